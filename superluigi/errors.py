@@ -1,0 +1,157 @@
+"""Every exception that Super Luigi raises on purpose.
+
+SuperLuigiError
+├── DefinitionError (TypeError)            a task, target or option is written wrongly
+│   ├── RunSignatureError                  run() asks for a name that we do not offer
+│   └── OptionError (ValueError)           options that cannot be combined, or unknown values
+├── ParameterError (ValueError)            a task parameter is missing, unknown or of the wrong type
+├── TargetError (OSError)                  an output or input is not as it should be
+│   ├── TargetKindError                    a file where a folder is expected, or the reverse
+│   ├── TargetMissingError (FileNotFoundError)   something to read is not there
+│   ├── OutputNotWrittenError              run() ended without writing its output
+│   ├── CommitConflictError                another writer committed to the same place first
+│   ├── CommitError                        a commit could not be carried out; the old output stands
+│   ├── StorageAccessError (PermissionError)     the store refuses: credentials, rights
+│   ├── BucketMissingError                 the bucket does not exist
+│   └── TransferError                      bytes could not be moved, or arrived changed
+├── RecordError (ValueError)               a lineage record is unreadable or would be wrong
+│   ├── RecordKeyError (KeyError)          user code changed or took one of our keys
+│   └── RecordValueError (TypeError)       a value that JSON cannot hold
+├── FormatError (ValueError)               a value cannot be saved or loaded
+├── ConfigError (ValueError)               a setting is unknown, missing or unreadable
+├── MissingDependencyError (ImportError)   an optional package is needed
+├── ExecutionError (RuntimeError)          what happened while tasks ran
+│   ├── TaskFailedError                    one or more tasks of a run failed
+│   ├── WorkerLostError                    the process that ran a task died
+│   ├── CommandFailedError                 a shell command ended with a non-zero exit code
+│   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
+│   └── TaskCancelledError                 somebody asked the task to stop
+└── QueueError (RuntimeError)              the durable queue cannot do what was asked
+
+Every class keeps its message in `args`, so that instances survive pickling: they cross processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SuperLuigiError(Exception):
+    """Base of all errors of this package; catch it to catch them all."""
+
+
+class DefinitionError(SuperLuigiError, TypeError):
+    """A task, target or option is written wrongly; nothing has run."""
+
+
+class RunSignatureError(DefinitionError):
+    """`run` asks for a name that its base class does not offer."""
+
+
+class OptionError(DefinitionError, ValueError):
+    """Options that cannot be combined, or an unknown value for one."""
+
+
+class ParameterError(SuperLuigiError, ValueError):
+    """A task parameter is missing, unknown, or its value has the wrong type."""
+
+
+class TargetError(SuperLuigiError, OSError):
+    """An output or input is not as it should be."""
+
+
+class TargetKindError(TargetError):
+    """A file where a folder is expected, or the reverse; an object where a prefix is expected."""
+
+
+class TargetMissingError(TargetError, FileNotFoundError):
+    """Something that should be read is not there."""
+
+
+class OutputNotWrittenError(TargetError):
+    """`run` ended without writing what it promised."""
+
+
+class CommitConflictError(TargetError):
+    """Another writer committed to the same place first; its output stands, ours was discarded."""
+
+
+class CommitError(TargetError):
+    """A commit could not be carried out; the old output stands."""
+
+
+class StorageAccessError(TargetError, PermissionError):
+    """The store refuses: wrong credentials or missing rights. Never read as "does not exist"."""
+
+
+class BucketMissingError(TargetError):
+    """The bucket does not exist."""
+
+
+class TransferError(TargetError):
+    """Bytes could not be moved, or arrived changed."""
+
+
+class RecordError(SuperLuigiError, ValueError):
+    """A lineage record is unreadable or would be wrong."""
+
+
+class RecordKeyError(RecordError, KeyError):
+    """User code changed, deleted or took one of the record's own keys."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # KeyError would show the repr
+
+
+class RecordValueError(RecordError, TypeError):
+    """A metadata value that JSON cannot hold."""
+
+
+class FormatError(SuperLuigiError, ValueError):
+    """A value cannot be saved or loaded in the format its suffix names."""
+
+
+class ConfigError(SuperLuigiError, ValueError):
+    """A setting is unknown, missing or unreadable."""
+
+
+class MissingDependencyError(SuperLuigiError, ImportError):
+    """An optional package is needed for what was asked; the message names the extra."""
+
+
+class ExecutionError(SuperLuigiError, RuntimeError):
+    """What happened while tasks ran."""
+
+
+class TaskFailedError(ExecutionError):
+    """One or more tasks of a run failed; lists each with its error and chains the first cause.
+
+    `failures` holds `(task id, error)` pairs in the order in which they happened.
+    """
+
+    def __init__(self, message: str, failures: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, tuple(failures))
+        self.failures = tuple(failures)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WorkerLostError(ExecutionError):
+    """The process that ran a task died (killed, out of memory, os._exit)."""
+
+
+class CommandFailedError(ExecutionError):
+    """A shell command ended with a non-zero exit code or could not be started."""
+
+
+class TaskTimeoutError(ExecutionError, TimeoutError):
+    """A task took longer than its `worker_timeout` and was ended."""
+
+
+class TaskCancelledError(ExecutionError):
+    """Somebody asked the task to stop; nothing was published."""
+
+
+class QueueError(SuperLuigiError, RuntimeError):
+    """The durable queue cannot do what was asked."""

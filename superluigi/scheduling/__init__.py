@@ -1,0 +1,1 @@
+"""Which task is next, and how one attempt of it is run."""

@@ -1,0 +1,117 @@
+"""The contract of a place that can hold one output: read it, or replace it whole.
+
+`Location` is one output place (a file, a folder, an S3 object, an S3 prefix) together with the place
+of its record. `Staged` is one attempt to replace what is there. Nothing here knows tasks or targets;
+a record is an opaque JSON dict of which storage reads and writes only `record["output"]` and
+`record["run"]["id"]`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+SCHEMA = "superluigi.lineage/1"
+
+
+class Staged(abc.ABC):
+    """New content for one location, being written; nobody sees it before `commit`.
+
+    Life: write to `path`; `prepare()`; then `commit(...)` once, or `discard()` at any time.
+    `discard` after `commit` does nothing, so that it can stand in a `finally`.
+    """
+
+    #: Where the writer puts the new content: a path that does not exist yet (file, object),
+    #: or an existing empty folder (folder, prefix). Its name is the final name.
+    path: Path
+    #: Unique id of this commit; stored with the data where the store can, and in `output["commit"]`.
+    commit_id: str
+
+    @abc.abstractmethod
+    def prepare(self) -> Record:
+        """Check, flush and digest what was written; return the `output` part of a record.
+
+        Keys: `type`, `path`, `size`, `digest`, `commit`, and what the kind adds (`contents`, `count`…).
+
+        Raises:
+            OutputNotWrittenError: nothing was written, or an empty folder.
+            TargetKindError: a folder was written where a file is expected, or the reverse.
+        """
+
+    @abc.abstractmethod
+    def commit(self, record: Record | None) -> Record | None:
+        """Publish data and record, all or nothing (P1, P2, P4); calls `prepare` if nobody did.
+
+        `record["output"]` is replaced by what `prepare` returned plus what only the store knows
+        (`etag`, `version`). Without a record, the kind's minimal one is written where it needs one,
+        and the record of the replaced data is removed. Returns the record as published.
+
+        Raises:
+            CommitConflictError: another writer won; its output and record stand.
+        """
+
+    @abc.abstractmethod
+    def discard(self) -> None:
+        """Remove everything staged; the old output stays as it is. Never raises for what is gone."""
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.discard()
+
+
+class Location(abc.ABC):
+    """One place for one output and its record."""
+
+    #: What people and records call it: an absolute local path or an `s3://` address.
+    uri: str
+    #: The same for its record.
+    record_uri: str
+
+    @abc.abstractmethod
+    def exists(self) -> bool:
+        """Whether a whole output is there. Absence is False; a refusal or a fault is raised."""
+
+    @abc.abstractmethod
+    def describe(self) -> Record | None:
+        """The cheap identity of what is there now, as an `input` reference wants it; None if absent.
+
+        Keys: `type`, `path`, `size`, and `digest` or `etag` (`version`); no deep read for data
+        with a record, a full digest for local data without one.
+        """
+
+    @abc.abstractmethod
+    def read_record(self) -> Record | None:
+        """The record of exactly the data that is there, or None; repairs a half-done commit (P2)."""
+
+    @abc.abstractmethod
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace the record of the data that is there; `schema` and `output` are filled in.
+
+        Raises:
+            TargetMissingError: there is no data to describe.
+        """
+
+    @abc.abstractmethod
+    def stage(self) -> Staged:
+        """Begin a replacement; first removes left-overs that dead processes of this host left here."""
+
+    @abc.abstractmethod
+    def open_copy(self, *, shared: bool = False, refresh: bool = False) -> AbstractContextManager[Path]:
+        """A local path holding the content, under its own name, for the time of the `with` block.
+
+        It is the reader's to change or delete (P7); with `shared` it may be the real file, read-only
+        by agreement. `refresh` fetches remote data again although a valid local copy exists.
+
+        Raises:
+            TargetMissingError: there is nothing to read.
+        """
+
+    @abc.abstractmethod
+    def remove(self) -> None:
+        """Remove data and record; nothing happens when there is none."""

@@ -1,0 +1,68 @@
+"""Names for things that a process leaves while it works, and whether that process still lives."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+
+
+@functools.lru_cache(maxsize=1)
+def host() -> str:
+    """This host's name, fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:40] or "localhost"
+
+
+def start_time(pid: int) -> int:
+    """When `pid` started, in clock ticks since boot; 0 if there is no such process or no /proc.
+
+    Field 22 of /proc/<pid>/stat (proc_pid_stat(5)); a recycled pid has another start time.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    after_name = stat.rpartition(")")[2].split()
+    if after_name[0] in ("Z", "X"):
+        return 0
+    return int(after_name[19])
+
+
+@functools.lru_cache(maxsize=8)
+def _own(pid: int) -> str:
+    return f"{host()}-{pid}-{start_time(pid)}"
+
+
+def token() -> str:
+    """A unique name that says who made it: `<host>-<pid>-<start>-<random>`."""
+    return f"{_own(os.getpid())}-{secrets.token_hex(6)}"
+
+
+_TOKEN = re.compile(r"(?P<host>[A-Za-z0-9._]+)-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{12}")
+
+
+def is_token(name: str) -> bool:
+    return _TOKEN.fullmatch(name) is not None
+
+
+def is_dead(name: str) -> bool:
+    """Whether `name` is a token of a process of this host that no longer runs.
+
+    Tokens of other hosts, and names that are no tokens, are never dead: nobody here can know.
+    """
+    match = _TOKEN.fullmatch(name)
+    if match is None or match["host"] != host():
+        return False
+    pid, start = int(match["pid"]), int(match["start"])
+    if start:
+        return start_time(pid) != start
+    try:  # no /proc where the token was made: the pid alone must do
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
