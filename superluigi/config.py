@@ -1,0 +1,133 @@
+"""Every setting: its name, what it means, its environment variable, its default.
+
+A value comes from the environment, else from the section `[superluigi]` of Luigi's configuration
+(`luigi.cfg`, the file in `SUPERLUIGI_DEFAULT_TASK_CONFIG`, `run_task(config=…)`), else from the default.
+Arguments of functions win over all of these. An unknown key in the section is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import ConfigError
+
+SECTION = "superluigi"
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("expected true or false")
+
+
+def _bytes(text: str) -> int | None:
+    """`10GB`, `500 MiB`, `1000`; empty or `none` is no limit."""
+    word = text.strip().lower()
+    if word in ("", "none"):
+        return None
+    number = word.rstrip("ibkmgt").strip()
+    unit = word[len(number) :].strip()
+    base = 1024 if "i" in unit else 1000
+    power = "bkmgt".find(unit[:1] or "b")
+    if power < 0 or unit not in ("", "b", *(u + s for u in "kmgt" for s in ("", "b", "i", "ib"))):
+        raise ValueError("expected a size such as 10GB or 500MiB")
+    return int(float(number) * base**power)
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _text(text: str) -> str | None:
+    return text.strip() or None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One documented setting; `parse` turns the text of a file or variable into the value."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return f"SUPERLUIGI_{self.name.upper()}"
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("local_data_dir", "~/.superluigi/data", _folder, "local copies of S3 data"),
+        Setting("workspace", "~/.superluigi/workspace", _folder, "task folders: logs, attempts, check-points"),
+        Setting("queue_dir", "~/.superluigi/queues", _folder, "SQLite files of named queues"),
+        Setting("store", "./superluigi-data", str, "default home of outputs: a folder or s3://bucket/prefix"),
+        Setting("default_task_config", "./superluigi.cfg", _folder, "config file that run_task reads when there"),
+        Setting("durable", "true", _flag, "flush files and folders to disk in a commit (P6)"),
+        Setting("allow_pickle", "true", _flag, "load pickles from the store; they can run code"),
+        Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
+        Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
+        Setting("seed_random", "true", _flag, "seed random and numpy from each task's identity"),
+        Setting("keep_attempts", "10", int, "task folders of earlier attempts that are kept"),
+        Setting("keep_days", "30", float, "days after which task folders of finished tasks are pruned"),
+    )
+}
+
+
+def get(name: str) -> Any:
+    """The value in force of the setting `name`.
+
+    Raises:
+        ConfigError: no such setting, or its text cannot be read.
+    """
+    return lookup(name)[0]
+
+
+def lookup(name: str) -> tuple[Any, str]:
+    """The value in force and where it comes from: `environment …`, `config [superluigi]` or `default`."""
+    setting = SETTINGS.get(name)
+    if setting is None:
+        raise ConfigError(f"There is no setting {name!r}.{suggestion(name, SETTINGS)}")
+    text, origin = os.environ.get(setting.variable), f"environment {setting.variable}"
+    if text is None:
+        text, origin = _from_luigi_config(name), f"config [{SECTION}]"
+    if text is None:
+        text, origin = setting.default, "default"
+    try:
+        return setting.parse(text), origin
+    except ValueError as error:
+        raise ConfigError(f"{name} = {text!r} (from {origin}) cannot be read: {error}. It means: {setting.help}.") from error
+
+
+def _from_luigi_config(name: str) -> str | None:
+    from luigi.configuration import get_config  # late: `import superluigi` stays light
+
+    config = get_config()
+    if not config.has_section(SECTION):
+        return None
+    for key in config.options(SECTION):
+        if key.replace("-", "_") not in SETTINGS:
+            raise ConfigError(
+                f"Unknown key {key!r} in section [{SECTION}].{suggestion(key, SETTINGS)} "
+                f"Known keys: {', '.join(sorted(SETTINGS))}."
+            )
+    for spelling in (name, name.replace("_", "-")):
+        if config.has_option(SECTION, spelling):
+            return str(config.get(SECTION, spelling))
+    return None
+
+
+def suggestion(word: str, known: Any) -> str:
+    """` Did you mean 'x'?` or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

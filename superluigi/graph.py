@@ -1,0 +1,109 @@
+"""Pure functions over nested structures and task graphs: map, flatten, walk, hash. No recursion limits.
+
+A *structure* is what `requires()` and `output()` may return: nothing, one item, or any nesting of lists,
+tuples and dicts of items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+Node = TypeVar("Node", bound=Hashable)
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The same nesting with `function` applied to every item; `None` stays `None`.
+
+    Dicts and lists keep their class where it can be built from items; named tuples keep theirs;
+    other iterables (sets, generators, dict views) become lists.
+    """
+    if structure is None:
+        return None
+    if isinstance(structure, Mapping):
+        mapped = {key: map_structure(function, value) for key, value in structure.items()}
+        return mapped if type(structure) is dict else _rebuild(structure, mapped)
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*(map_structure(function, item) for item in structure))
+    if isinstance(structure, (list, tuple)):
+        items = [map_structure(function, item) for item in structure]
+        return items if type(structure) is list else _rebuild(structure, items)
+    if is_iterable(structure):
+        return [map_structure(function, item) for item in structure]
+    return function(structure)
+
+
+def _rebuild(structure: Any, items: Any) -> Any:
+    try:
+        return type(structure)(items)
+    except TypeError:
+        return items
+
+
+def flatten(structure: Any) -> list[Any]:
+    """All items of a structure, in order."""
+    items: list[Any] = []
+    map_structure(items.append, structure)
+    return items
+
+
+def is_iterable(value: Any) -> bool:
+    """Whether a structure may be iterated into; strings, bytes and items with no `__iter__` may not."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
+def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> Iterator[tuple[Node, list[Node]]]:
+    """Each node reachable from `roots` once, after all its children (post-order), with its children.
+
+    Raises:
+        ValueError: the graph has a cycle; the message names it.
+    """
+    done: set[Node] = set()
+    open_: dict[Node, None] = {}
+    for root in roots:
+        if root in done:
+            continue
+        stack: list[tuple[Node, list[Node], int]] = [(root, list(children(root)), 0)]
+        open_[root] = None
+        while stack:
+            node, below, position = stack.pop()
+            while position < len(below) and below[position] in done:
+                position += 1
+            if position == len(below):
+                done.add(node)
+                del open_[node]
+                yield node, below
+                continue
+            child = below[position]
+            if child in open_:
+                path = [*list(open_)[list(open_).index(child) :], child]
+                raise ValueError(f"cycle: {' -> '.join(map(str, path))}")
+            stack.append((node, below, position + 1))
+            stack.append((child, list(children(child)), 0))
+            open_[child] = None
+
+
+def ancestors_of(
+    edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]
+) -> set[Node]:
+    """All nodes from which a path leads to one of `targets`, these included; `edges` maps node -> children."""
+    parents: dict[Node, list[Node]] = {}
+    for node, below in edges.items():
+        for child in below:
+            parents.setdefault(child, []).append(node)
+    found = set(targets)
+    waiting = list(found)
+    while waiting:
+        for parent in parents.get(waiting.pop(), ()):
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return found
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON value, the same in every process and on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
