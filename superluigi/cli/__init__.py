@@ -1,0 +1,147 @@
+"""The command line: `superluigi COMMAND …`; one file a command, found by its name.
+
+How to add the command `superluigi hello`: write `superluigi/cli/hello.py`, nothing else.
+
+    \"\"\"Greet somebody.                                  <- first line of the file: the line in --help
+
+    What the command does and promises.                   <- the rest: shown by `superluigi hello --help`
+    \"\"\"
+    EXAMPLE = "superluigi hello --name Ada"                <- shown at the end of its help; several lines are fine
+
+    def configure(parser: Parser) -> None:                 <- adds arguments; imports nothing heavy
+        parser.add_argument("--name", default="you")
+
+    def main(args: argparse.Namespace) -> int:             <- does it, returns the exit code
+        print(f"hello {args.name}")
+        return 0
+
+Rules that all commands keep:
+
+- Importing a command's file is cheap; luigi, boto3, pandas and rich are imported inside functions.
+- A user's mistake is an error of `superluigi.errors`, raised; `main` below prints it as advice.
+- What is wanted goes to stdout, everything else (errors, questions, progress) to stderr.
+- `MODULE TASK --param value …` comes from `_tasks.task_arguments(parser)` and `_tasks.task_of(args)`.
+- `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document.
+- Colours come from `_output.console()`: only on a terminal, and not with NO_COLOR.
+- What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
+- Exit codes: 0 done; 1 something failed, is wrong, or does not exist; 2 the command line cannot be read;
+  130 interrupted.
+
+Files whose names begin with an underscore are shared helpers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from superluigi.cli._parser import Parser, UsageError, similar
+from superluigi.errors import SuperLuigiError
+
+#: The order in which help shows commands: as one meets them. Others follow by name.
+ORDER = ("run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "rm", "clean", "cache")
+EXIT_CODES = (
+    "exit codes: 0 done · 1 something failed, is wrong or does not exist · "
+    "2 the command line cannot be read · 130 interrupted"
+)
+
+
+def command_lines() -> dict[str, str]:
+    """Every command with its line of help, read from the first lines of their files: nothing is imported."""
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        with file.open(encoding="utf-8") as stream:
+            found[file.stem.replace("_", "-")] = stream.readline().strip().strip('"')
+    return dict(sorted(found.items(), key=lambda item: (_rank(item[0]), item[0])))
+
+
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def load_command(name: str) -> Any:
+    """The module of one command.
+
+    Raises:
+        UsageError: there is no such command; the message suggests the nearest one.
+    """
+    known = command_lines()
+    if name not in known:
+        raise UsageError(f"superluigi: there is no command {name!r}{similar(name, known)}. {_ALL}")
+    return importlib.import_module(f"superluigi.cli.{name.replace('-', '_')}")
+
+
+_ALL = "`superluigi --help` lists all."
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command, with its help and example."""
+    module = load_command(name)
+    parser = Parser(prog=f"superluigi {name}", description=module.__doc__)
+    example = getattr(module, "EXAMPLE", "")
+    indented = "".join(f"  {line}\n" for line in example.strip().splitlines())
+    parser.epilog = (f"example:\n{indented}\n" if indented else "") + EXIT_CODES
+    module.configure(parser)
+    return parser
+
+
+def _help() -> str:
+    commands = command_lines()
+    width = max(map(len, commands)) + 2
+    lines = "\n".join(f"  {name:<{width}}{line}" for name, line in commands.items())
+    return (
+        "usage: superluigi COMMAND …\n\n"
+        "Luigi pipelines whose outputs are whole or not there, carry their lineage,\n"
+        "and are made again exactly when you ask.\n\n"
+        f"commands:\n{lines}\n\n"
+        "`superluigi COMMAND --help` explains one, with an example.\n\n"
+        f"{EXIT_CODES}"
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"superluigi {version('superluigi')} (luigi {version('luigi')}, Python {sys.version.split()[0]})"
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    if not argv:
+        raise UsageError(f"superluigi: which command? {', '.join(command_lines())}. {_ALL}")
+    name, *rest = argv
+    if name in ("-h", "--help", "help"):
+        if name == "help" and rest:
+            return _dispatch([rest[0], "--help"])
+        print(_help())
+        return 0
+    if name in ("-V", "--version"):
+        print(_version())
+        return 0
+    parser = command_parser(name)
+    args = parser.parse_args(rest)
+    return int(load_command(name).main(args))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; our errors become advice on stderr."""
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except SuperLuigiError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; without this Python complains again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

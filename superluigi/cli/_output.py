@@ -1,0 +1,54 @@
+"""How commands speak: JSON for scripts, colour for terminals, questions before anything is destroyed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from superluigi.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document for scripts")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout; paths, dates and other odd values as strings."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console: colours and the terminal's width on a terminal, plain unwrapped text elsewhere."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # Off a terminal rich would break lines at 80 columns, in the middle of paths that scripts read.
+    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else 10_000)
+
+
+def yes_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--yes`, for commands that destroy."""
+    parser.add_argument("--yes", action="store_true", help="do not ask (for scripts)")
+
+
+def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
+    """List `items` on stderr and ask `what?`; True when the user says yes, or `yes` is given.
+
+    Raises:
+        OptionError: nobody can be asked, since stdin is not a terminal.
+    """
+    for item in items:
+        print(f"  {item}", file=sys.stderr)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise OptionError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
+    print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,83 @@
+"""An argument parser whose errors are advice, and which can learn a task's parameters on the way."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from superluigi.errors import ParameterError
+
+Extend = Callable[["Parser", list[str]], list[str]]
+
+
+class UsageError(Exception):
+    """The command line cannot be read; `main` prints the message and exits with 2."""
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` when something known looks like `word`, else an empty string."""
+    candidates = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), candidates, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(candidates[name] for name in near)}?" if near else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with suggestions for what is misspelt, no abbreviations, and a late chance to add arguments."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)  # `--ver` must never become a task's `--version`
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)
+        #: Called once with the arguments before they are read; may add arguments and return others.
+        self.extend: Extend | None = None
+        #: True when flags are a task's parameters: an unknown one is then a ParameterError (exit code 1).
+        self.flags_are_parameters = False
+
+    @property
+    def flags(self) -> dict[str, argparse.Action]:
+        """Every option string with its action."""
+        return {flag: action for action in self._actions for flag in action.option_strings}
+
+    @property
+    def positionals(self) -> list[str]:
+        """Names of the positional arguments, in order."""
+        return [action.dest for action in self._actions if not action.option_strings]
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but unknown arguments are an error here, where the nearest known one is in sight."""
+        words = list(args or ())
+        if self.extend is not None:
+            extend, self.extend = self.extend, None
+            words = extend(self, words)
+        parsed, unknown = super().parse_known_args(words, namespace, **options)
+        if unknown:
+            self._refuse(unknown[0])
+        return parsed, []
+
+    def _refuse(self, word: str) -> NoReturn:
+        flag = word.split("=", 1)[0]
+        if not flag.startswith("-"):
+            self.error(f"what is {word!r} for? There is no room for another argument")
+        message = f"there is no option {flag}{similar(flag, self.flags)}"
+        if self.flags_are_parameters:
+            raise ParameterError(f"{self.prog}: {message} `{self.prog} … --help` lists the parameters.")
+        self.error(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            name = action.option_strings[-1] if action.option_strings else (action.metavar or "command")
+            raise argparse.ArgumentError(
+                None, f"{name}: {value!r} is not one of {', '.join(known)}{similar(str(value), known)}"
+            )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, with the way to the help."""
+        message = re.sub(r"^the following arguments are required: ", "missing: ", message)
+        end = "" if message.endswith("?") else "."
+        raise UsageError(f"{self.prog}: {message}{end} `{self.prog} --help` shows how it is used.")

@@ -1,0 +1,340 @@
+"""`MODULE TASK --param value …` for every command that wants a task.
+
+MODULE is a dotted name or a `.py` file, found from the current folder as well as from `sys.path`; it may
+be left out for tasks of modules that a package declares in the entry point group `superluigi.modules`.
+TASK is a task family (`namespace.Name`), or the name in MODULE of a task class, a task or a task function.
+Parameters are read by Luigi's own definitions: explicit beats configuration beats default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from superluigi.cli._parser import Parser, similar
+from superluigi.errors import ConfigError, ParameterError, SuperLuigiError
+
+if TYPE_CHECKING:
+    import luigi
+
+ENTRY_POINTS = "superluigi.modules"
+_PREFIX = "param:"  # of attributes in the namespace, so that they cannot collide with a command's own
+
+
+def task_arguments(parser: Parser) -> None:
+    """Make `parser` take `MODULE TASK --param value … [--config FILE]`; read them with `task_of`."""
+    parser.add_argument("module", metavar="MODULE", help="module or .py file that defines the task")
+    parser.add_argument("task", metavar="TASK", help="the task's family, or its name in MODULE")
+    parser.add_argument("--config", metavar="FILE", help="Luigi configuration to read, over what is read anyway")
+    parser.usage = f"{parser.prog} {' '.join(parser.positionals).upper()} --parameter value … [options]"
+    parser.extend = _add_parameters
+    parser.flags_are_parameters = True
+
+
+def task_of(args: argparse.Namespace) -> luigi.Task:
+    """The task that the command line describes.
+
+    Raises:
+        ParameterError: no such module, task or parameter; a value that is missing or cannot be read.
+        ConfigError: the configuration file is not there or cannot be read.
+    """
+    import luigi
+
+    found = find_task(args.module, args.task, args.config)
+    if isinstance(found, luigi.Task):
+        return found
+    family = found.get_task_family()
+    values = {
+        name: _parsed(parameter, text, name, family)
+        for name, parameter in found.get_params()
+        if (text := getattr(args, _PREFIX + name, None)) is not None
+    }
+    try:
+        return found(**values)
+    except _luigi_errors() as error:
+        missing = [
+            f"--{name.replace('_', '-')}"
+            for name, parameter in found.get_params()
+            if name not in values and not _has_value(parameter, family, name)
+        ]
+        if missing:
+            flags = ", ".join(missing)
+            raise ParameterError(f"{family} needs {flags}. `--help` after its name explains each.") from error
+        raise ParameterError(f"{family}: {error}") from error
+
+
+def find_task(module: str, name: str, config: str | None = None) -> type[luigi.Task] | luigi.Task:
+    """A task class, or a task that a module holds ready under `name`; `config` is read first.
+
+    Raises:
+        ParameterError: the module cannot be imported, or has no such task (the nearest one is suggested).
+    """
+    _read_config(config)
+    modules = [import_module(module)] if module else _declared_modules()
+    found = _lookup(name, modules)
+    if found is None:
+        raise ParameterError(_no_such_task(name, module, modules))
+    return found
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module by dotted name or by the path of its file, the current folder first."""
+    path = Path(name)
+    if name.endswith(".py") or os.sep in name:
+        if not path.is_file():
+            raise ParameterError(f"There is no file {name} (current folder: {Path.cwd()}).")
+        _search_first(path.absolute().parent)
+        name = path.stem
+    else:
+        _search_first(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise ParameterError(_broken_import(name, error)) from error
+        near = similar(name, [file.stem for file in Path.cwd().glob("*.py")])
+        raise ParameterError(
+            f"There is no module {name!r} in the current folder ({Path.cwd()}) or on sys.path{near or '.'}"
+        ) from error
+    except SuperLuigiError:
+        raise
+    except Exception as error:  # a module's body may raise anything, and it is the user's
+        raise ParameterError(_broken_import(name, error)) from error
+
+
+def _search_first(folder: Path) -> None:
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+    # Worker processes started afresh (spawn, Dask's) must find the module as well.
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(folder) not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, known)])
+
+
+def _broken_import(name: str, error: BaseException) -> str:
+    where = ""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(error, SyntaxError):
+        where = f" ({error.filename}, line {error.lineno})"
+    elif len(frames) > 1:
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}"
+
+
+def _declared_modules() -> list[ModuleType]:
+    from importlib.metadata import entry_points
+
+    loaded = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            loaded.append(point.load())
+        except Exception as error:  # noqa: BLE001 one broken package must not hide the others
+            print(f"warning: {_broken_import(point.value, error)}", file=sys.stderr)
+    return loaded
+
+
+def _lookup(name: str, modules: list[ModuleType]) -> type[luigi.Task] | luigi.Task | None:
+    import luigi
+    from luigi.task_register import Register
+
+    registered: type[luigi.Task] | str | None = Register._get_reg().get(name)
+    if isinstance(registered, type):
+        return registered
+    for module in modules:
+        value = getattr(module, name, None)
+        if isinstance(value, luigi.Task) or (isinstance(value, type) and issubclass(value, luigi.Task)):
+            return value
+        made_by_function = getattr(value, "task_class", None)
+        if isinstance(made_by_function, type):
+            return made_by_function
+    return None
+
+
+def task_names(modules: list[ModuleType]) -> list[str]:
+    """Families of the task classes that these modules define or import, sorted."""
+    import luigi
+
+    found = set()
+    for module in modules:
+        for value in vars(module).values():
+            value = getattr(value, "task_class", value)
+            if isinstance(value, type) and issubclass(value, luigi.Task) and not _is_library(value.__module__):
+                found.add(value.get_task_family())
+    return sorted(found)
+
+
+def _is_library(module: str) -> bool:
+    return module.split(".")[0] in ("luigi", "superluigi")
+
+
+def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
+    names = task_names(modules)
+    if module:
+        listed = f"It has: {', '.join(names)}." if names else "It has no task classes."
+        return f"Module {module!r} has no task {name!r}{similar(name, names) or '.'} {listed}"
+    if name.endswith(".py") or Path(f"{name}.py").is_file():
+        names = task_names([import_module(name)])
+        return f"Which task of {name}? It has: {', '.join(names)}."
+    return (
+        f"There is no task {name!r} in the modules that installed packages declare "
+        f"({ENTRY_POINTS}){similar(name, names) or '.'} Else say MODULE TASK."
+    )
+
+
+def _read_config(file: str | None) -> None:
+    from luigi.configuration import get_config
+
+    if file is None:
+        return
+    if not Path(file).is_file():
+        raise ConfigError(f"There is no configuration file {file} (current folder: {Path.cwd()}).")
+    try:
+        get_config().read(file)
+    except Exception as error:  # the parsers (cfg, toml) share no base class of errors
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+
+
+def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
+    """Add the flags of the task named in `words`; returns the words in the spelling that argparse knows."""
+    import luigi
+
+    positionals = parser.positionals
+    at = _leading(parser, words)
+    task_place = positionals.index("task")
+    if len(at) == len(positionals) - 1:  # the module was left out
+        position = at[task_place - 1] if task_place <= len(at) else len(words)
+        words = [*words[:position], "", *words[position:]]
+        at = _leading(parser, words)
+    if len(at) <= task_place:
+        return words
+    config = _value_of("--config", words)
+    found = find_task(words[at[task_place - 1]], words[at[task_place]], config)
+    if isinstance(found, luigi.Task):
+        return words
+    family = found.get_task_family()
+    group = parser.add_argument_group(f"parameters of {family}", (found.__doc__ or "").strip().split("\n")[0])
+    for name, parameter in found.get_params():
+        flag = f"--{name.replace('_', '-')}"
+        if flag in parser.flags:
+            flag = f"--{family}-{name.replace('_', '-')}"
+        _add_flag(group, flag, _PREFIX + name, parameter, _help(parameter, family, name))
+    return [_respell(word, parser, family) for word in words]
+
+
+def _leading(parser: Parser, words: list[str]) -> list[int]:
+    """Places of the positional words before the first flag that the command itself does not know."""
+    places: list[int] = []
+    index = 0
+    while index < len(words) and len(places) < len(parser.positionals):
+        word = words[index]
+        if word.startswith("-"):
+            action = parser.flags.get(word.split("=", 1)[0])
+            if action is None:
+                break
+            index += action.nargs is None and "=" not in word  # its value
+        else:
+            places.append(index)
+        index += 1
+    return places
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    for index, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            return word.split("=", 1)[1]
+        if word == flag and index + 1 < len(words):
+            return words[index + 1]
+    return None
+
+
+def _add_flag(group: Any, flag: str, dest: str, parameter: luigi.Parameter[Any], text: str) -> None:
+    import luigi
+
+    kind = type(parameter).__name__.removesuffix("Parameter").removeprefix("Optional").upper() or "TEXT"
+    options: dict[str, Any] = {"dest": dest, "metavar": kind, "help": text.replace("%", "%%")}
+    if isinstance(parameter, luigi.BoolParameter):
+        options.update(nargs="?", const="True", metavar="true|false")
+    group.add_argument(flag, **options)
+
+
+def _respell(word: str, parser: Parser, family: str) -> str:
+    """`--max_iter` and `--MyTask-max-iter` become `--max-iter`; `--Other-x` becomes a setting of Other."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    if flag in parser.flags:
+        return word
+    plain = flag.replace("_", "-")
+    short = "--" + plain.removeprefix(f"--{family}-")
+    for spelling in (plain, short):
+        if spelling in parser.flags and not (spelling == short and short == plain):
+            return f"{spelling}{equals}{value}"
+    _add_other_task(parser, flag)
+    return word
+
+
+def _add_other_task(parser: Parser, flag: str) -> None:
+    from luigi.task_register import Register
+
+    for family, is_not_for_flags, name, _ in Register.get_all_params():
+        if flag in (f"--{family}-{name}", f"--{family}-{name.replace('_', '-')}") and not is_not_for_flags:
+            parser.add_argument(flag, action=_SetConfig, section=family, key=name, help=argparse.SUPPRESS)
+            return
+
+
+class _SetConfig(argparse.Action):
+    """`--ModelTask-version 3` is `version = 3` in section `[ModelTask]`, over the files."""
+
+    def __init__(self, section: str, key: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.section, self.key = section, key
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        from luigi.configuration import get_config
+
+        get_config().set(self.section, self.key, str(values).replace("%", "%%"))
+
+
+def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
+    from luigi.parameter import ParameterVisibility
+
+    # Luigi appends its choices in random order.
+    described = (parameter.description or "").split("Choices: {")[0].strip()
+    parts = [described] if described else []
+    choices = getattr(parameter, "_choices", None)
+    if choices:
+        parts.append(f"one of {', '.join(sorted(map(str, choices)))}")
+    if not _has_value(parameter, family, name):
+        parts.append("(required)")
+    elif parameter.visibility == ParameterVisibility.PUBLIC:  # others may hold what nobody should read
+        parts.append(f"(default: {parameter.serialize(parameter.task_value(family, name))})")
+    return " ".join(parts)
+
+
+def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:
+    try:
+        return bool(parameter.has_task_value(family, name))
+    except Exception as error:  # `parse` of any parameter class may raise anything
+        raise ConfigError(f"[{family}] {name} in the configuration cannot be read: {error}") from error
+
+
+def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) -> Any:
+    try:
+        return parameter.parse(text)
+    except Exception as error:  # `parse` of any parameter class may raise anything
+        kind = type(parameter).__name__
+        raise ParameterError(
+            f"--{name.replace('_', '-')} of {family}: {text!r} cannot be read as a {kind}: {error}"
+        ) from error
+
+
+def _luigi_errors() -> tuple[type[Exception], ...]:
+    from luigi.parameter import ParameterException
+
+    return (ParameterException, ValueError, TypeError)
