@@ -106,7 +106,7 @@ def lookup(name: str) -> tuple[Any, str]:
     try:
         return setting.parse(text), origin
     except ValueError as error:
-        raise ConfigError(f"{name} = {text!r} (from {origin}) cannot be read: {error}. It means: {setting.help}.") from error
+        raise ConfigError(f"{name} = {text!r} ({origin}) cannot be read: {error}. It means: {setting.help}.") from error
 
 
 def _from_luigi_config(name: str) -> str | None:

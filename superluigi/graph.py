@@ -85,9 +85,7 @@ def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> I
             open_[child] = None
 
 
-def ancestors_of(
-    edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]
-) -> set[Node]:
+def ancestors_of(edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]) -> set[Node]:
     """All nodes from which a path leads to one of `targets`, these included; `edges` maps node -> children."""
     parents: dict[Node, list[Node]] = {}
     for node, below in edges.items():

@@ -1,0 +1,107 @@
+"""Turn what people put into metadata into what JSON can hold, or say which key cannot be."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import math
+import uuid
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from superluigi.errors import RecordValueError
+
+
+def jsonable(value: Any, where: str = "metadata") -> Any:
+    """A JSON value that equals `value` for its reader.
+
+    Dates and times become ISO 8601 text, timedeltas seconds, `Path`, `UUID` and `Decimal` text, numpy and
+    pandas scalars numbers, arrays, series, tuples and sets lists, tables lists of rows, enums their value,
+    dataclasses dicts, bytes base64 text; NaN and infinities become their names, since JSON has no numbers for them.
+
+    Raises:
+        RecordValueError: names the key (`where`) and the type that cannot be converted, or a cycle.
+    """
+    return _convert(value, where, ())
+
+
+def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
+    if value is None or (isinstance(value, (bool, str)) and type(value) in (bool, str)):
+        return value
+    if isinstance(value, enum.Enum):
+        return _convert(value.value, where, above)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, str):
+        return str(value)
+    if id(value) in above:
+        raise RecordValueError(f"The value of {where} contains itself; JSON cannot hold a cycle.")
+    inside = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {_key(key, where): _convert(item, f"{where}[{key!r}]", inside) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+        return [_convert(item, f"{where}[{index}]", inside) for index, item in enumerate(items)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: _convert(getattr(value, f.name), f"{where}.{f.name}", inside) for f in dataclasses.fields(value)
+        }
+    plain = _scalar(value)
+    if plain is not value:
+        return _convert(plain, where, inside)
+    raise RecordValueError(
+        f"The value of {where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON cannot hold. "
+        "Store a number, text, list or dict that describes it, or write it to the output."
+    )
+
+
+def _key(key: Any, where: str) -> str:
+    if isinstance(key, str):
+        return str(key)
+    if key is None or isinstance(key, (bool, int, float)):
+        return str(key)
+    plain = _scalar(key)
+    if isinstance(plain, (str, int, float)):
+        return str(plain)
+    raise RecordValueError(f"{where} has the key {key!r} of type {type(key).__name__}; keys must be text or numbers.")
+
+
+def _scalar(value: Any) -> Any:
+    """One step towards plain Python; `value` itself if no step is known."""
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, (PurePath, uuid.UUID, decimal.Decimal)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(bytes(value)).decode()
+    module = type(value).__module__.partition(".")[0]
+    if module == "numpy" and hasattr(value, "tolist"):
+        return value.isoformat() if hasattr(value, "isoformat") else _numpy(value)
+    if module in ("pandas", "polars"):
+        return _table(value)
+    return value
+
+
+def _numpy(value: Any) -> Any:
+    if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM":
+        return value.astype(str).tolist()
+    return value.tolist()
+
+
+def _table(value: Any) -> Any:
+    for name, arguments in (("isoformat", ()), ("to_dicts", ()), ("to_dict", ("records",)), ("to_list", ())):
+        method = getattr(value, name, None)
+        if method is None:
+            continue
+        if name == "to_dict" and not hasattr(value, "columns"):
+            return method()  # a series: label -> value
+        return method(*arguments)
+    return None if type(value).__name__ in ("NAType", "NaTType") else value

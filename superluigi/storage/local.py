@@ -1,0 +1,408 @@
+"""Files on local disks as locations (folders: `local_folder`): staged beside the destination, published by one rename.
+
+Order of a commit, under the lock of the destination's folder: settle what an earlier writer left half done;
+write the record as `<record>.pending`; swap the data; rename the record. A reader that finds data which its
+record does not describe looks at the pending one, and finishes it when that does.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from superluigi import config
+from superluigi.errors import (
+    OutputNotWrittenError,
+    RecordError,
+    StorageAccessError,
+    TargetKindError,
+    TargetMissingError,
+)
+from superluigi.storage import atomic
+from superluigi.storage.base import SCHEMA, Location, Record, Staged
+from superluigi.storage.scratch import scratch
+
+RECORD_SUFFIX = ".metadata.json"
+PENDING_SUFFIX = ".pending"
+JOURNAL = "swap.json"
+
+
+class LocalLocation(Location):
+    """What files and folders share: the record beside them, its repair, staging, removal."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path, record_path: Path) -> None:
+        self.path = path
+        self.record_path = record_path
+
+    @property
+    def uri(self) -> str:  # type: ignore[override]
+        return str(self.path)
+
+    @property
+    def record_uri(self) -> str:  # type: ignore[override]
+        return str(self.record_path)
+
+    @property
+    def final(self) -> Path:
+        """Where data is really put: through a symlink, as `open(path, "w")` would write."""
+        return Path(os.path.realpath(self.path)) if self.path.is_symlink() else self.path
+
+    @property
+    def pending_path(self) -> Path:
+        return self.record_path.with_name(self.record_path.name + PENDING_SUFFIX)
+
+    # ---- what each kind adds
+
+    @abc.abstractmethod
+    def fits(self, status: os.stat_result) -> bool:
+        """Whether what is there is of our kind."""
+
+    @abc.abstractmethod
+    def identity(self, path: Path) -> Record:
+        """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more."""
+
+    @abc.abstractmethod
+    def content(self, path: Path) -> Record:
+        """The full description with digests; reads every byte."""
+
+    @abc.abstractmethod
+    def copy(self, destination: Path) -> None:
+        """Copy what is there to a new path, all of one version."""
+
+    @property
+    @abc.abstractmethod
+    def other_kind(self) -> str:
+        """The class to use for what is there instead."""
+
+    # ---- Location
+
+    def exists(self) -> bool:
+        if self._stat() is not None:
+            return True
+        return self._recover_swap() and self._stat() is not None
+
+    def describe(self) -> Record | None:
+        if not self.exists():
+            return None
+        record = self.read_record()
+        if record is not None:
+            return {key: value for key, value in record["output"].items() if key != "contents"}
+        return {"type": self.kind, "path": self.uri, **self._digested()}
+
+    def read_record(self) -> Record | None:
+        for _ in range(100):  # a writer that commits all the time must not keep us for ever
+            before = self._stat()
+            if before is None:
+                return None
+            record = self._read(self.record_path)
+            if record is not None and self._describes(record):
+                return record
+            pending = self._read(self.pending_path)
+            if pending is not None and self._describes(pending):
+                self._settle()
+                return pending
+            after = self._stat()
+            if after is not None and _same(before, after):
+                return None
+        return None
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        if not self.exists():
+            raise TargetMissingError(
+                f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
+            )
+        with self._locked():
+            self._settle_held()
+            known = self._read(self.record_path)
+            output = known["output"] if known is not None and self._describes(known) else None
+            if output is None:
+                output = {"type": self.kind, "path": self.uri, **self.content(self.final)}
+            self._put_record({"schema": SCHEMA, **record, "output": output})
+
+    def stage(self) -> Staged:
+        with atomic.explained("write to", self.path):
+            self._recover_swap()
+            final = self.final
+            made = atomic.missing_parents(final.parent)
+            for folder in {final.parent, self.record_path.parent}:
+                for dead in atomic.dead_staging(folder):
+                    atomic.drop_staging(dead)
+            return self._staged(atomic.staging_folder(final.parent), made)
+
+    @contextlib.contextmanager
+    def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
+        del refresh  # local data is always fresh
+        if not self.exists():
+            raise TargetMissingError(
+                f"{self.uri} does not exist. Run the task that makes it, or check the path of the external data."
+            )
+        if shared:
+            yield self.path
+            return
+        with scratch(self.final.parent) as folder:
+            copy = folder / self.path.name
+            with atomic.explained("copy", self.path):
+                self.copy(copy)
+            yield copy
+
+    def remove(self) -> None:
+        self.exists()  # raises for data of another kind
+        with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
+            self.record_path.unlink(missing_ok=True)
+            self.pending_path.unlink(missing_ok=True)
+            final = self.final
+            if final.is_dir():  # out of sight in one step, then emptied
+                folder = atomic.staging_folder(final.parent)
+                try:
+                    atomic.replace(final, folder / final.name)
+                finally:
+                    atomic.drop_staging(folder)
+            else:
+                final.unlink(missing_ok=True)
+            if self.path.is_symlink():
+                self.path.unlink()
+
+    # ---- parts
+
+    @abc.abstractmethod
+    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged: ...
+
+    def _stat(self) -> os.stat_result | None:
+        try:
+            status = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise StorageAccessError(
+                f"Cannot look at {self.path}: {error.strerror}. Whether it exists is unknown; check the rights of its folder."
+            ) from error
+        if not self.fits(status):
+            there = "a folder" if stat.S_ISDIR(status.st_mode) else "a file"
+            raise TargetKindError(
+                f"{self.path} is {there}, but {self.kind} expects {'a file' if there == 'a folder' else 'a folder'}. "
+                f"Use {self.other_kind}, or remove it."
+            )
+        return status
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return atomic.locked(self.final.parent)
+
+    def _describes(self, record: Record) -> bool:
+        output = record.get("output")
+        if not isinstance(output, dict):
+            return False
+        try:
+            now = self.identity(self.final)
+            if all(output.get(key) == value for key, value in now.items()):
+                return True
+            # moved or copied with its record: other inode and time, the same bytes
+            return output.get("size") == now["size"] and output.get("digest") == self._digested()["digest"]
+        except FileNotFoundError:
+            return False
+
+    def _digested(self) -> Record:
+        final = self.final
+        return _content_of(self, tuple(sorted(self.identity(final).items())))
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise StorageAccessError(
+                f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
+            ) from error
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            if path == self.pending_path:
+                return None  # torn by a crash before the data was touched
+            raise RecordError(
+                f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
+            ) from error
+        return record if isinstance(record, dict) else None
+
+    def _settle(self) -> None:
+        """Finish or drop a pending record, unless this place is read-only."""
+        with contextlib.suppress(OSError), self._locked():
+            self._settle_held()
+
+    def _settle_held(self) -> None:
+        pending = self._read(self.pending_path)
+        if pending is not None and self._stat() is not None and self._describes(pending):
+            atomic.replace(self.pending_path, self.record_path)
+        else:
+            self.pending_path.unlink(missing_ok=True)
+
+    def _put_record(self, record: Record) -> None:
+        """Replace the record in one step; the caller holds the lock."""
+        self._write_pending(record)
+        atomic.replace(self.pending_path, self.record_path)
+
+    def _write_pending(self, record: Record) -> None:
+        self.record_path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        with open(self.pending_path, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            if config.get("durable"):
+                os.fsync(file.fileno())
+        if config.get("durable"):
+            atomic.flush_folder(self.record_path.parent)
+
+    def _recover_swap(self) -> bool:
+        """Roll a folder swap forward that a dead writer left between its two renames; True if there was one."""
+        final = self.final
+        for folder in atomic.dead_staging(final.parent):
+            if (folder / JOURNAL).exists() and (folder / final.name).exists():
+                with self._locked():
+                    if not final.exists() and json.loads((folder / JOURNAL).read_text()) == str(final):
+                        atomic.replace(folder / final.name, final)
+                        atomic.drop_staging(folder)
+                        return True
+        return False
+
+
+class FileLocation(LocalLocation):
+    """One local file."""
+
+    kind = "LocalFileTarget"
+    other_kind = "LocalFolderTarget"
+
+    def fits(self, status: os.stat_result) -> bool:
+        return not stat.S_ISDIR(status.st_mode)
+
+    def identity(self, path: Path) -> Record:
+        return file_facts(os.stat(path))
+
+    def content(self, path: Path) -> Record:
+        return {**file_facts(os.stat(path)), "digest": {"sha256": atomic.sha256(path)}}
+
+    def copy(self, destination: Path) -> None:
+        atomic.copy_file(self.final, destination)
+
+    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged:
+        return LocalStaged(self, folder, made)
+
+
+class LocalStaged(Staged):
+    """A file being written in a staging folder beside its destination."""
+
+    location: LocalLocation
+
+    def __init__(self, location: LocalLocation, folder: Path, made: list[Path]) -> None:
+        self.location = location
+        self.folder = folder
+        self.commit_id = folder.name
+        self.path = folder / location.final.name
+        self._made_folders = made
+        self._output: Record | None = None
+
+    def prepare(self) -> Record:
+        if self._output is None:
+            location = self.location
+            with atomic.explained("finish writing", location.path):
+                self._check()
+                atomic.as_plain_open(self.path, location.final)
+                atomic.stamp(self.path)
+                if config.get("durable"):
+                    self._flush()
+                self._output = {
+                    "type": location.kind,
+                    "path": location.uri,
+                    **location.content(self.path),
+                    "commit": self.commit_id,
+                }
+        return dict(self._output)
+
+    def commit(self, record: Record | None) -> Record | None:
+        output = self.prepare()
+        location = self.location
+        published = None if record is None else {**record, "output": output}
+        with atomic.explained("publish", location.path):
+            location.exists()  # raises if something of another kind appeared there
+            with location._locked():
+                try:
+                    location._settle_held()
+                    self._publish(published)
+                except BaseException:
+                    location._settle_held()
+                    raise
+        self.discard()
+        return published
+
+    def discard(self) -> None:
+        if self.folder.exists():
+            atomic.drop_staging(self.folder)
+            atomic.remove_empty(self._made_folders)
+
+    # ---- parts
+
+    def _publish(self, record: Record | None) -> None:
+        location = self.location
+        if record is not None:
+            location._write_pending(record)
+        self._swap()
+        if config.get("durable"):
+            atomic.flush_folder(location.final.parent)
+        if record is not None:
+            atomic.replace(location.pending_path, location.record_path)
+        else:
+            location.record_path.unlink(missing_ok=True)
+
+    def _swap(self) -> None:
+        atomic.replace(self.path, self.location.final)
+
+    def _flush(self) -> None:
+        atomic.flush_file(self.path)
+
+    def _check(self) -> None:
+        self._check_other_files()
+        if self.path.is_dir():
+            raise TargetKindError(
+                f"A folder was written to output_path, but the output {self.location.path} is a "
+                f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
+            )
+
+    def _check_other_files(self) -> None:
+        if self.path.exists():
+            return
+        near = sorted(name for name in os.listdir(self.folder))
+        hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
+        raise OutputNotWrittenError(
+            f"Nothing was written to output_path for {self.location.path}.{hint} "
+            "Write the result to output_path, or return a value."
+        )
+
+
+def file_facts(status: os.stat_result) -> Record:
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _same(first: os.stat_result, second: os.stat_result) -> bool:
+    return file_facts(first) == file_facts(second)
+
+
+_known_contents: dict[tuple[str, str, tuple[tuple[str, Any], ...]], Record] = {}
+
+
+def _content_of(location: LocalLocation, facts: tuple[tuple[str, Any], ...]) -> Record:
+    """`location.content`, remembered in this process for as long as the cheap facts stay the same."""
+    key = (location.kind, str(location.final), facts)
+    known = _known_contents.get(key)
+    if known is None:
+        known = location.content(location.final)
+        known.pop("contents", None)
+        if len(_known_contents) > 4096:
+            _known_contents.clear()
+        _known_contents[key] = known
+    return known

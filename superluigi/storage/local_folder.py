@@ -1,0 +1,189 @@
+"""Folders on local disks as locations: staged beside the destination, swapped in one step.
+
+Where the kernel can exchange two names the swap is one system call; else it is two renames that a journal
+makes recoverable. The old tree is removed after the new one is visible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from superluigi import config, graph
+from superluigi.errors import OutputNotWrittenError, TargetKindError
+from superluigi.storage import atomic
+from superluigi.storage.base import Record
+from superluigi.storage.local import JOURNAL, PENDING_SUFFIX, LocalLocation, LocalStaged
+
+
+class FolderLocation(LocalLocation):
+    """One local folder with all it holds; its record stands beside it, or inside on request."""
+
+    kind = "LocalFolderTarget"
+    other_kind = "LocalFileTarget"
+
+    def __init__(self, path: Path, record_path: Path, contents_limit: int = 10) -> None:
+        super().__init__(path, record_path)
+        self.contents_limit = contents_limit
+
+    @property
+    def record_inside(self) -> str | None:
+        """The record's place relative to the folder, if it is inside."""
+        try:
+            return self.record_path.relative_to(self.path).as_posix()
+        except ValueError:
+            return None
+
+    def fits(self, status: os.stat_result) -> bool:
+        return stat.S_ISDIR(status.st_mode)
+
+    def identity(self, path: Path) -> Record:
+        status = os.stat(path)
+        size, count, newest = 0, 0, status.st_mtime_ns  # `prepare` stamps the folder: no two commits share a time
+        for item in self._items(path):
+            count += 1
+            if item.is_file(follow_symlinks=False):
+                file = item.stat(follow_symlinks=False)
+                size += file.st_size
+                newest = max(newest, file.st_mtime_ns)
+        return {"size": size, "count": count, "mtime_ns": newest, "inode": status.st_ino}
+
+    def content(self, path: Path) -> Record:
+        contents = [_content_item(item, path) for item in self._items(path)]
+        contents.sort(key=lambda item: str(item["path"]))
+        return {
+            **self.identity(path),
+            "digest": {"sha256": graph.digest(contents)},
+            "contents": contents[: self.contents_limit],
+        }
+
+    def copy(self, destination: Path) -> None:
+        for _ in range(100):
+            held = os.open(self.final, os.O_RDONLY | os.O_DIRECTORY)  # keeps the inode number from being used again
+            try:
+                inode = os.fstat(held).st_ino
+                atomic.copy_tree(self.final, destination)
+                if os.stat(self.final).st_ino == inode:
+                    break
+            except FileNotFoundError:  # swapped and removed under us
+                if not self.exists():
+                    raise
+            finally:
+                os.close(held)
+            atomic.remove_tree(destination)
+        if self.record_inside:
+            (destination / self.record_inside).unlink(missing_ok=True)
+
+    def _items(self, root: Path) -> Iterator[os.DirEntry[str]]:
+        """Files, links and empty folders below `root`; neither staging folders nor our own record."""
+        hidden = self.record_inside and {
+            str(root / self.record_inside),
+            str(root / self.record_inside) + PENDING_SUFFIX,
+        }
+        waiting = [str(root)]
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.name == atomic.STAGING or (hidden and entry.path in hidden):
+                        continue
+                    if entry.is_dir(follow_symlinks=False) and not _is_empty(entry.path):
+                        waiting.append(entry.path)
+                    else:
+                        yield entry
+
+    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged:
+        staged = StagedFolder(self, folder, made)
+        staged.path.mkdir()
+        return staged
+
+
+class StagedFolder(LocalStaged):
+    """A folder being filled in a staging folder beside its destination."""
+
+    location: FolderLocation
+
+    def commit(self, record: Record | None) -> Record | None:
+        inside = self.location.record_inside
+        if record is None or inside is None:
+            return super().commit(record)
+        output = self.prepare()
+        record = {**record, "output": output}
+        with atomic.explained("publish", self.location.path):
+            place = self.path / inside
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            if config.get("durable"):
+                atomic.flush_file(place)
+                atomic.flush_folder(place.parent)
+            os.utime(self.path, ns=(output["mtime_ns"],) * 2)
+            self.location.exists()
+            with self.location._locked():
+                self._swap()
+                if config.get("durable"):
+                    atomic.flush_folder(self.location.final.parent)
+        self.discard()
+        return record
+
+    def _publish(self, record: Record | None) -> None:
+        if record is None and self.location.record_inside:
+            self._swap()
+        else:
+            super()._publish(record)
+
+    def _swap(self) -> None:
+        final = self.location.final
+        if not final.exists():
+            atomic.replace(self.path, final)
+        elif not atomic.exchange(self.path, final):
+            self._swap_by_two_renames(final)
+
+    def _swap_by_two_renames(self, final: Path) -> None:
+        """Where names cannot be exchanged the output is absent between two renames; the journal lets
+        whoever comes next finish them (`LocalLocation._recover_swap`)."""
+        journal, aside = self.folder / JOURNAL, self.folder / "replaced"
+        journal.write_text(json.dumps(str(final)))
+        if config.get("durable"):
+            atomic.flush_file(journal)
+            atomic.flush_folder(self.folder)
+        try:
+            atomic.replace(final, aside)
+            atomic.replace(self.path, final)
+        except BaseException:
+            if not final.exists() and aside.exists():
+                atomic.replace(aside, final)
+            raise
+        finally:
+            journal.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        atomic.flush_tree(self.path)
+
+    def _check(self) -> None:
+        self._check_other_files()
+        if not self.path.is_dir():
+            raise TargetKindError(
+                f"A file was written to output_path, but the output {self.location.path} is a LocalFolderTarget: "
+                "output_path is an existing empty folder. Write into it, or use LocalFileTarget."
+            )
+        if next(self.location._items(self.path), None) is None:
+            raise OutputNotWrittenError(
+                f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
+                "Write at least one file into it."
+            )
+
+
+def _is_empty(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _content_item(entry: os.DirEntry[str], root: Path) -> Record:
+    path = os.path.relpath(entry.path, root).replace(os.sep, "/")
+    if entry.is_symlink():
+        return {"path": path, "link": os.readlink(entry.path)}
+    if entry.is_dir():
+        return {"path": path + "/"}
+    return {"path": path, "size": entry.stat().st_size, "digest": {"sha256": atomic.sha256(Path(entry.path))}}

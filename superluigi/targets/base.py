@@ -1,0 +1,164 @@
+"""The one template of all targets: everything is told to a `Location`; subclasses hold names and arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+from luigi.format import Format, get_default_format
+from luigi.target import AtomicLocalFile
+
+from superluigi.errors import OptionError
+from superluigi.jsonable import jsonable
+from superluigi.scheduling import run
+from superluigi.storage.base import Location, Record, Staged
+
+
+class AtomicTarget(luigi.Target):
+    """An output that is there whole or not at all, with its lineage record beside it.
+
+    `path` and `metadata_path` say where; everything else is the promise P1-P7 of docs/promises.md, kept by
+    `location`.
+    """
+
+    #: Whether the output is a folder or prefix: `output_path` is then an existing empty folder.
+    is_folder: ClassVar[bool] = False
+    path: Any
+    metadata_path: Any
+    location: Location
+
+    def exists(self) -> bool:
+        """Whether the whole output is there; a refusal or fault of the store is an error, never False."""
+        return self.location.exists()
+
+    @contextlib.contextmanager
+    def tmp_read_path(self, *, shared: bool = False) -> Iterator[Path]:
+        """A temporary local path with the content, yours to change or delete; gone after the block.
+
+        With `shared` it may be the stored file itself, read-only by agreement: for large inputs.
+
+        Raises:
+            TargetMissingError: the target does not exist.
+        """
+        refresh = run.current().force_local_download
+        with self.location.open_copy(shared=shared, refresh=refresh) as path:
+            yield path
+
+    @contextlib.contextmanager
+    def tmp_write_path(self) -> Iterator[Path]:
+        """A temporary local path to write; committed whole when the block ends, dropped if it raises.
+
+        For a folder or prefix it is an existing empty folder. Replaced data takes its record with it.
+
+        Raises:
+            OutputNotWrittenError: the block ended without writing to the path.
+        """
+        with self.stage() as staged:
+            yield staged.path
+            staged.commit(None)
+
+    def read_metadata(self) -> Record | None:
+        """The lineage record of exactly the bytes that are there, or None for data that we did not make."""
+        return self.location.read_record()
+
+    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Replace the record of the data that is there; `schema` and `output` are filled in.
+
+        Raises:
+            TargetMissingError: there is no data to describe.
+            RecordValueError: a value that JSON cannot hold; names the key.
+        """
+        self.location.write_record(jsonable(metadata))
+
+    def stage(self) -> Staged:
+        """Begin to replace the output: for tasks, which commit several outputs together, with records."""
+        return self.location.stage()
+
+    def remove(self) -> None:
+        """Remove the output and its record; nothing happens when there is none."""
+        self.location.remove()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+
+class StreamTarget(AtomicTarget):
+    """What one file or object adds: Luigi's `open`, `format` and `temporary_path`, atomic."""
+
+    format: Format
+
+    def _set_format(self, format: Format | None) -> None:
+        self.format = get_default_format() if format is None else format
+
+    def open(self, mode: str = "r") -> Any:
+        """A stream through `format`. Writing commits at `close()`, or at the end of a `with` block without error."""
+        kind = mode.replace("b", "").replace("t", "")
+        if kind == "w":
+            return self.format.pipe_writer(_CommittedFile(self.location.stage()))
+        if kind == "r":
+            return self.format.pipe_reader(_CopiedFile(self))
+        raise OptionError(f"open({mode!r}) is not possible for {self.path}: use 'r' or 'w'.")
+
+    @contextlib.contextmanager
+    def temporary_path(self) -> Iterator[str]:
+        """Luigi's name for `tmp_write_path`; gives text, and may replace an existing output."""
+        with self.tmp_write_path() as path:
+            yield str(path)
+
+
+class _CommittedFile(AtomicLocalFile):  # type: ignore[misc]
+    """A stream into a stage: committed when closed, dropped when its `with` block raises or nobody closes it."""
+
+    def __init__(self, staged: Staged) -> None:
+        self._staged: Staged | None = staged
+        super().__init__(str(staged.path))
+
+    def generate_tmp_path(self, path: str) -> str:
+        return path
+
+    def move_to_final_destination(self) -> None:
+        if self._staged is not None:
+            staged, self._staged = self._staged, None
+            with staged:
+                staged.commit(None)
+
+    def abort(self) -> None:
+        """Drop what was written."""
+        staged, self._staged = self._staged, None
+        self.close()
+        if staged is not None:
+            staged.discard()
+
+    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
+        if exc_type is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        if getattr(self, "_staged", None) is not None:
+            self.abort()
+
+
+class _CopiedFile(io.BufferedReader):
+    """A stream over a temporary copy, which goes when the stream is closed."""
+
+    def __init__(self, target: AtomicTarget) -> None:
+        self._stack = contextlib.ExitStack()
+        path = self._stack.enter_context(target.tmp_read_path(shared=True))
+        try:
+            super().__init__(io.FileIO(path, "r"))
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._stack.close()

@@ -1,0 +1,80 @@
+"""Outputs on local disks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from superluigi.errors import OptionError
+from superluigi.storage.local import RECORD_SUFFIX, FileLocation
+from superluigi.storage.local_folder import FolderLocation
+from superluigi.targets.base import AtomicTarget, StreamTarget
+
+
+class LocalFileTarget(StreamTarget, luigi.LocalTarget):  # type: ignore[misc]
+    """One file; replaced by a single rename.
+
+    Args:
+        path: the file. `~` is expanded.
+        metadata_path: its record; `<path>.metadata.json` by default.
+        format: Luigi's format for `open`.
+    """
+
+    path: Path
+    metadata_path: Path
+
+    def __init__(
+        self, path: str | os.PathLike[str], metadata_path: str | os.PathLike[str] | None = None, format: Any = None
+    ) -> None:
+        self.path = _path(path)
+        self.metadata_path = _record_path(self.path, metadata_path)
+        self.is_tmp = False
+        self._set_format(format)
+        self.location = FileLocation(self.path.absolute(), self.metadata_path.absolute())
+
+
+class LocalFolderTarget(AtomicTarget):
+    """A folder with all it holds; swapped in one step where the kernel can exchange two names.
+
+    Args:
+        path: the folder. `~` is expanded.
+        metadata_path: its record; `<path>.metadata.json` by default.
+        metadata_inside_folder: put the record into the folder, as `.metadata.json`.
+        metadata_contents_limit: how many files the record lists; digest and count cover all.
+    """
+
+    is_folder = True
+    path: Path
+    metadata_path: Path
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        metadata_path: str | os.PathLike[str] | None = None,
+        metadata_inside_folder: bool = False,
+        metadata_contents_limit: int = 10,
+    ) -> None:
+        if metadata_inside_folder and metadata_path is not None:
+            raise OptionError("Give metadata_path or metadata_inside_folder=True, not both.")
+        if metadata_contents_limit < 0:
+            raise OptionError(f"metadata_contents_limit must be 0 or more, not {metadata_contents_limit}.")
+        self.path = _path(path)
+        inside = self.path / RECORD_SUFFIX if metadata_inside_folder else metadata_path
+        self.metadata_path = _record_path(self.path, inside)
+        self.location = FolderLocation(self.path.absolute(), self.metadata_path.absolute(), metadata_contents_limit)
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):
+        raise OptionError("The path of a target is empty.")
+    return Path(path).expanduser()
+
+
+def _record_path(path: Path, metadata_path: str | os.PathLike[str] | None) -> Path:
+    record = path.with_name(path.name + RECORD_SUFFIX) if metadata_path is None else Path(metadata_path).expanduser()
+    if os.path.abspath(record) == os.path.abspath(path):
+        raise OptionError(f"metadata_path is the path of the data itself: {path}. Choose another place for the record.")
+    return record
