@@ -1,0 +1,74 @@
+# `make` lists the targets. Everything runs in the environment .venv, which is made when it is missing.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-long test-minio check lint types layers docs docs-serve bench wheel wheels clean
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.superluigi-installed
+PYTEST := $(BIN)/python -m pytest
+COMPOSE ?= docker compose
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make the environment .venv with everything in it
+
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --editable '.[tutorial,dask,postgres,test,dev,docs]'
+	touch $@
+
+$(VENV)-demo/.superluigi-installed: setup.cfg
+	test -x $(VENV)-demo/bin/python || $(PYTHON) -m venv $(VENV)-demo
+	$(VENV)-demo/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-demo/bin/python -m pip install --quiet --editable '.[tutorial]'
+	touch $@
+
+# The demo needs little: where .venv is not there, it makes a smaller environment of its own.
+DEMO := $(if $(wildcard $(STAMP)),$(VENV),$(VENV)-demo)
+
+demo: $(DEMO)/.superluigi-installed ## flights in, predictions out, on an S3 server that starts by itself
+	$(DEMO)/bin/python tutorials/flight_delays/demo.py
+
+test: $(STAMP) ## the tests (some minutes)
+	$(PYTEST) -n 2 --dist loadgroup
+
+test-long: $(STAMP) ## hundreds of kills and all else that needs minutes
+	$(PYTEST) -m "long or not long" --timeout 1800
+
+test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
+	$(COMPOSE) up --detach --wait minio
+	$(COMPOSE) run --rm minio-buckets
+	SUPERLUIGI_TEST_S3_ENDPOINT=http://127.0.0.1:9000 AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin \
+		AWS_DEFAULT_REGION=us-east-1 $(PYTEST) -k "s3 or S3"
+
+check: lint types layers test docs ## what a change must pass: lint, types, layers, tests, docs
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP) ## the site, into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(STAMP) ## the site on a local port, rebuilt as you write
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+bench: $(STAMP) ## every benchmark, quick; for real: python benchmarks/<name>.py
+	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+wheel: $(STAMP) ## the wheel and the source package, into dist/
+	$(BIN)/python -m build --quiet
+
+wheels: $(STAMP) ## build the wheel, install it without extras on every Python from 3.10 to 3.13 found here
+	$(PYTEST) -m "long or not long" --timeout 1800 tests/acceptance/test_wheel.py
+
+clean: ## remove what was built; environments and data stay
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
