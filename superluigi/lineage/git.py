@@ -1,0 +1,90 @@
+"""Which commit of which repository a folder is at, asked of the `git` program once in a while."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+_NOTHING: dict[str, Any] = {"repo": None, "commit": None, "branch": None, "dirty": None}
+_FRESH_S = 60.0
+_TIMEOUT_S = 5.0
+
+
+def state(folder: str) -> dict[str, Any]:
+    """`repo`, `commit`, `branch`, `dirty` and `root` of the work tree around a folder; None where unknown.
+
+    `dirty` counts tracked files only. The answer is kept for a minute: a run asks thousands of times.
+    """
+    return dict(_state(folder, int(time.monotonic() / _FRESH_S)))
+
+
+@functools.lru_cache(maxsize=256)
+def _state(folder: str, _period: int) -> dict[str, Any]:
+    root = _root(folder)
+    if root is None:
+        return {**_NOTHING, "root": None}
+    return {**_read(root, _period), "root": root}
+
+
+@functools.lru_cache(maxsize=1024)
+def _root(folder: str) -> str | None:
+    for candidate in (Path(folder), *Path(folder).parents):
+        if (candidate / ".git").exists():
+            return str(candidate)
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _read(root: str, _period: int) -> dict[str, Any]:
+    status = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules")
+    if status is None:
+        return dict(_NOTHING)
+    found: dict[str, Any] = dict(_NOTHING, dirty=False)
+    for line in status.splitlines():
+        if line.startswith("# branch.oid ") and "(initial)" not in line:
+            found["commit"] = line.split()[2]
+        elif line.startswith("# branch.head ") and "(detached)" not in line:
+            found["branch"] = line.split(maxsplit=2)[2]
+        elif line and not line.startswith("#"):
+            found["dirty"] = True
+    remote = _git(root, "config", "--get", "remote.origin.url")
+    found["repo"] = without_credentials(remote.strip()) if remote and remote.strip() else None
+    return found
+
+
+def _git(root: str, *arguments: str) -> str | None:
+    # Repository variables of a surrounding git hook would point elsewhere; locks would disturb its user.
+    environment = {k: v for k, v in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX_FILE)$", k)}
+    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", root, *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git here, or a repository too slow to ask: the record says "unknown"
+    return done.stdout if done.returncode == 0 else None
+
+
+def without_credentials(url: str) -> str:
+    """A repository address without user names, passwords and tokens; `git@host:path` stays as it is."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme == "ssh" and "@" in parts.netloc:
+        user = parts.netloc.rpartition("@")[0].partition(":")[0]
+        host = f"{user}@{host}"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
