@@ -27,6 +27,9 @@ SuperLuigiError
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
 │   └── TaskCancelledError                 somebody asked the task to stop
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
+    ├── QueueVersionError                  its tables are newer than this program, or too old
+    ├── QueueGoneError                     it does not exist, or was deleted meanwhile
+    └── QueueTimeoutError (TimeoutError)   `wait` waited as long as it was told to
 
 Every class keeps its message in `args`, so that instances survive pickling: they cross processes.
 """
@@ -155,3 +158,15 @@ class TaskCancelledError(ExecutionError):
 
 class QueueError(SuperLuigiError, RuntimeError):
     """The durable queue cannot do what was asked."""
+
+
+class QueueVersionError(QueueError):
+    """The tables of a queue are newer than this program, or older than it can migrate."""
+
+
+class QueueGoneError(QueueError):
+    """The queue does not exist, or was deleted while it was in use."""
+
+
+class QueueTimeoutError(QueueError, TimeoutError):
+    """`wait` waited as long as it was told to; the queue goes on."""

@@ -1,0 +1,161 @@
+"""The words of the queue: states, pools, and the frozen rows that it shows. Pure data, no SQL.
+
+    WAITING ──requirements met──> PENDING ──claimed──> RUNNING ──> SUCCEEDED
+       ^  ^                          ^                    │  │
+       │  └──────yield, delayed retry┼────────────────────┤  ├──> FAILED   (no attempts left)
+       └── a requirement is redone   └──lease lost, put back┘  └──> KILLED   (somebody asked)
+
+WAITING means "not now": for requirements, or until a time (a delayed retry, an external task that is not
+there yet). PENDING means that any worker of the pool may claim it. BLOCKED is shown, not stored: WAITING
+behind a FAILED or KILLED task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from superluigi.errors import OptionError
+
+if TYPE_CHECKING:
+    import luigi
+
+WAITING = "WAITING"
+PENDING = "PENDING"
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+KILLED = "KILLED"
+BLOCKED = "BLOCKED"
+STATES = (WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, KILLED)
+SHOWN = (*STATES, BLOCKED)
+
+OnTerm = Literal["requeue", "kill"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many tasks of one kind run at once, and in what surroundings.
+
+    `environment` is added to the environment of the processes that run tasks, `prefix` is a command before
+    theirs (`nice -n 10`, `srun --mem 8G`), `walltime` is how long a worker may live; `on_term` is what
+    becomes of the running task when the worker is told to end (SIGTERM, walltime): put back, or killed.
+    `provider` starts the workers, `options` are the provider's own.
+    """
+
+    max_workers: int | None = None
+    provider: str = "local"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: str | None = None
+    walltime: timedelta | None = None
+    on_term: OnTerm = "requeue"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if self.max_workers is not None and self.max_workers < 1:
+            wrong.append(f"max_workers is {self.max_workers}, expected at least 1 (or None: no limit)")
+        if self.on_term not in ("requeue", "kill"):
+            wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
+        if self.walltime is not None and self.walltime <= timedelta(0):
+            wrong.append(f"walltime is {self.walltime}, expected a positive timedelta")
+        if wrong:
+            raise OptionError(f"Pool: {'; '.join(wrong)}.")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one `submit` did: task ids by what became of them."""
+
+    run: str
+    roots: tuple[str, ...]
+    #: Rows that this submission added or brought back to life.
+    added: tuple[str, ...]
+    #: Complete already; nothing will run.
+    done: tuple[str, ...]
+    #: Rows that were there and stay as they are: waiting, pending or running.
+    known: tuple[str, ...]
+    #: Rows that are FAILED or KILLED and stay so: `retry` them.
+    stopped: tuple[str, ...]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Every task of the submitted graph."""
+        return frozenset((*self.added, *self.done, *self.known, *self.stopped))
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One attempt at a task, as it ended. Times are UTC."""
+
+    number: int
+    outcome: str
+    worker: str
+    host: str
+    started: datetime | None
+    ended: datetime | None
+    exit_code: int | None
+    error: str | None
+    #: Files with what the attempt printed.
+    stdout: str | None
+    stderr: str | None
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One task as the queue sees it. `id` is Luigi's task id, `params` the parameters as text."""
+
+    id: str
+    name: str
+    params: Mapping[str, str]
+    #: One of `SHOWN`; BLOCKED when it waits behind a failed or killed task.
+    state: str
+    attempts: int
+    error: str | None
+    exit_code: int | None
+    worker: str | None
+    started: datetime | None
+    ended: datetime | None
+    #: The file with the standard output of the latest attempt; `stderr.log` lies beside it.
+    log: str | None
+    module: str
+    pool: str
+    priority: float
+    #: The failed or killed task that this one is blocked by.
+    blocked_by: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    #: A task class that was stored by value (cloudpickle), for tasks defined in `__main__`.
+    code: bytes | None = field(default=None, repr=False)
+
+    def task(self) -> luigi.Task:
+        """The task itself, rebuilt; imports its module.
+
+        Raises:
+            ParameterError: the module no longer defines it, or not with these parameters.
+        """
+        from superluigi.queue.specs import rebuild
+
+        return rebuild(self.module, self.name, self.params, self.code)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return {
+            "id": self.id, "name": self.name, "params": dict(self.params), "state": self.state,
+            "attempts": self.attempts, "error": self.error, "exit_code": self.exit_code,
+            "worker": self.worker, "started": _iso(self.started), "ended": _iso(self.ended), "log": self.log,
+            "module": self.module, "pool": self.pool, "priority": self.priority,
+            "blocked_by": self.blocked_by, "tags": dict(self.tags), "run": self.run,
+        }  # fmt: skip
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def load_json(text: str | None) -> Any:
+    """The value of a JSON column; an empty dict for none."""
+    return json.loads(text) if text else {}

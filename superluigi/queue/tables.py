@@ -1,0 +1,221 @@
+"""The tables of a queue, their version, and how an older one becomes the present one.
+
+Ten tables, the same on SQLite and PostgreSQL, all named `superluigi_…`. Two invariants that every
+transaction keeps (`Store.check` verifies them):
+
+- `tasks.unmet` is the number of its requirements that are not SUCCEEDED;
+- a task is RUNNING iff it has a `lease`, and its `fence` has grown by one for each claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+
+from superluigi.errors import QueueError, QueueVersionError
+
+#: Version of the tables below; raise it together with a new entry in `_MIGRATIONS`.
+VERSION = 2
+PREFIX = "superluigi_"
+
+metadata = MetaData()
+
+meta = Table(
+    f"{PREFIX}meta", metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)  # fmt: skip
+
+pools = Table(
+    f"{PREFIX}pools", metadata,
+    Column("name", Text, primary_key=True),
+    Column("max_workers", Integer),
+    Column("paused", Integer, nullable=False, server_default="0"),
+    Column("definition", Text, nullable=False, server_default="{}"),
+)  # fmt: skip
+
+runs = Table(
+    f"{PREFIX}runs", metadata,
+    Column("id", Text, primary_key=True),
+    Column("started", Float, nullable=False),
+    Column("definition", Text, nullable=False),
+)  # fmt: skip
+
+codes = Table(
+    f"{PREFIX}codes", metadata,
+    Column("digest", Text, primary_key=True),
+    Column("pickle", LargeBinary, nullable=False),
+)  # fmt: skip
+
+tasks = Table(
+    f"{PREFIX}tasks", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("module", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("code", Text),
+    Column("tags", Text),
+    Column("pool", Text, nullable=False),
+    Column("priority", Float, nullable=False, server_default="0"),
+    Column("need", Integer, nullable=False, server_default="0"),
+    Column("timeout", Float),
+    Column("max_failures", Integer, nullable=False, server_default="1"),
+    Column("retry_delay", Float, nullable=False, server_default="0"),
+    Column("run", Text, nullable=False),
+    Column("rerun", Text),
+    Column("state", Text, nullable=False),
+    Column("unmet", Integer, nullable=False, server_default="0"),
+    Column("due", Float),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease", Float),
+    Column("worker", Text),
+    Column("kill", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("exit_code", Integer),
+    Column("error", Text),
+    Column("log", Text),
+)  # fmt: skip
+
+# A claim reads one entry of this index per kind of need, whatever the number of rows.
+Index(
+    f"{PREFIX}tasks_claim",
+    tasks.c.pool, tasks.c.need, tasks.c.priority.desc(), tasks.c.id,
+    sqlite_where=text("state = 'PENDING'"), postgresql_where=text("state = 'PENDING'"),
+)  # fmt: skip
+Index(f"{PREFIX}tasks_state", tasks.c.state, tasks.c.pool)
+Index(
+    f"{PREFIX}tasks_due", tasks.c.due,
+    sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL"),
+)  # fmt: skip
+
+edges = Table(
+    f"{PREFIX}edges", metadata,
+    Column("upstream", Integer, ForeignKey(tasks.c.id), primary_key=True),
+    Column("downstream", Integer, ForeignKey(tasks.c.id), primary_key=True),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+Index(f"{PREFIX}edges_down", edges.c.downstream)
+
+needs = Table(
+    f"{PREFIX}needs", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("signature", Text, nullable=False, unique=True),
+)  # fmt: skip
+need_items = Table(
+    f"{PREFIX}need_items", metadata,
+    Column("need", Integer, ForeignKey(needs.c.id), primary_key=True),
+    Column("resource", Text, primary_key=True),
+    Column("amount", Float, nullable=False),
+)  # fmt: skip
+resources = Table(
+    f"{PREFIX}resources", metadata,
+    Column("name", Text, primary_key=True),
+    Column("total", Float, nullable=False),
+)  # fmt: skip
+
+attempts = Table(
+    f"{PREFIX}attempts", metadata,
+    Column("task", Integer, ForeignKey(tasks.c.id), primary_key=True),
+    Column("fence", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("exit_code", Integer),
+    Column("error", Text),
+    Column("log", Text),
+)  # fmt: skip
+
+workers = Table(
+    f"{PREFIX}workers", metadata,
+    Column("id", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("seen", Float, nullable=False),
+    Column("stop", Integer, nullable=False, server_default="0"),
+)  # fmt: skip
+
+spawners = Table(
+    f"{PREFIX}spawners", metadata,
+    Column("pool", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("lease", Float, nullable=False),
+)  # fmt: skip
+
+
+def create(connection: Connection) -> None:
+    """Make all tables of the present version, in one transaction of the caller's."""
+    metadata.create_all(connection)
+    connection.execute(meta.insert(), [{"key": "version", "value": str(VERSION)}])
+    connection.execute(needs.insert(), [{"id": 0, "signature": "{}"}])
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables to the present version, or make them; one transaction of the caller's.
+
+    Raises:
+        QueueVersionError: they are newer than this program, or older than it can read.
+        QueueError: the database holds something else.
+    """
+    found = version_of(connection)
+    if found is None:
+        create(connection)
+        return
+    if found > VERSION:
+        raise QueueVersionError(
+            f"This queue has schema version {found}; this superluigi reads up to version {VERSION}. "
+            "Upgrade superluigi on this machine (pip install -U superluigi), or use another queue."
+        )
+    for step in range(found, VERSION):
+        if step not in _MIGRATIONS:
+            raise QueueVersionError(f"This queue has schema version {found}, older than can be migrated.")
+        _MIGRATIONS[step](connection)
+    if found < VERSION:
+        connection.execute(meta.update().where(meta.c.key == "version").values(value=str(VERSION)))
+
+
+def version_of(connection: Connection) -> int | None:
+    """The version of the tables in this database; None when there are none.
+
+    Raises:
+        QueueError: the version cannot be read: not a queue of ours.
+    """
+    if not inspect(connection).has_table(meta.name):
+        return None
+    value = connection.execute(meta.select().where(meta.c.key == "version")).first()
+    if value is None or not value.value.isdigit():
+        raise QueueError(f"Table {meta.name} has no readable version: this is not a queue of superluigi.")
+    return int(value.value)
+
+
+def _from_1(connection: Connection) -> None:
+    """Version 2 counts lost workers (a task that ends its worker each time must stop) and keeps tags."""
+    for column in ("losses INTEGER NOT NULL DEFAULT 0", "tags TEXT"):
+        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
+
+
+#: From which version -> the step to the next one.
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1}
