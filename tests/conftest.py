@@ -1,0 +1,54 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
+from superluigi.testing.s3_server import s3_server as running_s3_server
+
+
+@pytest.fixture(autouse=True)
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local copies go to a temporary folder; nobody's AWS set-up is read, except for a named server."""
+    home = tmp_path_factory.mktemp("superluigi")
+    monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(home / "data"))
+    if os.environ.get(ENDPOINT_VARIABLE):
+        return
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "superluigi")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "superluigi-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(home / "none"))
+
+
+@pytest.fixture(scope="session")
+def _s3_process() -> Iterator[S3Server]:
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_server(_s3_process: S3Server) -> Iterator[S3Server]:
+    """The S3 server of this test session; buckets made through it go with the test."""
+    yield _s3_process
+    _s3_process.reset()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """A fresh, empty bucket; talk to it with `s3_server.client_options`."""
+    return s3_server.create_bucket()
+
+
+@pytest.fixture
+def local_root() -> Path:
+    """Where local copies of S3 data go in this test."""
+    return Path(os.environ["SUPERLUIGI_LOCAL_DATA_DIR"])
