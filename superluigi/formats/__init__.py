@@ -1,0 +1,20 @@
+"""Values to files and back, by suffix: what `run` returns is saved, what `inputs` holds was loaded here.
+
+| suffix | keeps |
+|---|---|
+| `.pickle` `.pkl` `.joblib` | any Python object (reading one trusts the store: it can run code) |
+| `.json` `.yaml` `.yml` | nested lists and dicts of plain values |
+| `.txt` `.md` `.html` `.log`, `.bin` `.bytes` | text, bytes |
+| `.csv` `.tsv` `.parquet` `.feather` `.xlsx` | tables: pandas, polars or Arrow, as the reader's annotation says |
+| `.npy` `.npz` | a NumPy array, a dict of arrays |
+| a folder | a dict of names to values, or one table from many files |
+
+Each suffix may be followed by `.gz` or `.zst`. A value either comes back equal to what was saved, or saving it
+is refused with a `FormatError` before anything is written.
+"""
+
+from superluigi.formats.choose import suffix_for
+from superluigi.formats.files import load, save
+from superluigi.formats.registry import Entry, Format, known_suffixes, register, unregister
+
+__all__ = ["Entry", "Format", "known_suffixes", "load", "register", "save", "suffix_for", "unregister"]

@@ -1,0 +1,70 @@
+"""NumPy's own formats. Arrays of objects are pickles inside: they need `allow_pickle`."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import numpy.lib.format
+
+from superluigi.errors import FormatError
+
+
+class Npy:
+    """One array, its dtype and order included; arrays of objects are refused."""
+
+    def save(self, value: Any, path: Path) -> None:
+        array = _checked(value, "value")
+        with path.open("wb") as file:
+            numpy.lib.format.write_array(file, array, allow_pickle=False)
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        with path.open("rb") as file:
+            return numpy.load(file, allow_pickle=False)
+
+
+class Npz:
+    """A dict of names to arrays, uncompressed; any text without a slash may be a name."""
+
+    def save(self, value: Any, path: Path) -> None:
+        if not isinstance(value, Mapping):
+            raise FormatError(f"a value of type {type(value).__name__} is no dict of arrays")
+        arrays = {_name(key): _checked(item, f"value[{key!r}]") for key, item in value.items()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    numpy.lib.format.write_array(file, array, allow_pickle=False)
+
+    def load(self, path: Path, as_type: Any) -> dict[str, Any]:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as file:
+        return numpy.lib.format.read_array(file, allow_pickle=False)
+
+
+def _checked(value: Any, where: str) -> Any:
+    if type(value) is not numpy.ndarray:
+        raise FormatError(f"{where} is of type {type(value).__name__}, no numpy.ndarray; use numpy.asarray")
+    if value.dtype.hasobject:
+        raise FormatError(f"{where} is an array of objects, which only a pickle can hold; use .pickle or .joblib")
+    return value
+
+
+def _name(key: Any) -> str:
+    if not isinstance(key, str) or not key or set(key) & {"/", "\\", "\0"} or not _encodes(key):
+        raise FormatError(f"{key!r} cannot be the name of an array: use text without slashes")
+    return key
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

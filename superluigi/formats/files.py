@@ -1,0 +1,191 @@
+"""Save a value to a path and load it again: suffix, compression and folders are dealt with here."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from superluigi import config
+from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiError
+from superluigi.formats import folders
+from superluigi.formats.registry import COMPRESSIONS, Entry, by_name, candidates, entries
+
+
+def save(value: Any, path: Path | str, *, format: str | None = None) -> str:
+    """Write `value` to `path` as its suffix (or `format`) says; return the name of the format that did.
+
+    If `path` is an existing folder, a dict becomes one file for each name and a table one file. The returned
+    name (`csv`, `json+gz`, `folder`) given to `load` makes reading independent of the suffix.
+
+    Raises:
+        FormatError: unknown suffix, or a value that would not come back as it was. Nothing was written:
+            what was at `path` before is still there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return folders.save(value, path, save)
+    entry, compression = _to_write(value, path, format)
+    with _new_file(path) as temporary:
+        plain = temporary.with_name(f"value{_suffix(entry)}") if compression else temporary
+        with _explained(f"A value of type {_name(value)} cannot be saved as {path.name}", entry, value):
+            entry.resolve().save(value, plain)
+        if compression:
+            with plain.open("rb") as source, _writer(compression, temporary) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            plain.unlink()
+    return f"{entry.name}+{compression[1:]}" if compression else entry.name
+
+
+def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = None, format: str | None = None) -> Any:
+    """The value in the file or folder at `path`.
+
+    `format` is what `save` returned; without it the suffix decides. `as_type` is the annotation of whoever
+    wants the value: it picks pandas (the default), polars or Arrow for tables. Reading a pickle runs what the
+    file says, so it means trusting the store; `allow_pickle=False` (or the setting `allow_pickle`) refuses.
+
+    Raises:
+        FormatError: unknown suffix or format, a pickle that is not allowed, a file that cannot be read.
+    """
+    path = Path(path)
+    allowed = bool(config.get("allow_pickle")) if allow_pickle is None else allow_pickle
+    if path.is_dir() and format in (None, folders.FOLDER, folders.TABLE):
+
+        def load_file(file: Path, kind: Any) -> Any:
+            return load(file, as_type=kind, allow_pickle=allowed)
+
+        return folders.load(path, as_type, load_file, one_table=format == folders.TABLE)
+    entry, compression = _to_read(path, as_type, format)
+    if entry.unpickles and not allowed:
+        raise FormatError(
+            f"{path} is a pickle: reading it would run code from the store. Allow it (allow_pickle=True, or the "
+            "setting allow_pickle) if you trust who writes there, or save to another format such as .json or .parquet."
+        )
+    with _decompressed(path, compression, entry) as plain, _explained(f"{path} cannot be read", entry):
+        return entry.resolve().load(plain, as_type)
+
+
+def _to_write(value: Any, path: Path, format: str | None) -> tuple[Entry, str]:
+    if format is not None:
+        return _named(format)
+    suffix, compression = _split(path)
+    found = candidates(suffix, path=str(path))
+    fitting = [entry for entry in found if entry.types and entry.made_for(type(value))]
+    open_ = [entry for entry in found if not entry.types]
+    return (fitting or open_ or found)[0], compression
+
+
+def _to_read(path: Path, as_type: Any, format: str | None) -> tuple[Entry, str]:
+    if format is not None:
+        return _named(format)
+    suffix, compression = _split(path)
+    found = candidates(suffix, path=str(path))
+    fitting = [entry for entry in found if entry.types and entry.made_for(as_type)]
+    return (fitting or found[-1:])[0], compression  # the first that came with this suffix is its plain meaning
+
+
+def _named(format: str) -> tuple[Entry, str]:
+    name, _, compression = format.partition("+")
+    if compression and f".{compression}" not in COMPRESSIONS:
+        raise FormatError(f"Unknown compression in format {format!r}; known: {', '.join(COMPRESSIONS)}.")
+    return by_name(name), f".{compression}" if compression else ""
+
+
+def _split(path: Path) -> tuple[str, str]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    return (suffixes[-1] if suffixes else ""), compression
+
+
+def _suffix(entry: Entry) -> str:
+    return entry.suffixes[0] if entry.suffixes else ""
+
+
+def _name(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__name__}"
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` that replaces it if the block ends well and leaves nothing behind if not."""
+    folder = Path(tempfile.mkdtemp(prefix=".superluigi-save-", dir=path.parent))
+    try:
+        temporary = folder / path.name
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained(what: str, entry: Entry, *value: Any) -> Iterator[None]:
+    """Turn whatever a library raises into a `FormatError` that says what would work instead."""
+    try:
+        yield
+    except (MissingDependencyError, OSError, MemoryError):
+        raise
+    except Exception as error:  # libraries raise what they like; the cause is chained
+        reason = str(error) or type(error).__name__
+        if isinstance(error, SuperLuigiError) and reason.startswith(what):
+            raise
+        raise FormatError(f"{what}: {reason}. {_advice(entry, *value)}".rstrip()) from error
+
+
+def _advice(entry: Entry, *value: Any) -> str:
+    advice = f"The format {entry.name!r} keeps {entry.keeps}."
+    if value:
+        others = [f"{_suffix(other)} ({other.keeps})" for other in entries() if other is not entry and other.suffixes]
+        advice += f" Others: {'; '.join(others)}."
+    return advice
+
+
+@contextlib.contextmanager
+def _decompressed(path: Path, compression: str, entry: Entry) -> Iterator[Path]:
+    if not compression:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="superluigi-load-") as folder:
+        plain = Path(folder) / f"value{_suffix(entry)}"
+        explained = _explained(f"{path} cannot be decompressed", entry)
+        with explained, _reader(compression, path) as source, plain.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        yield plain
+
+
+@contextlib.contextmanager
+def _writer(compression: str, path: Path) -> Iterator[Any]:
+    with path.open("wb") as raw:
+        if compression == ".gz":
+            import gzip
+
+            # no name and no time in the header: the same value gives the same bytes
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as file:
+                yield file
+        else:
+            with _zstandard().ZstdCompressor().stream_writer(raw, closefd=False) as file:
+                yield file
+
+
+@contextlib.contextmanager
+def _reader(compression: str, path: Path) -> Iterator[BinaryIO]:
+    if compression == ".gz":
+        import gzip
+
+        with gzip.open(path, "rb") as file:
+            yield file  # type: ignore[misc]  # a BinaryIO in all but name
+    else:
+        decompressor = _zstandard().ZstdDecompressor()
+        with path.open("rb") as raw, decompressor.stream_reader(raw, read_across_frames=True) as file:
+            yield file
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingDependencyError("`.zst` needs zstandard: pip install 'superluigi[formats]'.") from error
+    return zstandard

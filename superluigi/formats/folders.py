@@ -1,0 +1,161 @@
+"""Folders as values: a dict of names to values, or one table kept in many files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from superluigi.errors import FormatError
+from superluigi.formats import tables
+from superluigi.formats.choose import suffix_for, table_kind
+from superluigi.formats.registry import COMPRESSIONS, known_suffixes
+
+#: Format names of a folder that holds a dict, and of one that holds a table.
+FOLDER, TABLE = "folder", "table-folder"
+
+
+class NamedValues(dict[str, Any]):
+    """A dict of names to values; a name is a file's path in the folder without its suffix, or with it."""
+
+    def __init__(self, values: Mapping[str, Any], full_names: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self._full_names = dict(full_names)
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._full_names:
+            return self[self._full_names[name]]
+        raise KeyError(f"{name!r}; the folder holds {', '.join(map(repr, self)) or 'nothing'}")
+
+    def __reduce__(self) -> Any:
+        return NamedValues, (dict(self), self._full_names)
+
+
+def save(value: Any, folder: Path, save_file: Callable[[Any, Path], str]) -> str:
+    """A dict as one file a name, in the format of each value's type; a table as one parquet file.
+
+    Names that are no file names, and values that no format keeps, are refused before anything is written
+    into the folder under a final name.
+    """
+    if tables.is_table(value):
+        save_file(value, folder / "part-00000.parquet")
+        return TABLE
+    if not isinstance(value, Mapping):
+        raise FormatError(
+            f"A value of type {type(value).__name__} cannot be saved to the folder {folder.name}: return a dict of "
+            "names to values or a table, or write the files to output_path yourself."
+        )
+    files = {_file_name(name, item): item for name, item in value.items()}
+    if len({name.casefold() for name in files}) < len(value):
+        raise FormatError(f"Names in {folder.name} must differ, without regard to case: {', '.join(map(str, value))}.")
+    written: list[Path] = []
+    try:
+        for name, item in files.items():
+            save_file(item, folder / name)
+            written.append(folder / name)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return FOLDER
+
+
+def load(folder: Path, as_type: Any, load_file: Callable[[Path, Any], Any], *, one_table: bool = False) -> Any:
+    """A table if `as_type` asks for one or the folder is partitioned (`year=2013/…`), else a dict by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
+    wanted = table_kind(as_type)
+    if wanted or one_table or (as_type is None and files and all(_partitions(file, folder) for file in files)):
+        return _one_table(folder, files, as_type, load_file)
+    names = {file: file.relative_to(folder).as_posix() for file in files}
+    short = {file: _without_suffix(name) for file, name in names.items()}
+    doubled = {name for name in short.values() if list(short.values()).count(name) > 1}
+    keys = {file: names[file] if short[file] in doubled else short[file] for file in files}
+    return NamedValues(
+        {keys[file]: load_file(file, None) for file in files}, {names[file]: keys[file] for file in files}
+    )
+
+
+def _one_table(folder: Path, files: list[Path], as_type: Any, load_file: Callable[[Path, Any], Any]) -> Any:
+    if not files:
+        raise FormatError(f"{folder} holds no files, so there is no table in it.")
+    parts = []
+    for file in files:
+        part = load_file(file, as_type or _pandas())
+        if not tables.is_table(part):
+            raise FormatError(f"{file} holds a {type(part).__name__}, but {folder} was asked for as one table.")
+        parts.append(_with_columns(part, _partitions(file, folder)))
+    return parts[0] if len(parts) == 1 else tables.concatenated(parts, as_type)
+
+
+def _pandas() -> Any:
+    import pandas
+
+    return pandas.DataFrame
+
+
+def _with_columns(part: Any, columns: dict[str, Any]) -> Any:
+    """The table with the partition's columns, unless the file already has them."""
+    have = set(part.column_names if hasattr(part, "column_names") else part.columns)
+    for name, value in columns.items():
+        if name in have:
+            continue
+        if hasattr(part, "append_column"):
+            import pyarrow  # type: ignore[import-untyped]
+
+            part = part.append_column(name, pyarrow.array([value] * part.num_rows))
+        elif hasattr(part, "with_columns"):
+            import polars
+
+            part = part.with_columns(polars.lit(value).alias(name))
+        else:
+            part = part.assign(**{name: value})
+    return part
+
+
+def _partitions(file: Path, folder: Path) -> dict[str, Any]:
+    """`{"year": 2013}` for `year=2013/part.parquet`; empty if some folder above the file is no partition."""
+    columns: dict[str, Any] = {}
+    for part in file.relative_to(folder).parts[:-1]:
+        name, equals, text = part.partition("=")
+        if not equals or not name:
+            return {}
+        columns[unquote(name)] = _partition_value(unquote(text))
+    return columns
+
+
+def _partition_value(text: str) -> Any:
+    if text == "__HIVE_DEFAULT_PARTITION__":
+        return None
+    return int(text) if text.lstrip("-").isdecimal() and str(int(text)) == text else text
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith((".", "_SUCCESS", "_metadata")) for part in relative.parts)
+
+
+def _without_suffix(name: str) -> str:
+    stem = name
+    for compression in COMPRESSIONS:
+        stem = stem.removesuffix(compression)
+    for suffix in known_suffixes():
+        if stem.lower().endswith(suffix):
+            return stem[: -len(suffix)]
+    return name
+
+
+def _file_name(name: Any, value: Any) -> str:
+    """The file for one item: the name itself if it has a suffix we know, else with the suffix of its type."""
+    if not isinstance(name, str) or not name or name[0] == "." or set(name) & {"/", "\\", "\0", "="}:
+        raise FormatError(f"{name!r} cannot be a file name in a folder: use text without slashes or leading dots.")
+    return name if _without_suffix(name) != name else name + _suffix_of(value)
+
+
+def _suffix_of(value: Any) -> str:
+    if isinstance(value, str):
+        return ".txt"
+    if isinstance(value, bytes):
+        return ".bin"
+    if type(value).__module__ == "numpy" and type(value).__name__ == "ndarray":
+        return ".npy"
+    return suffix_for(type(value))

@@ -1,0 +1,153 @@
+"""Formats for plain Python values: pickle, joblib, JSON, YAML, text, bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import FormatError
+
+_HINTS = {"tuple": "; a tuple would come back as a list", "set": "; make it a sorted list"}
+
+
+class Pickle:
+    """Any object that pickle can hold, in protocol 5 or newer. Reading one runs what it says."""
+
+    def save(self, value: Any, path: Path) -> None:
+        with path.open("wb") as file:
+            pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        with path.open("rb") as file:
+            return pickle.load(file)
+
+
+class Joblib:
+    """Any object; large NumPy arrays go to disk without a copy. Reading one runs what it says."""
+
+    def __init__(self) -> None:
+        import joblib  # type: ignore[import-untyped]
+
+        self._joblib = joblib
+
+    def save(self, value: Any, path: Path) -> None:
+        self._joblib.dump(value, path)
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        return self._joblib.load(path)
+
+
+class Json:
+    """`None`, bool, int, float (NaN and infinity in JavaScript's spelling), str, lists, dicts with text keys.
+
+    NumPy's numbers become Python's. What would come back as something else (tuples, sets, dates, keys that
+    are no text) is refused.
+    """
+
+    def save(self, value: Any, path: Path) -> None:
+        text = json.dumps(_plain(value, "value", _json_scalar), ensure_ascii=False, indent=None)
+        path.write_bytes(_encoded(text, lambda: json.dumps(_plain(value, "value", _json_scalar))))
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        return json.loads(path.read_bytes())
+
+
+class Yaml:
+    """What JSON keeps, and dates, times, bytes, and keys that are no text; written as plain, safe YAML."""
+
+    def save(self, value: Any, path: Path) -> None:
+        import yaml
+
+        content = _plain(value, "value", _yaml_scalar, any_key=True)
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+        if not same(yaml.safe_load(text), content):
+            raise FormatError("this value would come back from YAML changed; use .json or .pickle")
+        path.write_bytes(text.encode())
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        import yaml
+
+        return yaml.safe_load(path.read_bytes())
+
+
+class Text:
+    """A `str`, as UTF-8, line ends as they are."""
+
+    def save(self, value: Any, path: Path) -> None:
+        if not isinstance(value, str):
+            raise FormatError(f"a value of type {type(value).__name__} is no text")
+        path.write_bytes(value.encode())
+
+    def load(self, path: Path, as_type: Any) -> str:
+        return path.read_bytes().decode()
+
+
+class Bytes:
+    """Bytes, as they are."""
+
+    def save(self, value: Any, path: Path) -> None:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise FormatError(f"a value of type {type(value).__name__} is no bytes")
+        path.write_bytes(value)
+
+    def load(self, path: Path, as_type: Any) -> bytes:
+        return path.read_bytes()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality of plain values in which NaN equals NaN and `1` is not `True`."""
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> Any:
+    """`value` of lists, dicts and what `scalar` lets pass; FormatError names the place that does not fit."""
+    if type(value) is dict or isinstance(value, Mapping):
+        return {
+            _key(key, where, scalar if any_key else None): _plain(item, f"{where}[{key!r}]", scalar, any_key=any_key)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_plain(item, f"{where}[{at}]", scalar, any_key=any_key) for at, item in enumerate(value)]
+    return scalar(value, where)
+
+
+def _key(key: Any, where: str, scalar: Any) -> Any:
+    if type(key) is str:
+        return key
+    if scalar is None:
+        raise FormatError(f"the key {key!r} in {where} is no text: it would come back as one")
+    return scalar(key, where)
+
+
+def _json_scalar(value: Any, where: str) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return _json_scalar(value.item(), where)
+    hint = _HINTS.get(type(value).__name__, "")
+    raise FormatError(f"{where} is of type {type(value).__name__}, which it cannot hold{hint}")
+
+
+def _yaml_scalar(value: Any, where: str) -> Any:
+    import datetime
+
+    if type(value) in (bytes, datetime.date, datetime.datetime):
+        return value
+    return _json_scalar(value, where)
+
+
+def _encoded(text: str, escaped: Any) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: only an escape can hold it
+        return str(escaped()).encode()

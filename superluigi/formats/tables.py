@@ -1,0 +1,263 @@
+"""Tables in files: pandas, polars and Arrow in; what the reader's annotation asks for out.
+
+Which library wrote a file does not matter to who reads it. Text formats (CSV, TSV, Excel) keep no types:
+a table is written only if every column would be read back equal, else saving is refused with the column's name.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from superluigi.errors import FormatError, MissingDependencyError
+from superluigi.formats import builtin
+from superluigi.formats.choose import table_kind
+from superluigi.formats.registry import kind_names
+
+
+class Parquet:
+    """Columns with their types; a pandas index is kept."""
+
+    def save(self, value: Any, path: Path) -> None:
+        kind = _kind(value)
+        if kind == builtin.POLARS:
+            value.write_parquet(path)
+        elif kind == builtin.ARROW:
+            _arrow("parquet").write_table(value, path)
+        else:
+            _same_columns(value)
+            table = _arrow_from_pandas(value)
+            _arrow("parquet").write_table(table, path)
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        kind = table_kind(as_type)
+        if kind == builtin.POLARS:
+            return _polars().read_parquet(path, hive_partitioning=False)
+        table = _arrow("parquet").read_table(path, partitioning=None)
+        return table if kind == builtin.ARROW else table.to_pandas()
+
+
+class Feather:
+    """Arrow's file format; a pandas index is kept in its metadata."""
+
+    def save(self, value: Any, path: Path) -> None:
+        kind = _kind(value)
+        if kind == builtin.POLARS:
+            value.write_ipc(path, compression="lz4")
+            return
+        if kind == builtin.PANDAS:
+            _same_columns(value)
+        _arrow("feather").write_feather(value if kind == builtin.ARROW else _arrow_from_pandas(value), str(path))
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        kind = table_kind(as_type)
+        if kind == builtin.POLARS:
+            return _polars().read_ipc(path, memory_map=False)
+        table = _arrow("feather").read_table(path, memory_map=False)
+        return table if kind == builtin.ARROW else table.to_pandas()
+
+
+class Csv:
+    """Comma-separated text, UTF-8, a line of names first; numbers, truth values and text only."""
+
+    separator = ","
+
+    def save(self, value: Any, path: Path) -> None:
+        frame = _to_pandas(value)
+        _plain_columns(frame)
+        text = frame.to_csv(index=False, sep=self.separator, lineterminator="\n")
+        _refuse_changed(frame, self._read(io.BytesIO(text.encode())))
+        path.write_bytes(text.encode())
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        kind = table_kind(as_type)
+        if kind == builtin.POLARS:
+            return _polars().read_csv(path, separator=self.separator, infer_schema_length=None)
+        if kind == builtin.ARROW:
+            csv = _arrow("csv")
+            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=self.separator, newlines_in_values=True))
+        return self._read(path)
+
+    def _read(self, source: Any) -> Any:
+        import pandas
+
+        return pandas.read_csv(source, sep=self.separator, float_precision="round_trip", low_memory=False)
+
+
+class Tsv(Csv):
+    """The same with tabs."""
+
+    separator = "\t"
+
+
+class Excel:
+    """A sheet, or one sheet a name for a dict of tables; numbers, truth values, text and dates."""
+
+    def save(self, value: Any, path: Path) -> None:
+        import pandas
+
+        sheets = value if isinstance(value, Mapping) else {"Sheet1": value}
+        frames = {_sheet(name): _to_pandas(table) for name, table in sheets.items()}
+        if not frames:
+            raise FormatError("a workbook needs at least one sheet, but the dict is empty")
+        buffer = io.BytesIO()
+        try:
+            with pandas.ExcelWriter(buffer, engine="openpyxl") as writer:
+                for name, frame in frames.items():
+                    _plain_columns(frame, dates=True)
+                    frame.to_excel(writer, sheet_name=name, index=False)
+        except ImportError as error:
+            _missing("openpyxl", error)
+        read = pandas.read_excel(io.BytesIO(buffer.getvalue()), sheet_name=None, engine="openpyxl")
+        for name, frame in frames.items():
+            _refuse_changed(frame, read[name])
+        path.write_bytes(buffer.getvalue())
+
+    def load(self, path: Path, as_type: Any) -> Any:
+        import pandas
+
+        try:
+            sheets = pandas.read_excel(path, sheet_name=None, engine="openpyxl")
+        except ImportError as error:
+            _missing("openpyxl", error)
+        wants_one = table_kind(as_type) is not None
+        if wants_one and len(sheets) > 1:
+            raise FormatError(f"the workbook has {len(sheets)} sheets ({', '.join(sheets)}), one table was asked for")
+        if wants_one or list(sheets) == ["Sheet1"]:
+            return convert(next(iter(sheets.values())), as_type)
+        return sheets
+
+
+def convert(table: Any, as_type: Any) -> Any:
+    """A table of any of the three libraries as the one that `as_type` asks for (pandas if none)."""
+    wanted = table_kind(as_type) or builtin.PANDAS
+    kind = _kind(table)
+    if kind == wanted:
+        return table
+    if wanted == builtin.PANDAS:
+        return table.to_pandas()
+    if wanted == builtin.ARROW:
+        return table.to_arrow() if kind == builtin.POLARS else _arrow_from_pandas(table)
+    return _polars().from_pandas(table) if kind == builtin.PANDAS else _polars().from_arrow(table)
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a table of one of the three libraries; imports none of them."""
+    return bool(set(kind_names(type(value))) & set(builtin.TABLES))
+
+
+def concatenated(tables: list[Any], as_type: Any) -> Any:
+    """One table of many with the same columns, in order."""
+    kind = table_kind(as_type) or builtin.PANDAS
+    if kind == builtin.POLARS:
+        return _polars().concat(tables, how="vertical_relaxed")
+    if kind == builtin.ARROW:
+        return _arrow().concat_tables(tables, promote_options="default")
+    import pandas
+
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _kind(value: Any) -> str:
+    for name in kind_names(type(value)):
+        if name in builtin.TABLES:
+            return name
+    raise FormatError(
+        f"a value of type {type(value).__name__} is no table: make it a pandas or polars DataFrame or a pyarrow Table"
+    )
+
+
+def _to_pandas(value: Any) -> Any:
+    return convert(value, None) if _kind(value) != builtin.PANDAS else value
+
+
+def _same_columns(frame: Any) -> None:
+    names = list(frame.columns)
+    if len(set(names)) != len(names):
+        raise FormatError(f"column names must differ, but they are {names}")
+    for name in names:
+        if not isinstance(name, str):
+            raise FormatError(f"column names must be text, but {name!r} is of type {type(name).__name__}")
+
+
+def _plain_columns(frame: Any, *, dates: bool = False) -> None:
+    """Refuse what text cannot carry: other indexes than 0, 1, 2…, types beyond numbers, truth values, text."""
+    import pandas
+
+    _same_columns(frame)
+    index = frame.index
+    if not (isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1):
+        raise FormatError("its index would be lost; use .parquet, or reset_index() first")
+    for name in frame.columns:
+        kinds = pandas.api.types.infer_dtype(frame[name], skipna=True)
+        known = {"integer", "floating", "mixed-integer-float", "boolean", "string", "empty"}
+        if dates:
+            known |= {"datetime64", "datetime"}
+        if kinds not in known or isinstance(frame[name].dtype, pandas.CategoricalDtype):
+            raise FormatError(
+                f"column {name!r} holds {kinds} ({frame[name].dtype}), which would come back as something else; "
+                "use .parquet, or turn it into text first"
+            )
+
+
+def _refuse_changed(frame: Any, read: Any) -> None:
+    """Compare with what would be read back; types of the same values may widen (int32 to int64)."""
+    if list(read.columns) != list(frame.columns) or len(read) != len(frame):
+        raise FormatError("its column names or rows would come back changed; use .parquet")
+    for name in frame.columns:
+        before, after = frame[name], read[name]
+        absent = before.isna()
+        if bool((absent != after.isna()).any()) or not _equal(before[~absent], after[~absent]):
+            raise FormatError(
+                f"column {name!r} would come back changed (text that looks like a number or like nothing, "
+                "or an empty column); use .parquet"
+            )
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if len(before) == 0:
+        return True
+    texts = [isinstance(column.iloc[0], str) for column in (before, after)]
+    if texts[0] != texts[1]:
+        return False
+    return bool((before.to_numpy(dtype=object) == after.to_numpy(dtype=object)).all())
+
+
+def _arrow_from_pandas(frame: Any) -> Any:
+    table = _arrow().Table.from_pandas(frame)
+    types = _arrow().types
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if types.is_nested(kind):
+            raise FormatError(f"column {name!r} holds lists or dicts, which would come back as arrays; use .pickle")
+    return table
+
+
+def _sheet(name: Any) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= 31 or set(name) & set("[]:*?/\\'\0"):
+        raise FormatError(f"{name!r} cannot be the name of a sheet: use up to 31 letters, none of []:*?/\\'")
+    return name
+
+
+def _arrow(part: str = "") -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(f"pyarrow.{part}" if part else "pyarrow")
+    except ImportError as error:
+        _missing("pyarrow", error)
+
+
+def _polars() -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        _missing("polars", error)
+    return polars
+
+
+def _missing(package: str, error: ImportError) -> NoReturn:
+    raise MissingDependencyError(
+        f"This format needs {package}: pip install 'superluigi[formats]' (or pip install {package})."
+    ) from error
