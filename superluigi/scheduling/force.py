@@ -1,8 +1,24 @@
-"""Which tasks of a run are made again: a pure function of the graph and the options."""
+"""Which tasks of a run are made again: a pure function of the graph and the options.
+
+The plan belongs to the run and never changes. A forced task counts as incomplete until its record carries the
+id of this run, or says that it was made after this run began; so it is made exactly once, whatever the number
+of workers, retries or dynamic requirements, and overlapping forced runs help each other.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import luigi
+
+from superluigi import graph
+from superluigi.errors import OptionError
+
+if TYPE_CHECKING:
+    from superluigi.scheduling.run import Run
 
 
 @dataclass(frozen=True)
@@ -18,3 +34,141 @@ class ForcePlan:
 
     def __bool__(self) -> bool:
         return bool(self.everything or self.ids or self.families)
+
+    def forces(self, task: luigi.Task) -> bool:
+        """Whether `task` is made again; data that others make never is."""
+        if not self or task.run is None:
+            return False
+        return self.everything or task.task_id in self.ids or task.task_family in self.families
+
+
+def is_complete(task: luigi.Task, run: Run) -> bool:
+    """Whether `task` need not run: complete as always, or, if forced, made in this run.
+
+    For forced tasks without records this is False; whoever runs them keeps a list of what it has done.
+    """
+    if run.plan.forces(task):
+        can = getattr(task, "can_be_forced", None)
+        made_in = getattr(task, "made_in", None)
+        return bool(can is not None and can() and made_in is not None and made_in(run))
+    return bool(task.complete())
+
+
+def requirements(task: luigi.Task) -> list[luigi.Task]:
+    """The tasks that `task` requires, flat."""
+    return list(task.deps())
+
+
+@dataclass(frozen=True)
+class TaskGraph:
+    """What is known of a graph before it runs: who requires whom, by task id."""
+
+    #: Task id -> ids of what it requires.
+    edges: Mapping[str, Sequence[str]]
+    #: Task id -> family.
+    families: Mapping[str, str]
+    #: Task id -> the task, for those that are not only known from records.
+    tasks: Mapping[str, luigi.Task]
+    #: Ids of the tasks that were asked for.
+    roots: Sequence[str]
+
+    def with_recorded(self, edges: Mapping[str, Sequence[str]], families: Mapping[str, str]) -> TaskGraph:
+        """The same graph with requirements that earlier runs discovered, as their records tell."""
+        joined = {node: [*self.edges.get(node, ()), *edges.get(node, ())] for node in {**edges, **self.edges}}
+        return TaskGraph(joined, {**families, **self.families}, self.tasks, self.roots)
+
+
+def graph_of(roots: Iterable[luigi.Task]) -> TaskGraph:
+    """The graph below `roots`: every task once, after its requirements.
+
+    Raises:
+        OptionError: the requirements form a cycle.
+    """
+    roots = list(roots)
+    try:
+        below = dict(graph.walk(roots, requirements))
+    except ValueError as error:
+        raise OptionError(
+            f"The tasks require each other in a circle: {error}. A pipeline needs a beginning."
+        ) from error
+    return TaskGraph(
+        edges={task.task_id: [child.task_id for child in children] for task, children in below.items()},
+        families={task.task_id: task.task_family for task in below},
+        tasks={task.task_id: task for task in below},
+        roots=[root.task_id for root in roots],
+    )
+
+
+Choice = Any  # a task, a task class, a family name, or several of these
+
+
+def plan(
+    tasks: TaskGraph,
+    *,
+    force: bool = False,
+    force_upstream: bool = False,
+    force_upstream_to_task: Choice = None,
+    force_upstream_to_task_cls: Choice = None,
+    force_downstream_of: Choice = None,
+) -> ForcePlan:
+    """What the options of `run_task` mean for a graph.
+
+    `force`: the roots. `force_upstream`: everything. `force_upstream_to_task[_cls]`: every task on a path from a
+    root to one that is named, both ends included. `force_downstream_of`: the same set, seen from below: the named
+    class and all that depends on it, up to the roots.
+
+    Raises:
+        OptionError: more than one option, or a task or class that is not upstream of the roots.
+    """
+    choices = {
+        "force_upstream_to_task": force_upstream_to_task,
+        "force_upstream_to_task_cls": force_upstream_to_task_cls,
+        "force_downstream_of": force_downstream_of,
+    }
+    given = [name for name, on in (("force", force), ("force_upstream", force_upstream)) if on]
+    given += [name for name, choice in choices.items() if choice is not None]
+    if len(given) > 1:
+        raise OptionError(f"{' and '.join(given)} cannot be combined; give one of them.")
+    if force:
+        return ForcePlan(ids=frozenset(tasks.roots))
+    if force_upstream:
+        return ForcePlan(everything=True)
+    if not given:
+        return ForcePlan()
+    wanted: set[str] = set()
+    families: set[str] = set()
+    for item in _several(choices[given[0]]):
+        found = {task_id for task_id in tasks.families if _is_meant(item, task_id, tasks)}
+        if not found:
+            raise OptionError(_unknown(given[0], item, tasks))
+        wanted |= found
+        if not isinstance(item, luigi.Task):
+            families |= {tasks.families[task_id] for task_id in found}
+    return ForcePlan(ids=frozenset(graph.ancestors_of(tasks.edges, wanted)), families=frozenset(families))
+
+
+def _several(choice: Choice) -> list[Any]:
+    items = [choice] if isinstance(choice, (str, type, luigi.Task)) else list(choice)
+    if not items:
+        raise OptionError("The list of tasks or classes to force is empty; name at least one.")
+    return items
+
+
+def _is_meant(item: Any, task_id: str, tasks: TaskGraph) -> bool:
+    if isinstance(item, luigi.Task):
+        return bool(task_id == item.task_id)
+    family, task = tasks.families[task_id], tasks.tasks.get(task_id)
+    if isinstance(item, type):
+        return isinstance(task, item) if task is not None else family == getattr(item, "task_family", None)
+    if isinstance(item, str):
+        return bool(item in (family, family.rpartition(".")[2]))
+    raise OptionError(f"{item!r} is neither a task, a task class nor the name of one.")
+
+
+def _unknown(option: str, item: Any, tasks: TaskGraph) -> str:
+    name = item.__name__ if isinstance(item, type) else str(item)
+    families = sorted(set(tasks.families.values()))
+    close = difflib.get_close_matches(name, families, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    roots = ", ".join(tasks.families[root] for root in tasks.roots)
+    return f"{option}: {name} is not upstream of {roots}.{hint} Upstream are: {', '.join(families)}."

@@ -72,6 +72,8 @@ class Location(abc.ABC):
     uri: str
     #: The same for its record.
     record_uri: str
+    #: The data is made by others (`ExternalTask`): it needs no record to be whole.
+    external: bool = False
 
     @abc.abstractmethod
     def exists(self) -> bool:
@@ -88,6 +90,11 @@ class Location(abc.ABC):
     @abc.abstractmethod
     def read_record(self) -> Record | None:
         """The record of exactly the data that is there, or None; repairs a half-done commit (P2)."""
+
+    def made_by(self) -> str | None:
+        """The id of the run that made what is there, or None; as cheap as the store allows."""
+        record = self.read_record()
+        return None if record is None else (record.get("run") or {}).get("id")
 
     @abc.abstractmethod
     def write_record(self, record: Mapping[str, Any]) -> None:

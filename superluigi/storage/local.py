@@ -182,7 +182,8 @@ class LocalLocation(Location):
             return None
         except PermissionError as error:
             raise StorageAccessError(
-                f"Cannot look at {self.path}: {error.strerror}. Whether it exists is unknown; check the rights of its folder."
+                f"Cannot look at {self.path}: {error.strerror}. "
+                "Whether it exists is unknown; check the rights of its folder."
             ) from error
         if not self.fits(status):
             there = "a folder" if stat.S_ISDIR(status.st_mode) else "a file"
@@ -204,7 +205,7 @@ class LocalLocation(Location):
             if all(output.get(key) == value for key, value in now.items()):
                 return True
             # moved or copied with its record: other inode and time, the same bytes
-            return output.get("size") == now["size"] and output.get("digest") == self._digested()["digest"]
+            return bool(output.get("size") == now["size"] and output.get("digest") == self._digested()["digest"])
         except FileNotFoundError:
             return False
 

@@ -113,7 +113,7 @@ class StreamTarget(AtomicTarget):
             yield str(path)
 
 
-class _CommittedFile(AtomicLocalFile):  # type: ignore[misc]
+class _CommittedFile(AtomicLocalFile):
     """A stream into a stage: committed when closed, dropped when its `with` block raises or nobody closes it."""
 
     def __init__(self, staged: Staged) -> None:

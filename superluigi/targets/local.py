@@ -14,7 +14,7 @@ from superluigi.storage.local_folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget
 
 
-class LocalFileTarget(StreamTarget, luigi.LocalTarget):  # type: ignore[misc]
+class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     """One file; replaced by a single rename.
 
     Args:
@@ -23,7 +23,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):  # type: ignore[misc]
         format: Luigi's format for `open`.
     """
 
-    path: Path
+    path: Path  # type: ignore[assignment]
     metadata_path: Path
 
     def __init__(

@@ -1,0 +1,84 @@
+"""Tasks whose `run` asks for what it needs by name, and whose outputs carry their lineage record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from superluigi import graph
+from superluigi.scheduling import run as runs
+from superluigi.tasks.attempt import AtomicAttempt, Attempt
+from superluigi.tasks.base import Task
+
+
+class TaskWithMetadata(Task):
+    """A task that writes its own outputs and whose `run` may ask for `metadata`; a record is put beside each.
+
+    The outputs must be Super Luigi targets. `metadata` is a dict that already says what is known before the run;
+    add to it what you want to find in the record later.
+    """
+
+    run_names: ClassVar[frozenset[str]] = frozenset({"metadata"})
+    _attempt_class: ClassVar[type[Attempt]] = Attempt
+
+    def can_be_forced(self) -> bool:
+        """Records tell in which run the outputs were made."""
+        return bool(graph.flatten(self.output()))
+
+    def made_in(self, this: runs.Run) -> bool:
+        """Whether every output has a record of `this` run, or of an attempt that began after it did."""
+        for target in graph.flatten(self.output()):
+            record = target.read_metadata() if target.exists() else None
+            if record is None:
+                return False
+            if (record.get("run") or {}).get("id") != this.id and not _is_later(record, this):
+                return False
+        return True
+
+    def outputs_exist(self) -> bool:
+        """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
+        if not super().outputs_exist():
+            return False
+        targets = graph.flatten(self.output())
+        if len(targets) < 2:
+            return True
+        makers = {target.location.made_by() for target in targets if hasattr(target, "location")}
+        return len(makers - {None}) < 2
+
+    def _run_attempt(self, user_run: Callable[..., Any]) -> Any:
+        """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""
+        attempt = self._attempt_class(self)
+        steps = attempt.steps(user_run)
+        try:
+            first = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        return _resumed(first, steps)
+
+
+class AtomicTaskWithMetadata(TaskWithMetadata):
+    """A task without storage code: temporary paths in and out, a dict for lineage, commits all or nothing.
+
+    `run` may take any subset of `input_path`, `output_path`, `metadata`, `inputs`, `task_dir`. A value that it
+    returns is saved to the output in the format its suffix names. It may yield requirements; each yield gives
+    their temporary paths.
+    """
+
+    run_names: ClassVar[frozenset[str]] = frozenset({"input_path", "output_path", "metadata"})
+    _attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
+
+
+def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The rest of an attempt whose first requirement was already asked for."""
+    requirement = first
+    with contextlib.closing(steps):
+        while True:
+            try:
+                requirement = steps.send((yield requirement))
+            except StopIteration as stop:
+                return stop.value
+
+
+def _is_later(record: dict[str, Any], this: runs.Run) -> bool:
+    return str(record.get("start_time", "")) >= this.started.isoformat(timespec="microseconds")

@@ -1,0 +1,236 @@
+"""One attempt of one task: what `run` is given, what becomes of what it writes, and the record of it.
+
+The life of an attempt: copies of inputs and stages for outputs are made, `run` is called with the names that it
+asked for, a returned value is saved, every stage is checked, the record is finished, every stage is committed.
+Whatever ends it early, exception, Ctrl-C or a yield that is not resumed, leaves the old outputs and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import luigi
+from luigi.task import DynamicRequirements
+
+from superluigi import graph
+from superluigi.errors import CommitConflictError, DefinitionError, OutputNotWrittenError
+from superluigi.lineage import record as records
+from superluigi.lineage.code import code_identity
+from superluigi.lineage.environment import environment
+from superluigi.scheduling import run as runs
+from superluigi.storage.base import Record, Staged
+from superluigi.targets.base import AtomicTarget
+from superluigi.tasks import inputs
+
+if TYPE_CHECKING:
+    from superluigi.tasks.atomic import TaskWithMetadata
+
+
+class Attempt:
+    """An attempt of a task that writes its own outputs; records are put beside them afterwards."""
+
+    def __init__(self, task: TaskWithMetadata) -> None:
+        self.task = task
+        self.stack = contextlib.ExitStack()
+        self.run = runs.current()
+        self.started = records.utc_now()
+
+    # ---- what run may ask for by name
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The draft of the record, as a dict."""
+        return self.draft.metadata
+
+    @cached_property
+    def draft(self) -> records.Draft:
+        """The record while the task runs."""
+        task = self.task
+        return records.Draft(
+            self.started,
+            {
+                "task_family": task.get_task_family(),
+                "task_id": task.task_id,
+                "task_hash": task.task_hash,
+                "params": public_params(task),
+                "run": self._run_facts(),
+                "code": code_identity(task),
+                "environment": environment(task),
+                "input": graph.map_structure(inputs.reference, task.input()),
+            },
+        )
+
+    # ---- the life of an attempt
+
+    def steps(self, user_run: Callable[..., Any]) -> Generator[Any, Any, Any]:
+        """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
+        targets = self._targets()
+        with self.stack:
+            self.task.__dict__["_attempt"] = self
+            try:
+                self.begin(targets)
+                value = user_run(self.task, **self.fill(user_run, (), {}))
+                if inspect.isgenerator(value):
+                    value = yield from self._follow(value)
+                self.end(user_run, value)
+            finally:
+                self.task.__dict__.pop("_attempt", None)
+        return value
+
+    def begin(self, targets: Any) -> None:
+        """Prepare before `run` is called."""
+        del targets
+        self.draft  # noqa: B018  (what is known before the run is looked up before the run)
+
+    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+        """Publish after `run` has ended without an error."""
+        del user_run, value
+        record = self.draft.finish(records.utc_now())
+        for target in graph.flatten(self._targets()):
+            if not target.exists():
+                raise OutputNotWrittenError(
+                    f"{self.task} ended, but its output {target} is not there. Write it in run()."
+                )
+            target.location.write_record(record)
+
+    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for a call of `user_run`: those given, and from here those it asks for by name."""
+        signature = inspect.signature(user_run)
+        taken = set(list(signature.parameters)[1 : 1 + len(args)])
+        filled = dict(kwargs)
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        wanted = self.task.run_names if takes_all and not args and not kwargs else signature.parameters
+        for name in wanted:
+            if name in self.task.run_names and name not in filled and name not in taken:
+                filled[name] = getattr(self, name)
+        return filled
+
+    def answer(self, requirement: Any, paths: Any) -> Any:
+        """What a `yield` gives to `run`: here, as in Luigi, the targets."""
+        del requirement
+        return paths
+
+    # ---- parts
+
+    def _follow(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        answer: Any = None
+        with contextlib.closing(generator):
+            while True:
+                try:
+                    requirement = generator.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                targets = yield requirement
+                self.draft.add_dynamic_input(graph.map_structure(inputs.reference, targets))
+                answer = self.answer(requirement, targets)
+
+    def _run_facts(self) -> dict[str, Any]:
+        options = self.run.options
+        forced = self.run.plan.forces(self.task)
+        return {
+            "id": self.run.id,
+            "parent": options.get("parent"),
+            "attempt": options.get("attempts", {}).get(self.task.task_id, 1),
+            "forced": forced,
+            "reason": "forced" if forced else options.get("reasons", {}).get(self.task.task_id, "output missing"),
+        }
+
+    @cached_property
+    def _checked_targets(self) -> Any:
+        task = self.task
+        targets = task.output()
+        seen: set[str] = set()
+        for target in graph.flatten(targets):
+            if not isinstance(target, AtomicTarget):
+                raise DefinitionError(
+                    f"{task.task_family}.output() returns {target!r} ({type(target).__name__}), "
+                    "which is no Super Luigi target. "
+                    "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
+                )
+            for place in (target.location.uri, target.location.record_uri):
+                if place in seen:
+                    raise DefinitionError(
+                        f"Two outputs of {task.task_family}, or an output and a record, have the same path {place}. "
+                        "Give each its own."
+                    )
+                seen.add(place)
+        if not seen:
+            raise DefinitionError(
+                f"{task.task_family}.output() returns {targets!r}, so there is nothing to commit. "
+                "Return the targets that run() makes."
+            )
+        return targets
+
+    def _targets(self) -> Any:
+        return self._checked_targets
+
+
+class AtomicAttempt(Attempt):
+    """An attempt that reads copies, writes into stages, and commits all outputs with their records."""
+
+    # ---- what run may ask for by name
+
+    @cached_property
+    def input_path(self) -> Any:
+        """Temporary paths holding the inputs, in the shape of `requires()`."""
+        return self._read(self.task.input())
+
+    @cached_property
+    def output_path(self) -> Any:
+        """Temporary paths to write, in the shape of `output()`."""
+        return graph.map_structure(lambda staged: staged.path, self._staged)
+
+    # ---- the life of an attempt
+
+    def begin(self, targets: Any) -> None:
+        """Open a stage for every output, dropped again unless all goes well."""
+        super().begin(targets)
+        self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.stage()), targets)
+
+    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+        """Save the returned value, check all stages, then commit all."""
+        stages: list[Staged] = graph.flatten(self._staged)
+        for staged in stages:
+            staged.prepare()
+        record = self.draft.finish(records.utc_now())
+        for staged, target in zip(stages, graph.flatten(self._targets()), strict=True):
+            self._commit(staged, target, record)
+
+    def answer(self, requirement: Any, paths: Any) -> Any:
+        """What a `yield` gives to `run`: temporary paths holding what was asked for."""
+        if isinstance(requirement, DynamicRequirements):
+            return paths
+        return self._read(paths)
+
+    # ---- parts
+
+    def _read(self, targets: Any) -> Any:
+        shared = self.task.read_mode == "shared"
+        return graph.map_structure(lambda target: self.stack.enter_context(inputs.opened(target, shared)), targets)
+
+    def _commit(self, staged: Staged, target: AtomicTarget, record: Record) -> None:
+        try:
+            staged.commit(record)
+        except CommitConflictError:
+            # two runs made the same output at once: theirs is there, and it is not older than this attempt
+            theirs = target.read_metadata()
+            if theirs is None or theirs.get("task_hash") != self.task.task_hash:
+                raise
+            if str(theirs.get("end_time", "")) < records.iso(self.started):
+                raise
+
+
+def public_params(task: luigi.Task) -> dict[str, Any]:
+    """The parameters as a record shows them: JSON values where they are such, else text; private ones never."""
+    shown: dict[str, Any] = {}
+    for name, parameter in task.get_params():
+        if parameter.visibility == luigi.parameter.ParameterVisibility.PRIVATE:
+            continue
+        value = task.param_kwargs[name]
+        plain = isinstance(value, (bool, int, float, str, type(None)))
+        shown[name] = value if plain else parameter.serialize(value)
+    return shown

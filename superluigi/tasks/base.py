@@ -1,0 +1,252 @@
+"""What every task has: an identity that covers its requirements, and completeness that knows of forcing."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import luigi
+from luigi.task_register import Register
+
+from superluigi import graph
+from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.scheduling import force, run
+from superluigi.storage.base import Location
+
+
+class TaskMeta(Register):
+    """Checks a task class when it is written, and remembers its parameters."""
+
+    _parameter_version: ClassVar[int] = 0
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
+        cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
+        user_run = namespace.get("run")
+        if callable(user_run):
+            offered: frozenset[str] = getattr(cls, "run_names", frozenset())
+            _check_signature(name, user_run, offered)
+            if offered:
+                type.__setattr__(cls, "run", _entry(user_run))
+        return cls
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        seed = "" if "hash_seed" in dict(cls.get_params()) else kwargs.pop("hash_seed", "")
+        task = super().__call__(*args, **kwargs)
+        return task if seed in ("", None) else _seeded(task, str(seed))
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        # parameters may be added to a class later (luigi.util.inherits), also to a base class
+        TaskMeta._parameter_version += 1
+        super().__setattr__(name, value)
+
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """Luigi's own answer, which walks `dir(cls)`, remembered until any task class changes."""
+        known: tuple[int, list[tuple[str, luigi.Parameter]]] | None = cls.__dict__.get("_known_params")
+        if known is None or known[0] != TaskMeta._parameter_version:
+            known = TaskMeta._parameter_version, _luigis_params(cls)
+            type.__setattr__(cls, "_known_params", known)
+        return list(known[1])
+
+
+def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
+    inherited: Any = vars(luigi.Task)["get_params"]
+    found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
+    return found
+
+
+def _check_signature(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> None:
+    parameters = list(inspect.signature(user_run).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in offered:
+            continue
+        if parameter.default is not parameter.empty:
+            continue  # an ordinary keyword, for calls by super().run(...)
+        known = f"It may take any of: {', '.join(sorted(offered))}." if offered else "It takes nothing but self."
+        remedy = "" if offered else " Derive from AtomicTaskWithMetadata to get paths and metadata."
+        raise RunSignatureError(f"{class_name}.run asks for {parameter.name!r}, which is not known. {known}{remedy}")
+
+
+def _entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` as Luigi calls it, without arguments, begins an attempt; a call from within one is ordinary Python."""
+
+    @functools.wraps(user_run)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        attempt = self.__dict__.get("_attempt")
+        if attempt is not None:  # super().run(...): names that were not given are filled in
+            return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
+        if args or kwargs:
+            return user_run(self, *args, **kwargs)
+        return self._run_attempt(user_run)
+
+    return run
+
+
+class Task(luigi.Task, metaclass=TaskMeta):
+    """A Luigi task whose identity covers its requirements.
+
+    `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
+    """
+
+    #: What `run` may ask for by name.
+    run_names: ClassVar[frozenset[str]] = frozenset()
+    #: "copy": `input_path` is yours to change (P7); "shared": the stored files themselves, read-only by agreement.
+    read_mode: ClassVar[str] = "copy"
+    #: Where this task runs, when not where the run says: a name or a `concurrent.futures.Executor`.
+    executor: ClassVar[Any] = None
+
+    #: Any value; another one makes another task of the same parameters. A class may set it, or a call:
+    #: `MyTask(5, hash_seed="b")`. Empty, it is no part of the identity, nor a parameter that Luigi would show.
+    hash_seed: Any = ""
+
+    if TYPE_CHECKING:
+        # a subclass may take any subset of the names; a declared signature would make each one an override error
+        run: Any
+
+    @functools.cached_property
+    def task_hash(self) -> str:
+        """32 hex digits over family, significant public parameters and, recursively, all requirements.
+
+        The same in every process and on every machine.
+        """
+        return hash_of(self)
+
+    def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
+        """Luigi's, less the parameters that do not count while they have their default."""
+        texts: dict[str, str] = super().to_str_params(only_significant, only_public)
+        if "hash_seed" in self.__dict__ and "hash_seed" not in self.param_kwargs:
+            texts["hash_seed"] = self.hash_seed
+        if only_significant:
+            for name, parameter in self.get_params():
+                if name in texts and _is_ignored(self, name, parameter):
+                    del texts[name]
+        return texts
+
+    @classmethod
+    def from_str_params(cls, params_str: Mapping[str, Any]) -> Any:
+        """The task that `to_str_params` came from."""
+        task = super().from_str_params(params_str)
+        seeded = "hash_seed" in params_str and "hash_seed" not in task.param_kwargs
+        return _seeded(task, params_str["hash_seed"]) if seeded else task
+
+    def clone(self, cls: Any = None, **kwargs: Any) -> Any:
+        """Luigi's; a task's own seed goes with it to a clone of the same class."""
+        seed = kwargs.pop("hash_seed", self.__dict__.get("hash_seed", "") if cls is None else "")
+        task = super().clone(cls, **kwargs)
+        return _seeded(task, str(seed)) if seed not in ("", None) and isinstance(task, Task) else task
+
+    def __repr__(self) -> str:
+        texts = self.to_str_params(only_significant=True)
+        return f"{self.get_task_family()}({', '.join(f'{name}={text}' for name, text in texts.items())})"
+
+    def input(self) -> Any:
+        """The outputs of `requires()`, in its shape; None where that is None."""
+        required = self.requires()
+        return None if required is None else luigi.task.getpaths(required)
+
+    def complete(self) -> bool:
+        """Whether all outputs are there; a forced task also needs them to come from this run."""
+        here = run.current()
+        if here.plan.forces(self) and self.can_be_forced():
+            return self.made_in(here)
+        return self.outputs_exist()
+
+    def outputs_exist(self) -> bool:
+        """Luigi's `complete`: every output exists."""
+        return bool(super().complete())
+
+    def can_be_forced(self) -> bool:
+        """Whether this kind of task can tell in which run its outputs were made."""
+        return False
+
+    def made_in(self, this: run.Run) -> bool:
+        """Whether `this` run (or one that began later) made the outputs; only records can tell."""
+        del this
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        for name in ("_attempt", "_seeded"):
+            state.pop(name, None)
+        return state
+
+
+class ExternalTask(Task, luigi.ExternalTask):
+    """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""
+
+    run = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "output" in cls.__dict__:
+            type.__setattr__(cls, "output", _external(cls.__dict__["output"]))
+
+
+def _seeded(task: Any, seed: str) -> Any:
+    """The task of the same parameters with another identity; the same instance for the same seed."""
+    known: dict[str, Any] = task.__dict__.setdefault("_seeded", {})
+    if seed not in known:
+        other = copy.copy(task)
+        for name in ("task_hash", "_seeded"):
+            other.__dict__.pop(name, None)
+        other.__dict__["hash_seed"] = seed
+        family, texts = task.get_task_family(), other.to_str_params(only_significant=True, only_public=True)
+        other.task_id = luigi.task.task_id_str(family, texts)
+        other.__dict__["_Task__hash"] = hash(other.task_id)  # Luigi's own, made in its __init__
+        known[seed] = other
+    return known[seed]
+
+
+def _external(output: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(output)
+    def accepting(self: Any) -> Any:
+        targets = output(self)
+        for target in graph.flatten(targets):
+            location = getattr(target, "location", None)
+            if isinstance(location, Location):
+                location.external = True
+        return targets
+
+    return accepting
+
+
+def hash_of(task: luigi.Task) -> str:
+    """`task_hash` of any Luigi task, ours or not.
+
+    Raises:
+        DefinitionError: the requirements form a cycle.
+    """
+    known: dict[luigi.Task, str] = {}
+
+    def children(node: luigi.Task) -> list[luigi.Task]:
+        return [] if "task_hash" in node.__dict__ else force.requirements(node)
+
+    try:
+        for node, _ in graph.walk([task], children):
+            known[node] = node.__dict__.get("task_hash") or _hash_one(node, known)
+            if isinstance(node, Task):
+                node.__dict__["task_hash"] = known[node]
+    except ValueError as error:
+        raise DefinitionError(f"{task.task_family} requires itself: {error}.") from error
+    return known[task]
+
+
+def _hash_one(task: luigi.Task, known: dict[luigi.Task, str]) -> str:
+    required = task.requires()
+    if isinstance(required, (set, frozenset)):  # their order differs between processes
+        hashes: Any = sorted(known[item] for item in required)
+    else:
+        hashes = graph.map_structure(known.__getitem__, required)
+    params = task.to_str_params(only_significant=True, only_public=True)
+    if class_seed := str(getattr(task, "hash_seed", "")):
+        params.setdefault("hash_seed", class_seed)
+    return graph.digest([task.get_task_family(), params, hashes])[:32]
+
+
+def _is_ignored(task: luigi.Task, name: str, parameter: luigi.Parameter) -> bool:
+    if not getattr(parameter, "ignore_default", False):
+        return False
+    default = parameter._default
+    return bool(task.param_kwargs.get(name) == parameter.normalize(default))
