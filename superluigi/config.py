@@ -7,9 +7,12 @@ Arguments of functions win over all of these. An unknown key in the section is a
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import difflib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,3 +134,52 @@ def suggestion(word: str, known: Any) -> str:
     """` Did you mean 'x'?` or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@contextlib.contextmanager
+def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
+    """Put `{section: {key: value}}` into Luigi's configuration for the time of the block.
+
+    Processes that run tasks enter it too, so that parameters filled from config are the same everywhere.
+    """
+    if not values:
+        yield
+        return
+    from luigi.configuration import get_config
+
+    parser = get_config()
+    before = {section: dict(parser.items(section, raw=True)) for section in values if parser.has_section(section)}
+    try:
+        for section, items in values.items():
+            for key, value in items.items():
+                parser.set(section, key, _config_text(value))
+        yield
+    finally:
+        for section in values:
+            parser.remove_section(section)
+            for key, value in before.get(section, {}).items():
+                parser.set(section, key, value)
+
+
+def _config_text(value: Any) -> str:
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value)
+    return str(value).replace("%", "%%")
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """The sections of a configuration file in Luigi's cfg form.
+
+    Raises:
+        ConfigError: the file is missing or cannot be read.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"The config file {file} does not exist. Create it, or leave config_file out.")
+    try:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # parameter names have their case
+        parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
+        return {section: dict(parser.items(section)) for section in parser.sections()}
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise ConfigError(f"The config file {file} cannot be read: {error}") from error

@@ -1,0 +1,51 @@
+"""The memory of a forced run that has not ended well, so that `resume=True` can go on with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from superluigi import config, graph
+from superluigi.errors import OptionError
+from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.run import Run
+
+
+class ForcedRunMemory:
+    """A small file in the workspace: id and start of the last unfinished forced run of one root and plan."""
+
+    def __init__(self, root_id: str, plan: ForcePlan) -> None:
+        self._root = root_id
+        key = graph.digest([root_id, plan.everything, sorted(plan.ids), sorted(plan.families)])[:24]
+        self._plan = plan
+        self._path = Path(config.get("workspace")) / "forced" / f"{key}.json"
+
+    def resumed(self, run: Run) -> Run:
+        """`run` with the identity of the unfinished one: what that one has made already counts as made.
+
+        Raises:
+            OptionError: nothing is forced, so there is nothing to resume.
+        """
+        if not self._plan:
+            raise OptionError("resume=True goes with one of the force options: it goes on with that forced run.")
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+            return replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]))
+        except (FileNotFoundError, ValueError, KeyError):
+            return run  # it ended well, or never began: a forced run like any other
+
+    @contextlib.contextmanager
+    def kept(self, run: Run) -> Iterator[None]:
+        """Remember a forced run from its beginning until the block ends without an error."""
+        if not self._plan:
+            yield
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root})
+        self._path.write_text(text, encoding="utf-8")
+        yield
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,168 @@
+"""`run_task`: builds a force plan, gives Luigi's worker a scheduler and an executor, returns the outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import luigi
+
+from superluigi import config as settings
+from superluigi import graph
+from superluigi.errors import OptionError, TaskFailedError
+from superluigi.lineage.recorded import discovered
+from superluigi.scheduling import engine, force
+from superluigi.scheduling.report import Report
+from superluigi.scheduling.resume import ForcedRunMemory
+from superluigi.scheduling.run import Run, entered
+from superluigi.targets.base import AtomicTarget
+
+Config = Mapping[str, Mapping[str, Any]]
+
+
+def run_task(
+    task: luigi.Task | type[luigi.Task],
+    config: Config | None = None,
+    config_file: str | os.PathLike[str] | None = None,
+    central_scheduler: bool = False,
+    num_workers: int = 1,
+    local_output: bool = False,
+    force_local_download: bool = False,
+    force: bool = False,
+    force_upstream: bool = False,
+    force_upstream_to_task: Any = None,
+    force_upstream_to_task_cls: Any = None,
+    raise_exception: bool = False,
+    *,
+    force_downstream_of: Any = None,
+    resume: bool = False,
+    executor: Any = None,
+    resources: Mapping[str, int] | None = None,
+    rate_limits: Mapping[str, Any] | None = None,
+    on_error: str = "continue",
+    store: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
+
+    Args:
+        task: a task, or a task class whose parameters then come from the configuration.
+        config: `{section: {key: value}}`, as in `luigi.cfg`, for this run; wins over `config_file`.
+        config_file: a file of such sections; by default `./superluigi.cfg` where there is one.
+        central_scheduler: use the running `luigid` of Luigi's configuration instead of our own scheduler.
+        num_workers: how many tasks may run at the same time.
+        local_output: return local paths also for outputs on S3, downloading them.
+        force_local_download: fetch inputs from S3 again although valid local copies exist.
+        force: make this task again.
+        force_upstream: make this task and everything it requires again.
+        force_upstream_to_task: make every task on a path from this one to the given task(s) again.
+        force_upstream_to_task_cls: the same for one or several task classes, or their names.
+        raise_exception: raise the first failed task's own exception, for debuggers.
+        force_downstream_of: make this class (or these) again, and everything that depends on it.
+        resume: go on with the last forced run of the same task and options that failed half-way.
+        executor: where tasks run: None, "threads", "processes", "dask", "tcp://…", a Dask client, or any
+            `concurrent.futures.Executor`.
+        resources: how much of each resource there is.
+        rate_limits: limits by resource, task class or channel: `{"gpu": 1, "TrainTask": 2, "api": "10/minute"}`.
+        on_error: "continue" runs all that still can; "stop" ends running tasks and starts nothing new.
+        store: the default home of outputs, a folder or `s3://bucket/prefix`.
+        progress: show live progress; by default on a terminal only.
+
+    Returns:
+        The output's path, or the list or dict of paths in the shape of `task.output()`: `pathlib.Path` for local
+        targets, `s3://…` text for S3 ones.
+
+    Raises:
+        OptionError: options that cannot be combined, or a task to force that is not upstream. Nothing has run.
+        ConfigError: the config file is missing or unreadable. Nothing has run.
+        TaskFailedError: lists every failed task and chains the first cause.
+    """
+    sections = _sections(config, config_file)
+    choices = {
+        "force_upstream_to_task": force_upstream_to_task,
+        "force_upstream_to_task_cls": force_upstream_to_task_cls,
+        "force_downstream_of": force_downstream_of,
+    }
+    with settings.applied(sections):
+        root = _instance(task)
+        plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
+        run = Run(
+            plan=plan,
+            force_local_download=force_local_download,
+            store=None if store is None else os.fspath(store),
+            options={"config": sections},
+        )
+        memory = ForcedRunMemory(root.task_id, plan)
+        if resume:
+            run = memory.resumed(run)
+        with entered(run), memory.kept(run):
+            report = engine.run_graph(
+                [root],
+                run,
+                num_workers=num_workers,
+                executor=executor,
+                central_scheduler=central_scheduler,
+                resources=resources,
+                rate_limits=rate_limits,
+                on_error=on_error,
+                progress=progress,
+            )
+            _say(report.summary)
+            if raise_exception:
+                _raise_own(report)
+            report.raise_failure()
+            paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
+        _say(f"Outputs can be found at {_shown(paths)}")
+        return paths
+
+
+def _sections(config: Config | None, config_file: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:
+    """The configuration of this run: the file's sections with those of the argument over them."""
+    default = settings.get("default_task_config")
+    if config_file is None and default.is_file():
+        config_file = default
+    merged = {} if config_file is None else settings.read_file(config_file)
+    for section, items in (config or {}).items():
+        if not isinstance(items, Mapping):
+            raise OptionError(f"config[{section!r}] must be a dict of keys and values, not {items!r}.")
+        merged[section] = {**merged.get(section, {}), **items}
+    return merged
+
+
+def _instance(task: luigi.Task | type[luigi.Task]) -> luigi.Task:
+    root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
+    if isinstance(root, luigi.Task):
+        return root
+    raise OptionError(f"run_task needs a Luigi task or task class, not {task!r} ({type(task).__name__}).")
+
+
+def _plan(root: luigi.Task, **options: Any) -> force.ForcePlan:
+    tasks = force.graph_of([root])
+    if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
+        tasks = tasks.with_recorded(*discovered(tasks.tasks.values()))
+    return force.plan(tasks, **options)
+
+
+def _raise_own(report: Report) -> None:
+    if not report.success and report.failures:
+        raise report.failures[0].error
+
+
+def _path(target: Any, local: bool, refresh: bool) -> Any:
+    download = getattr(target, "download", None)
+    if local and isinstance(target, AtomicTarget) and download is not None:
+        return download(force_local_download=refresh)
+    return getattr(target, "path", target)
+
+
+def _shown(paths: Any) -> str:
+    flat = [str(path) for path in graph.flatten(paths)]
+    return flat[0] if len(flat) == 1 else "\n  ".join(["", *flat]) if flat else "no place: the task has no output"
+
+
+def _say(text: str) -> None:
+    """Print for people; a run must not fail because nobody listens."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)  # noqa: T201
