@@ -23,6 +23,8 @@ SuperLuigiError
 ├── ExecutionError (RuntimeError)          what happened while tasks ran
 │   ├── TaskFailedError                    one or more tasks of a run failed
 │   ├── WorkerLostError                    the process that ran a task died
+│   ├── SharedStorageError                 a worker says DONE, but its output is not visible here
+│   ├── RemoteError                        stands for an error of another process that cannot be pickled
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
 │   └── TaskCancelledError                 somebody asked the task to stop
@@ -142,6 +144,24 @@ class TaskFailedError(ExecutionError):
 
 class WorkerLostError(ExecutionError):
     """The process that ran a task died (killed, out of memory, os._exit)."""
+
+
+class SharedStorageError(ExecutionError):
+    """A task ended well on another host, but its output cannot be seen from here."""
+
+
+class RemoteError(ExecutionError):
+    """Stands for an error of another process whose own class or values cannot be pickled.
+
+    `remote_traceback` is its formatted traceback.
+    """
+
+    def __init__(self, message: str, remote_traceback: str = "") -> None:
+        super().__init__(message, remote_traceback)
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class CommandFailedError(ExecutionError):

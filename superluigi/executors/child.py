@@ -1,0 +1,138 @@
+"""The program of one worker process: take a call, make it, send back what came of it.
+
+Protocol, over one socket inherited from the parent (`multiprocessing.connection` framing):
+parent → child: pickled `("call", number, payload)`, `("tell", key, value)`, `("stop",)`;
+child → parent: pickled `("result", number, ok, bytes)`, `("message", number, value)`.
+Payloads are cloudpickle bytes of `(function, args, kwargs)`, so that only the call, never this loop,
+fails when something cannot be unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_send: Callable[[Any], None] | None = None
+_listeners: dict[str, Callable[[Any], None]] = {}
+
+
+def send_message(value: Any) -> None:
+    """Tell the parent something while a call runs; lost silently outside a worker process."""
+    if _send is not None:
+        _send(value)
+
+
+def listen(key: str, receiver: Callable[[Any], None] | None) -> None:
+    """Have what the parent tells `key` given to `receiver` (from another thread); None ends it."""
+    if receiver is None:
+        _listeners.pop(key, None)
+    else:
+        _listeners[key] = receiver
+
+
+def main(fd: int, parent_pid: int) -> None:
+    """Serve calls from the socket `fd` until told to stop or the parent is gone."""
+    _die_with(parent_pid)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    connection: Connection[Any, Any] = Connection(fd)
+    calls: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, calls), daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        _serve(connection, calls)
+    _flush()
+    os._exit(0)  # threads that tasks left behind must not keep the process
+
+
+def _serve(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, bytes] | None]) -> None:
+    global _send
+    sending = threading.Lock()
+    while (call := calls.get()) is not None:
+        number, payload = call
+
+        def send_message(value: Any, number: int = number) -> None:
+            with sending:
+                connection.send(("message", number, value))
+
+        _send = send_message
+        ok, result = _make(payload)
+        _flush()
+        with sending:
+            connection.send(("result", number, ok, result))
+        _send = None
+
+
+def _make(payload: bytes) -> tuple[bool, bytes]:
+    import cloudpickle
+
+    try:
+        function, args, kwargs = pickle.loads(payload)
+        return True, cloudpickle.dumps(function(*args, **kwargs))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - carried to the parent, which raises it
+        return False, _dump_error(error)
+
+
+def _dump_error(error: BaseException) -> bytes:
+    text = traceback.format_exc()
+    try:
+        dumped = pickle.dumps((error, text))
+        pickle.loads(dumped)
+    except Exception:  # noqa: BLE001 - whatever keeps the error from travelling, its words must arrive
+        dumped = pickle.dumps((None, text))
+    return dumped
+
+
+def _read(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, bytes] | None]) -> None:
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            calls.put(None)
+            os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone: end what runs, let it clean up
+            return
+        if message[0] == "call":
+            calls.put((message[1], message[2]))
+        elif message[0] == "tell":
+            receiver = _listeners.get(message[1])
+            if receiver is not None:
+                receiver(message[2])
+        else:
+            calls.put(None)
+            return
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _die_with(parent_pid: int) -> None:
+    """Have the kernel send SIGTERM when the parent dies (prctl(2), Linux only)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

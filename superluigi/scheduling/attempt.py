@@ -1,0 +1,320 @@
+"""One attempt of one task, and what came of it as a value that can travel between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import time
+import traceback
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Protocol
+
+from luigi.event import Event
+from luigi.task import DynamicRequirements, Task, flatten
+from luigi.task_status import DONE, FAILED, PENDING
+
+from superluigi.errors import ExecutionError, RemoteError
+from superluigi.scheduling import logs
+from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.run import Run, entered
+
+MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
+
+
+class Reporter(Protocol):
+    """What a task may tell while it runs; Luigi's `TaskStatusReporter` is one."""
+
+    scheduler_messages: Any
+
+    def update_tracking_url(self, tracking_url: str) -> None: ...
+    def update_status_message(self, message: str) -> None: ...
+    def update_progress_percentage(self, percentage: float) -> None: ...
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None: ...
+
+
+#: The reporter's methods, and the names under which Luigi lends them to a task while it runs.
+LENT = {
+    "update_tracking_url": "set_tracking_url",
+    "update_status_message": "set_status_message",
+    "update_progress_percentage": "set_progress_percentage",
+    "decrease_running_resources": "decrease_running_resources",
+    "scheduler_messages": "scheduler_messages",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt. Every field pickles once `portable()` has been called."""
+
+    task_id: str
+    #: Luigi's word: DONE, FAILED, or PENDING when `requirements` must be made first.
+    status: str
+    #: What `on_success` or `on_failure` returned.
+    expl: Any = None
+    error: BaseException | None = None
+    #: The formatted traceback of `error`, "" without one.
+    traceback: str = ""
+    #: Ids of static requirements that were not complete when the task should have started.
+    missing: tuple[str, ...] = ()
+    #: Requirements that `run` asked for by `yield` and that are not complete.
+    requirements: tuple[Task, ...] = ()
+    #: Ids of requirements that were checked here and found complete.
+    confirmed: tuple[str, ...] = ()
+    #: Events to be fired again where their handlers are, in order: (event, arguments).
+    events: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    #: The last log lines of the attempt.
+    log: tuple[str, ...] = ()
+    #: Seconds since the epoch.
+    started: float = 0.0
+    #: Seconds.
+    duration: float = 0.0
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def portable(self) -> Outcome:
+        """The same, with everything that cannot be pickled replaced by a faithful stand-in."""
+        return replace(
+            self,
+            error=None if self.error is None else portable_error(self.error, self.traceback),
+            expl=self.expl if _travels(self.expl) else repr(self.expl),
+            events=tuple((event, args) for event, args in self.events if _travels(args)),
+        )
+
+
+def run_attempt(
+    task: Task,
+    run: Run,
+    *,
+    check: Iterable[Task] | None = None,
+    known: Container[str] = (),
+    reporter: Reporter | None = None,
+    worker_id: str = "",
+    collect_events: bool = False,
+    check_complete_on_run: bool = False,
+    process_context: str | None = None,
+) -> Outcome:
+    """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
+
+    `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
+    `known` the ids of tasks that are complete without asking. Requirements that `run` yields are
+    sent back as `requirements` unless complete; the task is then to be attempted again from the top.
+    With `collect_events`, events are not fired here but returned for the caller to fire.
+
+    Raises nothing but KeyboardInterrupt: whatever the task raises becomes a FAILED outcome.
+    """
+    with entered(run), logs.captured(task.task_id) as lines, _process_context(process_context, task, worker_id):
+        attempt = _Attempt(task, run, known, reporter, collect_events, check_complete_on_run)
+        outcome = attempt.carry_out(check)
+        return replace(outcome, log=tuple(lines)) if lines else outcome
+
+
+class _Attempt:
+    def __init__(
+        self,
+        task: Task,
+        run: Run,
+        known: Container[str],
+        reporter: Reporter | None,
+        collect_events: bool,
+        check_complete_on_run: bool,
+    ) -> None:
+        self.task = task
+        self.run = run
+        self.known = known
+        self.reporter = reporter
+        self.check_complete_on_run = check_complete_on_run
+        self.confirmed: list[str] = []
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+        self.collect_events = collect_events
+
+    def carry_out(self, check: Iterable[Task] | None) -> Outcome:
+        started = time.time()
+        with self._events_kept():
+            outcome = self._attempt(check)
+        return replace(
+            outcome,
+            confirmed=tuple(self.confirmed),
+            events=tuple(self.events),
+            started=started,
+            duration=time.time() - started,
+        )
+
+    def _attempt(self, check: Iterable[Task] | None) -> Outcome:
+        task = self.task
+        missing: tuple[str, ...] = ()
+        try:
+            if is_external(task):
+                return self._external()
+            unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]
+            if unmet:
+                missing = tuple(t.task_id for t in unmet)
+                raise ExecutionError(_unfulfilled(unmet))
+            task.trigger_event(Event.START, task)
+            began = time.time()
+            with self._lent():
+                requirements = self._exhaust()
+            if requirements:
+                return Outcome(task.task_id, PENDING, requirements=requirements)
+            if self.check_complete_on_run and not complete_now(task, self.run):
+                raise ExecutionError(
+                    f"{task} finished running, but complete() is still returning False. Does run() write "
+                    "every output that output() names?"
+                )
+            task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
+            expl = task.on_success()
+            task.trigger_event(Event.SUCCESS, task)
+            return Outcome(task.task_id, DONE, expl=expl)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
+            return self._failed(error, missing)
+
+    def _external(self) -> Outcome:
+        self.task.trigger_event(Event.START, self.task)
+        if complete_now(self.task, self.run):
+            expl = self.task.on_success()
+            self.task.trigger_event(Event.SUCCESS, self.task)
+            return Outcome(self.task.task_id, DONE, expl=expl)
+        return Outcome(self.task.task_id, FAILED, expl=MISSING_EXTERNAL)
+
+    def _failed(self, error: BaseException, missing: tuple[str, ...]) -> Outcome:
+        text = traceback.format_exc()
+        logs.logger.debug("%s failed", self.task, exc_info=True)
+        self.task.trigger_event(Event.FAILURE, self.task, error)
+        try:
+            expl = self.task.on_failure(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
+            expl = f"on_failure() failed too:\n{traceback.format_exc()}\n{text}"
+        return Outcome(self.task.task_id, FAILED, expl, error=error, traceback=text, missing=missing)
+
+    def _exhaust(self) -> tuple[Task, ...]:
+        """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
+        steps = self.task.run()
+        if not isinstance(steps, Generator):
+            return ()
+        answer: Any = None
+        try:
+            while True:
+                try:
+                    wanted = next(steps) if answer is None else steps.send(answer)
+                except StopIteration:
+                    return ()
+                if not isinstance(wanted, DynamicRequirements):
+                    wanted = DynamicRequirements(wanted)
+                if not wanted.complete(self._complete):
+                    return tuple(wanted.flat_requirements)
+                answer = wanted.paths
+        finally:
+            steps.close()  # its `finally` blocks run now, not whenever the collector comes by
+
+    def _complete(self, task: Task) -> bool:
+        if task.task_id in self.known:
+            return True
+        complete = complete_now(task, self.run)
+        if complete:
+            self.confirmed.append(task.task_id)
+        return complete
+
+    def _fulfilled(self, task: Task) -> bool:
+        """Whether a requirement that has just been made is really there.
+
+        Its outputs are looked at first: complete() is asked once per task and run, and the answer
+        of before the task ran says nothing now.
+        """
+        outputs = flatten(task.output())
+        there = all(output.exists() for output in outputs) if outputs else False
+        if there or complete_now(task, self.run):
+            self.confirmed.append(task.task_id)
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[None]:
+        if self.reporter is None:
+            yield
+            return
+        for theirs, name in LENT.items():
+            setattr(self.task, name, getattr(self.reporter, theirs))
+        try:
+            yield
+        finally:
+            for name in LENT.values():
+                setattr(self.task, name, None)
+
+    @contextlib.contextmanager
+    def _events_kept(self) -> Iterator[None]:
+        if not self.collect_events:
+            yield
+            return
+        self.task.trigger_event = self._keep_event  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.task.trigger_event
+
+    def _keep_event(self, event: str, *args: Any) -> None:
+        # The first argument is by custom the task itself: the receiver puts its own in its place.
+        kept = tuple(None if arg is self.task else arg for arg in args)
+        self.events.append((event, kept))
+
+
+def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    """Fire events that were collected elsewhere at the handlers of this process."""
+    for event, args in events:
+        task.trigger_event(event, *(task if arg is None else arg for arg in args))
+
+
+def is_external(task: Task) -> bool:
+    """Whether the task only stands for data that others make."""
+    return task.run is None or task.run == NotImplemented
+
+
+def _unfulfilled(tasks: list[Task]) -> str:
+    said = []
+    for task in tasks:
+        absent = [str(output) for output in flatten(task.output()) if not output.exists()]
+        said.append(f"{task.task_id} ({', '.join(absent)})" if absent else task.task_id)
+    noun = "dependency" if len(said) == 1 else "dependencies"
+    return f"Unfulfilled {noun} at run time: {', '.join(said)}"
+
+
+@contextlib.contextmanager
+def _process_context(dotted: str | None, task: Task, worker_id: str) -> Iterator[None]:
+    """Luigi's `[worker] task_process_context`: a class to enter around each run."""
+    if not dotted:
+        yield
+        return
+    module, _, name = dotted.rpartition(".")
+    factory: Callable[[Any], contextlib.AbstractContextManager[Any]] = getattr(import_module(module), name)
+    with factory(_ProcessView(task, worker_id)):
+        yield
+
+
+@dataclass
+class _ProcessView:
+    """The part of Luigi's TaskProcess that a process context reads."""
+
+    task: Task
+    worker_id: str
+
+
+def portable_error(error: BaseException, text: str = "") -> BaseException:
+    """`error` itself if it survives pickling, else a RemoteError that says the same."""
+    if _travels(error):
+        return error
+    kind = type(error)
+    return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {error}", text)
+
+
+def _travels(value: Any) -> bool:
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code means "no"
+        return False
+    return True

@@ -1,0 +1,157 @@
+"""Is a task complete? Asked once per task and run, many at a time when asking is slow."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+from luigi.task import Task, WrapperTask
+
+from superluigi.scheduling import force
+from superluigi.scheduling.run import Run
+
+#: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
+CompleteMany = Callable[[Sequence[Task]], Mapping[str, bool]]
+
+#: Threads that ask at the same time: asking is waiting for a disk or a network, not computing.
+THREADS = 32
+#: Above this mean, in seconds, asking is worth the price of a thread hand-over (some 50 µs).
+SLOW_SECONDS = 0.0005
+#: How many questions are asked before the mean is believed.
+SAMPLE = 4
+
+
+class Trouble:
+    """The formatted traceback of a `complete()` that raised."""
+
+    def __init__(self, trace: str, error: BaseException) -> None:
+        self.trace = trace
+        self.error = error
+
+
+def complete_now(task: Task, run: Run) -> bool:
+    """The present answer for one task, as the force plan of `run` has it; nothing is remembered."""
+    return bool(force.is_complete(task, run)) if run.plan else bool(task.complete())
+
+
+class Completeness:
+    """What a run knows about which tasks are complete."""
+
+    def __init__(self, run: Run, many: CompleteMany | None = None) -> None:
+        self._run = run
+        self._many = many
+        #: Task id → last answer. True stays true for the whole run.
+        self.known: dict[str, bool] = {}
+        self._requires: dict[str, list[Task]] = {}
+        self._slow = False
+
+    def done(self, task_id: str) -> None:
+        """The task has been made by this run, or was found complete by somebody trustworthy."""
+        self.known[task_id] = True
+
+    def forget(self, task_id: str) -> None:
+        self.known.pop(task_id, None)
+
+    def requirements(self, task: Task) -> list[Task]:
+        """`task.deps()`, asked once unless it raises."""
+        kept = self._requires.get(task.task_id)
+        if kept is None:
+            kept = list(task.deps())
+            if _is_plain_wrapper(task):
+                self._requires[task.task_id] = kept
+        return kept
+
+    def ask(self, tasks: Sequence[Task]) -> list[bool | Trouble]:
+        """One answer for each task, in order. A `complete()` that raises gives its `Trouble`."""
+        troubles: dict[str, Trouble] = {}
+        wrappers = self._wrappers_among(tasks, troubles)
+        direct = {t.task_id: t for t in tasks if not _is_plain_wrapper(t)}
+        for wrapper in wrappers:
+            direct.update((t.task_id, t) for t in self._requires[wrapper.task_id] if not _is_plain_wrapper(t))
+        self._ask_directly([t for i, t in direct.items() if i not in self.known], troubles)
+        for wrapper in reversed(wrappers):  # requirements before what needs them
+            self._conclude(wrapper, troubles)
+        return [troubles.get(t.task_id) or self.known[t.task_id] for t in tasks]
+
+    def _wrappers_among(self, tasks: Sequence[Task], troubles: dict[str, Trouble]) -> list[Task]:
+        """Wrapper tasks below `tasks`, each after everything that needs it.
+
+        `WrapperTask.complete()` asks all it requires, which for nested wrappers means the same leaf
+        exponentially often; here each is asked once and wrappers are concluded from that.
+        """
+        order: list[Task] = []
+        state: dict[str, bool] = {}
+        stack: list[tuple[Task, bool]] = [(t, False) for t in tasks if _is_plain_wrapper(t)]
+        while stack:
+            task, expanded = stack.pop()
+            if expanded:
+                order.append(task)
+                continue
+            if task.task_id in state or self.known.get(task.task_id) or task.task_id in troubles:
+                continue
+            state[task.task_id] = True
+            try:
+                requirements = self.requirements(task)
+            except Exception as error:  # noqa: BLE001 - user code; reported with the task
+                troubles[task.task_id] = Trouble(traceback.format_exc(), error)
+                continue
+            stack.append((task, True))
+            stack.extend((t, False) for t in requirements if _is_plain_wrapper(t))
+        order.reverse()
+        return order
+
+    def _conclude(self, wrapper: Task, troubles: dict[str, Trouble]) -> None:
+        for task in self._requires[wrapper.task_id]:
+            if task.task_id in troubles:
+                troubles[wrapper.task_id] = troubles[task.task_id]
+                return
+        self.known[wrapper.task_id] = all(self.known.get(t.task_id) for t in self._requires[wrapper.task_id])
+
+    def _ask_directly(self, tasks: list[Task], troubles: dict[str, Trouble]) -> None:
+        if self._many is not None and len(tasks) > 1:
+            self.known.update(self._many(tasks))
+            tasks = [t for t in tasks if t.task_id not in self.known]
+        asked = 0
+        began = time.perf_counter()
+        while asked < len(tasks) and not self._slow:
+            self._keep(tasks[asked], self._answer(tasks[asked]), troubles)
+            asked += 1
+            self._slow = asked >= SAMPLE and time.perf_counter() - began > SLOW_SECONDS * asked
+        self._ask_in_threads(tasks[asked:], troubles)
+
+    def _ask_in_threads(self, tasks: list[Task], troubles: dict[str, Trouble]) -> None:
+        if len(tasks) < 2:
+            for task in tasks:
+                self._keep(task, self._answer(task), troubles)
+            return
+        with ThreadPoolExecutor(min(THREADS, len(tasks)), "superluigi-complete") as pool:
+            futures = [pool.submit(copy_context().run, self._answer, task) for task in tasks]
+            for task, future in zip(tasks, futures, strict=True):
+                self._keep(task, future.result(), troubles)
+
+    def _answer(self, task: Task) -> bool | Trouble:
+        try:
+            answer = force.is_complete(task, self._run) if self._run.plan else task.complete()
+            if answer is True or answer is False:
+                return answer
+            raise TypeError(f"complete() of {task} must return True or False, but returned {answer!r}.")
+        except Exception as error:  # noqa: BLE001 - user code; reported with the task
+            return Trouble(traceback.format_exc(), error)
+
+    def _keep(self, task: Task, answer: bool | Trouble, troubles: dict[str, Trouble]) -> None:
+        if isinstance(answer, Trouble):
+            troubles[task.task_id] = answer
+        else:
+            self.known[task.task_id] = answer
+
+
+def _is_plain_wrapper(task: Task) -> bool:
+    return isinstance(task, WrapperTask) and type(task).complete is WrapperTask.complete
+
+
+def unknown(tasks: Iterable[Task], known: Mapping[str, bool]) -> list[Task]:
+    """Those of `tasks` that are not known to be complete."""
+    return [t for t in tasks if not known.get(t.task_id)]

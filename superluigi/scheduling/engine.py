@@ -1,0 +1,123 @@
+"""Run a graph: scheduler, worker and executors put together, and a report of what came of it.
+
+A task that commits its outputs itself and raises when one is missing says so by the class attribute
+`vouches_for_output = True`; its requirement need not be looked at again before a dependant starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from luigi.rpc import RemoteScheduler
+from luigi.scheduler import Scheduler
+from luigi.task import Task
+
+from superluigi.errors import OptionError
+from superluigi.scheduling import logs
+from superluigi.scheduling.completeness import CompleteMany
+from superluigi.scheduling.places import Places
+from superluigi.scheduling.report import Report
+from superluigi.scheduling.run import Run, entered
+from superluigi.scheduling.verdict import make_report
+from superluigi.scheduling.worker import Observer, Worker
+
+
+def run_graph(
+    tasks: Task | Sequence[Task],
+    run: Run | None = None,
+    *,
+    num_workers: int = 1,
+    executor: object = None,
+    central_scheduler: bool | str = False,
+    resources: Mapping[str, int] | None = None,
+    rate_limits: Mapping[str, int | str] | None = None,
+    on_error: str = "continue",
+    progress: bool | None = None,
+    log_level: int | str | None = None,
+    complete_many: CompleteMany | None = None,
+    scheduler: Any = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+    worker_config: Mapping[str, Any] | None = None,
+) -> Report:
+    """Make `tasks` and all they require as part of `run`; say what came of it.
+
+    `executor` is a name, a Dask address or Client, any `concurrent.futures.Executor`, or None: this
+    process for one worker, processes for more. `central_scheduler` is True (the `luigid` of Luigi's
+    configuration) or an address. `scheduler_config` and `worker_config` override Luigi's configuration
+    sections `[scheduler]` and `[worker]`. Failures of tasks are in the report, not raised.
+
+    Raises:
+        OptionError: options that mean nothing or contradict each other.
+        KeyboardInterrupt: after everything that ran has been ended.
+    """
+    run = run or Run()
+    roots = [tasks] if isinstance(tasks, Task) else list(tasks)
+    _check_options(num_workers, on_error)
+    if scheduler is None:
+        scheduler = make_scheduler(central_scheduler, resources, scheduler_config)
+    places = Places(run, executor, num_workers)
+    with entered(run), logs.keeping(), _log_level(log_level):
+        worker = Worker(
+            scheduler,
+            run,
+            worker_processes=num_workers,
+            places=places,
+            complete_many=complete_many,
+            on_error=on_error,
+            observer=Observer(),
+            **(worker_config or {}),
+        )
+        try:
+            with worker:
+                worker.add_all(roots)
+                worker.run()
+            places.close()
+        except BaseException:
+            places.close(abort=True)
+            raise
+        return make_report(worker, roots)
+
+
+def make_scheduler(
+    central: bool | str,
+    resources: Mapping[str, int] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Any:
+    """The scheduler of this process, or a proxy of a stock `luigid`."""
+    if not central:
+        return Scheduler(resources=dict(resources) if resources else None, prune_on_get_work=True, **(config or {}))
+    remote = RemoteScheduler(central if isinstance(central, str) else _central_address())
+    if resources:
+        remote.update_resources(**resources)
+    return remote
+
+
+def _central_address() -> str:
+    from luigi.interface import core
+
+    settings = core()
+    return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
+
+
+def _check_options(num_workers: int, on_error: str) -> None:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+        raise OptionError(f"num_workers={num_workers!r} must be a whole number of at least 1.")
+    if on_error not in ("continue", "stop"):
+        raise OptionError(f"on_error={on_error!r} is unknown; it is 'continue' or 'stop'.")
+
+
+@contextmanager
+def _log_level(level: int | str | None) -> Iterator[None]:
+    """Set the level of Luigi's logger for a while; None leaves it, but keeps an unconfigured one quiet."""
+    before = logs.logger.level
+    if level is None and before == logging.NOTSET and not logs.logger.handlers:
+        level = logging.WARNING
+    if level is not None:
+        logs.logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logs.logger.setLevel(before)

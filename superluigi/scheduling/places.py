@@ -1,0 +1,321 @@
+"""Where attempts run: this thread, or an executor with the way in and the way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from luigi.parameter import Parameter
+from luigi.task import Task, flatten
+from luigi.task_status import DONE
+
+from superluigi import executors
+from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError
+from superluigi.executors.processes import ProcessExecutor
+from superluigi.executors.threads import ThreadExecutor
+from superluigi.scheduling import parcel
+from superluigi.scheduling.attempt import Outcome
+from superluigi.scheduling.run import Run
+
+#: How long a file system may take to show what another host has written (NFS attribute caches).
+VISIBLE_WITHIN_SECONDS = 2.0
+
+
+class Lost(Exception):  # noqa: N818 - it never leaves this package
+    """No outcome came back; with `resend`, sending the attempt again may help."""
+
+    def __init__(self, error: BaseException, resend: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.resend = resend
+
+
+class Place:
+    """This thread: the attempt is made by calling it."""
+
+    here = True
+    shares_memory = True
+    #: Whether the place itself keeps a time limit (where the attempt runs).
+    bounds_time = False
+    executor: Executor
+
+    def submit_order(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
+        raise NotImplementedError
+
+    def open(self, future: Future[Any], task: Task) -> Outcome:
+        """What came of an ended attempt.
+
+        Raises:
+            Lost: nothing came back.
+        """
+        outcome: Outcome = future.result()
+        return outcome
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        """End a running attempt; False when this place cannot."""
+        return False
+
+    def abort(self) -> None:
+        """End everything that runs here."""
+
+    def close(self) -> None:
+        """Free what the place holds, once nothing runs."""
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        """Messages that arrived by another way than `on_message`."""
+        return iter(())
+
+
+class Threads(Place):
+    """Threads of this process."""
+
+    here = False
+
+    def __init__(self, executor: Executor, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+
+    def abort(self) -> None:
+        if isinstance(self.executor, ThreadExecutor):
+            self.executor.abort()
+
+    def close(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=True)
+
+
+class Processes(Place):
+    """Our own processes on this machine."""
+
+    here = False
+    shares_memory = False
+    executor: ProcessExecutor
+
+    def __init__(self, executor: ProcessExecutor, run: Run, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+        self._context = parcel.dump_context(run)
+        if ours:
+            executor.initialize(parcel.prepare, self._context)
+            self._context = b""
+
+    def submit_order(
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> Future[Any]:
+        order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
+        return self.executor.submit_call(parcel.call(self._context, order), on_message)
+
+    def open(self, future: Future[Any], task: Task) -> Outcome:
+        try:
+            answer = future.result()
+        except SuperLuigiError as error:
+            raise Lost(error) from error
+        return _opened(answer, task)
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        return self.executor.end(future, error)
+
+    def abort(self) -> None:
+        if self._ours:
+            self.executor.abort()
+
+    def close(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=True)
+
+
+class Foreign(Place):
+    """Any other executor: a process pool of the standard library, Dask, Ray, MPI, Slurm."""
+
+    here = False
+    shares_memory = False
+    bounds_time = True
+
+    def __init__(self, executor: Executor, run: Run, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+        self._context = parcel.dump_context(run)
+        self._spool: Path | None = None
+        self._read = 0
+        self._options = getattr(executor, "options_for", None)
+
+    def submit_order(
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> Future[Any]:
+        timeout = options.pop("timeout", 0)
+        order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
+        extra = self._options(task.process_resources()) if self._options is not None else {}
+        try:
+            return self.executor.submit(
+                parcel.run_order_bounded, self._context, order, str(self._messages()), timeout, **extra
+            )
+        except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def open(self, future: Future[Any], task: Task) -> Outcome:
+        try:
+            answer = future.result()
+        except SuperLuigiError as error:
+            raise Lost(error) from error
+        except (ModuleNotFoundError, AttributeError) as error:
+            parcel.by_value([task])
+            raise Lost(error, resend=True) from error
+        except BrokenProcessPool as error:
+            raise Lost(_broken_pool()) from error
+        except CancelledError as error:
+            raise Lost(ExecutionError(f"{type(self.executor).__name__} gave up this attempt: {error}")) from error
+        except Exception as error:  # whatever its own protocol calls it
+            raise Lost(_named(error)) from error
+        outcome = _opened(answer, task)
+        if outcome.status == DONE:
+            _check_visible(task, outcome.host)
+        return outcome
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        return future.cancel()
+
+    def abort(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=True)
+        if self._spool is not None:
+            self._spool.unlink(missing_ok=True)
+            self._spool = None
+
+    def _messages(self) -> Path:
+        if self._spool is None:
+            descriptor, name = tempfile.mkstemp(prefix="superluigi-messages-")
+            os.close(descriptor)
+            self._spool = Path(name)
+        return self._spool
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        if self._spool is None or self._spool.stat().st_size == self._read:
+            return
+        with self._spool.open("rb") as stream:
+            stream.seek(self._read)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                task_id, method, args = json.loads(line)
+                yield task_id, method, args
+
+
+class Places:
+    """The executors of one run, made when a task first needs them."""
+
+    def __init__(self, run: Run, executor: object, max_workers: int) -> None:
+        self._run = run
+        self._default = executor
+        self._max_workers = max(1, max_workers)
+        self._made: dict[object, Place] = {}
+        self._here = Place()
+
+    def for_task(self, task: Task, timeout: float = 0) -> Place:
+        """Where `task` runs: where its class asks to, else where the run does.
+
+        A time limit needs something that can be ended, so that tasks with one leave this process.
+        """
+        asked = getattr(type(task), "executor", None)
+        spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
+        if spec is None:
+            spec = "processes" if self._max_workers > 1 else "here"
+        if timeout and spec in ("here", "threads"):
+            spec = "processes"
+        return self._here if spec == "here" else self._place(spec)
+
+    def _place(self, spec: object) -> Place:
+        key = spec if isinstance(spec, str) else id(spec)
+        place = self._made.get(key)
+        if place is None:
+            executor, ours = executors.make(spec, self._max_workers)
+            place = self._made[key] = self._wrap(executor, ours)
+        return place
+
+    def _wrap(self, executor: Executor, ours: bool) -> Place:
+        if isinstance(executor, (ThreadExecutor, ThreadPoolExecutor)):
+            return Threads(executor, ours)
+        if isinstance(executor, ProcessExecutor):
+            return Processes(executor, self._run, ours)
+        return Foreign(executor, self._run, ours)
+
+    def poll_seconds(self) -> float:
+        """How often `spooled` wants to be asked."""
+        return 0.2 if any(isinstance(place, Foreign) for place in self._made.values()) else 3600.0
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        for place in list(self._made.values()):
+            yield from place.spooled()
+
+    def close(self, abort: bool = False) -> None:
+        """Shut down the executors that we made; with `abort`, end what runs in them."""
+        while self._made:
+            _, place = self._made.popitem()
+            if abort:
+                place.abort()
+            place.close()
+
+
+def _opened(answer: Outcome | parcel.Unloadable, task: Task) -> Outcome:
+    if isinstance(answer, parcel.Unloadable):
+        parcel.by_value([task])
+        message = f"{task} could not be loaded on {answer.host}: {answer.reason}. Install its module there."
+        raise Lost(ExecutionError(message), resend=True)
+    return answer
+
+
+def _check_visible(task: Task, host: str) -> None:
+    """Raise Lost unless the outputs that a worker says it wrote can be seen from here."""
+    deadline = time.monotonic() + VISIBLE_WITHIN_SECONDS
+    pause = 0.02
+    while absent := [output for output in flatten(task.output()) if not output.exists()]:
+        if time.monotonic() > deadline:
+            where = ", ".join(str(getattr(output, "path", output)) for output in absent)
+            raise Lost(
+                SharedStorageError(
+                    f"{task} ended well on host {host}, but its output {where} cannot be seen from "
+                    f"{socket.gethostname()}. Local targets on a cluster need absolute paths in a folder that all "
+                    "hosts share; without one, use S3 targets. (If run() wrote nothing, that is the mistake.)"
+                )
+            )
+        time.sleep(pause)
+        pause = min(0.5, pause * 2)
+
+
+def _broken_pool() -> WorkerLostError:
+    return WorkerLostError(
+        "A process of the ProcessPoolExecutor died, which makes the whole pool unusable. With "
+        "executor='processes' such a task fails alone."
+    )
+
+
+def _named(error: Exception) -> BaseException:
+    if type(error).__name__ == "KilledWorker":
+        return WorkerLostError(f"Every Dask worker that tried this task died: {error}")
+    return error

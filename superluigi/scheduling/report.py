@@ -1,0 +1,108 @@
+"""What came of a run, as pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from superluigi.errors import TaskFailedError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The last failure of one task that did not succeed in the end."""
+
+    task_id: str
+    #: The task as Luigi prints it: `Family(param=value, …)`.
+    task: str
+    #: "failed", "missing" (an external input), "timeout", "lost" (its process died) or "scheduling".
+    kind: str
+    error: BaseException
+    #: The formatted traceback, "" where there is none.
+    traceback: str = ""
+    #: The last lines that the attempt logged.
+    log: tuple[str, ...] = ()
+    attempts: int = 1
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run."""
+
+    run_id: str
+    #: Luigi's execution summary.
+    summary: str
+    #: The name of Luigi's LuigiStatusCode.
+    status: str
+    #: Whether everything that was asked for is complete now. A task that failed and then succeeded is.
+    success: bool
+    #: Task id → "complete" (was so before), "ran", "failed", "missing", "blocked", "disabled",
+    #: "scheduling failed", "elsewhere" (another worker has it) or "not run".
+    outcomes: Mapping[str, str]
+    #: In the order in which they happened; missing external inputs last.
+    failures: tuple[Failure, ...] = ()
+    #: Id of a blocked task → ids of the failed or missing tasks that block it.
+    blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Ids of tasks that this run made, in the order in which they ended.
+    made: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Ids of external inputs that are not there."""
+        return tuple(f.task_id for f in self.failures if f.kind == "missing")
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks ended in which way."""
+        counted: dict[str, int] = {}
+        for outcome in self.outcomes.values():
+            counted[outcome] = counted.get(outcome, 0) + 1
+        return counted
+
+    def describe(self) -> str:
+        """The failures for people: alike ones together, with their last log lines and whom they block."""
+        return "\n".join(_describe_group(group, self.blocked) for group in _grouped(self.failures))
+
+    def raise_failure(self) -> None:
+        """Raise TaskFailedError, chained to the first failure, unless the run was a success."""
+        if self.success:
+            return
+        first = self.failures[0].error if self.failures else None
+        text = self.describe() or f"The run ended unfinished.\n{self.summary}"
+        raise TaskFailedError(text, [(f.task, str(f.error)) for f in self.failures]) from first
+
+
+def _grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
+    groups: dict[tuple[str, type[BaseException], str], list[Failure]] = {}
+    for failure in failures:
+        family = failure.task.partition("(")[0]
+        groups.setdefault((failure.kind, type(failure.error), family), []).append(failure)
+    return list(groups.values())
+
+
+_NAMED = 5
+_BLOCKED_NAMED = 8
+_WORDS = {
+    "failed": "failed",
+    "missing": "is missing: nobody in this run makes it",
+    "timeout": "took too long",
+    "lost": "lost its process",
+    "scheduling": "could not be scheduled",
+}
+
+
+def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]) -> str:
+    first = group[0]
+    names = ", ".join(f.task for f in group[:_NAMED])
+    if len(group) > _NAMED:
+        names += f" and {len(group) - _NAMED} more"
+    count = f"{len(group)} tasks: " if len(group) > 1 else ""
+    tries = f" after {first.attempts} attempts" if first.attempts > 1 else ""
+    lines = [f"{count}{names} {_WORDS[first.kind]}{tries}: {type(first.error).__name__}: {first.error}"]
+    lines += [f"    | {line}" for line in first.log[-5:]]
+    ids = {f.task_id for f in group}
+    held = [task for task, by in blocked.items() if not ids.isdisjoint(by)]
+    if held:
+        more = f" and {len(held) - _BLOCKED_NAMED} more" if len(held) > _BLOCKED_NAMED else ""
+        lines.append(f"    blocks {', '.join(held[:_BLOCKED_NAMED])}{more}")
+    return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""From a worker that has ended to the report of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from luigi import execution_summary
+from luigi.execution_summary import LuigiStatusCode
+from luigi.task import Task
+
+from superluigi.errors import TargetMissingError
+from superluigi.scheduling.attempt import is_external
+from superluigi.scheduling.report import Failure, Report
+
+if TYPE_CHECKING:
+    from superluigi.scheduling.worker import Worker
+
+GOOD = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+
+#: Luigi's partition → our word, the last that applies wins.
+WORDS = {
+    "already_done": "complete",
+    "completed": "ran",
+    "not_run": "not run",
+    "still_pending_ext": "missing",
+    "upstream_run_by_other_worker": "not run",
+    "run_by_other_worker": "elsewhere",
+    "upstream_scheduling_error": "blocked",
+    "upstream_missing_dependency": "blocked",
+    "upstream_failure": "blocked",
+    "scheduling_error": "scheduling failed",
+    "failed": "failed",
+}
+
+
+def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
+    """What the worker's history says, in Luigi's words and ours."""
+    partition = execution_summary._partition_tasks(worker)
+    partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
+    _explain_pending(partition, worker)
+    status = execution_summary._tasks_status(partition)
+    outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
+    failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
+    failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
+    failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
+    return Report(
+        run_id=worker.luigi_run.id,
+        summary=execution_summary._summary_wrap(execution_summary._summary_format(partition, worker)),
+        status=status.name,
+        success=status in GOOD and all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
+        outcomes=outcomes,
+        failures=tuple(_as_missing(worker, f) for f in failures),
+        blocked=_blocked(worker, outcomes),
+        made=tuple(worker.made),
+    )
+
+
+def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:
+    return [task for task in worker._scheduled_tasks.values() if task in tasks] if tasks else []
+
+
+def _missing(task: Task) -> Failure:
+    outputs = _paths(task)
+    where = f" Expected at {', '.join(outputs)}." if outputs else ""
+    error = TargetMissingError(
+        f"The external input {task} does not exist, and no task of this run makes it.{where} Provide it, or "
+        "check its parameters."
+    )
+    return Failure(task.task_id, str(task), "missing", error)
+
+
+def _paths(task: Task) -> list[str]:
+    from luigi.task import flatten
+
+    return [str(getattr(output, "path", output)) for output in flatten(task.output())]
+
+
+def _as_missing(worker: Worker, failure: Failure) -> Failure:
+    task = worker._scheduled_tasks.get(failure.task_id)
+    return _missing(task) if failure.kind == "missing" and task is not None and is_external(task) else failure
+
+
+def _explain_pending(partition: dict[str, set[Task]], worker: Worker) -> None:
+    """Say of every task that is still pending why: Luigi's own rule, without its recursion."""
+    pending = partition["still_pending_not_ext"]
+    by_id = {task.task_id: task for task in pending}
+    for task in _requirements_first(by_id, worker):
+        explained = False
+        for requirement in worker.requirements.get(task.task_id, ()):
+            for kind, causes in _CAUSES.items():
+                if any(requirement in partition[cause] for cause in causes):
+                    partition[kind].add(task)
+                    explained = True
+        if not explained and task not in partition["run_by_other_worker"]:
+            partition["not_run"].add(task)
+
+
+_CAUSES = {
+    "upstream_failure": ("ever_failed", "upstream_failure"),
+    "upstream_missing_dependency": ("still_pending_ext", "upstream_missing_dependency"),
+    "upstream_run_by_other_worker": ("run_by_other_worker", "upstream_run_by_other_worker"),
+    "upstream_scheduling_error": ("scheduling_error",),
+}
+
+
+def _requirements_first(by_id: dict[str, Task], worker: Worker) -> list[Task]:
+    order: list[Task] = []
+    seen: set[str] = set()
+    for task in by_id.values():
+        stack = [(task, False)]
+        while stack:
+            current, expanded = stack.pop()
+            if expanded:
+                order.append(current)
+            elif current.task_id not in seen:
+                seen.add(current.task_id)
+                stack.append((current, True))
+                below = worker.requirements.get(current.task_id, ())
+                stack.extend((t, False) for t in below if t.task_id in by_id and t.task_id not in seen)
+    return order
+
+
+def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Blocked task → the failed or missing tasks at the root of it, nearest first."""
+    bad = {i for i, word in outcomes.items() if word in ("failed", "missing", "scheduling failed")}
+    if not bad:
+        return {}
+    waiting = {i: t for i, t in worker._scheduled_tasks.items() if outcomes.get(i) in ("blocked", "not run")}
+    causes: dict[str, tuple[str, ...]] = {}
+    for task in _requirements_first(waiting, worker):
+        found: dict[str, None] = {}
+        for requirement in worker.requirements.get(task.task_id, ()):
+            if requirement.task_id in bad:
+                found[requirement.task_id] = None
+            found.update(dict.fromkeys(causes.get(requirement.task_id, ())[:_CAUSES_NAMED]))
+        if found:
+            causes[task.task_id] = tuple(found)[:_CAUSES_NAMED]
+    return causes
+
+
+#: So many culprits are named for one blocked task: a root above 10,000 failures would name them all.
+_CAUSES_NAMED = 20
