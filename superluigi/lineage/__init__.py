@@ -1,0 +1,44 @@
+"""Where an output comes from, whether it is still what it was, and why it would be made again.
+
+    lineage.read(place)              the record of an output
+    lineage.trace(place)             all its ancestors, as a `Trace`
+    lineage.verify(place)            re-read outputs against their records
+    lineage.why(task)                for every task of a graph, its reason
+    lineage.diff(first, second)      what differs between two outputs' histories
+    lineage.frame(place)             all records below a place as a DataFrame
+    lineage.to_openlineage(place)    OpenLineage events of a history
+
+A place is a path, an `s3://bucket/key` address, or a target. Nothing here unpickles anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from superluigi.lineage.difference import diff as diff
+    from superluigi.lineage.explaining import why as why
+    from superluigi.lineage.openlineage import to_openlineage as to_openlineage
+    from superluigi.lineage.reading import read as read
+    from superluigi.lineage.tables import frame as frame
+    from superluigi.lineage.tracing import trace as trace
+    from superluigi.lineage.verification import verify as verify
+
+#: Name -> the module it lives in; no module has the name of a function, so that neither hides the other.
+_HOMES = {
+    "diff": "difference",
+    "frame": "tables",
+    "read": "reading",
+    "to_openlineage": "openlineage",
+    "trace": "tracing",
+    "verify": "verification",
+    "why": "explaining",
+}
+__all__ = ["diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

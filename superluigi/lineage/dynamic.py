@@ -36,9 +36,8 @@ def references(cls: type) -> Iterator[Any]:
     """Modules, classes and functions that the class's code names and that are defined elsewhere."""
     for function in _functions(cls):
         for value in _globals_of(function):
-            if isinstance(value, types.ModuleType):
-                yield value
-            elif isinstance(value, (type, types.FunctionType)) and value.__module__ not in (None, cls.__module__):
+            named = isinstance(value, (type, types.FunctionType)) and value.__module__ not in (None, cls.__module__)
+            if named or isinstance(value, types.ModuleType):
                 yield value
 
 

@@ -1,0 +1,67 @@
+"""Which records there are below a place, and which data has none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import RecordError, TargetMissingError
+from superluigi.lineage import places
+from superluigi.lineage.reading import absent, read_json
+from superluigi.storage.atomic import STAGING
+from superluigi.storage.base import SCHEMA, Record
+from superluigi.storage.local import RECORD_SUFFIX
+
+#: Requests under way at once when records lie on S3.
+CONCURRENT_READS = 64
+
+
+def record_addresses(place: str) -> Iterator[str]:
+    """Addresses of all record files below a folder or an `s3://bucket/prefix`, sorted within each folder."""
+    if places.is_s3(place):
+        yield from (uri for uri in s3_keys(place) if uri.endswith(RECORD_SUFFIX))
+        return
+    root = Path(os.path.abspath(os.path.expanduser(place)))
+    if not root.exists():
+        raise absent(str(root))
+    if not root.is_dir():
+        raise TargetMissingError(f"{root} is a file. Name the folder that holds the outputs.")
+    for folder, inner, files in os.walk(root):
+        inner[:] = sorted(name for name in inner if name != STAGING)
+        yield from (os.path.join(folder, name) for name in sorted(files) if name.endswith(RECORD_SUFFIX))
+
+
+def read_record_file(address: str) -> Record | None:
+    """The record in a record file; None if it is gone or some other JSON that only looks like one by name.
+
+    Raises:
+        RecordError: it is no JSON.
+    """
+    record = _read_s3(address) if places.is_s3(address) else read_json(Path(address))
+    return record if record is not None and record.get("schema") == SCHEMA else None
+
+
+def s3_keys(place: str) -> Iterator[str]:
+    """Addresses of all objects whose address begins with `place`, in the order of the store."""
+    client: Any = _client()
+    bucket, prefix = places.split_s3(place)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", ()):
+            yield f"s3://{bucket}/{item['Key']}"
+
+
+def _read_s3(uri: str) -> Record | None:
+    client: Any = _client()
+    bucket, key = places.split_s3(uri)
+    try:
+        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except client.exceptions.NoSuchKey:
+        return None
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise RecordError(f"{uri} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,145 @@
+"""From what people and records call an output (a path, an `s3://` address, a target) to its location."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import OptionError
+from superluigi.storage.base import Location
+from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX
+
+Reference = Mapping[str, Any]
+S3 = "s3://"
+
+
+def is_s3(path: str) -> bool:
+    return path.startswith(S3)
+
+
+def split_s3(uri: str) -> tuple[str, str]:
+    """Bucket and key of an `s3://bucket/key` address."""
+    bucket, _, key = uri[len(S3) :].partition("/")
+    if not bucket:
+        raise OptionError(f"{uri!r} names no bucket. Write s3://bucket/key.")
+    return bucket, key
+
+
+def location_of(place: Any) -> Location:
+    """The location of a target, a path or an `s3://` address; the address of a record stands for its output.
+
+    Without a record to tell, a local path is a file or folder as it is found; an S3 address with a slash
+    at its end is a prefix, another one an object if there is one, else a prefix.
+    """
+    location = getattr(place, "location", None)
+    if isinstance(location, Location):
+        return location
+    text = os.fspath(getattr(place, "path", place))
+    if not is_s3(text):
+        return _local(Path(os.path.abspath(os.path.expanduser(text))))
+    if text.endswith(RECORD_SUFFIX) and not text.endswith("/" + RECORD_SUFFIX):
+        return location_of(text.removesuffix(RECORD_SUFFIX))
+    return _some_s3(text)
+
+
+def location_at(path: str, kind: str | None, record_path: str | None) -> Location:
+    """The location that a record's reference names: `path`, `type` and `metadata_path`."""
+    if kind is None or not _is_ours(kind):
+        return location_of(path)
+    from superluigi import targets
+
+    if not is_s3(path):
+        if kind == "LocalFolderTarget":
+            return targets.LocalFolderTarget(path, metadata_path=record_path).location
+        return targets.LocalFileTarget(path, metadata_path=record_path).location
+    return _s3(path, kind, record_path)
+
+
+def _is_ours(kind: str) -> bool:
+    return kind in ("LocalFileTarget", "LocalFolderTarget", "S3ObjectTarget", "S3PrefixTarget")
+
+
+def _local(path: Path) -> Location:
+    from superluigi.targets.local import LocalFileTarget, LocalFolderTarget
+
+    name = path.name.removesuffix(PENDING_SUFFIX)
+    if name == RECORD_SUFFIX:
+        return LocalFolderTarget(path.parent, metadata_inside_folder=True).location
+    if name.endswith(RECORD_SUFFIX):
+        return _described_by(path.with_name(name))
+    if path.is_dir():
+        beside = path.with_name(path.name + RECORD_SUFFIX).exists()
+        inside = not beside and (path / RECORD_SUFFIX).exists()
+        return LocalFolderTarget(path, metadata_inside_folder=inside).location
+    return LocalFileTarget(path).location
+
+
+def _described_by(record_path: Path) -> Location:
+    """The output of a record file: the one beside it, else where the record itself says."""
+    from superluigi.lineage.reading import read_json
+
+    beside = record_path.with_name(record_path.name.removesuffix(RECORD_SUFFIX))
+    output = (read_json(record_path) or {}).get("output") or {}
+    if output and not beside.exists() and Path(str(output.get("path"))).name != beside.name:
+        return location_at(str(output["path"]), output.get("type"), str(record_path))
+    return location_at(str(beside), output.get("type") or ("LocalFolderTarget" if beside.is_dir() else None), None)
+
+
+def _some_s3(uri: str) -> Location:
+    if uri.endswith("/"):
+        return _s3(uri, "S3PrefixTarget")
+    single = _s3(uri, "S3ObjectTarget")
+    if single.exists():
+        return single
+    prefix = _s3(uri + "/", "S3PrefixTarget")
+    return prefix if prefix.exists() else single
+
+
+def _s3(uri: str, kind: str, record_uri: str | None = None) -> Location:
+    from superluigi import targets
+
+    bucket, key = split_s3(uri)
+    options: dict[str, Any] = {}
+    if record_uri is not None:
+        options["metadata_bucket"], options["metadata_object_key"] = split_s3(record_uri)
+    if kind == "S3PrefixTarget":
+        return targets.S3PrefixTarget(bucket, key, **options).location
+    return targets.S3ObjectTarget(bucket, key, **options).location
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a part of a record's `input` describes one input, rather than a dict of inputs."""
+    return isinstance(value, Mapping) and isinstance(value.get("path"), str) and isinstance(value.get("type"), str)
+
+
+def references(structure: Any) -> Iterator[Reference]:
+    """All input references of a record's `input`, whatever its shape."""
+    if is_reference(structure):
+        yield structure
+    elif isinstance(structure, Mapping):
+        for value in structure.values():
+            yield from references(value)
+    elif isinstance(structure, (list, tuple)):
+        for value in structure:
+            yield from references(value)
+
+
+class Moved:
+    """Translates paths inside records when a whole tree of outputs lies elsewhere than it was made.
+
+    Learned from one output: where its record says it is, and where it was found.
+    """
+
+    def __init__(self, recorded: str, found: str) -> None:
+        old, new = recorded.rstrip("/").split("/"), found.rstrip("/").split("/")
+        while old and new and old[-1] == new[-1]:
+            old.pop()
+            new.pop()
+        self.old, self.new = "/".join(old), "/".join(new)
+
+    def __call__(self, path: str) -> str:
+        if self.old == self.new or not (path.startswith(self.old + "/") or not self.old):
+            return path
+        return self.new + path[len(self.old) :]
