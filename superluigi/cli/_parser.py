@@ -46,14 +46,22 @@ class Parser(argparse.ArgumentParser):
         """Names of the positional arguments, in order."""
         return [action.dest for action in self._actions if not action.option_strings]
 
+    @property
+    def subcommands(self) -> list[dict[str, Parser]]:
+        """The parsers of the commands below this one, by name."""
+        found = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return [dict(action.choices) for action in found]
+
+    def learn(self, words: list[str]) -> list[str]:
+        """Add the arguments that only show once others are known; returns the words as they are to be read."""
+        extend, self.extend = self.extend, None
+        return words if extend is None else extend(self, words)
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but unknown arguments are an error here, where the nearest known one is in sight."""
-        words = list(args or ())
-        if self.extend is not None:
-            extend, self.extend = self.extend, None
-            words = extend(self, words)
+        words = self.learn(list(args or ()))
         parsed, unknown = super().parse_known_args(words, namespace, **options)
         if unknown:
             self._refuse(unknown[0])

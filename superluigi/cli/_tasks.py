@@ -31,7 +31,7 @@ def task_arguments(parser: Parser) -> None:
     """Make `parser` take `MODULE TASK --param value … [--config FILE]`; read them with `task_of`."""
     parser.add_argument("module", metavar="MODULE", help="module or .py file that defines the task")
     parser.add_argument("task", metavar="TASK", help="the task's family, or its name in MODULE")
-    parser.add_argument("--config", metavar="FILE", help="Luigi configuration to read, over what is read anyway")
+    config_option(parser)
     parser.usage = f"{parser.prog} {' '.join(parser.positionals).upper()} --parameter value … [options]"
     parser.extend = _add_parameters
     parser.flags_are_parameters = True
@@ -75,7 +75,7 @@ def find_task(module: str, name: str, config: str | None = None) -> type[luigi.T
     Raises:
         ParameterError: the module cannot be imported, or has no such task (the nearest one is suggested).
     """
-    _read_config(config)
+    read_config(config)
     modules = [import_module(module)] if module else _declared_modules()
     found = _lookup(name, modules)
     if found is None:
@@ -187,17 +187,32 @@ def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
     )
 
 
-def _read_config(file: str | None) -> None:
+def config_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--config FILE`."""
+    parser.add_argument("--config", metavar="FILE", help="Luigi configuration to read, over what is read anyway")
+
+
+def read_config(file: str | None) -> None:
+    """Read a configuration file, or that of the setting `default_task_config`, over what Luigi reads by itself.
+
+    Raises:
+        ConfigError: it is not there or cannot be read.
+    """
+    from superluigi import config
+
+    default: Path = config.get("default_task_config")
+    if file is None and not default.is_file():
+        return
+    for section, items in config.read_file(default if file is None else file).items():
+        for key, value in items.items():
+            set_config(section, key, value)
+
+
+def set_config(section: str, key: str, value: object) -> None:
+    """Set a value of Luigi's configuration for this process, literally: `%` is no reference."""
     from luigi.configuration import get_config
 
-    if file is None:
-        return
-    if not Path(file).is_file():
-        raise ConfigError(f"There is no configuration file {file} (current folder: {Path.cwd()}).")
-    try:
-        get_config().read(file)
-    except Exception as error:  # the parsers (cfg, toml) share no base class of errors
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    get_config().set(section, key, str(value).replace("%", "%%"))
 
 
 def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
@@ -296,9 +311,10 @@ class _SetConfig(argparse.Action):
         self.section, self.key = section, key
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        from luigi.configuration import get_config
-
-        get_config().set(self.section, self.key, str(values).replace("%", "%%"))
+        set_config(self.section, self.key, values)
+        sections: dict[str, dict[str, str]] = getattr(namespace, "sections", {})
+        sections.setdefault(self.section, {})[self.key] = str(values)
+        namespace.sections = sections
 
 
 def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:

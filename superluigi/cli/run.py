@@ -73,6 +73,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         name: value
         for name, value in {
+            "config": getattr(args, "sections", None),
+            "config_file": args.config,
             "num_workers": args.workers,
             "force": args.force,
             "force_upstream": args.force_upstream,

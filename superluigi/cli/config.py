@@ -1,0 +1,66 @@
+"""Print every setting: the value in force, where it comes from, and what it means.
+
+A value comes from its environment variable, else from section [superluigi] of Luigi's configuration, else from its
+default. Unknown keys in that section and unknown SUPERLUIGI_ variables are errors, for they would do nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from superluigi import config
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.cli._tasks import config_option, read_config
+from superluigi.errors import ConfigError
+
+EXAMPLE = """
+superluigi config
+superluigi config --json store
+"""
+
+
+def configure(parser: Parser) -> None:
+    """Names of settings, `--config` and `--json`."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="these settings only (default: all)")
+    config_option(parser)
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the settings asked for."""
+    read_config(args.config)
+    rows = [_row(name) for name in args.names or config.SETTINGS]
+    _refuse_unknown_variables()
+    if args.json:
+        print_json(rows)
+        return 0
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", "means", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["name"], str(row["value"]), row["from"], row["means"])
+    console().print(table)
+    return 0
+
+
+def _row(name: str) -> dict[str, Any]:
+    value, origin = config.lookup(name)
+    setting = config.SETTINGS[name]
+    return {
+        "name": name,
+        "value": value if isinstance(value, (bool, int, float, type(None))) else str(value),
+        "from": origin,
+        "variable": setting.variable,
+        "default": setting.default,
+        "means": setting.help,
+    }
+
+
+def _refuse_unknown_variables() -> None:
+    known = {setting.variable for setting in config.SETTINGS.values()}
+    for name in sorted(os.environ):
+        if name.startswith("SUPERLUIGI_") and not name.startswith("SUPERLUIGI_TEST_") and name not in known:
+            raise ConfigError(f"The environment variable {name} is no setting.{config.suggestion(name, known)}")
