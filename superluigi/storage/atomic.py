@@ -23,6 +23,7 @@ from typing import Any
 
 from superluigi.errors import CommitError, StorageAccessError, TargetError
 from superluigi.storage import identity
+from superluigi.storage.steps import step
 
 STAGING = ".superluigi"
 _CHUNK = 1 << 20
@@ -40,6 +41,7 @@ def staging_folder(parent: Path) -> Path:
     folder = parent / STAGING / identity.token()
     while True:
         try:
+            step("make staging folder")
             folder.mkdir(parents=True)
             return folder
         except FileNotFoundError:  # another process removed the empty `.superluigi` in between
@@ -48,6 +50,7 @@ def staging_folder(parent: Path) -> Path:
 
 def drop_staging(folder: Path) -> None:
     """Remove a staging folder with all it holds, and `.superluigi` above it when that is empty."""
+    step("remove staging folder")
     remove_tree(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
@@ -83,6 +86,7 @@ def remove_empty(folders: list[Path]) -> None:
 
 def replace(source: Path, destination: Path) -> None:
     """Move `source` to `destination`; readers see the old file or the new one, never a part."""
+    step("rename")
     os.replace(source, destination)
 
 
@@ -91,6 +95,7 @@ def exchange(first: Path, second: Path) -> bool:
 
     Linux renameat2(2) with RENAME_EXCHANGE, macOS renamex_np(2) with RENAME_SWAP.
     """
+    step("exchange")
     swap = _exchange_function()
     if swap is None:
         return False
@@ -174,6 +179,7 @@ def stamp(path: Path) -> None:
 
 def flush_file(path: Path) -> None:
     """fsync(2) one file's data."""
+    step("flush file")
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -183,6 +189,7 @@ def flush_file(path: Path) -> None:
 
 def flush_folder(folder: Path) -> None:
     """fsync(2) a folder, so that names made in it survive a power cut."""
+    step("flush folder")
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -27,6 +27,7 @@ from superluigi.errors import (
 from superluigi.storage import atomic
 from superluigi.storage.base import SCHEMA, Location, Record, Staged
 from superluigi.storage.scratch import scratch
+from superluigi.storage.steps import step
 
 RECORD_SUFFIX = ".metadata.json"
 PENDING_SUFFIX = ".pending"
@@ -242,6 +243,7 @@ class LocalLocation(Location):
         if pending is not None and self._stat() is not None and self._describes(pending):
             atomic.replace(self.pending_path, self.record_path)
         else:
+            step("drop pending record")
             self.pending_path.unlink(missing_ok=True)
 
     def _put_record(self, record: Record) -> None:
@@ -252,7 +254,9 @@ class LocalLocation(Location):
     def _write_pending(self, record: Record) -> None:
         self.record_path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        step("write pending record")
         with open(self.pending_path, "w", encoding="utf-8") as file:
+            step("fill pending record")
             file.write(text + "\n")
             file.flush()
             if config.get("durable"):
@@ -358,6 +362,7 @@ class LocalStaged(Staged):
         if record is not None:
             atomic.replace(location.pending_path, location.record_path)
         else:
+            step("drop record")
             location.record_path.unlink(missing_ok=True)
 
     def _swap(self) -> None:

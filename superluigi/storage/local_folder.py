@@ -17,6 +17,7 @@ from superluigi.errors import OutputNotWrittenError, TargetKindError
 from superluigi.storage import atomic
 from superluigi.storage.base import Record
 from superluigi.storage.local import JOURNAL, PENDING_SUFFIX, LocalLocation, LocalStaged
+from superluigi.storage.steps import step
 
 
 class FolderLocation(LocalLocation):
@@ -113,6 +114,7 @@ class StagedFolder(LocalStaged):
         record = {**record, "output": output}
         with atomic.explained("publish", self.location.path):
             place = self.path / inside
+            step("write record inside")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             if config.get("durable"):
