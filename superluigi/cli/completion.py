@@ -78,13 +78,13 @@ def _known(parser: Parser, words: list[str], last: str) -> list[str]:
             return list(action)
     if words and words[-1] in parser.flags and (choices := parser.flags[words[-1]].choices):
         return [str(choice) for choice in choices]
-    if parser.flags_are_parameters and len(words) == 1 and not last.startswith("-"):
+    if last.startswith("-"):
+        parser.learn(words)
+        return [flag for flag in parser.flags if flag != "-h"]
+    if parser.flags_are_parameters and len(words) == 1:
         from superluigi.cli._tasks import import_module, task_names
 
         return task_names([import_module(words[0])])
     if parser.flags_are_parameters and not words:
         return sorted(path.stem for path in Path.cwd().glob("*.py"))
-    if last.startswith("-"):
-        parser.learn(words)
-        return [flag for flag in parser.flags if not flag.startswith(("-h", "--help")) or flag == "--help"]
     return []
