@@ -1,0 +1,51 @@
+"""Start-up: `import superluigi` against `import luigi`, and `superluigi --help`, each in fresh processes.
+
+Run: python benchmarks/startup.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+PROGRAMS = {
+    "python alone": "pass",
+    "import luigi": "import luigi",
+    "import superluigi": "import superluigi",
+    "import superluigi, then a task class and a target": (
+        "from superluigi.tasks import AtomicTaskWithMetadata; from superluigi.targets import LocalFileTarget"
+    ),
+    "import superluigi, then run_task": "from superluigi.task_runner import run_task",
+    "superluigi --help": "import sys; sys.argv[1:] = ['--help']; from superluigi.cli import main; main()",
+}
+
+
+def seconds(program: str) -> float:
+    """Wall time of one fresh Python that runs `program`."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 15")
+    rounds = 3 if parser.parse_args().quick else 15
+    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for program in PROGRAMS.values():
+        seconds(program)  # compile and warm the disk cache
+    for _ in range(rounds):  # in turns, so that a busy moment hits all alike
+        for name, program in PROGRAMS.items():
+            times[name].append(seconds(program))
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    base = medians["import luigi"]
+    print(f"| program | median of {rounds}, s | × import luigi |\n|---|---|---|")
+    for name, median in medians.items():
+        print(f"| {name} | {median:.3f} | {median / base:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
