@@ -1,0 +1,361 @@
+"""What an annotation means for a value: is it one, its JSON form, and back. Pure, one adapter for a kind of type.
+
+`check` returns the value as the task will see it and raises `TypeError` or `ValueError` with words that can
+follow "expected"; `encode` gives JSON that is the same for equal values; `decode` undoes it.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import functools
+import importlib
+import json
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class Adapter(abc.ABC):
+    """One kind of type."""
+
+    #: What people call it: `int`, `list[int]`.
+    name: str
+
+    @abc.abstractmethod
+    def check(self, value: Any) -> Any:
+        """`value` as the task will see it."""
+
+    @abc.abstractmethod
+    def encode(self, value: Any) -> Any:
+        """The JSON of a checked value."""
+
+    @abc.abstractmethod
+    def decode(self, data: Any) -> Any:
+        """The value of a JSON; raises `TypeError` or `ValueError` for what is none of ours."""
+
+    def refuse(self, value: Any) -> typing.NoReturn:
+        """Say that `value` is not what it should be."""
+        raise TypeError(self.name)
+
+
+class Plain(Adapter):
+    """bool, int, float, str and None: JSON has them. NumPy's scalars become Python's; True is no int."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.name = "None" if kind is type(None) else kind.__name__
+
+    def check(self, value: Any) -> Any:
+        if type(value) is self.kind:
+            return value
+        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            return self.check(value.item())
+        if isinstance(value, bool) and self.kind is not bool:
+            self.refuse(value)
+        if self.kind is float and isinstance(value, int):
+            return float(value)
+        if isinstance(value, self.kind) and not isinstance(value, enum.Enum):
+            return self.kind(value)
+        self.refuse(value)
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    def decode(self, data: Any) -> Any:
+        return self.check(data)
+
+
+class Text(Adapter):
+    """Types with one text for each value: dates, times, paths, decimals…"""
+
+    def __init__(
+        self, kind: type, write: Callable[[Any], str], read: Callable[[str], Any], accept: Callable[[Any], Any]
+    ) -> None:
+        self.kind, self._write, self._read, self._accept = kind, write, read, accept
+        self.name = kind.__name__
+
+    def check(self, value: Any) -> Any:
+        try:
+            accepted = self._accept(value)
+        except (TypeError, ValueError, ArithmeticError):
+            self.refuse(value)
+        if not isinstance(accepted, self.kind):
+            self.refuse(value)
+        return accepted
+
+    def encode(self, value: Any) -> str:
+        return self._write(value)
+
+    def decode(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.refuse(data)
+        return self._read(data)
+
+
+class Choice(Adapter):
+    """`Literal[…]`: one of some plain values or enum members."""
+
+    def __init__(self, choices: tuple[Any, ...]) -> None:
+        self.choices = choices
+        self.name = f"one of {', '.join(map(repr, choices))}"
+        self._coded = {json.dumps(choice if _is_json(choice) else choice.name): choice for choice in choices}
+
+    def check(self, value: Any) -> Any:
+        for choice in self.choices:
+            if type(choice) is type(value) and choice == value:
+                return choice
+        self.refuse(value)
+
+    def encode(self, value: Any) -> Any:
+        return value if _is_json(value) else value.name
+
+    def decode(self, data: Any) -> Any:
+        if json.dumps(data) not in self._coded:
+            self.refuse(data)
+        return self._coded[json.dumps(data)]
+
+
+class Member(Adapter):
+    """A member of an enum, written by name."""
+
+    def __init__(self, kind: type[enum.Enum]) -> None:
+        self.kind = kind
+        self.name = f"a member of {kind.__name__} ({', '.join(kind.__members__)})"
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, self.kind):
+            self.refuse(value)
+        return value
+
+    def encode(self, value: Any) -> str:
+        return value.name or str(value.value)
+
+    def decode(self, data: Any) -> Any:
+        if data not in self.kind.__members__:
+            self.refuse(data)
+        return self.kind[data]
+
+
+class Sequence(Adapter):
+    """list, variadic tuple, set and frozenset of one kind of item."""
+
+    def __init__(self, kind: type, item: Adapter) -> None:
+        self.kind, self.item = kind, item
+        self.name = f"{kind.__name__}[{item.name}{', ...' if kind is tuple else ''}]"
+        self._accepts = (set, frozenset) if kind in (set, frozenset) else (list, tuple)
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, self._accepts):
+            self.refuse(value)
+        return self.kind(self.item.check(item) for item in value)
+
+    def encode(self, value: Any) -> list[Any]:
+        items = [self.item.encode(item) for item in value]
+        return sorted(items, key=canonical) if self.kind in (set, frozenset) else items
+
+    def decode(self, data: Any) -> Any:
+        if not isinstance(data, (list, tuple)):
+            self.refuse(data)
+        return self.kind(self.item.decode(item) for item in data)
+
+
+class Fixed(Adapter):
+    """A tuple of so many items, each of its kind; named tuples too."""
+
+    def __init__(self, items: list[Adapter], kind: type = tuple) -> None:
+        self.items, self.kind = items, kind
+        self.name = kind.__name__ if kind is not tuple else f"tuple[{', '.join(item.name for item in items)}]"
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
+            self.refuse(value)
+        return self._made(item.check(part) for item, part in zip(self.items, value, strict=True))
+
+    def encode(self, value: Any) -> list[Any]:
+        return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
+
+    def decode(self, data: Any) -> Any:
+        if not isinstance(data, (list, tuple)) or len(data) != len(self.items):
+            self.refuse(data)
+        return self._made(item.decode(part) for item, part in zip(self.items, data, strict=True))
+
+    def _made(self, parts: Any) -> Any:
+        return tuple(parts) if self.kind is tuple else self.kind(*parts)
+
+
+class Dict(Adapter):
+    """A dict; its order is no part of its identity. Keys that are no text are kept in a list of pairs."""
+
+    def __init__(self, key: Adapter, value: Adapter) -> None:
+        self.key, self.value = key, value
+        self.name = f"dict[{key.name}, {value.name}]"
+        self._text_keys = isinstance(key, Plain) and key.kind is str
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            self.refuse(value)
+        return {self.key.check(key): self.value.check(item) for key, item in value.items()}
+
+    def encode(self, value: Any) -> Any:
+        pairs = [(self.key.encode(key), self.value.encode(item)) for key, item in value.items()]
+        pairs.sort(key=lambda pair: canonical(pair[0]))
+        return dict(pairs) if self._text_keys else [list(pair) for pair in pairs]
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and not self._text_keys:
+            data = [[json.loads(key) if not isinstance(self.key, Text) else key, item] for key, item in data.items()]
+        if not isinstance(data, (list, Mapping)):
+            self.refuse(data)
+        pairs = data.items() if isinstance(data, Mapping) else data
+        return {self.key.decode(key): self.value.decode(item) for key, item in pairs}
+
+
+class Either(Adapter):
+    """A union: the first option that fits, exact types before those that convert."""
+
+    def __init__(self, options: list[Adapter]) -> None:
+        self.options = options
+        self.name = " or ".join(option.name for option in options)
+
+    def check(self, value: Any) -> Any:
+        fitting = self._option(value)
+        if fitting is None:
+            self.refuse(value)
+        return fitting.check(value)
+
+    def encode(self, value: Any) -> Any:
+        option = self._option(value)
+        if option is None:
+            self.refuse(value)
+        data = option.encode(value)
+        if self._decoder(data) is option:
+            return data
+        return {"$option": self.options.index(option), "value": data}  # an earlier option would claim it
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {"$option", "value"}:
+            return self.options[data["$option"]].decode(data["value"])
+        decoder = self._decoder(data)
+        if decoder is None:
+            self.refuse(data)
+        return decoder.decode(data)
+
+    def _option(self, value: Any) -> Adapter | None:
+        return _first_exact([option for option in self.options if _accepts(option.check, value)], value)
+
+    def _decoder(self, data: Any) -> Adapter | None:
+        return _first_exact([option for option in self.options if _accepts(option.decode, data)], data)
+
+
+class Fields(Adapter):
+    """A frozen dataclass: its fields, each of its kind."""
+
+    def __init__(self, kind: type, fields: dict[str, Adapter]) -> None:
+        self.kind, self.fields, self.name = kind, fields, kind.__name__
+
+    def check(self, value: Any) -> Any:
+        if type(value) is not self.kind:
+            self.refuse(value)
+        for name, adapter in self.fields.items():
+            try:
+                adapter.check(getattr(value, name))
+            except (TypeError, ValueError) as error:
+                found = f"{getattr(value, name)!r:.80}"
+                raise TypeError(f"{self.name} whose {name} is {error} (it is {found})") from None
+        return value
+
+    def encode(self, value: Any) -> dict[str, Any]:
+        return {name: adapter.encode(adapter.check(getattr(value, name))) for name, adapter in self.fields.items()}
+
+    def decode(self, data: Any) -> Any:
+        if not isinstance(data, dict) or set(data) - set(self.fields):
+            self.refuse(data)
+        return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
+
+
+class Model(Adapter):
+    """A pydantic model; a private copy, so that changing it later changes no identity."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind, self.name = kind, kind.__name__
+
+    def check(self, value: Any) -> Any:
+        if type(value) is not self.kind:
+            self.refuse(value)
+        return value.model_copy(deep=True)
+
+    def encode(self, value: Any) -> Any:
+        return json.loads(value.model_dump_json())
+
+    def decode(self, data: Any) -> Any:
+        return self.kind.model_validate(data)
+
+
+class Named(Adapter):
+    """Classes and functions, by the module and name they can be imported by; task classes by family."""
+
+    def __init__(self, base: Any = None) -> None:
+        self.base = base if isinstance(base, type) else None
+        self.name = f"a class derived from {self.base.__name__}" if self.base else "something that can be imported"
+
+    def check(self, value: Any) -> Any:
+        if self.base and not (isinstance(value, type) and issubclass(value, self.base)):
+            self.refuse(value)
+        if import_name(value) is None:
+            raise TypeError("something that can be imported by its name, no lambda and nothing made inside a function")
+        return value
+
+    def encode(self, value: Any) -> str:
+        return import_name(value) or self.refuse(value)
+
+    def decode(self, data: Any) -> Any:
+        if not isinstance(data, str) or ":" not in data:
+            self.refuse(data)
+        return imported(data)
+
+
+def canonical(data: Any) -> str:
+    """The one text of a JSON value."""
+    return json.dumps(data, sort_keys=True, ensure_ascii=False)
+
+
+def import_name(thing: Any) -> str | None:
+    """`module:qualified.name` if that leads back to the very same thing, else None."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not module or not name or "<" in name:
+        return None
+    try:
+        return f"{module}:{name}" if imported(f"{module}:{name}") is thing else None
+    except (TypeError, ValueError):
+        return None
+
+
+def imported(text: str) -> Any:
+    """What `module:qualified.name` leads to.
+
+    Raises:
+        ValueError: it leads nowhere.
+    """
+    module, _, name = text.partition(":")
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{text} cannot be imported: {error}") from error
+
+
+def _first_exact(fitting: list[Adapter], value: Any) -> Adapter | None:
+    exact = [option for option in fitting if getattr(option, "kind", None) is type(value)]
+    return next(iter(exact or fitting), None)
+
+
+def _accepts(convert: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        convert(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, float, str)

@@ -1,0 +1,236 @@
+"""`Param`, `Meta`, `Requires` and their flags: annotations of a class body that become Luigi parameters.
+
+Type checkers see plain types: `Param[int]` is `int`, `Requires[Features]` takes and gives a `Features`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+
+import luigi
+from typing_extensions import TypeAliasType
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from superluigi.errors import DefinitionError, ParameterError
+from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
+from superluigi.parameters.kinds import task_adapter_for
+from superluigi.parameters.references import tasks_in
+
+_NAMES = re.compile(r"\b(Param|Meta|Requires|Const)\b")
+
+
+class IgnoreDefault:
+    """`Param[float, IgnoreDefault] = .1`: while it equals its default, the parameter is no part of the identity.
+
+    So a parameter can be added later and the outputs made before still count.
+    """
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an annotation says at run time."""
+
+    kind: Any
+    significant: bool = True
+    ignore_default: bool = False
+    constant: bool = False
+    requires: bool = False
+
+
+if TYPE_CHECKING:
+    T = TypeVar("T")
+    TaskT = TypeVar("TaskT", bound=luigi.Task)
+    Value_co = TypeVar("Value_co", covariant=True)
+    Flag = TypeVarWithDefault("Flag", default=Any)
+
+    #: A parameter that is part of the task's identity; a second item is `IgnoreDefault` or `Const`.
+    Param = TypeAliasType("Param", T, type_params=(T, Flag))
+    #: A parameter that is no part of the identity: the result does not depend on it.
+    Meta = TypeAliasType("Meta", T, type_params=(T, Flag))
+
+    class Produces(Protocol[Value_co]):
+        """A task whose value is known to the type checker: one made by `@task`."""
+
+        def _produces(self) -> Value_co: ...
+
+    class Requires(Generic[T]):
+        """A task that is passed in and required: of a class, or of any class if `T` is a type of values."""
+
+        @overload
+        def __get__(self: Requires[TaskT], instance: object, owner: Any) -> TaskT: ...
+        @overload
+        def __get__(self: Requires[list[TaskT]], instance: object, owner: Any) -> list[TaskT]: ...
+        @overload
+        def __get__(self: Requires[dict[str, TaskT]], instance: object, owner: Any) -> dict[str, TaskT]: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> Any: ...
+        def __get__(self, instance: object, owner: Any) -> Any: ...
+        def __set__(self, instance: object, value: T | Produces[T]) -> None: ...
+
+else:
+
+    class _Annotation:
+        significant = True
+        requires = False
+
+        def __class_getitem__(cls, item: Any) -> Declared:
+            kind, *flags = item if isinstance(item, tuple) else (item,)
+            names = {getattr(flag, "__name__", repr(flag)) for flag in flags}
+            if names - {"IgnoreDefault", "Const"}:
+                raise DefinitionError(
+                    f"{cls.__name__}[…] takes IgnoreDefault or Const beside the type, not {', '.join(names)}."
+                )
+            return Declared(kind, cls.significant, "IgnoreDefault" in names, "Const" in names, cls.requires)
+
+    class Param(_Annotation):
+        """A parameter that is part of the task's identity: `epochs: Param[int] = 100`."""
+
+    class Meta(_Annotation):
+        """A parameter that is no part of the identity: `device: Meta[str] = "cpu"`."""
+
+        significant = False
+
+    class Requires(_Annotation):
+        """A task that is passed in and required: `features: Requires[FeaturesTask]`."""
+
+        requires = True
+
+
+def parameters_from_annotations(
+    class_name: str, namespace: Mapping[str, Any], bases: Iterable[type] = ()
+) -> dict[str, luigi.Parameter]:
+    """The Luigi parameters that a class body declares by annotation; empty for classic classes.
+
+    Also a plain value that overrides the default of an inherited one. Annotations that are text may use the
+    names of the functions around the class statement.
+
+    Raises:
+        DefinitionError: an annotation that no parameter can be made of.
+        ParameterError: a default that its own annotation refuses.
+    """
+    found: dict[str, luigi.Parameter] = {}
+    for name, annotation in _annotations(class_name, namespace).items():
+        inherited = _inherited(name, bases)
+        found[name] = _made(class_name, name, annotation, namespace, inherited)
+    for name, value in namespace.items():
+        inherited = _inherited(name, bases)
+        if name not in found and isinstance(inherited, Checked) and not _is_definition(value):
+            found[name] = _with_default(class_name, name, inherited, value)
+    return found
+
+
+def required_by(task: luigi.Task) -> dict[str, Any]:
+    """What annotations and arguments of `task` require: name -> a task, or a structure of tasks; may be empty."""
+    found = {}
+    for name, parameter in task.get_params():
+        held = task.param_kwargs.get(name)
+        if isinstance(parameter, TaskReference):
+            found[name] = held.value if isinstance(held, Frozen) else held
+        elif isinstance(held, Frozen) and held.has_tasks:
+            tasks = list(dict.fromkeys(tasks_in(held.value)))
+            found[name] = tasks[0] if isinstance(held.value, luigi.Task) else tasks
+    return found
+
+
+def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Declared]:
+    texts: Mapping[str, Any] = namespace.get("__annotations__", {})
+    if not texts:
+        return {}
+    names: Mapping[str, Any] | None = None
+    found = {}
+    for name, annotation in texts.items():
+        if isinstance(annotation, str):
+            if not _NAMES.search(annotation):
+                continue
+            names = _names_in_sight(namespace) if names is None else names
+            annotation = _evaluated(class_name, name, annotation, names)
+        if isinstance(annotation, Declared):
+            found[name] = annotation
+    return found
+
+
+def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Names that an annotation may use: the class body, the functions around it, its module, builtins."""
+    module = vars(sys.modules.get(namespace.get("__module__", ""), None) or sys)
+    scopes: list[Any] = [dict(namespace)]
+    frame = sys._getframe(1)
+    while frame.f_globals is not module and frame.f_back is not None:  # up to the class statement
+        frame = frame.f_back
+    while frame.f_globals is module and frame.f_code.co_name != "<module>":
+        scopes.append(dict(frame.f_locals))
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return ChainMap(*scopes, module)
+
+
+def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, Any]) -> Any:
+    try:
+        return eval(text, {"__builtins__": __builtins__}, names)
+    except Exception as error:  # an annotation is an expression of the user; it may raise anything
+        raise DefinitionError(
+            f"{class_name}.{name}: the annotation {text!r} cannot be read ({type(error).__name__}: {error}). "
+            "The types in it must be importable when the class is made, not only for type checkers."
+        ) from error
+
+
+def _made(
+    class_name: str, name: str, declared: Declared, namespace: Mapping[str, Any], inherited: Any
+) -> luigi.Parameter:
+    options: dict[str, Any] = {"significant": declared.significant}
+    given = namespace.get(name, ...)
+    if isinstance(given, luigi.Parameter):
+        given.significant = given.significant and declared.significant
+        given.ignore_default = declared.ignore_default  # type: ignore[attr-defined]
+        return given
+    if given is not ...:
+        options["default"] = given
+    elif declared.ignore_default or declared.constant:
+        raise DefinitionError(f"{class_name}.{name}: a parameter with IgnoreDefault or Const needs a default.")
+    try:
+        if declared.requires:
+            parameter: Checked = TaskReference(**options)
+            parameter.adapter, parameter.annotation = task_adapter_for(declared.kind), declared.kind
+        else:
+            parameter = parameter_for(declared.kind, **options)
+    except DefinitionError as error:
+        raise DefinitionError(f"{class_name}.{name}: {error}") from error
+    parameter.ignore_default, parameter.constant = declared.ignore_default, declared.constant
+    return _checked_default(class_name, name, parameter, inherited)
+
+
+def _with_default(class_name: str, name: str, inherited: Checked, value: Any) -> Checked:
+    parameter = copy.copy(inherited)
+    parameter._default = value
+    return _checked_default(class_name, name, parameter, inherited)
+
+
+def _checked_default(class_name: str, name: str, parameter: Checked, inherited: Any) -> Checked:
+    if isinstance(inherited, luigi.Parameter):
+        parameter._counter = inherited._counter  # an overridden field keeps its place, as in a dataclass
+    if parameter._default is not NO_DEFAULT:
+        try:
+            parameter.checked(parameter._default)
+        except RefusedError as error:
+            raise ParameterError(
+                f"{class_name}.{name} = {parameter._default!r}: expected {error}. Correct one of them."
+            ) from error
+    return parameter
+
+
+def _inherited(name: str, bases: Iterable[type]) -> Any:
+    for base in bases:
+        for owner in base.__mro__:
+            if name in owner.__dict__:
+                return owner.__dict__[name]
+    return None
+
+
+def _is_definition(value: Any) -> bool:
+    return isinstance(value, (luigi.Parameter, property, staticmethod, classmethod)) or callable(value)

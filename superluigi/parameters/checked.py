@@ -1,0 +1,345 @@
+"""Luigi's parameters for annotations: the one a careful user would choose, which also refuses wrong types.
+
+Scalars are stored as they are. Lists, dicts, models and whatever else may be mutable or unhashable are stored
+as a `Frozen` value, whose identity is its text; every access gives a fresh copy.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import luigi
+from luigi.parameter import _no_value
+
+from superluigi.parameters import references
+from superluigi.parameters.adapters import (
+    Adapter,
+    Choice,
+    Dict,
+    Either,
+    Fixed,
+    Member,
+    Named,
+    Plain,
+    Sequence,
+    Text,
+    canonical,
+)
+from superluigi.parameters.kinds import IsTask, OrTask, adapter_for
+
+NO_DEFAULT: Any = _no_value
+
+
+class RefusedError(ValueError):
+    """A value that a parameter does not take; its message says what was expected."""
+
+    def __init__(self, expected: str, name: str = "", value: Any = None) -> None:
+        super().__init__(expected)
+        self.name, self.value = name, value
+
+
+class Frozen:
+    """A checked value with the text that is its identity."""
+
+    __slots__ = ("text", "value")
+
+    def __init__(self, value: Any, text: str) -> None:
+        self.value, self.text = value, text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return self.text
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks are inside; tells without a walk in the usual case."""
+        return f'"{references.TASK}"' in self.text
+
+
+class Checked(luigi.Parameter[Any]):
+    """What all parameters made from annotations add: the check, and the marks of this package."""
+
+    adapter: Adapter
+    #: The parameter does not count for the identity while it equals its default.
+    ignore_default = False
+    #: Refuses every value but its default.
+    constant = False
+    #: What the type checkers see, for those who show or convert values.
+    annotation: Any = None
+    _attribute_name: str = ""
+
+    def normalize(self, x: Any) -> Any:
+        value = self.checked(x)
+        if self.constant and value != self.checked(self._default):
+            expected = f"the constant {self.serialize(self.checked(self._default))}"
+            raise RefusedError(expected, self._attribute_name, x)
+        return value
+
+    def checked(self, x: Any) -> Any:
+        """`x` as the task will hold it, or `RefusedError`."""
+        try:
+            return self.adapter.check(x)
+        except (TypeError, ValueError) as error:
+            raise RefusedError(str(error), self._attribute_name, x) from error
+
+
+class CheckedInt(Checked, luigi.IntParameter):
+    """`Param[int]`"""
+
+
+class CheckedFloat(Checked, luigi.FloatParameter):
+    """`Param[float]`; an int becomes a float."""
+
+    def serialize(self, x: Any) -> str:
+        return repr(x)
+
+
+class CheckedStr(Checked, luigi.StrParameter):
+    """`Param[str]`"""
+
+
+class CheckedBool(Checked, luigi.BoolParameter):
+    """`Param[bool]`: `--flag`, `--flag true`, `--flag false`."""
+
+
+class CheckedDate(Checked, luigi.DateParameter):
+    """`Param[date]`"""
+
+
+class _TextParameter(Checked):
+    """Written and read by the adapter's text."""
+
+    def serialize(self, x: Any) -> str:
+        return str(self.adapter.encode(x))
+
+    def parse(self, x: Any) -> Any:
+        return self.adapter.decode(x) if isinstance(x, str) else x
+
+
+class CheckedDatetime(_TextParameter, luigi.DateSecondParameter):
+    """`Param[datetime]`: ISO 8601; unlike Luigi's own, microseconds and time zones are kept."""
+
+
+class CheckedTimeDelta(_TextParameter, luigi.TimeDeltaParameter):
+    """`Param[timedelta]`: Luigi's spellings (`1 h`, `P2D`), and microseconds are kept."""
+
+    def parse(self, x: Any) -> Any:
+        if isinstance(x, str) and x.endswith(" us"):
+            return self.adapter.decode(x)
+        return luigi.TimeDeltaParameter.parse(self, x) if isinstance(x, str) else x
+
+    def serialize(self, x: Any) -> str:
+        exact = x.microseconds or x.days < 0
+        return str(self.adapter.encode(x)) if exact else str(luigi.TimeDeltaParameter.serialize(self, x))
+
+
+class CheckedPath(_TextParameter, luigi.PathParameter):
+    """`Param[Path]`"""
+
+
+class CheckedText(_TextParameter):
+    """Other types with one text for each value: Decimal, UUID, time, bytes, classes, functions."""
+
+
+class CheckedDateInterval(_TextParameter, luigi.DateIntervalParameter):
+    """`Param[DateInterval]`"""
+
+
+class CheckedEnum(Checked, luigi.EnumParameter[Any]):
+    """`Param[SomeEnum]`, by name."""
+
+
+class CheckedChoice(Checked, luigi.ChoiceParameter):
+    """`Param[Literal["a", "b"]]`"""
+
+    def parse(self, x: Any) -> Any:
+        return self._var_type(x)
+
+
+class Structured(Checked):
+    """Values kept as `Frozen`: JSON on the command line and in configurations."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        held = instance.__dict__[self._attribute_name]
+        return copied(held.value) if isinstance(held, Frozen) else held
+
+    def checked(self, x: Any) -> Any:
+        if isinstance(x, Frozen):
+            x = x.value
+        try:
+            value = self.adapter.check(x)
+            return Frozen(value, self.write(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RefusedError(str(error), self._attribute_name, x) from error
+
+    def write(self, value: Any) -> str:
+        """The text of a checked value: its identity."""
+        return canonical(self.adapter.encode(value))
+
+    def serialize(self, x: Any) -> str:
+        return x.text if isinstance(x, Frozen) else self.checked(x).text
+
+    def parse(self, x: Any) -> Any:
+        if not isinstance(x, str):
+            return x  # a TOML configuration has values already
+        for text in (x, x.lower(), json.dumps(x)):  # JSON; `True` as people write it; else the text itself
+            try:
+                return self.adapter.decode(json.loads(text))
+            except (TypeError, ValueError):
+                continue
+        raise RefusedError(self.adapter.name, self._attribute_name, x)
+
+
+class CheckedList(Structured, luigi.ListParameter):
+    """`Param[list[…]]`; sets too."""
+
+
+class CheckedTuple(Structured, luigi.TupleParameter):
+    """`Param[tuple[…]]`"""
+
+    def parse(self, x: Any) -> Any:
+        plain = super(Structured, self).parse(x) if isinstance(x, str) and x.startswith("(") else None
+        return super().parse(x) if plain is None else self.adapter.check(plain)
+
+
+class CheckedDict(Structured, luigi.DictParameter):
+    """`Param[dict[…]]`"""
+
+
+class CheckedValue(Structured):
+    """Models, unions, `Any`, and arguments of functions, for which tasks may stand."""
+
+
+class TaskReference(Structured):
+    """`Requires[…]`: a task, or a list or dict of tasks, written as their ids."""
+
+    def write(self, value: Any) -> str:
+        return references.refer(value) if isinstance(value, luigi.Task) else canonical(self.adapter.encode(value))
+
+    def parse(self, x: Any) -> Any:
+        if not isinstance(x, str):
+            return x
+        try:
+            data = json.loads(x)
+        except ValueError:
+            data = x  # a bare task id, or the name of a task class
+        return self.adapter.decode(data)
+
+
+class _Optional:
+    """None is written as nothing; texts that are empty or quoted are written quoted, so that none are mixed up."""
+
+    def serialize(self, x: Any) -> str:
+        if x is None:
+            return ""
+        text = str(super().serialize(x))  # type: ignore[misc]
+        return json.dumps(text) if text == "" or text.startswith('"') else text
+
+    def parse(self, x: Any) -> Any:
+        if x == "" or x is None:
+            return None
+        return super().parse(json.loads(x) if isinstance(x, str) and x.startswith('"') else x)  # type: ignore[misc]
+
+
+def parameter_for(annotation: Any, *, tasks: bool = False, **options: Any) -> Checked:
+    """The Luigi parameter for an annotation; `options` go to it. With `tasks`, tasks may stand for values.
+
+    Raises:
+        DefinitionError: an annotation that no parameter can be made of.
+    """
+    adapter = adapter_for(annotation, tasks=tasks)
+    made = _parameter(adapter, options)
+    made.adapter, made.annotation = adapter, annotation
+    if "default" not in options:
+        made._default = NO_DEFAULT  # Luigi invents False for bools and None for optionals
+    return made
+
+
+def _parameter(adapter: Adapter, options: dict[str, Any]) -> Checked:
+    plain = adapter.inner if isinstance(adapter, OrTask) else adapter
+    if isinstance(plain, IsTask) and plain is adapter:
+        return TaskReference(**options)
+    if plain is not adapter:
+        return CheckedValue(**options)
+    optional = _optional_scalar(plain)
+    if optional is not None:
+        base, more = _scalar(optional) or (CheckedValue, {})
+        return _optional_class(base)(**more, **options)
+    base, more = _scalar(plain) or (_structure(plain), {})
+    return base(**more, **options)
+
+
+def _scalar(adapter: Adapter) -> tuple[type[Checked], dict[str, Any]] | None:
+    if isinstance(adapter, Plain):
+        return _SCALARS.get(adapter.kind, CheckedValue), {"parsing": "explicit"} if adapter.kind is bool else {}
+    if isinstance(adapter, Member):
+        return (CheckedEnum, {"enum": adapter.kind}) if not issubclass(adapter.kind, enum.Flag) else None
+    if isinstance(adapter, Choice):
+        kinds = {type(choice) for choice in adapter.choices}
+        if len(kinds) == 1 and kinds <= {str, int, float}:
+            return CheckedChoice, {"choices": adapter.choices, "var_type": kinds.pop()}
+        return None
+    if isinstance(adapter, (Text, Named)):
+        return _SCALARS.get(getattr(adapter, "kind", None), CheckedText), {}
+    return None
+
+
+def _structure(adapter: Adapter) -> type[Checked]:
+    if isinstance(adapter, Dict):
+        return CheckedDict
+    if isinstance(adapter, Fixed) or (isinstance(adapter, Sequence) and adapter.kind is tuple):
+        return CheckedTuple
+    return CheckedList if isinstance(adapter, Sequence) else CheckedValue
+
+
+def _optional_scalar(adapter: Adapter) -> Adapter | None:
+    """The scalar X of `X | None`, else None."""
+    if not isinstance(adapter, Either) or len(adapter.options) != 2:
+        return None
+    rest = [option for option in adapter.options if not (isinstance(option, Plain) and option.kind is type(None))]
+    return rest[0] if len(rest) == 1 and _scalar(rest[0]) is not None else None
+
+
+def _optional_class(base: type[Checked]) -> type[Checked]:
+    if base not in _optionals:
+        _optionals[base] = type(f"Optional{base.__name__}", (_Optional, base), {"__module__": __name__})
+    return _optionals[base]
+
+
+def copied(value: Any) -> Any:
+    """A copy of a structure whose change changes nothing else."""
+    if isinstance(value, Mapping) and type(value) is dict:
+        return {key: copied(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    if type(value) is set:
+        return set(value)
+    return value.model_copy(deep=True) if hasattr(value, "model_copy") else value
+
+
+_optionals: dict[type[Checked], type[Checked]] = {}
+
+_SCALARS: dict[Any, type[Checked]] = {
+    int: CheckedInt,
+    float: CheckedFloat,
+    str: CheckedStr,
+    bool: CheckedBool,
+    datetime.date: CheckedDate,
+    datetime.datetime: CheckedDatetime,
+    datetime.timedelta: CheckedTimeDelta,
+    Path: CheckedPath,
+    PurePath: CheckedPath,
+    luigi.date_interval.DateInterval: CheckedDateInterval,
+}

@@ -1,0 +1,337 @@
+"""From an annotation to its adapter: what a parameter, a requirement or a function's argument may be."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import types
+import typing
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Literal, get_args, get_origin
+
+import luigi
+
+from superluigi.errors import DefinitionError
+from superluigi.parameters import references
+from superluigi.parameters.adapters import (
+    Adapter,
+    Choice,
+    Dict,
+    Either,
+    Fields,
+    Fixed,
+    Member,
+    Model,
+    Named,
+    Plain,
+    Sequence,
+    Text,
+    canonical,
+    import_name,
+    imported,
+)
+
+
+class Anything(Adapter):
+    """No annotation, or `Any`: whatever can be written down; types that JSON lacks carry their name along."""
+
+    name = "a value that can be written as text (numbers, text, dates, lists, dicts, dataclasses, tasks…)"
+
+    def check(self, value: Any) -> Any:
+        self.encode(value)
+        return value
+
+    def encode(self, value: Any) -> Any:
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if isinstance(value, luigi.Task):
+            return {references.TASK: references.refer(value)}
+        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            return self.encode(value.item())
+        if type(value) is list:
+            return [self.encode(item) for item in value]
+        if type(value) in (tuple, set, frozenset):
+            items = [self.encode(item) for item in value]
+            return {f"${type(value).__name__}": items if type(value) is tuple else sorted(items, key=canonical)}
+        if isinstance(value, Mapping):
+            return self._encode_dict(value)
+        for text in TEXTS.values():
+            if isinstance(value, text.kind):
+                return {f"${text.name}": text.encode(value)}
+        adapter = self._for(type(value)) if not isinstance(value, type) and not callable(value) else Named()
+        if adapter is None:
+            self.refuse(value)
+        return {f"${import_name(type(value))}": adapter.encode(adapter.check(value))}
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, list):
+            return [self.decode(item) for item in data]
+        if not isinstance(data, dict):
+            return data
+        tag = next(iter(data), "")
+        if len(data) != 1 or not tag.startswith("$"):
+            return {key: self.decode(item) for key, item in data.items()}
+        content = data[tag]
+        if tag == references.TASK:
+            return references.resolve(content)
+        if tag == "$dict":
+            return {self.decode(key): self.decode(item) for key, item in content}
+        for kind in (tuple, set, frozenset):
+            if tag == f"${kind.__name__}":
+                return kind(self.decode(item) for item in content)
+        for text in TEXTS.values():
+            if tag == f"${text.name}":
+                return text.decode(content)
+        adapter = self._for(imported(tag[1:]))
+        return (adapter or Named()).decode(content)
+
+    def _encode_dict(self, value: Mapping[Any, Any]) -> Any:
+        if all(type(key) is str and not key.startswith("$") for key in value):
+            return {key: self.encode(value[key]) for key in sorted(value)}
+        pairs = [[self.encode(key), self.encode(item)] for key, item in value.items()]
+        return {"$dict": sorted(pairs, key=canonical)}
+
+    def _for(self, kind: Any) -> Adapter | None:
+        if not isinstance(kind, type):
+            return None
+        try:
+            return _of_class(kind, False)
+        except DefinitionError:
+            return None
+
+
+class OrTask(Adapter):
+    """A value, or a task whose value it will be."""
+
+    def __init__(self, inner: Adapter) -> None:
+        self.inner, self.name = inner, f"{inner.name} (or a task)"
+
+    def check(self, value: Any) -> Any:
+        return value if isinstance(value, luigi.Task) else self.inner.check(value)
+
+    def encode(self, value: Any) -> Any:
+        if isinstance(value, luigi.Task):
+            return {references.TASK: references.refer(value)}
+        return self.inner.encode(value)
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {references.TASK}:
+            return references.resolve(data[references.TASK])
+        return self.inner.decode(data)
+
+
+class IsTask(Adapter):
+    """A task: of one class, or of any if `kind` is a type of values. Stand-ins (`stands_for`) are welcome."""
+
+    def __init__(self, kind: Any) -> None:
+        self.task_class = kind if isinstance(kind, type) and issubclass(kind, luigi.Task) else luigi.Task
+        self.name = "a task" if self.task_class is luigi.Task else f"a task of class {self.task_class.__name__}"
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, self.task_class):
+            return value
+        if isinstance(value, luigi.Task) and getattr(type(value), "is_stand_in", False):
+            return value
+        self.refuse(value)
+
+    def encode(self, value: Any) -> Any:
+        return {references.TASK: references.refer(value)}
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {references.TASK}:
+            return self.check(references.resolve(data[references.TASK]))
+        if isinstance(data, dict):
+            return self.check(references.resolve(json.dumps(data)))
+        return self.check(references.resolve(str(data)))
+
+
+def adapter_for(annotation: Any, *, tasks: bool = False) -> Adapter:
+    """The adapter of an annotation; with `tasks`, a task may stand in place of every value in it.
+
+    Raises:
+        DefinitionError: an annotation that no parameter can be made of.
+    """
+    found = _plain_adapter(annotation, tasks)
+    return OrTask(found) if tasks else found
+
+
+def task_adapter_for(annotation: Any) -> Adapter:
+    """The adapter of what stands in `Requires[…]`: tasks where the annotation has classes or values."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return Either([Plain(type(None)) if o is type(None) else task_adapter_for(o) for o in arguments])
+    if origin is list:
+        return _OneOrMany(Sequence(list, task_adapter_for(arguments[0])), arguments[0])
+    if origin is dict:
+        return _OneOrMany(Dict(adapter_for(arguments[0]), task_adapter_for(arguments[1])), arguments[1])
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return Sequence(tuple, task_adapter_for(arguments[0]))
+    if origin is tuple:
+        return Fixed([task_adapter_for(item) for item in arguments])
+    return IsTask(annotation)
+
+
+class _OneOrMany(Adapter):
+    """`Requires[list[X]]`: a list of tasks, or one task whose value is such a list."""
+
+    def __init__(self, many: Adapter, item: Any) -> None:
+        self.many, self.one, self.name = many, IsTask(None), many.name
+        self._values = not (isinstance(item, type) and issubclass(item, luigi.Task))
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "is_stand_in", False)):
+            return value
+        return self.many.check(value)
+
+    def encode(self, value: Any) -> Any:
+        return (self.one if isinstance(value, luigi.Task) else self.many).encode(value)
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {references.TASK}:
+            return self.check(references.resolve(data[references.TASK]))
+        return self.many.decode(data)
+
+
+def _plain_adapter(annotation: Any, tasks: bool) -> Adapter:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in (Any, object) or isinstance(annotation, typing.TypeVar):
+        return Anything()
+    if origin is typing.Annotated:
+        return _plain_adapter(arguments[0], tasks)
+    if origin is Literal:
+        return Choice(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return Either([_plain_adapter(option, tasks) for option in arguments])
+    if origin is type:
+        return Named(arguments[0])
+    if origin is typing.get_origin(Callable[..., Any]) or annotation is typing.get_origin(Callable[..., Any]):
+        return Named()
+    if annotation is None:
+        return Plain(type(None))
+    if origin is not None or annotation in (list, tuple, set, frozenset, dict):
+        return _container(origin or annotation, arguments, tasks, annotation)
+    return _of_class(annotation, tasks)
+
+
+def _container(origin: Any, arguments: tuple[Any, ...], tasks: bool, annotation: Any) -> Adapter:
+    if origin is tuple and arguments and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return Fixed([adapter_for(item, tasks=tasks) for item in arguments if item != ()])
+    for base, kind in _CONTAINERS.items():
+        if origin is base:
+            if kind is dict:
+                key, value = arguments or (Any, Any)
+                return Dict(adapter_for(key), adapter_for(value, tasks=tasks))
+            return Sequence(kind, adapter_for(arguments[0] if arguments else Any, tasks=tasks))
+    raise DefinitionError(_no_parameter(annotation))
+
+
+def _of_class(kind: Any, tasks: bool) -> Adapter:
+    if not isinstance(kind, type):
+        raise DefinitionError(_no_parameter(kind))
+    if kind in (bool, int, float, str, type(None)):
+        return Plain(kind)
+    if kind in TEXTS:
+        return TEXTS[kind]
+    if issubclass(kind, enum.Enum):
+        return Member(kind)
+    if issubclass(kind, luigi.Task):
+        return IsTask(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind)
+    if hasattr(kind, "model_validate") and hasattr(kind, "model_dump_json"):
+        return Model(kind)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        hints = typing.get_type_hints(kind)
+        return Fixed([adapter_for(hints.get(name, Any), tasks=tasks) for name in kind._fields], kind)
+    if issubclass(kind, dict) and hasattr(kind, "__total__"):  # a TypedDict
+        return Dict(Plain(str), Anything())
+    raise DefinitionError(_no_parameter(kind))
+
+
+def _dataclass(kind: Any) -> Adapter:
+    if not kind.__dataclass_params__.frozen:
+        raise DefinitionError(
+            f"The dataclass {kind.__name__} can change after it became part of a task's identity: "
+            "declare it with @dataclass(frozen=True)."
+        )
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:
+        hints = {}  # names of a function's inside: the fields are then written with their types
+    fields = [field.name for field in dataclasses.fields(kind) if field.init]
+    return Fields(kind, {name: adapter_for(hints.get(name, Any), tasks=True) for name in fields})
+
+
+def _no_parameter(annotation: Any) -> str:
+    return (
+        f"No parameter can be made of the annotation {annotation!r}. Known: bool, int, float, str, date, datetime, "
+        "time, timedelta, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, tuple, set, dict, "
+        "frozen dataclasses, pydantic models, type[…], task classes and Any. Or use one of Luigi's parameters."
+    )
+
+
+def _date(value: Any) -> Any:
+    return value.date() if isinstance(value, datetime.datetime) else value
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, (str, PurePath)) else value
+
+
+def _moment(value: Any) -> Any:
+    return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _seconds(value: datetime.timedelta) -> str:
+    return f"{value // datetime.timedelta(microseconds=1)} us"
+
+
+def _duration(text: str) -> datetime.timedelta:
+    if text.endswith(" us"):
+        return datetime.timedelta(microseconds=int(text.removesuffix(" us")))
+    parsed: datetime.timedelta = luigi.TimeDeltaParameter().parse(text)
+    return parsed
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+#: Types that are written as text; a datetime before a date, since it is one.
+TEXTS: dict[type, Text] = {
+    datetime.datetime: Text(datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat, _moment),
+    datetime.date: Text(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat, _date),
+    datetime.time: Text(datetime.time, datetime.time.isoformat, datetime.time.fromisoformat, _same),
+    datetime.timedelta: Text(datetime.timedelta, _seconds, _duration, _same),
+    PurePath: Text(PurePath, str, Path, _path),
+    Path: Text(Path, str, Path, _path),
+    decimal.Decimal: Text(decimal.Decimal, str, decimal.Decimal, _same),
+    uuid.UUID: Text(uuid.UUID, str, uuid.UUID, _same),
+    bytes: Text(bytes, _base64, base64.b64decode, _same),
+    luigi.date_interval.DateInterval: Text(
+        luigi.date_interval.DateInterval, str, luigi.DateIntervalParameter().parse, _same
+    ),
+}
+
+_CONTAINERS: dict[Any, type] = {
+    list: list,
+    typing.get_origin(typing.Sequence[int]): list,
+    typing.get_origin(typing.Iterable[int]): list,
+    typing.get_origin(typing.Collection[int]): list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    typing.get_origin(typing.AbstractSet[int]): frozenset,
+    dict: dict,
+    typing.get_origin(typing.Mapping[int, int]): dict,
+}

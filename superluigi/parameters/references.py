@@ -1,0 +1,117 @@
+"""Tasks as parameter values, by reference: a task in a parameter is written as its id, whatever stands behind it.
+
+So ids, parameters and scheduler messages keep their size however deep the graph is. Who must turn such a text
+into a task again (a queue, another process) enters `resolving(lookup)` around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import luigi
+
+from superluigi.errors import ParameterError
+
+#: The key of a task inside JSON: `{"$task": "Features_2013_01_01_1f2e3d4c5b"}`.
+TASK = "$task"
+
+_known: weakref.WeakValueDictionary[str, luigi.Task] = weakref.WeakValueDictionary()
+_lookup: ContextVar[Callable[[str], luigi.Task | None] | None] = ContextVar("superluigi_lookup", default=None)
+
+
+def refer(task: luigi.Task) -> str:
+    """The text that stands for `task`; remembers the task, so that `resolve` finds it in this process."""
+    text = str(task.task_id)
+    _known[text] = task
+    return text
+
+
+def resolve(text: str) -> luigi.Task:
+    """The task that `text` stands for: an id, a family name, or `{"task": family, "params": {…}}`.
+
+    Raises:
+        ParameterError: no such task is known here.
+    """
+    find = _lookup.get()
+    found = find(text) if find is not None else None
+    found = found if found is not None else _known.get(text)
+    if found is not None:
+        return found
+    if text.startswith("{"):
+        return _called(json.loads(text))
+    if text in luigi.task_register.Register.task_names():
+        named: luigi.Task = luigi.task_register.Register.get_task_cls(text)()
+        return named
+    raise ParameterError(
+        f"The task {text!r} is not known in this process. Pass a task, the name of a task class, or "
+        '{"task": "Name", "params": {"parameter": "text"}}.'
+    )
+
+
+@contextlib.contextmanager
+def resolving(lookup: Callable[[str], luigi.Task | None]) -> Iterator[None]:
+    """Within the block, `from_str_params` finds the tasks that parameters refer to by `lookup(task_id)`."""
+    reset = _lookup.set(lookup)
+    try:
+        yield
+    finally:
+        _lookup.reset(reset)
+
+
+def tasks_in(value: Any) -> Iterator[luigi.Task]:
+    """The tasks inside a parameter value: in lists, tuples, dicts and fields of dataclasses, in order."""
+    if isinstance(value, luigi.Task):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tasks_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tasks_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tasks_in(getattr(value, field.name))
+
+
+def replaced(value: Any, replace: Callable[[luigi.Task], Any]) -> Any:
+    """`value` with every task inside it replaced; containers are copied, dataclasses rebuilt only if needed."""
+    if isinstance(value, luigi.Task):
+        return replace(value)
+    if isinstance(value, Mapping) and type(value) is not dict and not any(True for _ in tasks_in(value)):
+        return value
+    if isinstance(value, Mapping):
+        return _like(value, {key: replaced(item, replace) for key, item in value.items()})
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(replaced(item, replace) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(replaced(item, replace) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and any(True for _ in tasks_in(value)):
+        changed = {
+            field.name: replaced(getattr(value, field.name), replace)
+            for field in dataclasses.fields(value)
+            if field.init
+        }
+        return dataclasses.replace(value, **changed)
+    return value
+
+
+def _like(old: Mapping[Any, Any], new: dict[Any, Any]) -> Any:
+    return new if type(old) is dict else type(old)(new)  # type: ignore[call-arg]
+
+
+def _called(call: Any) -> luigi.Task:
+    if isinstance(call, dict) and set(call) == {TASK}:
+        return resolve(call[TASK])
+    if not isinstance(call, dict) or not isinstance(call.get("task"), str) or set(call) - {"task", "params"}:
+        raise ParameterError(f'{call!r} is no task: write {{"task": "Name", "params": {{"parameter": "text"}}}}.')
+    task_class = luigi.task_register.Register.get_task_cls(call["task"])
+    params = call.get("params", {})
+    texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in params.items()}
+    task: luigi.Task = task_class.from_str_params(texts)
+    return task

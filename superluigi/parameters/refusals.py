@@ -1,0 +1,82 @@
+"""Parameter mistakes in words: which class, which parameter, which value, what now. Luigi's own classes as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luigi.parameter import (
+    DuplicateParameterException,
+    MissingParameterException,
+    ParameterException,
+    UnknownParameterException,
+)
+
+from superluigi.config import suggestion
+from superluigi.errors import ParameterError
+from superluigi.parameters.checked import RefusedError
+
+
+class WrongParameterError(ParameterError, ParameterException):
+    """A value that the parameter does not take."""
+
+
+class MissingParameterError(ParameterError, MissingParameterException):
+    """A parameter without a default was not given."""
+
+
+class UnknownParameterError(ParameterError, UnknownParameterException):
+    """A value was given for a parameter that the class does not have."""
+
+
+class DuplicateParameterError(ParameterError, DuplicateParameterException):
+    """A parameter was given twice, by place and by name."""
+
+
+def explain(
+    family: str, names: Sequence[str], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> ParameterError | None:
+    """The advice for what Luigi or a check raised while a task of `family` was made; None for other errors."""
+    refused = _refused(error)
+    known = f"{family} has the parameters {', '.join(names)}." if names else f"{family} has no parameters."
+    if refused is not None:
+        shown = _short(refused.value)
+        return WrongParameterError(
+            f"{family}: the parameter {refused.name!r} is {shown} ({type(refused.value).__name__}), "
+            f"but expected is {refused}."
+        )
+    if isinstance(error, UnknownParameterException):
+        unknown = [name for name in kwargs if name not in names]
+        if not unknown:
+            return UnknownParameterError(f"{family} was given {len(args)} values ({_short(tuple(args))}). {known}")
+        given = ", ".join(f"{name}={_short(kwargs[name])}" for name in unknown)
+        return UnknownParameterError(f"{family} does not know {given}.{suggestion(unknown[0], names)} {known}")
+    if isinstance(error, MissingParameterException):
+        name = next((name for name in names if f"the '{name}' parameter" in str(error)), "?")
+        return MissingParameterError(
+            f"{family}: the parameter {name!r} was not given and has no default. "
+            f"Give it, or set it in section [{family}] of the configuration."
+        )
+    if isinstance(error, DuplicateParameterException):
+        return DuplicateParameterError(
+            f"{family}: a parameter was given twice, by place and by name: {_short(kwargs)}."
+        )
+    if "Error when parsing the default value" in str(error):
+        return WrongParameterError(
+            f"{family}: a value from the configuration cannot be read: {error.__cause__ or error}. "
+            f"Correct section [{family}]."
+        )
+    return None
+
+
+def _refused(error: BaseException) -> RefusedError | None:
+    while not isinstance(error, RefusedError):
+        if error.__cause__ is None:
+            return None
+        error = error.__cause__
+    return error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
