@@ -11,9 +11,12 @@ import luigi
 
 from superluigi import config as settings
 from superluigi import graph
-from superluigi.errors import OptionError, TaskFailedError
+from superluigi.errors import OptionError
+from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.recorded import discovered
+from superluigi.lineage.refresh import Refresh
 from superluigi.scheduling import engine, force
+from superluigi.scheduling.force import ForcePlan
 from superluigi.scheduling.report import Report
 from superluigi.scheduling.resume import ForcedRunMemory
 from superluigi.scheduling.run import Run, entered
@@ -38,6 +41,8 @@ def run_task(
     *,
     force_downstream_of: Any = None,
     resume: bool = False,
+    refresh: str | None = None,
+    dry_run: bool = False,
     executor: Any = None,
     resources: Mapping[str, int] | None = None,
     rate_limits: Mapping[str, Any] | None = None,
@@ -62,6 +67,9 @@ def run_task(
         raise_exception: raise the first failed task's own exception, for debuggers.
         force_downstream_of: make this class (or these) again, and everything that depends on it.
         resume: go on with the last forced run of the same task and options that failed half-way.
+        refresh: make what is stale again and nothing else: "inputs" (parameters or inputs differ from what the
+            record says), "code" (that, or the code it reaches), "all" (that, or versions of packages it uses).
+        dry_run: print what would run, and why; touch nothing; return a list of `lineage.explaining.Explanation`.
         executor: where tasks run: None, "threads", "processes", "dask", "tcp://…", a Dask client, or any
             `concurrent.futures.Executor`.
         resources: how much of each resource there is.
@@ -88,11 +96,15 @@ def run_task(
     with settings.applied(sections):
         root = _instance(task)
         plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
+        if dry_run:
+            return _dry_run(root, refresh, plan)
+        rule = _refresh_rule(root, refresh, plan)
+        plan = plan if rule is None else ForcePlan(ids=rule.ids)
         run = Run(
             plan=plan,
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
-            options={"config": sections},
+            options={"config": sections, "refresh": rule},
         )
         memory = ForcedRunMemory(root.task_id, plan)
         if resume:
@@ -138,11 +150,26 @@ def _instance(task: luigi.Task | type[luigi.Task]) -> luigi.Task:
     raise OptionError(f"run_task needs a Luigi task or task class, not {task!r} ({type(task).__name__}).")
 
 
-def _plan(root: luigi.Task, **options: Any) -> force.ForcePlan:
+def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     tasks = force.graph_of([root])
     if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
         tasks = tasks.with_recorded(*discovered(tasks.tasks.values()))
     return force.plan(tasks, **options)
+
+
+def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Refresh | None:
+    if refresh is None:
+        return None
+    if plan:
+        raise OptionError("refresh cannot be combined with a force option; give one of them.")
+    return Refresh.of([root], refresh)
+
+
+def _dry_run(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> list[Explanation]:
+    explained = why(root, refresh=refresh, plan=plan)
+    would = sum(one.runs for one in explained)
+    _say("\n".join([*map(str, explained), f"{would} of {len(explained)} tasks would run."]))
+    return explained
 
 
 def _raise_own(report: Report) -> None:

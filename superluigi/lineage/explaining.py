@@ -8,10 +8,9 @@ from typing import Any
 import luigi
 
 from superluigi import graph
-from superluigi.lineage import staleness
+from superluigi.lineage import rebuilt, staleness
 from superluigi.lineage.facts import Gatherer, is_external, public_params
 from superluigi.lineage.staleness import Facts, Reason
-from superluigi.scheduling import force
 from superluigi.scheduling.force import ForcePlan
 
 
@@ -65,7 +64,7 @@ def why(root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None 
     """
     if refresh is not None:
         staleness.check_mode(refresh)
-    order = list(graph.walk([root], force.requirements))
+    order = list(graph.walk([root], rebuilt.requirements))
     facts = Gatherer().many(task for task, _ in order)
     judged = {task: _judged(task, facts[task], plan) for task, _ in order}
     running = _running(root, order, judged, refresh)

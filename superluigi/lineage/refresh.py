@@ -7,78 +7,93 @@ all, and what depends on it may be too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import luigi
 
 from superluigi import graph
+from superluigi.lineage import rebuilt
+from superluigi.lineage.code import prime
 from superluigi.lineage.facts import Gatherer, is_external
-from superluigi.lineage.staleness import INPUT_CHANGED, OUTPUT_MISSING, UP_TO_DATE, Reason, check_mode, judge
-from superluigi.scheduling import force
+from superluigi.lineage.staleness import INPUT_CHANGED, UP_TO_DATE, Reason, check_mode, judge
 from superluigi.scheduling import run as runs
 
 
 @dataclass(frozen=True)
 class Refresh:
-    """The staleness rule of one run; a picklable value, so that it travels in `Run.options["refresh"]`.
+    """The staleness rule of one run, with what it found before anything ran.
 
-    How a run uses it: `plan` once, before anything runs, gives the ids for the force plan; `must_run` just
-    before a planned task would run says whether it still must; `is_suspect` judges tasks that a `yield`
-    brings in and that no plan knows.
+    It travels in `Run.options["refresh"]`; pickled, it keeps the rule only.
     """
 
     mode: str = "all"
+    #: Task id -> why it may have to run; those only suspect for their requirements say `input changed`.
+    reasons: Mapping[str, Reason] = field(default_factory=dict, compare=False, repr=False)
+    #: Ids of all tasks that were judged.
+    judged: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_mode(self.mode)
 
-    def plan(self, roots: Iterable[luigi.Task]) -> dict[str, Reason]:
-        """Task id -> reason, for every task below `roots` that may have to run; requirements come first.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Refresh, (self.mode,)
 
-        Tasks that are only suspect because of their requirements have the reason `input changed`.
-        External data is never made, so it is never here; data that has changed shows in its readers.
+    @classmethod
+    def of(cls, roots: Iterable[luigi.Task], mode: str) -> Refresh:
+        """Judge every task below `roots`, also those that earlier runs discovered by `yield`.
+
+        `ids` of the result are the tasks to plan. External data is never made, so it is never among them;
+        data that has changed shows in its readers.
+
+        Raises:
+            OptionError: an unknown mode.
         """
-        order = list(graph.walk(roots, force.requirements))
+        check_mode(mode)
+        order = list(graph.walk(roots, rebuilt.requirements))
+        prime({type(task) for task, _ in order})
         facts = Gatherer().many(task for task, _ in order)
         found: dict[str, Reason] = {}
         for task, required in order:
             if is_external(task):
                 continue
-            reason = judge(facts[task], self.mode)
+            reason = judge(facts[task], mode)
             suspects = [one for one in required if one.task_id in found]
             if reason.word != UP_TO_DATE:
                 found[task.task_id] = reason
             elif suspects:
-                found[task.task_id] = Reason(INPUT_CHANGED, "if " + _named(suspects) + " gives other bytes")
-        return found
+                found[task.task_id] = _for_requirements(suspects)
+        return cls(mode, found, frozenset(task.task_id for task, _ in order))
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the tasks that may have to run."""
+        return frozenset(self.reasons)
 
     def must_run(self, task: luigi.Task) -> Reason | None:
-        """Why a task must run now that all it requires is settled; None if it is up to date after all."""
+        """Why a task must run, now that what it requires is settled; None if it is up to date after all."""
         reason = judge(Gatherer().of(task), self.mode)
-        return None if reason.word == UP_TO_DATE else reason
+        if reason.word != UP_TO_DATE:
+            return reason
+        suspects = [one for one in rebuilt.discovered(task) if self.is_suspect(one)]
+        return _for_requirements(suspects) if suspects else None  # it must run to ask for them
 
     def is_suspect(self, task: luigi.Task) -> bool:
-        """Whether a task that exists may have to be made again: judged with everything that it requires.
+        """Whether a task that exists, and that a `yield` brought in, may have to be made again.
 
-        What this run has made is settled, whatever its requirements look like.
+        What this run has made is settled; what the plan has judged, the plan has judged.
         """
         here = runs.current()
-        if _made_in(task, here):
+        if task.task_id in self.judged and task.task_id not in self.reasons:
             return False
-        return task.task_id in self.plan([task])
-
-    def reason_now(self, task: luigi.Task) -> str:
-        """The word that the record of a task keeps for why it runs."""
-        reason = self.must_run(task)
-        return (reason or Reason(OUTPUT_MISSING)).word
+        made = getattr(task, "made_in", None)
+        if made is not None and made(here):
+            return False
+        return task.task_id in Refresh.of([task], self.mode).reasons
 
 
-def _made_in(task: luigi.Task, here: runs.Run) -> bool:
-    made = getattr(task, "made_in", None)
-    return bool(made is not None and made(here))
-
-
-def _named(tasks: list[luigi.Task]) -> str:
-    shown = ", ".join(task.get_task_family() for task in tasks[:3])
-    return shown + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+def _for_requirements(suspects: list[luigi.Task]) -> Reason:
+    names = sorted({task.get_task_family() for task in suspects})
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Reason(INPUT_CHANGED, f"if {shown} gives other bytes")

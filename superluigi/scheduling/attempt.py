@@ -62,6 +62,8 @@ class Outcome:
     missing: tuple[str, ...] = ()
     #: Requirements that `run` asked for by `yield` and that are not complete.
     requirements: tuple[Task, ...] = ()
+    #: Nothing was done: the run refreshes what is stale, and this task is not after all.
+    skipped: bool = False
     #: Ids of requirements that were checked here and found complete.
     confirmed: tuple[str, ...] = ()
     #: Events to be fired again where their handlers are, in order: (event, arguments).
@@ -153,6 +155,8 @@ class _Attempt:
             if unmet:
                 missing = tuple(t.task_id for t in unmet)
                 raise ExecutionError(_unfulfilled(unmet))
+            if self._is_up_to_date():
+                return Outcome(task.task_id, DONE, skipped=True)
             task.trigger_event(Event.START, task)
             began = time.time()
             with self._lent():
@@ -172,6 +176,11 @@ class _Attempt:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
             return self._failed(error, missing)
+
+    def _is_up_to_date(self) -> bool:
+        """In a run that refreshes: whether the requirements, made again, gave what this task has read before."""
+        refresh = self.run.options.get("refresh")
+        return refresh is not None and refresh.must_run(self.task) is None
 
     def _external(self) -> Outcome:
         self.task.trigger_event(Event.START, self.task)

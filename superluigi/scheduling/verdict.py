@@ -39,6 +39,9 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     partition = execution_summary._partition_tasks(worker)
     partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
     _explain_pending(partition, worker)
+    skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
+    partition["completed"] -= skipped
+    partition["already_done"] |= skipped
     status = execution_summary._tasks_status(partition)
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]

@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +15,12 @@ import luigi.worker
 from luigi.event import Event
 from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, UNKNOWN, WORKER_STATE_DISABLED
 from luigi.task import Task
-from luigi.task_register import load_task
 from luigi.worker import TaskStatusReporter
 
-from superluigi.errors import ExecutionError, TargetMissingError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import TargetMissingError, TaskTimeoutError, WorkerLostError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
-from superluigi.scheduling.completeness import Completeness, CompleteMany, Trouble, unknown
+from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble, unknown
 from superluigi.scheduling.places import Lost, Place, Places
 from superluigi.scheduling.report import Failure
 from superluigi.scheduling.run import Run
@@ -85,6 +84,8 @@ class Worker(luigi.worker.Worker):
         self._discovered: dict[str, set[str]] = {}
         #: Ids of what this run has made, in order (a dict for its order).
         self.made: dict[str, None] = {}
+        #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
+        self.skipped: dict[str, None] = {}
         self.failures: dict[str, Failure] = {}
         self._resent: set[str] = set()
 
@@ -395,7 +396,7 @@ class Worker(luigi.worker.Worker):
             self._completeness.done(confirmed)
         status = outcome.status
         if status == DONE:
-            self._note_success(task)
+            self._note_success(task, outcome)
         elif status == FAILED:
             self._note_attempt_failed(task, outcome)
         new_deps = self._discover(task, outcome.requirements)
@@ -421,10 +422,10 @@ class Worker(luigi.worker.Worker):
         if status == FAILED and self._on_error == "stop" and not self._will_retry(task_id):
             self._stop_requesting_work = True
 
-    def _note_success(self, task: Task) -> None:
-        self.made[task.task_id] = None
+    def _note_success(self, task: Task, outcome: Outcome) -> None:
+        (self.skipped if outcome.skipped else self.made)[task.task_id] = None
         self.failures.pop(task.task_id, None)
-        if is_external(task) or getattr(task, "vouches_for_output", False):
+        if outcome.skipped or is_external(task) or getattr(task, "vouches_for_output", False):
             self._completeness.done(task.task_id)
         for batched in self._batch_members(task.task_id):
             self.made[batched.task_id] = None

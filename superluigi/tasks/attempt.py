@@ -130,13 +130,15 @@ class Attempt:
 
     def _run_facts(self) -> dict[str, Any]:
         options = self.run.options
-        forced = self.run.plan.forces(self.task)
+        refresh = options.get("refresh")
+        reason = None if refresh is None else refresh.must_run(self.task)
+        forced = refresh is None and self.run.plan.forces(self.task)
         return {
             "id": self.run.id,
             "parent": options.get("parent"),
             "attempt": options.get("attempts", {}).get(self.task.task_id, 1),
             "forced": forced,
-            "reason": "forced" if forced else options.get("reasons", {}).get(self.task.task_id, "output missing"),
+            "reason": "forced" if forced else reason.word if reason is not None else "output missing",
         }
 
     @cached_property
