@@ -1,0 +1,450 @@
+"""Local copies of S3 data: used only while they are what the store holds, filled once, bounded.
+
+The copies lie where people find them, `<root>/<bucket>/<key>` (for other servers than AWS
+`<root>/<host_port>/<bucket>/<key>`). State and locks are out of sight, in `<root>/.superluigi/`.
+
+An entry's state says from which ETag and version its files were made, and size, time and inode of each file:
+a copy that differs is not served. Files appear by rename only, so an open file never changes. Two locks per
+entry, both flock(2), which the kernel frees when a process dies: `fill` keeps fillers apart, `use` is held
+shared by readers; an entry in use is neither evicted nor replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from superluigi import config
+from superluigi.storage import atomic
+
+_LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
+_ODD = "%~"  # begins every name that is not the key's own
+_ACCOUNT = "cache-size"
+
+#: File name inside a folder ("" for a single file) -> what more is known of it: `etag`, `sha256`.
+Facts = Mapping[str, Mapping[str, Any]]
+#: Called with the path to write and, for folders, the files of another version that may be linked:
+#: name -> (ETag, file). Returns what it knows of each file.
+Fetch = Callable[[Path, Mapping[str, tuple[str, Path]]], Facts]
+
+
+def segment(part: str) -> str:
+    """One part of a key as a file name: itself wherever that is possible, unique always."""
+    special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
+    if special is not None:
+        return _ODD + special
+    if len(os.fsencode(part)) > _LONGEST_NAME or "\0" in part:
+        digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
+        return f"{_ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}"
+    return f"{_ODD}is{part}" if part.startswith((_ODD, atomic.STAGING)) else part
+
+
+@dataclass(frozen=True)
+class Info:
+    """One entry as `superluigi cache list` shows it."""
+
+    path: Path
+    uri: str
+    size: int
+    used: float
+    state_file: Path
+
+
+class Cache:
+    """All local copies below one root folder; several processes and containers may share it."""
+
+    def __init__(self, root: Path, limit_bytes: int | None = None, min_free_bytes: int | None = None) -> None:
+        self.root = root
+        self._limit, self._min_free = limit_bytes, min_free_bytes
+
+    @property
+    def state_folder(self) -> Path:
+        return self.root / atomic.STAGING / "cache"
+
+    @property
+    def limit_bytes(self) -> int | None:
+        value: int | None = config.get("cache_limit_bytes") if self._limit is None else self._limit
+        return value
+
+    @property
+    def min_free_bytes(self) -> int:
+        value = config.get("cache_min_free_bytes") if self._min_free is None else self._min_free
+        return int(value or 0)
+
+    def entry(self, place: str, bucket: str, key: str, folder: bool = False) -> Entry:
+        """The entry of an object, or of a whole prefix with `folder`."""
+        return Entry(self, place, bucket, key, folder)
+
+    def entries(self) -> list[Info]:
+        """All entries, least recently used first."""
+        found = []
+        for file in _files(self.state_folder, ".json"):
+            state = _load(file)
+            if state is not None:
+                with contextlib.suppress(OSError):
+                    used = file.stat().st_mtime
+                    found.append(Info(self.root / state["path"], state["uri"], int(state["size"]), used, file))
+        return sorted(found, key=lambda info: info.used)
+
+    # ---- bounds
+
+    def make_room(self, coming: int) -> int:
+        """Evict, least recently used first, until `coming` more bytes fit; the bytes that were freed.
+
+        A single object larger than the limit is let in: everything else that is not in use goes.
+        """
+        limit, least = self.limit_bytes, self.min_free_bytes
+        over = self._size() + coming - limit if limit is not None else 0
+        missing = least + coming - _free(self.root) if least else 0
+        if max(over, missing) <= 0:
+            return 0
+        entries = self.entries()
+        if limit is not None:
+            total = sum(info.size for info in entries)  # a crash may have left the account wrong
+            self.account(total, absolute=True)
+            over = total + coming - limit
+        freed = 0
+        for info in entries:
+            if freed >= max(over, missing):
+                break
+            if self.evict(info):
+                freed += info.size
+        return freed
+
+    def prune(self, limit_bytes: int | None = None, older_than: float | None = None) -> int:
+        """Evict entries beyond `limit_bytes`, or unused since `older_than` (seconds since 1970); bytes freed."""
+        entries, freed = self.entries(), 0
+        total = sum(info.size for info in entries)
+        for info in entries:
+            old = older_than is not None and info.used < older_than
+            if (old or (limit_bytes is not None and total > limit_bytes)) and self.evict(info):
+                freed, total = freed + info.size, total - info.size
+        self.account(total, absolute=True)
+        return freed
+
+    def verify(self) -> Iterator[tuple[Info, str]]:
+        """Each entry with what is wrong with its copy: "" or `missing`, `changed`; reads every byte with a digest."""
+        for info in self.entries():
+            yield info, _fault(self.root, _load(info.state_file) or {})
+
+    def clear(self) -> int:
+        """Remove every entry that is not in use; bytes freed."""
+        return self.prune(limit_bytes=-1)
+
+    def evict(self, info: Info) -> bool:
+        """Remove one entry and its copy; False if it is in use."""
+        stem = info.state_file.with_suffix("")
+        with _lock(stem.with_suffix(".fill"), wait=False) as mine:
+            if not mine:
+                return False
+            with _lock(stem.with_suffix(".use"), wait=False) as unused:
+                if not unused:
+                    return False
+                state = _load(info.state_file)
+                info.state_file.unlink(missing_ok=True)
+                _remove_copy(self.root, state)
+                # The lock files go while their locks are held: whoever waits for them looks again.
+                for suffix in (".use", ".fill"):
+                    stem.with_suffix(suffix).unlink(missing_ok=True)
+        self.account(-info.size)
+        return True
+
+    def account(self, change: int, absolute: bool = False) -> None:
+        """Keep the sum of all sizes, so that a fill need not look at every entry."""
+        if self.limit_bytes is None and not absolute:
+            return
+        self.state_folder.mkdir(parents=True, exist_ok=True)
+        with open(self.state_folder / _ACCOUNT, "a+", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            text = file.read()
+            if not text and not absolute:
+                change, absolute = sum(info.size for info in self.entries()), True
+            file.truncate(0)
+            file.write(str(change if absolute else int(text) + change))
+
+    def _size(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.state_folder / _ACCOUNT).read_text())
+        return sum(info.size for info in self.entries())
+
+
+class Entry:
+    """The local copy of one object or prefix."""
+
+    def __init__(self, cache: Cache, place: str, bucket: str, key: str, folder: bool) -> None:
+        self.cache, self.place, self.bucket, self.key, self.folder = cache, place, bucket, key, folder
+        self.uri = f"s3://{bucket}/{key}"
+        parts = (key.rstrip("/") if folder else key).split("/")
+        self.relative = Path(*filter(None, (place, bucket)), *map(segment, parts))
+        name = hashlib.sha256(json.dumps([place, bucket, key, folder]).encode()).hexdigest()[:32]
+        self.stem = cache.state_folder / name
+
+    @property
+    def state_file(self) -> Path:
+        return self.stem.with_suffix(".json")
+
+    @property
+    def path(self) -> Path:
+        """Where the copy is, or would be."""
+        state = _load(self.state_file)
+        return self.cache.root / (state["path"] if state else self.relative)
+
+    def valid(self, tag: str) -> dict[str, Any] | None:
+        """The state if the copy is whole and was made from the data that `tag` names."""
+        state = _load(self.state_file)
+        if state is None or state["tag"] != tag:
+            return None
+        path = self.cache.root / state["path"]
+        whole = all(_same(path / name if name else path, facts) for name, facts in state["files"].items())
+        return state if whole else None
+
+    @contextlib.contextmanager
+    def open(
+        self, tag: str, fetch: Fetch, *, size: int = 0, shared: bool = False, refresh: bool = False
+    ) -> Iterator[Path]:
+        """A local path with the content for the time of the block, fetched by `fetch(path, reuse)` if need be.
+
+        `tag` names the data in the store (its ETag, version or commit). With `shared` the path is the entry
+        itself, else a private copy (a clone where the file system can).
+        """
+        with self._held(tag, fetch, size, refresh) as path:
+            if shared:
+                yield path
+                return
+            folder = atomic.staging_folder(self.cache.root)
+            try:
+                copy = folder / self.relative.name
+                (atomic.copy_tree if self.folder else atomic.copy_file)(path, copy)
+                yield copy
+            finally:
+                atomic.drop_staging(folder)
+
+    @contextlib.contextmanager
+    def _held(self, tag: str, fetch: Fetch, size: int, refresh: bool) -> Iterator[Path]:
+        """The path of a valid copy that stays as it is while the block lasts."""
+        if not refresh:
+            with _lock(self.stem.with_suffix(".use"), shared=True):
+                state = self.valid(tag)
+                if state is not None:
+                    os.utime(self.state_file)  # last used now
+                    yield self.cache.root / state["path"]
+                    return
+        asked = time.time()
+        with contextlib.ExitStack() as stack:
+            with _lock(self.stem.with_suffix(".fill")):
+                # Another one may have filled it while we waited; to refresh, only what came since counts.
+                state = self.valid(tag)
+                if state is not None and not (refresh and state["made"] < asked):
+                    path: Path | None = self.cache.root / state["path"]
+                else:
+                    path = self._fill(tag, fetch, size, stack)
+                if path is None:  # the old version is in use: it stays, and this reader gets a copy of its own
+                    path = self.partial(tag)
+                    stack.callback(atomic.remove_tree, path)
+                else:
+                    stack.enter_context(_lock(self.stem.with_suffix(".use"), shared=True))
+            yield path
+
+    def partial(self, tag: str) -> Path:
+        """Where a copy of `tag` grows; for a folder, the next process goes on with what a dead one left."""
+        mark = hashlib.sha256(tag.encode()).hexdigest()[:12]
+        return self.stem.with_name(f"{self.stem.name}-{mark}.partial") / self.relative.name
+
+    def _fill(self, tag: str, fetch: Fetch, size: int, stack: contextlib.ExitStack) -> Path | None:
+        """Fetch into the partial copy and publish it; None if the entry is in use and so cannot be replaced."""
+        for dead in atomic.dead_staging(self.cache.root):
+            if not (dead / "note.jsonl").exists():  # a reader's copy; commits are cleaned by those who can
+                atomic.drop_staging(dead)
+        self.cache.make_room(size)
+        part = self.partial(tag)
+        if not self.folder:
+            atomic.remove_tree(part)
+        (part if self.folder else part.parent).mkdir(parents=True, exist_ok=True)
+        try:
+            facts = fetch(part, self._reusable())
+        except BaseException:
+            if not self.folder:
+                atomic.remove_tree(part.parent)
+            raise
+        return self._publish(part, tag, facts)
+
+    def _reusable(self) -> dict[str, tuple[str, Path]]:
+        """Of a folder's copy of another version: name -> ETag and file, for those that are still as they were."""
+        state = _load(self.state_file) if self.folder else None
+        if state is None:
+            return {}
+        path = self.cache.root / state["path"]
+        return {
+            name: (facts["etag"], path / name)
+            for name, facts in state["files"].items()
+            if "etag" in facts and _same(path / name, facts)
+        }
+
+    def adopt(self, source: Path, tag: str, facts: Facts) -> None:
+        """Make `source` (a file or folder of the same file system that was just uploaded) the local copy."""
+        with _lock(self.stem.with_suffix(".fill"), wait=False) as mine:
+            if mine:
+                self.cache.make_room(_size_of(source))
+                self._publish(source, tag, facts)
+
+    def _publish(self, source: Path, tag: str, facts: Facts) -> Path | None:
+        """Move `source` into place and write the state; the caller holds `fill`."""
+        files = {name: {**_facts(source / name if name else source), **more} for name, more in facts.items()}
+        size = sum(int(file["size"]) for file in files.values())
+        with _lock(self.stem.with_suffix(".use"), wait=False) as unused:
+            if not unused:
+                return None
+            old = _load(self.state_file)
+            self.state_file.unlink(missing_ok=True)
+            _remove_copy(self.cache.root, old)
+            path = self._put_in_place(source)
+            state = {
+                "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
+                "made": time.time(), "folder": self.folder, "files": files,
+            }  # fmt: skip
+            new = self.stem.with_suffix(".new")
+            new.write_text(json.dumps(state))
+            atomic.replace(new, self.state_file)
+        for left in self.stem.parent.glob(f"{self.stem.name}-*.partial"):
+            atomic.remove_tree(left)
+        self.cache.account(size - int(old["size"] if old else 0))
+        return path
+
+    def _put_in_place(self, source: Path) -> Path:
+        """Under the key's own name, or aside where another entry's file or folder is in the way."""
+        own = self.cache.root / self.relative
+        aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{_ODD}more", self.stem.name)
+        if not os.path.lexists(own) and not self._inside_a_folder_entry() and _move(source, own):
+            return own
+        atomic.remove_tree(aside)
+        _move(source, aside / own.name)
+        return aside / own.name
+
+    def _inside_a_folder_entry(self) -> bool:
+        """Whether a prefix's copy, which must hold nothing else, covers this entry's place."""
+        parts = self.key.rstrip("/").split("/")[:-1]
+        above = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return any(
+            self.cache.entry(self.place, self.bucket, f"{prefix}/", folder=True).state_file.exists() for prefix in above
+        )
+
+
+# ---------------------------------------------------------------- parts
+
+
+@contextlib.contextmanager
+def _lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not _is_at(descriptor, file):
+                continue  # evicted while we waited: this lock guards nothing any more
+            yield True
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _move(source: Path, destination: Path) -> bool:
+    """Rename into a folder that is made if missing; False if a part of the way is a file."""
+    for _ in range(100):
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(source, destination)
+            return True
+        except FileNotFoundError:  # somebody removed the empty folder in between
+            continue
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return False
+    return False
+
+
+def _remove_copy(root: Path, state: dict[str, Any] | None) -> None:
+    if state is None:
+        return
+    path = root / state["path"]
+    if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
+        atomic.remove_tree(path)
+    with contextlib.suppress(OSError):  # the first folder that is not empty ends it
+        for folder in path.parents:
+            if folder == root:
+                break
+            folder.rmdir()
+
+
+def _load(file: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return (
+        state if isinstance(state, dict) and {"path", "tag", "size", "made", "files", "uri"} <= state.keys() else None
+    )
+
+
+def _fault(root: Path, state: Mapping[str, Any]) -> str:
+    for name, facts in state.get("files", {}).items():
+        file = root / state["path"] / name if name else root / state["path"]
+        if not file.exists():
+            return "missing"
+        if not _same(file, facts) or ("sha256" in facts and atomic.sha256(file) != facts["sha256"]):
+            return "changed"
+    return ""
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    status = os.stat(path)
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _same(path: Path, facts: Mapping[str, Any]) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns, status.st_ino) == (facts["size"], facts["mtime_ns"], facts["inode"])
+
+
+def _size_of(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _free(root: Path) -> int:
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free
+
+
+def _files(folder: Path, suffix: str) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        yield from (Path(item.path) for item in found if item.name.endswith(suffix))

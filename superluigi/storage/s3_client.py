@@ -1,0 +1,339 @@
+"""Clients of S3: made late, shared per set of options, safe in threads and after a fork; errors in our words.
+
+Everything AWS is the AWS chain's own: profiles, environment, `AWS_ENDPOINT_URL(_S3)`, proxies, `AWS_CA_BUNDLE`,
+retry mode. What we add to boto3's defaults: a connection pool that fits our transfers, and path-style
+addresses for servers that are not AWS (their host names have no bucket in front).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from superluigi.errors import (
+    BucketMissingError,
+    CommitError,
+    OptionError,
+    StorageAccessError,
+    TargetError,
+    TransferError,
+)
+
+#: Connections to one endpoint, and so the most transfers at once.
+CONNECTIONS = 32
+_SESSION_OPTIONS = ("profile_name", "aws_account_id")
+_ROLE_OPTIONS = ("role_session_name", "external_id", "role_duration_seconds", "sts_endpoint_url")
+_CLIENT_OPTIONS = (
+    "endpoint_url", "region_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
+    "verify", "use_ssl", "api_version", "config", *_SESSION_OPTIONS,
+)  # fmt: skip
+_REFUSED = {
+    "403", "401", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidClientTokenId", "AllAccessDisabled",
+    "AccountProblem", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "AccessDeniedException",
+}  # fmt: skip
+_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion", "NoSuchUpload"}
+_PRECONDITION = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach S3: keywords of a boto3 client, plus `role_arn` and friends. Frozen, hashable, picklable."""
+
+    items: tuple[tuple[str, Any], ...] = ()
+    role_arn: str | None = None
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> S3Options:
+        """Check and freeze the keywords that a target was given.
+
+        Raises:
+            OptionError: an unknown keyword; names the known ones.
+        """
+        given = {name: value for name, value in keywords.items() if value is not None}
+        role = given.pop("role_arn", None)
+        known = (*_CLIENT_OPTIONS, *_ROLE_OPTIONS)
+        for name in given:
+            if name not in known:
+                raise OptionError(f"Unknown option {name!r} for S3. Known: {', '.join(sorted((*known, 'role_arn')))}.")
+        return cls(tuple(sorted(given.items())), role)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return dict(self.items).get(name, default)
+
+    def __repr__(self) -> str:  # never shows a secret
+        shown = {name: value for name, value in self.items if name in ("endpoint_url", "region_name", "profile_name")}
+        return f"S3Options({shown}{', role_arn=' + self.role_arn if self.role_arn else ''})"
+
+
+# ---------------------------------------------------------------- clients
+
+
+@dataclass
+class S3Client:
+    """One shared boto3 client with what is known about its server."""
+
+    boto: Any
+    options: S3Options
+    session: Any
+    pid: int
+    #: Buckets that answered; a missing bucket and a missing key look the same to a HEAD.
+    buckets: set[str] = dataclasses.field(default_factory=set)
+    #: The `Server` header of the last answer.
+    server: str = ""
+    #: (bucket, key) -> when, and the head of what was there (None: nothing).
+    seen: dict[tuple[str, str], tuple[float, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        return str(self.boto.meta.endpoint_url)
+
+    @property
+    def is_aws(self) -> bool:
+        host = urlsplit(self.endpoint).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    @property
+    def place(self) -> str:
+        """A folder name for this endpoint: empty for AWS, else `host_port`."""
+        if self.is_aws:
+            return ""
+        parts = urlsplit(self.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.hostname}_{port}"
+
+
+_lock = threading.Lock()
+_clients: dict[tuple[int, S3Options], S3Client] = {}
+
+
+def client(options: S3Options) -> S3Client:
+    """The shared client for `options`; made at the first call in this process."""
+    key = (os.getpid(), options)
+    found = _clients.get(key)
+    if found is None:
+        with _lock:
+            found = _clients.get(key)
+            if found is None:
+                # A forked child must not share sockets, nor close its parent's: it makes its own.
+                found = _clients[key] = _make(options)
+    return found
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _make(options: S3Options) -> S3Client:
+    import boto3  # type: ignore[import-untyped]  # late: 0.2 s
+    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+    given = dict(options.items)
+    session_options = {name: given.pop(name) for name in _SESSION_OPTIONS if name in given}
+    role_options = {name: given.pop(name) for name in _ROLE_OPTIONS if name in given}
+    user_config = given.pop("config", None)
+    config = Config(max_pool_connections=CONNECTIONS, tcp_keepalive=True)
+    if user_config is not None:
+        config = config.merge(user_config)
+    try:
+        session = boto3.session.Session(**session_options)
+        if options.role_arn:
+            _assume(session, options.role_arn, role_options, given)
+        boto = session.client("s3", config=config, **given)
+        made = S3Client(boto, options, session, os.getpid())
+        if not made.is_aws:
+            style = (getattr(user_config, "s3", None) or {}).get("addressing_style", "path")
+            s3 = {**(config.s3 or {}), "addressing_style": style}
+            made.boto = session.client("s3", config=config.merge(Config(s3=s3)), **given)
+    except (BotoCoreError, ValueError) as error:
+        raise OptionError(f"No S3 client can be made from {options!r}: {error}") from error
+    for (_, others), parent in list(_clients.items()):
+        if others == options:  # forked: what the parent knows of its server is true here as well
+            made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
+    made.boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
+    return made
+
+
+def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
+    if http_response is not None:
+        made.server = http_response.headers.get("server", made.server)
+
+
+def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:
+    """Let `session` sign with credentials of the role, asked for at first use and renewed before they end."""
+    from botocore.credentials import (  # type: ignore[import-untyped]
+        AssumeRoleCredentialFetcher,
+        Credentials,
+        DeferredRefreshableCredentials,
+    )
+
+    keys = [given.pop(name, None) for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")]
+    source = Credentials(*keys) if keys[0] else session.get_credentials()
+    if source is None:
+        raise StorageAccessError(
+            f"Role {role_arn} cannot be assumed: no AWS credentials were found. "
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+        )
+    # MinIO and emulators answer STS where they answer S3.
+    endpoint = role.get("sts_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_STS") or given.get("endpoint_url")
+    core = session._session
+
+    def create(service: str, **keywords: Any) -> Any:
+        return core.create_client(
+            service, region_name=given.get("region_name") or session.region_name or "us-east-1",
+            endpoint_url=endpoint, verify=given.get("verify"), **keywords,
+        )  # fmt: skip
+
+    extra = {"RoleSessionName": role.get("role_session_name", "superluigi")}
+    if "external_id" in role:
+        extra["ExternalId"] = role["external_id"]
+    if "role_duration_seconds" in role:
+        extra["DurationSeconds"] = role["role_duration_seconds"]
+    fetcher = AssumeRoleCredentialFetcher(create, source, role_arn, extra_args=extra)
+    core._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+# ---------------------------------------------------------------- obstore
+
+
+_stores: dict[tuple[int, S3Options, str], Any] = {}
+_runtime_pid: int | None = None
+
+
+def fast_store(s3: S3Client, bucket: str) -> Any | None:
+    """An obstore store of `bucket` that signs with boto3's credentials; None where it cannot be used.
+
+    Its Rust runtime does not survive a fork: a child of a process that has used it falls back to boto3.
+    """
+    global _runtime_pid
+    pid = os.getpid()
+    if _runtime_pid not in (None, pid) or os.environ.get("SUPERLUIGI_S3_ENGINE") == "boto3":
+        return None
+    key = (pid, s3.options, bucket)
+    if key not in _stores:
+        with _lock:
+            if key not in _stores:
+                _stores[key] = _make_store(s3, bucket)
+    if _stores[key] is not None:
+        _runtime_pid = pid
+    return _stores[key]
+
+
+def _make_store(s3: S3Client, bucket: str) -> Any | None:
+    try:
+        from obstore.store import S3Store
+    except ImportError:
+        return None
+    config = s3.boto.meta.config
+    verify = s3.options.get("verify")
+    ca_bundle = verify if isinstance(verify, str) else os.environ.get("AWS_CA_BUNDLE")
+    credentials = s3.boto._request_signer._credentials
+    if credentials is None or config.client_cert or config.proxies or ca_bundle or config.signature_version not in (
+        "s3v4", "v4", None
+    ):  # fmt: skip
+        return None  # what only boto3 knows how to do
+    client_options: dict[str, Any] = {"timeout": "300s", "connect_timeout": f"{int(config.connect_timeout)}s"}
+    if s3.endpoint.startswith("http:"):
+        client_options["allow_http"] = True
+    if verify is False:
+        client_options["allow_invalid_certificates"] = True
+    virtual = s3.is_aws and "." not in bucket
+    endpoint = s3.endpoint
+    if s3.is_aws and virtual:
+        parts = urlsplit(endpoint)
+        endpoint = f"{parts.scheme}://{bucket}.{parts.netloc}"
+
+    def signing() -> Any:
+        from datetime import datetime, timedelta, timezone
+
+        frozen = credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "token": frozen.token,
+            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=2),
+        }  # fmt: skip
+
+    return S3Store(
+        bucket,
+        region=s3.boto.meta.region_name if s3.boto.meta.region_name not in (None, "aws-global") else "us-east-1",
+        endpoint=endpoint,
+        virtual_hosted_style_request=virtual,
+        client_options=client_options,  # type: ignore[arg-type]
+        retry_config={"max_retries": 4},
+        credential_provider=signing,
+        unsigned_payload=s3.endpoint.startswith("https:"),
+        checksum_algorithm=None,
+    )
+
+
+# ---------------------------------------------------------------- errors
+
+
+def code_of(error: BaseException) -> str:
+    """The S3 error code of a botocore ClientError, or ''."""
+    response = getattr(error, "response", None)
+    return str(response["Error"].get("Code", "")) if isinstance(response, dict) and "Error" in response else ""
+
+
+def is_absent(error: BaseException) -> bool:
+    return code_of(error) in _ABSENT
+
+
+def is_precondition(error: BaseException) -> bool:
+    return code_of(error) in _PRECONDITION
+
+
+@contextlib.contextmanager
+def explained(action: str, uri: str) -> Iterator[None]:
+    """Turn errors of botocore into ours: what failed, where, what now."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except TargetError:
+        raise
+    except (ClientError, BotoCoreError) as error:
+        raise translated(error, action, uri) from error
+
+
+def translated(error: Exception, action: str, uri: str) -> TargetError:
+    """Our error for one of botocore's."""
+    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+
+    code = code_of(error)
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)) or (
+        isinstance(error, ClientError) and _is_refusal(error, code)
+    ):
+        return StorageAccessError(
+            f"Cannot {action} {uri}: the store refuses ({code or error}). Whether it exists is unknown. "
+            "Check the AWS credentials, profile or role in force, and their rights on this bucket."
+        )
+    if code == "NoSuchBucket":
+        return BucketMissingError(
+            f"Cannot {action} {uri}: there is no bucket {bucket!r}. Create it, or check its name and the endpoint."
+        )
+    if isinstance(error, ClientError):
+        message = error.response.get("Error", {}).get("Message", "")
+        kind = TransferError if action.startswith(("download", "upload")) else CommitError
+        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. What was there before is unchanged.")
+    return TransferError(
+        f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
+        "nothing that is not whole has been published."
+    )
+
+
+def _is_refusal(error: Any, code: str) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return code in _REFUSED or (status in (401, 403) and code != "InvalidObjectState")

@@ -1,0 +1,129 @@
+"""Notes of what a commit may leave on the server if its process dies, and the cleaning that follows them.
+
+The note is in the commit's local staging folder, `<local root>/.superluigi/<token>/note.jsonl`, and a line is
+written before the thing it names can exist. The next commit on this host finds the notes of dead processes
+there, without a single request to the server when there are none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from superluigi.storage import atomic, identity
+from superluigi.storage.s3_client import S3Client, explained, is_absent
+from superluigi.storage.s3_transfer import delete_many, listing
+
+NOTE = "note.jsonl"
+#: A part of the names of keys that are on the server only while a commit is under way.
+MARK = ".superluigi-"
+_HANDLERS = {
+    "abort": "superluigi.storage.s3_leftovers:abort",
+    "withdraw": "superluigi.storage.s3_object:withdraw_dead",
+    "prefix": "superluigi.storage.s3_prefix_recovery:recover_noted",
+}
+
+
+class Note:
+    """The note of one commit."""
+
+    def __init__(self, folder: Path, s3: S3Client) -> None:
+        self.file, self.endpoint = folder / NOTE, s3.place
+
+    def add(self, action: str, **what: Any) -> None:
+        """Write down what is about to be left on the server, and which handler removes it."""
+        line = json.dumps({"endpoint": self.endpoint, "action": action, **what})
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def clean(s3: S3Client, root: Path) -> None:
+    """Follow the notes of dead processes of this host that used the same server; drop their folders."""
+    for folder in atomic.dead_staging(root):
+        lines = _lines(folder / NOTE)
+        if any(line.get("endpoint") != s3.place for line in lines):
+            continue  # another server's: whoever talks to that one next will do it
+        try:
+            for line in lines:
+                _follow(s3, line)
+        except Exception:  # noqa: BLE001  # not our business now: the note stays, the next one tries again
+            continue
+        atomic.drop_staging(folder)
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):  # torn at the end: what it names was not begun
+            lines.append(json.loads(line))
+    return lines
+
+
+def _follow(s3: S3Client, line: dict[str, Any]) -> None:
+    module, _, name = _HANDLERS[line["action"]].partition(":")
+    handler: Callable[[S3Client, Mapping[str, Any]], None] = getattr(import_module(module), name)
+    handler(s3, line)
+
+
+def abort(s3: S3Client, line: Mapping[str, Any]) -> None:
+    """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
+    try:
+        s3.boto.abort_multipart_upload(Bucket=line["bucket"], Key=line["key"], UploadId=line["upload_id"])
+    except s3.boto.exceptions.ClientError as error:
+        if not is_absent(error):
+            raise
+
+
+def find(s3: S3Client, bucket: str, prefix: str, older_than: timedelta) -> Iterator[tuple[str, str]]:
+    """(what, s3 address) of left-overs below a prefix that may go.
+
+    Keys with the token of a dead process of this host, and multipart uploads and keys of other hosts that are
+    older than `older_than`.
+    """
+    limit = datetime.now(timezone.utc) - older_than
+    for item in listing(s3, bucket, prefix, {}):
+        token = token_in(item["Key"])
+        if token and (identity.is_dead(token) or (_is_foreign(token) and item["LastModified"] < limit)):
+            yield "unfinished commit", f"s3://{bucket}/{item['Key']}"
+    for upload in uploads(s3, bucket, prefix):
+        if upload["Initiated"] < limit:
+            yield "multipart upload", f"s3://{bucket}/{upload['Key']}#{upload['UploadId']}"
+
+
+def remove(s3: S3Client, what: str, uri: str) -> None:
+    """Remove one thing that `find` named."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if what == "multipart upload":
+        key, _, upload_id = key.rpartition("#")
+        abort(s3, {"bucket": bucket, "key": key, "upload_id": upload_id})
+    else:
+        delete_many(s3, bucket, [key], {})
+
+
+def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Multipart uploads that were begun and not finished."""
+    with explained("list", f"s3://{bucket}/{prefix}"):
+        for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+            yield from page.get("Uploads", ())
+
+
+def token_in(key: str) -> str | None:
+    """The token of the commit that a temporary key belongs to, or None for other keys."""
+    for part in key.split("/"):
+        _, mark, rest = part.rpartition(MARK)
+        if mark and identity.is_token(rest):
+            return rest
+    return None
+
+
+def _is_foreign(token: str) -> bool:
+    return not token.startswith(f"{identity.host()}-")

@@ -1,0 +1,131 @@
+"""What S3 objects and S3 prefixes share as locations: where things are, how the store is reached, staging."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from superluigi import config
+from superluigi.errors import TargetKindError
+from superluigi.storage import atomic, cache, s3_client, s3_leftovers
+from superluigi.storage.base import Location
+from superluigi.storage.s3_client import S3Client, S3Options
+from superluigi.storage.s3_conditions import Conditions, conditions_of
+from superluigi.storage.s3_record import Register
+from superluigi.storage.s3_transfer import Head, Progress, head, listing
+
+RECORD_SUFFIX = ".metadata.json"
+#: How long something seen in the store may stand for a look at it when a commit begins.
+_SEEN_SECONDS = 60.0
+#: Of `put_options`, what the records' objects get too.
+_RECORD_OPTIONS = (
+    "ACL", "BucketKeyEnabled", "ExpectedBucketOwner", "GrantFullControl", "GrantRead", "GrantReadACP",
+    "GrantWriteACP", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5",
+    "SSEKMSEncryptionContext", "SSEKMSKeyId", "ServerSideEncryption", "Tagging",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class S3Place:
+    """Where an output and its record are, and how to get there; nothing is asked of the store to make one."""
+
+    bucket: str
+    key: str
+    record_bucket: str
+    record_key: str
+    options: S3Options = field(default_factory=S3Options)
+    local_root: Path | None = None
+    put_options: Mapping[str, Any] = field(default_factory=dict)
+    get_options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+
+
+class S3Location(Location):
+    """One output on S3."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, place: S3Place) -> None:
+        self.place = place
+        self.uri = f"s3://{place.bucket}/{place.key}"
+        self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
+
+    # ---- the ways out of here
+
+    @property
+    def s3(self) -> S3Client:
+        return s3_client.client(self.place.options)
+
+    @property
+    def local_root(self) -> Path:
+        root = self.place.local_root
+        return Path(config.get("local_data_dir")) if root is None else Path(root).expanduser().absolute()
+
+    @property
+    def conditions(self) -> Conditions:
+        return conditions_of(self.s3, self.place.record_bucket, self.place.record_key, self.local_root)
+
+    @property
+    def register(self) -> Register:
+        put_options = {key: value for key, value in self.place.put_options.items() if key in _RECORD_OPTIONS}
+        return Register(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options, put_options)
+
+    @property
+    def cache(self) -> cache.Cache:
+        return cache.Cache(self.local_root)
+
+    @property
+    def local_path(self) -> Path:
+        """Where a local copy is, or would be."""
+        return self.cache.entry(self.s3.place, self.place.bucket, self.place.key).path
+
+    # ---- what was seen lately
+
+    def saw(self, there: Head | None) -> Head | None:
+        """Remember what is there for `baseline`, and return it."""
+        seen = self.s3.seen
+        if len(seen) > 20_000:
+            seen.clear()
+        seen[self.place.bucket, self.place.key] = (time.monotonic(), there)
+        return there
+
+    def look(self) -> Head | None:
+        """What is there now: one request."""
+        return self.saw(head(self.s3, self.place.bucket, self.place.key, self.place.get_options))
+
+    def baseline(self) -> Head | None:
+        """What a commit that begins now will replace; asks the store only if nobody did just before."""
+        when, there = self.s3.seen.get((self.place.bucket, self.place.key), (float("-inf"), None))
+        return there if time.monotonic() - when < _SEEN_SECONDS else self.look()
+
+    # ---- staging
+
+    def staging(self) -> Path:
+        """A fresh folder for a commit, after left-overs of dead processes of this host are gone."""
+        with atomic.explained("make room for", self.uri):
+            s3_leftovers.clean(self.s3, self.local_root)
+            return atomic.staging_folder(self.local_root)
+
+    def name(self) -> str:
+        """The last part of the key, fit for a file name."""
+        return cache.segment(self.place.key.rstrip("/").rpartition("/")[2])
+
+    def other_kind(self, key: str, prefix: bool) -> bool:
+        """Whether something is at `key` (or below it, with `prefix`)."""
+        if prefix:
+            return next(listing(self.s3, self.place.bucket, key, self.place.get_options, MaxKeys=1), None) is not None
+        return head(self.s3, self.place.bucket, key, self.place.get_options) is not None
+
+
+def kind_error(uri: str, there: str, expects: str, use: str) -> TargetKindError:
+    return TargetKindError(f"{uri} is {there}, but {expects}. Use {use}, or another key.")
+
+
+def quietly(work: Callable[[], object]) -> None:
+    """Clean up as well as possible while another error is on its way; the note of this process remains."""
+    with contextlib.suppress(Exception):
+        work()

@@ -1,0 +1,292 @@
+"""One S3 object as a location: one PUT or one completed multipart upload makes it visible."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import (
+    CommitConflictError,
+    OutputNotWrittenError,
+    TargetError,
+    TargetKindError,
+    TargetMissingError,
+)
+from superluigi.storage import atomic, cache, identity
+from superluigi.storage.base import SCHEMA, Record, Staged
+from superluigi.storage.s3_client import S3Client
+from superluigi.storage.s3_conditions import Conditions
+from superluigi.storage.s3_leftovers import Note
+from superluigi.storage.s3_location import S3Location, kind_error, quietly
+from superluigi.storage.s3_record import Announced, Register, commit_of, describes
+from superluigi.storage.s3_transfer import (
+    Condition,
+    Head,
+    Member,
+    Put,
+    Upload,
+    delete_many,
+    download,
+    head,
+)
+
+_KIND = "S3ObjectTarget"
+_log = logging.getLogger(__name__)
+
+
+class ObjectLocation(S3Location):
+    """One object and its record."""
+
+    kind = _KIND
+
+    def exists(self) -> bool:
+        there = self.look()
+        if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
+            raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
+        return there is not None
+
+    def describe(self) -> Record | None:
+        there = self.look()
+        if there is None:
+            return None
+        known = {"etag": there.etag, "version": there.version, "commit": there.commit}
+        if there.sha256:
+            known["digest"] = {"sha256": there.sha256}  # type: ignore[assignment]
+        return {"type": _KIND, "path": self.uri, "size": there.size, **{k: v for k, v in known.items() if v}}
+
+    def read_record(self) -> Record | None:
+        there = self.look()
+        while there is not None:
+            records, etag = self.register.read()
+            found = next((record for record in records if describes(record, there)), None)
+            if found is not None:
+                if etag is not None and (records[0] != found or found["output"].get("etag") != there.etag):
+                    found = self._repair(found, there, etag, records)
+                return found
+            if not records:
+                return None
+            before, there = there, self.look()
+            if there is not None and (before.etag, before.commit) == (there.etag, there.commit):
+                return None
+        return None
+
+    def made_by(self) -> str | None:
+        there = self.look()
+        return there.metadata.get("superluigi-run") if there else None
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        there = self.look()
+        if there is None:
+            raise TargetMissingError(
+                f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
+            )
+        for _ in range(20):
+            records, etag = self.register.read()
+            known = next((item for item in records if describes(item, there)), None)
+            output = known["output"] if known else self.describe()
+            others = [item for item in records if item is not known and commit_of(item) is not None]
+            try:
+                self.register.write([{"schema": SCHEMA, **record, "output": output}, *others], etag, self.conditions)
+                return
+            except CommitConflictError:
+                continue
+        raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
+
+    def stage(self) -> StagedObject:
+        if not self.place.key or self.place.key.endswith("/"):
+            raise TargetKindError(
+                f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
+            )
+        return StagedObject(self, self.staging(), self.baseline())
+
+    @contextlib.contextmanager
+    def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
+        there = self.look()
+        if there is None:
+            if self.other_kind(f"{self.place.key}/", prefix=True):
+                raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
+            raise TargetMissingError(
+                f"{self.uri} does not exist. Run the task that makes it, or check bucket, key and endpoint."
+            )
+        entry = self.cache.entry(self.s3.place, self.place.bucket, self.place.key)
+
+        def fetch(path: Path, _: object) -> cache.Facts:
+            member = Member(self.place.key, path, there.size, there.etag, there.sha256)
+            download(self.s3, self.place.bucket, member, self.place.get_options, self.place.progress)
+            return {"": _known(there.etag, there.sha256)}
+
+        with entry.open(_tag(there), fetch, size=there.size, shared=shared, refresh=refresh) as path:
+            yield path
+
+    def remove(self) -> None:
+        delete_many(self.s3, self.place.bucket, [self.place.key], self.place.get_options)
+        self.saw(None)
+        self.register.remove()  # after the data: a record without its data is nobody's output
+
+    def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
+        """Finish a commit whose process died before its last step; where we may not write, only read."""
+        if not identity.is_dead(commit_of(found) or "") and (commit_of(found) or "").startswith(f"{identity.host()}-"):
+            return found  # its writer lives, and is about to do it
+        known = {"etag": there.etag, **({"version": there.version} if there.version else {})}
+        mended = {**found, "output": {**found["output"], **known}}
+        others = [item for item in records if item is not found and not identity.is_dead(commit_of(item) or "")]
+        announced = Announced(etag, [item for item in others if commit_of(item)], alone=False)
+        quietly(lambda: self.register.settle(mended, announced, lambda: self.is_described_by(found), self.conditions))
+        return mended
+
+    def is_described_by(self, record: Record) -> bool:
+        """Whether what is there now is what `record` describes: one request."""
+        there = self.look()
+        return there is not None and describes(record, there)
+
+
+def withdraw_dead(s3: S3Client, line: Mapping[str, Any]) -> None:
+    """Take a dead process's record out of the register, unless its data is there."""
+    there = head(s3, line["bucket"], line["key"], {})
+    if there is None or there.commit != line["commit"]:
+        register = Register(s3, line["record_bucket"], line["record_key"], {}, {})
+        register.withdraw(line["commit"], Conditions())
+
+
+class StagedObject(Staged):
+    """One file on its way to an object. `replaced` is what was there when the work began."""
+
+    def __init__(self, location: ObjectLocation, folder: Path, replaced: Head | None) -> None:
+        self.location, self.folder, self.replaced = location, folder, replaced
+        self.commit_id = folder.name
+        self.path = folder / "output" / location.name()
+        self.path.parent.mkdir()
+        self._output: Record | None = None
+
+    def prepare(self) -> Record:
+        if self._output is None:
+            self._check()
+            self._output = {
+                "type": _KIND,
+                "path": self.location.uri,
+                "size": os.stat(self.path).st_size,
+                "digest": {"sha256": atomic.sha256(self.path)},
+                "commit": self.commit_id,
+            }
+        return self._output
+
+    def commit(self, record: Record | None) -> Record | None:
+        output = self.prepare()
+        if record is not None:
+            record = {"schema": SCHEMA, **record, "output": dict(output)}
+        published = self._publish(record)
+        self.discard()
+        return published
+
+    def discard(self) -> None:
+        atomic.drop_staging(self.folder)
+
+    # ---- parts
+
+    def _check(self) -> None:
+        uri = self.location.uri
+        if self.path.is_dir():
+            raise TargetKindError(
+                f"A folder was written to output_path, but the output {uri} is an {_KIND}. "
+                "Write a file, or use S3PrefixTarget."
+            )
+        if not self.path.is_file():
+            others = sorted(os.listdir(self.path.parent))
+            hint = f" Found beside it: {', '.join(others[:3])}." if others else ""
+            raise OutputNotWrittenError(f"Nothing was written to output_path for {uri}.{hint} Write the output to it.")
+
+    def _publish(self, record: Record | None) -> Record | None:
+        location, place = self.location, self.location.place
+        output = self.prepare()
+        member = Member(place.key, self.path, output["size"], sha256=output["digest"]["sha256"])
+        labels = {"superluigi-commit": self.commit_id, "superluigi-sha256": output["digest"]["sha256"]}
+        if record is not None and (record.get("run") or {}).get("id"):
+            labels["superluigi-run"] = str(record["run"]["id"])
+        upload = Upload(location.s3, place.bucket, member, labels, place.put_options, place.progress)
+        note = Note(self.folder, location.s3)
+        try:
+            if upload.begin():
+                note.add("abort", bucket=place.bucket, key=place.key, upload_id=upload.upload_id)
+            foretold = upload.send()
+            if record is None:
+                put = self._swap(upload)
+                if self.replaced is not None:
+                    location.register.remove()
+            else:
+                put = self._swap_with_record(upload, record, foretold, note)
+        finally:
+            upload.abort()
+        now = Head(put.etag, output["size"], put.version, labels)
+        location.saw(now)
+        entry = location.cache.entry(location.s3.place, place.bucket, place.key)
+        entry.adopt(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
+        return record
+
+    def _swap_with_record(self, upload: Upload, record: Record, foretold: str, note: Note) -> Put:
+        location, place, register = self.location, self.location.place, self.location.register
+        conditions = location.conditions
+        output = record["output"]
+        output["etag"] = foretold
+        note.add(
+            "withdraw", bucket=place.bucket, key=place.key, record_bucket=place.record_bucket,
+            record_key=place.record_key, commit=self.commit_id,
+        )  # fmt: skip
+        try:
+            announced = register.announce(record, self.replaced, conditions)
+            put = self._swap(upload)
+        except BaseException:
+            quietly(lambda: register.withdraw(self.commit_id, conditions))
+            raise
+        known = {"etag": put.etag, **({"version": put.version} if put.version else {})}
+        record["output"] = {**output, **known}
+        if not announced.alone or record["output"] != output:
+            try:
+                register.settle(record, announced, lambda: location.is_described_by(record), conditions)
+            except TargetError as error:  # data and record are there: whoever reads them next does this step
+                _log.warning("The record of %s has a pending part that readers will clear: %s", location.uri, error)
+        return put
+
+    def _swap(self, upload: Upload) -> Put:
+        """Make the data visible if what is there is still what we are to replace."""
+        location = self.location
+        replaced = Condition(self.replaced.etag if self.replaced else None)
+        conditions = location.conditions
+        honoured = (
+            conditions.complete if upload.in_parts else conditions.create if replaced.etag is None else conditions.match
+        )
+        try:
+            if not honoured:
+                there = location.look()
+                if (there.etag if there else None) != replaced.etag:
+                    raise self._conflict(there)
+            return upload.publish(replaced if honoured else None)
+        except Exception as error:
+            # A refusal, or no answer at all: did it happen? Whose object is there decides.
+            if isinstance(error, CommitConflictError) and not honoured:
+                raise
+            there = location.look()
+            if there is not None and there.commit == self.commit_id:
+                return Put(there.etag, there.version)
+            if isinstance(error, CommitConflictError):
+                raise self._conflict(there) from error
+            raise
+
+    def _conflict(self, there: Head | None) -> CommitConflictError:
+        who = f"commit {there.commit or 'unknown'}" if there else "it was removed"
+        return CommitConflictError(
+            f"{self.location.uri} was changed by another writer while this output was being made ({who}). "
+            "Its output stands, ours was discarded; check for two runs of the same task."
+        )
+
+
+def _tag(there: Head) -> str:
+    """What a local copy is made from: the version where there are versions, for an ETag may come back."""
+    return f"{there.etag} {there.version or ''}".strip()
+
+
+def _known(etag: str, sha256: str | None) -> dict[str, str]:
+    return {"etag": etag, **({"sha256": sha256} if sha256 else {})}

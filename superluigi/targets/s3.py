@@ -1,0 +1,91 @@
+"""Outputs on S3 and servers that speak its protocol: names and arguments only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import luigi.target
+
+from superluigi.errors import OptionError
+from superluigi.storage.s3_client import S3Options
+from superluigi.storage.s3_location import RECORD_SUFFIX, S3Place
+from superluigi.storage.s3_object import ObjectLocation
+from superluigi.targets.base import StreamTarget
+from superluigi.targets.s3_system import S3System
+
+
+class S3ObjectTarget(StreamTarget, luigi.target.FileSystemTarget):
+    """One object; replaced by one request.
+
+    Args:
+        bucket, object_key: where the data is.
+        metadata_bucket, metadata_object_key: where its record is; beside it, as `<key>.metadata.json`, by default.
+        local_root: where local copies go; setting `local_data_dir` by default.
+        format: Luigi's format for `open`.
+        put_options, get_options: further arguments of PutObject (`ServerSideEncryption`, `SSEKMSKeyId`, `ACL`,
+            `StorageClass`, `Tagging`, …) and GetObject (`RequestPayer`, `VersionId`, …).
+        progress: called with numbers of bytes while they move, from several threads.
+        client_options: keywords of `boto3.client("s3", …)` (`endpoint_url`, `region_name`, keys, `profile_name`,
+            `config`, …) and `role_arn` of a role to assume.
+    """
+
+    location: ObjectLocation
+
+    def __init__(
+        self,
+        bucket: str,
+        object_key: str,
+        metadata_bucket: str | None = None,
+        metadata_object_key: str | None = None,
+        local_root: str | os.PathLike[str] | None = None,
+        *,
+        format: Any = None,
+        put_options: Mapping[str, Any] | None = None,
+        get_options: Mapping[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+        **client_options: Any,
+    ) -> None:
+        _check(bucket, object_key, "object_key")
+        self.bucket, self.object_key = bucket, object_key
+        place = S3Place(
+            bucket, object_key, metadata_bucket or bucket, metadata_object_key or object_key + RECORD_SUFFIX,
+            S3Options.of(client_options), Path(local_root) if local_root else None,
+            dict(put_options or {}), dict(get_options or {}), progress,
+        )  # fmt: skip
+        self.location = ObjectLocation(place)
+        self._set_paths()
+        self._set_format(format)
+
+    def _set_paths(self) -> None:
+        self.path, self.metadata_path = self.location.uri, self.location.record_uri
+        if self.path == self.metadata_path:
+            raise OptionError(f"The record's place is that of the data itself: {self.path}. Choose another one for it.")
+
+    @property
+    def fs(self) -> S3System:
+        """Luigi's file system interface."""
+        return S3System(self.location.place)
+
+    @property
+    def local_path(self) -> Path:
+        """Where the local copy is, or would be."""
+        return self.location.local_path
+
+    def download(self, force_local_download: bool = False) -> Path:
+        """Make sure that the local copy is what the store holds now; its path.
+
+        Raises:
+            TargetMissingError: the target does not exist.
+        """
+        with self.location.open_copy(shared=True, refresh=force_local_download) as path:
+            return path
+
+
+def _check(bucket: str, key: str, name: str) -> None:
+    if not bucket or "/" in bucket:
+        raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
+    if not key:
+        raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")

@@ -1,0 +1,85 @@
+"""Luigi's file system interface (`target.fs`) over S3 locations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from luigi.target import FileSystem
+
+from superluigi.errors import OptionError
+from superluigi.storage.s3_client import client
+from superluigi.storage.s3_location import RECORD_SUFFIX, S3Place
+from superluigi.storage.s3_object import ObjectLocation
+from superluigi.storage.s3_transfer import copy_many, delete_many, head, listing
+
+
+class S3System(FileSystem):
+    """Paths are `s3://bucket/key`; options are those of the target it came from."""
+
+    def __init__(self, place: S3Place) -> None:
+        self._place = place
+
+    def _split(self, path: str) -> tuple[str, str]:
+        bucket, slash, key = str(path).removeprefix("s3://").partition("/")
+        if not str(path).startswith("s3://") or not bucket or not slash:
+            raise OptionError(f"{path!r} is no S3 address. Write s3://bucket/key.")
+        return bucket, key
+
+    def exists(self, path: str) -> bool:
+        """Whether an object is at `path`, or any below it."""
+        bucket, key = self._split(path)
+        s3 = client(self._place.options)
+        if key and not key.endswith("/") and head(s3, bucket, key, self._place.get_options) is not None:
+            return True
+        return self.isdir(path)
+
+    def isdir(self, path: str) -> bool:
+        """Whether any object is below `path`."""
+        return next(self._below(path, MaxKeys=1), None) is not None
+
+    def listdir(self, path: str) -> Iterator[str]:
+        """The addresses of all objects below `path`."""
+        bucket, _ = self._split(path)
+        return (f"s3://{bucket}/{key}" for key in self._below(path))
+
+    def mkdir(self, path: str, parents: bool = True, raise_if_exists: bool = False) -> None:
+        """Nothing: S3 has no folders."""
+
+    def remove(self, path: str, recursive: bool = True, skip_trash: bool = True) -> None:
+        """Remove the object at `path` with its record, and with `recursive` all below it."""
+        bucket, key = self._split(path)
+        place = dataclasses.replace(
+            self._place, bucket=bucket, key=key, record_bucket=bucket, record_key=key + RECORD_SUFFIX
+        )
+        doomed = list(self._below(path)) if recursive else []
+        if doomed:
+            delete_many(client(place.options), bucket, doomed, place.get_options)
+        if key and not key.endswith("/"):
+            ObjectLocation(place).remove()
+
+    def move(self, path: str, dest: str) -> None:
+        """Copy the object and its record on the server, then remove them."""
+        self.copy(path, dest)
+        self.remove(path, recursive=False)
+
+    rename = move
+
+    def copy(self, path: str, dest: str) -> None:
+        """Copy one object, with its record if it has one, inside a bucket, on the server."""
+        (bucket, key), (other, new) = self._split(path), self._split(dest)
+        if bucket != other:
+            raise OptionError(
+                f"{path} and {dest} are in different buckets: copy by reading one target and writing the other."
+            )
+        s3 = client(self._place.options)
+        there = head(s3, bucket, key, self._place.get_options)
+        record = head(s3, bucket, key + RECORD_SUFFIX, self._place.get_options)
+        pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record.size)] if record else []
+        copy_many(s3, bucket, [*pairs, (key, new, there.size if there else 0)], {})
+
+    def _below(self, path: str, **more: int) -> Iterator[str]:
+        bucket, key = self._split(path)
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        found = listing(client(self._place.options), bucket, prefix, self._place.get_options, **more)
+        return (item["Key"] for item in found)
