@@ -5,6 +5,9 @@ transaction keeps (`Store.check` verifies them):
 
 - `tasks.unmet` is the number of its requirements that are not SUCCEEDED;
 - a task is RUNNING iff it has a `lease`, and its `fence` has grown by one for each claim.
+
+There are no foreign keys: one writer at a time keeps the references, and each check would cost a look-up
+a row (SQLite does not even make it unless asked).
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -76,6 +78,7 @@ tasks = Table(
     Column("timeout", Float),
     Column("max_failures", Integer, nullable=False, server_default="1"),
     Column("retry_delay", Float, nullable=False, server_default="0"),
+    Column("external", Integer, nullable=False, server_default="0"),
     Column("run", Text, nullable=False),
     Column("rerun", Text),
     Column("state", Text, nullable=False),
@@ -109,8 +112,8 @@ Index(
 
 edges = Table(
     f"{PREFIX}edges", metadata,
-    Column("upstream", Integer, ForeignKey(tasks.c.id), primary_key=True),
-    Column("downstream", Integer, ForeignKey(tasks.c.id), primary_key=True),
+    Column("upstream", Integer, primary_key=True),
+    Column("downstream", Integer, primary_key=True),
     sqlite_with_rowid=False,
 )  # fmt: skip
 Index(f"{PREFIX}edges_down", edges.c.downstream)
@@ -122,7 +125,7 @@ needs = Table(
 )  # fmt: skip
 need_items = Table(
     f"{PREFIX}need_items", metadata,
-    Column("need", Integer, ForeignKey(needs.c.id), primary_key=True),
+    Column("need", Integer, primary_key=True),
     Column("resource", Text, primary_key=True),
     Column("amount", Float, nullable=False),
 )  # fmt: skip
@@ -134,7 +137,7 @@ resources = Table(
 
 attempts = Table(
     f"{PREFIX}attempts", metadata,
-    Column("task", Integer, ForeignKey(tasks.c.id), primary_key=True),
+    Column("task", Integer, primary_key=True),
     Column("fence", Integer, primary_key=True),
     Column("number", Integer, nullable=False),
     Column("outcome", Text, nullable=False),

@@ -1,0 +1,237 @@
+"""The process that runs attempts: `python -m superluigi.queue.child`, started by a worker.
+
+Protocol: JSON lines. On stdin one request per line, `{"run": …}` once for each run, `{"code": …}` once for
+each class that travels by value, `{"task": …}` for an attempt, `{"event": …}` to fire one of Luigi's events
+for an attempt that could not tell of its own end. On what was stdout one reply for each attempt. Plain pipes,
+so that a prefix command (`srun`, `nice`, `docker run -i`) may stand between worker and child.
+
+When stdin ends, the worker is gone or wants no more: the attempt is interrupted, its clean-up runs, and
+everything of this process group ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from superluigi.errors import CommandFailedError
+from superluigi.queue import runs
+from superluigi.queue.specs import SpecOptions, collect, rebuild
+from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
+from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.run import Run, entered
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: Luigi keeps every task instance for ever; after so many attempts they are let go.
+_FORGET_AFTER = 1000
+#: How long an interrupted attempt may clean up when the worker is gone.
+GRACE_SECONDS = 5.0
+
+
+class Child:
+    """What one child process remembers between attempts."""
+
+    def __init__(self, reply_fd: int) -> None:
+        self._reply_fd = reply_fd
+        self._runs: dict[str, Run] = {}
+        self._codes: dict[str, bytes] = {}
+        self._attempts = 0
+
+    def handle(self, request: Mapping[str, Any]) -> None:
+        """Carry out one request."""
+        if "run" in request:
+            self._learn_run(request["run"])
+        elif "code" in request:
+            self._codes[request["code"]] = base64.b64decode(request["pickle"])
+        elif "event" in request:
+            self._fire(request)
+        else:
+            reply = self._attempt(request["task"])
+            os.write(self._reply_fd, f"{json.dumps(reply)}\n".encode())
+
+    def _learn_run(self, text: str) -> None:
+        run, surroundings = runs.decode(text)
+        self._runs[run.id] = run
+        sys.path[:0] = [entry for entry in surroundings.path if entry not in sys.path]
+
+    def _attempt(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        self._attempts += 1
+        if self._attempts % _FORGET_AFTER == 0:
+            from luigi.task_register import Register
+
+            Register.clear_instance_cache()
+        with _output_to(task["log"]):
+            try:
+                return self._carry_out(task)
+            except Exception:  # noqa: BLE001 importing the user's module may raise anything
+                text = traceback.format_exc()
+                sys.stderr.write(text)
+                return {"kind": "failed", "error": text, "exit_code": 1}
+
+    def _carry_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        run = self._runs[row["run"]]
+        code = self._codes[row["code"]] if row["code"] else None
+        task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
+        unrecorded = run.plan.forces(task) and not _keeps_records(task)
+        if not is_external(task):
+            with entered(run):
+                if complete_now(task, run):
+                    return {"kind": "complete"}
+        check = [dep for dep in task.deps() if not (run.plan.forces(dep) and not _keeps_records(dep))]
+        has_outputs = bool(_outputs(task))
+        outcome = run_attempt(
+            task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
+            check_complete_on_run=has_outputs and not unrecorded,
+        )  # fmt: skip
+        return self._report(task, outcome, run, by_value=bool(code))
+
+    def _report(self, task: Any, outcome: Outcome, run: Run, *, by_value: bool) -> dict[str, Any]:
+        if outcome.status == "DONE":
+            return {"kind": "succeeded", "exit_code": 0}
+        if outcome.status == "PENDING":
+            roots = list(dict.fromkeys(outcome.requirements))
+            found = collect(roots, run, SpecOptions(by_value=by_value))
+            return {
+                "kind": "waiting",
+                "specs": [asdict(spec) for spec in found.specs],
+                "codes": {key: base64.b64encode(value).decode() for key, value in found.codes.items()},
+                "requirements": [root.task_id for root in roots],
+            }
+        if outcome.error is None and outcome.expl == MISSING_EXTERNAL:
+            outputs = ", ".join(map(_name_of, _outputs(task)))
+            return {"kind": "missing", "error": f"{task} is not there yet: {outputs}"}
+        sys.stderr.write(f"{outcome.traceback or outcome.expl}\n")
+        return {"kind": "failed", "error": _words(outcome), "exit_code": _exit_code(outcome.error)}
+
+    def _fire(self, request: Mapping[str, Any]) -> None:
+        """Fire an event in the name of an attempt whose process is gone; handlers run here as always."""
+        row = request["task"]
+        with _output_to(row["log"]):
+            try:
+                code = self._codes[row["code"]] if row["code"] else None
+                task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
+                task.trigger_event(request["event"], task, *request["arguments"])
+            except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
+                traceback.print_exc()
+
+
+def _keeps_records(task: Any) -> bool:
+    can = getattr(task, "can_be_forced", None)
+    return bool(can is not None and can())
+
+
+def _outputs(task: Any) -> list[Any]:
+    from luigi.task import flatten
+
+    return list(flatten(task.output()))
+
+
+def _name_of(target: Any) -> str:
+    return str(getattr(target, "path", target))
+
+
+def _words(outcome: Outcome) -> str:
+    """The traceback, with what the task's own `on_failure` made of it when that is something else."""
+    text = outcome.traceback.strip()
+    if isinstance(outcome.expl, str) and outcome.expl.strip() and "Traceback" not in outcome.expl:
+        text = f"{text}\n\n{outcome.expl}".strip()
+    return text or str(outcome.error or outcome.expl)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """What a command ended with, or `sys.exit(code)`; 1 for every other error."""
+    code = getattr(error, "exit_code", None) if isinstance(error, CommandFailedError) else getattr(error, "code", None)
+    return code if isinstance(code, int) and not isinstance(code, bool) else 1
+
+
+@contextlib.contextmanager
+def _output_to(folder: str) -> Iterator[None]:
+    """Send what this process and its children print to `stdout.log` and `stderr.log` in `folder`."""
+    os.makedirs(folder, exist_ok=True)
+    _flush()
+    for fd, name in ((1, "stdout.log"), (2, "stderr.log")):
+        # Append: an event may be fired after its attempt.
+        file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, fd)
+        os.close(file)
+    try:
+        yield
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).fflush(None)  # what C libraries print keeps a buffer of its own
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _read(stream: TextIO, requests: queue.SimpleQueue[str | None]) -> None:
+    for line in stream:
+        requests.put(line)
+    requests.put(None)
+    if _busy.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(GRACE_SECONDS)
+        os.killpg(0, signal.SIGKILL)  # our own group: the worker started us as its leader
+
+
+_busy = threading.Event()
+
+
+def _prefer_as_victim() -> None:
+    """When memory runs out the kernel shall end this process, not the worker, who then tells what happened."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def main() -> int:
+    """Serve requests until stdin ends."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which decides
+    _prefer_as_victim()
+    # The protocol moves to descriptors of its own: tasks find an empty stdin and cannot print into it.
+    reply_fd, stream = os.dup(1), os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    child = Child(reply_fd)
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(stream, requests), daemon=True).start()
+    try:
+        while (line := requests.get()) is not None:
+            _busy.set()
+            child.handle(json.loads(line))
+            _busy.clear()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 128 + signal.SIGTERM
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    _flush()
+    os._exit(code)  # threads that tasks left behind must not keep the process

@@ -1,0 +1,268 @@
+"""Where a queue lives: a SQLite file on a local disk, or a PostgreSQL database; transactions on either.
+
+There is one writer at a time on both (`BEGIN IMMEDIATE`; an advisory lock), so that what a statement reads
+still holds when the next one writes. Readers never wait and never make others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+
+from superluigi import config
+from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError
+from superluigi.queue import tables
+
+#: How long a writer waits for the others; a submission of 100,000 tasks holds the lock for seconds.
+BUSY_TIMEOUT_SECONDS = 120.0
+SUFFIX = ".sqlite"
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
+#: Kinds of file system on which SQLite's WAL cannot work: its index is memory shared by processes of one host.
+_NETWORK = frozenset(
+    """nfs nfs4 cifs smb3 smbfs afs afpfs ceph lustre gpfs beegfs panfs pvfs2 orangefs glusterfs ocfs2 gfs2 9p
+    davfs webdav fuse.sshfs fuse.glusterfs fuse.cephfs fuse.ceph-fuse fuse.s3fs fuse.rclone
+    fuse.gcsfuse""".split()  # noqa: SIM905 twenty quoted names read worse
+)
+
+
+def url_of(name: str) -> URL:
+    """The database that `name` means: a plain name, a path of a SQLite file, or a database URL.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    if name.startswith(_BY_VARIABLE):
+        name = os.environ.get(name.removeprefix(_BY_VARIABLE), "")
+    if "://" in name:
+        try:
+            url = make_url(name)
+        except ArgumentError as error:
+            raise OptionError(f"{name!r} is no database URL. Expected postgresql://host/database.") from error
+        if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+            return url.set(drivername="postgresql+psycopg")
+        if url.drivername == "sqlite" and url.database:
+            return url.set(database=os.path.abspath(url.database))
+        raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
+    if name.endswith(SUFFIX) or name.startswith(("/", "./", "../", "~")):
+        return URL.create("sqlite", database=str(Path(name).expanduser().absolute()))
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"{name!r} is no name of a queue. Use letters, digits, '_', '-', '.'; or a path that ends in "
+            f"{SUFFIX}; or postgresql://host/database."
+        )
+    folder: Path = config.get("queue_dir")
+    return URL.create("sqlite", database=str(folder / f"{name}{SUFFIX}"))
+
+
+def passed_on(name: str) -> str:
+    """The name under which another process opens this queue; a password travels in the environment instead.
+
+    Command lines can be read by everybody on the machine.
+    """
+    url = url_of(name)
+    if url.drivername == "sqlite":
+        return str(url.database)
+    if url.password is None:
+        return name
+    os.environ[_VARIABLE] = name if "://" in name else os.environ[_VARIABLE]
+    return f"{_BY_VARIABLE}{_VARIABLE}"
+
+
+_VARIABLE = "SUPERLUIGI_QUEUE_URL"
+_BY_VARIABLE = "env:"
+
+
+def filesystem_of(path: Path, mounts: str) -> str:
+    """The kind of the file system that `path` is on, by a table in the format of /proc/mounts (fstab(5))."""
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = fields[1].encode().decode("unicode_escape")  # spaces are \040 there
+        inside = path == Path(point) or Path(point) in path.parents
+        if inside and len(point) >= best:  # later lines cover earlier ones
+            best, kind = len(point), fields[2]
+    return kind
+
+
+def require_local(path: Path) -> None:
+    """Refuse folders on which SQLite cannot keep its promises.
+
+    Raises:
+        QueueError: `path` is on a network file system.
+    """
+    try:
+        mounts = Path("/proc/mounts").read_text()
+    except OSError:  # no /proc: the probe for WAL in `Database` must do
+        return
+    kind = filesystem_of(path.resolve(), mounts)
+    if kind in _NETWORK:
+        raise QueueError(f"{path} is on a network file system ({kind}). {_REMEDY}")
+
+
+_REMEDY = (
+    "SQLite cannot share a database between hosts. Either give the queue a PostgreSQL database: "
+    "Queue('postgresql://host/database'), with pip install 'superluigi[postgres]'; or, for workers of this "
+    "host only, a folder on a local disk: SUPERLUIGI_QUEUE_DIR=/local/folder."
+)
+
+
+class Database:
+    """Transactions on one database; safe for threads, and after a fork.
+
+    Raises:
+        QueueGoneError: it does not exist and `create` is False.
+        QueueVersionError: its tables are newer than this program.
+        QueueError: it cannot hold a queue; the message says why.
+    """
+
+    def __init__(self, name: str, *, create: bool = True) -> None:
+        self.url = url_of(name)
+        self.is_sqlite = self.url.drivername == "sqlite"
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._offset: float | None = None
+        if self.is_sqlite:
+            self._open_file(create)
+        with self._explained(), self.write() as connection:
+            if not create and tables.version_of(connection) is None:
+                raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
+            tables.upgrade(connection)
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for a database server."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    @property
+    def shown(self) -> str:
+        """What to call it in messages; hides a password."""
+        return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    def _open_file(self, create: bool) -> None:
+        path = self.path
+        if path is None:
+            raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
+        if not path.exists() and not create:
+            raise QueueGoneError(f"There is no queue {path}. {_HOW_TO_MAKE}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_local(path.parent)
+        mode = _switch_to_wal(path)
+        if mode != "wal":
+            raise QueueError(f"{path}: SQLite's WAL mode does not work here (mode {mode}). {_REMEDY}")
+
+    def _connected(self) -> Connection:
+        if self._engine is None or self._pid != os.getpid():
+            if self._engine is not None:
+                self._engine.dispose(close=False)  # the parent's connections are the parent's to close
+            self._engine = self._make_engine()
+            self._pid = os.getpid()
+        return self._engine.connect()
+
+    def _make_engine(self) -> Engine:
+        if self.is_sqlite:
+            engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        try:
+            return create_engine(self.url, pool_pre_ping=True)
+        except ImportError as error:
+            raise MissingDependencyError(
+                "A queue in PostgreSQL needs psycopg: pip install 'superluigi[postgres]'"
+            ) from error
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading."""
+        with self._explained(), self._connected() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is the only writer of this queue; all or nothing."""
+        with self._explained(), self._connected() as connection:
+            if self.is_sqlite:
+                connection = connection.execution_options(superluigi_write=True)
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql(
+                        f"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
+                    )
+                yield connection
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, ProgrammingError) as error:
+            words = str(error.orig)
+            if "no such table" in words or "does not exist" in words:
+                raise QueueGoneError(f"The queue {self.shown} is gone: {words.splitlines()[0]}") from error
+            raise
+
+    def now(self) -> float:
+        """Seconds since the epoch by the clock that all workers share: the server's, or this host's."""
+        if self.is_sqlite:
+            return time.time()
+        if self._offset is None:
+            with self.read() as connection:
+                before = time.time()
+                there = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+                self._offset = there - (before + time.time()) / 2
+        return time.time() + self._offset
+
+    def remove(self) -> None:
+        """Remove the tables, and the file if there is one. Whoever still has it open finds it gone."""
+        with self.write() as connection:
+            tables.metadata.drop_all(connection)
+        self.close()
+        if self.path is not None:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the connections of this process; the next use opens them again."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+        self._engine = None
+
+
+_HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
+
+
+def _switch_to_wal(path: Path) -> str:
+    """The journal mode after asking for WAL; it stays with the file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+                return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]).lower()
+        except sqlite3.DatabaseError as error:
+            # Two processes that switch the mode at once: SQLite answers "locked" here without waiting.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise QueueError(f"{path} cannot be opened as a queue: {error}.") from error
+            time.sleep(0.01)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    # After a power cut NORMAL may lose the latest commits, never the consistency; the targets are the truth.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("superluigi_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,157 @@
+"""The worker's end of its child process: start it, talk to it, end it with all it has started."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi.executors import kill
+from superluigi.queue.runs import Surroundings
+from superluigi.queue.store.claims import Claim
+
+
+class ChildProcess:
+    """One running `superluigi.queue.child`, perhaps behind a prefix command.
+
+    Raises:
+        OSError: the prefix command cannot be started.
+    """
+
+    def __init__(
+        self, prefix: str | None, environment: Mapping[str, str], surroundings: Surroundings, log: Path
+    ) -> None:
+        command = [*shlex.split(prefix or ""), sys.executable, "-m", "superluigi.queue.child"]
+        self.command = command
+        self.surroundings = surroundings
+        self.started = time.time()
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        folder = surroundings.folder if os.path.isdir(surroundings.folder) else None
+        with log.open("ab") as file:
+            if folder is None:  # absolute paths still work; relative ones would go astray without a word
+                file.write(f"warning: the submitter's folder {surroundings.folder} is not here\n".encode())
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                cwd=folder,
+                env={**os.environ, **surroundings.environment(), **environment},
+                start_new_session=True,  # Ctrl-C is for the worker; and the group can be ended as a whole
+            )
+        self._buffer = b""
+        self._known: set[str] = set()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def knows(self, key: str) -> bool:
+        """Whether it has been told about this run or class."""
+        return key in self._known
+
+    def tell_run(self, run: str, definition: str) -> None:
+        self._known.add(run)
+        self._send({"run": definition})
+
+    def tell_code(self, digest: str, pickle: bytes) -> None:
+        self._known.add(digest)
+        self._send({"code": digest, "pickle": base64.b64encode(pickle).decode()})
+
+    def begin(self, claim: Claim, log: Path, known: list[str]) -> None:
+        """Have it begin an attempt; `receive` gives the reply."""
+        self._send({"task": _row(claim, log, known)})
+
+    def fire(self, claim: Claim, log: Path, event: str, arguments: list[Any]) -> None:
+        """Have it fire one of Luigi's events for an attempt that is over."""
+        self._send({"event": event, "task": _row(claim, log, []), "arguments": arguments})
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        stream = self._process.stdin
+        # A child that died says so at the next `receive`.
+        with contextlib.suppress(BrokenPipeError):
+            if stream is not None:
+                stream.write(f"{json.dumps(message)}\n".encode())
+                stream.flush()
+
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        """The next reply; None when there is none within `timeout` seconds, or the child is dead."""
+        stream = self._process.stdout
+        if stream is None:
+            return None
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return None
+            part = os.read(stream.fileno(), 65536)
+            if not part:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(1.0)
+                return None
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    def poll(self) -> int | None:
+        """Its exit code (negative: the signal that ended it), None while it lives."""
+        return self._process.poll()
+
+    def end(self, grace_seconds: float) -> int:
+        """Interrupt what it runs and wait; kill it with all its descendants when it takes too long."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        below = kill.descendants(self.pid) if self._process.poll() is None else []
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            self._process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            kill.kill_tree(self.pid)
+        else:
+            _end_left_overs(self.pid, below)
+        code = self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+
+def _end_left_overs(group: int, below: list[int]) -> None:
+    """End what an ended child has left running in its own session; others are never touched."""
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # A descendant keeps the session of the child unless it made its own; a recycled pid has another.
+            if os.getsid(pid) == group:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _row(claim: Claim, log: Path, known: list[str]) -> dict[str, Any]:
+    return {
+        "name": claim.name, "module": claim.module, "params": claim.params, "code": claim.code,
+        "run": claim.run, "worker": claim.worker, "log": str(log), "known": known,
+    }  # fmt: skip
+
+
+def ending(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    hint = "; perhaps memory ran out, `dmesg` would tell" if -code == signal.SIGKILL else ""
+    return f"signal {name}{hint}"

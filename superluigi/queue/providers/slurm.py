@@ -1,0 +1,87 @@
+"""Workers as Slurm jobs: `sbatch` starts them, one `squeue` tells of all, `scancel` ends them by name."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import shlex
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from superluigi.errors import MissingDependencyError, OptionError, QueueError
+from superluigi.queue.providers import WorkerOrder
+
+#: How long before its walltime Slurm tells a worker to end (SIGTERM), so that it can put its task back.
+WARNING_SECONDS = 30
+_TIMEOUT_SECONDS = 60
+
+
+class SlurmProvider:
+    """Submits jobs; nothing is remembered here, so another spawner finds them by their names.
+
+    `Pool.options` become `sbatch` options: `{"partition": "gpu", "mem": "8G", "exclusive": True}`.
+    """
+
+    def start(self, order: WorkerOrder) -> None:
+        """Submit one job that runs one worker.
+
+        Raises:
+            QueueError: Slurm refuses; its own words are in the message.
+        """
+        folder = Path(order.logs)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = [
+            "--parsable",
+            f"--job-name={order.label}",
+            f"--output={folder}/slurm-%j.out",
+            f"--signal=B:TERM@{WARNING_SECONDS}",
+            "--no-requeue",  # the lease brings the task back; a second copy of the job would be one too many
+        ]
+        if order.pool.walltime is not None:
+            options.append(f"--time={math.ceil(order.pool.walltime.total_seconds() / 60)}")
+        _run(["sbatch", *options, *_options(order.pool.options)], script=f"#!/bin/sh\nexec {shlex.join(order.command)}\n")
+
+    def alive(self, prefix: str) -> Mapping[str, int]:
+        """Jobs that wait or run, by name: one `squeue` for all pools."""
+        listed = _run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%j"])
+        return Counter(name for name in listed.split() if name.startswith(prefix))
+
+    def cancel(self, label: str) -> None:
+        """Cancel the jobs of that name; those that run get SIGTERM first and put their tasks back."""
+        _run(["scancel", f"--user={getpass.getuser()}", f"--name={label}"])
+
+    def close(self, *, wait: bool) -> None:
+        """Nothing to do: jobs are Slurm's."""
+
+
+def _options(options: Mapping[str, object]) -> list[str]:
+    """`{"cpus_per_task": 4, "exclusive": True}` -> `--cpus-per-task=4 --exclusive`."""
+    words = []
+    for key, value in options.items():
+        if not key.replace("_", "").replace("-", "").isalnum():
+            raise OptionError(f"{key!r} is no name of an sbatch option, such as 'partition' or 'cpus_per_task'.")
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words.append(f"{flag}={value}")
+    return words
+
+
+def _run(command: list[str], script: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except FileNotFoundError as error:
+        raise MissingDependencyError(
+            f"{command[0]} is not on this machine: a pool with provider='slurm' needs a spawner on a host of the "
+            "cluster (its login node, say)."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise QueueError(f"{command[0]} did not answer within {_TIMEOUT_SECONDS} seconds.") from error
+    if done.returncode:
+        raise QueueError(f"{shlex.join(command)} failed ({done.returncode}): {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,75 @@
+"""The run of a submission as text in the queue, and the surroundings that its tasks expect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import OptionError
+from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.run import Run
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where the tasks of a run are to be found and run: the submitter's folder, import path, Luigi config."""
+
+    folder: str
+    path: tuple[str, ...]
+    luigi_config: str | None
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process; what every Python has on its path is left out."""
+        shared = (sys.prefix, sys.base_prefix, sys.exec_prefix)
+        own = [os.path.abspath(entry or ".") for entry in sys.path if not entry.startswith(shared)]
+        file = os.environ.get("LUIGI_CONFIG_PATH")
+        return cls(str(Path.cwd()), tuple(dict.fromkeys(own)), os.path.abspath(file) if file else None)
+
+    def environment(self) -> dict[str, str]:
+        """What to add to the environment of a process that works in these surroundings."""
+        return {"LUIGI_CONFIG_PATH": self.luigi_config} if self.luigi_config else {}
+
+
+def encode(run: Run, surroundings: Surroundings) -> str:
+    """JSON text of a run, for `decode`.
+
+    Raises:
+        OptionError: an option of the run that JSON cannot hold.
+    """
+    value = {
+        "id": run.id,
+        "started": run.started.timestamp(),
+        "ids": sorted(run.plan.ids),
+        "everything": run.plan.everything,
+        "families": sorted(run.plan.families),
+        "force_local_download": run.force_local_download,
+        "store": run.store,
+        "options": run.options,
+        "surroundings": [surroundings.folder, surroundings.path, surroundings.luigi_config],
+    }
+    try:
+        return json.dumps(value)
+    except TypeError as error:
+        raise OptionError(f"The run has an option that cannot be kept in a queue: {error}.") from error
+
+
+def decode(text: str) -> tuple[Run, Surroundings]:
+    """The run and the surroundings that `encode` made the text from."""
+    value: dict[str, Any] = json.loads(text)
+    plan = ForcePlan(frozenset(value["ids"]), value["everything"], frozenset(value["families"]))
+    run = Run(
+        id=value["id"],
+        started=datetime.fromtimestamp(value["started"], timezone.utc),
+        plan=plan,
+        force_local_download=value["force_local_download"],
+        store=value["store"],
+        options=value["options"],
+    )
+    folder, path, luigi_config = value["surroundings"]
+    return run, Surroundings(folder, tuple(path), luigi_config)

@@ -1,0 +1,164 @@
+"""The spawner: sees to it that there are workers while there is work. One leads each pool, others stand by."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from superluigi.errors import QueueGoneError
+from superluigi.queue.database import Database
+from superluigi.queue.providers import Provider, WorkerOrder, load
+from superluigi.queue.states import Pool
+from superluigi.queue.store import claims, people, views
+from superluigi.storage import identity
+
+logger = logging.getLogger("superluigi.queue")
+#: How long a worker without work waits for more before it ends; its spawner starts another when needed.
+IDLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class SpawnOptions:
+    """How workers are started."""
+
+    #: The name that workers open the queue by.
+    queue: str
+    #: A short name for jobs of clusters.
+    label: str
+    logs: str
+    #: At most so many workers of each pool; None: the pool's own limit, else one for each processor.
+    workers: int | None = None
+    pools: tuple[str, ...] | None = None
+    lease_seconds: float = 60.0
+    #: Stay when nothing more can run: for later submissions and external tasks.
+    keep_alive: bool = False
+    interval_seconds: float = 0.25
+    #: Clusters are asked less often than the table.
+    cluster_interval_seconds: float = 5.0
+
+
+class Spawner:
+    """Starts workers for the pools that it leads, until nothing more can run."""
+
+    def __init__(self, database: Database, options: SpawnOptions) -> None:
+        self.name = identity.token()
+        self._database = database
+        self._options = options
+        self._leaving = threading.Event()
+        self._providers: dict[str, Provider] = {}
+        self._asked: dict[str, tuple[float, dict[str, int]]] = {}
+
+    def leave(self) -> None:
+        """Have it end; the workers go on, and another spawner takes over. Safe from signal handlers."""
+        self._leaving.set()
+
+    def run(self) -> None:
+        """Spawn until nothing more can run (or the queue is paused and nothing runs), or until told to leave."""
+        try:
+            with self._signals():
+                while not self._leaving.is_set() and not self._step():
+                    self._leaving.wait(self._options.interval_seconds)
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+        except QueueGoneError as error:
+            logger.warning("%s; the spawner ends", error)
+        finally:
+            with contextlib.suppress(QueueGoneError), self._database.write() as connection:
+                people.resign(connection, self.name)
+            for provider in self._providers.values():
+                provider.close(wait=not self._leaving.is_set())
+
+    def _step(self) -> bool:
+        """Take back what was lost, start what is missing; True when there is nothing more to see to."""
+        now = self._database.now()
+        with self._database.read() as connection:
+            pools = {
+                name: pool
+                for name, (pool, _) in people.load_pools(connection).items()
+                if self._options.pools is None or name in self._options.pools
+            }
+        led = self._sweep_and_lead(list(pools), now)
+        with self._database.read() as connection:
+            activity = views.activity(connection)
+            alive = {name: people.live_workers(connection, name, now, self._options.lease_seconds) for name in pools}
+        if activity.settled and not self._options.keep_alive:
+            return True
+        for name in led:
+            self._fill(name, pools[name], activity.pending.get(name, 0), alive[name])
+        return False
+
+    def _sweep_and_lead(self, pools: list[str], now: float) -> list[str]:
+        """One transaction: overdue tasks back into the pool, dead workers off the list, the lead kept or taken."""
+        with self._database.write() as connection:
+            dead = people.dead_workers(connection)
+            claims.sweep(connection, now, dead)
+            for name in dead:
+                people.remove_worker(connection, name)
+            return [
+                pool for pool in pools
+                if people.lead(connection, self.name, pool, now, self._options.lease_seconds)
+            ]  # fmt: skip
+
+    def _fill(self, name: str, pool: Pool, pending: int, alive: int) -> None:
+        if not pending:
+            return
+        limit = self._limit(pool)
+        label = f"superluigi-{self._options.label}-{name}"
+        provider = self._provider(pool.provider)
+        there = max(alive, self._at_provider(pool.provider, provider, label))
+        # Busy workers come back for more; only what they leave over needs new ones.
+        with self._database.read() as connection:
+            running = views.running(connection, name)
+        wanted = min(limit, pending + running)
+        for _ in range(wanted - there):
+            provider.start(self._order(name, label, pool))
+            self._asked.pop(pool.provider, None)
+
+    def _limit(self, pool: Pool) -> int:
+        limits = [limit for limit in (pool.max_workers, self._options.workers) if limit is not None]
+        return min(limits) if limits else os.cpu_count() or 1
+
+    def _provider(self, name: str) -> Provider:
+        if name not in self._providers:
+            self._providers[name] = load(name)
+        return self._providers[name]
+
+    def _at_provider(self, name: str, provider: Provider, label: str) -> int:
+        """How many workers the provider knows of under `label`; one question covers all pools."""
+        asked, answer = self._asked.get(name, (0.0, {}))
+        if time.monotonic() - asked > (self._options.cluster_interval_seconds if name != "local" else 0) or not asked:
+            answer = dict(provider.alive(f"superluigi-{self._options.label}-"))
+            self._asked[name] = time.monotonic(), answer
+        return answer.get(label, 0)
+
+    def _order(self, name: str, label: str, pool: Pool) -> WorkerOrder:
+        command = [
+            sys.executable, "-m", "superluigi", "queue", "work", self._options.queue, "--pool", name,
+            "--idle", str(IDLE_SECONDS), "--lease", str(self._options.lease_seconds),
+        ]  # fmt: skip
+        return WorkerOrder(label, tuple(command), self._options.logs, pool)
+
+    def _cancel(self) -> None:
+        """Ctrl-C: what this spawner started shall end too."""
+        for name, provider in self._providers.items():
+            for pool in self._asked.get(name, (0.0, {}))[1]:
+                provider.cancel(pool)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, lambda *_: self.leave())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,137 @@
+"""Verbs about those who work on a queue: pools, workers, spawners; and which of them are dead."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from superluigi.queue import tables
+from superluigi.queue.states import Pool
+from superluigi.storage import identity
+
+
+@functools.lru_cache(maxsize=1)
+def place() -> str:
+    """Where pids and start times of this process mean something: this boot of this host, this pid namespace.
+
+    Two containers may share a host name; a pid of one says nothing in the other.
+    """
+    boot, namespace = "", ""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # no /proc: the host's name must do
+        pass
+    return f"{identity.host()}/{boot}/{namespace}"
+
+
+def is_dead(name: str, where: str) -> bool:
+    """Whether the process called `name` is known to be gone; False for other places: nobody here can know."""
+    return where == place() and identity.is_dead(name)
+
+
+def save_pools(connection: Connection, pools: Mapping[str, Pool]) -> None:
+    """Add pools, or change their definitions; whether they are paused stays."""
+    for name, pool in pools.items():
+        values = {"max_workers": pool.max_workers, "definition": _dump(pool)}
+        changed = connection.execute(tables.pools.update().where(tables.pools.c.name == name).values(**values))
+        if not changed.rowcount:
+            connection.execute(tables.pools.insert(), [{"name": name, **values}])
+
+
+def load_pools(connection: Connection) -> dict[str, tuple[Pool, bool]]:
+    """Every pool with whether it is paused."""
+    rows = connection.execute(select(tables.pools).order_by(tables.pools.c.name))
+    return {row.name: (_load(row.definition), bool(row.paused)) for row in rows}
+
+
+def _dump(pool: Pool) -> str:
+    values = dataclasses.asdict(pool)
+    values["walltime"] = pool.walltime.total_seconds() if pool.walltime else None
+    return json.dumps(values)
+
+
+def _load(definition: str) -> Pool:
+    values: dict[str, Any] = json.loads(definition)
+    seconds = values.pop("walltime", None)
+    return Pool(**values, walltime=timedelta(seconds=seconds) if seconds else None)
+
+
+def save_resources(connection: Connection, totals: Mapping[str, float]) -> None:
+    """Set how much of each resource all workers together may use; one of each not named here is 1."""
+    for name, total in totals.items():
+        changed = connection.execute(
+            tables.resources.update().where(tables.resources.c.name == name).values(total=total)
+        )
+        if not changed.rowcount:
+            connection.execute(tables.resources.insert(), [{"name": name, "total": total}])
+
+
+_SEEN = text(f"UPDATE {tables.workers.name} SET seen = :now WHERE id = :id RETURNING stop")
+
+
+def add_worker(connection: Connection, name: str, pool: str, now: float) -> None:
+    row = {"id": name, "pool": pool, "place": place(), "started": now, "seen": now}
+    connection.execute(tables.workers.insert(), [row])
+
+
+def remove_worker(connection: Connection, name: str) -> None:
+    connection.execute(tables.workers.delete().where(tables.workers.c.id == name))
+
+
+def worker_seen(connection: Connection, name: str, now: float) -> bool:
+    """Say that the worker lives; True when it should stop."""
+    row = connection.execute(_SEEN, {"id": name, "now": now}).first()
+    return row is None or bool(row.stop)
+
+
+def stop_workers(connection: Connection) -> None:
+    """Ask every worker to put back what it runs and to end."""
+    connection.execute(tables.workers.update().values(stop=1))
+
+
+def dead_workers(connection: Connection) -> list[str]:
+    """Registered workers of this place whose processes are gone."""
+    query = select(tables.workers.c.id, tables.workers.c.place).where(tables.workers.c.place == place())
+    return [row.id for row in connection.execute(query) if is_dead(row.id, row.place)]
+
+
+def live_workers(connection: Connection, pool: str, now: float, lease_seconds: float) -> int:
+    """How many registered workers of `pool` live, as far as anybody can know."""
+    rows = connection.execute(select(tables.workers).where(tables.workers.c.pool == pool))
+    return sum(not is_dead(row.id, row.place) and row.seen > now - 2 * lease_seconds for row in rows)
+
+
+def lead(connection: Connection, name: str, pool: str, now: float, lease_seconds: float) -> bool:
+    """Be or become the one spawner of `pool` that starts workers; False: another one is, stand by."""
+    column = tables.spawners.c
+    row = connection.execute(select(tables.spawners).where(column.pool == pool)).first()
+    values = {"id": name, "place": place(), "lease": now + lease_seconds}
+    if row is None:
+        connection.execute(tables.spawners.insert(), [{"pool": pool, **values}])
+        return True
+    if row.id != name and row.lease > now and not is_dead(row.id, row.place):
+        return False
+    connection.execute(tables.spawners.update().where(column.pool == pool).values(**values))
+    return True
+
+
+def resign(connection: Connection, name: str) -> None:
+    """Lead no pool any longer."""
+    connection.execute(tables.spawners.delete().where(tables.spawners.c.id == name))
+
+
+def set_paused(connection: Connection, pool: str | None, paused: bool) -> bool:
+    """Pause or resume one pool, or all; False when there is no such pool."""
+    statement = tables.pools.update().values(paused=int(paused))
+    if pool is not None:
+        statement = statement.where(tables.pools.c.name == pool)
+    return bool(connection.execute(statement).rowcount)
