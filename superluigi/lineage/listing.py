@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import places
@@ -46,22 +45,22 @@ def read_record_file(address: str) -> Record | None:
 
 def s3_keys(place: str) -> Iterator[str]:
     """Addresses of all objects whose address begins with `place`, in the order of the store."""
-    client: Any = _client()
+    from superluigi.storage import s3_client, s3_transfer
+
     bucket, prefix = places.split_s3(place)
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for item in page.get("Contents", ()):
-            yield f"s3://{bucket}/{item['Key']}"
+    for item in s3_transfer.listing(s3_client.client(s3_client.S3Options()), bucket, prefix, {}):
+        yield f"s3://{bucket}/{item['Key']}"
 
 
 def _read_s3(uri: str) -> Record | None:
-    client: Any = _client()
+    from superluigi.storage import s3_client, s3_transfer
+
     bucket, key = places.split_s3(uri)
-    try:
-        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except client.exceptions.NoSuchKey:
+    found = s3_transfer.get_bytes(s3_client.client(s3_client.S3Options()), bucket, key, {})
+    if found is None:
         return None
     try:
-        value = json.loads(body)
+        value = json.loads(found[0])
     except ValueError as error:
         raise RecordError(f"{uri} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     return value if isinstance(value, dict) else None

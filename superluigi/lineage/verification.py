@@ -1,0 +1,215 @@
+"""Re-read outputs against their records: every byte is read, nothing is written or repaired."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import RecordError, TargetError, TargetKindError
+from superluigi.lineage import places
+from superluigi.lineage.reading import absent, read_json
+from superluigi.storage import atomic
+from superluigi.storage.base import Location, Record
+from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, LocalLocation
+from superluigi.storage.local_folder import FolderLocation
+
+OK = "ok"
+CHANGED = "changed"
+MISSING = "missing"
+WITHOUT_RECORD = "without record"
+HALF_COMMITTED = "half-committed"
+_LIVE_WRITER_S = 2.0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found at one address: `ok`, `changed`, `missing`, `without record` or `half-committed`."""
+
+    path: str
+    state: str
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether data and record are both there and agree."""
+        return self.state == OK
+
+    def as_json(self) -> dict[str, str]:
+        """Plain values, for scripts."""
+        return dict(self.__dict__)
+
+
+def verify(place: Any) -> list[Verified]:
+    """Compare the bytes of one output, or of all below a folder or prefix, with what their records say.
+
+    A place is a path, an `s3://` address or a target. `missing` is a record whose data is gone;
+    `half-committed` is what a dead writer left (reading the output or running its task again repairs it,
+    `superluigi clean` removes left-overs). A writer at work is waited for, briefly. Sorted by address.
+
+    Raises:
+        TargetMissingError: nothing is there, neither data nor record.
+    """
+    checks = list(_checks(place))
+    with ThreadPoolExecutor(os.cpu_count() or 1, "superluigi-verify") as pool:  # hashing frees the interpreter lock
+        found = [one for several in pool.map(lambda check: check(), checks) for one in several]
+    return sorted(found, key=lambda one: one.path)
+
+
+Check = Callable[[], list[Verified]]
+
+
+def _checks(place: Any) -> Iterator[Check]:
+    location = getattr(place, "location", None)
+    if not isinstance(location, Location):
+        text = os.fspath(place)
+        if places.is_s3(text):
+            from superluigi.lineage import verification_s3
+
+            yield from verification_s3.checks(text)
+            return
+        path = Path(os.path.abspath(os.path.expanduser(text)))
+        if path.is_dir() and not _is_output(path):
+            yield from _below(path)
+            return
+        location = places.location_of(path)
+    yield lambda: [_one(location, asked=True)]
+
+
+def _is_output(folder: Path) -> bool:
+    beside = folder.with_name(folder.name + RECORD_SUFFIX)
+    return (
+        beside.exists() or (folder / RECORD_SUFFIX).exists() or beside.with_name(beside.name + PENDING_SUFFIX).exists()
+    )
+
+
+def _below(folder: Path) -> Iterator[Check]:
+    """Everything below a folder that is no output itself."""
+    if _is_output(folder):
+        yield _check(places.location_of(folder))
+        return
+    names = sorted(os.listdir(folder))
+    recorded = {
+        name.removesuffix(PENDING_SUFFIX).removesuffix(RECORD_SUFFIX)
+        for name in names
+        if name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX)
+    }
+    for name in sorted(recorded):
+        yield _check(places.location_of(folder / (name + RECORD_SUFFIX)))
+    for dead in atomic.dead_staging(folder):
+        yield _leftover(folder, dead)
+    for name in names:
+        if name in recorded or name == atomic.STAGING or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
+            continue
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        else:
+            yield _without_record(path)
+
+
+def _check(location: Location) -> Check:
+    return lambda: [_one(location)]
+
+
+def _leftover(folder: Path, dead: Path) -> Check:
+    names = ", ".join(sorted(os.listdir(dead))) or "nothing"
+    detail = f"a process that has died left {names} in {dead}; `superluigi clean {folder}` removes it"
+    return lambda: [Verified(str(dead), HALF_COMMITTED, detail)]
+
+
+def _without_record(path: Path) -> Check:
+    return lambda: [Verified(str(path), WITHOUT_RECORD, "made by others, or by a task that keeps no record")]
+
+
+def _one(location: Location, *, asked: bool = False) -> Verified:
+    """One output, looked at again while a live writer may be in the middle of a commit."""
+    if not isinstance(location, LocalLocation):
+        from superluigi.lineage import verification_s3
+
+        found: Verified = verification_s3.one(location)
+        return found
+    deadline = time.monotonic() + _LIVE_WRITER_S
+    while True:
+        found = _local(location)
+        if found.ok or time.monotonic() > deadline or not _is_being_written(location):
+            break
+        time.sleep(0.05)
+    if asked and found.state == MISSING and not location.record_path.exists():
+        raise absent(location.uri)
+    return found
+
+
+def _is_being_written(location: LocalLocation) -> bool:
+    staging = location.final.parent / atomic.STAGING
+    dead = {folder.name for folder in atomic.dead_staging(location.final.parent)}
+    return staging.is_dir() and any(name not in dead for name in os.listdir(staging))
+
+
+def _local(location: LocalLocation) -> Verified:
+    uri = location.uri
+    try:
+        record, pending = read_json(location.record_path), _pending(location)
+        there = _content(location)
+    except (TargetError, RecordError) as error:
+        return Verified(uri, CHANGED, str(error))
+    if there is None:
+        if pending is not None and record is None:
+            return Verified(uri, HALF_COMMITTED, "a writer died before the data was published; run its task again")
+        return Verified(uri, MISSING, f"its record {location.record_path} is there, the data is not")
+    if record is not None and _same(record, there):
+        return Verified(uri, OK)
+    if pending is not None and _same(pending, there):
+        return Verified(uri, HALF_COMMITTED, "a writer died before it named the record; reading the output repairs it")
+    if record is None:
+        return Verified(uri, WITHOUT_RECORD, "made by others, or by a task that keeps no record")
+    return Verified(uri, CHANGED, _how(record.get("output") or {}, there))
+
+
+def _pending(location: LocalLocation) -> Record | None:
+    try:
+        return read_json(location.pending_path)
+    except RecordError:
+        return None  # torn by a crash, before the data was touched
+
+
+def _content(location: LocalLocation) -> Record | None:
+    """What is there, read in full; None if nothing is.
+
+    Raises:
+        TargetKindError: a file where a folder is expected, or the reverse.
+    """
+    try:
+        status = os.stat(location.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not location.fits(status):
+        raise TargetKindError(f"it is no longer of the kind that {location.kind} makes")
+    if isinstance(location, FolderLocation):
+        location = FolderLocation(location.path, location.record_path, contents_limit=2**31)
+    return location.content(location.final)
+
+
+def _same(record: Record, there: Record) -> bool:
+    output = record.get("output") or {}
+    return output.get("digest") == there.get("digest") and output.get("size") == there.get("size")
+
+
+def _how(recorded: Record, there: Record) -> str:
+    """What differs, naming files of a folder where the record lists them."""
+    if "contents" in there:
+        before = {item["path"]: item for item in recorded.get("contents") or ()}
+        now = {item["path"]: item for item in there["contents"]}
+        names = [f"{name} has other content" for name in before if name in now and before[name] != now[name]]
+        names += [f"{name} is gone" for name in before if name not in now]
+        if recorded.get("count") == len(before):
+            names += [f"{name} is new" for name in now if name not in before]
+        if names:
+            return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if recorded.get("size") != there.get("size"):
+        return f"{there.get('size')} bytes instead of {recorded.get('size')}"
+    return "same size, other content"
