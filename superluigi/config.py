@@ -161,6 +161,27 @@ def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
                 parser.set(section, key, value)
 
 
+_ensured: Any = None
+
+
+def ensure(values: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Have `{section: {key: value}}` in Luigi's configuration from now on: for processes that only run tasks.
+
+    In the process that entered `applied` with the same values this changes nothing.
+    """
+    global _ensured
+    if not values or values is _ensured:
+        return
+    from luigi.configuration import get_config
+
+    parser = get_config()
+    for section, items in values.items():
+        for key, value in items.items():
+            if not parser.has_option(section, key) or parser.get(section, key) != str(value):
+                parser.set(section, key, _config_text(value))
+    _ensured = values
+
+
 def _config_text(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)

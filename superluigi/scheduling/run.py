@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from superluigi import config
 from superluigi.scheduling.force import ForcePlan
 
 
@@ -53,6 +54,7 @@ def current() -> Run:
 @contextlib.contextmanager
 def entered(run: Run) -> Iterator[Run]:
     """Make `run` the current one for this thread and what it calls."""
+    config.ensure(run.options.get("config"))
     reset = _current.set(run)
     try:
         yield run

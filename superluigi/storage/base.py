@@ -9,6 +9,7 @@ a record is an opaque JSON dict of which storage reads and writes only `record["
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +17,14 @@ from typing import Any
 
 Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in record.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 class Staged(abc.ABC):
@@ -26,8 +35,10 @@ class Staged(abc.ABC):
     """
 
     #: Where the writer puts the new content: a path that does not exist yet (file, object),
-    #: or an existing empty folder (folder, prefix). Its name is the final name.
+    #: or an existing empty folder (folder, prefix). Its name ends like the final one, suffix included.
     path: Path
+    #: Further keys for the record's `output`, set by whoever writes: the format of the bytes.
+    notes: Record = {}
     #: Unique id of this commit; stored with the data where the store can, and in `output["commit"]`.
     commit_id: str
 

@@ -48,11 +48,24 @@ def is_token(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None
 
 
+def token_in(text: str) -> str | None:
+    """The token that `text` begins with."""
+    match = _TOKEN.match(text)
+    return match and match[0]
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is a token of this process."""
+    return name.startswith(_own(os.getpid()) + "-")
+
+
 def is_dead(name: str) -> bool:
     """Whether `name` is a token of a process of this host that no longer runs.
 
     Tokens of other hosts, and names that are no tokens, are never dead: nobody here can know.
     """
+    if is_own(name):
+        return False
     match = _TOKEN.fullmatch(name)
     if match is None or match["host"] != host():
         return False

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import (
@@ -25,13 +25,12 @@ from superluigi.errors import (
     TargetMissingError,
 )
 from superluigi.storage import atomic
-from superluigi.storage.base import SCHEMA, Location, Record, Staged
+from superluigi.storage.base import SCHEMA, Location, Record, Staged, record_text
 from superluigi.storage.scratch import scratch
 from superluigi.storage.steps import step
 
 RECORD_SUFFIX = ".metadata.json"
 PENDING_SUFFIX = ".pending"
-JOURNAL = "swap.json"
 
 
 class LocalLocation(Location):
@@ -42,6 +41,7 @@ class LocalLocation(Location):
     def __init__(self, path: Path, record_path: Path) -> None:
         self.path = path
         self.record_path = record_path
+        self.pending_path = record_path.with_name(record_path.name + PENDING_SUFFIX)
 
     @property
     def uri(self) -> str:  # type: ignore[override]
@@ -54,11 +54,7 @@ class LocalLocation(Location):
     @property
     def final(self) -> Path:
         """Where data is really put: through a symlink, as `open(path, "w")` would write."""
-        return Path(os.path.realpath(self.path)) if self.path.is_symlink() else self.path
-
-    @property
-    def pending_path(self) -> Path:
-        return self.record_path.with_name(self.record_path.name + PENDING_SUFFIX)
+        return Path(os.path.realpath(self.path)) if os.path.islink(self.path) else self.path
 
     # ---- what each kind adds
 
@@ -131,12 +127,14 @@ class LocalLocation(Location):
     def stage(self) -> Staged:
         with atomic.explained("write to", self.path):
             self._recover_swap()
-            final = self.final
-            made = atomic.missing_parents(final.parent)
-            for folder in {final.parent, self.record_path.parent}:
-                for dead in atomic.dead_staging(folder):
-                    atomic.drop_staging(dead)
-            return self._staged(atomic.staging_folder(final.parent), made)
+            parent = self.final.parent
+            made = atomic.missing_parents(parent)
+            if made:
+                parent.mkdir(parents=True, exist_ok=True)
+            for left in atomic.sweep(parent):
+                step("remove left-over")
+                atomic.remove_tree(left)
+            return self._staged(made)
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -161,11 +159,10 @@ class LocalLocation(Location):
             self.pending_path.unlink(missing_ok=True)
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied
-                folder = atomic.staging_folder(final.parent)
-                try:
-                    atomic.replace(final, folder / final.name)
-                finally:
-                    atomic.drop_staging(folder)
+                token, aside = atomic.staged_path(final)
+                atomic.replace(final, aside)
+                atomic.forget(token)
+                atomic.remove_tree(aside)
             else:
                 final.unlink(missing_ok=True)
             if self.path.is_symlink():
@@ -174,7 +171,7 @@ class LocalLocation(Location):
     # ---- parts
 
     @abc.abstractmethod
-    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged: ...
+    def _staged(self, made: list[Path]) -> LocalStaged: ...
 
     def _stat(self) -> os.stat_result | None:
         try:
@@ -252,28 +249,26 @@ class LocalLocation(Location):
         atomic.replace(self.pending_path, self.record_path)
 
     def _write_pending(self, record: Record) -> None:
-        self.record_path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        text = record_text(record)
         step("write pending record")
-        with open(self.pending_path, "w", encoding="utf-8") as file:
+        with self._open_pending() as file:
             step("fill pending record")
-            file.write(text + "\n")
+            file.write(text)
             file.flush()
             if config.get("durable"):
                 os.fsync(file.fileno())
         if config.get("durable"):
             atomic.flush_folder(self.record_path.parent)
 
+    def _open_pending(self) -> IO[str]:
+        try:
+            return open(self.pending_path, "w", encoding="utf-8")
+        except FileNotFoundError:
+            self.record_path.parent.mkdir(parents=True, exist_ok=True)
+            return open(self.pending_path, "w", encoding="utf-8")
+
     def _recover_swap(self) -> bool:
-        """Roll a folder swap forward that a dead writer left between its two renames; True if there was one."""
-        final = self.final
-        for folder in atomic.dead_staging(final.parent):
-            if (folder / JOURNAL).exists() and (folder / final.name).exists():
-                with self._locked():
-                    if not final.exists() and json.loads((folder / JOURNAL).read_text()) == str(final):
-                        atomic.replace(folder / final.name, final)
-                        atomic.drop_staging(folder)
-                        return True
+        """Finish a swap that a dead writer left half done; True if there was one."""
         return False
 
 
@@ -295,8 +290,8 @@ class FileLocation(LocalLocation):
     def copy(self, destination: Path) -> None:
         atomic.copy_file(self.final, destination)
 
-    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged:
-        return LocalStaged(self, folder, made)
+    def _staged(self, made: list[Path]) -> LocalStaged:
+        return LocalStaged(self, made)
 
 
 class LocalStaged(Staged):
@@ -304,12 +299,12 @@ class LocalStaged(Staged):
 
     location: LocalLocation
 
-    def __init__(self, location: LocalLocation, folder: Path, made: list[Path]) -> None:
+    def __init__(self, location: LocalLocation, made: list[Path]) -> None:
         self.location = location
-        self.folder = folder
-        self.commit_id = folder.name
-        self.path = folder / location.final.name
+        self.final = location.final
+        self.commit_id, self.path = atomic.staged_path(self.final)
         self._made_folders = made
+        self._done = False
         self._output: Record | None = None
 
     def prepare(self) -> Record:
@@ -317,7 +312,7 @@ class LocalStaged(Staged):
             location = self.location
             with atomic.explained("finish writing", location.path):
                 self._check()
-                atomic.as_plain_open(self.path, location.final)
+                atomic.as_plain_open(self.path, self.final)
                 atomic.stamp(self.path)
                 if config.get("durable"):
                     self._flush()
@@ -326,6 +321,7 @@ class LocalStaged(Staged):
                     "path": location.uri,
                     **location.content(self.path),
                     "commit": self.commit_id,
+                    **self.notes,
                 }
         return dict(self._output)
 
@@ -334,21 +330,30 @@ class LocalStaged(Staged):
         location = self.location
         published = None if record is None else {**record, "output": output}
         with atomic.explained("publish", location.path):
-            location.exists()  # raises if something of another kind appeared there
-            with location._locked():
+            location._stat()  # raises if something of another kind appeared there
+            with atomic.locked(self.final.parent):
                 try:
                     location._settle_held()
                     self._publish(published)
                 except BaseException:
                     location._settle_held()
                     raise
-        self.discard()
+        self._finished()
         return published
 
+    def _finished(self) -> None:
+        atomic.forget(self.commit_id)
+        self._done = True
+
     def discard(self) -> None:
-        if self.folder.exists():
-            atomic.drop_staging(self.folder)
-            atomic.remove_empty(self._made_folders)
+        if self._done:
+            return
+        atomic.forget(self.commit_id)
+        step("remove staged data")
+        atomic.remove_tree(self.path)
+        self._remove_side_files()
+        atomic.remove_empty(self._made_folders)
+        self._done = True
 
     # ---- parts
 
@@ -358,7 +363,7 @@ class LocalStaged(Staged):
             location._write_pending(record)
         self._swap()
         if config.get("durable"):
-            atomic.flush_folder(location.final.parent)
+            atomic.flush_folder(self.final.parent)
         if record is not None:
             atomic.replace(location.pending_path, location.record_path)
         else:
@@ -366,7 +371,7 @@ class LocalStaged(Staged):
             location.record_path.unlink(missing_ok=True)
 
     def _swap(self) -> None:
-        atomic.replace(self.path, self.location.final)
+        atomic.replace(self.path, self.final)
 
     def _flush(self) -> None:
         atomic.flush_file(self.path)
@@ -379,10 +384,19 @@ class LocalStaged(Staged):
                 f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
             )
 
+    def _side_files(self) -> list[Path]:
+        """What the writer put beside `output_path`, under names that begin with its name."""
+        return [self.path.with_name(name) for name in os.listdir(self.path.parent) if self.commit_id in name]
+
+    def _remove_side_files(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for file in self._side_files():
+                atomic.remove_tree(file)
+
     def _check_other_files(self) -> None:
         if self.path.exists():
             return
-        near = sorted(name for name in os.listdir(self.folder))
+        near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())
         hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
         raise OutputNotWrittenError(
             f"Nothing was written to output_path for {self.location.path}.{hint} "

@@ -6,6 +6,7 @@ makes recoverable. The old tree is removed after the new one is visible.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -15,8 +16,8 @@ from pathlib import Path
 from superluigi import config, graph
 from superluigi.errors import OutputNotWrittenError, TargetKindError
 from superluigi.storage import atomic
-from superluigi.storage.base import Record
-from superluigi.storage.local import JOURNAL, PENDING_SUFFIX, LocalLocation, LocalStaged
+from superluigi.storage.base import Record, record_text
+from superluigi.storage.local import PENDING_SUFFIX, LocalLocation, LocalStaged
 from superluigi.storage.steps import step
 
 
@@ -78,6 +79,21 @@ class FolderLocation(LocalLocation):
         if self.record_inside:
             (destination / self.record_inside).unlink(missing_ok=True)
 
+    def _recover_swap(self) -> bool:
+        """Finish a swap by two renames that a dead writer left between them; True if there was one."""
+        final = self.final
+        journal = atomic.swap_journal(final)
+        if not os.path.lexists(journal):
+            return False
+        with contextlib.suppress(FileNotFoundError), self._locked():
+            staged = final.with_name(json.loads(journal.read_text()))
+            for whole in (staged, _aside(staged)):
+                if not os.path.lexists(final) and os.path.lexists(whole):
+                    atomic.replace(whole, final)
+            step("drop journal")
+            journal.unlink()
+        return True
+
     def _items(self, root: Path) -> Iterator[os.DirEntry[str]]:
         """Files, links and empty folders below `root`; neither staging folders nor our own record."""
         hidden = self.record_inside and {
@@ -88,15 +104,16 @@ class FolderLocation(LocalLocation):
         while waiting:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    if entry.name == atomic.STAGING or (hidden and entry.path in hidden):
+                    if atomic.is_ours(entry.name) or (hidden and entry.path in hidden):
                         continue
                     if entry.is_dir(follow_symlinks=False) and not _is_empty(entry.path):
                         waiting.append(entry.path)
                     else:
                         yield entry
 
-    def _staged(self, folder: Path, made: list[Path]) -> LocalStaged:
-        staged = StagedFolder(self, folder, made)
+    def _staged(self, made: list[Path]) -> LocalStaged:
+        staged = StagedFolder(self, made)
+        step("make staging folder")
         staged.path.mkdir()
         return staged
 
@@ -116,18 +133,23 @@ class StagedFolder(LocalStaged):
             place = self.path / inside
             step("write record inside")
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            place.write_text(record_text(record), encoding="utf-8")
             if config.get("durable"):
                 atomic.flush_file(place)
                 atomic.flush_folder(place.parent)
             os.utime(self.path, ns=(output["mtime_ns"],) * 2)
-            self.location.exists()
-            with self.location._locked():
+            self.location._stat()
+            with atomic.locked(self.final.parent):
                 self._swap()
                 if config.get("durable"):
-                    atomic.flush_folder(self.location.final.parent)
-        self.discard()
+                    atomic.flush_folder(self.final.parent)
+        self._finished()
         return record
+
+    def _finished(self) -> None:
+        super()._finished()
+        step("remove replaced folder")
+        atomic.remove_tree(self.path)  # after an exchange, the old tree has this name
 
     def _publish(self, record: Record | None) -> None:
         if record is None and self.location.record_inside:
@@ -136,7 +158,7 @@ class StagedFolder(LocalStaged):
             super()._publish(record)
 
     def _swap(self) -> None:
-        final = self.location.final
+        final = self.final
         if not final.exists():
             atomic.replace(self.path, final)
         elif not atomic.exchange(self.path, final):
@@ -145,11 +167,12 @@ class StagedFolder(LocalStaged):
     def _swap_by_two_renames(self, final: Path) -> None:
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
         whoever comes next finish them (`LocalLocation._recover_swap`)."""
-        journal, aside = self.folder / JOURNAL, self.folder / "replaced"
-        journal.write_text(json.dumps(str(final)))
+        journal, aside = atomic.swap_journal(final), _aside(self.path)
+        step("write journal")
+        journal.write_text(json.dumps(self.path.name))
         if config.get("durable"):
             atomic.flush_file(journal)
-            atomic.flush_folder(self.folder)
+            atomic.flush_folder(journal.parent)
         try:
             atomic.replace(final, aside)
             atomic.replace(self.path, final)
@@ -159,6 +182,7 @@ class StagedFolder(LocalStaged):
             raise
         finally:
             journal.unlink(missing_ok=True)
+        atomic.remove_tree(aside)
 
     def _flush(self) -> None:
         atomic.flush_tree(self.path)
@@ -175,6 +199,11 @@ class StagedFolder(LocalStaged):
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
                 "Write at least one file into it."
             )
+
+
+def _aside(staged: Path) -> Path:
+    """Where the old folder waits between two renames; the name of its new one, so that it is swept like it."""
+    return staged.with_name(staged.name + ".replaced")
 
 
 def _is_empty(folder: str) -> bool:

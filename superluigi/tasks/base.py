@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
+from luigi.parameter import ParameterException
 from luigi.task_register import Register
+from typing_extensions import dataclass_transform
 
 from superluigi import graph
 from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.parameters import annotations, refusals
 from superluigi.scheduling import force, run
 from superluigi.storage.base import Location
+from superluigi.tasks.conveniences import Conveniences
 
 
 class TaskMeta(Register):
@@ -23,8 +27,11 @@ class TaskMeta(Register):
     _parameter_version: ClassVar[int] = 0
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
+        namespace = {**namespace, **annotations.parameters_from_annotations(name, namespace, bases)}
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
         user_run = namespace.get("run")
+        if callable(user_run) and "returns" not in namespace:
+            type.__setattr__(cls, "returns", annotations.annotation_of(user_run, "return"))
         if callable(user_run):
             offered: frozenset[str] = getattr(cls, "run_names", frozenset())
             _check_signature(name, user_run, offered)
@@ -34,21 +41,20 @@ class TaskMeta(Register):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         seed = "" if "hash_seed" in dict(cls.get_params()) else kwargs.pop("hash_seed", "")
-        task = super().__call__(*args, **kwargs)
+        try:
+            task = super().__call__(*args, **kwargs)
+        except (ParameterException, ValueError) as error:
+            names = [name for name, _ in cls.get_params()]
+            explained = refusals.explain(cls.get_task_family(), names, error, args, kwargs)
+            if explained is None:
+                raise
+            raise explained from error
         return task if seed in ("", None) else _seeded(task, str(seed))
 
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
         TaskMeta._parameter_version += 1
         super().__setattr__(name, value)
-
-    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
-        """Luigi's own answer, which walks `dir(cls)`, remembered until any task class changes."""
-        known: tuple[int, list[tuple[str, luigi.Parameter]]] | None = cls.__dict__.get("_known_params")
-        if known is None or known[0] != TaskMeta._parameter_version:
-            known = TaskMeta._parameter_version, _luigis_params(cls)
-            type.__setattr__(cls, "_known_params", known)
-        return list(known[1])
 
 
 def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
@@ -84,7 +90,12 @@ def _entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-class Task(luigi.Task, metaclass=TaskMeta):
+def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
+    """For type checkers: an attribute that the constructor takes by name only."""
+
+
+@dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, _keyword_only))
+class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
@@ -99,11 +110,26 @@ class Task(luigi.Task, metaclass=TaskMeta):
 
     #: Any value; another one makes another task of the same parameters. A class may set it, or a call:
     #: `MyTask(5, hash_seed="b")`. Empty, it is no part of the identity, nor a parameter that Luigi would show.
-    hash_seed: Any = ""
-
     if TYPE_CHECKING:
-        # a subclass may take any subset of the names; a declared signature would make each one an override error
-        run: Any
+        hash_seed: Any = _keyword_only(default="", kw_only=True)
+
+        def run(self, *args: Any, **kwargs: Any) -> Any:
+            """A subclass may take any subset of the names."""
+    else:
+        hash_seed = ""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.check_parameters()
+
+    @classmethod
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """Luigi's own answer, which walks `dir(cls)`, remembered until a task class changes."""
+        known: tuple[int, list[tuple[str, luigi.Parameter]]] | None = cls.__dict__.get("_known_params")
+        if known is None or known[0] != TaskMeta._parameter_version:
+            known = TaskMeta._parameter_version, _luigis_params(cls)
+            type.__setattr__(cls, "_known_params", known)
+        return list(known[1])
 
     @functools.cached_property
     def task_hash(self) -> str:
@@ -147,11 +173,15 @@ class Task(luigi.Task, metaclass=TaskMeta):
         return None if required is None else luigi.task.getpaths(required)
 
     def complete(self) -> bool:
-        """Whether all outputs are there; a forced task also needs them to come from this run."""
+        """Whether all outputs are there; a forced task also needs them to come from this run.
+
+        In a run that refreshes, what is stale is not complete either.
+        """
         here = run.current()
         if here.plan.forces(self) and self.can_be_forced():
             return self.made_in(here)
-        return self.outputs_exist()
+        refresh = here.options.get("refresh")
+        return self.outputs_exist() and (refresh is None or not refresh.is_suspect(self))
 
     def outputs_exist(self) -> bool:
         """Luigi's `complete`: every output exists."""
