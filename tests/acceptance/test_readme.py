@@ -7,6 +7,7 @@ block say what else it is:
     <!-- file: luigi.cfg -->             write it to this file
     <!-- output -->                      what the block before printed: its lines, in order; … stands for anything
     <!-- fails: 1 -->                    a shell block that exits with 1
+    <!-- excerpt: tutorials/x.py -->     it is part of this file, word by word
     <!-- not executed: why -->
 """
 
@@ -36,8 +37,9 @@ BUCKETS = ("flights", "my-bucket")
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>```+)(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)(?P=fence) *$", re.S | re.M
 )
-COMMENT = re.compile(r"<!-- *(?P<word>file|output|fails|not executed)(?: *: *(?P<rest>.*?))? *-->\s*\Z", re.S)
+COMMENT = re.compile(r"<!-- *(?P<word>file|output|fails|excerpt|not executed)(?: *: *(?P<rest>.*?))? *-->\s*\Z", re.S)
 PICTURES = ("mermaid",)
+NOT_RUN = ("not executed", "excerpt")
 PREAMBLE = "exec(open(_SUPPORT).read())"
 SUPPORT = r'''
 import io as _io, pathlib as _p, re as _re, subprocess as _s, sys as _sys
@@ -103,7 +105,7 @@ def program_of(text: str) -> str:
     """The page as a Python program: each block's code stands on the line on which the page has it."""
     lines: list[str] = [PREAMBLE] + [""] * text.count("\n")
     for block in blocks_of(text):
-        if block.word == "not executed" or block.language in PICTURES:
+        if block.word in NOT_RUN or block.language in PICTURES:
             continue
         first = block.line - 1
         if block.word == "output":
@@ -131,6 +133,9 @@ def test_every_block_says_what_it_is_or_why_it_is_not_executed(page: Path) -> No
         where = f"{page}:{block.line}"
         if block.word == "not executed":
             assert len(block.rest) > 10, f"{where}: why is it not executed?"
+        elif block.word == "excerpt":
+            source = (ROOT / block.rest).read_text(encoding="utf-8")
+            assert block.code.strip("\n") in source, f"{where}: not (any more) a part of {block.rest}"
         elif block.word is None:
             known = ("python", "bash", "sh", "shell", "console", *PICTURES)
             assert block.language in known, f"{where}: what is this block? Say so in a comment before it"
@@ -140,7 +145,7 @@ WITH_CODE = [
     page
     for page in PAGES
     if any(
-        block.word != "not executed" and block.language not in PICTURES
+        block.word not in NOT_RUN and block.language not in PICTURES
         for block in blocks_of((ROOT / page).read_text(encoding="utf-8"))
     )
 ]

@@ -1,0 +1,78 @@
+"""What surrounds the code: the public names, the services, the make targets, the site's table of contents."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import superluigi
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", superluigi.__all__)
+def test_every_public_name_is_there_and_is_what_type_checkers_think(name: str) -> None:
+    value = getattr(superluigi, name)
+    tree = ast.parse(Path(superluigi.__file__).read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("superluigi")
+        for alias in node.names
+    }
+    assert name in imported, f"{name} is not imported under TYPE_CHECKING"
+    module = __import__(imported[name], fromlist=[name])
+    assert getattr(module, name) is value
+    assert name in dir(superluigi)
+
+
+def test_an_unknown_public_name_is_an_ordinary_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="runtask"):
+        _ = superluigi.runtask  # type: ignore[attr-defined]
+
+
+def test_the_services_have_health_checks_and_are_reachable_from_this_machine_only() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    assert {"minio", "minio-buckets", "postgres", "dask-scheduler", "dask-worker"} <= set(services)
+    for name, service in services.items():
+        for port in service.get("ports", ()):
+            assert str(port).startswith("127.0.0.1:"), f"{name} would be reachable from other machines"
+        if "ports" in service:
+            assert service["healthcheck"]["test"], f"{name} has no health check"
+        for needed, how in service.get("depends_on", {}).items():
+            assert how["condition"] == "service_healthy" and "healthcheck" in services[needed]
+    assert services["minio-buckets"]["depends_on"]["minio"]["condition"] == "service_healthy"
+    assert "mc mb --ignore-existing local/flights" in " ".join(services["minio-buckets"]["command"])
+
+
+def test_make_alone_lists_the_targets() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    for target in ("demo", "test", "test-long", "test-minio", "check", "docs", "bench", "wheel"):
+        assert re.search(rf"^make {target} +\S", listed, re.M), target
+
+
+def test_ci_makes_a_clean_environment_and_runs_the_tests_of_the_readme() -> None:
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "rm -rf .venv" in text and "make test" in text
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def pages_of(node: object) -> set[str]:
+    if isinstance(node, str):
+        return {node}
+    parts = node.values() if isinstance(node, dict) else node
+    assert not isinstance(parts, str)
+    return set().union(*(pages_of(part) for part in parts))  # type: ignore[union-attr, arg-type]
+
+
+def test_the_site_lists_every_page_and_every_listed_page_is_there() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = pages_of(yaml.safe_load(text)["nav"])
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed - there == set(), "listed, but missing"
+    assert {page for page in there - listed if not page.startswith("decisions/")} == set(), "not listed"
