@@ -7,22 +7,28 @@ A task that commits its outputs itself and raises when one is missing says so by
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from luigi import configuration
 from luigi.rpc import RemoteScheduler
-from luigi.scheduler import Scheduler
 from luigi.task import Task
 
 from superluigi.errors import OptionError
 from superluigi.scheduling import logs
 from superluigi.scheduling.completeness import CompleteMany
+from superluigi.scheduling.limits import Limits, Rates
 from superluigi.scheduling.places import Places
 from superluigi.scheduling.report import Report
 from superluigi.scheduling.run import Run, entered
+from superluigi.scheduling.scheduler import ReadyScheduler
 from superluigi.scheduling.verdict import make_report
 from superluigi.scheduling.worker import Observer, Worker
+
+RETRY_DELAY_SECONDS = 1.0
+_OWN_DEFAULTS: dict[str, Any] = {"retry_delay": RETRY_DELAY_SECONDS, "stable_done_cooldown_secs": 0}
 
 
 def run_graph(
@@ -56,8 +62,9 @@ def run_graph(
     run = run or Run()
     roots = [tasks] if isinstance(tasks, Task) else list(tasks)
     _check_options(num_workers, on_error)
+    limits = Limits.parse(rate_limits)
     if scheduler is None:
-        scheduler = make_scheduler(central_scheduler, resources, scheduler_config)
+        scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
     places = Places(run, executor, num_workers)
     with entered(run), logs.keeping(), _log_level(log_level):
         worker = Worker(
@@ -67,6 +74,7 @@ def run_graph(
             places=places,
             complete_many=complete_many,
             on_error=on_error,
+            limits=limits,
             observer=Observer(),
             **(worker_config or {}),
         )
@@ -82,16 +90,44 @@ def run_graph(
 
 
 def make_scheduler(
-    central: bool | str,
+    central: bool | str = False,
     resources: Mapping[str, int] | None = None,
+    limits: Limits | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The scheduler of this process, or a proxy of a stock `luigid`."""
-    if not central:
-        return Scheduler(resources=dict(resources) if resources else None, prune_on_get_work=True, **(config or {}))
-    remote = RemoteScheduler(central if isinstance(central, str) else _central_address())
-    if resources:
-        remote.update_resources(**resources)
+    """The scheduler of this process, or a proxy of a stock `luigid`.
+
+    Where Luigi's configuration says nothing, a scheduler that serves one run tries again after
+    `RETRY_DELAY_SECONDS` instead of 15 minutes, and believes at once that a made output is gone.
+    """
+    limits = limits or Limits()
+    if central:
+        return _central(central, resources, limits)
+    settings = {
+        "prune_on_get_work": True,
+        **{option: value for option, value in _OWN_DEFAULTS.items() if not _is_configured(option)},
+        **(config or {}),
+    }
+    totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
+    totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
+    return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
+
+
+def _is_configured(option: str) -> bool:
+    config = configuration.get_config()
+    return any(config.has_option("scheduler", name) for name in (option, option.replace("_", "-")))
+
+
+def _central(address: bool | str, resources: Mapping[str, int] | None, limits: Limits) -> RemoteScheduler:
+    if limits.per_time:
+        raise OptionError(
+            f"rate_limits per time ({', '.join(limits.per_time)}) are kept by the scheduler of this process; a "
+            "central luigid knows only limits at once. Give a number, or leave central_scheduler out."
+        )
+    remote = RemoteScheduler(address if isinstance(address, str) else _central_address())
+    totals = {**(resources or {}), **limits.at_once}
+    if totals:
+        remote.update_resources(**totals)  # type: ignore[attr-defined]
     return remote
 
 

@@ -21,9 +21,11 @@ from superluigi.errors import TargetMissingError, TaskTimeoutError, WorkerLostEr
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble, unknown
+from superluigi.scheduling.limits import Limits
 from superluigi.scheduling.places import Lost, Place, Places
 from superluigi.scheduling.report import Failure
 from superluigi.scheduling.run import Run
+from superluigi.scheduling.scheduler import ReadyScheduler
 
 logger = logs.logger
 
@@ -65,6 +67,7 @@ class Worker(luigi.worker.Worker):
         places: Places | None = None,
         complete_many: CompleteMany | None = None,
         on_error: str = "continue",
+        limits: Limits | None = None,
         observer: Observer | None = None,
         **config: Any,
     ) -> None:
@@ -78,6 +81,11 @@ class Worker(luigi.worker.Worker):
         self._owns_places = places is None
         self._completeness = Completeness(self.luigi_run, complete_many)
         self._on_error = on_error
+        self._limits = limits or Limits()
+        #: Our scheduler lives in this process: it asks for parameters only when it needs them.
+        self._near = isinstance(self._scheduler, ReadyScheduler)
+        if self._near:
+            self._scheduler.lend(self._id, self._scheduled_tasks)
         self._observer = observer or Observer()
         #: Static and discovered requirements of every task that was not complete.
         self.requirements: dict[str, list[Task]] = {}
@@ -133,8 +141,8 @@ class Worker(luigi.worker.Worker):
             deps=None if requirements is None else [t.task_id for t in requirements],
             runnable=runnable,
             priority=task.priority,
-            resources=task.process_resources(),
-            params=task.to_str_params(),
+            resources=self._resources(task),
+            params=task.to_str_params if self._near else task.to_str_params(),
             family=task.task_family,
             module=task.task_module,
             batchable=task.batchable,
@@ -143,6 +151,27 @@ class Worker(luigi.worker.Worker):
         )
         self._observer.scheduled(task, status)
         return requirements or []
+
+    def _resources(self, task: Task) -> dict[str, int]:
+        return self._limits.resources_of(task) if self._limits else task.process_resources()
+
+    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+        """Tell the scheduler, and remember it for the summary."""
+        if not self._near:
+            super()._add_task(*args, **kwargs)
+            return
+        task_id, status = kwargs["task_id"], kwargs["status"]
+        task = self._scheduled_tasks.get(task_id)
+        if task is not None:
+            self._add_task_history.append((task, status, kwargs["runnable"]))
+            kwargs["param_visibilities"] = task._get_param_visibilities
+            if status == FAILED:
+                kwargs["owners"] = task._owner_list()
+        if task_id in self._batch_running_tasks:
+            for batched in self._batch_running_tasks.pop(task_id):
+                self._add_task_history.append((batched, status, True))
+        self._scheduler.add_task(**kwargs)
+        logger.info("Informed scheduler that task   %s   has status   %s", task_id, status)
 
     def _judge(self, task: Task, answer: bool | Trouble) -> tuple[str, bool, list[Task] | None]:
         """Status, whether we can run it, and the requirements of a task that must run."""
@@ -531,7 +560,9 @@ class _Done:
         return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
 
 
-def _retry_policy(task: Task) -> dict[str, Any]:
+def _retry_policy(task: Task) -> dict[str, Any] | None:
+    if task.retry_count is None and task.disable_hard_timeout is None and task.disable_window is None:
+        return None
     return {
         "retry_count": task.retry_count,
         "disable_hard_timeout": task.disable_hard_timeout,

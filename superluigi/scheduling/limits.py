@@ -1,0 +1,117 @@
+"""`rate_limits`: how many tasks of a resource, class or channel may run, at once or per time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from luigi.task import Task
+
+from superluigi.errors import OptionError
+
+SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """At most `count` starts within any `seconds`."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`rate_limits` as the user gave them, sorted into limits at once and per time."""
+
+    at_once: Mapping[str, int] = field(default_factory=dict)
+    per_time: Mapping[str, Rate] = field(default_factory=dict)
+
+    @staticmethod
+    def parse(rate_limits: Mapping[str, int | str] | None) -> Limits:
+        """Read `{"gpu": 1, "TrainTask": 2, "api": "10/minute"}`.
+
+        Raises:
+            OptionError: a value is neither a count nor `count/unit` (`"10/minute"`, `"3/10s"`).
+        """
+        at_once: dict[str, int] = {}
+        per_time: dict[str, Rate] = {}
+        for name, value in (rate_limits or {}).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                at_once[name] = value
+            else:
+                per_time[name] = _rate(name, value)
+        return Limits(at_once, per_time)
+
+    def __bool__(self) -> bool:
+        return bool(self.at_once or self.per_time)
+
+    def resources_of(self, task: Task) -> dict[str, int]:
+        """What `task` takes: its own resources, and one of each limit on its class or channel."""
+        taken = dict(task.process_resources() or {})
+        names = {cls.__name__ for cls in type(task).__mro__} | {task.task_family}
+        channel = getattr(task, "channel", None)
+        if isinstance(channel, str):
+            names.add(channel)
+        for limits in (self.at_once, self.per_time):
+            for name in limits:
+                if name in names:
+                    taken.setdefault(name, 1)
+        return taken
+
+
+def _rate(name: str, value: object) -> Rate:
+    match = _RATE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    unit = None if match is None else next((s for u, s in SECONDS.items() if _abbreviates(match[3], u)), None)
+    if match is None or unit is None or not int(match[1]):
+        raise OptionError(
+            f"rate_limits[{name!r}]={value!r} is neither a number of tasks at once (2) nor a number per time "
+            f"('10/minute', '3/10s'; units: {', '.join(SECONDS)})."
+        )
+    return Rate(int(match[1]), float(match[2] or 1) * unit)
+
+
+def _abbreviates(word: str, unit: str) -> bool:
+    return word in (unit, unit[0], unit[:3], f"{unit[:3]}s", f"{unit}s")
+
+
+class Rates:
+    """Counts starts per time: a sliding window for each limited name."""
+
+    def __init__(self, rates: Mapping[str, Rate]) -> None:
+        self._rates = dict(rates)
+        self._starts: dict[str, deque[float]] = {name: deque() for name in self._rates}
+        #: When the earliest task that was held back may start; None when none was.
+        self.due: float | None = None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rates
+
+    def forget_due(self) -> None:
+        self.due = None
+
+    def allows(self, resources: Mapping[str, int]) -> bool:
+        """Whether a task that takes `resources` may start now; otherwise `due` says when."""
+        if not self._rates:
+            return True
+        waits = [wait for name in resources if name in self._rates and (wait := self._free_at(name)) is not None]
+        if waits:
+            self.due = max(waits) if self.due is None else min(self.due, max(waits))
+        return not waits
+
+    def _free_at(self, name: str) -> float | None:
+        rate, starts = self._rates[name], self._starts[name]
+        now = time.time()
+        while starts and starts[0] <= now - rate.seconds:
+            starts.popleft()
+        return None if len(starts) < rate.count else starts[len(starts) - rate.count] + rate.seconds
+
+    def take(self, resources: Mapping[str, int]) -> None:
+        """A task that takes `resources` starts now."""
+        for name in resources:
+            if name in self._rates:
+                self._starts[name].append(time.time())
