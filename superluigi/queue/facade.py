@@ -23,7 +23,7 @@ from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.spawner import Spawner, SpawnOptions
 from superluigi.queue.specs import DEFAULT_POOL, SpecOptions, check_pools, collect
-from superluigi.queue.states import AttemptRow, Pool, Submission, TaskRow
+from superluigi.queue.states import AttemptRow, Pool, Submission, TaskRow, WorkerRow
 from superluigi.queue.store import claims, people, plan, views
 from superluigi.queue.store.views import Activity
 from superluigi.queue.work import Worker, WorkOptions, lease_seconds
@@ -91,6 +91,17 @@ class Queue:
         """The pools by name."""
         with self._database.read() as connection:
             return {name: pool for name, (pool, _) in people.load_pools(connection).items()}
+
+    @property
+    def paused(self) -> bool:
+        """Whether every pool is paused."""
+        with self._database.read() as connection:
+            return all(paused for _, paused in people.load_pools(connection).values())
+
+    def workers(self) -> list[WorkerRow]:
+        """The workers that are registered; those that died may still be among them for a lease."""
+        with self._database.read() as connection:
+            return people.workers(connection)
 
     # --- submitting ---------------------------------------------------------------------------------------
 

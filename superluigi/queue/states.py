@@ -88,6 +88,16 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class WorkerRow:
+    """One worker. `id` says host, pid and start; times are seconds since the epoch."""
+
+    id: str
+    pool: str
+    started: float
+    seen: float
+
+
+@dataclass(frozen=True)
 class AttemptRow:
     """One attempt at a task, as it ended. Times are UTC."""
 

@@ -41,7 +41,8 @@ class SlurmProvider:
         ]
         if order.pool.walltime is not None:
             options.append(f"--time={math.ceil(order.pool.walltime.total_seconds() / 60)}")
-        _run(["sbatch", *options, *_options(order.pool.options)], script=f"#!/bin/sh\nexec {shlex.join(order.command)}\n")
+        script = f"#!/bin/sh\nexec {shlex.join(order.command)}\n"
+        _run(["sbatch", *options, *_options(order.pool.options)], script)
 
     def alive(self, prefix: str) -> Mapping[str, int]:
         """Jobs that wait or run, by name: one `squeue` for all pools."""

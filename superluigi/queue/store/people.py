@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from superluigi.queue import tables
-from superluigi.queue.states import Pool
+from superluigi.queue.states import Pool, WorkerRow
 from superluigi.storage import identity
 
 
@@ -135,3 +135,9 @@ def set_paused(connection: Connection, pool: str | None, paused: bool) -> bool:
     if pool is not None:
         statement = statement.where(tables.pools.c.name == pool)
     return bool(connection.execute(statement).rowcount)
+
+
+def workers(connection: Connection) -> list[WorkerRow]:
+    """The workers that are registered, oldest first."""
+    rows = connection.execute(select(tables.workers).order_by(tables.workers.c.started))
+    return [WorkerRow(row.id, row.pool, row.started, row.seen) for row in rows]

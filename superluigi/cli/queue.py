@@ -1,0 +1,323 @@
+"""Submit graphs to a durable queue, run them anywhere, see and steer them.
+
+A queue is named (a file in ~/.superluigi/queues), or the path of a SQLite file, or postgresql://host/database.
+Looking imports none of your code. `kill` and `delete` list what they would do and do it with --force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.cli._tasks import task_arguments, task_of
+from superluigi.errors import OptionError, QueueError
+
+if TYPE_CHECKING:
+    from superluigi.queue.facade import Queue
+    from superluigi.queue.states import TaskRow
+
+EXAMPLE = """
+superluigi queue submit pi pi_tasks EchoTask --draws 20
+superluigi queue spawn pi --workers 4 --detach
+superluigi queue tasks pi --state FAILED --log
+superluigi queue kill pi --name 'Draw*' --force
+"""
+_STATES = ("WAITING", "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "KILLED", "BLOCKED")
+_COLOURS = {"SUCCEEDED": "green", "RUNNING": "blue", "FAILED": "red", "KILLED": "red", "BLOCKED": "yellow"}
+
+
+def configure(parser: Parser) -> None:
+    """One sub-command a verb."""
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(name: str, act: Callable[[argparse.Namespace], int], line: str, *, queue: bool = True) -> Parser:
+        added = verbs.add_parser(name, help=line, description=line)
+        added.set_defaults(act=act)
+        if queue:
+            added.add_argument("queue", metavar="QUEUE", help="name, path of a .sqlite file, or postgresql://…")
+        return added
+
+    listing = verb("list", _list, "list queues with their counts", queue=False)
+    listing.add_argument("pattern", nargs="?", default="*", help="of names, such as 'pi*' or '*/*'; or one queue")
+    json_option(listing)
+    _configure_working(verb)
+    _configure_looking(verb)
+    _configure_steering(verb)
+
+
+def _configure_working(verb: Callable[..., Parser]) -> None:
+    submit = verb("submit", _submit, "add a task and all it requires; submitting again changes nothing that is done")
+    task_arguments(submit)
+    submit.add_argument("--priority", type=float, help="over the tasks' own")
+    submit.add_argument("--pool", help="over the tasks' own")
+    submit.add_argument("--force", action="store_true", help="make the task again")
+    submit.add_argument("--force-upstream", action="store_true", help="make it and everything it needs again")
+    submit.add_argument("--force-upstream-to", action="append", metavar="CLASS", help="and all on a path to CLASS")
+    submit.add_argument("--retry-failed", action="store_true", help="give failed tasks of this graph a fresh start")
+    spawn = verb("spawn", _spawn, "start workers while there is work")
+    spawn.add_argument("--workers", type=int, metavar="N", help="at most so many of each pool")
+    spawn.add_argument("--pool", action="append", metavar="POOL", help="only this pool (may be given several times)")
+    spawn.add_argument("--detach", action="store_true", help="in the background; return at once")
+    spawn.add_argument("--keep-alive", action="store_true", help="stay for what is submitted later")
+    _lease_option(spawn)
+    work = verb("work", _work, "be one worker, here, until nothing more can run")
+    work.add_argument("--pool", default="default")
+    work.add_argument("--idle", type=float, metavar="SECONDS", help="end after so long without work instead")
+    work.add_argument("--max-tasks", type=int, metavar="N")
+    _lease_option(work)
+
+
+def _lease_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--lease", type=float, default=60.0, metavar="SECONDS", help="until a lost worker's task is given away"
+    )
+
+
+def _configure_looking(verb: Callable[..., Parser]) -> None:
+    tasks = verb("tasks", _tasks, "show tasks, in the order of submission")
+    _which_options(tasks)
+    tasks.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE")
+    tasks.add_argument("--log", action="store_true", help="with what they printed, and their errors")
+    json_option(tasks)
+    times = verb("time", _time, "show how long tasks take, by family")
+    json_option(times)
+    top = verb("top", _top, "watch a queue live, until Ctrl-C")
+    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS")
+    top.add_argument("--once", action="store_true", help="show it once")
+    serve = verb("serve", _serve, "show Luigi's own web page over the queue")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8082, help="0: any free one")
+
+
+def _configure_steering(verb: Callable[..., Parser]) -> None:
+    for name, act, line in (
+        ("pause", _pause, "start nothing new; what runs goes on"),
+        ("resume", _resume, "go on after a pause"),
+    ):
+        added = verb(name, act, line)
+        added.add_argument("--pool", help="only this pool")
+        if name == "resume":
+            added.add_argument("--spawn", action="store_true", help="and start a manager in the background")
+    _which_options(verb("retry", _retry, "give tasks a fresh start: those named, else the failed ones"))
+    kill = verb("kill", _kill, "kill tasks; they stay KILLED until retried")
+    _which_options(kill)
+    delete = verb("delete", _delete, "remove a queue with its logs; outputs stay")
+    for added in (kill, delete):
+        added.add_argument("--force", action="store_true", help="do it; without, only list")
+
+
+def _which_options(parser: Parser) -> None:
+    parser.add_argument("--state", choices=_STATES)
+    parser.add_argument("--id", action="append", metavar="ID", help="may be given several times")
+    parser.add_argument("--name", metavar="FAMILY", help="may hold * and ?")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    act: Callable[[argparse.Namespace], int] = args.act
+    return act(args)
+
+
+@contextmanager
+def _opened(args: argparse.Namespace, **options: Any) -> Iterator[Queue]:
+    from superluigi.queue.facade import Queue
+
+    options.setdefault("create", False)
+    if getattr(args, "lease", None):
+        options["lease"] = timedelta(seconds=args.lease)
+    with Queue(args.queue, **options) as queue:
+        yield queue
+
+
+def _which(args: argparse.Namespace) -> dict[str, Any]:
+    return {"state": args.state, "name": args.name}
+
+
+# --- working ----------------------------------------------------------------------------------------------
+
+
+def _submit(args: argparse.Namespace) -> int:
+    task = task_of(args)
+    with _opened(args, create=True) as queue:
+        done = queue.submit(
+            task,
+            priority=args.priority,
+            pool=args.pool,
+            force=args.force,
+            force_upstream=args.force_upstream,
+            force_upstream_to_task_cls=args.force_upstream_to,
+            retry_failed=args.retry_failed,
+        )
+    print(f"{len(done.added)} to run, {len(done.known)} known already, {len(done.done)} done")
+    if done.stopped:
+        print(f"{len(done.stopped)} failed or killed before stay so: superluigi queue retry", file=sys.stderr)
+    return 0
+
+
+def _spawn(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        queue.spawn(args.workers, pools=args.pool, detach=args.detach, keep_alive=args.keep_alive)
+        if not args.detach:
+            print(_counted(queue.counts()), file=sys.stderr)
+    return 0
+
+
+def _work(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        idle = None if args.idle is None else timedelta(seconds=args.idle)
+        queue.work(args.pool, idle=idle, max_tasks=args.max_tasks)
+    return 0
+
+
+# --- looking ----------------------------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace) -> int:
+    from superluigi.queue import facade
+
+    several = "://" not in args.pattern and not args.pattern.endswith(".sqlite")
+    found = list(facade.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
+    lines = []
+    for name, path in found:
+        address = str(path) if several else args.pattern
+        try:
+            with facade.existing(address) as queue:
+                lines.append({"name": name, "location": queue.location, "counts": queue.counts()})
+        except QueueError as error:  # one queue that cannot be read must not hide the others
+            lines.append({"name": name, "location": address, "error": str(error)})
+    if args.json:
+        print_json(lines)
+        return 0
+    for line in lines:
+        print(f"{line['name']}  {line.get('error') or _counted(line['counts'])}")
+    if not lines:
+        print(f"no queue matches {args.pattern!r}", file=sys.stderr)
+    return 0
+
+
+def _counted(counts: Any) -> str:
+    return " ".join(f"{state}:{number}" for state, number in counts.items() if number) or "empty"
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    tags = dict(_pair(text) for text in args.tag)
+    with _opened(args) as queue:
+        rows = queue.tasks(*(args.id or ()), **_which(args), tags=tags or None)
+    if args.json:
+        print_json([row.as_json() for row in rows])
+        return 0
+    for row in rows:
+        _show(row)
+        if args.log:
+            _show_log(row)
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise OptionError(f"--tag {text!r}: expected KEY=VALUE.")
+    return key, value
+
+
+def _show(row: TaskRow) -> None:
+    colour = _COLOURS.get(row.state, "default")
+    by = f" by {row.blocked_by}" if row.blocked_by else ""
+    last = f"  {row.error.strip().splitlines()[-1]}" if row.error and row.state in ("FAILED", "KILLED") else ""
+    seconds = f" {(row.ended - row.started).total_seconds():.1f}s" if row.ended and row.started else ""
+    screen = console()
+    screen.print(f"[{colour}]{row.state:<9}[/]", end=" ")
+    screen.print(f"{row.id}{by}  attempts={row.attempts}{seconds}{last}", markup=False)
+
+
+def _show_log(row: TaskRow) -> None:
+    if row.log:
+        for file in (Path(row.log), Path(row.log).with_name("stderr.log")):
+            if file.is_file():
+                sys.stdout.writelines(f"    | {line}\n" for line in file.read_text(errors="replace").splitlines())
+    for line in (row.error or "").splitlines():
+        print(f"    ! {line}")
+
+
+def _time(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        times = queue.times()
+    if args.json:
+        keys = ("name", "attempts", "total_seconds", "mean_seconds", "longest_seconds")
+        print_json([dict(zip(keys, line, strict=True)) for line in times])
+        return 0
+    print(f"{'family':<30} {'number':>7} {'total s':>10} {'mean s':>10} {'longest s':>10}")
+    for name, number, total, mean, longest in times:
+        print(f"{name:<30} {number:>7} {total:>10.2f} {mean:>10.4f} {longest:>10.4f}")
+    return 0
+
+
+def _top(args: argparse.Namespace) -> int:
+    from superluigi.cli import _queue_top
+
+    with _opened(args) as queue:
+        _queue_top.show(queue, console(), interval=args.interval, once=args.once)
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from superluigi.queue import web
+
+    with _opened(args) as queue:
+        web.serve(queue, args.host, args.port, lambda address: print(f"{args.queue} is at {address}", flush=True))
+    return 0
+
+
+# --- steering ---------------------------------------------------------------------------------------------
+
+
+def _pause(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        queue.pause(args.pool)
+    return 0
+
+
+def _resume(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        queue.resume(args.pool, spawn=args.spawn)
+    return 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        print(f"{queue.retry(*(args.id or ()), **_which(args))} tasks to be tried again")
+    return 0
+
+
+def _kill(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        if not (args.id or args.state or args.name):
+            raise OptionError("kill which tasks? Give --id, --state or --name ('*': all).")
+        rows = [row for row in queue.tasks(*(args.id or ()), **_which(args)) if row.state not in _ENDED]
+        for row in rows:
+            _show(row)
+        if not args.force:
+            print(f"would kill {len(rows)} tasks; nothing done: add --force", file=sys.stderr)
+            return 1
+        print(f"{queue.kill([row.id for row in rows]) if rows else 0} tasks killed, or told to end")
+    return 0
+
+
+_ENDED = ("SUCCEEDED", "FAILED", "KILLED")
+
+
+def _delete(args: argparse.Namespace) -> int:
+    with _opened(args) as queue:
+        print(f"{queue.location}  {_counted(queue.counts())}")
+        if not args.force:
+            print("would delete this queue and its logs; nothing done: add --force", file=sys.stderr)
+            return 1
+        queue.delete(force=True)
+    return 0

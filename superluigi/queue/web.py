@@ -1,0 +1,210 @@
+"""Luigi's own web page over a queue: what the page asks of a scheduler, answered from the tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from superluigi.queue import states
+from superluigi.queue.states import TaskRow
+
+if TYPE_CHECKING:
+    from superluigi.queue.facade import Queue
+
+#: Ours -> Luigi's words for states.
+_STATUS = {
+    states.WAITING: "PENDING",
+    states.PENDING: "PENDING",
+    states.BLOCKED: "PENDING",
+    states.RUNNING: "RUNNING",
+    states.SUCCEEDED: "DONE",
+    states.FAILED: "FAILED",
+    states.KILLED: "DISABLED",
+}
+_MAX_TASKS = 10_000
+
+
+class QueueScheduler:
+    """The reading half of Luigi's scheduler protocol (`luigi.scheduler.RPC_METHODS`) over a queue.
+
+    Each answer reads the tables anew. "Re-enable" and "forgive" on the page retry a task; pause and resume work.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def task_list(
+        self, status: str = "", upstream_status: str = "", limit: bool = True, search: str | None = None,
+        max_shown_tasks: int | None = None, **_: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Tasks of one of Luigi's states; `{"num_tasks": n}` when they are too many to show."""
+        found = {}
+        for row in self._queue.tasks():
+            if status and _STATUS[row.state] != status:
+                continue
+            if upstream_status and not _has_upstream(row, upstream_status):
+                continue
+            if search and not all(word in row.id or word in row.name for word in search.split()):
+                continue
+            found[row.id] = _serialized(row)
+        shown = max_shown_tasks or _MAX_TASKS
+        return {"num_tasks": len(found)} if limit and len(found) > shown else found
+
+    def graph(self, **_: Any) -> dict[str, Any]:
+        """Every task with what it requires."""
+        upstream = self._upstream()
+        return {row.id: {**_serialized(row), "deps": upstream.get(row.id, [])} for row in self._queue.tasks()}
+
+    def dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> dict[str, Any]:
+        """The graph above a task: what it requires, and so on."""
+        return self._reached(task_id, self._upstream(), include_done)
+
+    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> dict[str, Any]:
+        """The graph below a task: what requires it, and so on."""
+        downstream: dict[str, list[str]] = {}
+        for upper, lower in self._queue.edges():
+            downstream.setdefault(upper, []).append(lower)
+        return self._reached(task_id, downstream, include_done)
+
+    def _upstream(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for upper, lower in self._queue.edges():
+            found.setdefault(lower, []).append(upper)
+        return found
+
+    def _reached(self, task_id: str, following: dict[str, list[str]], include_done: bool) -> dict[str, Any]:
+        rows = {row.id: row for row in self._queue.tasks()}
+        found: dict[str, Any] = {}
+        waiting = [task_id]
+        while waiting and len(found) < _MAX_TASKS:
+            name = waiting.pop(0)
+            if name in found or name not in rows:
+                continue
+            if not include_done and rows[name].state == states.SUCCEEDED and name != task_id:
+                continue
+            found[name] = {**_serialized(rows[name]), "deps": following.get(name, [])}
+            waiting.extend(following.get(name, ()))
+        return found
+
+    def fetch_error(self, task_id: str, **_: Any) -> dict[str, Any]:
+        """The error of a task, for the page's dialogue."""
+        rows = self._queue.tasks(task_id)
+        if not rows:
+            return {"taskId": task_id, "error": ""}
+        row = rows[0]
+        return {
+            "taskId": task_id, "error": row.error or "", "displayName": row.id,
+            "taskParams": dict(row.params), "taskModule": row.module, "taskFamily": row.name,
+        }  # fmt: skip
+
+    def worker_list(self, include_running: bool = True, **_: Any) -> list[dict[str, Any]]:
+        """Workers that are registered, with what they run."""
+        running: dict[str, list[TaskRow]] = {}
+        for row in self._queue.tasks(state=states.RUNNING):
+            running.setdefault(row.worker or "", []).append(row)
+        pending = sum(self._queue.activity().pending.values())
+        return [
+            {
+                "name": worker.id, "last_active": worker.seen, "started": worker.started, "state": "active",
+                "first_task_display_name": None, "num_pending": pending, "num_uniques": 0,
+                "num_running": len(running.get(worker.id, ())), "workers": 1, "pool": worker.pool,
+                "running": {row.id: _serialized(row) for row in running.get(worker.id, ())} if include_running else {},
+            }
+            for worker in self._queue.workers()
+        ]  # fmt: skip
+
+    def resource_list(self) -> list[dict[str, Any]]:
+        """Pools, which limit what runs, shown as resources."""
+        running = self._queue.tasks(state=states.RUNNING)
+        found = []
+        for name, pool in self._queue.pools.items():
+            inside = {row.id: _serialized(row) for row in running if row.pool == name}
+            found.append({
+                "name": f"pool {name}", "num_total": pool.max_workers or 0, "num_used": len(inside),
+                "num_consumer": len(inside), "running": inside,
+            })  # fmt: skip
+        return found
+
+    def task_search(self, task_str: str, **_: Any) -> dict[str, Any]:
+        """Tasks whose id holds the text, by Luigi's state."""
+        found: dict[str, Any] = {}
+        for row in self._queue.tasks():
+            if task_str in row.id:
+                found.setdefault(_STATUS[row.state], {})[row.id] = _serialized(row)
+        return found
+
+    def re_enable_task(self, task_id: str) -> dict[str, Any]:
+        """Give a failed or killed task a fresh start."""
+        self._queue.retry(task_id)
+        return _serialized(self._queue.tasks(task_id)[0])
+
+    def forgive_failures(self, task_id: str | None = None) -> dict[str, Any]:
+        """The same, by the page's other button."""
+        if task_id is not None:
+            self._queue.retry(task_id)
+        return {"task_id": task_id, "status": "PENDING"}
+
+    def is_pause_enabled(self) -> dict[str, bool]:
+        return {"enabled": True}
+
+    def is_paused(self) -> dict[str, bool]:
+        return {"paused": self._queue.paused}
+
+    def pause(self) -> None:
+        self._queue.pause()
+
+    def unpause(self) -> None:
+        self._queue.resume()
+
+    def has_task_history(self) -> bool:
+        return False
+
+    def get_task_status_message(self, task_id: str) -> dict[str, Any]:
+        return {"taskId": task_id, "statusMessage": None}
+
+    def get_task_progress_percentage(self, task_id: str) -> dict[str, Any]:
+        return {"taskId": task_id, "progressPercentage": None}
+
+
+def _has_upstream(row: TaskRow, wanted: str) -> bool:
+    """Whether a task is in one of Luigi's "upstream" conditions."""
+    kind = {"UPSTREAM_FAILED": row.blocked_by is not None, "UPSTREAM_DISABLED": row.blocked_by is not None}
+    return kind.get(wanted, not wanted)
+
+
+def _serialized(row: TaskRow) -> dict[str, Any]:
+    started = row.started.timestamp() if row.started else None
+    ended = row.ended.timestamp() if row.ended else None
+    said = f"blocked by {row.blocked_by}" if row.blocked_by else None
+    return {
+        "display_name": row.id, "status": _STATUS[row.state], "workers": [row.worker] if row.worker else [],
+        "worker_running": row.worker if row.state == states.RUNNING else None, "time_running": started,
+        "start_time": started or 0, "last_updated": ended or started or 0, "params": dict(row.params),
+        "name": row.name, "priority": row.priority, "resources": {}, "resources_running": None,
+        "tracking_url": None, "status_message": said, "progress_percentage": None,
+        "re_enable_able": row.state in (states.FAILED, states.KILLED), "deps": [],
+    }  # fmt: skip
+
+
+def serve(queue: Queue, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; `ready` gets its address. Port 0 is any free one."""
+    asyncio.run(_serve(queue, host, port, ready))
+
+
+async def _serve(queue: Queue, host: str, port: int, ready: Callable[[str], None]) -> None:
+    import signal
+
+    import tornado.httpserver
+    import tornado.netutil
+    from luigi import server
+
+    sockets = tornado.netutil.bind_sockets(port, address=host)
+    http = tornado.httpserver.HTTPServer(server.app(QueueScheduler(queue)))
+    http.add_sockets(sockets)
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    ready(f"http://{host}:{sockets[0].getsockname()[1]}/static/visualiser/index.html")
+    await ended.wait()
+    http.stop()
