@@ -279,6 +279,8 @@ class Model(Adapter):
 
     def __init__(self, kind: Any) -> None:
         self.kind, self.name = kind, kind.__name__
+        if kind.__hash__ is None:  # Luigi puts values of parameters into sets
+            kind.__hash__ = lambda model: hash(model.model_dump_json())
 
     def check(self, value: Any) -> Any:
         if type(value) is not self.kind:

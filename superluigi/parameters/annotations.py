@@ -138,6 +138,21 @@ def required_by(task: luigi.Task) -> dict[str, Any]:
     return found
 
 
+def annotation_of(function: Any, name: str) -> Any:
+    """The annotation of an argument (or `"return"`) of a function that is being defined; `...` if there is none.
+
+    One that is text is read with the names in sight of the definition; if that fails it counts as none.
+    """
+    annotation = getattr(function, "__annotations__", {}).get(name, ...)
+    if isinstance(annotation, str):
+        names = _names_in_sight({"__module__": function.__module__})
+        try:
+            return eval(annotation, {"__builtins__": __builtins__}, names)
+        except Exception:  # noqa: BLE001  names that only type checkers see are no mistake here
+            return ...
+    return annotation
+
+
 def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Declared]:
     texts: Mapping[str, Any] = namespace.get("__annotations__", {})
     if not texts:

@@ -43,6 +43,43 @@ class RefusedError(ValueError):
         self.name, self.value = name, value
 
 
+class _ByContent:
+    """Luigi puts values of parameters into sets, so that even a fresh copy of a list must have a hash."""
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class HashableList(_ByContent, list[Any]):
+    """A list as a task gives it."""
+
+    def __reduce__(self) -> Any:
+        return list, (list(self),)
+
+
+class HashableDict(_ByContent, dict[Any, Any]):
+    """A dict as a task gives it."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(map(repr, self.items())))
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
+class HashableSet(_ByContent, set[Any]):
+    """A set as a task gives it."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self))
+
+    def __reduce__(self) -> Any:
+        return set, (set(self),)
+
+
+_HASHABLE: dict[type, Any] = {list: HashableList, dict: HashableDict, set: HashableSet}
+
+
 class Frozen:
     """A checked value with the text that is its identity."""
 
@@ -59,6 +96,12 @@ class Frozen:
 
     def __repr__(self) -> str:
         return self.text
+
+    def fresh(self) -> Any:
+        """A copy of the value, hashable by content."""
+        value = copied(self.value)
+        hashable = _HASHABLE.get(type(value))
+        return value if hashable is None else hashable(value)
 
     @property
     def has_tasks(self) -> bool:
@@ -173,7 +216,7 @@ class Structured(Checked):
         if instance is None:
             return self
         held = instance.__dict__[self._attribute_name]
-        return copied(held.value) if isinstance(held, Frozen) else held
+        return held.fresh() if isinstance(held, Frozen) else held
 
     def checked(self, x: Any) -> Any:
         if isinstance(x, Frozen):

@@ -54,11 +54,13 @@ class Anything(Adapter):
             return {references.TASK: references.refer(value)}
         if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
             return self.encode(value.item())
-        if type(value) is list:
+        if isinstance(value, list):
             return [self.encode(item) for item in value]
-        if type(value) in (tuple, set, frozenset):
-            items = [self.encode(item) for item in value]
-            return {f"${type(value).__name__}": items if type(value) is tuple else sorted(items, key=canonical)}
+        if type(value) is tuple:
+            return {"$tuple": [self.encode(item) for item in value]}
+        if isinstance(value, (set, frozenset)):
+            tag = "$set" if isinstance(value, set) else "$frozenset"
+            return {tag: sorted(map(self.encode, value), key=canonical)}
         if isinstance(value, Mapping):
             return self._encode_dict(value)
         for text in TEXTS.values():

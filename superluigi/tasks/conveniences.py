@@ -1,0 +1,78 @@
+"""What tasks can do beside running: give their value, their parts, show themselves, be cleared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from superluigi import graph
+from superluigi.errors import ParameterError
+from superluigi.parameters.annotations import required_by
+
+if TYPE_CHECKING:
+    from superluigi.tasks.parts import Part
+
+
+class Conveniences:
+    """Mixed into `Task`; everything heavier is imported when it is used."""
+
+    #: What `run` returns, as annotated; set when the class is made.
+    returns: ClassVar[Any] = ...
+
+    def requires(self) -> Any:
+        """What annotated parameters and arguments bring: a dict by name; an empty list without any."""
+        return required_by(self) or []  # type: ignore[arg-type]  # always mixed into a Luigi task
+
+    def validate(self) -> None:
+        """Override to check parameters together; raise `ValueError` with what is wrong. Runs before anything else."""
+
+    def check_parameters(self) -> None:
+        """Call `validate`; its complaint becomes an error that names the task."""
+        try:
+            self.validate()
+        except ParameterError:
+            raise
+        except (ValueError, TypeError, AssertionError) as error:
+            raise ParameterError(f"{self!r}: {error}") from error
+
+    def result(self, as_type: Any = None) -> Any:
+        """The value of this complete task, loaded in the format that wrote it; tables as `as_type` if given.
+
+        Raises:
+            TargetMissingError: the task is not complete.
+        """
+        from superluigi.tasks import values
+
+        return values.result(self, as_type)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Any) -> Any:
+        """A task that stands for one output of several, one file of a folder, or one item of the value."""
+        from superluigi.tasks.parts import Part
+
+        part: Part = Part(self, key)
+        return part
+
+    # `task[...]` must not make tasks iterable: Luigi asks for that to find structures
+    __iter__: ClassVar[None] = None
+
+    def clear(self) -> list[Any]:
+        """Remove the outputs of this task with their records; returns the targets that were there."""
+        there = [target for target in graph.flatten(self.output()) if target.exists()]  # type: ignore[attr-defined]
+        for target in there:
+            target.remove()
+        return there
+
+    @classmethod
+    def clear_all(cls) -> list[Any]:
+        """Remove all outputs of this class in the store, and those of its tasks made in this process.
+
+        Returns the targets that were there. Outputs elsewhere that no task of this process names are not found.
+        """
+        from superluigi.tasks import clearing
+
+        return clearing.clear_class(cls)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: parameters, state, output, link to the record."""
+        from superluigi.tasks import display
+
+        return display.html_of(self)  # type: ignore[arg-type]

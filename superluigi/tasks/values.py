@@ -1,0 +1,256 @@
+"""Values of tasks: what `run` returned is saved, what it asks for as `inputs` is loaded, and the default home."""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import luigi
+
+from superluigi import config, formats, graph
+from superluigi.errors import DefinitionError, FormatError, TargetMissingError
+from superluigi.formats.choose import table_kind
+from superluigi.scheduling import run as runs
+from superluigi.storage.base import Staged
+from superluigi.targets.base import AtomicTarget
+from superluigi.tasks import inputs
+
+#: In a record's `output.format`: the task's own `dump` wrote the bytes, so its `load` must read them.
+CUSTOM = "task"
+UNKNOWN: Any = ...
+
+
+class Reader:
+    """Opens targets and keeps the temporary copies until `stack` is closed."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, shared: bool = True) -> None:
+        self._stack, self._shared = stack, shared
+
+    def path(self, target: luigi.Target) -> Path:
+        """A local path holding what `target` holds."""
+        return self._stack.enter_context(inputs.opened(target, self._shared))
+
+    def value(self, task: luigi.Task, as_type: Any = None) -> Any:
+        """The value of a complete task."""
+        read = getattr(task, "read_value", None)  # stand-ins know better: parts, paths, constants
+        if read is not None:
+            return read(self, as_type)
+        own_load = getattr(task, "load", None)
+        if callable(own_load):
+            return own_load(graph.map_structure(self.path, task.output()))
+        wanted = as_type if as_type is not None else returns(type(task))
+        return graph.map_structure(lambda target: self.content(target, wanted), task.output())
+
+    def content(self, target: luigi.Target, as_type: Any = None) -> Any:
+        """The value in one target, by the format that wrote it, else by suffix."""
+        ours = inputs.as_atomic(target)
+        format = None if ours is None else _recorded_format(ours)
+        if format == CUSTOM:
+            raise FormatError(
+                f"{target} was written by its task's own dump(value, path), so only that task can read it. "
+                "Define load(self, path) on the task, or ask for input_path."
+            )
+        wanted = None if as_type is UNKNOWN else as_type
+        return formats.load(self.path(target), as_type=wanted, format=format)
+
+
+def result(task: luigi.Task, as_type: Any = None) -> Any:
+    """The value of a complete task.
+
+    Raises:
+        TargetMissingError: the task is not complete.
+        FormatError: the value cannot be read.
+    """
+    missing = [target for target in graph.flatten(task.output()) if not target.exists()]
+    if missing:
+        raise TargetMissingError(
+            f"{task} has no result yet: {missing[0]} is not there. Run it (superluigi.compute, run_task) first."
+        )
+    with contextlib.ExitStack() as stack:
+        return Reader(stack).value(task, as_type)
+
+
+def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> Any:
+    """The values of a structure of tasks; in lists and dicts each is loaded when it is first looked at."""
+    if structure is None:
+        return None
+    if isinstance(structure, luigi.Task):
+        return load(structure, annotation)
+    if isinstance(structure, Mapping):
+        return LazyDict(structure, load, annotation)
+    return LazyList(list(structure), load, annotation)
+
+
+class LazyList(Sequence[Any]):
+    """The values of a list of tasks, each loaded when it is first looked at."""
+
+    def __init__(self, tasks: list[Any], load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> None:
+        self._tasks, self._load, self._annotation = tasks, load, annotation
+        self._loaded: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = range(len(self._tasks))[index]
+        if at not in self._loaded:
+            self._loaded[at] = lazy(self._tasks[at], self._load, _item_annotation(self._annotation, at))
+        return self._loaded[at]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (list, tuple, LazyList)) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return f"<values of {self._tasks}>"
+
+    __hash__ = None  # type: ignore[assignment]  # like a list
+
+
+class LazyDict(Mapping[Any, Any]):
+    """The values of a dict of tasks, each loaded when it is first looked at."""
+
+    def __init__(
+        self, tasks: Mapping[Any, Any], load: Callable[[luigi.Task, Any], Any], annotation: Any = None
+    ) -> None:
+        self._tasks, self._load, self._annotation = tasks, load, annotation
+        self._loaded: dict[Any, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._tasks)
+
+    def __getitem__(self, key: Any) -> Any:
+        if key not in self._tasks:
+            raise KeyError(f"{key!r}; there are {', '.join(map(repr, self._tasks)) or 'no inputs'}")
+        if key not in self._loaded:
+            self._loaded[key] = lazy(self._tasks[key], self._load, _item_annotation(self._annotation, key))
+        return self._loaded[key]
+
+    def __repr__(self) -> str:
+        return f"<values of {dict(self._tasks)}>"
+
+
+def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: Any) -> None:
+    """Save what `run` returned into the stages, unless `run` wrote there itself.
+
+    Raises:
+        FormatError: no format keeps the value, or its shape is not that of `output()`.
+    """
+    flat: list[Staged] = graph.flatten(stages)
+    if any(_is_written(staged) for staged in flat) or (value is None and not keeps_none(task, user_run)):
+        return
+    own_dump = getattr(task, "dump", None)
+    if callable(own_dump):
+        own_dump(value, graph.map_structure(lambda staged: staged.path, stages))
+        for staged in flat:
+            staged.notes = {"format": CUSTOM}
+        return
+    for staged, part in _paired(task, stages, value):
+        staged.notes = {"format": formats.save(part, staged.path)}
+
+
+def keeps_none(task: Any, user_run: Callable[..., Any]) -> bool:
+    """Whether a `None` that `run` returns is a value, and not the end of a `run` that forgot to write."""
+    if "output_path" in user_run.__code__.co_varnames[: user_run.__code__.co_argcount]:
+        return False
+    annotation = returns(type(task))
+    if annotation is UNKNOWN:
+        return has_default_home(type(task))
+    return annotation is Any or type(None) in get_args(annotation) or bool(getattr(task, "none_is_a_value", False))
+
+
+def has_default_home(task_class: type) -> bool:
+    """Whether the class leaves it to us where its output lives."""
+    return getattr(task_class.output, "is_default_home", False)  # type: ignore[attr-defined]  # a task class
+
+
+def default_output(task: Any) -> AtomicTarget:
+    """`<store>/<task_family>/<task_hash><suffix>`; the suffix follows what `run` returns."""
+    suffix = getattr(task, "suffix", None) or formats.suffix_for(_known(returns(type(task))))
+    return in_store(f"{task.get_task_family()}/{task.task_hash}{suffix}")
+
+
+def in_store(name: str) -> AtomicTarget:
+    """The target called `name` in the store: a folder, or `s3://bucket/prefix`.
+
+    Raises:
+        DefinitionError: the store is no folder and no `s3://bucket/…`.
+    """
+    store = str(runs.current().store or config.get("store"))
+    if store.startswith("s3://"):
+        from superluigi.targets import S3ObjectTarget
+
+        bucket, _, prefix = store.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise DefinitionError(f"The store {store!r} names no bucket: write s3://bucket/prefix.")
+        return S3ObjectTarget(bucket, "/".join(filter(None, (prefix.strip("/"), name))))
+    if "://" in store:
+        raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
+    from superluigi.targets import LocalFileTarget
+
+    return LocalFileTarget(Path(store).expanduser().absolute() / name)
+
+
+def returns(task_class: type) -> Any:
+    """The annotation of what the class's `run` (or function) returns; `UNKNOWN` if there is none."""
+    return getattr(task_class, "returns", UNKNOWN)
+
+
+def table_wanted(annotation: Any) -> Any:
+    """The table type inside an annotation such as `list[polars.DataFrame]`; None if there is none."""
+    if table_kind(annotation):
+        return annotation
+    for argument in get_args(annotation):
+        found = table_wanted(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _known(annotation: Any) -> Any:
+    return object if annotation is UNKNOWN else annotation
+
+
+def _recorded_format(target: AtomicTarget) -> str | None:
+    record = target.read_metadata()
+    format = ((record or {}).get("output") or {}).get("format")
+    return format if isinstance(format, str) else None
+
+
+def _is_written(staged: Staged) -> bool:
+    path = staged.path
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
+    """Each stage with its part of the value; one output takes the value whole."""
+    if isinstance(stages, Staged):
+        return [(stages, value)]
+    if isinstance(stages, Mapping) and isinstance(value, Mapping) and set(stages) == set(value):
+        return [pair for key, staged in stages.items() for pair in _paired(task, staged, value[key])]
+    if isinstance(stages, (list, tuple)) and isinstance(value, (list, tuple)) and len(stages) == len(value):
+        return [pair for staged, part in zip(stages, value, strict=True) for pair in _paired(task, staged, part)]
+    shape = f"a dict with the keys {list(stages)}" if isinstance(stages, Mapping) else f"{len(stages)} values"
+    raise FormatError(
+        f"{task}: run() returned a {type(value).__name__}, but output() has {shape}. "
+        "Return the same shape, or write the files to output_path."
+    )
+
+
+def _item_annotation(annotation: Any, key: Any) -> Any:
+    """The annotation of one item of an annotated structure: list, tuple, dict or TypedDict; None if unknown."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and hasattr(annotation, "__total__"):
+        return typing.get_type_hints(annotation).get(key)
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return arguments[key] if isinstance(key, int) and key < len(arguments) else None
+    if origin is not None and arguments:
+        return arguments[1] if len(arguments) == 2 and arguments[1] is not Ellipsis else arguments[0]
+    return None
