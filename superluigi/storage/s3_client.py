@@ -111,12 +111,17 @@ class S3Client:
 
 
 _lock = threading.Lock()
-_clients: dict[tuple[int, S3Options], S3Client] = {}
+_clients: dict[tuple[int, S3Options, tuple[str | None, ...]], S3Client] = {}
+#: What the environment says about where and who; tests and notebooks change it while the process runs.
+_SURROUNDINGS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+)
 
 
 def client(options: S3Options) -> S3Client:
-    """The shared client for `options`; made at the first call in this process."""
-    key = (os.getpid(), options)
+    """The shared client for `options` and the AWS environment; made at the first call in this process."""
+    key = (os.getpid(), options, _surroundings())
     found = _clients.get(key)
     if found is None:
         with _lock:
@@ -125,6 +130,10 @@ def client(options: S3Options) -> S3Client:
                 # A forked child must not share sockets, nor close its parent's: it makes its own.
                 found = _clients[key] = _make(options)
     return found
+
+
+def _surroundings() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _SURROUNDINGS))
 
 
 def _after_fork() -> None:
@@ -159,8 +168,8 @@ def _make(options: S3Options) -> S3Client:
             made.boto = session.client("s3", config=config.merge(Config(s3=s3)), **given)
     except (BotoCoreError, ValueError) as error:
         raise OptionError(f"No S3 client can be made from {options!r}: {error}") from error
-    for (_, others), parent in list(_clients.items()):
-        if others == options:  # forked: what the parent knows of its server is true here as well
+    for (_, *others), parent in list(_clients.items()):
+        if others == [options, _surroundings()]:  # forked: what the parent knows of its server is true here as well
             made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
     made.boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return made
