@@ -26,10 +26,8 @@ def test_the_demo_runs_cold_warm_and_forced_in_three_ways_and_its_model_beats_th
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     ran = re.findall(r"^ +(\d)\. .* (\d+) tasks? ran in", done.stdout, re.M)
     assert ran == [("1", "86"), ("2", "0"), ("3", "1"), ("4", "2"), ("5", "86")]
-    off = dict(
-        (name, float(minutes))
-        for minutes, name in re.findall(r"^ +(\d+\.\d+)  (model|baseline|as late as it left)", done.stdout, re.M)
-    )
+    found = re.findall(r"^ +(\d+\.\d+)  (model|baseline|as late as it left)", done.stdout, re.M)
+    off = {name: float(minutes) for minutes, name in found}
     assert off["model"] < min(off["baseline"], off["as late as it left"])
     assert '"mean_absolute_error_minutes"' in done.stdout and '"superluigi.lineage/1"' in done.stdout
     (copy,) = re.findall(r"local copy: +(\S+)", done.stdout)
