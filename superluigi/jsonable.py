@@ -66,10 +66,14 @@ def _key(key: Any, where: str) -> str:
         return str(key)
     if key is None or isinstance(key, (bool, int, float)):
         return str(key)
+    if isinstance(key, enum.Enum):
+        return _key(key.value, where)
+    if isinstance(key, tuple):
+        return ", ".join(_key(part, where) for part in key)
     plain = _scalar(key)
     if isinstance(plain, (str, int, float)):
         return str(plain)
-    raise RecordValueError(f"{where} has the key {key!r} of type {type(key).__name__}; keys must be text or numbers.")
+    raise RecordValueError(f"{where} has the key {key!r} of type {type(key).__name__}; keys must be text, numbers, dates or tuples of these.")
 
 
 def _scalar(value: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from superluigi.errors import RecordKeyError
+from superluigi.errors import RecordKeyError, RecordValueError
 from superluigi.jsonable import jsonable
 from superluigi.storage.base import SCHEMA, Record
 
@@ -131,4 +131,7 @@ class Draft:
 
 
 def _same(first: Any, second: Any) -> bool:
-    return bool(jsonable(first) == second)
+    try:
+        return bool(jsonable(first) == second)
+    except RecordValueError:  # what JSON cannot hold was not ours
+        return False

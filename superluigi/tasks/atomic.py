@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
+import luigi
+
 from superluigi import graph
 from superluigi.scheduling import run as runs
+from superluigi.tasks import outputs, values
 from superluigi.tasks.attempt import AtomicAttempt, Attempt
 from superluigi.tasks.base import Task
 
@@ -24,7 +27,7 @@ class TaskWithMetadata(Task):
 
     def can_be_forced(self) -> bool:
         """Records tell in which run the outputs were made."""
-        return bool(graph.flatten(self.output()))
+        return self.run is None or bool(outputs.listed(self))
 
     def made_in(self, this: runs.Run) -> bool:
         """Whether every output has a record of `this` run, or of an attempt that began after it did."""
@@ -38,9 +41,10 @@ class TaskWithMetadata(Task):
 
     def outputs_exist(self) -> bool:
         """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
+        wrapper = isinstance(self, luigi.WrapperTask)
+        targets = [] if wrapper or self.run is None else outputs.listed(self)
         if not super().outputs_exist():
             return False
-        targets = graph.flatten(self.output())
         if len(targets) < 2:
             return True
         makers = {target.location.made_by() for target in targets if hasattr(target, "location")}
@@ -65,8 +69,18 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     their temporary paths.
     """
 
-    run_names: ClassVar[frozenset[str]] = frozenset({"input_path", "output_path", "metadata"})
+    run_names: ClassVar[frozenset[str]] = frozenset({"input_path", "output_path", "metadata", "inputs"})
     _attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
+    #: A run that ends well has committed every output: nobody need look again before a dependant starts.
+    vouches_for_output: ClassVar[bool] = True
+    #: The suffix of the default home, when it should not follow what `run` returns.
+    suffix: ClassVar[str | None] = None
+
+    def output(self) -> Any:
+        """The default home: `<store>/<task_family>/<task_hash><suffix>`; override it to choose another place."""
+        return values.default_output(self)
+
+    output.is_default_home = True  # type: ignore[attr-defined]  # a mark that an override does not have
 
 
 def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

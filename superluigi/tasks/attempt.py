@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,14 @@ import luigi
 from luigi.task import DynamicRequirements
 
 from superluigi import graph
-from superluigi.errors import CommitConflictError, DefinitionError, OutputNotWrittenError
+from superluigi.errors import CommitConflictError, OutputNotWrittenError
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import inputs
+from superluigi.tasks import inputs, outputs, values
 
 if TYPE_CHECKING:
     from superluigi.tasks.atomic import TaskWithMetadata
@@ -70,7 +71,8 @@ class Attempt:
         """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
         targets = self._targets()
         with self.stack:
-            self.task.__dict__["_attempt"] = self
+            attempts = self.task.__dict__.setdefault("_attempts", {})
+            attempts[threading.get_ident()] = self
             try:
                 self.begin(targets)
                 value = user_run(self.task, **self.fill(user_run, (), {}))
@@ -78,7 +80,8 @@ class Attempt:
                     value = yield from self._follow(value)
                 self.end(user_run, value)
             finally:
-                self.task.__dict__.pop("_attempt", None)
+                for thread in [thread for thread, attempt in attempts.items() if attempt is self]:
+                    del attempts[thread]
         return value
 
     def begin(self, targets: Any) -> None:
@@ -142,33 +145,11 @@ class Attempt:
         }
 
     @cached_property
-    def _checked_targets(self) -> Any:
-        task = self.task
-        targets = task.output()
-        seen: set[str] = set()
-        for target in graph.flatten(targets):
-            if not isinstance(target, AtomicTarget):
-                raise DefinitionError(
-                    f"{task.task_family}.output() returns {target!r} ({type(target).__name__}), "
-                    "which is no Super Luigi target. "
-                    "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
-                )
-            for place in (target.location.uri, target.location.record_uri):
-                if place in seen:
-                    raise DefinitionError(
-                        f"Two outputs of {task.task_family}, or an output and a record, have the same path {place}. "
-                        "Give each its own."
-                    )
-                seen.add(place)
-        if not seen:
-            raise DefinitionError(
-                f"{task.task_family}.output() returns {targets!r}, so there is nothing to commit. "
-                "Return the targets that run() makes."
-            )
-        return targets
+    def _shaped_targets(self) -> Any:
+        return outputs.shaped(self.task)
 
     def _targets(self) -> Any:
-        return self._checked_targets
+        return self._shaped_targets
 
 
 class AtomicAttempt(Attempt):
@@ -186,6 +167,16 @@ class AtomicAttempt(Attempt):
         """Temporary paths to write, in the shape of `output()`."""
         return graph.map_structure(lambda staged: staged.path, self._staged)
 
+    @cached_property
+    def inputs(self) -> Any:
+        """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
+        return values.lazy(self.task.requires(), self.reader.value, self._inputs_annotation)
+
+    @cached_property
+    def reader(self) -> values.Reader:
+        """Opens inputs until the attempt ends."""
+        return values.Reader(self.stack)
+
     # ---- the life of an attempt
 
     def begin(self, targets: Any) -> None:
@@ -195,6 +186,7 @@ class AtomicAttempt(Attempt):
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, check all stages, then commit all."""
+        values.save_returned(self.task, user_run, value, self._staged)
         stages: list[Staged] = graph.flatten(self._staged)
         for staged in stages:
             staged.prepare()
@@ -209,6 +201,10 @@ class AtomicAttempt(Attempt):
         return self._read(paths)
 
     # ---- parts
+
+    @property
+    def _inputs_annotation(self) -> Any:
+        return getattr(type(self.task), "inputs_annotation", None)
 
     def _read(self, targets: Any) -> Any:
         shared = self.task.read_mode == "shared"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
-from luigi.parameter import ParameterException
+from luigi.parameter import ParameterException, ParameterVisibility
 from luigi.task_register import Register
 from typing_extensions import dataclass_transform
 
 from superluigi import graph
-from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.errors import DefinitionError
 from superluigi.parameters import annotations, refusals
 from superluigi.scheduling import force, run
 from superluigi.storage.base import Location
+from superluigi.tasks import entry, outputs
 from superluigi.tasks.conveniences import Conveniences
 
 
@@ -32,11 +33,7 @@ class TaskMeta(Register):
         user_run = namespace.get("run")
         if callable(user_run) and "returns" not in namespace:
             type.__setattr__(cls, "returns", annotations.annotation_of(user_run, "return"))
-        if callable(user_run):
-            offered: frozenset[str] = getattr(cls, "run_names", frozenset())
-            _check_signature(name, user_run, offered)
-            if offered:
-                type.__setattr__(cls, "run", _entry(user_run))
+        entry.install(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -54,6 +51,9 @@ class TaskMeta(Register):
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
         TaskMeta._parameter_version += 1
+        offered: frozenset[str] = getattr(cls, "run_names", frozenset())
+        if name == "run" and callable(value) and offered:
+            value = entry.entry(cls.__name__, value, offered)
         super().__setattr__(name, value)
 
 
@@ -61,33 +61,6 @@ def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
     inherited: Any = vars(luigi.Task)["get_params"]
     found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
     return found
-
-
-def _check_signature(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> None:
-    parameters = list(inspect.signature(user_run).parameters.values())[1:]
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in offered:
-            continue
-        if parameter.default is not parameter.empty:
-            continue  # an ordinary keyword, for calls by super().run(...)
-        known = f"It may take any of: {', '.join(sorted(offered))}." if offered else "It takes nothing but self."
-        remedy = "" if offered else " Derive from AtomicTaskWithMetadata to get paths and metadata."
-        raise RunSignatureError(f"{class_name}.run asks for {parameter.name!r}, which is not known. {known}{remedy}")
-
-
-def _entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
-    """`run` as Luigi calls it, without arguments, begins an attempt; a call from within one is ordinary Python."""
-
-    @functools.wraps(user_run)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        attempt = self.__dict__.get("_attempt")
-        if attempt is not None:  # super().run(...): names that were not given are filled in
-            return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
-        if args or kwargs:
-            return user_run(self, *args, **kwargs)
-        return self._run_attempt(user_run)
-
-    return run
 
 
 def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
@@ -164,13 +137,13 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
         return _seeded(task, str(seed)) if seed not in ("", None) and isinstance(task, Task) else task
 
     def __repr__(self) -> str:
-        texts = self.to_str_params(only_significant=True)
+        private = {name for name, parameter in self.get_params() if parameter.visibility == ParameterVisibility.PRIVATE}
+        texts = {k: v for k, v in self.to_str_params(only_significant=True).items() if k not in private}
         return f"{self.get_task_family()}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def input(self) -> Any:
         """The outputs of `requires()`, in its shape; None where that is None."""
-        required = self.requires()
-        return None if required is None else luigi.task.getpaths(required)
+        return graph.map_structure(lambda task: task.output(), self.requires())
 
     def complete(self) -> bool:
         """Whether all outputs are there; a forced task also needs them to come from this run.
@@ -185,7 +158,11 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
 
     def outputs_exist(self) -> bool:
         """Luigi's `complete`: every output exists."""
-        return bool(super().complete())
+        try:
+            return bool(super().complete())
+        except (AttributeError, TypeError) as error:
+            outputs.refuse_strangers(self, error)
+            raise
 
     def can_be_forced(self) -> bool:
         """Whether this kind of task can tell in which run its outputs were made."""
@@ -196,9 +173,13 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
         del this
         return False
 
+    def current_attempt(self) -> Any:
+        """The attempt at this task that runs in this thread, or None; two runs may share one task object."""
+        return self.__dict__.get("_attempts", {}).get(threading.get_ident())
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_attempt", "_seeded"):
+        for name in ("_attempts", "_seeded"):
             state.pop(name, None)
         return state
 
@@ -264,15 +245,23 @@ def hash_of(task: luigi.Task) -> str:
 
 
 def _hash_one(task: luigi.Task, known: dict[luigi.Task, str]) -> str:
-    required = task.requires()
-    if isinstance(required, (set, frozenset)):  # their order differs between processes
-        hashes: Any = sorted(known[item] for item in required)
-    else:
-        hashes = graph.map_structure(known.__getitem__, required)
+    hashes = _stable(task.requires(), known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
         params.setdefault("hash_seed", class_seed)
     return graph.digest([task.get_task_family(), params, hashes])[:32]
+
+
+def _stable(structure: Any, known: Mapping[luigi.Task, str]) -> Any:
+    """The hashes of required tasks in their nesting, as JSON that is the same in every process."""
+    if isinstance(structure, Mapping):  # keys may be anything: dates, tuples, numbers beside text
+        items = [[f"{type(key).__name__} {key}", _stable(value, known)] for key, value in structure.items()]
+        return ["dict", sorted(items, key=lambda item: item[0])]
+    if isinstance(structure, (set, frozenset)):
+        return sorted((_stable(item, known) for item in structure), key=str)
+    if graph.is_iterable(structure):
+        return [_stable(item, known) for item in structure]
+    return None if structure is None else known[structure]
 
 
 def _is_ignored(task: luigi.Task, name: str, parameter: luigi.Parameter) -> bool:

@@ -1,4 +1,4 @@
-"""The walk of the three-task example: what runs, what Luigi's summary says, and where it all is, on every kind of place."""
+"""The walk of the three-task example: what runs, what Luigi's summary says, where it all is; on every kind of place."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class Walk:
         before = self.ran()
         self.path = run_task(self.task(), num_workers=self.workers, **options)
         text = self.output()
-        self.made = {name: count - before.get(name, 0) for name, count in self.ran().items() if count != before.get(name)}
+        self.made = {
+            name: count - before.get(name, 0) for name, count in self.ran().items() if count != before.get(name)
+        }
         assert f"Outputs can be found at {self.path}" in text
         return summary_counts(text)
 
@@ -176,12 +178,14 @@ def test_the_summary_names_the_model_as_complete_when_features_are_forced(
     capfd.readouterr()
     run_task(root, force_upstream_to_task_cls=Features)
     said = capfd.readouterr().out
-    complete, ran = re.search(r"complete ones were encountered:(.*)ran successfully:(.*)This progress", said, re.S).groups()  # type: ignore[union-attr]
+    complete, ran = re.search(
+        r"complete ones were encountered:(.*)ran successfully:(.*)This progress", said, re.S
+    ).groups()  # type: ignore[union-attr]
     assert "Model" in complete and "Features" not in complete
     assert "Features" in ran and "Predictions" in ran and "Model" not in ran
 
 
-SCRIPT = '''
+SCRIPT = """
 from pathlib import Path
 import sys
 import luigi
@@ -233,7 +237,7 @@ class Predictions(AtomicTaskWithMetadata):
 if __name__ == "__main__":
     options = eval(sys.argv[1])
     print("RETURNED", repr(run_task(Predictions, config={"Predictions": {"date": "2013-12-15"}}, **options)))
-'''
+"""
 
 
 def run_script(folder: Path, options: str) -> str:

@@ -1,0 +1,85 @@
+"""What `output()` may return: refused with advice before anything runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import luigi
+
+from superluigi import graph
+from superluigi.errors import DefinitionError
+from superluigi.targets.base import AtomicTarget
+
+
+def listed(task: luigi.Task) -> list[AtomicTarget]:
+    """The outputs of a task that keeps records, flat.
+
+    Raises:
+        DefinitionError: there is none, or one is no Super Luigi target.
+    """
+    return _refuse_others(task, task.output())
+
+
+def shaped(task: luigi.Task) -> Any:
+    """The outputs of a task that is about to run, in the shape of `output()`; no two in one place.
+
+    Raises:
+        DefinitionError: as `listed`; or outputs or records with the same path, or one inside another.
+    """
+    targets = graph.map_structure(lambda target: target, task.output())  # a generator can be walked once only
+    flat = _refuse_others(task, targets)
+    if len(flat) > 1:
+        _refuse_same_places(task, flat)
+    return targets
+
+
+def refuse_strangers(task: luigi.Task, error: BaseException) -> None:
+    """Explain why outputs could not be asked whether they exist, if that is because they are no targets."""
+    for target in graph.flatten(task.output()):
+        if not isinstance(target, luigi.Target) and (isinstance(target, type) or not hasattr(target, "exists")):
+            raise DefinitionError(
+                f"{task.task_family}.output() returns {target!r} ({type(target).__name__}), which is no target. "
+                "Return a target, such as LocalFileTarget(path)."
+            ) from error
+
+
+def _refuse_others(task: luigi.Task, targets: Any) -> list[AtomicTarget]:
+    flat = graph.flatten(targets)
+    if not flat:
+        raise DefinitionError(
+            f"{task.task_family}.output() returns {targets!r}, so there is nothing to commit. "
+            "Return the targets that run() makes."
+        )
+    for target in flat:
+        if not isinstance(target, AtomicTarget):
+            raise DefinitionError(
+                f"{task.task_family}.output() returns {target!r} ({type(target).__name__}), "
+                "which is no Super Luigi target. "
+                "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
+            )
+    return flat
+
+
+def _refuse_same_places(task: luigi.Task, targets: list[AtomicTarget]) -> None:
+    taken: dict[str, AtomicTarget] = {}
+    for target in targets:
+        for place in (_normal(target.location.uri), _normal(target.location.record_uri)):
+            if place in taken:
+                raise DefinitionError(
+                    f"Two outputs of {task.task_family}, or an output and a record, have the same path {place}. "
+                    "Give each its own."
+                )
+            taken[place] = target
+    for folder in (target for target in targets if target.is_folder):
+        inside = _normal(folder.location.uri) + "/"
+        for place, owner in taken.items():
+            if owner is not folder and place.startswith(inside):
+                raise DefinitionError(
+                    f"An output of {task.task_family}, or its record, {place}, is inside the output {folder}, which is "
+                    "replaced as a whole. Put it elsewhere, or write it into that output."
+                )
+
+
+def _normal(uri: str) -> str:
+    return uri.rstrip("/") if "://" in uri else os.path.realpath(uri)
