@@ -39,7 +39,7 @@ _SYNCFS_FROM = 32  # from so many files on, one syncfs(2) is cheaper than an fsy
 
 _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
-_NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
+NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
 _SWEEP_SHARE = 20  # looking for left-overs may take a twentieth of the time
 
 _active: set[str] = set()
@@ -55,7 +55,7 @@ def staged_path(final: Path) -> tuple[str, Path]:
     """A new token, and the path beside `final` where its replacement is written; the suffix is kept."""
     token = identity.token()
     prefix = f"{_PREFIX}{token}."
-    room = _NAME_MAX - len(prefix)
+    room = NAME_MAX - len(prefix)
     name = (
         os.fsencode(final.name)[-room:].decode("utf-8", "ignore") if len(os.fsencode(final.name)) > room else final.name
     )
@@ -401,6 +401,21 @@ def remove_tree(path: Path) -> None:
 # ---------------------------------------------------------------- errors
 
 
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space, then run again.",
+    errno.EDQUOT: "The disk quota is used up: free some space, then run again.",
+    errno.EFBIG: "The file is larger than the limit of this process (ulimit -f) or file system.",
+    errno.EROFS: "The file system is read-only: choose another place.",
+    errno.ENAMETOOLONG: "The name, with that of its record, is too long for the file system: choose a shorter one.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder.",
+}
+
+
+def advice(error: OSError) -> str:
+    """What to do about an error of the system."""
+    return _ADVICE.get(error.errno or 0, "What was there before is unchanged.")
+
+
 @contextlib.contextmanager
 def explained(action: str, path: Path | str) -> Iterator[None]:
     """Turn the system's errors into ours: what failed, where, what now."""
@@ -413,14 +428,6 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
             f"Cannot {action} {path}: {error.strerror}. Check the owner and mode of {error.filename or path}."
         ) from error
     except OSError as error:
-        advice = {
-            errno.ENOSPC: "The disk is full: free some space, then run again.",
-            errno.EDQUOT: "The disk quota is used up: free some space, then run again.",
-            errno.EFBIG: "The file is larger than the limit of this process (ulimit -f) or file system.",
-            errno.EROFS: "The file system is read-only: choose another place.",
-            errno.ENAMETOOLONG: "The name is too long for the file system: choose a shorter one.",
-            errno.ENOTDIR: "A part of the path is a file, not a folder.",
-        }.get(error.errno or 0, "What was there before is unchanged.")
-        wrapped = CommitError(f"Cannot {action} {path}: {error.strerror or error}. {advice}")
+        wrapped = CommitError(f"Cannot {action} {path}: {error.strerror or error}. {advice(error)}")
         wrapped.errno = error.errno
         raise wrapped from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -21,6 +22,7 @@ from superluigi.errors import (
     OutputNotWrittenError,
     RecordError,
     StorageAccessError,
+    TargetError,
     TargetKindError,
     TargetMissingError,
 )
@@ -104,7 +106,7 @@ class LocalLocation(Location):
                 return record
             pending = self._read(self.pending_path)
             if pending is not None and self._describes(pending):
-                self._settle()
+                self.repair()
                 return pending
             after = self._stat()
             if after is not None and _same(before, after):
@@ -126,11 +128,14 @@ class LocalLocation(Location):
 
     def stage(self) -> Staged:
         with atomic.explained("write to", self.path):
+            self._check_names()
             self._recover_swap()
             parent = self.final.parent
             made = atomic.missing_parents(parent)
             if made:
                 parent.mkdir(parents=True, exist_ok=True)
+            elif not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
             for left in atomic.sweep(parent):
                 step("remove left-over")
                 atomic.remove_tree(left)
@@ -173,6 +178,11 @@ class LocalLocation(Location):
     @abc.abstractmethod
     def _staged(self, made: list[Path]) -> LocalStaged: ...
 
+    def _check_names(self) -> None:
+        """Long names are refused before the work, not after it."""
+        if len(os.fsencode(self.pending_path.name)) > atomic.NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(self.path))
+
     def _stat(self) -> os.stat_result | None:
         try:
             status = os.stat(self.path)
@@ -183,6 +193,8 @@ class LocalLocation(Location):
                 f"Cannot look at {self.path}: {error.strerror}. "
                 "Whether it exists is unknown; check the rights of its folder."
             ) from error
+        except OSError as error:
+            raise TargetError(f"Cannot look at {self.path}: {error.strerror}. {atomic.advice(error)}") from error
         if not self.fits(status):
             there = "a folder" if stat.S_ISDIR(status.st_mode) else "a file"
             raise TargetKindError(
@@ -230,8 +242,9 @@ class LocalLocation(Location):
             ) from error
         return record if isinstance(record, dict) else None
 
-    def _settle(self) -> None:
-        """Finish or drop a pending record, unless this place is read-only."""
+    def repair(self) -> None:
+        """Finish or drop what a dead writer left half done, unless this place is read-only."""
+        self._recover_swap()
         with contextlib.suppress(OSError), self._locked():
             self._settle_held()
 

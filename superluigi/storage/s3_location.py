@@ -85,8 +85,8 @@ class S3Location(Location):
 
     # ---- what was seen lately
 
-    def saw(self, there: Head | None) -> Head | None:
-        """Remember what is there for `baseline`, and return it."""
+    def saw(self, there: Any) -> Any:
+        """Remember what is there (a head, None, or what a prefix's look found), and return it."""
         seen = self.s3.seen
         if len(seen) > 20_000:
             seen.clear()
@@ -95,12 +95,13 @@ class S3Location(Location):
 
     def look(self) -> Head | None:
         """What is there now: one request."""
-        return self.saw(head(self.s3, self.place.bucket, self.place.key, self.place.get_options))
+        there: Head | None = self.saw(head(self.s3, self.place.bucket, self.place.key, self.place.get_options))
+        return there
 
-    def baseline(self) -> Head | None:
-        """What a commit that begins now will replace; asks the store only if nobody did just before."""
-        when, there = self.s3.seen.get((self.place.bucket, self.place.key), (float("-inf"), None))
-        return there if time.monotonic() - when < _SEEN_SECONDS else self.look()
+    def recent(self) -> Any:
+        """What `saw` was told just before, by this process or its parent; `...` if that is too long ago."""
+        when, there = self.s3.seen.get((self.place.bucket, self.place.key), (float("-inf"), ...))
+        return there if time.monotonic() - when < _SEEN_SECONDS else ...
 
     # ---- staging
 

@@ -101,7 +101,8 @@ class ObjectLocation(S3Location):
             raise TargetKindError(
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
             )
-        return StagedObject(self, self.staging(), self.baseline())
+        replaced = self.recent()
+        return StagedObject(self, self.staging(), self.look() if replaced is ... else replaced)
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -171,6 +172,7 @@ class StagedObject(Staged):
                 "size": os.stat(self.path).st_size,
                 "digest": {"sha256": atomic.sha256(self.path)},
                 "commit": self.commit_id,
+                **self.notes,
             }
         return self._output
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +58,7 @@ class Head:
     version: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     encryption: str | None = None
+    modified: datetime | None = None
 
     @property
     def commit(self) -> str | None:
@@ -111,6 +113,7 @@ def head_of(answer: Mapping[str, Any]) -> Head:
         version_of(answer),
         answer.get("Metadata", {}),
         answer.get("ServerSideEncryption") or answer.get("SSECustomerAlgorithm"),
+        answer.get("LastModified"),
     )
 
 
@@ -165,16 +168,19 @@ def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head:
     return head_of(answer)
 
 
-def listing(s3: S3Client, bucket: str, prefix: str, options: Options, **more: Any) -> Iterator[dict[str, Any]]:
-    """Keys under `prefix` in order, with Size, ETag and LastModified: one request per 1,000."""
+def listing(
+    s3: S3Client, bucket: str, prefix: str, options: Options, *, pages: int | None = None, **more: Any
+) -> Iterator[dict[str, Any]]:
+    """Keys under `prefix` in order, with Size, ETag and LastModified: one request per 1,000, `pages` at most."""
     arguments = {"Bucket": bucket, "Prefix": prefix, **_list_options(options), **more}
     with explained("list", f"s3://{bucket}/{prefix}"):
-        while True:
+        while pages is None or pages > 0:
             page = s3.boto.list_objects_v2(**arguments)
             s3.buckets.add(bucket)
             yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
+            pages = None if pages is None else pages - 1
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
 

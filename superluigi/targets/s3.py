@@ -13,11 +13,37 @@ from superluigi.errors import OptionError
 from superluigi.storage.s3_client import S3Options
 from superluigi.storage.s3_location import RECORD_SUFFIX, S3Place
 from superluigi.storage.s3_object import ObjectLocation
-from superluigi.targets.base import StreamTarget
+from superluigi.storage.s3_prefix import PrefixLocation
+from superluigi.targets.base import AtomicTarget, StreamTarget
 from superluigi.targets.s3_system import S3System
 
 
-class S3ObjectTarget(StreamTarget, luigi.target.FileSystemTarget):
+class _S3Target(AtomicTarget):
+    """What targets on S3 have besides the template: a local copy."""
+
+    location: ObjectLocation | PrefixLocation
+
+    def _set_paths(self) -> None:
+        self.path, self.metadata_path = self.location.uri, self.location.record_uri
+        if self.path == self.metadata_path:
+            raise OptionError(f"The record's place is that of the data itself: {self.path}. Choose another one for it.")
+
+    @property
+    def local_path(self) -> Path:
+        """Where the local copy is, or would be."""
+        return self.location.local_path
+
+    def download(self, force_local_download: bool = False) -> Path:
+        """Make sure that the local copy is what the store holds now; its path.
+
+        Raises:
+            TargetMissingError: the target does not exist.
+        """
+        with self.location.open_copy(shared=True, refresh=force_local_download) as path:
+            return path
+
+
+class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     """One object; replaced by one request.
 
     Args:
@@ -59,29 +85,57 @@ class S3ObjectTarget(StreamTarget, luigi.target.FileSystemTarget):
         self._set_paths()
         self._set_format(format)
 
-    def _set_paths(self) -> None:
-        self.path, self.metadata_path = self.location.uri, self.location.record_uri
-        if self.path == self.metadata_path:
-            raise OptionError(f"The record's place is that of the data itself: {self.path}. Choose another one for it.")
-
     @property
     def fs(self) -> S3System:
         """Luigi's file system interface."""
         return S3System(self.location.place)
 
-    @property
-    def local_path(self) -> Path:
-        """Where the local copy is, or would be."""
-        return self.location.local_path
 
-    def download(self, force_local_download: bool = False) -> Path:
-        """Make sure that the local copy is what the store holds now; its path.
+class S3PrefixTarget(_S3Target):
+    """All objects under one prefix; complete only when its commit record is there and names them.
 
-        Raises:
-            TargetMissingError: the target does not exist.
-        """
-        with self.location.open_copy(shared=True, refresh=force_local_download) as path:
-            return path
+    Args:
+        bucket, prefix: where the data is; the slash at the end may be left out.
+        metadata_bucket, metadata_object_key: where its record is; `<prefix without slash>.metadata.json` by default.
+        metadata_inside_prefix: put the record under the prefix, as `.metadata.json`.
+        metadata_contents_limit: how many objects the record lists; digest and count cover all.
+        local_root, put_options, get_options, progress, client_options: as for `S3ObjectTarget`.
+    """
+
+    is_folder = True
+    location: PrefixLocation
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        metadata_bucket: str | None = None,
+        metadata_object_key: str | None = None,
+        metadata_inside_prefix: bool = False,
+        metadata_contents_limit: int = 10,
+        local_root: str | os.PathLike[str] | None = None,
+        *,
+        put_options: Mapping[str, Any] | None = None,
+        get_options: Mapping[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+        **client_options: Any,
+    ) -> None:
+        _check(bucket, prefix.strip("/"), "prefix")
+        if metadata_inside_prefix and (metadata_object_key or metadata_bucket):
+            raise OptionError("Give metadata_object_key (or metadata_bucket) or metadata_inside_prefix=True, not both.")
+        if metadata_contents_limit < 0:
+            raise OptionError(f"metadata_contents_limit must be 0 or more, not {metadata_contents_limit}.")
+        self.bucket = bucket
+        self.prefix = prefix if prefix.endswith("/") else f"{prefix}/"
+        beside = f"{self.prefix[:-1]}{RECORD_SUFFIX}"
+        record_key = self.prefix + RECORD_SUFFIX if metadata_inside_prefix else metadata_object_key or beside
+        place = S3Place(
+            bucket, self.prefix, metadata_bucket or bucket, record_key,
+            S3Options.of(client_options), Path(local_root) if local_root else None,
+            dict(put_options or {}), dict(get_options or {}), progress,
+        )  # fmt: skip
+        self.location = PrefixLocation(place, metadata_contents_limit)
+        self._set_paths()
 
 
 def _check(bucket: str, key: str, name: str) -> None:

@@ -1,0 +1,365 @@
+"""Replacing an S3 prefix: a short way into an empty one, a claimed way over what is there.
+
+Into an empty prefix: each object with `If-None-Match: *`, the one whose key sorts first before the others, so
+that of two writers one is stopped at once; then the record, with `If-None-Match: *`.
+
+Over what is there, under the claim of `s3_prefix_recovery`: objects with the same bytes stay; new ones go up
+beside the old, which is still complete by its record; changed ones go to staged keys. Only then, if anything
+changed, the record goes (the output is absent), the server copies the staged objects, and the new record
+comes. A failing upload therefore leaves the old output; a crash later is finished by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
+from superluigi.storage import atomic, identity, s3_contents
+from superluigi.storage.base import SCHEMA, Record, Staged
+from superluigi.storage.s3_contents import Content
+from superluigi.storage.s3_leftovers import Note
+from superluigi.storage.s3_location import quietly
+from superluigi.storage.s3_prefix import PrefixLocation, Seen, local_name
+from superluigi.storage.s3_prefix_recovery import (
+    LEASE,
+    Claim,
+    ClaimFile,
+    finish,
+    publish_record,
+    put_record,
+    undo,
+)
+from superluigi.storage.s3_record import commit_of
+from superluigi.storage.s3_transfer import Condition, Member, delete_many, head, in_threads, listing, upload_many
+
+_KIND = "S3PrefixTarget"
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit does to a prefix; keys only, decided before anything is done."""
+
+    same: dict[str, str]  # key -> ETag of what stays
+    new: list[str]
+    changed: list[str]
+    gone: list[str]
+
+
+def changes(wanted: Mapping[str, Content], old: Mapping[str, Content], there: Mapping[str, str]) -> Changes:
+    """Compare what shall be with what the old record names (`old`) and what is really there (key -> ETag)."""
+    same = {}
+    for key, item in wanted.items():
+        known = old.get(key)
+        if known and known.sha256 and known.sha256 == item.sha256 and known.etag == there.get(key):
+            same[key] = there[key]
+    return Changes(
+        same,
+        new=[key for key in wanted if key not in there],
+        changed=[key for key in wanted if key in there and key not in same],
+        gone=[key for key in there if key not in wanted],
+    )
+
+
+class StagedPrefix(Staged):
+    """A local folder on its way to a prefix; `replaced` is the commit of what was there when the work began."""
+
+    def __init__(self, location: PrefixLocation, folder: Path, empty: bool, replaced: str | None) -> None:
+        self.location, self.folder, self.empty, self.replaced = location, folder, empty, replaced
+        self.commit_id = folder.name
+        self.path = folder / "output" / location.name()
+        self.path.mkdir(parents=True)
+        self._output: Record | None = None
+        self._members: list[Member] = []
+
+    def prepare(self) -> Record:
+        if self._output is None:
+            files = self._files()
+            digests = dict(in_threads(lambda item: (item[0], atomic.sha256(item[1])), files, os.cpu_count() or 2))
+            prefix = self.location.place.key
+            self._members = [
+                Member(prefix + name, path, os.stat(path).st_size, sha256=digests[name]) for name, path in files
+            ]
+            self._output = s3_contents.output_of(
+                _KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
+            )
+        return self._output
+
+    def commit(self, record: Record | None) -> Record | None:
+        output = self.prepare()
+        made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
+        location, place = self.location, self.location.place
+        Note(self.folder, location.s3).add(
+            "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
+            record_key=place.record_key, commit=self.commit_id,
+        )  # fmt: skip
+        try:
+            published = self._into_empty(made) if self.empty else self._over(made)
+        except BaseException:
+            location.s3.seen.pop((place.bucket, place.key), None)
+            raise
+        location.saw(Seen(True, False, True))
+        facts = {
+            local_name(member.key[len(place.key) :]): {"etag": self._etags[member.key], "sha256": member.sha256}
+            for member in self._members
+        }
+        location.adopt(self.path, self.commit_id, facts)
+        self.discard()
+        return published if record is not None else None
+
+    def discard(self) -> None:
+        atomic.drop_staging(self.folder)
+
+    # ---- what was written
+
+    def _files(self) -> list[tuple[str, Path]]:
+        if not self.path.is_dir():
+            raise TargetKindError(
+                f"A file was written to output_path, but the output {self.location.uri} is an {_KIND}: output_path "
+                "is an existing empty folder. Write into it, or use S3ObjectTarget."
+            )
+        found = []
+        for current, _, names in os.walk(self.path, followlinks=True):
+            below = os.path.relpath(current, self.path).replace(os.sep, "/")
+            found += [(name if below == "." else f"{below}/{name}", Path(current, name)) for name in names]
+        if not found:
+            raise OutputNotWrittenError(
+                f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "
+                "Write at least one file into it."
+            )
+        reserved = [name for name, _ in found if not self.location.where.is_content(self.location.place.key + name)]
+        if reserved:
+            raise TargetKindError(
+                f"{reserved[0]!r} was written into the folder of {self.location.uri}, but that key is where its "
+                "record is. Choose another name, or another metadata_object_key."
+            )
+        return sorted(found)
+
+    def _contents(self) -> list[Content]:
+        return [Content(member.key, member.size, None, member.sha256) for member in self._members]
+
+    def _with_etags(self) -> list[Content]:
+        return [replace(item, etag=self._etags.get(item.key)) for item in self._contents()]
+
+    # ---- the short way
+
+    _etags: dict[str, str]
+
+    def _into_empty(self, record: Record) -> Record:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._try_into_empty(record)
+            except CommitConflictError:
+                # Two writers with different keys may stop each other: then chance decides who is first.
+                self._undo()
+                time.sleep(random.uniform(0, 0.2) * attempt)
+                if self.location.look_around().record or attempt == _ATTEMPTS - 1:
+                    raise
+            except BaseException:
+                self._undo()
+                raise
+        raise self._conflict()
+
+    def _try_into_empty(self, record: Record) -> Record:
+        location = self.location
+        create = location.conditions.create
+        condition = Condition() if create else None
+        ordered = sorted(self._members, key=lambda member: member.key)
+        self._etags = {}
+        try:
+            for batch in (ordered[:1], ordered[1:]):
+                self._etags |= self._upload(batch, condition)
+        except CommitConflictError as error:
+            raise self._conflict() from error
+        options = location.register.put_options
+        full = publish_record(location.s3, location.where, record, self._with_etags(), location.contents_limit, options)
+        try:
+            put_record(location.s3, location.where, full, options, create)
+        except CommitConflictError as error:
+            raise self._conflict() from error
+        return full
+
+    def _upload(self, members: Sequence[Member], condition: Condition | None) -> dict[str, str]:
+        place = self.location.place
+        labels = {"superluigi-commit": self.commit_id}
+        done = upload_many(
+            self.location.s3, place.bucket, members, labels, place.put_options, condition, self._progress
+        )
+        return {key: put.etag for key, put in done.items()}
+
+    def _undo(self) -> None:
+        quietly(lambda: undo(self.location.s3, self.location.where, self.commit_id))
+
+    # ---- the claimed way
+
+    _claim: Claim | None = None
+    _alive_at = 0.0
+
+    def _over(self, record: Record) -> Record:
+        location = self.location
+        file = self._file()
+        mine = self._claim = self._take(file)
+        self._alive_at, self._refreshing = time.monotonic(), threading.Lock()
+        switching = False
+        try:
+            old, old_manifest, there = self._what_is_there()
+            plan = changes({item.key: item for item in self._contents()}, old, there)
+            self._send(plan, bool(self.replaced))
+            full_plan = self._plan(record, plan, old_manifest)
+            if plan.changed and self.replaced:
+                self._claim = file.write(replace(self._claim, state="switching", plan=full_plan))
+                switching = True
+                published = finish(location.s3, location.where, self._claim, self._record_options, self._create)
+            else:
+                published = self._swap_record(full_plan)
+            named = s3_contents.read(
+                location.s3, location.place.record_bucket, location.place.record_key, published["output"], {}
+            )
+            self._etags = {item.key: item.etag or "" for item in named or ()}
+            quietly(lambda: file.release(mine))
+            return published
+        except BaseException:
+            if not switching:  # else whoever comes next finishes it: the claim says how
+                self._undo()
+                quietly(lambda: file.release(mine))
+            raise
+
+    @property
+    def _record_options(self) -> dict[str, Any]:
+        return self.location.register.put_options
+
+    @property
+    def _create(self) -> bool:
+        return self.location.conditions.create
+
+    def _file(self) -> ClaimFile:
+        location = self.location
+        conditions = location.conditions
+        return ClaimFile(location.s3, location.where, self._record_options, conditions.create and conditions.match)
+
+    def _take(self, file: ClaimFile) -> Claim:
+        claim = Claim(self.commit_id, self.commit_id, str(self.folder))
+        try:
+            return file.write(claim)
+        except CommitConflictError as error:
+            if not self.location.recover():
+                raise self._conflict() from error
+        try:
+            return file.write(claim)
+        except CommitConflictError as error:
+            raise self._conflict() from error
+
+    def _what_is_there(self) -> tuple[dict[str, Content], str | None, dict[str, str]]:
+        """What the old record names, its manifest's key, and key -> ETag of what is really there.
+
+        Raises:
+            CommitConflictError: it is no longer what it was when the work began, or somebody is at it.
+        """
+        location, place = self.location, self.location.place
+        records, self._record_etag = location.register.read()
+        if (commit_of(records[0]) if records else None) != self.replaced:
+            raise self._conflict()
+        found = [
+            item for item in listing(location.s3, place.bucket, place.key, place.get_options)
+            if location.where.is_content(item["Key"])
+        ]  # fmt: skip
+        if not records and found:
+            self._check_abandoned(max(found, key=lambda item: item["LastModified"]))
+        old: dict[str, Content] = {}
+        manifest = None
+        if records:
+            output = records[0].get("output", {})
+            named = s3_contents.read(location.s3, place.record_bucket, place.record_key, output, place.get_options)
+            old = {item.key: item for item in named or ()}
+            if s3_contents.is_cut(output):
+                manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
+        return old, manifest, {item["Key"]: item["ETag"].strip('"') for item in found}
+
+    def _check_abandoned(self, newest: Mapping[str, Any]) -> None:
+        """Objects without a record: left by a dead writer or a stranger, or is somebody just writing them?"""
+        there = head(self.location.s3, self.location.place.bucket, newest["Key"], {})
+        if there is None or there.commit is None:
+            return
+        if there.commit.startswith(f"{identity.host()}-"):
+            alive = not identity.is_dead(there.commit) and (self.folder.parent / there.commit).exists()
+        else:
+            alive = datetime.now(timezone.utc) - newest["LastModified"] < LEASE
+        if alive:
+            raise self._conflict()
+
+    def _send(self, plan: Changes, keep_old: bool) -> None:
+        """Upload what is not there yet, without touching what the old record names."""
+        members = {member.key: member for member in self._members}
+        staged = [
+            replace(members[key], key=self.location.where.staged_key(self.commit_id, key)) if keep_old else members[key]
+            for key in plan.changed
+        ]
+        sent = self._upload([members[key] for key in plan.new] + staged, None)
+        start = self.location.where.staged_prefix(self.commit_id)
+        self._etags = dict(plan.same)
+        for key, etag in sent.items():
+            final = self.location.place.key + key[len(start) :] if key.startswith(start) else key
+            self._etags[final] = etag
+
+    def _plan(self, record: Record, plan: Changes, old_manifest: str | None) -> Record:
+        location = self.location
+        return {
+            "record": record,
+            "contents": [item.as_json() for item in self._with_etags()],
+            "copies": plan.changed if self.replaced else [],
+            "gone": plan.gone,
+            "limit": location.contents_limit,
+            "old_manifest": old_manifest,
+            "copy_options": {
+                key: value
+                for key, value in location.place.put_options.items()
+                if key not in ("Metadata", "ContentType")
+            },
+        }
+
+    def _swap_record(self, plan: Record) -> Record:
+        """No object of the old output changes its bytes: one PUT of the record is the whole switch."""
+        location = self.location
+        contents = [Content.from_json(item) for item in plan["contents"]]
+        full = publish_record(
+            location.s3, location.where, plan["record"], contents, plan["limit"], self._record_options
+        )
+        if self._record_etag is None:
+            put_record(location.s3, location.where, full, self._record_options, self._create)
+        else:
+            try:
+                location.register.write([full], self._record_etag, location.conditions)
+            except CommitConflictError as error:
+                records, _ = location.register.read()
+                if not records or commit_of(records[0]) != self.commit_id:  # else: only the reply was lost
+                    raise self._conflict() from error
+        quietly(lambda: delete_many(location.s3, location.place.bucket, plan["gone"], {}))
+        if plan["old_manifest"]:
+            quietly(lambda: delete_many(location.s3, location.place.record_bucket, [plan["old_manifest"]], {}))
+        return full
+
+    # ---- parts
+
+    def _progress(self, count: int) -> None:
+        """Tell the user's callback, and now and then others that this process lives."""
+        if self.location.place.progress:
+            self.location.place.progress(count)
+        if self._claim is not None and time.monotonic() - self._alive_at > LEASE.total_seconds() / 6:
+            with self._refreshing:
+                if time.monotonic() - self._alive_at > LEASE.total_seconds() / 6:
+                    self._claim = self._file().write(self._claim)
+                    self._alive_at = time.monotonic()
+
+    def _conflict(self) -> CommitConflictError:
+        return CommitConflictError(
+            f"{self.location.uri} is being written, or was changed, by another writer while this output was being "
+            "made. Its output stands, ours was discarded; check for two runs of the same task."
+        )
