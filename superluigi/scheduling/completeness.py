@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -150,8 +150,3 @@ class Completeness:
 
 def _is_plain_wrapper(task: Task) -> bool:
     return isinstance(task, WrapperTask) and type(task).complete is WrapperTask.complete
-
-
-def unknown(tasks: Iterable[Task], known: Mapping[str, bool]) -> list[Task]:
-    """Those of `tasks` that are not known to be complete."""
-    return [t for t in tasks if not known.get(t.task_id)]

@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,14 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     return outcome.portable()
 
 
-def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float) -> Outcome | Unloadable:
-    """`run_order` in an executor that cannot end a call: with a time limit, in a process that we can end."""
+def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float) -> bytes:
+    """`run_order`, pickled, for executors that cannot end a call: a time limit is kept here.
+
+    With a limit the attempt runs in a process of its own. The answer is pickled here because classes
+    that came by value go back by value, which an executor's own pickle refuses.
+    """
     if not timeout:
-        return run_order(context, dumped, spool)
+        return bytes(cloudpickle.dumps(run_order(context, dumped, spool)))
     from superluigi.errors import TaskTimeoutError
     from superluigi.executors.processes import ProcessExecutor
 
@@ -151,11 +156,11 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
         future = executor.submit(run_order, context, dumped, spool)
         try:
             answer: Outcome | Unloadable = future.result(timeout)
-        except TimeoutError:
+        except FutureTimeout:
             late = TaskTimeoutError(f"The attempt timed out after {timeout:g} seconds and was terminated.")
             executor.end(future, late)
             answer = future.result()
-        return answer
+        return bytes(cloudpickle.dumps(answer))
 
 
 def call(context: bytes, order: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import tempfile
 import time
@@ -187,14 +188,15 @@ class Foreign(Place):
         except CancelledError as error:
             raise Lost(ExecutionError(f"{type(self.executor).__name__} gave up this attempt: {error}")) from error
         except Exception as error:  # whatever its own protocol calls it
-            raise Lost(_named(error)) from error
-        outcome = _opened(answer, task)
+            raise Lost(error) from error
+        outcome = _opened(pickle.loads(answer), task)
         if outcome.status == DONE:
             _check_visible(task, outcome.host)
         return outcome
 
     def end(self, future: Future[Any], error: BaseException) -> bool:
-        return future.cancel()
+        cancel = getattr(self.executor, "cancel_running", None)
+        return bool(cancel(future, error)) if cancel is not None else future.cancel()
 
     def abort(self) -> None:
         if self._ours:
@@ -313,9 +315,3 @@ def _broken_pool() -> WorkerLostError:
         "A process of the ProcessPoolExecutor died, which makes the whole pool unusable. With "
         "executor='processes' such a task fails alone."
     )
-
-
-def _named(error: Exception) -> BaseException:
-    if type(error).__name__ == "KilledWorker":
-        return WorkerLostError(f"Every Dask worker that tried this task died: {error}")
-    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import queue
 import threading
@@ -20,7 +21,7 @@ from luigi.worker import TaskStatusReporter
 from superluigi.errors import TargetMissingError, TaskTimeoutError, WorkerLostError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
-from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble, unknown
+from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
 from superluigi.scheduling.limits import Limits
 from superluigi.scheduling.places import Lost, Place, Places
 from superluigi.scheduling.report import Failure
@@ -95,6 +96,8 @@ class Worker(luigi.worker.Worker):
         #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
         self.skipped: dict[str, None] = {}
         self.failures: dict[str, Failure] = {}
+        #: Made by this run, but nobody has looked whether the outputs are really there.
+        self._unverified: set[str] = set()
         self._resent: set[str] = set()
 
     # -- scheduling
@@ -145,7 +148,7 @@ class Worker(luigi.worker.Worker):
             params=task.to_str_params if self._near else task.to_str_params(),
             family=task.task_family,
             module=task.task_module,
-            batchable=task.batchable,
+            batchable=_is_batchable(task),
             retry_policy_dict=_retry_policy(task),
             accepts_messages=task.accepts_messages,
         )
@@ -319,7 +322,8 @@ class Worker(luigi.worker.Worker):
     def _to_check(self, task: Task) -> list[Task]:
         if not self._config.check_unfulfilled_deps:
             return []
-        return unknown(self._static(task), self._completeness.known)
+        known = self._completeness.known
+        return [t for t in self._static(task) if t.task_id in self._unverified or not known.get(t.task_id)]
 
     def _static(self, task: Task) -> list[Task]:
         if task.task_id in self.requirements:
@@ -423,6 +427,7 @@ class Worker(luigi.worker.Worker):
         task = self._scheduled_tasks[task_id]
         for confirmed in outcome.confirmed:
             self._completeness.done(confirmed)
+            self._unverified.discard(confirmed)
         status = outcome.status
         if status == DONE:
             self._note_success(task, outcome)
@@ -558,6 +563,17 @@ class _Done:
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
+
+
+def _is_batchable(task: Task) -> bool:
+    if type(task).batchable is not Task.batchable:
+        return bool(task.batchable)
+    return _class_is_batchable(type(task))
+
+
+@functools.lru_cache(maxsize=4096)
+def _class_is_batchable(task_class: type[Task]) -> bool:
+    return bool(task_class.batch_param_names())
 
 
 def _retry_policy(task: Task) -> dict[str, Any] | None:

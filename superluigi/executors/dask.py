@@ -1,0 +1,144 @@
+"""Dask as an executor: a local cluster, the address of a scheduler, or a Client."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Executor, Future
+from typing import TYPE_CHECKING, Any
+
+from superluigi.errors import ExecutionError, MissingDependencyError, WorkerLostError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: How long the scheduler may take to answer when we connect.
+CONNECT_SECONDS = 15
+_numbers = itertools.count()
+
+
+def local_cluster(name: str, max_workers: int) -> DaskExecutor:
+    """`executor="dask"`: a cluster on this machine, of `max_workers` processes, that ends with the run."""
+    distributed = _distributed()
+    cluster = distributed.LocalCluster(
+        n_workers=max_workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        silence_logs=40,
+    )
+    return DaskExecutor(distributed.Client(cluster, set_as_default=False), closes=[cluster])
+
+
+def connected(address: str, max_workers: int) -> DaskExecutor:
+    """`executor="tcp://…"`: the Dask scheduler at that address.
+
+    Raises:
+        ExecutionError: nothing answers there.
+    """
+    distributed = _distributed()
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise ExecutionError(
+            f"No Dask scheduler answers at {address} within {CONNECT_SECONDS} seconds: {error}. Is it running "
+            "(`dask scheduler`), and may this host reach the port?"
+        ) from error
+    return DaskExecutor(client, closes=[client])
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingDependencyError("Dask execution needs dask: pip install 'superluigi[dask]'") from error
+    return distributed
+
+
+class DaskExecutor(Executor):
+    """Calls run as Dask tasks, each once: never deduplicated, never kept.
+
+    Whoever reads a future gets WorkerLostError when the workers that tried died, and ExecutionError
+    when the scheduler is lost.
+    """
+
+    def __init__(self, client: Client, closes: list[Any] | None = None) -> None:
+        self.client = client
+        self._closes = closes or []
+        self._futures: dict[Future[Any], Any] = {}
+        self._address = client.scheduler.address if client.scheduler is not None else "?"
+
+    def options_for(self, resources: Mapping[str, int] | None) -> dict[str, Any]:
+        """Keyword arguments of `submit` so that Dask honours those resources that its workers declare."""
+        declared: set[str] = set()
+        for worker in self.client.scheduler_info(n_workers=-1)["workers"].values() if resources else ():
+            declared.update(worker.get("resources") or {})
+        honoured = {name: amount for name, amount in (resources or {}).items() if name in declared}
+        return {"dask_resources": honoured} if honoured else {}
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        dask_resources: Mapping[str, int] | None = None,
+        **kwargs: Any,
+    ) -> Future[Any]:
+        call = functools.partial(fn, *args, **kwargs)
+        ours: Future[Any] = Future()
+        theirs = self.client.submit(
+            call,
+            key=f"superluigi-{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}",
+            pure=False,
+            retries=0,
+            resources=dask_resources,
+        )
+        self._futures[ours] = theirs
+        ours.set_running_or_notify_cancel()
+        theirs.add_done_callback(functools.partial(self._arrived, ours))
+        return ours
+
+    def _arrived(self, ours: Future[Any], theirs: Any) -> None:
+        self._futures.pop(ours, None)
+        if ours.done():
+            return
+        try:
+            ours.set_result(theirs.result())
+        except BaseException as error:  # noqa: BLE001 - the future carries it
+            ours.set_exception(self._named(error))
+
+    def _named(self, error: BaseException) -> BaseException:
+        if type(error).__name__ == "KilledWorker":
+            return WorkerLostError(f"Every Dask worker that tried this task died: {error}")
+        if isinstance(error, CancelledError) or type(error).__name__ in ("FutureCancelledError", "CommClosedError"):
+            return ExecutionError(
+                f"The connection to the Dask scheduler at {self._address} was lost ({error}). Finished tasks are "
+                "safe; start the scheduler and its workers and run again: only what is missing runs."
+            )
+        return error
+
+    def cancel_running(self, future: Future[Any], reason: BaseException) -> bool:
+        """Give up a call: Dask is told, and the future raises `reason` at once."""
+        theirs = self._futures.pop(future, None)
+        if theirs is None:
+            return False
+        with contextlib.suppress(Exception):  # the scheduler may be gone; we give up anyway
+            theirs.cancel(force=True)
+        if not future.done():
+            future.set_exception(reason)
+        return True
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            for future in list(self._futures):
+                self.cancel_running(future, ExecutionError("The run was interrupted."))
+        if self._closes:
+            with contextlib.suppress(Exception):  # the scheduler may be gone already
+                self.client.close(timeout=5)
+            for thing in self._closes:
+                with contextlib.suppress(Exception):
+                    thing.close()
