@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 from superluigi.errors import CommandFailedError
 from superluigi.queue import runs
-from superluigi.queue.specs import SpecOptions, collect, rebuild
+from superluigi.queue.specs import SpecOptions, can_tell, collect, rebuild
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
 from superluigi.scheduling.completeness import complete_now
 from superluigi.scheduling.run import Run, entered
@@ -83,16 +83,15 @@ class Child:
         run = self._runs[row["run"]]
         code = self._codes[row["code"]] if row["code"] else None
         task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
-        unrecorded = run.plan.forces(task) and not _keeps_records(task)
         if not is_external(task):
             with entered(run):
                 if complete_now(task, run):
                     return {"kind": "complete"}
-        check = [dep for dep in task.deps() if not (run.plan.forces(dep) and not _keeps_records(dep))]
-        has_outputs = bool(_outputs(task))
+        check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
+        tells = can_tell(task, run.plan.forces(task)) and not getattr(task, "vouches_for_output", False)
         outcome = run_attempt(
             task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
-            check_complete_on_run=has_outputs and not unrecorded,
+            check_complete_on_run=tells,
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=bool(code))
 
@@ -124,11 +123,6 @@ class Child:
                 task.trigger_event(request["event"], task, *request["arguments"])
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()
-
-
-def _keeps_records(task: Any) -> bool:
-    can = getattr(task, "can_be_forced", None)
-    return bool(can is not None and can())
 
 
 def _outputs(task: Any) -> list[Any]:

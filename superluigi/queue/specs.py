@@ -22,6 +22,7 @@ from superluigi.errors import DefinitionError, OptionError, ParameterError, Queu
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.completeness import Completeness, Trouble
 from superluigi.scheduling.run import Run, entered
+from superluigi.tasks.base import Task
 
 DEFAULT_POOL = "default"
 
@@ -49,9 +50,10 @@ class TaskSpec:
     #: Only stands for data that others make: when missing, it is looked for again later.
     external: bool = False
     complete: bool = False
-    #: Made again in this run although it was done; `recorded` when its own record can tell that it was.
+    #: Made again in this run although it was done.
     forced: bool = False
-    recorded: bool = True
+    #: Whether the task itself can tell that this run has made it (see `can_tell`).
+    tells: bool = True
     deps: tuple[str, ...] = ()
 
 
@@ -176,7 +178,7 @@ class _Describer:
             external=is_external(task),
             complete=complete,
             forced=forced,
-            recorded=forced and bool(getattr(task, "can_be_forced", bool)()),
+            tells=can_tell(task, forced),
             deps=tuple(dict.fromkeys(requirement.task_id for requirement in requirements)),
         )
 
@@ -224,6 +226,19 @@ class _Describer:
         digest = hashlib.sha256(pickle).hexdigest()
         self.codes[digest] = pickle
         return digest
+
+
+def can_tell(task: luigi.Task, forced: bool) -> bool:
+    """Whether `complete()` says the truth once the task has run.
+
+    It cannot for tasks without outputs, nor, when they are forced, for those without records: of these only
+    the queue knows that they were made.
+    """
+    if forced:
+        can_be_forced = getattr(task, "can_be_forced", None)
+        return bool(can_be_forced is not None and can_be_forced())
+    cls = type(task)
+    return cls.output is not luigi.Task.output or cls.complete not in (luigi.Task.complete, Task.complete)
 
 
 def _has_private(cls: type[luigi.Task]) -> bool:

@@ -274,8 +274,11 @@ class Worker:
             return bytes(connection.execute(query).scalar_one())
 
     def _known(self, claim: Claim) -> list[str]:
-        """Requirements that this very run has made; in forced runs only the queue knows, for tasks without records."""
-        if not self._run_of(claim).forces:
+        """Requirements that this very run has made: of some only the queue knows (`specs.can_tell`).
+
+        That matters for what `run` yields: in forced runs, and when the task has yielded before.
+        """
+        if not self._run_of(claim).forces and claim.fence <= claim.attempt:
             return []
         with self._database.read() as connection:
             return list(connection.execute(_MADE, {"row": claim.row, "run": claim.run}).scalars())

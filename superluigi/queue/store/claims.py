@@ -61,22 +61,27 @@ class Result:
     requirements: Sequence[str] = ()
 
 
-# One statement. The innermost query reads one entry of the claim index for each kind of need (there are few);
-# among those whose resources suffice, the most urgent wins, the oldest of equals.
+_FIRST = (
+    "SELECT x.{} FROM " + _T + " x WHERE x.state = 'PENDING' AND x.pool = :pool AND x.need = n.id "
+    "ORDER BY x.priority DESC, x.id LIMIT 1"
+)
+# One statement. For each kind of need (there are few) it reads one entry of the claim index; among those whose
+# resources suffice, the most urgent wins, the oldest of equals. Scalar sub-queries, not a join: PostgreSQL would
+# choose to hash the whole table while it has no statistics of it yet, right after a submission.
 _CLAIM = text(
     f"""
     UPDATE {_T} SET state = 'RUNNING', worker = :worker, fence = fence + 1, lease = :lease,
         attempts = attempts + 1, started = :now, ended = NULL, exit_code = NULL, kill = 0
     WHERE id = (
-        SELECT t.id FROM {tables.needs.name} n JOIN {_T} t ON t.id = (
-            SELECT x.id FROM {_T} x WHERE x.state = 'PENDING' AND x.pool = :pool AND x.need = n.id
-            ORDER BY x.priority DESC, x.id LIMIT 1)
-        WHERE NOT EXISTS (
-            SELECT 1 FROM {tables.need_items.name} i LEFT JOIN {tables.resources.name} r ON r.name = i.resource
-            WHERE i.need = n.id AND i.amount > COALESCE(r.total, 1) - (
-                SELECT COALESCE(SUM(u.amount), 0) FROM {_T} b JOIN {tables.need_items.name} u ON u.need = b.need
-                WHERE b.state = 'RUNNING' AND u.resource = i.resource))
-        ORDER BY t.priority DESC, t.id LIMIT 1)
+        SELECT f.id FROM (
+            SELECT ({_FIRST.format("id")}) AS id, ({_FIRST.format("priority")}) AS priority
+            FROM {tables.needs.name} n
+            WHERE NOT EXISTS (
+                SELECT 1 FROM {tables.need_items.name} i LEFT JOIN {tables.resources.name} r ON r.name = i.resource
+                WHERE i.need = n.id AND i.amount > COALESCE(r.total, 1) - (
+                    SELECT COALESCE(SUM(u.amount), 0) FROM {_T} b JOIN {tables.need_items.name} u ON u.need = b.need
+                    WHERE b.state = 'RUNNING' AND u.resource = i.resource))
+        ) f WHERE f.id IS NOT NULL ORDER BY f.priority DESC, f.id LIMIT 1)
     AND EXISTS (
         SELECT 1 FROM {tables.pools.name} p WHERE p.name = :pool AND p.paused = 0
         AND (p.max_workers IS NULL OR p.max_workers > (

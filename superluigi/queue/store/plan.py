@@ -90,8 +90,8 @@ def add(connection: Connection, specs: Sequence[TaskSpec], run: str, *, retry_fa
 def _merge(row: Any, spec: TaskSpec, run: str, retry_failed: bool) -> str:
     """What becomes of a row that is there when its task is submitted again: the group it belongs to."""
     state = row.state
-    made_here = state == states.SUCCEEDED and row.run == run and spec.forced and not spec.recorded
-    if spec.complete or made_here:  # a forced task without records: the row is the only one who knows
+    made_here = state == states.SUCCEEDED and row.run == run and not spec.tells
+    if spec.complete or made_here:
         return "known" if state == states.RUNNING else "done"
     if state == states.SUCCEEDED or (state == states.FAILED and retry_failed):
         return "added"
