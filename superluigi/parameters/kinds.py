@@ -159,8 +159,12 @@ def adapter_for(annotation: Any, *, tasks: bool = False) -> Adapter:
     Raises:
         DefinitionError: an annotation that no parameter can be made of.
     """
-    found = _plain_adapter(annotation, tasks)
-    return OrTask(found) if tasks else found
+    if not tasks:
+        return _plain_adapter(annotation, tasks)
+    try:
+        return OrTask(_plain_adapter(annotation, tasks))
+    except DefinitionError:
+        return OnlyTask(annotation)
 
 
 def task_adapter_for(annotation: Any) -> Adapter:
@@ -177,6 +181,25 @@ def task_adapter_for(annotation: Any) -> Adapter:
     if origin is tuple:
         return Fixed([task_adapter_for(item) for item in arguments])
     return IsTask(annotation)
+
+
+class OnlyTask(Adapter):
+    """A value that cannot be written as a parameter (a table, an object): a task or `Const(…)` must bring it."""
+
+    def __init__(self, annotation: Any) -> None:
+        shown = getattr(annotation, "__name__", str(annotation))
+        self.name = f"a task whose value is a {shown} (or Const(value))"
+
+    def check(self, value: Any) -> Any:
+        return value if isinstance(value, luigi.Task) else self.refuse(value)
+
+    def encode(self, value: Any) -> Any:
+        return {references.TASK: references.refer(value)}
+
+    def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {references.TASK}:
+            return references.resolve(data[references.TASK])
+        self.refuse(data)
 
 
 class _OneOrMany(Adapter):

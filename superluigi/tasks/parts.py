@@ -96,9 +96,9 @@ class AsPath(StandIn):
         return self.of.output()
 
     def read_value(self, reader: Reader, as_type: Any) -> Any:
-        """A temporary path holding the output, or paths in the shape of several outputs."""
+        """A temporary path holding the output, or paths in the shape of several outputs; yours to change."""
         del as_type
-        return graph.map_structure(reader.path, self.of.output())
+        return reader.copy(self.of)
 
 
 def as_path(task: luigi.Task) -> Any:

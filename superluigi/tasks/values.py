@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,12 +27,18 @@ UNKNOWN: Any = ...
 class Reader:
     """Opens targets and keeps the temporary copies until `stack` is closed."""
 
-    def __init__(self, stack: contextlib.ExitStack, *, shared: bool = True) -> None:
-        self._stack, self._shared = stack, shared
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
 
     def path(self, target: luigi.Target) -> Path:
-        """A local path holding what `target` holds."""
-        return self._stack.enter_context(inputs.opened(target, self._shared))
+        """A local path holding what `target` holds, only to be read."""
+        return self._stack.enter_context(inputs.opened(target, True))
+
+    def copy(self, task: luigi.Task) -> Any:
+        """Temporary copies of what a task made, in the shape of its outputs: the reader may change them."""
+        return graph.map_structure(
+            lambda target: self._stack.enter_context(inputs.opened(target, False)), task.output()
+        )
 
     def value(self, task: luigi.Task, as_type: Any = None) -> Any:
         """The value of a complete task."""
@@ -158,12 +165,14 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
 
 def keeps_none(task: Any, user_run: Callable[..., Any]) -> bool:
     """Whether a `None` that `run` returns is a value, and not the end of a `run` that forgot to write."""
-    if "output_path" in user_run.__code__.co_varnames[: user_run.__code__.co_argcount]:
+    if getattr(task, "none_is_a_value", False):
+        return True
+    if "output_path" in inspect.signature(user_run).parameters:
         return False
     annotation = returns(type(task))
     if annotation is UNKNOWN:
         return has_default_home(type(task))
-    return annotation is Any or type(None) in get_args(annotation) or bool(getattr(task, "none_is_a_value", False))
+    return annotation is Any or type(None) in get_args(annotation)
 
 
 def has_default_home(task_class: type) -> bool:
