@@ -39,6 +39,7 @@ Every class keeps its message in `args`, so that instances survive pickling: the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class SuperLuigiError(Exception):
@@ -62,7 +63,16 @@ class ParameterError(SuperLuigiError, ValueError):
 
 
 class TargetError(SuperLuigiError, OSError):
-    """An output or input is not as it should be."""
+    """An output or input is not as it should be; `errno` is the system's, where the system refused."""
+
+    def __reduce__(self) -> Any:
+        return _with_errno, (type(self), self.args, self.errno)
+
+
+def _with_errno(kind: type[TargetError], args: tuple[Any, ...], number: int | None) -> TargetError:
+    error = kind(*args)
+    error.errno = number
+    return error
 
 
 class TargetKindError(TargetError):

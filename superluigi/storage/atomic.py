@@ -344,7 +344,9 @@ def clone(source: int, destination: int) -> bool:
 def copy_tree(source: Path, destination: Path) -> None:
     """Copy a folder: sub-folders, empty ones, symlinks (as links), modes; files are cloned where possible."""
     destination.mkdir()
-    for entry in os.scandir(source):
+    with os.scandir(source) as scan:
+        entries = list(scan)
+    for entry in entries:
         if is_ours(entry.name):
             continue
         target = destination / entry.name

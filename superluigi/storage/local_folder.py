@@ -168,12 +168,12 @@ class StagedFolder(LocalStaged):
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
         whoever comes next finish them (`LocalLocation._recover_swap`)."""
         journal, aside = atomic.swap_journal(final), _aside(self.path)
-        step("write journal")
-        journal.write_text(json.dumps(self.path.name))
-        if config.get("durable"):
-            atomic.flush_file(journal)
-            atomic.flush_folder(journal.parent)
         try:
+            step("write journal")
+            journal.write_text(json.dumps(self.path.name))
+            if config.get("durable"):
+                atomic.flush_file(journal)
+                atomic.flush_folder(journal.parent)
             atomic.replace(final, aside)
             atomic.replace(self.path, final)
         except BaseException:

@@ -89,7 +89,7 @@ class LocalFileRig(TargetRig):
 
     def leftovers(self) -> list[str]:
         found = [
-            path for path in self.folder.rglob("*") if ".superluigi" in path.parts or path.name.endswith(".pending")
+            path for path in self.folder.rglob("*") if "/.superluigi" in str(path) or path.name.endswith(".pending")
         ]
         return sorted(path.relative_to(self.folder).as_posix() for path in found)
 

@@ -1,0 +1,103 @@
+"""Find and remove what dead processes of this host left in local folders; living ones are never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from superluigi.errors import TargetMissingError
+from superluigi.storage import atomic, identity
+from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, FileLocation, LocalLocation
+from superluigi.storage.local_folder import FolderLocation
+
+_TORN_SECONDS = 60.0  # an unreadable pending record younger than this may still be being written
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a dead process left: where it is and what it was."""
+
+    path: str
+    what: str
+    size: int
+
+
+def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
+    """Remove (or only list) the left-overs below `root`; half-done commits are finished or taken back.
+
+    Raises:
+        TargetMissingError: there is no such folder or file.
+    """
+    if not root.exists():
+        raise TargetMissingError(f"There is nothing at {root} to clean. Check the path.")
+    found = []
+    for leftover, remove in _leftovers(root if root.is_dir() else root.parent):
+        found.append(leftover)
+        if not dry_run:
+            with atomic.explained("clean", leftover.path):
+                remove()
+    return found
+
+
+def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
+    for current, folders, files in os.walk(root):
+        here = Path(current)
+        for path in sorted(atomic.sweep(here, always=True)):
+            yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
+        for path in atomic.dead_staging(here):
+            yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
+        for name in files:
+            if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
+                yield (
+                    Leftover(str(here / name), "half-done commit", _size(here / name)),
+                    _Removal(here / name, location),
+                )
+        folders[:] = [name for name in folders if not atomic.is_ours(name)]
+
+
+class _Removal:
+    def __init__(self, path: Path, location: LocalLocation | None = None, *, staging: bool = False) -> None:
+        self.path, self.location, self.staging = path, location, staging
+
+    def __call__(self) -> None:
+        if self.location is not None:
+            self.location.repair()
+        elif self.staging:
+            atomic.drop_staging(self.path)
+        else:
+            atomic.remove_tree(self.path)
+
+
+def _half_done(pending: Path) -> LocalLocation | None:
+    """The location whose commit stopped with this record pending; None while its writer may be alive."""
+    try:
+        record = json.loads(pending.read_text(encoding="utf-8"))
+        output = record["output"]
+        token = str(output.get("commit", ""))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        # torn. Beside its data it is written under the lock that `repair` takes; elsewhere only its age can tell
+        beside = os.path.lexists(_named_by(pending))
+        if not beside and time.time() - pending.stat().st_mtime < _TORN_SECONDS:
+            return None
+        kind = FolderLocation if _named_by(pending).is_dir() else FileLocation
+        return kind(_named_by(pending), _named_by(pending, RECORD_SUFFIX))
+    if identity.is_token(token) and not identity.is_dead(token):
+        return None
+    kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
+    return kind(Path(output["path"]), _named_by(pending, RECORD_SUFFIX))
+
+
+def _named_by(pending: Path, suffix: str = "") -> Path:
+    return pending.with_name(pending.name.removesuffix(RECORD_SUFFIX + PENDING_SUFFIX) + suffix)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())

@@ -1,0 +1,354 @@
+"""Commits under fire: killed at random, watched while they happen, on disks that are full or refuse."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import random
+import resource
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from superluigi.errors import CommitError, StorageAccessError, TargetError
+from superluigi.storage import atomic
+from superluigi.storage.base import SCHEMA
+from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.testing import crash
+from superluigi.testing.s3_server import S3Server
+from superluigi.testing.target_suite import (
+    LocalFileRig,
+    LocalFolderRig,
+    S3ObjectRig,
+    S3PrefixRig,
+    TargetRig,
+    look,
+    publish,
+)
+
+KINDS = ["file", "folder", "object", "prefix"]
+
+
+@pytest.fixture(params=KINDS)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> TargetRig:
+    if request.param == "file":
+        return LocalFileRig(tmp_path)
+    if request.param == "folder":
+        return LocalFolderRig(tmp_path)
+    server: S3Server = request.getfixturevalue("s3_server")
+    bucket: str = request.getfixturevalue("s3_bucket")
+    options = dict(server.client_options)
+    return S3ObjectRig(bucket, options) if request.param == "object" else S3PrefixRig(bucket, options)
+
+
+def commit_for_ever(rig: TargetRig, beginning: int) -> None:
+    version = beginning
+    while True:
+        publish(rig, f"v{version:07d}")
+        version += 1
+
+
+def commit_versions(rig: TargetRig, count: int) -> None:
+    for version in range(count):
+        publish(rig, f"v{version:07d}")
+
+
+def started(function: Callable[..., None], *arguments: Any) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=function, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def kill_again_and_again(rig: TargetRig, kills: int) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    for kill in range(kills):
+        process = started(commit_for_ever, rig, kill * 1000)
+        time.sleep(0.02 + chance.random() * 0.15)
+        process.kill()
+        process.join()
+        seen, recorded = crash.in_child(look, rig)
+        absent_is_allowed = seen is None and isinstance(rig, S3PrefixRig)
+        assert recorded == seen or absent_is_allowed, (
+            f"kill {kill} of seed {seed}: {seen} with the record of {recorded}"
+        )
+    publish(rig, "after")
+    assert look(rig) == ("after", "after")
+    assert rig.leftovers() == []
+
+
+def test_a_writer_killed_at_random_leaves_one_whole_version_with_its_own_record(rig: TargetRig) -> None:
+    publish(rig, "first")
+    kill_again_and_again(rig, 20 if isinstance(rig, LocalFileRig) else 8)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_writer_killed_two_hundred_times_leaves_one_whole_version_each_time(rig: TargetRig) -> None:
+    publish(rig, "first")
+    kill_again_and_again(rig, 200)
+
+
+def watch(rig: TargetRig, versions: int) -> None:
+    publish(rig, "v-before")
+    writer = started(commit_versions, rig, versions)
+    looks = 0
+    while writer.is_alive():
+        before = rig.target().read_metadata()
+        try:
+            with rig.target().tmp_read_path() as path:
+                text = rig.read(path)
+        except FileNotFoundError:
+            assert isinstance(rig, S3PrefixRig), "a swap never shows an absent output here"
+            continue
+        after = rig.target().read_metadata()
+        assert text.startswith("v")
+        if before and after and before["text"] == after["text"]:
+            assert before["text"] == text
+            looks += 1
+    writer.join()
+    assert writer.exitcode == 0
+    assert look(rig) == (f"v{versions - 1:07d}",) * 2
+    assert looks > 0 or isinstance(rig, S3PrefixRig)
+
+
+def test_a_watcher_never_sees_a_part_or_a_record_of_other_bytes(rig: TargetRig) -> None:
+    watch(rig, 500 if isinstance(rig, LocalFileRig) else 40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_watcher_of_five_hundred_versions_never_sees_a_part(rig: TargetRig) -> None:
+    watch(rig, 500)
+
+
+# ---------------------------------------------------------------- disks that refuse
+
+
+def as_nobody(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run in a process without root's rights, which no mode stops."""
+    return crash.in_child(_without_rights, function, *arguments)
+
+
+def _without_rights(function: Callable[..., Any], *arguments: Any) -> Any:
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    return function(*arguments)
+
+
+def _limited(function: Callable[..., Any], size: int, *arguments: Any) -> Any:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return function(*arguments)
+
+
+def write_much(rig: TargetRig, data: int, record: int) -> None:
+    with rig.target().stage() as staged:
+        place = staged.path / "a.txt" if staged.path.is_dir() else staged.path
+        place.write_bytes(b"x" * data)
+        staged.commit({"schema": SCHEMA, "run": {"id": "much"}, "text": "y" * record})
+
+
+@pytest.mark.parametrize("data, record", [(200_000, 10), (10, 200_000)], ids=["data", "record"])
+@pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
+def test_when_the_disk_is_full_the_old_output_stands(tmp_path: Path, kind: Any, data: int, record: int) -> None:
+    rig = kind(tmp_path)
+    publish(rig, "old")
+    with pytest.raises(OSError) as caught:
+        crash.in_child(_limited, write_much, 100_000, rig, data, record)
+    assert caught.value.errno == errno.EFBIG
+    assert look(rig) == ("old", "old")
+    assert rig.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
+def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path, kind: Any) -> None:
+    for parent in reversed([tmp_path, *tmp_path.parents[:3]]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    rig = kind(tmp_path / "locked")
+    publish(rig, "old")
+    rig.folder.chmod(0o555)
+    with pytest.raises(StorageAccessError, match="Check the owner and mode"):
+        as_nobody(publish, rig, "new")
+    assert as_nobody(look_shared, rig) == "old"
+    rig.folder.chmod(0o755)
+    assert look(rig) == ("old", "old")
+
+
+def look_shared(rig: TargetRig) -> str:
+    with rig.target().tmp_read_path(shared=True) as path:
+        return rig.read(path)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_an_absent_output(tmp_path: Path) -> None:
+    for parent in reversed([tmp_path, *tmp_path.parents[:3]]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    rig = LocalFileRig(tmp_path / "secret")
+    publish(rig, "old")
+    rig.folder.chmod(0o700)
+    with pytest.raises(StorageAccessError, match="Whether it exists is unknown"):
+        as_nobody(rig_exists, rig)
+
+
+def rig_exists(rig: TargetRig) -> bool:
+    return rig.target().exists()
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(CommitError, match="too long"):
+        LocalFileTarget(tmp_path / ("n" * 240)).stage()
+    with pytest.raises(TargetError, match="too long"):
+        LocalFileTarget(tmp_path / ("n" * 300)).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_up_to_the_limit_work_in_every_alphabet(tmp_path: Path) -> None:
+    for name in ("n" * 229 + ".csv", "ж" * 114 + ".csv", "漢" * 76 + ".txt"):
+        target = LocalFileTarget(tmp_path / name)
+        with target.stage() as staged:
+            assert staged.path.suffix == Path(name).suffix
+            staged.path.write_text("x")
+            staged.commit({"run": {"id": "r"}})
+        assert target.exists() and target.read_metadata() is not None
+
+
+# ---------------------------------------------------------------- as plain open() would have done
+
+
+def test_modes_are_those_of_a_plain_open(tmp_path: Path) -> None:
+    rig = LocalFileRig(tmp_path)
+    path = rig.target().path
+    before = os.umask(0o027)
+    try:
+        publish(rig, "one")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        publish(rig, "two")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604, "a replaced file keeps its mode"
+        with rig.target().tmp_write_path() as temporary:
+            temporary.write_text("three")
+            temporary.chmod(0o755)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755, "a mode that the writer chose stays"
+    finally:
+        os.umask(before)
+
+
+def test_a_link_at_the_destination_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for kind, real in (
+        (LocalFileTarget, tmp_path / "real" / "file"),
+        (LocalFolderTarget, tmp_path / "real" / "folder"),
+    ):
+        link = tmp_path / f"link-{real.name}"
+        link.symlink_to(real)
+        rig = _LinkRig(kind, link)
+        publish(rig, "one")
+        publish(rig, "two")
+        assert link.is_symlink()
+        assert real.exists()
+        assert look(rig) == ("two", "two")
+
+
+class _LinkRig(LocalFileRig):
+    def __init__(self, kind: Any, link: Path) -> None:
+        super().__init__(link.parent)
+        self.kind, self.link = kind, link
+
+    def target(self, name: str = "output", **options: Any) -> Any:
+        return self.kind(self.link)
+
+
+def test_a_folder_keeps_modes_links_and_empty_sub_folders(tmp_path: Path) -> None:
+    target = LocalFolderTarget(tmp_path / "tree")
+    with target.tmp_write_path() as path:
+        (path / "tool").write_text("#!/bin/sh\n")
+        (path / "tool").chmod(0o750)
+        (path / "empty" / "deeper").mkdir(parents=True)
+        (path / "link").symlink_to("tool")
+        (path / "dangling").symlink_to("nowhere")
+    with target.tmp_read_path() as copy:
+        for tree in (target.path, copy):
+            assert stat.S_IMODE((tree / "tool").stat().st_mode) == 0o750
+            assert (tree / "empty" / "deeper").is_dir()
+            assert os.readlink(tree / "link") == "tool"
+            assert os.readlink(tree / "dangling") == "nowhere"
+
+
+def test_data_and_record_may_lie_on_different_file_systems(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm") / f"superluigi-test-{os.getpid()}"
+    if elsewhere.parent.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.fail("this test needs a machine where /dev/shm is a file system of its own")
+    try:
+        for n in range(1, 30):
+            target = LocalFileTarget(tmp_path / "data", metadata_path=elsewhere / "record.json")
+            rig = _FixedRig(tmp_path, target)
+            publish(rig, "old")
+            code = crash.stopped_in_child(n, "death", publish, rig, "new")
+            assert crash.in_child(look, rig) in (("old", "old"), ("new", "new"))
+            if code == 0:
+                break
+        else:
+            pytest.fail("a commit has fewer than 30 steps")
+    finally:
+        atomic.remove_tree(elsewhere)
+
+
+class _FixedRig(LocalFileRig):
+    def __init__(self, folder: Path, fixed: LocalFileTarget) -> None:
+        super().__init__(folder)
+        self.fixed = fixed
+
+    def target(self, name: str = "output", **options: Any) -> Any:
+        return self.fixed
+
+
+def test_a_clock_that_is_set_back_confuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (LocalFileRig, LocalFolderRig):
+        rig = kind(tmp_path / kind.__name__)
+        now = time.time_ns()
+        for version in range(5):
+            monkeypatch.setattr(time, "time_ns", lambda version=version, now=now: now - version * 3600 * 10**9)
+            publish(rig, f"v{version}")
+            assert look(rig) == (f"v{version}", f"v{version}")
+
+
+def test_a_moved_store_keeps_its_records(tmp_path: Path) -> None:
+    import shutil
+
+    for kind in (LocalFileRig, LocalFolderRig):
+        publish(kind(tmp_path / "here"), "one")
+        shutil.copytree(tmp_path / "here", tmp_path / "there")
+        assert look(kind(tmp_path / "there")) == ("one", "one")
+        shutil.rmtree(tmp_path / "there")
+        shutil.rmtree(tmp_path / "here")
+
+
+# ---------------------------------------------------------------- cleaning
+
+
+def test_clean_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    from superluigi.storage.cleaning import clean
+
+    rig = LocalFileRig(tmp_path)
+    publish(rig, "one")
+    for n in (1, 3, 4, 6):
+        assert crash.stopped_in_child(n, "death", publish, LocalFileRig(tmp_path), "new") == crash.DEATH
+    for n in (1, 5):
+        assert crash.stopped_in_child(n, "death", publish, LocalFolderRig(tmp_path / "deep"), "new") == crash.DEATH
+    with rig.target().stage() as living:
+        living.path.write_text("still writing")
+        (tmp_path / ".superluigi-otherhost-1-1-0123456789ab.output.txt").write_text("of another host")
+        listed = clean(tmp_path, dry_run=True)
+        assert listed and rig.leftovers()
+        assert {item.path for item in clean(tmp_path)} == {item.path for item in listed}
+        assert living.path.read_text() == "still writing"
+    assert clean(tmp_path) == []
+    assert rig.leftovers() == [".superluigi-otherhost-1-1-0123456789ab.output.txt"]
+    seen, recorded = look(rig)
+    assert seen in ("one", "new") and recorded == seen
