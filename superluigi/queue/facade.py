@@ -255,16 +255,14 @@ class Queue:
         deadline = None if seconds is None else time.monotonic() + seconds
         ids = None if which is None else _ids((which,))
         nap = _LOOKS_SECONDS[0]
-        while not self._has_ended(ids):
+        while not (self.activity().settled or self._have_ended(ids)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueTimeoutError(f"After {seconds:g} seconds tasks still wait or run: {self.counts()}.")
             time.sleep(nap)
             nap = min(1.5 * nap, _LOOKS_SECONDS[1])
         return self.counts()
 
-    def _has_ended(self, ids: Sequence[str] | None) -> bool:
-        if self.activity().settled:
-            return True
+    def _have_ended(self, ids: Sequence[str] | None) -> bool:
         if ids is None:
             return False
         with self._database.read() as connection:
@@ -319,11 +317,13 @@ class Queue:
         pools: Iterable[str] | None = None,
         detach: bool = False,
         keep_alive: bool = False,
+        until: Which = None,
     ) -> None:
         """Start workers while there is work, at most `workers` of each pool; return when nothing more can run.
 
-        Several may spawn one queue: one leads each pool, the others stand by. With `detach`, that is done by a
-        process in the background; with `keep_alive`, it stays for what is submitted later.
+        Or as soon as the tasks `until` have ended (a submission, tasks, ids). Several may spawn one queue: one
+        leads each pool, the others stand by. With `detach`, that is done by a process in the background; with
+        `keep_alive`, it stays for what is submitted later.
 
         Raises:
             QueueError: workers cannot be started; the message has their last words.
@@ -338,7 +338,8 @@ class Queue:
             queue=passed_on(self.name), label=self.label, logs=str(self.logs / "workers"), workers=workers,
             pools=chosen, lease_seconds=self._lease_seconds, keep_alive=keep_alive,
         )  # fmt: skip
-        Spawner(self._database, options).run()
+        ids = None if until is None else _ids((until,))
+        Spawner(self._database, options, lambda: self._have_ended(ids)).run()
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from superluigi.errors import QueueGoneError
@@ -47,10 +47,14 @@ class SpawnOptions:
 class Spawner:
     """Starts workers for the pools that it leads, until nothing more can run."""
 
-    def __init__(self, database: Database, options: SpawnOptions) -> None:
+    def __init__(
+        self, database: Database, options: SpawnOptions, is_done: Callable[[], bool] = lambda: False
+    ) -> None:
         self.name = identity.token()
         self._database = database
         self._options = options
+        self._is_done = is_done
+        self._settled = False
         self._leaving = threading.Event()
         self._providers: dict[str, Provider] = {}
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
@@ -74,7 +78,7 @@ class Spawner:
             with contextlib.suppress(QueueGoneError), self._database.write() as connection:
                 people.resign(connection, self.name)
             for provider in self._providers.values():
-                provider.close(wait=not self._leaving.is_set())
+                provider.close(wait=self._settled)
 
     def _step(self) -> bool:
         """Take back what was lost, start what is missing; True when there is nothing more to see to."""
@@ -89,7 +93,8 @@ class Spawner:
         with self._database.read() as connection:
             activity = views.activity(connection)
             alive = {name: people.live_workers(connection, name, now, self._options.lease_seconds) for name in pools}
-        if activity.settled and not self._options.keep_alive:
+        self._settled = activity.settled and not self._options.keep_alive
+        if self._settled or self._is_done():
             return True
         for name in led:
             self._fill(name, pools[name], activity.pending.get(name, 0), alive[name])

@@ -138,6 +138,9 @@ class TaskRow:
     blocked_by: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
+    #: Failures since it was submitted or retried, and whether it stands for data that others make.
+    failures: int = 0
+    external: bool = False
     #: A task class that was stored by value (cloudpickle), for tasks defined in `__main__`.
     code: bytes | None = field(default=None, repr=False)
 

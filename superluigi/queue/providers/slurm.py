@@ -16,6 +16,7 @@ from superluigi.queue.providers import WorkerOrder
 #: How long before its walltime Slurm tells a worker to end (SIGTERM), so that it can put its task back.
 WARNING_SECONDS = 30
 _TIMEOUT_SECONDS = 60
+_MAX_SILENCES = 5
 
 
 class SlurmProvider:
@@ -23,6 +24,10 @@ class SlurmProvider:
 
     `Pool.options` become `sbatch` options: `{"partition": "gpu", "mem": "8G", "exclusive": True}`.
     """
+
+    def __init__(self) -> None:
+        self._answer: Counter[str] = Counter()
+        self._silences = 0
 
     def start(self, order: WorkerOrder) -> None:
         """Submit one job that runs one worker.
@@ -45,9 +50,23 @@ class SlurmProvider:
         _run(["sbatch", *options, *_options(order.pool.options)], script)
 
     def alive(self, prefix: str) -> Mapping[str, int]:
-        """Jobs that wait or run, by name: one `squeue` for all pools."""
-        listed = _run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%j"])
-        return Counter(name for name in listed.split() if name.startswith(prefix))
+        """Jobs that wait or run, by name: one `squeue` for all pools.
+
+        A controller that is busy for a while must not end the spawner: the last answer stands in.
+
+        Raises:
+            QueueError: it has not answered several times in a row.
+        """
+        try:
+            listed = _run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%j"])
+        except QueueError:
+            self._silences += 1
+            if self._silences >= _MAX_SILENCES:
+                raise
+        else:
+            self._silences = 0
+            self._answer = Counter(listed.split())
+        return {name: number for name, number in self._answer.items() if name.startswith(prefix)}
 
     def cancel(self, label: str) -> None:
         """Cancel the jobs of that name; those that run get SIGTERM first and put their tasks back."""

@@ -55,7 +55,8 @@ def _row(row: Any, blocked_by: str | None) -> TaskRow:
         state=states.BLOCKED if blocked_by else row.state, attempts=row.attempts, error=row.error,
         exit_code=row.exit_code, worker=row.worker, started=_moment(row.started), ended=_moment(row.ended),
         log=row.log, module=row.module, pool=row.pool, priority=row.priority, blocked_by=blocked_by,
-        tags=states.load_json(row.tags), run=row.run, code=row.pickle,
+        tags=states.load_json(row.tags), run=row.run, failures=row.failures,
+        external=bool(row.external), code=row.pickle,
     )  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""`run_task(queue=…)`: submit, work, wait, and report as a run without a queue does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+
+import luigi
+from luigi import execution_summary
+
+from superluigi.errors import RemoteError, TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
+from superluigi.queue import states
+from superluigi.queue.facade import Queue
+from superluigi.queue.states import Submission, TaskRow
+from superluigi.scheduling.report import Failure, Report
+from superluigi.scheduling.run import Run
+
+#: Ours -> the sets of tasks that Luigi's summary knows.
+_PARTITION = {
+    "complete": "already_done",
+    "ran": "completed",
+    "failed": "failed",
+    "missing": "still_pending_ext",
+    "blocked": "upstream_failure",
+    "behind missing": "upstream_missing_dependency",
+    "not run": "not_run",
+}
+_KINDS = (*_PARTITION.values(), "ever_failed", "scheduling_error", "still_pending_not_ext", "run_by_other_worker",
+          "upstream_run_by_other_worker", "upstream_scheduling_error")  # fmt: skip
+
+
+def run_graph(
+    tasks: luigi.Task | Sequence[luigi.Task],
+    run: Run,
+    queue: str | Queue,
+    *,
+    num_workers: int = 1,
+    resources: Mapping[str, float] | None = None,
+) -> Report:
+    """Make `tasks` and all they require through a durable queue; say what came of it.
+
+    Failed tasks of the graph get a fresh start, killed ones stay so. Workers of this call are at most
+    `num_workers` of each pool; others who work on the queue help. Errors of tasks come as `RemoteError`,
+    since the queue keeps their words.
+    """
+    roots = [tasks] if isinstance(tasks, luigi.Task) else list(tasks)
+    owned = not isinstance(queue, Queue)
+    opened = Queue(queue, resources=resources) if isinstance(queue, str) else queue
+    try:
+        submission = opened.submit(roots, run=run, retry_failed=True)
+        opened.spawn(num_workers, until=submission)
+        return _report(opened, submission, roots)
+    finally:
+        if owned:
+            opened.close()
+
+
+def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -> Report:
+    rows = [row for row in queue.tasks() if row.id in submission.ids or row.run == submission.run]
+    behind = _behind_missing(rows, queue.edges())
+    outcomes = {row.id: _outcome(row, submission, behind) for row in rows}
+    partition: dict[str, set[luigi.Task]] = {kind: set() for kind in _KINDS}
+    known = {root.task_id: root for root in roots}
+    for row in rows:
+        task = known.get(row.id) or _stand_in(row)
+        partition[_PARTITION[outcomes[row.id]]].add(task)
+        if row.failures or outcomes[row.id] == "failed":
+            partition["ever_failed"].add(task)
+    for kind in ("upstream_failure", "upstream_missing_dependency", "not_run"):
+        partition["still_pending_not_ext"] |= partition[kind]
+    nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
+    failures = [_failure(row) for row in rows if outcomes[row.id] == "failed"]
+    failures += [_failure(row) for row in rows if outcomes[row.id] == "missing"]
+    made = [row for row in rows if outcomes[row.id] == "ran"]
+    return Report(
+        run_id=submission.run,
+        summary=execution_summary._summary_wrap(execution_summary._summary_format(partition, nobody)),
+        status=execution_summary._tasks_status(partition).name,
+        success=all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
+        outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
+        failures=tuple(failures),
+        blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
+        made=tuple(row.id for row in sorted(made, key=lambda row: str(row.ended))),
+    )
+
+
+def _outcome(row: TaskRow, submission: Submission, behind: Mapping[str, str]) -> str:
+    if row.state == states.SUCCEEDED:
+        here = row.run == submission.run and row.attempts and row.id not in submission.done
+        return "ran" if here else "complete"
+    if row.state in (states.FAILED, states.KILLED):
+        return "failed"
+    if row.state == states.BLOCKED:
+        return "blocked"
+    if row.external and row.state == states.WAITING:
+        return "missing"
+    return "behind missing" if row.id in behind else "not run"
+
+
+def _behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Waiting tasks -> the missing external task that they wait for."""
+    following: dict[str, list[str]] = {}
+    for upper, lower in edges:
+        following.setdefault(upper, []).append(lower)
+    waiting = [(row.id, row.id) for row in rows if row.external and row.state == states.WAITING]
+    found: dict[str, str] = {}
+    while waiting:
+        name, cause = waiting.pop()
+        for lower in following.get(name, ()):
+            if lower not in found:
+                found[lower] = cause
+                waiting.append((lower, cause))
+    return found
+
+
+def _failure(row: TaskRow) -> Failure:
+    words = (row.error or "").strip()
+    last = words.splitlines()[-1] if words else f"{row.state}"
+    shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
+    if row.external and row.state == states.WAITING:
+        return Failure(row.id, shown, "missing", TargetMissingError(f"{last}. Provide it, or check its parameters."))
+    kind, error = "failed", RemoteError(last, words)
+    if row.state == states.KILLED:
+        return Failure(row.id, shown, kind, TaskCancelledError(last), attempts=row.attempts)
+    first = words.splitlines()[0] if words else ""
+    if first.startswith("The task took longer"):
+        return Failure(row.id, shown, "timeout", TaskTimeoutError(first), attempts=row.attempts)
+    if first.startswith(("The process that ran the task died", "The worker ")):
+        return Failure(row.id, shown, "lost", WorkerLostError(words), attempts=row.attempts)
+    return Failure(row.id, shown, kind, error, traceback=words, attempts=row.attempts)
+
+
+def _stand_in(row: TaskRow) -> luigi.Task:
+    """The task for Luigi's summary; of a module that cannot be imported here, one that only looks like it."""
+    try:
+        return row.task()
+    except Exception:  # noqa: BLE001 the summary must not fail where the task did: at the import of its module
+        return _Named(row.id)
+
+
+class _Named(luigi.Task):
+    """Stands for a task that cannot be rebuilt."""
+
+    name = luigi.Parameter()
