@@ -1,0 +1,145 @@
+"""From tasks, histories and runs to what a picture shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import luigi
+
+from superluigi import graph as structures
+from superluigi.lineage.explaining import Explanation, why
+from superluigi.lineage.facts import address_of
+from superluigi.lineage.staleness import UP_TO_DATE, Reason
+from superluigi.lineage.tracing import Trace
+from superluigi.visuals.model import Graph, Node
+
+_COMMIT = re.compile(r"(?P<worker>.+-\d+)-\d+-[0-9a-f]{12}")
+
+
+def of_task(
+    task: luigi.Task,
+    *,
+    refresh: str | None = None,
+    failures: Mapping[str, str] | None = None,
+    logs: Mapping[str, str] | None = None,
+) -> Graph:
+    """The graph below a task as it is now; nothing is run.
+
+    `failures` (task id -> why) marks tasks as failed, `logs` (task id -> text) adds logs.
+    """
+    return of_explanations(why(task, refresh=refresh), failures=failures, logs=logs)
+
+
+def of_explanations(
+    explained: Sequence[Explanation],
+    *,
+    failures: Mapping[str, str] | None = None,
+    logs: Mapping[str, str] | None = None,
+) -> Graph:
+    """The graph that `lineage.why` has explained; its last task is the root."""
+    failures, logs = failures or {}, logs or {}
+    nodes = [_task_node(one, failures.get(one.task_id), logs.get(one.task_id, "")) for one in explained]
+    edges = [(below, one.task_id) for one in explained for below in one.requires]
+    root = explained[-1]
+    line = ", ".join(f"{name}={value}" for name, value in root.as_json()["params"].items())
+    return Graph(root.task.get_task_family(), nodes, edges, root.task_id, line)
+
+
+def _task_node(one: Explanation, failure: str | None, log: str) -> Node:
+    told = one.as_json()
+    record = one.facts.record
+    missing = one.state == "missing"
+    state = "failed" if failure is not None and missing else one.state
+    reason = "" if one.reason == UP_TO_DATE else str(Reason(one.reason, one.detail))
+    return Node(
+        id=one.task_id,
+        name=told["task_family"],
+        state=state,
+        reason=failure if state == "failed" and failure else reason,
+        params=told["params"],
+        outputs=tuple(address_of(target) for target in structures.flatten(one.task.output())),
+        log=log,
+        **_made(record),
+    )
+
+
+def of_trace(found: Trace) -> Graph:
+    """The history of an output; a node is an output with the task that made it, or a source without a record."""
+    states = {"ok": "complete", "unreadable": "failed"}
+    nodes = []
+    for address, record in found.nodes.items():
+        made = "task_id" in record and "schema" in record
+        nodes.append(
+            Node(
+                id=address,
+                name=str(record["task_family"]) if made else PurePath(address).name or address,
+                state=states.get(found.states[address], found.states[address]),
+                reason=found.notes.get(address, ""),
+                params=record.get("params") or {} if made else {},
+                outputs=(address,),
+                **_made(record if made else None),
+            )
+        )
+    edges = [(source, output) for output, source in found.edges]
+    return Graph(f"Lineage of {PurePath(found.root).name}", nodes, edges, found.root, found.root)
+
+
+def of_run(
+    explained: Sequence[Explanation], outcomes: Mapping[str, str], attempts: Iterable[Any] = (), *, run_id: str = ""
+) -> Graph:
+    """A report of what a run did.
+
+    `outcomes` is task id -> word, as in `scheduling.report.Report.outcomes`; `attempts` are
+    `scheduling.attempt.Outcome` values (or anything with their `task_id`, `started`, `duration`, `host`, `pid`,
+    `error`, `traceback` and `log`), the last of each task being the one that is shown.
+    """
+    from datetime import datetime, timezone
+
+    last = {attempt.task_id: attempt for attempt in attempts}
+    drawn = of_explanations(explained)
+    nodes = []
+    for node in drawn.nodes:
+        attempt = last.get(node.id)
+        changes: dict[str, Any] = {"state": _RUN_STATES.get(outcomes.get(node.id, ""), node.state)}
+        if changes["state"] in ("failed", "missing", "blocked"):
+            changes["reason"] = outcomes[node.id]
+        if attempt is not None:
+            changes["log"] = "\n".join([*attempt.log, attempt.traceback]).strip()
+            changes["worker"], changes["run"] = f"{attempt.host}-{attempt.pid}", run_id or node.run
+            changes["duration"] = round(attempt.duration, 6)
+            changes["start"] = datetime.fromtimestamp(attempt.started, timezone.utc).isoformat()
+            if attempt.error is not None and changes["state"] == "failed":
+                changes["reason"] = f"{type(attempt.error).__name__}: {attempt.error}"
+        nodes.append(Node(**{**node.__dict__, **changes}))
+    subtitle = " · ".join(filter(None, (drawn.subtitle, run_id)))
+    return Graph(f"Run of {drawn.title}", nodes, drawn.edges, drawn.root, subtitle)
+
+
+_RUN_STATES = {
+    "complete": "complete",
+    "ran": "ran",
+    "failed": "failed",
+    "scheduling failed": "failed",
+    "missing": "missing",
+    "blocked": "blocked",
+    "disabled": "failed",
+    "not run": "missing",
+}
+
+
+def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """When, where and how long, as a record tells."""
+    if record is None:
+        return {"record": None}
+    host = (record.get("environment") or {}).get("host")
+    commit = _COMMIT.fullmatch(str((record.get("output") or {}).get("commit") or ""))
+    return {
+        "record": record,
+        "start": record.get("start_time"),
+        "duration": record.get("duration"),
+        "run": (record.get("run") or {}).get("id"),
+        "worker": commit["worker"] if commit else host,
+    }

@@ -1,0 +1,117 @@
+"""What a picture shows: nodes with states and facts, edges in the direction of the data. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: State -> what a legend says. The order is that of legends and summaries.
+STATES: Mapping[str, str] = {
+    "failed": "failed",
+    "running": "running",
+    "blocked": "blocked",
+    "missing": "missing",
+    "stale": "stale",
+    "changed": "changed since it was read",
+    "ran": "ran",
+    "complete": "complete",
+    "external": "external data",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One task or one piece of data."""
+
+    id: str
+    #: The task family, or the file's name.
+    name: str
+    state: str
+    #: Why it is in this state, for people.
+    reason: str = ""
+    #: Public parameters only.
+    params: Mapping[str, Any] = field(default_factory=dict)
+    #: Addresses of the outputs.
+    outputs: Sequence[str] = ()
+    record: Mapping[str, Any] | None = None
+    log: str = ""
+    #: ISO 8601, UTC.
+    start: str | None = None
+    #: Seconds.
+    duration: float | None = None
+    #: Who ran it: host and process.
+    worker: str | None = None
+    run: str | None = None
+    #: For a node that stands for several tasks: how many are in which state.
+    mix: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The parameters in one line."""
+        return ", ".join(f"{name}={value}" for name, value in self.params.items())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for the page; what is empty is left out."""
+        known = {**self.__dict__, "params": dict(self.params), "outputs": list(self.outputs), "mix": dict(self.mix)}
+        return {key: value for key, value in known.items() if value not in (None, "", [], {})}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A picture's content."""
+
+    title: str
+    nodes: Sequence[Node]
+    #: `(from, to)`: data flows from the first to the second.
+    edges: Sequence[tuple[str, str]]
+    #: The node that everything leads to.
+    root: str = ""
+    #: A line below the title.
+    subtitle: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """How many nodes are in which state, in the order of `STATES`."""
+        found: dict[str, int] = {}
+        for state in [*STATES, *(node.state for node in self.nodes if node.state not in STATES)]:
+            count = sum(node.state == state for node in self.nodes)
+            if count:
+                found[state] = count
+        return found
+
+
+def families(graph: Graph) -> Graph:
+    """The same picture with one node for all tasks of a name: its state is the most pressing one among them."""
+    members: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        members.setdefault(node.name, []).append(node)
+    by_id = {node.id: node.name for node in graph.nodes}
+    edges = dict.fromkeys((by_id[one], by_id[other]) for one, other in graph.edges if by_id[one] != by_id[other])
+    nodes = []
+    for name, several in members.items():
+        mix = Graph("", several, ()).counts()
+        nodes.append(Node(id=name, name=name, state=next(iter(mix)), mix=mix))
+    return Graph(graph.title, nodes, _acyclic(list(edges)), by_id.get(graph.root, ""), graph.subtitle)
+
+
+def _acyclic(edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Families may need each other in turn (today's Sum needs yesterday's Mean): such edges back are left out."""
+    below: dict[str, set[str]] = {}
+    kept = []
+    for source, target in edges:
+        if not _reaches(below, target, source):
+            below.setdefault(source, set()).add(target)
+            kept.append((source, target))
+    return kept
+
+
+def _reaches(below: Mapping[str, set[str]], start: str, goal: str) -> bool:
+    seen, waiting = set(), [start]
+    while waiting:
+        node = waiting.pop()
+        if node == goal:
+            return True
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(below.get(node, ()))
+    return False
