@@ -25,6 +25,7 @@ from superluigi.errors import (
     TargetError,
     TransferError,
 )
+from superluigi.storage import steps
 
 #: Connections to one endpoint, and so the most transfers at once.
 CONNECTIONS = 32
@@ -171,13 +172,22 @@ def _make(options: S3Options) -> S3Client:
     for (_, *others), parent in list(_clients.items()):
         if others == [options, _surroundings()]:  # forked: what the parent knows of its server is true here as well
             made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
+    made.boto.meta.events.register("before-call.s3", _step)
     made.boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return made
 
 
+def _step(model: Any, params: Any, **_: Any) -> None:
+    from botocore import xform_name  # type: ignore[import-untyped]
+
+    steps.step(f"{xform_name(model.name)} {params['url_path']}")
+
+
 def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
     if http_response is not None:
-        made.server = http_response.headers.get("server", made.server)
+        headers = http_response.headers
+        # Emulators of AWS that name no server (MiniStack, LocalStack) have this header, which S3 itself has not.
+        made.server = headers.get("server") or ("aws-emulator" if "x-amzn-requestid" in headers else made.server)
 
 
 def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:
@@ -247,14 +257,15 @@ def _make_store(s3: S3Client, bucket: str) -> Any | None:
         return None
     config = s3.boto.meta.config
     verify = s3.options.get("verify")
-    ca_bundle = verify if isinstance(verify, str) else os.environ.get("AWS_CA_BUNDLE")
+    secure = s3.endpoint.startswith("https:")
+    ca_bundle = secure and (verify if isinstance(verify, str) else os.environ.get("AWS_CA_BUNDLE"))
     credentials = s3.boto._request_signer._credentials
     if credentials is None or config.client_cert or config.proxies or ca_bundle or config.signature_version not in (
         "s3v4", "v4", None
     ):  # fmt: skip
         return None  # what only boto3 knows how to do
     client_options: dict[str, Any] = {"timeout": "300s", "connect_timeout": f"{int(config.connect_timeout)}s"}
-    if s3.endpoint.startswith("http:"):
+    if not secure:
         client_options["allow_http"] = True
     if verify is False:
         client_options["allow_invalid_certificates"] = True
@@ -281,8 +292,7 @@ def _make_store(s3: S3Client, bucket: str) -> Any | None:
         client_options=client_options,  # type: ignore[arg-type]
         retry_config={"max_retries": 4},
         credential_provider=signing,
-        unsigned_payload=s3.endpoint.startswith("https:"),
-        checksum_algorithm=None,
+        unsigned_payload=secure,
     )
 
 

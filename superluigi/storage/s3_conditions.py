@@ -17,8 +17,8 @@ from typing import Any
 from superluigi.storage import atomic, identity
 from superluigi.storage.s3_client import S3Client, explained, is_precondition
 
-#: Beginnings of the `Server` header of implementations that were tested: S3, MinIO, moto, MiniStack.
-_GOOD = ("amazons3", "minio", "werkzeug", "ministack")
+#: Beginnings of the `Server` header of implementations that are known: S3, MinIO, moto, MiniStack and LocalStack.
+_GOOD = ("amazons3", "minio", "werkzeug", "aws-emulator")
 
 
 @dataclass(frozen=True)

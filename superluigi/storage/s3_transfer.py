@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from superluigi.errors import CommitConflictError, TargetMissingError, TransferError
+from superluigi.storage import steps
 from superluigi.storage.s3_client import (
     S3Client,
     code_of,
@@ -486,6 +487,7 @@ def _fast_put(
     mode: Any = "overwrite"
     if condition is not None:
         mode = "create" if condition.etag is None else {"e_tag": condition.etag}
+    steps.step(f"put_object {bucket}/{member.key}")
     try:
         answer = obstore.put(
             store, member.key, member.path.read_bytes(), attributes=attributes, mode=mode, use_multipart=False

@@ -30,7 +30,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from superluigi.errors import MissingDependencyError
 from superluigi.testing.fault_proxy import FaultProxy
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ENDPOINT_VARIABLE = "SUPERLUIGI_TEST_S3_ENDPOINT"
+#: moto loses keys with a line break: inside it they have this character of the private use area instead.
+_LINE_BREAK, _STAND_IN = "\n", "\ue00a"
 CREDENTIALS = {"aws_access_key_id": "superluigi", "aws_secret_access_key": "superluigi-secret"}
 
 
@@ -63,6 +65,7 @@ class S3Server:
         self.endpoint_url = endpoint_url
         self._log, self._forget = log, forget
         self._made: list[str] = []
+        self._errands: Any = None
 
     @property
     def client_options(self) -> dict[str, str]:
@@ -96,21 +99,23 @@ class S3Server:
     def create_bucket(self, name: str | None = None, *, versioned: bool = False) -> str:
         """Make an empty bucket (with a fresh name if none is given) and return its name."""
         name = name or f"superluigi-{secrets.token_hex(6)}"
-        client = self.client()
+        client = self._own_client()
         client.create_bucket(Bucket=name)
         self._made.append(name)
         if versioned:
             client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        client.close()
         return name
+
+    def _own_client(self) -> Any:
+        self._errands = self._errands or self.client()  # making one takes longer than what it is for
+        return self._errands
 
     def reset(self) -> None:
         """Remove the buckets that were made through this object, with all that is in them."""
-        client = self.client()
+        client = self._own_client()
         while self._made:
             _empty(client, bucket := self._made.pop())
             client.delete_bucket(Bucket=bucket)
-        client.close()
 
 
 def _empty(client: Any, bucket: str) -> None:
@@ -188,8 +193,12 @@ class _Strict:
             return start_response(status, headers, exc_info)
 
         method = environ["REQUEST_METHOD"]
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        _hide_line_breaks(environ)
         if method in ("GET", "HEAD"):
             result: Iterable[bytes] = self.app(environ, started)
+            if "list-type=2" in environ.get("QUERY_STRING", ""):
+                result = _show_line_breaks(result)
         else:
             # Read before locking: a client that stalls in its body must not stop the others.
             chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "")
@@ -203,10 +212,12 @@ class _Strict:
                 del environ["HTTP_TRANSFER_ENCODING"]
                 environ["CONTENT_LENGTH"] = str(len(body))
             refusal = _wrong_checksum(environ, body)
+            if environ.get("QUERY_STRING", "").startswith("delete"):
+                body = body.replace(b"&#xA;", _STAND_IN.encode()).replace(b"&#10;", _STAND_IN.encode())
+                environ |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
             with self.writing:
                 refusal = refusal or self._refuse_complete(environ)
                 result = [_error(refusal, started)] if refusal else list(self.app(environ, started))
-        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         headers = {
             name[5:].replace("_", "-").lower(): value
             for name, value in environ.items()
@@ -239,6 +250,20 @@ class _Strict:
         if wanted and status != 200:
             return "404 NoSuchKey"
         return "412 PreconditionFailed" if wanted and etag != wanted.strip('"') else ""
+
+
+def _hide_line_breaks(environ: WSGIEnvironment) -> None:
+    environ["PATH_INFO"] = environ["PATH_INFO"].replace(_LINE_BREAK, _STAND_IN.encode().decode("latin-1"))
+    for name in ("RAW_URI", "REQUEST_URI", "QUERY_STRING", "HTTP_X_AMZ_COPY_SOURCE"):
+        if "%0A" in environ.get(name, ""):
+            environ[name] = environ[name].replace("%0A", quote(_STAND_IN))
+
+
+def _show_line_breaks(result: Iterable[bytes]) -> Iterable[bytes]:
+    """In a listing, whose keys are quoted; `%0A` is shorter, so the length is made up with a line break."""
+    text = b"".join(result)
+    shown = text.replace(quote(_STAND_IN).encode(), b"%0A")
+    return [shown + b"\n" * (len(text) - len(shown))]
 
 
 def _wrong_checksum(environ: WSGIEnvironment, body: bytes) -> str:
