@@ -51,8 +51,9 @@ def _file(name, text):
     _p.Path(name).write_text(text)
 
 def _shell(line, code, expected):
-    done = _s.run(["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, stdin=_s.DEVNULL)
-    _last[0] = done.stdout + done.stderr
+    bash = ["bash", "-euo", "pipefail", "-c", code]
+    done = _s.run(bash, stdin=_s.DEVNULL, stdout=_s.PIPE, stderr=_s.STDOUT, text=True)
+    _last[0] = done.stdout
     _sys.stdout.write(_last[0])
     if done.returncode != expected:
         raise SystemExit(f"line {line}: exit code {done.returncode}, expected {expected}, of:\n{code}\n{_last[0]}")

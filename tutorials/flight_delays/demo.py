@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def storage() -> Iterator[Any]:
         return
     from superluigi.testing.s3_server import s3_server
 
+    shutil.rmtree(DATA, ignore_errors=True)  # copies from the server of the demo before, which is gone
     with s3_server() as server:
         options = server.client_options
         os.environ["AWS_ENDPOINT_URL"] = options["endpoint_url"]
@@ -86,7 +88,7 @@ def walk(workers: int) -> None:
     local = task.output().download()
     print(f"\n  Predictions:  {task.output().path}\n  local copy:   {local}")
     print(f"  their record: {task.output().metadata_path}")
-    print("  the pipeline: tutorials/flight_delays/pipeline.py, explained in tutorials/flight_delays/README.md")
+    print("  the pipeline: tutorials/flight_delays/pipeline.py, explained in docs/tutorial.md")
 
 
 def step(title: str, why: str, task: Any, options: dict[str, Any]) -> tuple[int, float]:
