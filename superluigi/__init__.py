@@ -10,24 +10,61 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superluigi import lineage as lineage
+    from superluigi.computing import compute as compute
+    from superluigi.parameters import Const as Const
+    from superluigi.queue import Queue as Queue
     from superluigi.task_runner import run_task as run_task
+    from superluigi.tasks import apply as apply
+    from superluigi.tasks import as_path as as_path
+    from superluigi.tasks import cached as cached
+    from superluigi.tasks import collect as collect
+    from superluigi.tasks import grid as grid
+    from superluigi.tasks import outputs_of as outputs_of
+    from superluigi.tasks import plan as plan
+    from superluigi.tasks import shell_task as shell_task
+    from superluigi.tasks import storage_report as storage_report
+    from superluigi.tasks import task as task
 
-#: Public name -> the module that defines it; a module itself stands for its last part.
+#: The module that defines a public name; `lineage` is itself one.
 _HOMES = {
-    "lineage": "superluigi.lineage",
-    "run_task": "superluigi.task_runner",
+    "Const": "parameters",
+    "Queue": "queue",
+    "compute": "computing",
+    "run_task": "task_runner",
+    **dict.fromkeys(
+        (
+            *("apply", "as_path", "cached", "collect", "grid", "outputs_of"),
+            *("plan", "shell_task", "storage_report", "task"),
+        ),
+        "tasks",
+    ),
 }
 
-__all__ = ["lineage", "run_task"]
+__all__ = [
+    "Const",
+    "Queue",
+    "apply",
+    "as_path",
+    "cached",
+    "collect",
+    "compute",
+    "grid",
+    "lineage",
+    "outputs_of",
+    "plan",
+    "run_task",
+    "shell_task",
+    "storage_report",
+    "task",
+]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name == "lineage":
+        return importlib.import_module("superluigi.lineage")
+    if name not in _HOMES:
         raise AttributeError(f"module 'superluigi' has no attribute {name!r}")
-    module = importlib.import_module(home)
-    value = module if home == f"superluigi.{name}" else getattr(module, name)
-    globals()[name] = value
+    value = globals()[name] = getattr(importlib.import_module(f"superluigi.{_HOMES[name]}"), name)
     return value
 
 
