@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import luigi
@@ -22,7 +22,6 @@ from superluigi.errors import DefinitionError, OptionError, ParameterError, Queu
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.completeness import Completeness, Trouble
 from superluigi.scheduling.run import Run, entered
-from superluigi.tasks.base import Task
 
 DEFAULT_POOL = "default"
 
@@ -238,7 +237,15 @@ def can_tell(task: luigi.Task, forced: bool) -> bool:
         can_be_forced = getattr(task, "can_be_forced", None)
         return bool(can_be_forced is not None and can_be_forced())
     cls = type(task)
-    return cls.output is not luigi.Task.output or cls.complete not in (luigi.Task.complete, Task.complete)
+    return cls.output is not luigi.Task.output or _name_of(cls.complete) not in _BY_OUTPUTS
+
+
+#: Definitions of `complete` that only look at the outputs; by name, to spare workers the import of our tasks.
+_BY_OUTPUTS = ("luigi.task.Task.complete", "superluigi.tasks.base.Task.complete")
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _has_private(cls: type[luigi.Task]) -> bool:

@@ -114,6 +114,8 @@ edges = Table(
     f"{PREFIX}edges", metadata,
     Column("upstream", Integer, primary_key=True),
     Column("downstream", Integer, primary_key=True),
+    # 1: asked for by a `yield` in run(), 0: by requires()
+    Column("yielded", Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )  # fmt: skip
 Index(f"{PREFIX}edges_down", edges.c.downstream)
@@ -215,9 +217,14 @@ def version_of(connection: Connection) -> int | None:
 
 
 def _from_1(connection: Connection) -> None:
-    """Version 2 counts lost workers (a task that ends its worker each time must stop) and keeps tags."""
-    for column in ("losses INTEGER NOT NULL DEFAULT 0", "tags TEXT"):
-        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
+    """Version 2 counts lost workers (a task that ends its worker each time must stop), keeps tags, and knows
+    which requirements were yielded."""
+    for table, column in (
+        (tasks, "losses INTEGER NOT NULL DEFAULT 0"),
+        (tasks, "tags TEXT"),
+        (edges, "yielded INTEGER NOT NULL DEFAULT 0"),
+    ):
+        connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
 
 
 #: From which version -> the step to the next one.

@@ -76,13 +76,13 @@ def add(connection: Connection, specs: Sequence[TaskSpec], run: str, *, retry_fa
             again.append(row.id)
     if new:
         connection.execute(tables.tasks.insert(), new)
-    _add_edges(connection, specs, ids, {row["id"] for row in new})
+    changed = _merge_edges(connection, specs, ids, {row["id"] for row in new}, set(revived))
     _set(connection, revived, state=states.WAITING, run=run, failures=0, losses=0, kill=0, due=None)
     _set(connection, finished, state=states.SUCCEEDED, due=None, error=None)
     _set(connection, again, rerun=run)
     if new:
         _recount(connection, "id BETWEEN :first AND :last", {"first": new[0]["id"], "last": new[-1]["id"]})
-    recount(connection, _with_downstream(connection, [*revived, *finished]))
+    recount(connection, sorted({*_with_downstream(connection, [*revived, *finished]), *changed}))
     _raise_priorities(connection, groups["known"] + groups["added"], known)
     return Added(**{kind: tuple(spec.task_id for spec in found) for kind, found in groups.items()})
 
@@ -143,20 +143,36 @@ def _needs(connection: Connection, specs: Iterable[TaskSpec]) -> dict[str, int]:
     return found
 
 
-def _add_edges(connection: Connection, specs: Iterable[TaskSpec], ids: Mapping[str, int], new: set[int]) -> None:
-    fresh: list[dict[str, int]] = []
-    merged: list[dict[str, int]] = []
-    for spec in specs:
-        below = ids[spec.task_id]
-        rows = [{"upstream": ids[dep], "downstream": below} for dep in dict.fromkeys(spec.deps)]
-        (fresh if below in new else merged).extend(rows)
+def _merge_edges(
+    connection: Connection, specs: Iterable[TaskSpec], ids: Mapping[str, int], new: set[int], revived: set[int]
+) -> list[int]:
+    """Let the edges follow the graph; the known rows whose requirements are others now.
+
+    A requirement that `requires()` no longer names is dropped; what was yielded is kept until the row is revived.
+    """
+    wanted = {ids[spec.task_id]: {ids[dep] for dep in spec.deps} for spec in specs if not spec.complete}
+    fresh = [{"upstream": up, "downstream": row} for row, ups in wanted.items() if row in new for up in sorted(ups)]
     if fresh:
         connection.execute(tables.edges.insert(), fresh)
-    if merged:
-        connection.execute(_ADD_EDGE, merged)
-
-
-_ADD_EDGE = text(f"INSERT INTO {_E} (upstream, downstream) VALUES (:upstream, :downstream) ON CONFLICT DO NOTHING")
+    merged = [row for row in wanted if row not in new]
+    there: dict[int, dict[int, int]] = {row: {} for row in merged}
+    for chunk in chunks(merged):
+        for edge in connection.execute(select(tables.edges).where(tables.edges.c.downstream.in_(chunk))):
+            there[edge.downstream][edge.upstream] = edge.yielded
+    more = [{"upstream": up, "downstream": row} for row in merged for up in wanted[row] - there[row].keys()]
+    less = [
+        {"up": up, "row": row}
+        for row in merged
+        for up, yielded in there[row].items()
+        if up not in wanted[row] and (row in revived or not yielded)
+    ]
+    if more:
+        connection.execute(tables.edges.insert(), more)
+    if less:
+        column = tables.edges.c
+        here = (column.upstream == bindparam("up")) & (column.downstream == bindparam("row"))
+        connection.execute(tables.edges.delete().where(here), less)
+    return sorted({edge["downstream"] for edge in more} | {edge["row"] for edge in less})
 
 
 def add_requirements(connection: Connection, row_id: int, task_ids: Sequence[str]) -> None:
@@ -169,9 +185,13 @@ def add_requirements(connection: Connection, row_id: int, task_ids: Sequence[str
     cycle = connection.execute(_IN_DOWNSTREAM, {"row": row_id, "ids": upstream}).first() if upstream else None
     if cycle is not None:
         raise DefinitionError(f"cycle: run() yields {cycle.task_id}, which itself waits for this task.")
-    connection.execute(_ADD_EDGE, [{"upstream": up, "downstream": row_id} for up in upstream])
+    if upstream:
+        connection.execute(_ADD_YIELDED, [{"upstream": up, "downstream": row_id} for up in upstream])
 
 
+_ADD_YIELDED = text(
+    f"INSERT INTO {_E} (upstream, downstream, yielded) VALUES (:upstream, :downstream, 1) ON CONFLICT DO NOTHING"
+)
 _IN_DOWNSTREAM = text(
     f"WITH RECURSIVE down(id) AS (SELECT CAST(:row AS INTEGER) UNION "
     f"SELECT e.downstream FROM {_E} e JOIN down ON e.upstream = down.id) "
