@@ -27,8 +27,8 @@ from superluigi.scheduling.scheduler import ReadyScheduler
 from superluigi.scheduling.verdict import make_report
 from superluigi.scheduling.worker import Observer, Worker
 
+#: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
 RETRY_DELAY_SECONDS = 1.0
-_OWN_DEFAULTS: dict[str, Any] = {"retry_delay": RETRY_DELAY_SECONDS, "stable_done_cooldown_secs": 0}
 
 
 def run_graph(
@@ -97,15 +97,17 @@ def make_scheduler(
 ) -> Any:
     """The scheduler of this process, or a proxy of a stock `luigid`.
 
-    Where Luigi's configuration says nothing, a scheduler that serves one run tries again after
-    `RETRY_DELAY_SECONDS` instead of 15 minutes, and believes at once that a made output is gone.
+    Where Luigi's configuration says nothing, a scheduler that serves one run gives a task whose retries
+    are limited its next try after `RETRY_DELAY_SECONDS` instead of 15 minutes, and believes at once that
+    a made output is gone.
     """
     limits = limits or Limits()
     if central:
         return _central(central, resources, limits)
     settings = {
         "prune_on_get_work": True,
-        **{option: value for option, value in _OWN_DEFAULTS.items() if not _is_configured(option)},
+        **({} if _is_configured("stable_done_cooldown_secs") else {"stable_done_cooldown_secs": 0}),
+        **({} if _is_configured("retry_delay") else {"limited_retry_delay": RETRY_DELAY_SECONDS}),
         **(config or {}),
     }
     totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}

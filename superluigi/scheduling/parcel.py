@@ -17,6 +17,7 @@ import cloudpickle
 from luigi import configuration
 from luigi.task import Task
 
+from superluigi.errors import SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import Outcome, run_attempt
@@ -149,18 +150,18 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
     """
     if not timeout:
         return bytes(cloudpickle.dumps(run_order(context, dumped, spool)))
-    from superluigi.errors import TaskTimeoutError
     from superluigi.executors.processes import ProcessExecutor
 
     with ProcessExecutor(1) as executor:
         future = executor.submit(run_order, context, dumped, spool)
         try:
-            answer: Outcome | Unloadable = future.result(timeout)
+            answer: Outcome | Unloadable | SuperLuigiError = future.result(timeout)
         except FutureTimeout:
-            late = TaskTimeoutError(f"The attempt timed out after {timeout:g} seconds and was terminated.")
-            executor.end(future, late)
-            answer = future.result()
-        return bytes(cloudpickle.dumps(answer))
+            answer = TaskTimeoutError(f"The task timed out after {timeout:g} seconds and was terminated.")
+            executor.end(future, answer)
+        except SuperLuigiError as error:
+            answer = error
+    return bytes(cloudpickle.dumps(answer))
 
 
 def call(context: bytes, order: bytes) -> bytes:

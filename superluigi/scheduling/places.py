@@ -248,7 +248,7 @@ class Places:
         spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
         if spec is None:
             spec = "processes" if self._max_workers > 1 else "here"
-        if timeout and spec in ("here", "threads"):
+        if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
             spec = "processes"
         return self._here if spec == "here" else self._place(spec)
 
@@ -284,7 +284,9 @@ class Places:
             place.close()
 
 
-def _opened(answer: Outcome | parcel.Unloadable, task: Task) -> Outcome:
+def _opened(answer: Outcome | parcel.Unloadable | SuperLuigiError, task: Task) -> Outcome:
+    if isinstance(answer, SuperLuigiError):
+        raise Lost(answer)
     if isinstance(answer, parcel.Unloadable):
         parcel.by_value([task])
         message = f"{task} could not be loaded on {answer.host}: {answer.reason}. Install its module there."

@@ -50,7 +50,8 @@ def _locked(method: F) -> F:
 class ReadyScheduler(Scheduler):
     """A drop-in for `luigi.scheduler.Scheduler` inside one process; safe to call from many threads.
 
-    `rates` maps a resource to how often it may be taken per time. Replies to `get_work` differ in two
+    `rates` maps a resource to how often it may be taken per time. `limited_retry_delay` (seconds) stands
+    for `retry_delay` where a task's retries are limited, so that waiting for them comes to an end. Replies to `get_work` differ in two
     points: `running_tasks` is filled only when there is no task to give, and `task_params` is left
     out for a task that the asking worker is known to hold (`lend`).
     """
@@ -61,12 +62,13 @@ class ReadyScheduler(Scheduler):
         resources: Mapping[str, int] | None = None,
         task_history_impl: Any = None,
         rates: Rates | None = None,
+        limited_retry_delay: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
         self.lock = threading.RLock()
         metrics = self._state._metrics_collector
-        self._state = IndexedState(self._config.state_path)
+        self._state = IndexedState(self._config.state_path, limited_retry_delay)
         self._state._metrics_collector = metrics
         self._default_policy = self._config._get_retry_policy()
         self._policies: dict[tuple[Any, ...], RetryPolicy] = {}

@@ -26,8 +26,9 @@ UNLIMITED = 999999999
 class IndexedState(SimpleTaskState):
     """Luigi's task state (its rules for failing, disabling and batches) over indexed nodes."""
 
-    def __init__(self, state_path: str) -> None:
+    def __init__(self, state_path: str, limited_retry_delay: float | None = None) -> None:
         super().__init__(state_path)
+        self._limited_retry_delay = limited_retry_delay
         self.interned = Interned()
         #: Family → names of the parameters that may be run as one batch.
         self._batch_names: dict[str, tuple[str, ...]] = {}
@@ -110,9 +111,7 @@ class IndexedState(SimpleTaskState):
         if leaving:
             self.batches.pop(leaving, None)
         if now == FAILED and task.retry is not None and config.retry_delay >= 0:
-            self._wake_at(task.retry, task)
-            if task.retry_policy.retry_count < UNLIMITED:
-                heapq.heappush(self._retries, (task.retry, task.sequence, task))
+            self._plan_retry(task)
         elif now == DISABLED and task.scheduler_disable_time is not None:
             self._wake_at(task.scheduler_disable_time + config.disable_persist, task)
         if task.remove is not None:
@@ -120,6 +119,13 @@ class IndexedState(SimpleTaskState):
         if now != old_status:
             self._spread(task, old_status, now, was_dead)
         self.refresh(task)
+
+    def _plan_retry(self, node: Node) -> None:
+        if node.retry_policy.retry_count < UNLIMITED:
+            if self._limited_retry_delay is not None:
+                node.retry = time.time() + self._limited_retry_delay
+            heapq.heappush(self._retries, (node.retry or 0.0, node.sequence, node))
+        self._wake_at(node.retry or 0.0, node)
 
     @staticmethod
     def _leaving_batch(task: Node, new_status: str) -> str | None:

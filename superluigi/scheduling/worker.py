@@ -362,6 +362,7 @@ class Worker(luigi.worker.Worker):
         if kind == "message":
             self._take_message(*value)
             return
+        self._take_spooled()  # what the attempt reported comes before its end
         task_id, future = value
         attempting = self._running_tasks.get(task_id)
         if attempting is not None and attempting.future is future:
@@ -384,16 +385,18 @@ class Worker(luigi.worker.Worker):
         if attempting is not None and method in _REPORTS:
             getattr(attempting.status_reporter, method)(*args)
 
-    def _end_late(self) -> None:
+    def _take_spooled(self) -> None:
         for message in self._places.spooled():
             self._take_message(*message)
+
+    def _end_late(self) -> None:
+        self._take_spooled()
         now = time.monotonic()
         for attempting in list(self._running_tasks.values()):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
                 attempting.timed_out = True
-                error = _timeout_error(attempting)
-                if attempting.future is None or not attempting.place.end(attempting.future, error):
-                    continue
+                if attempting.future is not None:
+                    attempting.place.end(attempting.future, _timeout_error(attempting))
 
     def _outcome(self, attempting: Attempting, future: Future[Any]) -> Outcome | None:
         """The outcome of an ended attempt; None when it was sent again in another way."""

@@ -1,0 +1,198 @@
+"""What `run_graph` promises with every executor, as tests: derive, give the executor, and pytest does the rest.
+
+class TestMyExecutor(ExecutorSuite):
+    @pytest.fixture
+    def executor(self):
+        with MyExecutor() as executor:
+            yield executor
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from superluigi.errors import RemoteError, TaskTimeoutError, WorkerLostError
+from superluigi.scheduling.engine import make_scheduler, run_graph
+from superluigi.scheduling.report import Report
+from superluigi.scheduling.run import Run
+from superluigi.testing import executor_tasks as tasks
+from superluigi.testing.executor_tasks import diary
+
+
+class ExecutorSuite:
+    """Fixture `executor` gives what users pass as `executor=`; attributes say what it can do."""
+
+    num_workers = 2
+    #: Whether tasks run in other processes than this one.
+    other_processes = True
+    #: Whether a task that ends its process fails alone.
+    survives_death = True
+    #: Whether a task can be ended when it takes too long.
+    ends_late_tasks = True
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> str:
+        return str(tmp_path)
+
+    @pytest.fixture
+    def run_it(self, executor: Any) -> Callable[..., Report]:
+        def run_it(*roots: luigi.Task, **options: Any) -> Report:
+            options = {"num_workers": self.num_workers, "executor": executor, **options}
+            options.setdefault("scheduler_config", {"limited_retry_delay": 0.01})
+            return run_graph(list(roots), options.pop("run", None), **options)
+
+        return run_it
+
+    def test_runs_requirements_first_and_everything_once(self, run_it: Any, folder: str) -> None:
+        report = run_it(tasks.Joins(folder=folder, name="root", width=10))
+        assert report.success, report.describe()
+        ended = [line[1] for line in diary(folder) if line[0] == "end"]
+        assert ended[-1] == "root"
+        assert sorted(ended) == sorted([*(f"leaf{i}" for i in range(10)), "root"])
+        assert report.counts() == {"ran": 11}
+
+    def test_a_second_run_runs_nothing(self, run_it: Any, folder: str) -> None:
+        run_it(tasks.Joins(folder=folder, name="root", width=3))
+        before = diary(folder)
+        report = run_it(tasks.Joins(folder=folder, name="root", width=3))
+        assert report.success
+        assert report.counts() == {"complete": 1}
+        assert diary(folder) == before
+
+    def test_never_runs_more_than_num_workers_at_once(self, run_it: Any, folder: str) -> None:
+        run_it(tasks.Joins(folder=folder, name="root", width=8, seconds=0.05))
+        assert _most_at_once(folder) <= self.num_workers
+
+    def test_tasks_run_where_they_should(self, run_it: Any, folder: str) -> None:
+        run_it(tasks.Noted(folder=folder, name="one"))
+        assert (diary(folder)[0][3] != str(os.getpid())) == self.other_processes
+
+    def test_tasks_know_the_run_they_are_part_of(self, run_it: Any, folder: str) -> None:
+        run = Run()
+        run_it(tasks.Noted(folder=folder, name="one"), run=run)
+        assert diary(folder)[0][4] == run.id
+
+    def test_an_error_arrives_as_itself_and_the_rest_goes_on(self, run_it: Any, folder: str) -> None:
+        root = tasks.NeedsFailing(folder=folder, name="root")
+        report = run_it(root)
+        (failure,) = report.failures
+        assert not report.success
+        assert type(failure.error) is ValueError
+        assert str(failure.error) == "as asked"
+        assert "in work" in failure.traceback
+        assert report.blocked == {root.task_id: (failure.task_id,)}
+        assert (Path(folder) / "good.txt").exists()
+        assert "1 failed" in report.summary
+
+    def test_an_error_that_cannot_be_pickled_has_a_stand_in(self, run_it: Any, folder: str) -> None:
+        (failure,) = run_it(tasks.Fails(folder=folder, name="odd", odd=True)).failures
+        assert "this and that" in str(failure.error)
+        assert isinstance(failure.error, RemoteError if self.other_processes else tasks.OddError)
+
+    def test_a_task_that_fails_and_then_succeeds_is_a_success(self, run_it: Any, folder: str) -> None:
+        report = run_it(tasks.FailsTwice(folder=folder, name="third-time-lucky"))
+        assert report.success, report.describe()
+        assert report.failures == ()
+        assert sum(line[0] == "begin" for line in diary(folder)) == 3
+
+    def test_requirements_may_be_discovered_while_running(self, run_it: Any, folder: str) -> None:
+        report = run_it(tasks.Discovers(folder=folder, name="root"))
+        assert report.success, report.describe()
+        assert (Path(folder) / "root.txt").read_text() == "1"
+        assert (Path(folder) / "after-first.txt").exists()
+
+    def test_events_come_back_to_this_process(self, run_it: Any, folder: str) -> None:
+        seen: list[str] = []
+        handler = luigi.Task.event_handler(luigi.Event.SUCCESS)(lambda task: seen.append(f"success {task.name}"))
+        failed = luigi.Task.event_handler(luigi.Event.FAILURE)(lambda task, error: seen.append(f"failure {error}"))
+        own = luigi.Task.event_handler("superluigi.testing.half")(lambda task, n: seen.append(f"{task.name} {n}"))
+        try:
+            run_it(tasks.Reports(folder=folder, name="one"), tasks.Fails(folder=folder, name="bad"))
+        finally:
+            for event, callback in (
+                (luigi.Event.SUCCESS, handler),
+                (luigi.Event.FAILURE, failed),
+                ("superluigi.testing.half", own),
+            ):
+                luigi.Task.remove_event_handler(event, callback)
+        assert sorted(seen) == ["failure as asked", "one 50", "success one"]
+
+    def test_progress_and_status_reach_the_scheduler(self, run_it: Any, folder: str) -> None:
+        scheduler = make_scheduler()
+        task = tasks.Reports(folder=folder, name="one")
+        assert run_it(task, scheduler=scheduler).success
+        assert scheduler.get_task_status_message(task.task_id)["statusMessage"] == "half way"
+        assert scheduler.get_task_progress_percentage(task.task_id)["progressPercentage"] == 50
+
+    def test_resources_bound_how_many_run_at_once(self, run_it: Any, folder: str) -> None:
+        report = run_it(tasks.AllGreedy(folder=folder, name="root", width=4), resources={"gpu": 1})
+        assert report.success
+        assert _most_at_once(folder) == 1
+
+    def test_rate_limits_bound_a_class(self, run_it: Any, folder: str) -> None:
+        root = tasks.Joins(folder=folder, name="root", width=4, seconds=0.05)
+        report = run_it(root, rate_limits={"Sleeps": 1})
+        assert report.success
+        assert _most_at_once(folder) == 1
+
+    def test_on_error_stop_starts_nothing_new(self, run_it: Any, folder: str) -> None:
+        bad = tasks.Fails(folder=folder, name="bad")
+        others = [tasks.Sleeps(folder=folder, name=f"s{i}", seconds=0.1) for i in range(20)]
+        report = run_it(bad, *others, on_error="stop")
+        assert not report.success
+        assert sum(line[0] == "begin" for line in diary(folder)) < 20
+        begun = {line[1] for line in diary(folder) if line[0] == "begin"} - {"bad"}
+        assert begun == {line[1] for line in diary(folder) if line[0] == "end"}  # what had begun ended
+
+    def test_a_late_task_is_ended_with_its_children(self, run_it: Any, folder: str) -> None:
+        if not self.ends_late_tasks:
+            pytest.skip("this executor cannot end a call")
+        report = run_it(tasks.Late(folder=folder, name="late"), tasks.Noted(folder=folder, name="other"))
+        (failure,) = report.failures
+        assert isinstance(failure.error, TaskTimeoutError)
+        assert failure.kind == "timeout"
+        assert (Path(folder) / "other.txt").exists()
+        (child,) = [line[1] for line in diary(folder) if line[0] == "child"]
+        assert _gone(int(child))
+
+    def test_a_task_that_ends_its_process_fails_alone(self, run_it: Any, folder: str) -> None:
+        if not self.survives_death:
+            pytest.skip("this executor does not survive the death of a process")
+        report = run_it(tasks.SurvivesDying(folder=folder, name="root"))
+        (failure,) = report.failures
+        assert isinstance(failure.error, WorkerLostError)
+        assert failure.kind == "lost"
+        assert all((Path(folder) / f"s{i}.txt").exists() for i in range(6))
+
+
+def _most_at_once(folder: str) -> int:
+    """The largest number of tasks that ran at the same time, by the diary."""
+    moments = sorted(
+        (float(line[2]), 1 if line[0] == "begin" else -1) for line in diary(folder) if line[0] in ("begin", "end")
+    )
+    running = most = 0
+    for _, step in moments:
+        running += step
+        most = max(most, running)
+    return most
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process ends within a few seconds (a zombie has ended)."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False

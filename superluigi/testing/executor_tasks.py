@@ -1,0 +1,160 @@
+"""The tasks of the executor suite: importable in any process, and watched through a diary on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from superluigi.scheduling import run as runs
+
+
+def note(folder: str, *words: object) -> None:
+    """Add one line to the diary of `folder`; lines of many processes do not mix (one write, O_APPEND)."""
+    descriptor = os.open(Path(folder) / "diary", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def diary(folder: str | Path) -> list[list[str]]:
+    """The lines of the diary, each as its words."""
+    path = Path(folder) / "diary"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Noted(luigi.Task):
+    """Notes when it begins and ends, and writes a file."""
+
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(Path(self.folder) / f"{self.name}.txt")
+
+    def run(self) -> Any:
+        note(self.folder, "begin", self.name, time.time(), os.getpid(), runs.current().id)
+        self.work()
+        with self.output().open("w") as stream:
+            stream.write(self.name)
+        note(self.folder, "end", self.name, time.time())
+
+    def work(self) -> None:
+        """What the task does; a subclass may fail, sleep, or die."""
+
+
+class Sleeps(Noted):
+    seconds = luigi.FloatParameter(default=0.2)
+
+    def work(self) -> None:
+        time.sleep(self.seconds)
+
+
+class Joins(Noted):
+    """Needs `width` tasks that sleep."""
+
+    width = luigi.IntParameter()
+    seconds = luigi.FloatParameter(default=0.0)
+
+    def requires(self) -> list[luigi.Task]:
+        return [Sleeps(folder=self.folder, name=f"leaf{i}", seconds=self.seconds) for i in range(self.width)]
+
+
+class OddError(Exception):
+    """Does not survive pickling: its constructor wants two arguments."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+class Fails(Noted):
+    """Raises: a ValueError, or an error that cannot be pickled."""
+
+    odd = luigi.BoolParameter(default=False)
+
+    def work(self) -> None:
+        raise OddError("this", "that") if self.odd else ValueError("as asked")
+
+
+class NeedsFailing(Noted):
+    """Requires one task that fails and one that does not."""
+
+    def requires(self) -> list[luigi.Task]:
+        return [Fails(folder=self.folder, name="bad"), Noted(folder=self.folder, name="good")]
+
+
+class FailsTwice(Noted):
+    """Fails twice, whoever tries it; then succeeds."""
+
+    retry_count = 5
+
+    def work(self) -> None:
+        if sum(line[:2] == ["begin", self.name] for line in diary(self.folder)) < 3:
+            raise ValueError("not yet")
+
+
+class Discovers(Noted):
+    """Asks for requirements while it runs, the second when it has the first."""
+
+    def run(self) -> Iterator[Any]:
+        note(self.folder, "begin", self.name, time.time(), os.getpid(), runs.current().id)
+        first = yield Noted(folder=self.folder, name="first")
+        with first.open() as stream:
+            second = yield [Noted(folder=self.folder, name=f"after-{stream.read()}")]
+        with self.output().open("w") as stream:
+            stream.write(str(len(second)))
+
+
+class Reports(Noted):
+    """Tells how far it is."""
+
+    def work(self) -> None:
+        self.set_status_message("half way")
+        self.set_progress_percentage(50)
+        self.trigger_event("superluigi.testing.half", self, 50)
+
+
+class Greedy(Sleeps):
+    """Takes the only `gpu`."""
+
+    resources = {"gpu": 1}
+
+
+class AllGreedy(Noted):
+    width = luigi.IntParameter()
+
+    def requires(self) -> list[luigi.Task]:
+        return [Greedy(folder=self.folder, name=f"greedy{i}", seconds=0.05) for i in range(self.width)]
+
+
+class Late(Sleeps):
+    """Sleeps for longer than it may, and has a child process that does too."""
+
+    worker_timeout = 1
+    seconds = luigi.FloatParameter(default=60.0)
+
+    def work(self) -> None:
+        import subprocess
+
+        child = subprocess.Popen(["sleep", "61"])
+        note(self.folder, "child", child.pid)
+        time.sleep(self.seconds)
+
+
+class Dies(Noted):
+    """Ends the process it runs in."""
+
+    def work(self) -> None:
+        os._exit(7)
+
+
+class SurvivesDying(Noted):
+    """Requires a task that dies and others that do not."""
+
+    def requires(self) -> list[luigi.Task]:
+        return [Dies(folder=self.folder, name="dies"), *(Sleeps(folder=self.folder, name=f"s{i}") for i in range(6))]
