@@ -90,7 +90,9 @@ def families(graph: Graph) -> Graph:
     nodes = []
     for name, several in members.items():
         mix = Graph("", several, ()).counts()
-        nodes.append(Node(id=name, name=name, state=next(iter(mix)), mix=mix))
+        alone = len(several) == 1
+        params = several[0].params if alone else {}
+        nodes.append(Node(id=name, name=name, state=next(iter(mix)), params=params, mix={} if alone else mix))
     return Graph(graph.title, nodes, _acyclic(list(edges)), by_id.get(graph.root, ""), graph.subtitle)
 
 

@@ -1,0 +1,60 @@
+"""What the task folders tell of last attempts: the error of a failed one, and its log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_TAIL_BYTES = 20_000
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
+    """Task id -> last line of the traceback with which its last attempt in this workspace ended.
+
+    Meant for tasks whose output is missing; a task whose last attempt went well is left out.
+    """
+    found: dict[str, str] = {}
+    for task in tasks:
+        text = _log(task, "stderr.log")
+        if _TRACEBACK in text:
+            lines = [line for line in text.rpartition(_TRACEBACK)[2].splitlines() if line.strip()]
+            errors = [line for line in lines[1:] if not line.startswith(" ")]
+            found[task.task_id] = errors[0] if errors else "failed"
+    return found
+
+
+def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
+    """Task id -> the end of what its last attempt in this workspace printed; silent ones are left out."""
+    found: dict[str, str] = {}
+    for task in tasks:
+        text = "\n".join(filter(None, (_log(task, name).strip() for name in ("stdout.log", "stderr.log"))))
+        if text:
+            found[task.task_id] = text
+    return found
+
+
+def _log(task: Any, name: str) -> str:
+    from superluigi.tasks.life.folder import folder_of
+
+    if not hasattr(task, "task_hash"):
+        return ""
+    try:
+        with open(_folder(folder_of(task)) / name, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _folder(base: Path) -> Path:
+    from superluigi.errors import TargetMissingError
+    from superluigi.tasks.life.folder import attempt_folder
+
+    try:
+        return attempt_folder(base)
+    except TargetMissingError:
+        return base

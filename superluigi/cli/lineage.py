@@ -1,0 +1,124 @@
+"""Show where an output comes from: the record of each ancestor, from files alone.
+
+Follows the links in the records from an output back to its sources, each ancestor once, and marks those
+that are missing, or not what their consumer read any more. With --diff, tells what differs between the
+histories of two outputs: parameters, code, inputs, packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.errors import OptionError
+
+if TYPE_CHECKING:
+    from superluigi.lineage.tracing import Trace
+
+EXAMPLE = """
+superluigi lineage out/predictions-2013-12-15.csv
+superluigi lineage s3://flights/predictions-2013-12-15.csv --html lineage.html
+superluigi lineage --diff out/predictions-v1.csv out/predictions-v2.csv
+"""
+_STYLES = {"ok": "green", "changed": "yellow", "missing": "red", "external": "magenta", "unreadable": "red"}
+
+
+def configure(parser: Parser) -> None:
+    """One place, or two to compare; a form to print or save."""
+    parser.add_argument("place", metavar="PATH|s3://…", nargs="?", help="the output that is asked about")
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what differs between the histories of A and B")
+    form = parser.add_mutually_exclusive_group()
+    json_option(form)
+    form.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
+    form.add_argument("--openlineage", action="store_true", help="print OpenLineage events, one JSON line each")
+    form.add_argument("--html", metavar="FILE", help="write a page with the graph, the records, a timeline")
+    form.add_argument("--svg", metavar="FILE", help="write a picture")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print or save it; 1 when there is no such output."""
+    if args.diff is not None:
+        if args.place is not None:
+            raise OptionError("--diff A B compares two outputs; leave the third place out.")
+        return _diff(args)
+    if args.place is None:
+        raise OptionError("Which output? Give its path or s3:// address, or --diff A B.")
+    if args.openlineage:
+        return _openlineage(args.place)
+    from superluigi.lineage.tracing import trace
+
+    found = trace(args.place)
+    if args.json:
+        print_json(found.as_json())
+    elif args.mermaid or args.html or args.svg:
+        _picture(found, args)
+    else:
+        out = console()
+        for line, state, note in tree(found):
+            out.print(line, end="", markup=False)
+            out.print(f"  {state}", style=_STYLES[state], end="")
+            out.print(f": {note}" if note else "", markup=False)
+    return 0
+
+
+def _picture(found: Trace, args: argparse.Namespace) -> None:
+    from superluigi.visuals.build import of_trace
+    from superluigi.visuals.picture import Picture
+
+    picture = Picture(of_trace(found))
+    if args.mermaid:
+        print(picture.mermaid, end="")
+    else:
+        print(picture.save(args.html or args.svg))
+
+
+def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
+    """Lines of the tree with state and note; an ancestor that was shown before is named, not repeated."""
+    shown: set[str] = set()
+    waiting: list[tuple[str, str, str]] = [(found.root, "", "")]
+    while waiting:
+        address, prefix, branch = waiting.pop()
+        again = address in shown and bool(found.inputs.get(address))
+        shown.add(address)
+        line = f"{prefix}{branch}{_described(found.nodes[address])}{address}{' (see above)' if again else ''}"
+        yield line, found.states[address], found.notes.get(address, "")
+        below = [] if again else found.inputs.get(address, [])
+        inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        children = [(one, inner, "└── " if one == below[-1] else "├── ") for one in below]
+        waiting.extend(reversed(children))
+
+
+def _described(record: dict[str, Any]) -> str:
+    if "schema" not in record or "task_family" not in record:
+        return ""
+    params = ", ".join(f"{name}={value}" for name, value in (record.get("params") or {}).items())
+    return f"{record['task_family']}({params})  "
+
+
+def _openlineage(place: str) -> int:
+    import json
+
+    from superluigi.lineage.openlineage import to_openlineage
+
+    for event in to_openlineage(place):
+        print(json.dumps(event, ensure_ascii=False))
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    if args.mermaid or args.openlineage or args.html or args.svg:
+        raise OptionError("--diff prints text, or JSON with --json.")
+    from superluigi.lineage.difference import diff
+
+    found = diff(*args.diff)
+    if args.json:
+        print_json([one.as_json() for one in found])
+        return 0
+    for one in found:
+        print(one)
+    if not found:
+        print("no difference: same parameters, code, packages and inputs")
+    return 0

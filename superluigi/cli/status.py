@@ -1,0 +1,81 @@
+"""Show a task and all it needs as a tree, with the state of each.
+
+States: complete, stale (there, but would not be made like this today), missing, failed (missing, and its last
+attempt failed), external. Nothing is run. A task that was shown before is named, not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.cli._tasks import task_arguments, task_of
+
+EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
+_LOOKS = {
+    "complete": ("✓", "green"),
+    "stale": ("↻", "yellow"),
+    "missing": ("○", "bright_black"),
+    "failed": ("✕", "red"),
+    "external": ("◇", "magenta"),
+}
+
+
+def configure(parser: Parser) -> None:
+    """The task."""
+    task_arguments(parser)
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the tree and how many tasks are in which state; always 0."""
+    task = task_of(args)
+    from superluigi.cli._failures import last_failures
+    from superluigi.lineage.explaining import why
+
+    explained = why(task)
+    failures = last_failures(one.task for one in explained if one.state == "missing")
+    told = [{**one.as_json(), **_failed(failures.get(one.task_id))} for one in explained]
+    if args.json:
+        print_json(told)
+        return 0
+    out = console()
+    by_id = {one["task_id"]: one for one in told}
+    for prefix, one, again in tree(by_id, explained[-1].task_id):
+        sign, style = _LOOKS[one["state"]]
+        params = ", ".join(f"{name}={value}" for name, value in one["params"].items())
+        out.print(prefix, end="", markup=False)
+        out.print(f"{sign} {one['state']:<9}", style=style, end="")
+        out.print(f"{one['task_family']}({params})", end="", markup=False)
+        out.print(" (see above)" if again else _told(one), style="bright_black", markup=False)
+    counts = {state: sum(one["state"] == state for one in told) for state in _LOOKS}
+    out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), style="bold")
+    return 0
+
+
+def _failed(why: str | None) -> dict[str, str]:
+    return {} if why is None else {"state": "failed", "detail": why}
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    if one["state"] == "failed":
+        return f"  {one['detail']}"
+    return f"  {one['reason']}: {one['detail']}" if one["state"] == "stale" else ""
+
+
+def tree(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """Lines from the root down: the branches before it, the task, and whether its own needs were shown before."""
+    shown: set[str] = set()
+    waiting = [(root, "", "")]
+    while waiting:
+        task_id, prefix, branch = waiting.pop()
+        node = nodes[task_id]
+        again = task_id in shown and bool(node["requires"])
+        shown.add(task_id)
+        yield prefix + branch, node, again
+        below = [] if again else node["requires"]
+        inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        waiting.extend((one, inner, "└── " if one == below[-1] else "├── ") for one in reversed(below))

@@ -1,0 +1,49 @@
+"""Re-read outputs against their records.
+
+Every byte is read. Reports each output as ok, changed, missing (a record without its data), without record,
+or half-committed (left by a writer that died; reading the output or running its task again repairs it).
+Exit code 1 if anything is not ok.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+
+EXAMPLE = """
+superluigi verify out/
+superluigi verify s3://flights/predictions/ --quiet
+"""
+_STYLES = {"ok": "green", "changed": "red", "missing": "red", "without record": "yellow", "half-committed": "yellow"}
+
+
+def configure(parser: Parser) -> None:
+    """One output, or a folder or prefix of them."""
+    parser.add_argument("place", metavar="PATH|s3://…", help="an output, or a folder or prefix that holds outputs")
+    parser.add_argument("--quiet", action="store_true", help="show only what is not ok")
+    parser.add_argument(
+        "--allow-without-record", action="store_true", help="data without a record is no reason for exit code 1"
+    )
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the findings; 1 if anything is wrong."""
+    from superluigi.lineage.verification import WITHOUT_RECORD, verify
+
+    found = verify(args.place)
+    wrong = [one for one in found if not one.ok and not (args.allow_without_record and one.state == WITHOUT_RECORD)]
+    if args.json:
+        print_json([one.as_json() for one in found if not (args.quiet and one.ok)])
+        return 1 if wrong else 0
+    out = console()
+    for one in found:
+        if args.quiet and one.ok:
+            continue
+        out.print(f"{one.state:<15}", style=_STYLES[one.state], end="")
+        out.print(f"{one.path}{'  ' + one.detail if one.detail else ''}", markup=False)
+    counts = {state: sum(one.state == state for one in found) for state in _STYLES}
+    out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no outputs", style="bold")
+    return 1 if wrong else 0

@@ -1,0 +1,56 @@
+"""Say of every task whether it would run, and why.
+
+Nothing is run. Reasons: output missing, record missing, parameter changed, input changed, code changed,
+package changed, forced, up to date. Without --refresh a run makes what is missing, as Luigi does, and the
+other reasons are told but do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.cli._tasks import task_arguments, task_of
+
+EXAMPLE = """
+superluigi why pipeline PredictionsTask --date 2013-12-15
+superluigi why pipeline PredictionsTask --date 2013-12-15 --refresh code --check
+"""
+_WORDS = {True: "runs", False: "stays"}
+
+
+def configure(parser: Parser) -> None:
+    """The task, and the options of the run in question."""
+    task_arguments(parser)
+    parser.add_argument("--refresh", choices=("inputs", "code", "all"), help="as in `superluigi run`")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when something would run")
+    parser.add_argument("--stale", action="store_true", help="leave out what is up to date")
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the reasons; 0, or with --check 1 when something would run."""
+    task = task_of(args)
+    from superluigi.lineage.explaining import why
+    from superluigi.lineage.staleness import UP_TO_DATE, Reason
+
+    explained = why(task, refresh=args.refresh)
+    shown = [one for one in explained if not args.stale or one.reason != UP_TO_DATE]
+    if args.json:
+        print_json([one.as_json() for one in shown])
+    else:
+        out = console()
+        for one in shown:
+            style = "yellow" if one.runs else "green" if one.reason == UP_TO_DATE else "cyan"
+            out.print(f"{_WORDS[one.runs]:<6}", style=style, end="")
+            out.print(f"{named(one.as_json())}: {Reason(one.reason, one.detail)}", markup=False)
+        would = sum(one.runs for one in explained)
+        out.print(f"{would} of {len(explained)} tasks would run", style="bold")
+    return 1 if args.check and any(one.runs for one in explained) else 0
+
+
+def named(told: dict[str, Any]) -> str:
+    """`Family(name=value, …)` with public parameters only."""
+    return f"{told['task_family']}({', '.join(f'{name}={value}' for name, value in told['params'].items())})"
