@@ -150,9 +150,6 @@ def _lookup(name: str, modules: list[ModuleType]) -> type[luigi.Task] | luigi.Ta
         value = getattr(module, name, None)
         if isinstance(value, luigi.Task) or (isinstance(value, type) and issubclass(value, luigi.Task)):
             return value
-        made_by_function = getattr(value, "task_class", None)
-        if isinstance(made_by_function, type):
-            return made_by_function
     return None
 
 
@@ -163,7 +160,6 @@ def task_names(modules: list[ModuleType]) -> list[str]:
     found = set()
     for module in modules:
         for value in vars(module).values():
-            value = getattr(value, "task_class", value)
             if isinstance(value, type) and issubclass(value, luigi.Task) and not _is_library(value.__module__):
                 found.add(value.get_task_family())
     return sorted(found)
