@@ -50,7 +50,7 @@ class _ByContent:
         return hash(repr(self))
 
 
-class HashableList(_ByContent, list[Any]):
+class HashableList(_ByContent, list[Any]):  # type: ignore[misc]  # lists have no hash
     """A list as a task gives it."""
 
     def __reduce__(self) -> Any:
@@ -60,7 +60,7 @@ class HashableList(_ByContent, list[Any]):
 class HashableDict(_ByContent, dict[Any, Any]):
     """A dict as a task gives it."""
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]  # dicts have none
         return hash(frozenset(map(repr, self.items())))
 
     def __reduce__(self) -> Any:
@@ -70,7 +70,7 @@ class HashableDict(_ByContent, dict[Any, Any]):
 class HashableSet(_ByContent, set[Any]):
     """A set as a task gives it."""
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]  # sets have none
         return hash(frozenset(self))
 
     def __reduce__(self) -> Any:

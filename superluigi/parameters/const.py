@@ -26,7 +26,7 @@ from superluigi.targets.base import AtomicTarget
 _LONGEST_TEXT = 200
 
 
-class _ConstantValue(Structured):
+class ConstantValue(Structured):
     """Any value: written as JSON if that is short, else as a digest of its JSON or pickle."""
 
     adapter = Anything()
@@ -59,7 +59,7 @@ class ConstantTask(luigi.Task):
     task_namespace = "superluigi"
     #: Accepted where a task of a certain class is required.
     is_stand_in = True
-    value: Any = _ConstantValue()
+    value: Any = ConstantValue()
 
     def read_value(self, reader: Any, as_type: Any) -> Any:
         """The value, without a file."""

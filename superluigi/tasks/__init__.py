@@ -1,6 +1,35 @@
 """What to compute, from what, into what: real Luigi tasks whose storage code is ours."""
 
+from superluigi.tasks.account import plan, storage_report
 from superluigi.tasks.atomic import AtomicTaskWithMetadata, TaskWithMetadata
 from superluigi.tasks.base import ExternalTask, Task
+from superluigi.tasks.cached import cached
+from superluigi.tasks.combine import apply, collect, grid
+from superluigi.tasks.function import FunctionTask, task
+from superluigi.tasks.initial import InitStep
+from superluigi.tasks.mapreduce import MapReduceTask
+from superluigi.tasks.notebook import NotebookTask
+from superluigi.tasks.parts import as_path, outputs_of
+from superluigi.tasks.shell import ShellTask, shell_task
 
-__all__ = ["AtomicTaskWithMetadata", "ExternalTask", "Task", "TaskWithMetadata"]
+__all__ = [
+    "AtomicTaskWithMetadata",
+    "ExternalTask",
+    "FunctionTask",
+    "InitStep",
+    "MapReduceTask",
+    "NotebookTask",
+    "ShellTask",
+    "Task",
+    "TaskWithMetadata",
+    "apply",
+    "as_path",
+    "cached",
+    "collect",
+    "grid",
+    "outputs_of",
+    "plan",
+    "shell_task",
+    "storage_report",
+    "task",
+]

@@ -10,6 +10,7 @@ import luigi
 
 from superluigi import graph
 from superluigi.scheduling import run as runs
+from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
 from superluigi.tasks.attempt import AtomicAttempt, Attempt
 from superluigi.tasks.base import Task
@@ -27,7 +28,7 @@ class TaskWithMetadata(Task):
 
     def can_be_forced(self) -> bool:
         """Records tell in which run the outputs were made."""
-        return self.run is None or bool(outputs.listed(self))
+        return bool(self._recorded())
 
     def made_in(self, this: runs.Run) -> bool:
         """Whether every output has a record of `this` run, or of an attempt that began after it did."""
@@ -41,14 +42,18 @@ class TaskWithMetadata(Task):
 
     def outputs_exist(self) -> bool:
         """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
-        wrapper = isinstance(self, luigi.WrapperTask)
-        targets = [] if wrapper or self.run is None else outputs.listed(self)
+        targets = self._recorded()
         if not super().outputs_exist():
             return False
         if len(targets) < 2:
             return True
-        makers = {target.location.made_by() for target in targets if hasattr(target, "location")}
+        makers = {target.location.made_by() for target in targets}
         return len(makers - {None}) < 2
+
+    def _recorded(self) -> list[AtomicTarget]:
+        """The outputs that get a record; wrappers have none, and what others make needs none."""
+        others = self.run is None or isinstance(self, luigi.WrapperTask)
+        return [] if others else outputs.listed(self)
 
     def _run_attempt(self, user_run: Callable[..., Any]) -> Any:
         """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""

@@ -25,7 +25,7 @@ from superluigi.lineage.environment import environment
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import inputs, outputs, values
+from superluigi.tasks import initial, inputs, outputs, values, variants
 
 if TYPE_CHECKING:
     from superluigi.tasks.atomic import TaskWithMetadata
@@ -65,6 +65,11 @@ class Attempt:
             },
         )
 
+    @cached_property
+    def reader(self) -> values.Reader:
+        """Opens inputs until the attempt ends."""
+        return values.Reader(self.stack)
+
     # ---- the life of an attempt
 
     def steps(self, user_run: Callable[..., Any]) -> Generator[Any, Any, Any]:
@@ -75,6 +80,8 @@ class Attempt:
             attempts[threading.get_ident()] = self
             try:
                 self.begin(targets)
+                if self.task.init:
+                    initial.run_steps(self.task, self.reader)
                 value = user_run(self.task, **self.fill(user_run, (), {}))
                 if inspect.isgenerator(value):
                     value = yield from self._follow(value)
@@ -170,12 +177,7 @@ class AtomicAttempt(Attempt):
     @cached_property
     def inputs(self) -> Any:
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
-        return values.lazy(self.task.requires(), self.reader.value, self._inputs_annotation)
-
-    @cached_property
-    def reader(self) -> values.Reader:
-        """Opens inputs until the attempt ends."""
-        return values.Reader(self.stack)
+        return values.lazy(self.task.requires(), self.reader.value, values.inputs_annotation(self.task))
 
     # ---- the life of an attempt
 
@@ -202,10 +204,6 @@ class AtomicAttempt(Attempt):
 
     # ---- parts
 
-    @property
-    def _inputs_annotation(self) -> Any:
-        return getattr(type(self.task), "inputs_annotation", None)
-
     def _read(self, targets: Any) -> Any:
         shared = self.task.read_mode == "shared"
         return graph.map_structure(lambda target: self.stack.enter_context(inputs.opened(target, shared)), targets)
@@ -231,4 +229,5 @@ def public_params(task: luigi.Task) -> dict[str, Any]:
         value = task.param_kwargs[name]
         plain = isinstance(value, (bool, int, float, str, type(None)))
         shown[name] = value if plain else parameter.serialize(value)
+    shown.update(variants.texts_of(task))
     return shown

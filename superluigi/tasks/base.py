@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import threading
 from collections.abc import Callable, Mapping
@@ -15,10 +14,11 @@ from typing_extensions import dataclass_transform
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
-from superluigi.parameters import annotations, refusals
+from superluigi.parameters import annotations as declarations
+from superluigi.parameters import refusals
 from superluigi.scheduling import force, run
 from superluigi.storage.base import Location
-from superluigi.tasks import entry, outputs
+from superluigi.tasks import entry, outputs, variants
 from superluigi.tasks.conveniences import Conveniences
 
 
@@ -28,16 +28,17 @@ class TaskMeta(Register):
     _parameter_version: ClassVar[int] = 0
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
-        namespace = {**namespace, **annotations.parameters_from_annotations(name, namespace, bases)}
+        namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
         user_run = namespace.get("run")
         if callable(user_run) and "returns" not in namespace:
-            type.__setattr__(cls, "returns", annotations.annotation_of(user_run, "return"))
+            type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
+            type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
         entry.install(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        seed = "" if "hash_seed" in dict(cls.get_params()) else kwargs.pop("hash_seed", "")
+        extras = variants.taken(cls, kwargs)
         try:
             task = super().__call__(*args, **kwargs)
         except (ParameterException, ValueError) as error:
@@ -46,7 +47,7 @@ class TaskMeta(Register):
             if explained is None:
                 raise
             raise explained from error
-        return task if seed in ("", None) else _seeded(task, str(seed))
+        return variants.variant(task, extras)
 
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
@@ -85,11 +86,14 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
     #: `MyTask(5, hash_seed="b")`. Empty, it is no part of the identity, nor a parameter that Luigi would show.
     if TYPE_CHECKING:
         hash_seed: Any = _keyword_only(default="", kw_only=True)
+        init: Any = _keyword_only(default=(), kw_only=True)
 
         def run(self, *args: Any, **kwargs: Any) -> Any:
             """A subclass may take any subset of the names."""
     else:
         hash_seed = ""
+        #: Steps that run in this task's process just before its `run`: see `superluigi.tasks.InitStep`.
+        init = ()
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -115,8 +119,7 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
     def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
         """Luigi's, less the parameters that do not count while they have their default."""
         texts: dict[str, str] = super().to_str_params(only_significant, only_public)
-        if "hash_seed" in self.__dict__ and "hash_seed" not in self.param_kwargs:
-            texts["hash_seed"] = self.hash_seed
+        texts.update(variants.texts_of(self))
         if only_significant:
             for name, parameter in self.get_params():
                 if name in texts and _is_ignored(self, name, parameter):
@@ -126,15 +129,13 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
     @classmethod
     def from_str_params(cls, params_str: Mapping[str, Any]) -> Any:
         """The task that `to_str_params` came from."""
-        task = super().from_str_params(params_str)
-        seeded = "hash_seed" in params_str and "hash_seed" not in task.param_kwargs
-        return _seeded(task, params_str["hash_seed"]) if seeded else task
+        return variants.from_texts(super().from_str_params(params_str), params_str)
 
     def clone(self, cls: Any = None, **kwargs: Any) -> Any:
-        """Luigi's; a task's own seed goes with it to a clone of the same class."""
-        seed = kwargs.pop("hash_seed", self.__dict__.get("hash_seed", "") if cls is None else "")
+        """Luigi's; a task's own seed and init steps go with it to a clone of the same class."""
+        extras = {**(variants.extras_of(self) if cls is None else {}), **variants.taken(cls or type(self), kwargs)}
         task = super().clone(cls, **kwargs)
-        return _seeded(task, str(seed)) if seed not in ("", None) and isinstance(task, Task) else task
+        return variants.variant(task, extras) if isinstance(task, Task) else task
 
     def __repr__(self) -> str:
         private = {name for name, parameter in self.get_params() if parameter.visibility == ParameterVisibility.PRIVATE}
@@ -179,7 +180,7 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_attempts", "_seeded"):
+        for name in ("_attempts", "_variants"):
             state.pop(name, None)
         return state
 
@@ -193,21 +194,6 @@ class ExternalTask(Task, luigi.ExternalTask):
         super().__init_subclass__(**kwargs)
         if "output" in cls.__dict__:
             type.__setattr__(cls, "output", _external(cls.__dict__["output"]))
-
-
-def _seeded(task: Any, seed: str) -> Any:
-    """The task of the same parameters with another identity; the same instance for the same seed."""
-    known: dict[str, Any] = task.__dict__.setdefault("_seeded", {})
-    if seed not in known:
-        other = copy.copy(task)
-        for name in ("task_hash", "_seeded"):
-            other.__dict__.pop(name, None)
-        other.__dict__["hash_seed"] = seed
-        family, texts = task.get_task_family(), other.to_str_params(only_significant=True, only_public=True)
-        other.task_id = luigi.task.task_id_str(family, texts)
-        other.__dict__["_Task__hash"] = hash(other.task_id)  # Luigi's own, made in its __init__
-        known[seed] = other
-    return known[seed]
 
 
 def _external(output: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -229,22 +215,22 @@ def hash_of(task: luigi.Task) -> str:
     Raises:
         DefinitionError: the requirements form a cycle.
     """
-    known: dict[luigi.Task, str] = {}
+    known: dict[str, str] = {}  # by id: `externalize(Task)` makes a new class, so a new task, at each call
 
     def children(node: luigi.Task) -> list[luigi.Task]:
         return [] if "task_hash" in node.__dict__ else force.requirements(node)
 
     try:
         for node, _ in graph.walk([task], children):
-            known[node] = node.__dict__.get("task_hash") or _hash_one(node, known)
+            known[node.task_id] = node.__dict__.get("task_hash") or _hash_one(node, known)
             if isinstance(node, Task):
-                node.__dict__["task_hash"] = known[node]
+                node.__dict__["task_hash"] = known[node.task_id]
     except ValueError as error:
         raise DefinitionError(f"{task.task_family} requires itself: {error}.") from error
-    return known[task]
+    return known[task.task_id]
 
 
-def _hash_one(task: luigi.Task, known: dict[luigi.Task, str]) -> str:
+def _hash_one(task: luigi.Task, known: Mapping[str, str]) -> str:
     hashes = _stable(task.requires(), known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
@@ -252,7 +238,7 @@ def _hash_one(task: luigi.Task, known: dict[luigi.Task, str]) -> str:
     return graph.digest([task.get_task_family(), params, hashes])[:32]
 
 
-def _stable(structure: Any, known: Mapping[luigi.Task, str]) -> Any:
+def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     """The hashes of required tasks in their nesting, as JSON that is the same in every process."""
     if isinstance(structure, Mapping):  # keys may be anything: dates, tuples, numbers beside text
         items = [[f"{type(key).__name__} {key}", _stable(value, known)] for key, value in structure.items()]
@@ -261,7 +247,7 @@ def _stable(structure: Any, known: Mapping[luigi.Task, str]) -> Any:
         return sorted((_stable(item, known) for item in structure), key=str)
     if graph.is_iterable(structure):
         return [_stable(item, known) for item in structure]
-    return None if structure is None else known[structure]
+    return None if structure is None else known[structure.task_id]
 
 
 def _is_ignored(task: luigi.Task, name: str, parameter: luigi.Parameter) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from superluigi import graph
@@ -17,10 +18,18 @@ class Conveniences:
 
     #: What `run` returns, as annotated; set when the class is made.
     returns: ClassVar[Any] = ...
+    #: The annotation of `run`'s argument `inputs`; set when the class is made.
+    inputs_annotation: ClassVar[Any] = ...
 
     def requires(self) -> Any:
         """What annotated parameters and arguments bring: a dict by name; an empty list without any."""
         return required_by(self) or []  # type: ignore[arg-type]  # always mixed into a Luigi task
+
+    def _requires(self) -> list[Any]:
+        """Luigi's hook: what is required beside `requires()`; here, for the init steps."""
+        required: list[Any] = super()._requires()  # type: ignore[misc]
+        steps: tuple[Any, ...] = self.init  # type: ignore[attr-defined]
+        return [*required, *(task for step in steps for task in step.deps())] if steps else required
 
     def validate(self) -> None:
         """Override to check parameters together; raise `ValueError` with what is wrong. Runs before anything else."""
@@ -70,6 +79,14 @@ class Conveniences:
         from superluigi.tasks import clearing
 
         return clearing.clear_class(cls)
+
+    def plot_dependency_graph(self, path: Any = None, **options: Any) -> Any:
+        """A picture of this task and all it requires, which shows itself in a notebook; saved if `path` is given.
+
+        See `superluigi.visuals.plot_dependency_graph`.
+        """
+        # by name: pictures are a room above this one
+        return importlib.import_module("superluigi.visuals").plot_dependency_graph(self, path, **options)
 
     def _repr_html_(self) -> str:
         """For notebooks: parameters, state, output, link to the record."""

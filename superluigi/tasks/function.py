@@ -17,7 +17,6 @@ from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.values import Reader, table_wanted
 
 Value = TypeVar("Value")
-Value_co = TypeVar("Value_co", covariant=True)
 
 #: Arguments that are no parameters: the function gets what `run` of a class would get by these names.
 GIVEN = ("metadata", "output_path", "task_dir")
@@ -55,7 +54,7 @@ class FunctionTask(AtomicTaskWithMetadata, Generic[Value]):
         return replaced(held.value, lambda task: reader.value(task, table))
 
 
-class TaskFunction(Protocol[Value_co]):
+class TaskFunction(Protocol[Value]):
     """What type checkers see of a function under `@task`: a call makes a task that will have the value.
 
     Arguments may be values or tasks; they are checked when the task is made, before anything runs.
@@ -64,7 +63,7 @@ class TaskFunction(Protocol[Value_co]):
     function: Callable[..., Any]
     __name__: str
 
-    def __call__(self, *args: Any, **kwargs: Any) -> FunctionTask[Value_co]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> FunctionTask[Value]: ...
 
 
 @overload
@@ -138,7 +137,9 @@ def make_class(
     if output is not None:
         chosen = output
         namespace["output"] = lambda self: chosen(self)
-    return type(base)(name, (base,), namespace)
+    metaclass: Any = type(base)
+    made: type[FunctionTask[Any]] = metaclass(name, (base,), namespace)
+    return made
 
 
 def _run(given: list[str]) -> Callable[..., Any]:
@@ -147,7 +148,10 @@ def _run(given: list[str]) -> Callable[..., Any]:
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what the attempt looks at
-        [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *(inspect.Parameter(n, keyword) for n in given)]
+        [
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *(inspect.Parameter(n, keyword) for n in given),
+        ]
     )
     return run
 

@@ -68,7 +68,9 @@ def run_command(command: str | Sequence[Any], output: Path, what: str) -> None:
         CommandFailedError: it could not be started or ended with another exit code than 0; shows the end of stderr.
     """
     shell = isinstance(command, str)
-    words: Any = command if isinstance(command, str) else [os.fspath(w) if isinstance(w, Path) else str(w) for w in command]
+    words: Any = (
+        command if isinstance(command, str) else [os.fspath(w) if isinstance(w, Path) else str(w) for w in command]
+    )
     shown = command if isinstance(command, str) else shlex.join(words)
     with output.open("wb") as stdout, tempfile.TemporaryFile() as stderr:
         try:
@@ -77,7 +79,9 @@ def run_command(command: str | Sequence[Any], output: Path, what: str) -> None:
             )
         except (OSError, ValueError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise CommandFailedError(f"{what}: the command `{_short(shown)}` could not be started ({reason}).") from error
+            raise CommandFailedError(
+                f"{what}: the command `{_short(shown)}` could not be started ({reason})."
+            ) from error
         try:
             code = process.wait()
         except BaseException:

@@ -14,6 +14,7 @@ import luigi
 from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, TargetMissingError
 from superluigi.formats.choose import table_kind
+from superluigi.parameters.checked import TaskReference
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Staged
 from superluigi.targets.base import AtomicTarget
@@ -48,7 +49,7 @@ class Reader:
         own_load = getattr(task, "load", None)
         if callable(own_load):
             return own_load(graph.map_structure(self.path, task.output()))
-        wanted = as_type if as_type is not None else returns(type(task))
+        wanted = as_type if _is_value_type(as_type) else returns(type(task))
         return graph.map_structure(lambda target: self.content(target, wanted), task.output())
 
     def content(self, target: luigi.Target, as_type: Any = None) -> Any:
@@ -78,6 +79,14 @@ def result(task: luigi.Task, as_type: Any = None) -> Any:
         )
     with contextlib.ExitStack() as stack:
         return Reader(stack).value(task, as_type)
+
+
+def inputs_annotation(task: Any) -> Any:
+    """What is known of the types that `inputs` should have: run's own annotation, else those in `Requires[…]`."""
+    written = type(task).inputs_annotation
+    if written is not UNKNOWN:
+        return written
+    return {name: parameter.annotation for name, parameter in task.get_params() if isinstance(parameter, TaskReference)}
 
 
 def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> Any:
@@ -223,6 +232,13 @@ def table_wanted(annotation: Any) -> Any:
     return None
 
 
+def _is_value_type(annotation: Any) -> bool:
+    """Whether an annotation says what the value should be, rather than which task makes it."""
+    if annotation is None or annotation is UNKNOWN or isinstance(annotation, Mapping):
+        return False
+    return not (isinstance(annotation, type) and issubclass(annotation, luigi.Task))
+
+
 def _known(annotation: Any) -> Any:
     return object if annotation is UNKNOWN else annotation
 
@@ -256,6 +272,8 @@ def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
 def _item_annotation(annotation: Any, key: Any) -> Any:
     """The annotation of one item of an annotated structure: list, tuple, dict or TypedDict; None if unknown."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, Mapping):
+        return annotation.get(key)
     if isinstance(annotation, type) and hasattr(annotation, "__total__"):
         return typing.get_type_hints(annotation).get(key)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:

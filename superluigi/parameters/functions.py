@@ -1,0 +1,84 @@
+"""Functions as parameter values: known by the name they are imported by, or by their code."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import luigi
+
+from superluigi.parameters.adapters import canonical, import_name, imported
+from superluigi.parameters.checked import Frozen, RefusedError, Structured
+from superluigi.parameters.kinds import Anything
+
+
+class FunctionParameter(Structured):
+    """A callable. One that can be imported is written `module:name`; another by a digest of its code.
+
+    The digest covers the bytecode, its constants, defaults and what it closes over, so that it is the same in
+    every process of one Python version.
+    """
+
+    adapter = Anything()
+
+    def checked(self, x: Any) -> Frozen:
+        value = x.value if isinstance(x, Frozen) else x
+        if not callable(value) or isinstance(value, luigi.Task):
+            raise RefusedError("a function", self._attribute_name, x)
+        try:
+            return FrozenFunction(value, _text(value))
+        except (TypeError, ValueError) as error:
+            raise RefusedError(f"a function whose code is known ({error})", self._attribute_name, x) from error
+
+    def parse(self, x: Any) -> Any:
+        if isinstance(x, str) and "#" in x:
+            raise RefusedError("a function that can be imported (module:name)", self._attribute_name, x)
+        return imported(x) if isinstance(x, str) else x
+
+
+class FrozenFunction(Frozen):
+    """Travels to other processes by cloudpickle, since lambdas must."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        import cloudpickle
+
+        return _thawed, (cloudpickle.dumps(self.value), self.text)
+
+
+def _thawed(content: bytes, text: str) -> FrozenFunction:
+    import cloudpickle
+
+    return FrozenFunction(cloudpickle.loads(content), text)
+
+
+def _text(function: Any) -> str:
+    name = import_name(function)
+    if name is not None and not name.startswith("__main__:"):
+        return name
+    if not isinstance(function, types.FunctionType):
+        if name is not None:
+            return name
+        raise TypeError("give a function, or something that can be imported by its name")
+    digest = hashlib.sha256(canonical(list(_facts(function))).encode()).hexdigest()
+    return f"{function.__module__}:{function.__qualname__}#{digest[:16]}"
+
+
+def _facts(function: types.FunctionType) -> Iterator[Any]:
+    yield from _code_facts(function.__code__)
+    encode = Anything().encode
+    for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        yield encode(value)
+    for cell in function.__closure__ or ():
+        inside = cell.cell_contents
+        yield list(_facts(inside)) if isinstance(inside, types.FunctionType) else encode(inside)
+
+
+def _code_facts(code: types.CodeType) -> Iterator[Any]:
+    yield code.co_code.hex()
+    yield [*code.co_names, "/", *code.co_varnames[: code.co_argcount]]
+    for constant in code.co_consts:
+        yield list(_code_facts(constant)) if isinstance(constant, types.CodeType) else repr(constant)
