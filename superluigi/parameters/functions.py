@@ -44,7 +44,7 @@ class FrozenFunction(Frozen):
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         return _thawed, (cloudpickle.dumps(self.value), self.text)
 

@@ -12,6 +12,7 @@ import luigi
 from luigi.format import Format, get_default_format
 from luigi.target import AtomicLocalFile
 
+from superluigi import formats
 from superluigi.errors import OptionError
 from superluigi.jsonable import jsonable
 from superluigi.scheduling import run
@@ -59,6 +60,31 @@ class AtomicTarget(luigi.Target):
         """
         with self.stage() as staged:
             yield staged.path
+            staged.commit(None)
+
+    def load(self, as_type: Any = None, *, allow_pickle: bool | None = None) -> Any:
+        """The value that is stored here, in the format that wrote it, else by suffix.
+
+        Tables come as `as_type` says (pandas by default); a folder or prefix as a dict of names to values, or as
+        one table. `allow_pickle=False` refuses pickles, which can run code: reading one means trusting the store.
+
+        Raises:
+            TargetMissingError: the target does not exist.
+            FormatError: unknown suffix, or content that cannot be read.
+        """
+        record = self.read_metadata()
+        format = ((record or {}).get("output") or {}).get("format")
+        with self.tmp_read_path(shared=True) as path:
+            return formats.load(path, as_type=as_type, allow_pickle=allow_pickle, format=format)
+
+    def dump(self, value: Any) -> None:
+        """Store `value` in the format that the suffix names; committed whole, without a task's record.
+
+        Raises:
+            FormatError: unknown suffix, or a value that would not come back equal; the old output stands.
+        """
+        with self.stage() as staged:
+            staged.notes = {"format": formats.save(value, staged.path)}
             staged.commit(None)
 
     def read_metadata(self) -> Record | None:

@@ -70,7 +70,7 @@ def _in_store(family: str) -> Iterator[Any]:
 
 
 def _in_s3_store(store: str, family: str) -> Iterator[Any]:
-    import boto3
+    import boto3  # type: ignore[import-untyped]
 
     from superluigi.targets import S3ObjectTarget
 

@@ -91,13 +91,13 @@ class MapItem(AtomicTaskWithMetadata):
     owner: Any = _owner()
     item: Any = ConstantValue()
 
-    @property  # type: ignore[override]  # Luigi only reads it
-    def resources(self) -> Any:
+    @property
+    def resources(self) -> Any:  # type: ignore[override]  # Luigi only reads it
         """Those of the whole."""
         return self.owner.resources
 
     @property
-    def priority(self) -> Any:
+    def priority(self) -> Any:  # type: ignore[override]  # the same
         """That of the whole."""
         return self.owner.priority
 
