@@ -83,7 +83,7 @@ def add(connection: Connection, specs: Sequence[TaskSpec], run: str, *, retry_fa
     if new:
         _recount(connection, "id BETWEEN :first AND :last", {"first": new[0]["id"], "last": new[-1]["id"]})
     recount(connection, sorted({*_with_downstream(connection, [*revived, *finished]), *changed}))
-    _raise_priorities(connection, groups["known"] + groups["added"], known)
+    _redefine(connection, specs, known, need_of)
     return Added(**{kind: tuple(spec.task_id for spec in found) for kind, found in groups.items()})
 
 
@@ -100,20 +100,50 @@ def _merge(row: Any, spec: TaskSpec, run: str, retry_failed: bool) -> str:
     return "known"
 
 
-def _new_row(spec: TaskSpec, row_id: int, run: str, need_of: Mapping[str, int]) -> dict[str, Any]:
+#: Columns that say how a task is to be run; a later submission may change them.
+_DEFINITION = (
+    "module", "params", "code", "tags", "pool", "priority", "need", "timeout", "max_failures", "retry_delay",
+    "external",
+)  # fmt: skip
+
+
+def _definition(spec: TaskSpec, need_of: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "id": row_id, "task_id": spec.task_id, "name": spec.name, "module": spec.module,
-        "params": spec.params, "code": spec.code, "tags": spec.tags, "pool": spec.pool,
+        "module": spec.module, "params": spec.params, "code": spec.code, "tags": spec.tags, "pool": spec.pool,
         "priority": spec.priority, "need": need_of[_signature(spec)], "timeout": spec.timeout,
-        "max_failures": spec.max_failures, "retry_delay": spec.retry_delay, "run": run,
-        "external": int(spec.external),
-        "state": states.SUCCEEDED if spec.complete else states.WAITING,
+        "max_failures": spec.max_failures, "retry_delay": spec.retry_delay, "external": int(spec.external),
     }  # fmt: skip
+
+
+def _new_row(spec: TaskSpec, row_id: int, run: str, need_of: Mapping[str, int]) -> dict[str, Any]:
+    state = states.SUCCEEDED if spec.complete else states.WAITING
+    return {"id": row_id, "task_id": spec.task_id, "name": spec.name, "run": run, "state": state,
+            **_definition(spec, need_of)}  # fmt: skip
+
+
+def _redefine(
+    connection: Connection, specs: Iterable[TaskSpec], known: Mapping[str, Any], need_of: Mapping[str, int]
+) -> None:
+    """Let rows that may yet run follow their tasks' present definitions; priorities of waiting ones only rise."""
+    changed = []
+    for spec in specs:
+        row = known.get(spec.task_id)
+        if row is None or spec.complete or row.state == states.RUNNING:
+            continue
+        values = _definition(spec, need_of)
+        if row.state in (states.WAITING, states.PENDING):
+            values["priority"] = max(row.priority, spec.priority)
+        if any(getattr(row, name) != value for name, value in values.items()):
+            changed.append({"row": row.id, **{f"new_{name}": value for name, value in values.items()}})
+    if changed:
+        statement = update(tables.tasks).where(tables.tasks.c.id == bindparam("row"))
+        values = {name: bindparam(f"new_{name}") for name in _DEFINITION}
+        connection.execute(statement.values(**values), changed)
 
 
 def _existing(connection: Connection, task_ids: Sequence[str]) -> dict[str, Any]:
     columns = tables.tasks.c
-    query = select(columns.id, columns.task_id, columns.state, columns.run, columns.priority)
+    query = select(columns.id, columns.task_id, columns.state, columns.run, *(columns[name] for name in _DEFINITION))
     if connection.execute(select(columns.id).limit(1)).first() is None:
         return {}
     return {
@@ -197,17 +227,6 @@ _IN_DOWNSTREAM = text(
     f"SELECT e.downstream FROM {_E} e JOIN down ON e.upstream = down.id) "
     f"SELECT t.task_id FROM down JOIN {_T} t ON t.id = down.id WHERE t.id IN :ids LIMIT 1"
 ).bindparams(bindparam("ids", expanding=True))
-
-
-def _raise_priorities(connection: Connection, specs: Iterable[TaskSpec], known: Mapping[str, Any]) -> None:
-    higher = [
-        {"row": known[spec.task_id].id, "value": spec.priority}
-        for spec in specs
-        if spec.task_id in known and spec.priority > known[spec.task_id].priority
-    ]
-    if higher:
-        statement = update(tables.tasks).where(tables.tasks.c.id == bindparam("row"))
-        connection.execute(statement.values(priority=bindparam("value")), higher)
 
 
 def _set(connection: Connection, ids: Sequence[int], **values: Any) -> None:
