@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import luigi
@@ -12,6 +13,7 @@ import luigi
 from superluigi import config as settings
 from superluigi import graph
 from superluigi.errors import OptionError
+from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.recorded import discovered
 from superluigi.lineage.refresh import Refresh
@@ -95,21 +97,22 @@ def run_task(
     }
     with settings.applied(sections):
         root = _instance(task)
-        plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
-        if dry_run:
-            return _dry_run(root, refresh, plan)
-        rule = _refresh_rule(root, refresh, plan)
-        plan = plan if rule is None else ForcePlan(ids=rule.ids)
         run = Run(
-            plan=plan,
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
-            options={"config": sections, "refresh": rule},
+            options={"config": sections},
         )
+        with entered(run):  # outputs may depend on the store
+            plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
+            if dry_run:
+                return _dry_run(root, refresh, plan)
+            rule = _refresh_rule(root, refresh, plan)
+        plan = plan if rule is None else ForcePlan(ids=rule.ids)
+        run = replace(run, plan=plan, options={**run.options, "refresh": rule})
         memory = ForcedRunMemory(root.task_id, plan)
         if resume:
             run = memory.resumed(run)
-        with entered(run), memory.kept(run):
+        with entered(run), memory.kept(run), emitting(run):
             report = engine.run_graph(
                 [root],
                 run,
@@ -124,6 +127,8 @@ def run_task(
             _say(report.summary)
             if raise_exception:
                 _raise_own(report)
+            if not report.success and not report.failures:
+                force.graph_of([root])  # says so if they wait for each other in a circle
             report.raise_failure()
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
@@ -151,10 +156,10 @@ def _instance(task: luigi.Task | type[luigi.Task]) -> luigi.Task:
 
 
 def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
+    if all(options[name] is None for name in options if name not in ("force", "force_upstream")):
+        return force.plan(force.roots_only([root]), **options)
     tasks = force.graph_of([root])
-    if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
-        tasks = tasks.with_recorded(*discovered(tasks.tasks.values()))
-    return force.plan(tasks, **options)
+    return force.plan(tasks.with_recorded(*discovered(tasks.tasks.values())), **options)
 
 
 def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Refresh | None:

@@ -80,13 +80,14 @@ class Gatherer:
         recorded = {one["path"]: one for one in places.references(record.get("input"))}
         dynamic = {one["path"]: one for one in places.references(record.get("dynamic_input"))}
         noted = record.get("start_time")
+        like = getattr(graph.flatten(task.output())[0], "location", None)
         everything = {**recorded, **dynamic}
         return Facts(
             record=record,
             params=public_params(task, only_significant=True),
             recorded_inputs=everything,
             inputs={
-                address: self._there(address, reference, required.get(address), noted)
+                address: self._there(address, reference, required.get(address), noted, like)
                 for address, reference in everything.items()
             },
             required=frozenset(required),
@@ -95,19 +96,24 @@ class Gatherer:
             packages=environment(task)["packages"],
         )
 
-    def _there(self, address: str, reference: Mapping[str, Any], target: Any, noted: str | None) -> Record | None:
+    def _there(
+        self, address: str, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
+    ) -> Record | None:
         """What is at an address now. A reference to data without a record carries its time, and is asked anew
         for each of its readers: they may have seen different content."""
         if address not in self._now or reference.get("mtime_ns") is not None:
-            self._now[address] = self._look(reference, target, noted)
+            self._now[address] = self._look(reference, target, noted, like)
         return self._now[address]
 
-    def _look(self, reference: Mapping[str, Any], target: Any, noted: str | None) -> Record | None:
+    def _look(
+        self, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
+    ) -> Record | None:
         location = getattr(target, "location", None)
         if not isinstance(location, Location):
             if target is not None and not _is_local(target):
                 return dict(reference) if target.exists() else None  # nobody can tell more about such targets
-            location = places.location_at(reference["path"], reference.get("type"), reference.get("metadata_path"))
+            link = reference.get("metadata_path")
+            location = places.location_at(reference["path"], reference.get("type"), link, like)
         try:
             return comparing.current(location, reference, noted)
         except TargetKindError:

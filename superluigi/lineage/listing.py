@@ -10,7 +10,7 @@ from pathlib import Path
 from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import places
 from superluigi.lineage.reading import absent, read_json
-from superluigi.storage.atomic import STAGING
+from superluigi.storage.atomic import is_ours
 from superluigi.storage.base import SCHEMA, Record
 from superluigi.storage.local import RECORD_SUFFIX
 
@@ -29,7 +29,7 @@ def record_addresses(place: str) -> Iterator[str]:
     if not root.is_dir():
         raise TargetMissingError(f"{root} is a file. Name the folder that holds the outputs.")
     for folder, inner, files in os.walk(root):
-        inner[:] = sorted(name for name in inner if name != STAGING)
+        inner[:] = sorted(name for name in inner if not is_ours(name))
         yield from (os.path.join(folder, name) for name in sorted(files) if name.endswith(RECORD_SUFFIX))
 
 

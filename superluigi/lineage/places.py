@@ -44,8 +44,14 @@ def location_of(place: Any) -> Location:
     return _some_s3(text)
 
 
-def location_at(path: str, kind: str | None, record_path: str | None) -> Location:
-    """The location that a record's reference names: `path`, `type` and `metadata_path`."""
+def location_at(
+    path: str, kind: str | None, record_path: str | None, like: Location | None = None
+) -> Location:
+    """The location that a record's reference names: `path`, `type` and `metadata_path`.
+
+    Records hold no credentials and endpoints: on S3 those of `like` are used, where it is on S3 too, else
+    those of the AWS chain.
+    """
     if kind is None or not _is_ours(kind):
         return location_of(path)
     from superluigi import targets
@@ -54,7 +60,7 @@ def location_at(path: str, kind: str | None, record_path: str | None) -> Locatio
         if kind == "LocalFolderTarget":
             return targets.LocalFolderTarget(path, metadata_path=record_path).location
         return targets.LocalFileTarget(path, metadata_path=record_path).location
-    return _s3(path, kind, record_path)
+    return _s3(path, kind, record_path, like)
 
 
 def _is_ours(kind: str) -> bool:
@@ -97,16 +103,23 @@ def _some_s3(uri: str) -> Location:
     return prefix if prefix.exists() else single
 
 
-def _s3(uri: str, kind: str, record_uri: str | None = None) -> Location:
+def _s3(uri: str, kind: str, record_uri: str | None = None, like: Location | None = None) -> Location:
     from superluigi import targets
 
     bucket, key = split_s3(uri)
-    options: dict[str, Any] = {}
+    options = _client_options(like)
     if record_uri is not None:
         options["metadata_bucket"], options["metadata_object_key"] = split_s3(record_uri)
     if kind == "S3PrefixTarget":
         return targets.S3PrefixTarget(bucket, key, **options).location
     return targets.S3ObjectTarget(bucket, key, **options).location
+
+
+def _client_options(like: Location | None) -> dict[str, Any]:
+    options = getattr(getattr(like, "place", None), "options", None)
+    if options is None:
+        return {}
+    return {**dict(options.items), **({"role_arn": options.role_arn} if options.role_arn else {})}
 
 
 def is_reference(value: Any) -> bool:

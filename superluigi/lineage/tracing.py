@@ -10,7 +10,7 @@ from typing import Any
 from superluigi.errors import SuperLuigiError
 from superluigi.lineage import comparing, places
 from superluigi.lineage.reading import absent
-from superluigi.storage.base import Record
+from superluigi.storage.base import Location, Record
 
 #: Requests under way at once when ancestors lie on S3.
 CONCURRENT_READS = 64
@@ -63,6 +63,8 @@ class _Step:
     reference: Mapping[str, Any]
     noted: str | None
     moved: places.Moved
+    #: The output that was asked about: how to reach its store.
+    like: Location
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def trace(place: Any) -> Trace:
     if record is None and not location.exists():
         raise absent(location.uri)
     now = record["output"] if record else location.describe() or {}
-    walk = _Walk(_Seen(location.uri, record, now, _moved(record, location.uri)))
+    walk = _Walk(_Seen(location.uri, record, now, _moved(record, location.uri)), location)
     with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="superluigi-lineage") as pool:
         while walk.waiting:
             walk.read_level(pool)
@@ -99,11 +101,12 @@ def trace(place: Any) -> Trace:
 
 
 class _Walk:
-    def __init__(self, root: _Seen) -> None:
+    def __init__(self, root: _Seen, location: Location) -> None:
+        self.location = location
         self.found = Trace(root.path, nodes={root.path: root.record or dict(root.now or {})})
         self.found.states[root.path] = OK if root.record else EXTERNAL
         self.seen = {root.path: root}
-        self.waiting = list(_inputs_of(root))
+        self.waiting = list(_inputs_of(root, location))
 
     def read_level(self, pool: ThreadPoolExecutor) -> None:
         """Read every ancestor of this depth that is new, those on S3 at once; then judge it for each consumer."""
@@ -114,7 +117,7 @@ class _Walk:
         for step, seen in zip([*far, *near], [*pool.map(_look, far), *map(_look, near)], strict=True):
             self.seen[step.path] = seen
             self.found.nodes[step.path] = seen.record or dict(step.reference)
-            self.waiting.extend(_inputs_of(seen))
+            self.waiting.extend(_inputs_of(seen, self.location))
         for step in steps:
             self._judge(step, self.seen[step.path])
 
@@ -139,37 +142,35 @@ def _state(step: _Step, seen: _Seen) -> tuple[str, str]:
     return (OK, "") if seen.record else (EXTERNAL, "")
 
 
-def _inputs_of(seen: _Seen) -> Iterator[_Step]:
+def _inputs_of(seen: _Seen, like: Location) -> Iterator[_Step]:
     if seen.record is None:
         return
     noted = seen.record.get("start_time")
     for key in ("input", "dynamic_input"):
         for reference in places.references(seen.record.get(key)):
-            yield _Step(seen.path, seen.moved(reference["path"]), reference, noted, seen.moved)
+            yield _Step(seen.path, seen.moved(reference["path"]), reference, noted, seen.moved, like)
 
 
 def _look(step: _Step) -> _Seen:
     try:
-        record, now = _read(step.path, step.reference, step.moved, step.noted)
+        record, now = _read(step.path, step, step.moved)
         if now is None and step.path != step.reference["path"]:  # it was not moved along: look where it was made
-            record, now = _read(step.reference["path"], step.reference, None, step.noted)
+            record, now = _read(step.reference["path"], step, None)
     except (SuperLuigiError, OSError) as error:
         return _Seen(step.path, None, None, step.moved, f"{type(error).__name__}: {error}")
     return _Seen(step.path, record, now, _moved(record, step.path) if record else step.moved)
 
 
-def _read(
-    path: str, reference: Mapping[str, Any], moved: places.Moved | None, noted: str | None
-) -> tuple[Record | None, Record | None]:
+def _read(path: str, step: _Step, moved: places.Moved | None) -> tuple[Record | None, Record | None]:
     """The record of an ancestor, if it has one, and what is there now, if anything is."""
-    record_path = reference.get("metadata_path")
+    record_path = step.reference.get("metadata_path")
     if record_path and moved:
         record_path = moved(record_path)
-    location = places.location_at(path, str(reference["type"]), record_path)
+    location = places.location_at(path, str(step.reference["type"]), record_path, step.like)
     record = location.read_record()
     if record is not None:
         return record, record["output"]
-    return None, comparing.current(location, reference, noted)
+    return None, comparing.current(location, step.reference, step.noted)
 
 
 def _moved(record: Record | None, found: str) -> places.Moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -100,10 +101,10 @@ def _below(folder: Path) -> Iterator[Check]:
     }
     for name in sorted(recorded):
         yield _check(places.location_of(folder / (name + RECORD_SUFFIX)))
-    for dead in atomic.dead_staging(folder):
+    for dead in (*atomic.sweep(folder, always=True), *atomic.dead_staging(folder)):
         yield _leftover(folder, dead)
     for name in names:
-        if name in recorded or name == atomic.STAGING or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
+        if name in recorded or atomic.is_ours(name) or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
             continue
         path = folder / name
         if path.is_dir() and not path.is_symlink():
@@ -117,8 +118,7 @@ def _check(location: Location) -> Check:
 
 
 def _leftover(folder: Path, dead: Path) -> Check:
-    names = ", ".join(sorted(os.listdir(dead))) or "nothing"
-    detail = f"a process that has died left {names} in {dead}; `superluigi clean {folder}` removes it"
+    detail = f"left unfinished by a process that has died; `superluigi clean {folder}` removes it"
     return lambda: [Verified(str(dead), HALF_COMMITTED, detail)]
 
 
@@ -145,9 +145,12 @@ def _one(location: Location, *, asked: bool = False) -> Verified:
 
 
 def _is_being_written(location: LocalLocation) -> bool:
-    staging = location.final.parent / atomic.STAGING
-    dead = {folder.name for folder in atomic.dead_staging(location.final.parent)}
-    return staging.is_dir() and any(name not in dead for name in os.listdir(staging))
+    folder = location.final.parent
+    dead = {path.name for path in (*atomic.sweep(folder, always=True), *atomic.dead_staging(folder))}
+    names = {name for name in os.listdir(folder) if atomic.is_ours(name)} - {atomic.STAGING}
+    with contextlib.suppress(FileNotFoundError):
+        names.update(os.listdir(folder / atomic.STAGING))
+    return bool(names - dead)
 
 
 def _local(location: LocalLocation) -> Verified:
@@ -158,8 +161,8 @@ def _local(location: LocalLocation) -> Verified:
     except (TargetError, RecordError) as error:
         return Verified(uri, CHANGED, str(error))
     if there is None:
-        if pending is not None and record is None:
-            return Verified(uri, HALF_COMMITTED, "a writer died before the data was published; run its task again")
+        if (pending is not None and record is None) or atomic.swap_journal(location.final).exists():
+            return Verified(uri, HALF_COMMITTED, "a writer died in the middle; running its task repairs it")
         return Verified(uri, MISSING, f"its record {location.record_path} is there, the data is not")
     if record is not None and _same(record, there):
         return Verified(uri, OK)
