@@ -81,6 +81,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
         Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
         Setting("seed_random", "true", _flag, "seed random and numpy from each task's identity"),
+        Setting("capture_logs", "true", _flag, "keep what tasks print in their folders"),
+        Setting("grace_seconds", "30", float, "time that SIGTERM leaves to resumable tasks"),
         Setting("keep_attempts", "10", int, "task folders of earlier attempts that are kept"),
         Setting("keep_days", "30", float, "days after which task folders of finished tasks are pruned"),
     )

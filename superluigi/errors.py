@@ -27,7 +27,8 @@ SuperLuigiError
 │   ├── RemoteError                        stands for an error of another process that cannot be pickled
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
-│   └── TaskCancelledError                 somebody asked the task to stop
+│   ├── TaskCancelledError                 somebody asked the task to stop
+│   └── GracefulTimeout                    the task asks for another attempt, to go on from its check-point
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
     ├── QueueVersionError                  its tables are newer than this program, or too old
     ├── QueueGoneError                     it does not exist, or was deleted meanwhile
@@ -184,6 +185,10 @@ class TaskTimeoutError(ExecutionError, TimeoutError):
 
 class TaskCancelledError(ExecutionError):
     """Somebody asked the task to stop; nothing was published."""
+
+
+class GracefulTimeout(ExecutionError):  # noqa: N818 - it is no failure
+    """Raised by a resumable task that has saved a check-point: it asks for another attempt."""
 
 
 class QueueError(SuperLuigiError, RuntimeError):

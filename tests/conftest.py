@@ -18,6 +18,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     home = tmp_path_factory.mktemp("superluigi")
     monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(home / "queues"))
     if os.environ.get(ENDPOINT_VARIABLE):
         return

@@ -23,6 +23,9 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+#: Whether this process makes one attempt at a time and nothing else: its descriptors and environment are the task's.
+alone = False
+
 _send: Callable[[Any], None] | None = None
 _listeners: dict[str, Callable[[Any], None]] = {}
 
@@ -43,6 +46,8 @@ def listen(key: str, receiver: Callable[[Any], None] | None) -> None:
 
 def main(fd: int, parent_pid: int) -> None:
     """Serve calls from the socket `fd` until told to stop or the parent is gone."""
+    global alone
+    alone = True
     _die_with(parent_pid)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import luigi
@@ -14,6 +13,7 @@ from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
 from superluigi.tasks.attempt import AtomicAttempt, Attempt
 from superluigi.tasks.base import Task
+from superluigi.tasks.life import living
 
 
 class TaskWithMetadata(Task):
@@ -23,7 +23,7 @@ class TaskWithMetadata(Task):
     add to it what you want to find in the record later.
     """
 
-    run_names: ClassVar[frozenset[str]] = frozenset({"metadata"})
+    run_names: ClassVar[frozenset[str]] = frozenset({"metadata", "task_dir", "checkpoint_path"})
     _attempt_class: ClassVar[type[Attempt]] = Attempt
 
     def can_be_forced(self) -> bool:
@@ -57,24 +57,20 @@ class TaskWithMetadata(Task):
 
     def _run_attempt(self, user_run: Callable[..., Any]) -> Any:
         """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""
-        attempt = self._attempt_class(self)
-        steps = attempt.steps(user_run)
-        try:
-            first = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        return _resumed(first, steps)
+        return living.begun(self._attempt_class(self).steps(user_run))
 
 
 class AtomicTaskWithMetadata(TaskWithMetadata):
     """A task without storage code: temporary paths in and out, a dict for lineage, commits all or nothing.
 
-    `run` may take any subset of `input_path`, `output_path`, `metadata`, `inputs`, `task_dir`. A value that it
-    returns is saved to the output in the format its suffix names. It may yield requirements; each yield gives
+    `run` may take any subset of `input_path`, `output_path`, `metadata`, `inputs`, `task_dir`, `checkpoint_path`. A
+    value that it returns is saved to the output in the format its suffix names. It may yield requirements; each yield gives
     their temporary paths.
     """
 
-    run_names: ClassVar[frozenset[str]] = frozenset({"input_path", "output_path", "metadata", "inputs"})
+    run_names: ClassVar[frozenset[str]] = frozenset(
+        {"input_path", "output_path", "metadata", "inputs", "task_dir", "checkpoint_path"}
+    )
     _attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
     #: A run that ends well has committed every output: nobody need look again before a dependant starts.
     vouches_for_output: ClassVar[bool] = True
@@ -86,17 +82,6 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
         return values.default_output(self)
 
     output.is_default_home = True  # type: ignore[attr-defined]  # a mark that an override does not have
-
-
-def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """The rest of an attempt whose first requirement was already asked for."""
-    requirement = first
-    with contextlib.closing(steps):
-        while True:
-            try:
-                requirement = steps.send((yield requirement))
-            except StopIteration as stop:
-                return stop.value
 
 
 def _is_later(record: dict[str, Any], this: runs.Run) -> bool:

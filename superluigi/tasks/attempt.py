@@ -12,6 +12,7 @@ import inspect
 import threading
 from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import luigi
@@ -26,6 +27,7 @@ from superluigi.scheduling import run as runs
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import initial, inputs, outputs, values, variants
+from superluigi.tasks.life import living
 
 if TYPE_CHECKING:
     from superluigi.tasks.atomic import TaskWithMetadata
@@ -46,6 +48,16 @@ class Attempt:
     def metadata(self) -> dict[str, Any]:
         """The draft of the record, as a dict."""
         return self.draft.metadata
+
+    @cached_property
+    def task_dir(self) -> Path:
+        """The task's own folder, outside of its outputs."""
+        return living.task_dir(self.task)
+
+    @cached_property
+    def checkpoint_path(self) -> Path:
+        """Where a resumable task keeps what it needs to go on in another attempt."""
+        return living.checkpoint_path(self.task)
 
     @cached_property
     def draft(self) -> records.Draft:
@@ -99,6 +111,7 @@ class Attempt:
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Publish after `run` has ended without an error."""
         del user_run, value
+        living.before_commit(self.task)
         record = self.draft.finish(records.utc_now())
         for target in graph.flatten(self._targets()):
             if not target.exists():
@@ -149,6 +162,7 @@ class Attempt:
             "attempt": options.get("attempts", {}).get(self.task.task_id, 1),
             "forced": forced,
             "reason": "forced" if forced else reason.word if reason is not None else "output missing",
+            **living.facts(self.task),
         }
 
     @cached_property
@@ -193,6 +207,7 @@ class AtomicAttempt(Attempt):
         for staged in stages:
             staged.prepare()
         record = self.draft.finish(records.utc_now())
+        living.before_commit(self.task)
         for staged, target in zip(stages, graph.flatten(self._targets()), strict=True):
             self._commit(staged, target, record)
 

@@ -16,16 +16,22 @@ from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.parameters import annotations as declarations
 from superluigi.parameters import refusals
-from superluigi.scheduling import force, run
+from superluigi.scheduling import force
+from superluigi.scheduling import run as runs
 from superluigi.storage.base import Location
-from superluigi.tasks import entry, outputs, variants
+from superluigi.tasks import entry, outputs, travel, variants
 from superluigi.tasks.conveniences import Conveniences
+from superluigi.tasks.life import tags
+from superluigi.tasks.life.living import Living
 
 
 class TaskMeta(Register):
     """Checks a task class when it is written, and remembers its parameters."""
 
     _parameter_version: ClassVar[int] = 0
+    if TYPE_CHECKING:
+        get_params: Callable[[], list[tuple[str, luigi.Parameter]]]
+        get_task_family: Callable[[], str]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
@@ -39,6 +45,7 @@ class TaskMeta(Register):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         extras = variants.taken(cls, kwargs)
+        args, kwargs, marks = tags.taken_out(cls, args, kwargs)
         try:
             task = super().__call__(*args, **kwargs)
         except (ParameterException, ValueError) as error:
@@ -47,7 +54,7 @@ class TaskMeta(Register):
             if explained is None:
                 raise
             raise explained from error
-        return variants.variant(task, extras)
+        return tags.tagged(variants.variant(task, extras), marks)
 
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
@@ -69,7 +76,7 @@ def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, _keyword_only))
-class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
+class Task(Conveniences, Living, luigi.Task, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
@@ -151,7 +158,7 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
 
         In a run that refreshes, what is stale is not complete either.
         """
-        here = run.current()
+        here = runs.current()
         if here.plan.forces(self) and self.can_be_forced():
             return self.made_in(here)
         refresh = here.options.get("refresh")
@@ -169,7 +176,7 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
         """Whether this kind of task can tell in which run its outputs were made."""
         return False
 
-    def made_in(self, this: run.Run) -> bool:
+    def made_in(self, this: runs.Run) -> bool:
         """Whether `this` run (or one that began later) made the outputs; only records can tell."""
         del this
         return False
@@ -184,11 +191,14 @@ class Task(Conveniences, luigi.Task, metaclass=TaskMeta):
             state.pop(name, None)
         return state
 
+    def __reduce__(self) -> Any:
+        return travel.reduced(self, Task)
+
 
 class ExternalTask(Task, luigi.ExternalTask):
     """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""
 
-    run = None
+    run = None  # type: ignore[assignment]  # Luigi's mark of an external task
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -225,7 +235,7 @@ def hash_of(task: luigi.Task) -> str:
             known[node.task_id] = node.__dict__.get("task_hash") or _hash_one(node, known)
             if isinstance(node, Task):
                 node.__dict__["task_hash"] = known[node.task_id]
-    except ValueError as error:
+    except graph.CycleError as error:
         raise DefinitionError(f"{task.task_family} requires itself: {error}.") from error
     return known[task.task_id]
 

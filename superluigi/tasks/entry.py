@@ -10,6 +10,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.tasks.life import living
 
 
 def install(cls: type, offered: frozenset[str]) -> None:
@@ -22,6 +23,7 @@ def install(cls: type, offered: frozenset[str]) -> None:
         own = cls.__dict__.get("run")
         if callable(own):
             check_signature(cls.__name__, own, offered)
+            type.__setattr__(cls, "run", _plain_entry(own))
         return
     written = _written(cls)
     found = entry(cls.__name__, written, offered) if callable(written) and written is not luigi.Task.run else written
@@ -52,7 +54,20 @@ def entry(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]
             return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
         if args or kwargs:
             return user_run(self, *args, **kwargs)
-        return self._run_attempt(user_run)
+        return living.lived(self, functools.partial(self._run_attempt, user_run))
+
+    run.begins_attempt = True  # type: ignore[attr-defined]
+    return run
+
+
+def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` of a task that stores its output itself: as written, with its working life around it."""
+    if user_run is _no_run or getattr(user_run, "begins_attempt", False):
+        return user_run
+
+    @functools.wraps(user_run)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return living.lived(self, functools.partial(user_run, self, *args, **kwargs))
 
     run.begins_attempt = True  # type: ignore[attr-defined]
     return run

@@ -1,0 +1,76 @@
+"""Callbacks of one task, called in the process that asked for them, once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import luigi
+from luigi.event import Event
+
+from superluigi.scheduling import logs
+
+_guard = threading.Lock()
+_completed: dict[str, list[Callable[[Any], object]]] = {}
+_failed: dict[str, list[Callable[[Any, BaseException], object]]] = {}
+_tasks: dict[str, Any] = {}
+
+
+def on_completed(task: luigi.Task, callback: Callable[[Any], object]) -> None:
+    """Call `callback(task)` when `task` is complete: now, or in this process as soon as a run here has made it."""
+    _listen()
+    if task.complete():
+        _call(callback, task)
+        return
+    with _guard:
+        _completed.setdefault(task.task_id, []).append(callback)
+        _tasks.setdefault(task.task_id, task)
+
+
+def on_failed(task: luigi.Task, callback: Callable[[Any, BaseException], object]) -> None:
+    """Call `callback(task, error)` when a run of this process has given the task up; not for tries that are retried."""
+    with _guard:
+        _failed.setdefault(task.task_id, []).append(callback)
+        _tasks.setdefault(task.task_id, task)
+
+
+def settle(failures: Mapping[str, BaseException]) -> None:
+    """A run has ended: tell of what failed in it (task id → error)."""
+    for task_id, error in failures.items():
+        with _guard:
+            callbacks = _failed.pop(task_id, [])
+            task = _tasks.get(task_id)
+        for callback in callbacks:
+            _call(callback, task, error)
+
+
+def _completed_here(task: luigi.Task) -> None:
+    with _guard:
+        callbacks = _completed.pop(task.task_id, [])
+        if callbacks:
+            _failed.pop(task.task_id, None)
+    for callback in callbacks:
+        _call(callback, task)
+
+
+def _call(callback: Callable[..., object], *args: Any) -> None:
+    try:
+        callback(*args)
+    except Exception:  # a user's callback: reported, and nothing else is harmed
+        name = getattr(callback, "__qualname__", repr(callback))
+        logs.logger.exception("The callback %s of %s failed", name, args[0])
+
+
+_listening = False
+
+
+def _listen() -> None:
+    """Hear of completed tasks by Luigi's events, which fire in the calling process under every executor."""
+    global _listening
+    with _guard:
+        if _listening:
+            return
+        _listening = True
+    for event in (Event.SUCCESS, Event.DEPENDENCY_PRESENT):
+        luigi.Task.event_handler(event)(_completed_here)

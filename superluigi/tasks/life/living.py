@@ -1,0 +1,253 @@
+"""One attempt with everything around it, and what tasks offer of it: `Living`, mixed into `Task`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
+
+from superluigi import config
+from superluigi.executors import child
+from superluigi.scheduling import run as runs
+from superluigi.tasks.life import (
+    callbacks,
+    cancel,
+    checkpoint,
+    environment,
+    folder,
+    hooks,
+    layers,
+    logs,
+    prefix,
+    scope,
+    seeds,
+    shared,
+    tags,
+    warden,
+)
+from superluigi.tasks.life.hooks import own
+from superluigi.tasks.life.scope import Scope
+
+
+class Living:
+    """What every task may say and use of its working life."""
+
+    #: Added to the environment of the task and its children: a dict, or an `Environment`.
+    environment: ClassVar[Any] = None
+    #: The command before the attempt's own: text, words, or a method or function of the task that returns one.
+    command_prefix: ClassVar[Any] = None
+    #: The Python behind the prefix; None for this one, or `python` where the prefix leads elsewhere.
+    prefix_python: ClassVar[str | None] = None
+    #: Keep what the task leaves in `task_dir` from one attempt to the next.
+    keep_task_dir: ClassVar[bool] = False
+    #: `run` may take `checkpoint_path`, and SIGTERM gives it a time of grace.
+    resumable: ClassVar[bool] = False
+    #: How many attempts one run makes of a task that asks for more by `GracefulTimeout`; None for any number.
+    max_attempts: ClassVar[int | None] = 10
+
+    @property
+    def task_dir(self) -> Path:
+        """The task's own folder; while it runs, made and kept."""
+        return task_dir(self)
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Names and values that are no part of the identity but in the record; see `tag`."""
+        known: dict[str, Any] = self.__dict__.setdefault("_tags", {})
+        return known
+
+    @tags.setter
+    def tags(self, value: Mapping[str, Any]) -> None:
+        self.__dict__["_tags"] = dict(value)
+
+    @property
+    def tagspath(self) -> PurePath:
+        """The tags as a path, `lr=0.1/optimizer=adam`: for plots of runs side by side."""
+        return tags.path_of(tags.tags_of(self))  # type: ignore[arg-type]  # always mixed into a Luigi task
+
+    def tag(self, *names: str, **values: Any) -> Any:
+        """Add tags, by name alone or with a value; returns the task."""
+        self.__dict__.setdefault("_tags", {}).update({**dict.fromkeys(names, True), **values})
+        return self
+
+    def remaining_time(self) -> float:
+        """Seconds this attempt has left (worker_timeout, walltime, grace after SIGTERM); infinite without a limit."""
+        return checkpoint.remaining_time(scope.of(self), self)
+
+    def shared_path(self, name: str, exclude: Iterable[str] = (), timeout: float | None = None) -> Path:
+        """A folder for all tasks that differ only in the parameters `exclude`, one writer at a time.
+
+        The first call in an attempt waits (at most `timeout` seconds) until no other attempt has the folder; it is
+        then this attempt's until it ends. Two tasks that take the same two folders in another order wait for ever:
+        give a timeout.
+
+        Raises:
+            ParameterError: `exclude` names no parameter of this task.
+            TaskTimeoutError: it was not free in time.
+        """
+        return shared.shared_path(self, name, exclude, timeout)
+
+    def on_completed(self, callback: Callable[[Any], object]) -> Any:
+        """Call `callback(task)` here, once, when the task is complete; at once if it is already. Returns the task."""
+        callbacks.on_completed(self, callback)  # type: ignore[arg-type]
+        return self
+
+    def on_failed(self, callback: Callable[[Any, BaseException], object]) -> Any:
+        """Call `callback(task, error)` here, once, when a run has given the task up. Returns the task."""
+        callbacks.on_failed(self, callback)  # type: ignore[arg-type]
+        return self
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """Stop the attempt at this task that runs now, in any process with this workspace; it cleans up first."""
+        cancel.cancel(self, reason)
+
+    def process_resources(self) -> dict[str, Any]:
+        """Luigi's, with what submit hooks add."""
+        plain: dict[str, Any] = super().process_resources()  # type: ignore[misc]
+        return hooks.resources_of(self, plain)  # type: ignore[arg-type]
+
+
+def task_dir(task: Any) -> Path:
+    """The folder of `task`: while it runs, made and kept afterwards."""
+    here = scope.of(task)
+    if here is None:
+        return folder.folder_of(task)
+    here.folder.wanted = True
+    return here.folder.path
+
+
+def checkpoint_path(task: Any) -> Path:
+    """What `run` gets when it asks for `checkpoint_path`."""
+    return checkpoint.checkpoint_path(scope.of(task), task)
+
+
+def facts(task: Any) -> dict[str, Any]:
+    """What the record says of the attempt that runs: tags, seed, folder."""
+    here = scope.of(task)
+    found: dict[str, Any] = {}
+    if marks := tags.tags_of(task):
+        found["tags"] = dict(marks)
+    if here is not None:
+        if "_seed" in here.__dict__:
+            found["seed"] = here.__dict__["_seed"]
+        known = here.folder_if_any
+        if known is not None:
+            found["task_dir"] = str(known.path)
+        elif here.sink is not None:
+            found["task_dir"] = folder.place_of(task)
+    return found
+
+
+def before_commit(task: Any) -> None:
+    """Refuse to publish for a task that was cancelled, whatever it made of that."""
+    here = scope.of(task)
+    if here is not None:
+        cancel.refuse_if_cancelled(here)
+
+
+def lived(task: Any, begin: Callable[[], Any]) -> Any:
+    """`begin()` with all that the task asks for around it; a generator if that is one."""
+    if scope.of(task) is not None:
+        return begin()
+    return begun(_steps(task, begin))
+
+
+def begun(steps: Generator[Any, Any, Any]) -> Any:
+    """Start a generator: itself, to be gone on with, if it yields requirements, else the value that it returned."""
+    try:
+        first = next(steps)
+    except StopIteration as stop:
+        return stop.value
+    return _resumed(first, steps)
+
+
+def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    requirement = first
+    with contextlib.closing(steps):
+        while True:
+            try:
+                requirement = steps.send((yield requirement))
+            except StopIteration as stop:
+                return stop.value
+
+
+def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
+    run = runs.current()
+    job = hooks.job_of(task)
+    alone = child.alone and threading.current_thread() is threading.main_thread()
+    here = Scope(task, run, own_process=alone)
+    elsewhere = bool(job.prefix) and prefix.inside != task.task_id
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoint.graceful(here))
+        stack.enter_context(scope.entered(here))
+        stack.enter_context(_ended(here))
+        if config.get("capture_logs") and not elsewhere:
+            stack.enter_context(logs.captured(here))
+        stack.enter_context(_in_environment(here, job, elsewhere))
+        if config.get("seed_random") and not elsewhere:
+            stack.enter_context(_seeded(here))
+        stack.enter_context(checkpoint.counted(here))
+        stack.enter_context(cancel.watched(here))
+        warden.ensure()
+        if elsewhere:
+            here.folder.wanted = True
+            return (yield from prefix.steps(here, job.prefix))
+        value = begin()
+        if inspect.isgenerator(value):
+            value = yield from value
+        return value
+
+
+@contextlib.contextmanager
+def _ended(here: Scope) -> Iterator[None]:
+    """Close what belongs to the attempt, and say to its folder how it ended."""
+    success = False
+    try:
+        yield
+        success = True
+    finally:
+        here.stack.close()
+        known = here.folder_if_any
+        if known is not None:
+            known.end(success)
+        elif success and own(here.task, "resumable"):
+            folder.remove(folder.folder_of(here.task) / folder.CHECKPOINT)
+
+
+@contextlib.contextmanager
+def _in_environment(here: Scope, job: hooks.Job, elsewhere: bool) -> Iterator[None]:
+    """The variables of the run, the class and the hooks, from the general to the special."""
+    if prefix.inside == here.task.task_id:  # the process was started with them
+        yield
+        return
+    parts = [environment.parse(here.run.options.get("environment"))]
+    own_part = environment.parse(own(here.task, "environment"))
+    parts.append(environment.Environment(job.environment, own_part.command, own_part.shell))
+    if not any(part.data or part.command for part in parts):
+        yield
+        return
+    here.variables = environment.resolve(parts, os.environ)
+    if elsewhere:
+        yield
+    elif here.thread == threading.main_thread().ident:
+        with layers.replaced(here.variables):
+            yield
+    else:
+        here.layered = True
+        with layers.installed():
+            yield
+
+
+@contextlib.contextmanager
+def _seeded(here: Scope) -> Iterator[None]:
+    seed = seeds.seed_of(here.task)
+    with seeds.seeded(seed, keep=not here.own_process) as done:
+        if done:
+            here.__dict__["_seed"] = seed
+        yield
+
+

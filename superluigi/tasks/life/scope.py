@@ -1,0 +1,122 @@
+"""The attempt that runs here: what a thread, and the threads it starts, belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from superluigi.scheduling.run import Run
+    from superluigi.tasks.life.folder import TaskFolder
+
+
+@dataclass(eq=False)
+class Scope:
+    """One attempt at `task` while it runs, and what was set up for it."""
+
+    task: Any
+    run: Run
+    #: This process runs one attempt at a time and nothing else: its descriptors and environment are the task's.
+    own_process: bool
+    #: The environment as this task sees it, over that of the process: None unsets a variable.
+    variables: dict[str, str | None] = field(default_factory=dict)
+    #: Whether `variables` only shows to this scope, because other attempts share the process.
+    layered: bool = False
+    #: Seconds since the epoch.
+    started: float = field(default_factory=time.time)
+    thread: int = field(default_factory=threading.get_ident)
+    #: Where what is printed goes, by number of the stream; see `logs`.
+    sink: Any = None
+    #: When (epoch) this process must have ended, once somebody has said so (SIGTERM, a walltime).
+    ending: float | None = None
+    #: Why the attempt was cancelled.
+    cancelled: str | None = None
+    #: From now on a cancellation comes too late.
+    committing: bool = False
+    active: bool = True
+    guard: threading.RLock = field(default_factory=threading.RLock)
+    #: Open until the attempt ends: locks of shared folders.
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _folder: TaskFolder | None = None
+    #: Folder given by the process that started this one; its owner keeps it.
+    given_folder: Path | None = None
+
+    @property
+    def folder(self) -> TaskFolder:
+        """The task's folder, made when it is first asked for."""
+        from superluigi.tasks.life.folder import TaskFolder
+
+        with self.guard:
+            if self._folder is None:
+                self._folder = TaskFolder.begin(self.task, self.run, self.given_folder)
+            return self._folder
+
+    @property
+    def folder_if_any(self) -> TaskFolder | None:
+        """The same, without making it."""
+        return self._folder
+
+
+_here: ContextVar[Scope | None] = ContextVar("superluigi_scope", default=None)
+_INHERITED = "_superluigi_scope"
+
+
+def current() -> Scope | None:
+    """The attempt that this thread works for: its own, or that of the thread which started it."""
+    scope = _here.get() or getattr(threading.current_thread(), _INHERITED, None)
+    return scope if scope is not None and scope.active else None
+
+
+def of(task: Any) -> Scope | None:
+    """The scope of `task` if it runs here."""
+    scope = current()
+    return scope if scope is not None and scope.task is task else None
+
+
+@contextlib.contextmanager
+def entered(scope: Scope) -> Iterator[Scope]:
+    """Make `scope` the current one."""
+    token = _here.set(scope)
+    try:
+        yield scope
+    finally:
+        scope.active = False
+        _here.reset(token)
+
+
+_original_start = threading.Thread.start
+_users = 0
+_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def inherited_by_threads() -> Iterator[None]:
+    """While this is open, a thread belongs to the attempt whose thread starts it.
+
+    New threads begin with an empty context (until Python 3.14), so that a ContextVar alone would lose them.
+    """
+    global _users
+    with _guard:
+        _users += 1
+        if _users == 1:
+            threading.Thread.start = _start  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        with _guard:
+            _users -= 1
+            if _users == 0 and threading.Thread.start is _start:
+                threading.Thread.start = _original_start  # type: ignore[method-assign]
+
+
+@functools.wraps(_original_start)
+def _start(thread: threading.Thread) -> None:
+    setattr(thread, _INHERITED, current())
+    _original_start(thread)

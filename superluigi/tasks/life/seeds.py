@@ -1,0 +1,120 @@
+"""`random` and `numpy` seeded from a task's identity, so that a run can be repeated."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_NUMPY = "numpy.random"
+
+
+def seed_of(task: Any) -> int:
+    """A number of 32 bits from the task's identity: the same in every process, for the task's own generators too."""
+    return int(task.task_hash[:8], 16)
+
+
+_guard = threading.Lock()
+_active = 0
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *, keep: bool) -> Iterator[bool]:
+    """Seed the global generators, also numpy's should it be imported in the block; whether that was done.
+
+    It is not while another attempt runs in this process: they share the generators, so that neither could be
+    repeated, and seeding would only upset the other one. With `keep`, the generators are put back afterwards
+    as they were.
+    """
+    global _active
+    with _guard:
+        _active += 1
+        alone = _active == 1
+    try:
+        if not alone:
+            yield False
+            return
+        before = _states() if keep else None
+        random.seed(seed)
+        _seed_numpy(seed)
+        try:
+            with _seeded_on_import(seed):
+                yield True
+        finally:
+            if before is not None:
+                _put_back(before)
+    finally:
+        with _guard:
+            _active -= 1
+
+
+def _seed_numpy(seed: int) -> None:
+    numpy_random: Any = sys.modules.get(_NUMPY)
+    if numpy_random is not None:
+        numpy_random.seed(seed)
+
+
+def _states() -> tuple[Any, Any]:
+    numpy_random: Any = sys.modules.get(_NUMPY)
+    return random.getstate(), None if numpy_random is None else numpy_random.get_state()
+
+
+def _put_back(states: tuple[Any, Any]) -> None:
+    random.setstate(states[0])
+    numpy_random: Any = sys.modules.get(_NUMPY)
+    if numpy_random is not None and states[1] is not None:
+        numpy_random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _seeded_on_import(seed: int) -> Iterator[None]:
+    if _NUMPY in sys.modules:
+        yield
+        return
+    finder = _SeedingFinder(seed)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _SeedingFinder(MetaPathFinder):
+    """Lets others find `numpy.random`, and seeds it once it is loaded."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname != _NUMPY:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self:
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None and spec.loader is not None:
+                    spec.loader = _SeedingLoader(spec.loader, self._seed)
+                    return spec
+        return None
+
+
+class _SeedingLoader(Loader):
+    def __init__(self, loader: Any, seed: int) -> None:
+        self._loader = loader
+        self._seed = seed
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        created: ModuleType | None = self._loader.create_module(spec)
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        module.seed(self._seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
