@@ -66,39 +66,38 @@ def resolving(lookup: Callable[[str], luigi.Task | None]) -> Iterator[None]:
 
 def tasks_in(value: Any) -> Iterator[luigi.Task]:
     """The tasks inside a parameter value: in lists, tuples, dicts and fields of dataclasses, in order."""
-    if isinstance(value, luigi.Task):
+    return found_in(value, luigi.Task)
+
+
+def found_in(value: Any, kind: type) -> Iterator[Any]:
+    """What is of class `kind` inside a parameter value."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from tasks_in(item)
+            yield from found_in(item, kind)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from tasks_in(item)
+            yield from found_in(item, kind)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from tasks_in(getattr(value, field.name))
+            yield from found_in(getattr(value, field.name), kind)
 
 
-def replaced(value: Any, replace: Callable[[luigi.Task], Any]) -> Any:
-    """`value` with every task inside it replaced; containers are copied, dataclasses rebuilt only if needed."""
-    if isinstance(value, luigi.Task):
+def replaced(value: Any, replace: Callable[[Any], Any], kind: type = luigi.Task) -> Any:
+    """`value` with every task (or what is of class `kind`) inside it replaced; containers are copied."""
+    if isinstance(value, kind):
         return replace(value)
-    if isinstance(value, Mapping) and type(value) is not dict and not any(True for _ in tasks_in(value)):
+    if next(found_in(value, kind), None) is None:
         return value
     if isinstance(value, Mapping):
-        return _like(value, {key: replaced(item, replace) for key, item in value.items()})
+        return _like(value, {key: replaced(item, replace, kind) for key, item in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(replaced(item, replace) for item in value))
+        return type(value)(*(replaced(item, replace, kind) for item in value))
     if isinstance(value, (list, tuple)):
-        return type(value)(replaced(item, replace) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and any(True for _ in tasks_in(value)):
-        changed = {
-            field.name: replaced(getattr(value, field.name), replace)
-            for field in dataclasses.fields(value)
-            if field.init
-        }
-        return dataclasses.replace(value, **changed)
-    return value
+        return type(value)(replaced(item, replace, kind) for item in value)
+    names = [field.name for field in dataclasses.fields(value) if field.init]
+    return dataclasses.replace(value, **{name: replaced(getattr(value, name), replace, kind) for name in names})
 
 
 def _like(old: Mapping[Any, Any], new: dict[Any, Any]) -> Any:

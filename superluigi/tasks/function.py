@@ -11,7 +11,7 @@ import luigi
 
 from superluigi.errors import DefinitionError
 from superluigi.parameters.annotations import Declared, annotation_of
-from superluigi.parameters.checked import Checked, Frozen, parameter_for
+from superluigi.parameters.checked import Checked, Frozen, copied, parameter_for
 from superluigi.parameters.references import replaced
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.values import Reader, table_wanted
@@ -48,10 +48,11 @@ class FunctionTask(AtomicTaskWithMetadata, Generic[Value]):
         if not (isinstance(held, Frozen) and held.has_tasks):
             return getattr(self, name)
         annotation = getattr(parameter, "annotation", None)
+        value = copied(held.value)
         if _is_path(annotation):
-            return replaced(held.value, reader.copy)
+            return replaced(value, reader.copy)
         table = table_wanted(annotation)
-        return replaced(held.value, lambda task: reader.value(task, table))
+        return replaced(value, lambda task: reader.value(task, table))
 
 
 class TaskFunction(Protocol[Value]):

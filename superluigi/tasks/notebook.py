@@ -25,8 +25,6 @@ with open({path!r}, "rb") as _file:
 
 
 class _NotebookMeta(TaskMeta):
-    get_params: Any
-
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  a metaclass
         """Keywords that are no parameters are inputs; what the cells say is part of the identity."""
         names = {name for name, _ in cls.get_params()} | set(variants.NAMES)

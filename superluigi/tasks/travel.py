@@ -1,0 +1,75 @@
+"""How a task travels to another process: with all the tasks it refers to, as one flat list.
+
+Pickle would follow tasks in parameters one inside the other and meet its recursion limit some hundred tasks deep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from superluigi import graph
+from superluigi.parameters import references
+from superluigi.parameters.checked import Frozen
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Stands for the task at a place of the list."""
+
+    at: int
+
+
+def reduced(task: Any, own_class: type) -> Any:
+    """What `__reduce__` of a task returns; `own_class` is the class of all tasks that travel in this way."""
+
+    def referred(node: Any) -> list[Any]:
+        return [each for each in _referred(node) if isinstance(each, own_class)]
+
+    places: dict[Any, int] = {}
+    packed = []
+    for node, _ in graph.walk([task], referred):
+        packed.append((type(node), _packed(node.__getstate__(), places, own_class)))
+        places[node] = len(places)
+    return _unpacked, (packed,)
+
+
+def _referred(task: Any) -> list[Any]:
+    held = [value for value in task.param_kwargs.values() if isinstance(value, Frozen)]
+    return [each for value in held for each in references.tasks_in(value.value)] + list(task.__dict__.get("init", ()))
+
+
+def _packed(state: dict[str, Any], places: dict[Any, int], own_class: type) -> dict[str, Any]:
+    def replace(each: Any) -> Any:
+        return _Place(places[each]) if isinstance(each, own_class) else each
+
+    params = {
+        name: Frozen(references.replaced(value.value, replace), value.text) if _holds_tasks(value) else value
+        for name, value in state["param_kwargs"].items()
+    }
+    rest = {name: value for name, value in state.items() if name not in params}
+    if "init" in rest and "init" not in params:
+        rest["init"] = tuple(_Place(places[step]) for step in rest["init"])
+    return {**rest, "param_kwargs": params}
+
+
+def _holds_tasks(value: Any) -> bool:
+    return isinstance(value, Frozen) and next(references.tasks_in(value.value), None) is not None
+
+
+def _unpacked(packed: list[tuple[type, dict[str, Any]]]) -> Any:
+    tasks: list[Any] = []
+    for cls, state in packed:
+        task: Any = object.__new__(cls)
+        params = state["param_kwargs"]
+        for value in params.values():
+            if isinstance(value, Frozen):
+                value.value = references.replaced(value.value, lambda place: tasks[place.at], _Place)
+        if "init" in state:
+            state["init"] = tuple(tasks[place.at] for place in state["init"])
+        task.__dict__.update(params)
+        task.__dict__.update(state)
+        task.__dict__["_Task__hash"] = hash(task.task_id)  # text hashes differently in each process
+        references.refer(task)
+        tasks.append(task)
+    return tasks[-1]
