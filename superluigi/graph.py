@@ -14,6 +14,10 @@ from typing import Any, TypeVar
 Node = TypeVar("Node", bound=Hashable)
 
 
+class CycleError(ValueError):
+    """The graph has a cycle; the message names it."""
+
+
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
     """The same nesting with `function` applied to every item; `None` stays `None`.
 
@@ -58,7 +62,7 @@ def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> I
     """Each node reachable from `roots` once, after all its children (post-order), with its children.
 
     Raises:
-        ValueError: the graph has a cycle; the message names it.
+        CycleError: the graph has a cycle.
     """
     done: set[Node] = set()
     open_: dict[Node, None] = {}
@@ -79,7 +83,7 @@ def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> I
             child = below[position]
             if child in open_:
                 path = [*list(open_)[list(open_).index(child) :], child]
-                raise ValueError(f"cycle: {' -> '.join(map(str, path))}")
+                raise CycleError(f"cycle: {' -> '.join(map(str, path))}")
             stack.append((node, below, position + 1))
             stack.append((child, list(children(child)), 0))
             open_[child] = None

@@ -87,7 +87,7 @@ def graph_of(roots: Iterable[luigi.Task]) -> TaskGraph:
     roots = list(roots)
     try:
         below = dict(graph.walk(roots, requirements))
-    except ValueError as error:
+    except graph.CycleError as error:
         raise OptionError(
             f"The tasks require each other in a circle: {error}. A pipeline needs a beginning."
         ) from error
@@ -97,6 +97,13 @@ def graph_of(roots: Iterable[luigi.Task]) -> TaskGraph:
         tasks={task.task_id: task for task in below},
         roots=[root.task_id for root in roots],
     )
+
+
+def roots_only(roots: Iterable[luigi.Task]) -> TaskGraph:
+    """The graph as far as `force` and `force_upstream` need it: no task is asked what it requires."""
+    tasks = {root.task_id: root for root in roots}
+    families = {task_id: root.task_family for task_id, root in tasks.items()}
+    return TaskGraph(edges={}, families=families, tasks=tasks, roots=list(tasks))
 
 
 Choice = Any  # a task, a task class, a family name, or several of these

@@ -76,7 +76,7 @@ def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, _keyword_only))
-class Task(Conveniences, Living, luigi.Task, metaclass=TaskMeta):
+class Task(Conveniences, Living, luigi.task.MixinNaiveBulkComplete, luigi.Task, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.

@@ -195,6 +195,11 @@ from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata
 
 
+def ran(name):
+    with open("ran.log", "a") as log:
+        log.write(name + "\\n")
+
+
 class Features(AtomicTaskWithMetadata):
     date = DateParameter()
 
@@ -204,7 +209,7 @@ class Features(AtomicTaskWithMetadata):
     def run(self, output_path, metadata):
         output_path.write_text("features")
         metadata["rows"] = 3
-        print("RAN Features")
+        ran("Features")
 
 
 class Model(AtomicTaskWithMetadata):
@@ -215,7 +220,7 @@ class Model(AtomicTaskWithMetadata):
 
     def run(self, output_path):
         output_path.write_bytes(b"model")
-        print("RAN Model")
+        ran("Model")
 
 
 class Predictions(AtomicTaskWithMetadata):
@@ -231,7 +236,7 @@ class Predictions(AtomicTaskWithMetadata):
     def run(self, input_path, output_path, metadata):
         assert metadata["input"]["features"]["path"].endswith(".csv")
         output_path.write_text(input_path["features"].read_text() + input_path["model"].read_text())
-        print("RAN Predictions")
+        ran("Predictions")
 
 
 if __name__ == "__main__":
@@ -253,10 +258,11 @@ def test_a_users_script_runs_forces_and_returns_a_path(tmp_path: Path, workers: 
     (tmp_path / "flow.py").write_text(SCRIPT)
 
     def ran(options: str) -> list[str]:
+        (tmp_path / "ran.log").write_text("")
         said = run_script(tmp_path, f"dict({options}, num_workers={workers})")
         assert "RETURNED PosixPath('data/predictions-2013-12-15-4.csv')" in said
         assert "Outputs can be found at data/predictions-2013-12-15-4.csv" in said
-        return sorted(re.findall(r"RAN (\w+)", said))
+        return sorted((tmp_path / "ran.log").read_text().split())
 
     assert ran("force=False") == ["Features", "Model", "Predictions"]
     assert ran("force=False") == []
