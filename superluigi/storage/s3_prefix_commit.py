@@ -102,7 +102,7 @@ class StagedPrefix(Staged):
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
         try:
-            published = self._into_empty(made) if self.empty else self._over(made)
+            published = self._publish(made)
         except BaseException:
             location.s3.seen.pop((place.bucket, place.key), None)
             raise
@@ -121,7 +121,7 @@ class StagedPrefix(Staged):
     # ---- what was written
 
     def _files(self) -> list[tuple[str, Path]]:
-        if not self.path.is_dir():
+        if self.path.exists() and not self.path.is_dir():
             raise TargetKindError(
                 f"A file was written to output_path, but the output {self.location.uri} is an {_KIND}: output_path "
                 "is an existing empty folder. Write into it, or use S3ObjectTarget."
@@ -153,38 +153,43 @@ class StagedPrefix(Staged):
 
     _etags: dict[str, str]
 
-    def _into_empty(self, record: Record) -> Record:
+    def _publish(self, record: Record) -> Record:
+        """Take the short way while nothing is there, else the claimed one.
+
+        Two writers with different keys may stop each other in an empty prefix: then both withdraw, and chance
+        decides who is first the next time.
+        """
+        empty = self.empty
         for attempt in range(_ATTEMPTS):
             try:
-                return self._try_into_empty(record)
+                return self._into_empty(record) if empty else self._over(record)
             except CommitConflictError:
-                # Two writers with different keys may stop each other: then chance decides who is first.
-                self._undo()
-                time.sleep(random.uniform(0, 0.2) * attempt)
-                if self.location.look_around().record or attempt == _ATTEMPTS - 1:
+                seen = self.location.look_around()
+                if seen.record or self.replaced or attempt == _ATTEMPTS - 1:
                     raise
-            except BaseException:
-                self._undo()
-                raise
+                time.sleep(random.uniform(0, 0.1) * attempt)
+                empty = seen.nothing
         raise self._conflict()
 
-    def _try_into_empty(self, record: Record) -> Record:
+    def _into_empty(self, record: Record) -> Record:
         location = self.location
         create = location.conditions.create
         condition = Condition() if create else None
         ordered = sorted(self._members, key=lambda member: member.key)
         self._etags = {}
+        options = location.register.put_options
         try:
             for batch in (ordered[:1], ordered[1:]):
                 self._etags |= self._upload(batch, condition)
-        except CommitConflictError as error:
-            raise self._conflict() from error
-        options = location.register.put_options
-        full = publish_record(location.s3, location.where, record, self._with_etags(), location.contents_limit, options)
-        try:
+            full = publish_record(
+                location.s3, location.where, record, self._with_etags(), location.contents_limit, options
+            )
             put_record(location.s3, location.where, full, options, create)
-        except CommitConflictError as error:
-            raise self._conflict() from error
+        except BaseException as error:
+            self._undo()
+            if isinstance(error, CommitConflictError):
+                raise self._conflict() from error
+            raise
         return full
 
     def _upload(self, members: Sequence[Member], condition: Condition | None) -> dict[str, str]:
