@@ -14,6 +14,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -33,6 +34,7 @@ from superluigi.storage.steps import step
 
 RECORD_SUFFIX = ".metadata.json"
 PENDING_SUFFIX = ".pending"
+_MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
 
 
 class LocalLocation(Location):
@@ -327,12 +329,12 @@ class LocalStaged(Staged):
                 self._check()
                 atomic.as_plain_open(self.path, self.final)
                 atomic.stamp(self.path)
-                if config.get("durable"):
-                    self._flush()
+                with self._flushing():
+                    content = location.content(self.path)
                 self._output = {
                     "type": location.kind,
                     "path": location.uri,
-                    **location.content(self.path),
+                    **content,
                     "commit": self.commit_id,
                     **self.notes,
                 }
@@ -385,6 +387,23 @@ class LocalStaged(Staged):
 
     def _swap(self) -> None:
         atomic.replace(self.path, self.final)
+
+    @contextlib.contextmanager
+    def _flushing(self) -> Iterator[None]:
+        """Flush while the block digests: the disk works beside the processor where there is much to write."""
+        if not config.get("durable"):
+            yield
+        elif not self._is_much():
+            self._flush()
+            yield
+        else:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="superluigi-flush") as pool:
+                flushed = pool.submit(self._flush)
+                yield
+                flushed.result()
+
+    def _is_much(self) -> bool:
+        return self.path.stat().st_size > _MUCH
 
     def _flush(self) -> None:
         atomic.flush_file(self.path)

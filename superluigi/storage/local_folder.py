@@ -184,6 +184,9 @@ class StagedFolder(LocalStaged):
             journal.unlink(missing_ok=True)
         atomic.remove_tree(aside)
 
+    def _is_much(self) -> bool:
+        return True
+
     def _flush(self) -> None:
         atomic.flush_tree(self.path)
 
