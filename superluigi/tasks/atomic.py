@@ -64,8 +64,8 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     """A task without storage code: temporary paths in and out, a dict for lineage, commits all or nothing.
 
     `run` may take any subset of `input_path`, `output_path`, `metadata`, `inputs`, `task_dir`, `checkpoint_path`. A
-    value that it returns is saved to the output in the format its suffix names. It may yield requirements; each yield gives
-    their temporary paths.
+    value that it returns is saved to the output in the format its suffix names. It may yield requirements; each
+    yield gives their temporary paths.
     """
 
     run_names: ClassVar[frozenset[str]] = frozenset(

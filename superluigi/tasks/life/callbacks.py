@@ -57,7 +57,7 @@ def _completed_here(task: luigi.Task) -> None:
 def _call(callback: Callable[..., object], *args: Any) -> None:
     try:
         callback(*args)
-    except Exception:  # a user's callback: reported, and nothing else is harmed
+    except Exception:  # noqa: BLE001 - a user's callback: reported, and nothing else is harmed
         name = getattr(callback, "__qualname__", repr(callback))
         logs.logger.exception("The callback %s of %s failed", name, args[0])
 

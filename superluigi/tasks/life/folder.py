@@ -71,7 +71,9 @@ class TaskFolder:
             StorageAccessError: it cannot be made.
         """
         if given is not None:
-            return cls(given, given, None, 0)
+            folder = cls(given, given, None, 0)
+            folder.wanted = True
+            return folder
         base = Path(place_of(task))
         try:
             folder = cls._fresh(base, keep=bool(getattr(task, "keep_task_dir", False)))

@@ -180,7 +180,10 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
     job = hooks.job_of(task)
     alone = child.alone and threading.current_thread() is threading.main_thread()
     here = Scope(task, run, own_process=alone)
-    elsewhere = bool(job.prefix) and prefix.inside != task.task_id
+    behind_prefix = prefix.inside == task.task_id
+    if behind_prefix:
+        here.given_folder = prefix.inside_folder
+    elsewhere = bool(job.prefix) and not behind_prefix
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoint.graceful(here))
         stack.enter_context(scope.entered(here))
@@ -190,7 +193,8 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         stack.enter_context(_in_environment(here, job, elsewhere))
         if config.get("seed_random") and not elsewhere:
             stack.enter_context(_seeded(here))
-        stack.enter_context(checkpoint.counted(here))
+        if not behind_prefix:
+            stack.enter_context(checkpoint.counted(here))
         stack.enter_context(cancel.watched(here))
         warden.ensure()
         if elsewhere:

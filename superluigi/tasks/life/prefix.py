@@ -8,6 +8,7 @@ the child when this process is gone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import pickle
@@ -27,7 +28,7 @@ from luigi.task_status import DONE, PENDING
 from superluigi.errors import CommandFailedError, RemoteError, WorkerLostError
 from superluigi.executors.kill import descendants
 from superluigi.scheduling import parcel
-from superluigi.scheduling.attempt import Outcome, fire
+from superluigi.scheduling.attempt import LENT, Outcome, fire
 from superluigi.tasks.life.environment import merged
 from superluigi.tasks.life.folder import STDERR, STDOUT
 from superluigi.tasks.life.hooks import own
@@ -45,13 +46,15 @@ _POLL_SECONDS = 0.1
 
 #: The task id that this process was started for: it must not start another one for it.
 inside: str | None = None
+#: The folder of that task, which the starting process keeps.
+inside_folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class ChildOrder:
-    """What the child must know; unpickled there once the caller's import path is."""
+    """What the child must know beside the task."""
 
-    task: Any
+    task_id: str
     variables: dict[str, str | None]
     #: When its time is over (epoch); None without a limit.
     deadline: float | None
@@ -89,7 +92,11 @@ def _attempt(scope: Scope, words: list[str]) -> Outcome:
     folder = scope.folder.path
     with _order(scope, folder):
         line = command(scope.task, words, folder)
-        child = _start(scope, line, folder)
+        try:
+            child = _start(scope, line, folder)
+        except CommandFailedError as error:
+            (folder / STDERR).write_text(f"{error}\n")
+            raise
         code = _wait(scope, child, folder)
         try:
             answer: Outcome = pickle.loads((folder / OUTCOME).read_bytes())
@@ -106,8 +113,8 @@ def _order(scope: Scope, folder: Path) -> Iterator[None]:
 
     left = remaining_time(scope, scope.task)
     deadline = None if left == float("inf") else time.time() + left
-    order = ChildOrder(scope.task, scope.variables, deadline, os.getcwd())
-    content = pickle.dumps((parcel.dump_context(scope.run), _dumped(order), scope.task.task_id))
+    order = ChildOrder(scope.task.task_id, scope.variables, deadline, os.getcwd())
+    content = pickle.dumps((order, parcel.dump_context(scope.run), _dumped(scope.task)))
     (folder / OUTCOME).unlink(missing_ok=True)
     for name, data in ((ORDER, content), (MESSAGES, b"")):
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -120,10 +127,12 @@ def _order(scope: Scope, folder: Path) -> Iterator[None]:
             (folder / name).unlink(missing_ok=True)
 
 
-def _dumped(order: ChildOrder) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]
-
-    return bytes(cloudpickle.dumps(order))
+def _dumped(task: Any) -> bytes:
+    """The task as it would have been before somebody ran it here: what it is lent while it runs is ours."""
+    bare = copy.copy(task)
+    for name in (*LENT.values(), "trigger_event"):
+        bare.__dict__.pop(name, None)
+    return parcel.dump_order(parcel.Order(bare, (), frozenset(), "", False, None))
 
 
 def _start(scope: Scope, line: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -150,12 +159,16 @@ def _wait(scope: Scope, child: subprocess.Popen[bytes], folder: Path) -> int:
     """Wait for the child, passing on what the task reports; end it when we are interrupted."""
     read = 0
     pause = 0.01
+    warned = False
     try:
         while True:
             try:
                 return child.wait(pause)
             except subprocess.TimeoutExpired:
                 read = _report(scope, folder, read)
+                if scope.ending is not None and not warned:  # SIGTERM came to us: it has as long as we have
+                    warned = True
+                    child.terminate()
                 pause = min(_POLL_SECONDS, pause * 1.5)
     except BaseException:
         _end(child)

@@ -106,7 +106,7 @@ def inherited_by_threads() -> Iterator[None]:
     with _guard:
         _users += 1
         if _users == 1:
-            threading.Thread.start = _start  # type: ignore[method-assign]
+            threading.Thread.start = _start  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -1,0 +1,197 @@
+"""Run one attempt in a process of its own: `PREFIX python -m superluigi.execute FOLDER`, and `rerun.py` by hand.
+
+`FOLDER` holds the attempt as the starting process has written it (see `superluigi.tasks.life.prefix`); the outcome
+is put beside it. Exit codes: 0 the task ended well, or waits for a requirement that it yielded; what the task gave
+to `sys.exit`; 143 interrupted; 1 any other failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from luigi.task import DynamicRequirements, Task
+from luigi.task_status import DONE, FAILED, PENDING
+
+from superluigi.executors import child
+from superluigi.scheduling import parcel
+from superluigi.scheduling.attempt import LENT, Outcome
+from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.run import Run, entered
+from superluigi.tasks.life import checkpoint, logs, prefix, rerun
+
+#: How long an interrupted attempt may clean up once the starting process is gone.
+GRACE_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out the attempt in the folder `arguments[0]`; returns the exit code."""
+    folder = Path(arguments[0])
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    threading.Thread(target=_watch_starter, daemon=True).start()
+    try:
+        outcome = _outcome(folder)
+        _publish(folder / prefix.OUTCOME, cloudpickle.dumps(outcome.portable()))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGTERM
+    code = getattr(outcome.error, "code", None) if isinstance(outcome.error, SystemExit) else None
+    if outcome.status == FAILED:
+        return code if isinstance(code, int) and code else 1
+    return 0
+
+
+def _outcome(folder: Path) -> Outcome:
+    order, context, dumped = pickle.loads((folder / prefix.ORDER).read_bytes())
+    child.alone = True
+    prefix.inside = task_id = order.task_id
+    prefix.inside_folder = folder
+    try:
+        _settle_in(order)
+        run = parcel.prepare(context)
+        task = pickle.loads(dumped).task
+        with entered(run), _told(task, folder / prefix.MESSAGES):
+            requirements = exhaust(task, run)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - carried to the starting process, which raises it
+        return Outcome(task_id, FAILED, error=error, traceback=traceback.format_exc())
+    return Outcome(task_id, PENDING if requirements else DONE, requirements=requirements)
+
+
+def _settle_in(order: prefix.ChildOrder) -> None:
+    """What an inherited environment and folder would have given; containers and remote hosts do not inherit."""
+    with contextlib.suppress(OSError):
+        os.chdir(order.folder)
+    for name, value in order.variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if order.deadline is not None:
+        os.environ[checkpoint.DEADLINES[0]] = str(order.deadline)
+
+
+def exhaust(task: Task, run: Run) -> tuple[Task, ...]:
+    """Run `task` to its end, or to the first requirements it yields that are not complete: those are returned."""
+    steps = task.run()
+    if not isinstance(steps, Generator):
+        return ()
+    answer: Any = None
+    with contextlib.closing(steps):
+        while True:
+            try:
+                wanted = next(steps) if answer is None else steps.send(answer)
+            except StopIteration:
+                return ()
+            if not isinstance(wanted, DynamicRequirements):
+                wanted = DynamicRequirements(wanted)
+            if not wanted.complete(lambda required: complete_now(required, run)):
+                return tuple(wanted.flat_requirements)
+            answer = wanted.paths
+
+
+@contextlib.contextmanager
+def _told(task: Any, messages: Path) -> Generator[None, None, None]:
+    """Lend `task` functions that tell the starting process how it goes."""
+
+    def sender(name: str) -> Any:
+        def send(*args: Any) -> None:
+            with contextlib.suppress(OSError), messages.open("ab", buffering=0) as stream:
+                stream.write(json.dumps([name, args]).encode() + b"\n")
+
+        return send
+
+    names = [name for name in LENT.values() if name != "scheduler_messages"]
+    for name in names:
+        setattr(task, name, sender(name))
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(task, name, None)
+
+
+def _publish(path: Path, content: bytes) -> None:
+    staged = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as stream:
+        stream.write(content)
+    os.replace(staged, path)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """End as Ctrl-C ends a program: the task's clean-up runs; further signals do not disturb it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _watch_starter() -> None:
+    """End this process when the one that started it is gone, which ends the pipe on stdin.
+
+    Only if that pipe reaches us: what stands between may have closed it (`docker run` without `-i`).
+    """
+    try:
+        if os.read(0, len(prefix.HELLO)) != prefix.HELLO:
+            return
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)
+
+
+def by_hand(
+    *,
+    module: str,
+    file: str | None,
+    task: str,
+    params: Mapping[str, str],
+    folder: str,
+    path: Sequence[str],
+    store: str | None,
+) -> None:
+    """What `rerun.py` does: run the task here, whether or not its output exists, and debug what it raises."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    again = rerun.task_again(module, file, task, params, path)
+    run = Run(store=store)
+    with entered(run):
+        missing = [required for required in again.deps() if not complete_now(required, run)]
+        if missing:
+            print(f"not complete, run it first: {missing[0]}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(1)
+        try:
+            requirements = exhaust(again, run)
+        except Exception:  # noqa: BLE001 - whatever the task raises is what one is here to debug
+            traceback.print_exc()
+            if not sys.stdin.isatty() and "pdb" not in sys.modules:
+                raise SystemExit(1) from None
+            import pdb
+
+            pdb.post_mortem()
+            raise SystemExit(1) from None
+    if requirements:
+        print(f"run() asks for what is not complete: {requirements[0]}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1)
+    print(f"{again} ended well")  # noqa: T201
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    logs.flush()
+    os._exit(exit_code)  # threads that the task left behind must not keep the process
