@@ -132,7 +132,7 @@ def _key(key: Any, where: str, scalar: Any) -> Any:
 def _json_scalar(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+    if type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "item"):
         return _json_scalar(value.item(), where)
     hint = _HINTS.get(type(value).__name__, "")
     raise FormatError(f"{where} is of type {type(value).__name__}, which it cannot hold{hint}")

@@ -54,7 +54,7 @@ class Feather:
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
-            return _polars().read_ipc(path, memory_map=False)
+            return _polars().read_ipc(path)
         table = _arrow("feather").read_table(path, memory_map=False)
         return table if kind == builtin.ARROW else table.to_pandas()
 
@@ -83,7 +83,9 @@ class Csv:
     def _read(self, source: Any) -> Any:
         import pandas
 
-        return pandas.read_csv(source, sep=self.separator, float_precision="round_trip", low_memory=False)
+        # up to pandas 3.0 the default reader may miss the last bit of a float
+        exact = {} if _version(pandas) >= (3, 1) else {"float_precision": "round_trip"}
+        return pandas.read_csv(source, sep=self.separator, low_memory=False, **exact)
 
 
 class Tsv(Csv):
@@ -238,6 +240,10 @@ def _sheet(name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 31 or set(name) & set("[]:*?/\\'\0"):
         raise FormatError(f"{name!r} cannot be the name of a sheet: use up to 31 letters, none of []:*?/\\'")
     return name
+
+
+def _version(package: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in package.__version__.split(".")[:2])
 
 
 def _arrow(part: str = "") -> Any:
