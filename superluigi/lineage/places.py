@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from superluigi.errors import OptionError
+from superluigi.errors import OptionError, RecordError
 from superluigi.storage.base import Location
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX
 
@@ -87,7 +87,10 @@ def _described_by(record_path: Path) -> Location:
     from superluigi.lineage.reading import read_json
 
     beside = record_path.with_name(record_path.name.removesuffix(RECORD_SUFFIX))
-    output = (read_json(record_path) or {}).get("output") or {}
+    try:
+        output = (read_json(record_path) or {}).get("output") or {}
+    except RecordError:
+        output = {}  # whoever reads the record through the location will say so
     if output and not beside.exists() and Path(str(output.get("path"))).name != beside.name:
         return location_at(str(output["path"]), output.get("type"), str(record_path))
     return location_at(str(beside), output.get("type") or ("LocalFolderTarget" if beside.is_dir() else None), None)

@@ -34,10 +34,11 @@ _STRANGE = "made by others, or by a task that keeps no record"
 
 def checks(text: str) -> Iterator[Check]:
     """The checks of one output, or of all below a prefix or in a bucket."""
-    location = places.location_of(text)
-    if places.split_s3(text)[1] and _is_output(location):
-        yield lambda: [one(location)]
-        return
+    if places.split_s3(text)[1]:
+        location = places.location_of(text)
+        if _is_output(location):
+            yield lambda: [one(location)]
+            return
     found = list(_below(text if text.endswith("/") else f"{text}/"))
     if not found:
         raise absent(text)
