@@ -23,6 +23,8 @@ from superluigi.scheduling.report import Report
 from superluigi.scheduling.resume import ForcedRunMemory
 from superluigi.scheduling.run import Run, entered
 from superluigi.targets.base import AtomicTarget
+from superluigi.tasks.life import callbacks
+from superluigi.tasks.life.environment import parse as parse_environment
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -50,6 +52,7 @@ def run_task(
     rate_limits: Mapping[str, Any] | None = None,
     on_error: str = "continue",
     store: str | os.PathLike[str] | None = None,
+    environment: Any = None,
     progress: bool | None = None,
 ) -> Any:
     """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
@@ -78,6 +81,7 @@ def run_task(
         rate_limits: limits by resource, task class or channel: `{"gpu": 1, "TrainTask": 2, "api": "10/minute"}`.
         on_error: "continue" runs all that still can; "stop" ends running tasks and starts nothing new.
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
+        environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
         progress: show live progress; by default on a terminal only.
 
     Returns:
@@ -100,7 +104,7 @@ def run_task(
         run = Run(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
-            options={"config": sections},
+            options={"config": sections, "environment": environment and parse_environment(environment).as_option()},
         )
         with entered(run):  # outputs may depend on the store
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
@@ -124,6 +128,7 @@ def run_task(
                 on_error=on_error,
                 progress=progress,
             )
+            callbacks.settle({failure.task_id: failure.error for failure in report.failures})
             _say(report.summary)
             if raise_exception:
                 _raise_own(report)

@@ -17,7 +17,7 @@ from luigi.event import Event
 from luigi.task import DynamicRequirements, Task, flatten
 from luigi.task_status import DONE, FAILED, PENDING
 
-from superluigi.errors import ExecutionError, RemoteError
+from superluigi.errors import ExecutionError, GracefulTimeout, RemoteError
 from superluigi.scheduling import logs
 from superluigi.scheduling.completeness import complete_now
 from superluigi.scheduling.run import Run, entered
@@ -64,6 +64,8 @@ class Outcome:
     requirements: tuple[Task, ...] = ()
     #: Nothing was done: the run refreshes what is stale, and this task is not after all.
     skipped: bool = False
+    #: PENDING because the task asked for another attempt (GracefulTimeout).
+    again: bool = False
     #: Ids of requirements that were checked here and found complete.
     confirmed: tuple[str, ...] = ()
     #: Events to be fired again where their handlers are, in order: (event, arguments).
@@ -174,6 +176,8 @@ class _Attempt:
             return Outcome(task.task_id, DONE, expl=expl)
         except KeyboardInterrupt:
             raise
+        except GracefulTimeout:
+            return Outcome(task.task_id, PENDING, again=True)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
             return self._failed(error, missing)
 

@@ -15,7 +15,7 @@ class Failure:
     task_id: str
     #: The task as Luigi prints it: `Family(param=value, …)`.
     task: str
-    #: "failed", "missing" (an external input), "timeout", "lost" (its process died) or "scheduling".
+    #: "failed", "missing" (an external input), "timeout", "cancelled", "lost" (its process died) or "scheduling".
     kind: str
     error: BaseException
     #: The formatted traceback, "" where there is none.
@@ -37,7 +37,7 @@ class Report:
     status: str
     #: Whether everything that was asked for is complete now. A task that failed and then succeeded is.
     success: bool
-    #: Task id → "complete" (was so before), "ran", "failed", "missing", "blocked", "disabled",
+    #: Task id → "complete" (was so before), "ran", "failed", "cancelled", "missing", "blocked", "disabled",
     #: "scheduling failed", "elsewhere" (another worker has it) or "not run".
     outcomes: Mapping[str, str]
     #: In the order in which they happened; missing external inputs last.
@@ -86,6 +86,7 @@ _WORDS = {
     "failed": "failed",
     "missing": "is missing: nobody in this run makes it",
     "timeout": "took too long",
+    "cancelled": "was cancelled",
     "lost": "lost its process",
     "scheduling": "could not be scheduled",
 }

@@ -45,6 +45,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     status = execution_summary._tasks_status(partition)
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
+    outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
     return Report(
@@ -126,7 +127,7 @@ def _requirements_first(by_id: dict[str, Task], worker: Worker) -> list[Task]:
 
 def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """Blocked task → the failed or missing tasks at the root of it, nearest first."""
-    bad = {i for i, word in outcomes.items() if word in ("failed", "missing", "scheduling failed")}
+    bad = {i for i, word in outcomes.items() if word in ("failed", "cancelled", "missing", "scheduling failed")}
     if not bad:
         return {}
     waiting = {i: t for i, t in worker._scheduled_tasks.items() if outcomes.get(i) in ("blocked", "not run")}

@@ -18,7 +18,7 @@ from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, UNKNOWN, WORKER_STA
 from luigi.task import Task
 from luigi.worker import TaskStatusReporter
 
-from superluigi.errors import TargetMissingError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
@@ -298,7 +298,10 @@ class Worker(luigi.worker.Worker):
             attempting.timeout = timeout
             attempting.deadline = None if place.bounds_time else time.monotonic() + timeout
         if place.here:
-            self._finish(task_id, self._attempt_here(attempting))
+            outcome = self._attempt_here(attempting)
+            while outcome.again:
+                outcome = self._attempt_here(attempting)
+            self._finish(task_id, outcome)
         else:
             self._submit(attempting)
 
@@ -414,6 +417,11 @@ class Worker(luigi.worker.Worker):
         except BaseException as error:  # noqa: BLE001 - whatever the executor says: the attempt came to nothing
             return self._perished(attempting, error)
         fire(task, outcome.events)
+        if outcome.again:
+            if attempting.deadline is not None:
+                attempting.deadline = time.monotonic() + attempting.timeout
+            self._submit(attempting)
+            return None
         return outcome
 
     def _perished(self, attempting: Attempting, error: BaseException) -> Outcome:
@@ -449,7 +457,7 @@ class Worker(luigi.worker.Worker):
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
-            retry_policy_dict=_retry_policy(task),
+            retry_policy_dict=_NO_RETRY if isinstance(outcome.error, TaskCancelledError) else _retry_policy(task),
         )
         self._running_tasks.pop(task_id)
         self._observer.ended(task, status, outcome)
@@ -579,6 +587,10 @@ def _class_is_batchable(task_class: type[Task]) -> bool:
     return bool(task_class.batch_param_names())
 
 
+#: For a task that somebody has cancelled.
+_NO_RETRY = {"retry_count": 1}
+
+
 def _retry_policy(task: Task) -> dict[str, Any] | None:
     if task.retry_count is None and task.disable_hard_timeout is None and task.disable_window is None:
         return None
@@ -599,4 +611,6 @@ def _timeout_error(attempting: Attempting) -> TaskTimeoutError:
 def _kind(error: BaseException) -> str:
     if isinstance(error, TaskTimeoutError):
         return "timeout"
+    if isinstance(error, TaskCancelledError):
+        return "cancelled"
     return "lost" if isinstance(error, WorkerLostError) else "failed"
