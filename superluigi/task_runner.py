@@ -100,6 +100,7 @@ def run_task(
         "force_downstream_of": force_downstream_of,
     }
     with settings.applied(sections):
+        settings.check()
         root = _instance(task)
         run = Run(
             force_local_download=force_local_download,
@@ -133,7 +134,7 @@ def run_task(
             if raise_exception:
                 _raise_own(report)
             if not report.success and not report.failures:
-                force.graph_of([root])  # says so if they wait for each other in a circle
+                _refuse_circles(root)
             report.raise_failure()
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
@@ -167,6 +168,11 @@ def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     return force.plan(tasks.with_recorded(*discovered(tasks.tasks.values())), **options)
 
 
+def _refuse_circles(root: luigi.Task) -> None:
+    """Tasks that wait for each other end a run without anything that failed; say why."""
+    force.graph_of([root])
+
+
 def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Refresh | None:
     if refresh is None:
         return None
@@ -184,7 +190,7 @@ def _dry_run(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> list[Exp
 
 def _raise_own(report: Report) -> None:
     if not report.success and report.failures:
-        raise report.failures[0].error
+        raise report.failures[0].explained()
 
 
 def _path(target: Any, local: bool, refresh: bool) -> Any:

@@ -30,8 +30,8 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print or save it."""
     task = task_of(args)
-    from superluigi.cli._failures import last_failures, last_logs
     from superluigi.lineage.explaining import why
+    from superluigi.visuals.attempts import last_failures, last_logs
     from superluigi.visuals.build import of_explanations
     from superluigi.visuals.picture import Picture
 

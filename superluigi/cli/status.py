@@ -33,8 +33,8 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tree and how many tasks are in which state; always 0."""
     task = task_of(args)
-    from superluigi.cli._failures import last_failures
     from superluigi.lineage.explaining import why
+    from superluigi.visuals.attempts import last_failures
 
     explained = why(task)
     failures = last_failures(one.task for one in explained if one.state == "missing")

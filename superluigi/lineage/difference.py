@@ -150,5 +150,3 @@ def _digest(description: Mapping[str, Any]) -> Any:
 
 def _brief(value: Any) -> str:
     return "nothing" if value is None else str(value)
-
-

@@ -107,9 +107,7 @@ def _run_facets(record: Record, luigi_run: str) -> dict[str, Any]:
 
 def _job_facets(record: Record) -> dict[str, Any]:
     facets = {
-        "jobType": _facet(
-            "JobTypeJobFacet", "2-0-3", processingType="BATCH", integration="SUPERLUIGI", jobType="TASK"
-        )
+        "jobType": _facet("JobTypeJobFacet", "2-0-3", processingType="BATCH", integration="SUPERLUIGI", jobType="TASK")
     }
     code = record.get("code") or {}
     repo = code.get("repo")

@@ -44,9 +44,7 @@ def location_of(place: Any) -> Location:
     return _some_s3(text)
 
 
-def location_at(
-    path: str, kind: str | None, record_path: str | None, like: Location | None = None
-) -> Location:
+def location_at(path: str, kind: str | None, record_path: str | None, like: Location | None = None) -> Location:
     """The location that a record's reference names: `path`, `type` and `metadata_path`.
 
     Records hold no credentials and endpoints: on S3 those of `like` are used, where it is on S3 too, else

@@ -68,9 +68,7 @@ class _Walk:
             self._read(self.waiting.pop())
         own = self.modules.get(self.cls.__module__)
         tokens = tuple((name, source.module_token(name)) for name in self.modules)
-        return Reached(
-            dict(sorted(self.parts.items())), frozenset(self.packages), own.file if own else None, tokens
-        )
+        return Reached(dict(sorted(self.parts.items())), frozenset(self.packages), own.file if own else None, tokens)
 
     # -- where to begin
 
@@ -166,9 +164,7 @@ class _Walk:
         if members and chain[1] not in ("run", "requires", "output", "input"):
             self._add(Unit(module, f"{chain[0]}.{chain[1]}", tuple(members), scopes))
 
-    def _follow_import(
-        self, module: Module, statement: ast.Import | ast.ImportFrom, chain: tuple[str, ...]
-    ) -> None:
+    def _follow_import(self, module: Module, statement: ast.Import | ast.ImportFrom, chain: tuple[str, ...]) -> None:
         for alias in statement.names:
             if (alias.asname or alias.name.split(".")[0]) != chain[0]:
                 continue
@@ -303,9 +299,7 @@ def _locate(module: Module, qualname: str) -> Unit | None:
 
 def _plain_values(cls: type) -> dict[str, Any]:
     """Simple class attributes and closure values: what a function that makes classes filled in."""
-    values = {
-        key: value for key, value in vars(cls).items() if isinstance(value, _SIMPLE) and not key.startswith("_")
-    }
+    values = {key: value for key, value in vars(cls).items() if isinstance(value, _SIMPLE) and not key.startswith("_")}
     for function in vars(cls).values():
         function = getattr(function, "__wrapped__", function)
         if isinstance(function, types.FunctionType):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 from superluigi.errors import RecordKeyError, RecordValueError
@@ -47,6 +48,8 @@ OURS = (
     "dynamic_input",
     "output",
 )
+#: Facts that all tasks of a class share; they are JSON already and are never handed out, only copies of them.
+_SHARED = ("code", "environment")
 _REFERENCE = ("type", "path", "size", "count", "digest", "etag", "version")
 
 
@@ -81,12 +84,16 @@ class Draft:
 
     def __init__(self, started: datetime, known: Mapping[str, Any]) -> None:
         self.started = started
-        ours = jsonable({"schema": SCHEMA, **known, "start_time": iso(started)})
-        self._known = {key: ours[key] for key in BEFORE}
-        self._text = json.dumps(self._known)
-        #: The user's: a copy, so that nothing done to it reaches what other tasks share.
-        self.metadata: dict[str, Any] = json.loads(self._text)
+        ours = {"schema": SCHEMA, **known, "start_time": iso(started)}
+        self._known = {key: ours[key] if key in _SHARED else jsonable(ours[key]) for key in BEFORE}
         self._dynamic: list[Any] = []
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The user's: a copy, so that nothing done to it reaches what other tasks share."""
+        self._text = json.dumps(self._known)
+        copy: dict[str, Any] = json.loads(self._text)
+        return copy
 
     def add_dynamic_input(self, references: Any) -> None:
         """Note what a requirement yielded by `run` brought in."""
@@ -99,8 +106,10 @@ class Draft:
             RecordKeyError: one of our keys was changed, deleted or taken.
             RecordValueError: a value that JSON cannot hold.
         """
-        self._check_keys()
-        users = {key: value for key, value in self.metadata.items() if key not in BEFORE}
+        users: dict[str, Any] = {}
+        if "metadata" in self.__dict__:  # somebody has asked for it
+            self._check_keys()
+            users = {key: value for key, value in self.metadata.items() if key not in BEFORE}
         record: Record = dict(self._known)
         record["end_time"] = iso(ended)
         record["duration"] = round((ended - self.started).total_seconds(), 6)

@@ -190,8 +190,10 @@ def _owner(bucket: str, record_key: str) -> Location:
 
 def _is_bookkeeping(key: str, records: tuple[str, ...]) -> bool:
     name = key.rpartition("/")[2]
-    return s3_leftovers.MARK in key or key.endswith(RECORD_SUFFIX + CLAIM) or (
-        s3_contents.MANIFEST in name and key.startswith(records)
+    return (
+        s3_leftovers.MARK in key
+        or key.endswith(RECORD_SUFFIX + CLAIM)
+        or (s3_contents.MANIFEST in name and key.startswith(records))
     )
 
 

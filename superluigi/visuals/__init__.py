@@ -1,8 +1,8 @@
 """Pictures of graphs: of a task and what it needs, of an output's history, of a run.
 
-    plot_dependency_graph(task)              a `Picture`; shows itself in a notebook
-    plot_lineage(place)                      the same for the history of an output
-    Picture.save("graph.html"), .show(), .svg, .mermaid
+plot_dependency_graph(task)              a `Picture`; shows itself in a notebook
+plot_lineage(place)                      the same for the history of an output
+Picture.save("graph.html"), .show(), .svg, .mermaid
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import luigi
 
 if TYPE_CHECKING:
+    from superluigi.scheduling.report import Report
     from superluigi.visuals.picture import Picture
 
 
@@ -46,6 +47,20 @@ def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Pict
     from superluigi.visuals.picture import Picture
 
     picture = Picture(of_trace(trace(place)))
+    if path is not None:
+        picture.save(path)
+    return picture
+
+
+def plot_run(task: luigi.Task, report: Report, path: str | os.PathLike[str] | None = None) -> Picture:
+    """A report of a run of `task`: what ran, how long, errors and logs, a timeline for each worker."""
+    from superluigi.lineage.explaining import why
+    from superluigi.visuals.attempts import last_logs
+    from superluigi.visuals.build import of_run
+    from superluigi.visuals.picture import Picture
+
+    explained = why(task)
+    picture = Picture(of_run(explained, report, logs=last_logs(one.task for one in explained)))
     if path is not None:
         picture.save(path)
     return picture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -14,6 +14,7 @@ from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.facts import address_of
 from superluigi.lineage.staleness import UP_TO_DATE, Reason
 from superluigi.lineage.tracing import Trace
+from superluigi.scheduling.report import Failure, Report
 from superluigi.visuals.model import Graph, Node
 
 _COMMIT = re.compile(r"(?P<worker>.+-\d+)-\d+-[0-9a-f]{12}")
@@ -87,45 +88,44 @@ def of_trace(found: Trace) -> Graph:
     return Graph(f"Lineage of {PurePath(found.root).name}", nodes, edges, found.root, found.root)
 
 
-def of_run(
-    explained: Sequence[Explanation], outcomes: Mapping[str, str], attempts: Iterable[Any] = (), *, run_id: str = ""
-) -> Graph:
-    """A report of what a run did.
+def of_run(explained: Sequence[Explanation], report: Report, *, logs: Mapping[str, str] | None = None) -> Graph:
+    """What a run did: which tasks ran, failed or never began, for how long and on which worker.
 
-    `outcomes` is task id -> word, as in `scheduling.report.Report.outcomes`; `attempts` are
-    `scheduling.attempt.Outcome` values (or anything with their `task_id`, `started`, `duration`, `host`, `pid`,
-    `error`, `traceback` and `log`), the last of each task being the one that is shown.
+    Times and workers come from the records of what was made; errors and last log lines from the report.
     """
-    from datetime import datetime, timezone
-
-    last = {attempt.task_id: attempt for attempt in attempts}
-    drawn = of_explanations(explained)
-    nodes = []
-    for node in drawn.nodes:
-        attempt = last.get(node.id)
-        changes: dict[str, Any] = {"state": _RUN_STATES.get(outcomes.get(node.id, ""), node.state)}
-        if changes["state"] in ("failed", "missing", "blocked"):
-            changes["reason"] = outcomes[node.id]
-        if attempt is not None:
-            changes["log"] = "\n".join([*attempt.log, attempt.traceback]).strip()
-            changes["worker"], changes["run"] = f"{attempt.host}-{attempt.pid}", run_id or node.run
-            changes["duration"] = round(attempt.duration, 6)
-            changes["start"] = datetime.fromtimestamp(attempt.started, timezone.utc).isoformat()
-            if attempt.error is not None and changes["state"] == "failed":
-                changes["reason"] = f"{type(attempt.error).__name__}: {attempt.error}"
-        nodes.append(Node(**{**node.__dict__, **changes}))
-    subtitle = " · ".join(filter(None, (drawn.subtitle, run_id)))
+    drawn = of_explanations(explained, logs=logs)
+    failures = {failure.task_id: failure for failure in report.failures}
+    nodes = [_run_node(node, report, failures.get(node.id)) for node in drawn.nodes]
+    counts = ", ".join(f"{count} {word}" for word, count in report.counts().items())
+    subtitle = " · ".join(filter(None, (drawn.subtitle, f"run {report.run_id}", counts)))
     return Graph(f"Run of {drawn.title}", nodes, drawn.edges, drawn.root, subtitle)
+
+
+def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
+    word = report.outcomes.get(node.id, "")
+    changes: dict[str, Any] = {"state": _RUN_STATES.get(word, node.state), "reason": ""}
+    if node.state == "external" and word in ("complete", "ran"):
+        changes["state"] = "external"
+    if failure is not None:
+        changes["reason"] = f"{type(failure.error).__name__}: {failure.error}"
+        changes["log"] = "\n".join(filter(None, (node.log, *failure.log, failure.traceback)))
+        changes["worker"] = failure.host or None
+    elif word == "blocked":
+        by = ", ".join(report.blocked.get(node.id, ()))
+        changes["reason"] = f"waits for {by}" if by else "waits for what failed"
+    return Node(**{**node.__dict__, **changes})
 
 
 _RUN_STATES = {
     "complete": "complete",
     "ran": "ran",
+    "elsewhere": "running",
     "failed": "failed",
+    "cancelled": "failed",
     "scheduling failed": "failed",
+    "disabled": "failed",
     "missing": "missing",
     "blocked": "blocked",
-    "disabled": "failed",
     "not run": "missing",
 }
 

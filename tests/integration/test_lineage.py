@@ -196,7 +196,10 @@ def test_a_difference_in_a_source_and_in_code_is_told(made: Path, tmp_path: Path
     record["code"]["parts"]["TracedReport.run"] = "0" * 8
     record["environment"]["packages"]["luigi"] = "2.0"
     record_file.write_text(json.dumps(record))
-    told = {(one.subject, one.kind, one.name) for one in lineage.diff(tmp_path / "before/report-v1.txt", made / "report-v1.txt")}
+    told = {
+        (one.subject, one.kind, one.name)
+        for one in lineage.diff(tmp_path / "before/report-v1.txt", made / "report-v1.txt")
+    }
     assert ("TracedReport", "code", "TracedReport.run changed") in told
     assert ("TracedReport", "package", "luigi") in told
     assert ("TracedClean", "content", "of the output") in told

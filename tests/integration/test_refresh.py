@@ -206,7 +206,11 @@ def test_a_requirement_that_came_or_went_is_a_changed_input() -> None:
 def test_each_mode_counts_what_it_says() -> None:
     code = {"digest": {"sha256": "1"}, "parts": {"run": "1"}}
     packages = {"environment": {"packages": {"pandas": "1", "luigi": "1"}}}
-    changed_code = Facts(record={"code": code, **packages}, code={"digest": {"sha256": "2"}, "parts": {"run": "2"}}, packages={"pandas": "1", "luigi": "2"})
+    changed_code = Facts(
+        record={"code": code, **packages},
+        code={"digest": {"sha256": "2"}, "parts": {"run": "2"}},
+        packages={"pandas": "1", "luigi": "2"},
+    )
     assert staleness.judge(changed_code, "inputs").word == "up to date"
     assert staleness.judge(changed_code, "code") == Reason("code changed", "run changed")
     changed_package = Facts(record={"code": code, **packages}, code=code, packages={"pandas": "2", "luigi": "1"})

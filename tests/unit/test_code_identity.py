@@ -86,7 +86,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         {"pipeline": ("return 1", "return 1  # one")},
         {"pipeline": ('"""A docstring."""', '"""Another docstring."""')},
         {"pipeline": ("model = toolbox.Model()", "model = (\n            toolbox.Model()\n        )")},
-        {"pipeline": ("class Upstream(Base):\n    def run(self):\n        return 2", "class Upstream(Base):\n    pass")},
+        {
+            "pipeline": (
+                "class Upstream(Base):\n    def run(self):\n        return 2",
+                "class Upstream(Base):\n    pass",
+            )
+        },
         {"tables": ("return 0", "return 1")},
         {"tables": ("import math\n", "import math\nOTHER = 5\n")},
     ],
@@ -149,8 +154,12 @@ def test_classes_without_a_file_have_a_digest_of_their_bytecode() -> None:
 
     plain = code.code_identity(made(text.format(doc="pass")))
     assert code.code_digest(made(text.format(doc="pass") + "# note\n")) == plain["digest"]["sha256"]
-    assert code.code_digest(made(text.format(doc="pass").replace("SCALE = 2", "SCALE = 3"))) != plain["digest"]["sha256"]
-    assert code.code_digest(made(text.format(doc="pass").replace("return SCALE", "return 0"))) != plain["digest"]["sha256"]
+    assert (
+        code.code_digest(made(text.format(doc="pass").replace("SCALE = 2", "SCALE = 3"))) != plain["digest"]["sha256"]
+    )
+    assert (
+        code.code_digest(made(text.format(doc="pass").replace("return SCALE", "return 0"))) != plain["digest"]["sha256"]
+    )
     assert plain["path"] is None
 
 
