@@ -114,18 +114,26 @@ def lookup(name: str) -> tuple[Any, str]:
         raise ConfigError(f"{name} = {text!r} ({origin}) cannot be read: {error}. It means: {setting.help}.") from error
 
 
+def check() -> None:
+    """Refuse keys of the section `[superluigi]` that are no settings."""
+    from luigi.configuration import get_config
+
+    config = get_config()
+    for key in config.options(SECTION) if config.has_section(SECTION) else ():
+        if key.replace("-", "_") not in SETTINGS:
+            raise ConfigError(
+                f"Unknown key {key!r} in section [{SECTION}].{suggestion(key, SETTINGS)} "
+                f"Known keys: {', '.join(sorted(SETTINGS))}."
+            )
+
+
 def _from_luigi_config(name: str) -> str | None:
     from luigi.configuration import get_config  # late: `import superluigi` stays light
 
     config = get_config()
     if not config.has_section(SECTION):
         return None
-    for key in config.options(SECTION):
-        if key.replace("-", "_") not in SETTINGS:
-            raise ConfigError(
-                f"Unknown key {key!r} in section [{SECTION}].{suggestion(key, SETTINGS)} "
-                f"Known keys: {', '.join(sorted(SETTINGS))}."
-            )
+    check()
     for spelling in (name, name.replace("_", "-")):
         if config.has_option(SECTION, spelling):
             return str(config.get(SECTION, spelling))

@@ -36,7 +36,7 @@ class Surroundings:
     @staticmethod
     def here() -> Surroundings:
         parser = configuration.get_config()
-        config = {section: dict(parser[section].items()) for section in parser.sections()}
+        config = {section: _raw(parser, section) for section in parser.sections()}
         return Surroundings(tuple(sys.path), config, logs.logger.getEffectiveLevel())
 
     def take_over(self) -> None:
@@ -46,6 +46,12 @@ class Surroundings:
             for option, value in options.items():
                 parser.set(section, option, value)
         logs.logger.setLevel(self.log_level)
+
+
+def _raw(parser: Any, section: str) -> dict[str, str]:
+    if isinstance(parser, configuration.LuigiConfigParser):
+        return dict(parser.items(section, raw=True))  # as it is written: `%%` stays, and can be set again
+    return dict(parser[section].items())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from superluigi.errors import TaskFailedError
+from superluigi.errors import RemoteError, TaskFailedError
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,13 @@ class Failure:
     log: tuple[str, ...] = ()
     attempts: int = 1
     host: str = ""
+
+    def explained(self) -> BaseException:
+        """The error; one that comes from another process has lost its frames, so they are chained as text."""
+        error = self.error
+        if error.__traceback__ is None and error.__cause__ is None and self.traceback:
+            error.__cause__ = RemoteError(f"\n{self.traceback}", self.traceback)
+        return error
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Report:
         """Raise TaskFailedError, chained to the first failure, unless the run was a success."""
         if self.success:
             return
-        first = self.failures[0].error if self.failures else None
+        first = self.failures[0].explained() if self.failures else None
         text = self.describe() or f"The run ended unfinished.\n{self.summary}"
         raise TaskFailedError(text, [(f.task, str(f.error)) for f in self.failures]) from first
 
