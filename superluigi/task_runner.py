@@ -54,6 +54,7 @@ def run_task(
     store: str | os.PathLike[str] | None = None,
     environment: Any = None,
     progress: bool | None = None,
+    report_file: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
 
@@ -83,6 +84,7 @@ def run_task(
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
         progress: show live progress; by default on a terminal only.
+        report_file: write a page about this run here (`.html`), also when it fails.
 
     Returns:
         The output's path, or the list or dict of paths in the shape of `task.output()`: `pathlib.Path` for local
@@ -129,6 +131,10 @@ def run_task(
                 on_error=on_error,
                 progress=progress,
             )
+            if report_file is not None:
+                from superluigi.visuals import plot_run
+
+                _say(f"Report of this run: {plot_run(root, report).save(report_file)}")
             callbacks.settle({failure.task_id: failure.error for failure in report.failures})
             _say(report.summary)
             if raise_exception:

@@ -54,6 +54,7 @@ def configure(parser: Parser) -> None:
     where.add_argument("--local-output", action="store_true", help="return local copies of S3 outputs")
     where.add_argument("--force-local-download", action="store_true", help="fetch inputs again from S3")
     where.add_argument("--dry-run", action="store_true", help="show what would run, touch nothing")
+    where.add_argument("--report", metavar="FILE", help="write a page about this run, also when it fails")
     where.add_argument("--raise-exception", action="store_true", help="end with the task's own traceback")
 
 
@@ -90,6 +91,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
             "local_output": args.local_output,
             "force_local_download": args.force_local_download,
             "dry_run": args.dry_run,
+            "report_file": args.report,
             "raise_exception": args.raise_exception,
         }.items()
         if value not in (None, False)
