@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import difflib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +96,19 @@ def get(name: str) -> Any:
     Raises:
         ConfigError: no such setting, or its text cannot be read.
     """
+    setting = SETTINGS.get(name)
+    if setting is not None and setting.parse in (_flag, _bytes):  # asked many times a task
+        text = os.environ.get(setting.variable)
+        if text is None:
+            text = _from_luigi_config(name)
+        with contextlib.suppress(ValueError):
+            return _parsed(setting, setting.default if text is None else text)
     return lookup(name)[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(setting: Setting, text: str) -> Any:
+    return setting.parse(text)
 
 
 def lookup(name: str) -> tuple[Any, str]:

@@ -30,7 +30,7 @@ def jsonable(value: Any, where: str = "metadata") -> Any:
 
 
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
-    if value is None or (isinstance(value, (bool, str)) and type(value) in (bool, str)):
+    if value is None or type(value) in (str, int, bool):
         return value
     if isinstance(value, enum.Enum):
         return _convert(value.value, where, above)
@@ -73,7 +73,10 @@ def _key(key: Any, where: str) -> str:
     plain = _scalar(key)
     if isinstance(plain, (str, int, float)):
         return str(plain)
-    raise RecordValueError(f"{where} has the key {key!r} of type {type(key).__name__}; keys must be text, numbers, dates or tuples of these.")
+    raise RecordValueError(
+        f"{where} has the key {key!r} of type {type(key).__name__}; "
+        "keys must be text, numbers, dates or tuples of these."
+    )
 
 
 def _scalar(value: Any) -> Any:

@@ -19,11 +19,12 @@ Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
-    lines = (
-        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in record.items()
-    )
+    lines = (f"{_encode(key)}: {_encode(value)}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

@@ -8,6 +8,7 @@ Whatever ends it early, exception, Ctrl-C or a yield that is not resumed, leaves
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -122,11 +123,10 @@ class Attempt:
 
     def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments for a call of `user_run`: those given, and from here those it asks for by name."""
-        signature = inspect.signature(user_run)
-        taken = set(list(signature.parameters)[1 : 1 + len(args)])
+        names, takes_all = _asked_names(user_run)
+        taken = set(names[: len(args)])
         filled = dict(kwargs)
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        wanted = self.task.run_names if takes_all and not args and not kwargs else signature.parameters
+        wanted = self.task.run_names if takes_all and not args and not kwargs else names
         for name in wanted:
             if name in self.task.run_names and name not in filled and name not in taken:
                 filled[name] = getattr(self, name)
@@ -233,6 +233,13 @@ class AtomicAttempt(Attempt):
                 raise
             if str(theirs.get("end_time", "")) < records.iso(self.started):
                 raise
+
+
+@functools.lru_cache(maxsize=4096)
+def _asked_names(user_run: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """The names after `self` in the signature of a `run`, and whether it takes any other."""
+    parameters = inspect.signature(user_run).parameters
+    return tuple(parameters)[1:], any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def public_params(task: luigi.Task) -> dict[str, Any]:
