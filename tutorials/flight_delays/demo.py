@@ -26,7 +26,7 @@ DAY = datetime.date(2013, 12, 15)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the S3 server running at the end")
-    parser.add_argument("--workers", type=int, default=2, help="tasks at once (default: 2)")
+    parser.add_argument("--workers", type=int, default=1, help="tasks at once (default: 1)")
     args = parser.parse_args()
     os.environ.setdefault("SUPERLUIGI_LOCAL_DATA_DIR", str(DATA))
     sys.path.insert(0, str(HERE))

@@ -19,6 +19,7 @@ from typing import Any
 import joblib
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from superluigi.parameters import DateParameter, IntParameter
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
@@ -99,7 +100,8 @@ class ModelTask(AtomicTaskWithMetadata):
         gain = learned_from["arr_delay"] - learned_from["dep_delay"]
         names = {name: sorted(learned_from[name].unique()) for name in ("carrier", "origin", "dest")}
         model = HistGradientBoostingRegressor(categorical_features=list(names), random_state=0)
-        model.fit(encoded(learned_from, names)[VERSIONS[self.version]], gain)
+        with threadpool_limits(limits=1):  # tasks run side by side, each on a core of its own
+            model.fit(encoded(learned_from, names)[VERSIONS[self.version]], gain)
         joblib.dump({"model": model, "names": names, "usual_gain": float(gain.median())}, output_path)
         metadata["rows"] = {"learned_from": len(learned_from), "days": len(input_path)}
 
@@ -110,9 +112,11 @@ class PredictionsTask(AtomicTaskWithMetadata):
     date = DateParameter(description="the day of departure, in December 2013")
     version = IntParameter(default=4, description="version of the model")
 
-    def requires(self) -> dict[str, Task]:
+    def validate(self) -> None:
         if self.date <= TRAINING_DAYS[-1]:
-            raise ValueError(f"The model has seen {self.date}: choose a day after {TRAINING_DAYS[-1]}.")
+            raise ValueError(f"the model may have seen {self.date}: choose a day after {TRAINING_DAYS[-1]}.")
+
+    def requires(self) -> dict[str, Task]:
         return {
             "features": FeaturesTask(date=self.date, version=self.version),
             "model": ModelTask(version=self.version),
@@ -124,7 +128,8 @@ class PredictionsTask(AtomicTaskWithMetadata):
     def run(self, input_path: dict[str, Path], output_path: Path, metadata: dict[str, Any]) -> None:
         flights = pd.read_parquet(input_path["features"])
         learned = joblib.load(input_path["model"])
-        gain = learned["model"].predict(encoded(flights, learned["names"])[VERSIONS[self.version]])
+        with threadpool_limits(limits=1):
+            gain = learned["model"].predict(encoded(flights, learned["names"])[VERSIONS[self.version]])
         flights["predicted_arr_delay"] = (flights["dep_delay"] + gain).round(1)
         flights[["flight", "carrier", "origin", "dest", "dep_delay", "predicted_arr_delay", "arr_delay"]].to_csv(
             output_path, index=False
