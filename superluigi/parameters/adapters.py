@@ -253,6 +253,8 @@ class Fields(Adapter):
 
     def __init__(self, kind: type, fields: dict[str, Adapter]) -> None:
         self.kind, self.fields, self.name = kind, fields, kind.__name__
+        if not all(map(_is_hashable_kind, fields.values())):
+            kind.__hash__ = _hash_by_content  # type: ignore[assignment]  # Luigi puts values of parameters into sets
 
     def check(self, value: Any) -> Any:
         if type(value) is not self.kind:
@@ -280,7 +282,7 @@ class Model(Adapter):
     def __init__(self, kind: Any) -> None:
         self.kind, self.name = kind, kind.__name__
         if kind.__hash__ is None:  # Luigi puts values of parameters into sets
-            kind.__hash__ = lambda model: hash(model.model_dump_json())
+            kind.__hash__ = _hash_by_content
 
     def check(self, value: Any) -> Any:
         if type(value) is not self.kind:
@@ -344,6 +346,17 @@ def imported(text: str) -> Any:
         return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{text} cannot be imported: {error}") from error
+
+
+def _is_hashable_kind(adapter: Adapter) -> bool:
+    inner = getattr(adapter, "inner", adapter)
+    return isinstance(inner, (Plain, Text, Choice, Member, Named)) or (
+        isinstance(inner, Sequence) and inner.kind in (tuple, frozenset) and _is_hashable_kind(inner.item)
+    )
+
+
+def _hash_by_content(value: Any) -> int:
+    return hash(repr(value))
 
 
 def _first_exact(fitting: list[Adapter], value: Any) -> Adapter | None:

@@ -77,6 +77,23 @@ class HashableSet(_ByContent, set[Any]):
         return set, (set(self),)
 
 
+class HashableTuple(_ByContent, tuple[Any, ...]):
+    """A tuple with lists or dicts in it, as a task gives it."""
+
+    __hash__ = _ByContent.__hash__
+
+    def __reduce__(self) -> Any:
+        return tuple, (tuple(self),)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
 _HASHABLE: dict[type, Any] = {list: HashableList, dict: HashableDict, set: HashableSet}
 
 
@@ -100,8 +117,11 @@ class Frozen:
     def fresh(self) -> Any:
         """A copy of the value, hashable by content."""
         value = copied(self.value)
-        hashable = _HASHABLE.get(type(value))
-        return value if hashable is None else hashable(value)
+        if type(value) in _HASHABLE:
+            return _HASHABLE[type(value)](value)
+        if type(value) is tuple and not _is_hashable(value):
+            return HashableTuple(value)
+        return value
 
     @property
     def has_tasks(self) -> bool:

@@ -30,7 +30,7 @@ plain = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4), max_leaves=12
 )
 anything = st.recursive(
-    scalars | st.binary(max_size=8) | st.dates() | st.datetimes() | st.decimals(),
+    scalars | st.binary(max_size=8) | st.dates() | st.datetimes() | st.decimals(allow_nan=False),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)
