@@ -18,6 +18,7 @@ from luigi.task import Task
 
 from superluigi.errors import OptionError
 from superluigi.scheduling import logs
+from superluigi.scheduling.central import OwnNames
 from superluigi.scheduling.completeness import CompleteMany
 from superluigi.scheduling.limits import Limits, Rates
 from superluigi.scheduling.places import Places
@@ -65,6 +66,8 @@ def run_graph(
     limits = Limits.parse(rate_limits)
     if scheduler is None:
         scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
+        if central_scheduler and run.plan:
+            scheduler = OwnNames(scheduler, run.plan, run.id)
     places = Places(run, executor, num_workers)
     with entered(run), logs.keeping(), _log_level(log_level):
         worker = Worker(
