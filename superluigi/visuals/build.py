@@ -96,8 +96,7 @@ def of_run(explained: Sequence[Explanation], report: Report, *, logs: Mapping[st
     drawn = of_explanations(explained, logs=logs)
     failures = {failure.task_id: failure for failure in report.failures}
     nodes = [_run_node(node, report, failures.get(node.id)) for node in drawn.nodes]
-    counts = ", ".join(f"{count} {word}" for word, count in report.counts().items())
-    subtitle = " · ".join(filter(None, (drawn.subtitle, f"run {report.run_id}", counts)))
+    subtitle = " · ".join(filter(None, (drawn.subtitle, f"run {report.run_id}")))
     return Graph(f"Run of {drawn.title}", nodes, drawn.edges, drawn.root, subtitle)
 
 
@@ -108,7 +107,8 @@ def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
         changes["state"] = "external"
     if failure is not None:
         changes["reason"] = f"{type(failure.error).__name__}: {failure.error}"
-        changes["log"] = "\n".join(filter(None, (node.log, *failure.log, failure.traceback)))
+        known = node.log if "Traceback" in node.log else "\n".join(filter(None, (node.log, failure.traceback)))
+        changes["log"] = known or "\n".join(failure.log)
         changes["worker"] = failure.host or None
     elif word == "blocked":
         by = ", ".join(report.blocked.get(node.id, ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from itertools import pairwise
 
 from superluigi.visuals.layout import Layout, place
 from superluigi.visuals.model import STATES, Graph, Node
@@ -82,9 +83,18 @@ def curve(layout: Layout, source: str, target: str) -> str:
     """The path of an edge, from the lower side of its source to the upper side of its target."""
     sizes = layout.sizes
     (x1, y1), (x2, y2) = layout.places[source], layout.places[target]
-    x1, x2, y1 = x1 + sizes.width / 2, x2 + sizes.width / 2, y1 + sizes.height
-    bend = max(18.0, min(90.0, (y2 - y1) / 2))
-    return f"M{x1:g} {y1:g}C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
+    points = [(x1 + sizes.width / 2, y1 + sizes.height)]
+    for x, y in layout.bends.get((source, target), ()):  # straight along the layer that it passes
+        points += [(x, y - sizes.height / 2), (x, y + sizes.height / 2)]
+    points.append((x2 + sizes.width / 2, y2))
+    path = f"M{points[0][0]:g} {points[0][1]:g}"
+    for (x1, y1), (x2, y2) in pairwise(points):
+        if x1 == x2:
+            path += f"V{y2:g}"
+        else:
+            bend = max(14.0, min(90.0, (y2 - y1) / 2))
+            path += f"C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
+    return path
 
 
 def _svg_node(node: Node, layout: Layout) -> str:

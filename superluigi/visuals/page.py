@@ -10,7 +10,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from superluigi.visuals.drawing import legend
+from superluigi.visuals.drawing import curve, legend
 from superluigi.visuals.layout import Layout, place
 from superluigi.visuals.model import Graph, families
 
@@ -47,10 +47,13 @@ def page(graph: Graph, view: str | None = None) -> str:
 
 
 def _drawn(graph: Graph) -> dict[str, Any]:
+    layout = place(graph)
+    drawn = [edge for edge in graph.edges if edge[0] in layout.places and edge[1] in layout.places]
     return {
         "nodes": [node.as_json() for node in graph.nodes],
-        "edges": [list(edge) for edge in graph.edges],
-        "layout": _layout(place(graph)),
+        "edges": [list(edge) for edge in drawn],
+        "paths": [curve(layout, *edge) for edge in drawn],
+        "layout": _layout(layout),
     }
 
 

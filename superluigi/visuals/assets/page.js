@@ -77,11 +77,11 @@
   const moment = (iso) => (iso ? iso.replace("T", " ").replace(/\.\d+/, "").replace("+00:00", " UTC") : "");
 
   // ---- the graph
-  const views = { tasks: { nodes: data.nodes, edges: data.edges, layout: data.layout }, families: data.families };
+  const views = { tasks: data, families: data.families };
   let view = null, drawn = new Map(), lines = [];
   function render(name) {
     view = name;
-    const { nodes, edges, layout } = views[name];
+    const { nodes, edges, paths, layout } = views[name];
     const { width, height } = layout.sizes, dense = height < 40;
     const fits = Math.floor((width - 44) / 7.1);
     drawn = new Map();
@@ -111,15 +111,11 @@
     }
     const strokes = document.createDocumentFragment();
     lines = [];
-    for (const [from, to] of edges) {
-      if (!drawn.has(from) || !drawn.has(to)) continue;
-      const [x1, y1] = layout.places[from], [x2, y2] = layout.places[to];
-      const a = x1 + width / 2, b = x2 + width / 2, top = y1 + height;
-      const bend = Math.max(18, Math.min(90, (y2 - top) / 2));
-      const path = draw("path", { d: `M${a} ${top}C${a} ${top + bend} ${b} ${y2 - bend} ${b} ${y2 - 1}` });
+    edges.forEach(([from, to], index) => {
+      const path = draw("path", { d: paths[index] });
       lines.push({ from, to, path });
       strokes.append(path);
-    }
+    });
     $("#edges").classList.toggle("arrows", edges.length < 600);
     $("#edges").replaceChildren(strokes);
     world.classList.toggle("dense", dense);
@@ -291,7 +287,7 @@
       make("h2", {}, node.name), badge(node),
       node.reason ? make("p", { class: "why" }, node.reason) : null,
       ...section("Parameters", table(Object.entries(node.params || {}))),
-      ...section("Made", table([
+      ...section("Run", table([
         ["started", moment(node.start)], ["took", span(node.duration)], ["worker", node.worker],
         ["run", node.run], ["attempt", run.attempt > 1 ? run.attempt : null], ["because", run.reason],
       ])),
