@@ -159,6 +159,7 @@ def _make(options: S3Options) -> S3Client:
         config = config.merge(user_config)
     try:
         session = boto3.session.Session(**session_options)
+        _share_loader(session)
         if options.role_arn:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
@@ -175,6 +176,17 @@ def _make(options: S3Options) -> S3Client:
     made.boto.meta.events.register("before-call.s3", _step)
     made.boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return made
+
+
+def _share_loader(session: Any) -> None:
+    """Let all sessions read the description of S3 once: that is most of what a client costs."""
+    global _loader
+    if _loader is None:
+        _loader = session._session.get_component("data_loader")
+    session._session.register_component("data_loader", _loader)
+
+
+_loader: Any = None
 
 
 def _step(model: Any, params: Any, **_: Any) -> None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from superluigi.storage import atomic, identity
 from superluigi.storage.s3_client import S3Client, explained, is_absent
-from superluigi.storage.s3_transfer import delete_many, listing
 
 NOTE = "note.jsonl"
 #: A part of the names of keys that are on the server only while a commit is under way.
@@ -54,6 +52,7 @@ def clean(s3: S3Client, root: Path) -> None:
         except Exception:  # noqa: BLE001  # not our business now: the note stays, the next one tries again
             continue
         atomic.drop_staging(folder)
+        s3.seen.clear()  # what was seen before may be gone now
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -83,32 +82,6 @@ def abort(s3: S3Client, line: Mapping[str, Any]) -> None:
             raise
 
 
-def find(s3: S3Client, bucket: str, prefix: str, older_than: timedelta) -> Iterator[tuple[str, str]]:
-    """(what, s3 address) of left-overs below a prefix that may go.
-
-    Keys with the token of a dead process of this host, and multipart uploads and keys of other hosts that are
-    older than `older_than`.
-    """
-    limit = datetime.now(timezone.utc) - older_than
-    for item in listing(s3, bucket, prefix, {}):
-        token = token_in(item["Key"])
-        if token and (identity.is_dead(token) or (_is_foreign(token) and item["LastModified"] < limit)):
-            yield "unfinished commit", f"s3://{bucket}/{item['Key']}"
-    for upload in uploads(s3, bucket, prefix):
-        if upload["Initiated"] < limit:
-            yield "multipart upload", f"s3://{bucket}/{upload['Key']}#{upload['UploadId']}"
-
-
-def remove(s3: S3Client, what: str, uri: str) -> None:
-    """Remove one thing that `find` named."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if what == "multipart upload":
-        key, _, upload_id = key.rpartition("#")
-        abort(s3, {"bucket": bucket, "key": key, "upload_id": upload_id})
-    else:
-        delete_many(s3, bucket, [key], {})
-
-
 def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     """Multipart uploads that were begun and not finished."""
     with explained("list", f"s3://{bucket}/{prefix}"):
@@ -123,7 +96,3 @@ def token_in(key: str) -> str | None:
         if mark and identity.is_token(rest):
             return rest
     return None
-
-
-def _is_foreign(token: str) -> bool:
-    return not token.startswith(f"{identity.host()}-")

@@ -19,7 +19,7 @@ from superluigi.storage.s3_record import Register
 from superluigi.storage.s3_transfer import Head, Progress, head, listing
 
 RECORD_SUFFIX = ".metadata.json"
-#: How long something seen in the store may stand for a look at it when a commit begins.
+#: How long a check may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
 #: Of `put_options`, what the records' objects get too.
 _RECORD_OPTIONS = (
@@ -86,7 +86,7 @@ class S3Location(Location):
     # ---- what was seen lately
 
     def saw(self, there: Any) -> Any:
-        """Remember what is there (a head, None, or what a prefix's look found), and return it."""
+        """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
         seen = self.s3.seen
         if len(seen) > 20_000:
             seen.clear()
@@ -95,20 +95,27 @@ class S3Location(Location):
 
     def look(self) -> Head | None:
         """What is there now: one request."""
-        there: Head | None = self.saw(head(self.s3, self.place.bucket, self.place.key, self.place.get_options))
-        return there
+        return head(self.s3, self.place.bucket, self.place.key, self.place.get_options)
 
     def recent(self) -> Any:
-        """What `saw` was told just before, by this process or its parent; `...` if that is too long ago."""
-        when, there = self.s3.seen.get((self.place.bucket, self.place.key), (float("-inf"), ...))
+        """What a look saw just before, in this process or its parent; `...` if there was none.
+
+        A check and the commit that follows from it are one decision, and cost one look. What was seen serves
+        once: the commit after that one looks for itself.
+        """
+        when, there = self.s3.seen.pop((self.place.bucket, self.place.key), (float("-inf"), ...))
         return there if time.monotonic() - when < _SEEN_SECONDS else ...
 
     # ---- staging
 
-    def staging(self) -> Path:
-        """A fresh folder for a commit, after left-overs of dead processes of this host are gone."""
+    def clean(self) -> None:
+        """Remove what dead processes of this host left, here and on the server."""
         with atomic.explained("make room for", self.uri):
             s3_leftovers.clean(self.s3, self.local_root)
+
+    def staging(self) -> Path:
+        """A fresh folder for a commit."""
+        with atomic.explained("make room for", self.uri):
             return atomic.staging_folder(self.local_root)
 
     def name(self) -> str:

@@ -44,7 +44,7 @@ class ObjectLocation(S3Location):
     kind = _KIND
 
     def exists(self) -> bool:
-        there = self.look()
+        there = self.saw(self.look())
         if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
             raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
         return there is not None
@@ -59,7 +59,7 @@ class ObjectLocation(S3Location):
         return {"type": _KIND, "path": self.uri, "size": there.size, **{k: v for k, v in known.items() if v}}
 
     def read_record(self) -> Record | None:
-        there = self.look()
+        there = self.saw(self.look())
         while there is not None:
             records, etag = self.register.read()
             found = next((record for record in records if describes(record, there)), None)
@@ -75,7 +75,7 @@ class ObjectLocation(S3Location):
         return None
 
     def made_by(self) -> str | None:
-        there = self.look()
+        there: Head | None = self.saw(self.look())
         return there.metadata.get("superluigi-run") if there else None
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -101,8 +101,10 @@ class ObjectLocation(S3Location):
             raise TargetKindError(
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
             )
+        self.clean()
         replaced = self.recent()
-        return StagedObject(self, self.staging(), self.look() if replaced is ... else replaced)
+        replaced = self.look() if replaced is ... else replaced
+        return StagedObject(self, self.staging(), replaced)
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -125,7 +127,7 @@ class ObjectLocation(S3Location):
 
     def remove(self) -> None:
         delete_many(self.s3, self.place.bucket, [self.place.key], self.place.get_options)
-        self.saw(None)
+        self.recent()  # forget it
         self.register.remove()  # after the data: a record without its data is nobody's output
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
@@ -223,7 +225,6 @@ class StagedObject(Staged):
         finally:
             upload.abort()
         now = Head(put.etag, output["size"], put.version, labels)
-        location.saw(now)
         entry = location.cache.entry(location.s3.place, place.bucket, place.key)
         entry.adopt(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
         return record

@@ -59,6 +59,7 @@ class PrefixLocation(S3Location):
         seen = self.look_around()
         if not seen.record and seen.claim and self.recover():
             seen = self.look_around()
+        self.saw(seen)
         if seen.record and seen.data is not True:
             return self._has_contents()
         if not seen.record and self.external:
@@ -115,7 +116,7 @@ class PrefixLocation(S3Location):
     def stage(self) -> Staged:
         from superluigi.storage.s3_prefix_commit import StagedPrefix  # it needs this class
 
-        folder = self.staging()
+        self.clean()
         seen = self.recent()
         if not isinstance(seen, Seen) or seen.data is None:
             seen = self.look_around()
@@ -123,7 +124,7 @@ class PrefixLocation(S3Location):
             self.recover()
             seen = self.look_around()
         replaced = self._stored_record() if seen.record else None
-        return StagedPrefix(self, folder, seen.nothing, commit_of(replaced) if replaced else None)
+        return StagedPrefix(self, self.staging(), seen.nothing, commit_of(replaced) if replaced else None)
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -154,7 +155,7 @@ class PrefixLocation(S3Location):
         start = self.place.record_key + s3_contents.MANIFEST
         ours |= {item["Key"] for item in listing(self.s3, self.place.record_bucket, start, self.place.get_options)}
         delete_many(self.s3, self.place.record_bucket, ours, self.place.get_options)
-        self.saw(Seen(False, False, False))
+        self.recent()  # forget it
 
     # ---- looking
 
@@ -170,7 +171,6 @@ class PrefixLocation(S3Location):
             seen = Seen(there is not None, there is None and self._has_claim(), None if there else self._has_data())
         else:
             seen = self._list_around()
-        self.saw(seen)
         return seen
 
     def _list_around(self) -> Seen:

@@ -27,7 +27,7 @@ from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note
 from superluigi.storage.s3_location import quietly
-from superluigi.storage.s3_prefix import PrefixLocation, Seen, local_name
+from superluigi.storage.s3_prefix import PrefixLocation, local_name
 from superluigi.storage.s3_prefix_recovery import (
     LEASE,
     Claim,
@@ -101,12 +101,7 @@ class StagedPrefix(Staged):
             "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
-        try:
-            published = self._publish(made)
-        except BaseException:
-            location.s3.seen.pop((place.bucket, place.key), None)
-            raise
-        location.saw(Seen(True, False, True))
+        published = self._publish(made)
         facts = {
             local_name(member.key[len(place.key) :]): {"etag": self._etags[member.key], "sha256": member.sha256}
             for member in self._members
@@ -220,9 +215,9 @@ class StagedPrefix(Staged):
             self._send(plan, bool(self.replaced))
             full_plan = self._plan(record, plan, old_manifest)
             if plan.changed and self.replaced:
-                self._claim = file.write(replace(self._claim, state="switching", plan=full_plan))
+                mine = self._claim = file.write(replace(self._claim, state="switching", plan=full_plan))
                 switching = True
-                published = finish(location.s3, location.where, self._claim, self._record_options, self._create)
+                published = self._switch(file, mine)
             else:
                 published = self._swap_record(full_plan)
             named = s3_contents.read(
@@ -235,6 +230,21 @@ class StagedPrefix(Staged):
             if not switching:  # else whoever comes next finishes it: the claim says how
                 self._undo()
                 quietly(lambda: file.release(mine))
+            raise
+
+    def _switch(self, file: ClaimFile, claim: Claim) -> Record:
+        """Carry out the plan; after an error once more, for there is no way back and all that is needed is there."""
+
+        def carry_out() -> Record:
+            return finish(self.location.s3, self.location.where, claim, self._record_options, self._create)
+
+        try:
+            return carry_out()
+        except Exception:  # noqa: BLE001  # raised again by the second attempt if it lasts
+            return carry_out()
+        except BaseException:  # Ctrl-C: nothing half done remains
+            quietly(carry_out)
+            quietly(lambda: file.release(claim))
             raise
 
     @property

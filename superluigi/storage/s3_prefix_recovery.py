@@ -20,7 +20,7 @@ from typing import Any
 from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_contents
 from superluigi.storage.base import Record
-from superluigi.storage.s3_client import S3Client, explained
+from superluigi.storage.s3_client import S3Client, explained, is_absent, is_precondition
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import MARK
 from superluigi.storage.s3_record import Register, commit_of, to_json
@@ -130,10 +130,18 @@ class ClaimFile:
 
     def release(self, claim: Claim) -> None:
         """Remove the claim if it is still this one."""
+        where = {"Bucket": self.place.record_bucket, "Key": self.place.claim_key}
         with explained("remove", f"s3://{self.place.record_bucket}/{self.place.claim_key}"):
-            there = self.read()
-            if there is not None and (there.commit, there.holder) == (claim.commit, claim.holder):
-                delete_many(self.s3, self.place.record_bucket, [self.place.claim_key], {})
+            try:
+                self.s3.boto.delete_object(**where, IfMatch=claim.etag)
+            except self.s3.boto.exceptions.ClientError as error:
+                if is_precondition(error) or is_absent(error):
+                    return  # somebody took it over
+                if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 501):
+                    raise
+                there = self.read()  # a server without conditional deletes
+                if there is not None and (there.commit, there.holder) == (claim.commit, claim.holder):
+                    self.s3.boto.delete_object(**where)
 
 
 def finish(s3: S3Client, place: PrefixPlace, claim: Claim, options: Mapping[str, Any], conditional: bool) -> Record:

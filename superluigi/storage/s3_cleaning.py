@@ -1,0 +1,80 @@
+"""Find and remove what dead processes left below an S3 prefix; of other hosts, only what is old enough."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from superluigi import config
+from superluigi.errors import CommitConflictError
+from superluigi.storage import identity, s3_leftovers
+from superluigi.storage.cleaning import Leftover
+from superluigi.storage.s3_client import S3Client, S3Options, client
+from superluigi.storage.s3_location import RECORD_SUFFIX
+from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
+from superluigi.storage.s3_transfer import delete_many, listing
+
+
+def clean(
+    place: str,
+    *,
+    older_than: timedelta = timedelta(hours=24),
+    dry_run: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> list[Leftover]:
+    """Remove (or only list) left-overs below `s3://bucket/prefix`; whole outputs are never touched.
+
+    Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
+    longer run, and temporary keys of other hosts and multipart uploads older than `older_than`.
+    """
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    s3 = client(S3Options.of(options or {}))
+    limit = datetime.now(timezone.utc) - older_than
+    found = []
+    if not dry_run:
+        s3_leftovers.clean(s3, Path(config.get("local_data_dir")))
+    for leftover, remove in _leftovers(s3, bucket, prefix, limit):
+        found.append(leftover)
+        if not dry_run:
+            with contextlib.suppress(CommitConflictError):  # another process is just doing it
+                remove()
+    return found
+
+
+def _leftovers(
+    s3: S3Client, bucket: str, prefix: str, limit: datetime
+) -> Iterator[tuple[Leftover, Callable[[], object]]]:
+    for upload in s3_leftovers.uploads(s3, bucket, prefix):
+        if upload["Initiated"] < limit:
+            key, upload_id = upload["Key"], upload["UploadId"]
+            line = {"bucket": bucket, "key": key, "upload_id": upload_id}
+            yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(s3_leftovers.abort, s3, line)
+    for item in list(listing(s3, bucket, prefix, {})):
+        key, old = item["Key"], item["LastModified"] < limit
+        leftover = f"s3://{bucket}/{key}"
+        if key.endswith(RECORD_SUFFIX + CLAIM):
+            where = _place_of(bucket, key.removesuffix(CLAIM))
+            claim = ClaimFile(s3, where, {}).read()
+            if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
+                yield Leftover(leftover, "half-done commit", item["Size"]), _call(recover, s3, where, {}, True)
+        token = s3_leftovers.token_in(key)
+        if token and (identity.is_dead(token) or (old and not _is_of_this_host(token))):
+            yield Leftover(leftover, "unfinished commit", item["Size"]), _call(delete_many, s3, bucket, [key], {})
+
+
+def _place_of(bucket: str, record_key: str) -> PrefixPlace:
+    """The prefix whose record is at `record_key`, inside it or beside it."""
+    inside = record_key.endswith("/" + RECORD_SUFFIX)
+    prefix = record_key.removesuffix(RECORD_SUFFIX) if inside else f"{record_key.removesuffix(RECORD_SUFFIX)}/"
+    return PrefixPlace(bucket, prefix, bucket, record_key)
+
+
+def _is_of_this_host(token: str) -> bool:
+    return token.startswith(f"{identity.host()}-")
+
+
+def _call(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+    return lambda: function(*arguments)
