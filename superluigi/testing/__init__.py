@@ -1,1 +1,20 @@
-"""Shipped for users: conformance suites, an S3 server, a proxy that breaks connections."""
+"""Shipped for users: helpers for their tests, conformance suites, an S3 server, a proxy that breaks connections."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from superluigi.testing.users import Place as Place
+    from superluigi.testing.users import assert_record as assert_record
+    from superluigi.testing.users import run_alone as run_alone
+    from superluigi.testing.users import run_in as run_in
+
+__all__ = ["Place", "assert_record", "run_alone", "run_in"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'superluigi.testing' has no attribute {name!r}")
+    return getattr(importlib.import_module("superluigi.testing.users"), name)
