@@ -126,11 +126,17 @@ class Attempt:
         names, takes_all = _asked_names(user_run)
         taken = set(names[: len(args)])
         filled = dict(kwargs)
-        wanted = self.task.run_names if takes_all and not args and not kwargs else names
+        wanted = self._offered if takes_all and not args and not kwargs else names
         for name in wanted:
             if name in self.task.run_names and name not in filled and name not in taken:
                 filled[name] = getattr(self, name)
         return filled
+
+    @property
+    def _offered(self) -> frozenset[str]:
+        """What a `run` gets that takes everything."""
+        names = self.task.run_names
+        return names if getattr(self.task, "resumable", False) else names - {"checkpoint_path"}
 
     def answer(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: here, as in Luigi, the targets."""

@@ -34,8 +34,8 @@ def install(cls: type, offered: frozenset[str]) -> None:
 def _written(cls: type) -> Any:
     """The first `run` along the bases; that of Luigi's base class, which does nothing, only for wrappers."""
     for base in cls.__mro__:
-        if base is luigi.Task:
-            break
+        if base is luigi.Task:  # its `run` does nothing; a mix-in that stands behind it does
+            continue
         if vars(base).get("run", _no_run) is not _no_run:
             return vars(base)["run"]
     return luigi.Task.run if issubclass(cls, luigi.WrapperTask) else _no_run

@@ -459,7 +459,7 @@ def test_force_local_download_fetches_inputs_again(
     def gets(**options: Any) -> int:
         with s3_server.counted() as requests:
             run_task(Uses(), force=True, **options)
-        return sum(r.method == "GET" and r.path.endswith("/given.txt") for r in requests)
+        return sum(r.method == "GET" and r.status == 200 and r.path.endswith("/given.txt") for r in requests)
 
     assert gets() == 1
     assert gets() == 0
