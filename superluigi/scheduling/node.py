@@ -32,6 +32,7 @@ class Node:
         "accepts_messages",
         "batch_id",
         "batchable",
+        "bound",
         "counted",
         "dead_deps",
         "deps",
@@ -81,6 +82,8 @@ class Node:
         self.entry: Any = None
         #: The `workers` under which the task counts as pending, None when it does not.
         self.counted: tuple[str, ...] | None = None
+        #: The `workers` under which the task counts as pending and in need of resources.
+        self.bound: tuple[str, ...] | None = None
         self.stakeholders: frozenset[str] = frozenset()
         self.workers: tuple[str, ...] = ()
         self.resources: dict[str, int] = {}

@@ -51,9 +51,9 @@ class ReadyScheduler(Scheduler):
     """A drop-in for `luigi.scheduler.Scheduler` inside one process; safe to call from many threads.
 
     `rates` maps a resource to how often it may be taken per time. `limited_retry_delay` (seconds) stands
-    for `retry_delay` where a task's retries are limited, so that waiting for them comes to an end. Replies to `get_work` differ in two
-    points: `running_tasks` is filled only when there is no task to give, and `task_params` is left
-    out for a task that the asking worker is known to hold (`lend`).
+    for `retry_delay` where a task's retries are limited, so that waiting for them comes to an end.
+    Replies to `get_work` differ in two points: `running_tasks` is filled only when there is no task to
+    give, and `task_params` is left out for a task that the asking worker is known to hold (`lend`).
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class ReadyScheduler(Scheduler):
         if best is None and not self._paused:
             best = self._choose(str(worker), assistant)
             if best is not None:
-                batch = self._batch_of(best, str(worker))
+                batch = self._batch_of(best, str(worker), only_own=not asker.assistant)
         reply = self._pending_counts(str(worker), asker, with_running=best is None)
         if len(batch) > 1:
             self._give_batch(reply, batch, str(worker))
@@ -310,13 +310,22 @@ class ReadyScheduler(Scheduler):
             return min(heads)[3] if heads else None  # type: ignore[type-var]
         return _Selection(self, worker, assistant).choose(groups)
 
-    def _batch_of(self, best: Node, worker: str) -> list[Node]:
-        """Ready tasks that may run together with `best`, itself first, at most as many as allowed."""
+    def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:
+        """Ready tasks that may run together with `best`, itself first, at most as many as allowed.
+
+        Luigi looks at the worker's own tasks only as long as none of them needs resources.
+        """
         names, limit = self._state.get_batcher(worker, best.family)
         if not names or not best.batchable or best.entry is None or any(name not in best.params for name in names):
             return []
         mine = self._state.ready.kind_of(best)
-        alike = [g for g in self._state.ready.groups() if g.kind[0] == mine[0] and g.kind[3] == mine[3]]
+        only_own = only_own and self._state.is_trivial(worker)
+        alike = [
+            group
+            for group in self._state.ready.groups()
+            if (group.kind.resources, group.kind.batch) == (mine.resources, mine.batch)
+            and not (only_own and worker not in group.kind.workers)
+        ]
         heap: list[tuple[Entry, int]] = [(head, i) for i, g in enumerate(alike) if (head := g.head()) is not None]
         heapq.heapify(heap)
         taken: list[Entry] = []

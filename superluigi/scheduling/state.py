@@ -36,6 +36,8 @@ class IndexedState(SimpleTaskState):
         self._dependants: dict[str, list[Node]] = {}
         #: `workers` of pending and failed tasks that may still be made → how many of them there are.
         self.pending_by_workers: collections.Counter[tuple[str, ...]] = collections.Counter()
+        #: `workers` of pending tasks that need resources → how many of them there are.
+        self.bound_by_workers: collections.Counter[tuple[str, ...]] = collections.Counter()
         #: (when, task id) of what happens by itself: a retry, the end of a disablement, a removal.
         self._timers: list[tuple[float, str]] = []
         #: (when, sequence, node) of failed tasks whose retries somebody has limited, so that one may wait.
@@ -58,9 +60,10 @@ class IndexedState(SimpleTaskState):
         nodes = list(self._tasks.values())
         self._dependants.clear()
         self.pending_by_workers.clear()
+        self.bound_by_workers.clear()
         for node in nodes:
             deps, node.deps, node.unmet, node.dead_deps = node.deps, (), 0, 0
-            node.entry = node.counted = None
+            node.entry = node.counted = node.bound = None
             self.set_deps(node, deps)
         for node in nodes:
             self.refresh(node)
@@ -68,7 +71,7 @@ class IndexedState(SimpleTaskState):
     def inactivate_tasks(self, delete_tasks: Iterable[str]) -> None:
         for task_id in delete_tasks:
             node = self._tasks[task_id]
-            self._count(node, None)
+            self._count(node, None, None)
             self.ready.discard(node)
             was_done, was_dead = node.status == DONE, _is_dead(node)
             self.set_deps(node, ())
@@ -167,7 +170,8 @@ class IndexedState(SimpleTaskState):
         elif node.entry is not None:
             self.ready.discard(node)
         counts = status == FAILED or (status == PENDING and not node.dead_deps)
-        self._count(node, node.workers if counts else None)
+        bound = status == PENDING and node.resources
+        self._count(node, node.workers if counts else None, node.workers if bound else None)
 
     def moved(self, node: Node) -> None:
         """Like `refresh`, when the rank or the kind of a node that may be ready has changed."""
@@ -175,13 +179,17 @@ class IndexedState(SimpleTaskState):
             self.ready.discard(node)
         self.refresh(node)
 
-    def _count(self, node: Node, workers: tuple[str, ...] | None) -> None:
+    def _count(self, node: Node, workers: tuple[str, ...] | None, bound: tuple[str, ...] | None) -> None:
         if workers is not node.counted:
-            if node.counted is not None:
-                self.pending_by_workers[node.counted] -= 1
-            if workers is not None:
-                self.pending_by_workers[workers] += 1
+            _move(self.pending_by_workers, node.counted, workers)
             node.counted = workers
+        if bound is not node.bound:
+            _move(self.bound_by_workers, node.bound, bound)
+            node.bound = bound
+
+    def is_trivial(self, worker_id: str) -> bool:
+        """Luigi's `is_trivial_worker`: no pending task of the worker needs resources."""
+        return not any(count and worker_id in workers for workers, count in self.bound_by_workers.items())
 
     def set_batcher(self, worker_id: str, family: str, batcher_args: Any, max_batch_size: float) -> None:
         super().set_batcher(worker_id, family, batcher_args, max_batch_size)
@@ -236,11 +244,16 @@ class IndexedState(SimpleTaskState):
         """Nodes whose time has come."""
         now = time.time()
         found: dict[str, Node] = {}
-        while self._timers and self._timers[0][0] < now:
-            _, task_id = heapq.heappop(self._timers)
+        again = []
+        while self._timers and self._timers[0][0] <= now:
+            when, task_id = heapq.heappop(self._timers)
             node = self._tasks.get(task_id)
             if node is not None:
                 found[task_id] = node
+                if when == now:
+                    again.append((when, task_id))  # for retries, Luigi wants the time to be over
+        for timer in again:
+            heapq.heappush(self._timers, timer)
         return list(found.values())
 
     def update_status(self, task: Node, config: Any) -> None:
@@ -255,6 +268,13 @@ class IndexedState(SimpleTaskState):
     def statuses(self) -> Mapping[str, int]:
         """How many tasks have which status."""
         return {status: len(tasks) for status, tasks in self._status_tasks.items() if tasks}
+
+
+def _move(counter: collections.Counter[tuple[str, ...]], old: Any, new: Any) -> None:
+    if old is not None:
+        counter[old] -= 1
+    if new is not None:
+        counter[new] += 1
 
 
 def _is_dead(node: Node) -> bool:
