@@ -17,7 +17,7 @@ from superluigi.cli._parser import Parser
 if TYPE_CHECKING:
     from superluigi.storage.cache import Cache, Info
 
-EXAMPLE = "superluigi cache info\nsuperluigi cache prune --to 20GB\nsuperluigi cache prune --unused-for 30\nsuperluigi cache clear --yes"
+EXAMPLE = "superluigi cache info\nsuperluigi cache prune --to 20GB --unused-for 30\nsuperluigi cache clear --yes"
 
 
 def configure(parser: Parser) -> None:

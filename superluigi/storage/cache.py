@@ -248,7 +248,7 @@ class Entry:
                 if state is not None and not (refresh and state["made"] < asked):
                     path: Path | None = self.cache.root / state["path"]
                 else:
-                    path = self._fill(tag, fetch, size, stack)
+                    path = self._fill(tag, fetch, size, {} if refresh else self._reusable())
                 if path is None:  # the old version is in use: it stays, and this reader gets a copy of its own
                     path = self.partial(tag)
                     stack.callback(atomic.remove_tree, path)
@@ -261,7 +261,7 @@ class Entry:
         mark = hashlib.sha256(tag.encode()).hexdigest()[:12]
         return self.stem.with_name(f"{self.stem.name}-{mark}.partial") / self.relative.name
 
-    def _fill(self, tag: str, fetch: Fetch, size: int, stack: contextlib.ExitStack) -> Path | None:
+    def _fill(self, tag: str, fetch: Fetch, size: int, reusable: Mapping[str, tuple[str, Path]]) -> Path | None:
         """Fetch into the partial copy and publish it; None if the entry is in use and so cannot be replaced."""
         for dead in atomic.dead_staging(self.cache.root):
             if not (dead / "note.jsonl").exists():  # a reader's copy; commits are cleaned by those who can
@@ -272,7 +272,7 @@ class Entry:
             atomic.remove_tree(part)
         (part if self.folder else part.parent).mkdir(parents=True, exist_ok=True)
         try:
-            facts = fetch(part, self._reusable())
+            facts = fetch(part, reusable)
         except BaseException:
             if not self.folder:
                 atomic.remove_tree(part.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from superluigi.storage.base import Location
 from superluigi.storage.s3_location import S3Location
@@ -60,7 +61,7 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     most = max(_PAGE, len(wanted) * _KEYS_PER_QUESTION)
     seen: set[str] = set()
     last, whole = "", False
-    start = {"StartAfter": wanted[0][:-1]} if wanted[0] != prefix else {}
+    start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if wanted[0] != prefix else {}
     for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
         last = item["Key"]
         seen.add(last)
