@@ -71,7 +71,7 @@ def load_command(name: str) -> Any:
     """
     known = command_lines()
     if name not in known:
-        raise UsageError(f"superluigi: there is no command {name!r}{similar(name, known)}. {_ALL}")
+        raise UsageError(f"superluigi: there is no command {name!r}{similar(name, known) or '.'} {_ALL}")
     return importlib.import_module(f"superluigi.cli.{name.replace('-', '_')}")
 
 
