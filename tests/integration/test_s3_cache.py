@@ -1,0 +1,287 @@
+"""Local copies of S3 data: right bytes or none, filled once, bounded; processes are real and really killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from superluigi.storage import identity
+from superluigi.storage.cache import Cache
+from superluigi.targets import S3ObjectTarget, S3PrefixTarget
+from superluigi.testing.fault_proxy import Fault, FaultProxy
+from superluigi.testing.s3_server import S3Server
+
+
+@pytest.fixture
+def thing(s3_server: S3Server, s3_bucket: str) -> S3ObjectTarget:
+    s3_server.client().put_object(Bucket=s3_bucket, Key="a/thing.txt", Body=b"one")
+    return S3ObjectTarget(s3_bucket, "a/thing.txt", **s3_server.client_options)
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    parts = urlsplit(s3_server.endpoint_url)
+    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
+        yield running
+
+
+def gets(requests: list[Any]) -> list[str]:
+    """Keys whose bodies were fetched: a look asks for one byte at most."""
+    return [r.path for r in requests if r.method == "GET" and r.query == "" and r.headers.get("range") != "bytes=0-0"]
+
+
+def test_copies_lie_where_people_find_them(
+    s3_server: S3Server, s3_bucket: str, thing: S3ObjectTarget, local_root: Path
+) -> None:
+    place = urlsplit(s3_server.endpoint_url)
+    path = thing.download()
+    assert path == thing.local_path == local_root / f"{place.hostname}_{place.port}" / s3_bucket / "a" / "thing.txt"
+    assert path.read_bytes() == b"one"
+    assert [item.name for item in local_root.iterdir() if not item.name.startswith(".")] == [
+        f"{place.hostname}_{place.port}"
+    ]
+
+
+def test_a_warm_read_costs_one_request_and_no_body(s3_server: S3Server, thing: S3ObjectTarget) -> None:
+    thing.download()
+    with s3_server.counted() as seen, thing.tmp_read_path() as path:
+        assert path.read_bytes() == b"one"
+    assert [request.method for request in seen] == ["HEAD"]
+
+
+def test_same_size_and_other_bytes_is_a_miss(s3_server: S3Server, s3_bucket: str, thing: S3ObjectTarget) -> None:
+    thing.download()
+    s3_server.client().put_object(Bucket=s3_bucket, Key="a/thing.txt", Body=b"two")
+    assert thing.download().read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "append", "overwrite", "remove", "replace by a folder"])
+def test_a_damaged_copy_is_noticed_and_fetched_again(thing: S3ObjectTarget, damage: str) -> None:
+    path = thing.download()
+    time.sleep(0.01)
+    if damage == "truncate":
+        os.truncate(path, 1)
+    elif damage == "append":
+        path.write_bytes(b"onemore")
+    elif damage == "overwrite":
+        path.write_bytes(b"eno")
+    else:
+        path.unlink()
+        if damage != "remove":
+            path.mkdir()
+    assert thing.download().read_bytes() == b"one"
+
+
+def test_a_lost_or_torn_state_is_a_miss(thing: S3ObjectTarget) -> None:
+    thing.download()
+    for state in thing.location.cache.state_folder.glob("*.json"):
+        state.write_text("{")
+    assert thing.download().read_bytes() == b"one"
+
+
+def test_force_fetches_again(s3_server: S3Server, thing: S3ObjectTarget) -> None:
+    thing.download()
+    with s3_server.counted() as seen:
+        thing.download(force_local_download=True)
+    assert len(gets(seen)) == 1
+
+
+def test_what_was_uploaded_is_the_copy(s3_server: S3Server, s3_bucket: str) -> None:
+    thing = S3ObjectTarget(s3_bucket, "new", **s3_server.client_options)
+    folder = S3PrefixTarget(s3_bucket, "f", **s3_server.client_options)
+    with thing.tmp_write_path() as path:
+        path.write_bytes(b"1")
+        inode = path.stat().st_ino
+    with folder.tmp_write_path() as path:
+        (path / "x").write_bytes(b"1")
+    with s3_server.counted() as seen:
+        assert thing.download().stat().st_ino == inode
+        assert (folder.download() / "x").read_bytes() == b"1"
+    assert not [key for key in gets(seen) if not key.endswith(".json")]
+
+
+def test_a_shared_reader_gets_the_copy_itself_and_keeps_it(
+    s3_server: S3Server, s3_bucket: str, thing: S3ObjectTarget
+) -> None:
+    thing.download()
+    with thing.tmp_read_path(shared=True) as path:
+        assert path == thing.local_path
+        s3_server.client().put_object(Bucket=s3_bucket, Key="a/thing.txt", Body=b"two")
+        with thing.tmp_read_path(shared=True) as other:
+            assert other.read_bytes() == b"two" and other != path
+        thing.location.cache.clear()
+        assert path.read_bytes() == b"one"
+    assert thing.download().read_bytes() == b"two" and thing.local_path == path
+
+
+def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(
+    s3_server: S3Server, s3_bucket: str, monkeypatch
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_CACHE_LIMIT_BYTES", "3500")
+    targets = []
+    for number in range(5):
+        s3_server.client().put_object(Bucket=s3_bucket, Key=f"{number}", Body=bytes(1000))
+        targets.append(S3ObjectTarget(s3_bucket, f"{number}", **s3_server.client_options))
+    for target in targets[:3]:
+        target.download()
+        time.sleep(0.02)
+    targets[0].download()  # used again: number 1 is the oldest now
+    targets[3].download()
+    assert [target.local_path.exists() for target in targets] == [True, False, True, True, False]
+    with targets[2].tmp_read_path(shared=True) as used:
+        for number in (4, 1):
+            targets[number].download()
+        assert used.exists()
+    s3_server.client().put_object(Bucket=s3_bucket, Key="large", Body=bytes(9000))
+    large = S3ObjectTarget(s3_bucket, "large", **s3_server.client_options)
+    assert large.download().stat().st_size == 9000
+    assert not any(target.local_path.exists() for target in targets)
+
+
+def test_free_disk_space_is_left(thing: S3ObjectTarget, local_root: Path) -> None:
+    thing.download()
+    cache = Cache(local_root, min_free_bytes=1 << 60)
+    assert cache.make_room(1) == 3 and cache.entries() == []
+
+
+# ---------------------------------------------------------------- many processes
+
+
+def _read_all(bucket: str, options: dict[str, Any], rounds: int, count: int, wrong: Any) -> None:
+    for turn in range(rounds):
+        number = (os.getpid() + turn * 7) % count
+        with S3ObjectTarget(bucket, f"k{number}", **options).tmp_read_path(shared=turn % 2 == 0) as path:
+            if path.read_bytes() != b"%d" % number * 1000:
+                wrong.value += 1
+
+
+def test_8_processes_and_50_reads_of_20_keys_fetch_each_key_once(s3_server: S3Server, s3_bucket: str) -> None:
+    for number in range(20):
+        s3_server.client().put_object(Bucket=s3_bucket, Key=f"k{number}", Body=b"%d" % number * 1000)
+    context = multiprocessing.get_context("forkserver")
+    wrong = context.Value("i", 0)
+    with s3_server.counted() as seen:
+        arguments = (s3_bucket, s3_server.client_options, 50, 20, wrong)
+        processes = [context.Process(target=_read_all, args=arguments) for _ in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    assert [process.exitcode for process in processes] == [0] * 8 and wrong.value == 0
+    assert len(gets(seen)) == 20 and max(Counter(gets(seen)).values()) == 1
+
+
+def test_threads_fill_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
+    with s3_server.counted() as seen:
+        threads = [threading.Thread(target=thing.download) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(gets(seen)) == 1
+
+
+_FILL = """
+import sys
+from superluigi.targets import S3ObjectTarget
+print("begins", flush=True)
+S3ObjectTarget(sys.argv[1], "a/thing.txt", endpoint_url=sys.argv[2]).download()
+"""
+
+
+def _filler(bucket: str, proxy: FaultProxy) -> subprocess.Popen[str]:
+    """A process that is in the middle of a fetch, holding the lock."""
+    command = [sys.executable, "-c", _FILL, bucket, proxy.url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    while not any(entry.fault is Fault.HANG for entry in proxy.log):
+        time.sleep(0.01)
+    return process
+
+
+def test_a_killed_filler_frees_its_lock_and_leaves_nothing(
+    s3_bucket: str, thing: S3ObjectTarget, proxy: FaultProxy, local_root: Path
+) -> None:
+    options = {**dict(thing.location.place.options.items), "endpoint_url": proxy.url}
+    proxy.add(Fault.HANG, method="GET", path="thing", skip=0, seconds=60)
+    target = S3ObjectTarget(s3_bucket, "a/thing.txt", **options)
+    with _filler(s3_bucket, proxy) as process:
+        waiter = threading.Thread(target=target.download)
+        waiter.start()
+        os.kill(process.pid, signal.SIGKILL)
+        waiter.join(30)
+        assert not waiter.is_alive()
+    assert target.download().read_bytes() == b"one"
+    hidden = [path.name for path in (local_root / ".superluigi").rglob("*")]
+    assert not [name for name in hidden if identity.is_token(name) or "partial" in name]
+
+
+def test_an_interrupted_prefix_download_goes_on_where_it_stopped(
+    s3_server: S3Server, s3_bucket: str, proxy: FaultProxy, monkeypatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    folder = S3PrefixTarget(s3_bucket, "f", **{**s3_server.client_options, "endpoint_url": proxy.url})
+    with folder.tmp_write_path() as path:
+        for number in range(12):
+            (path / f"{number:02}").write_bytes(b"%d" % number)
+    folder.location.cache.clear()
+    rule = proxy.add(Fault.STATUS, method="GET", path="f/11", status=403, code="AccessDenied", times=None)
+    with pytest.raises(OSError, match="refuses"):
+        folder.download()
+    proxy.rules.remove(rule)
+    with s3_server.counted() as seen:
+        path = folder.download()
+    assert sorted(file.name for file in path.iterdir()) == [f"{number:02}" for number in range(12)]
+    assert 0 < len([key for key in gets(seen) if "/f/" in key]) < 12
+
+
+def test_of_a_new_version_only_what_changed_is_fetched(s3_server: S3Server, s3_bucket: str, local_root: Path) -> None:
+    options = s3_server.client_options
+    here = S3PrefixTarget(s3_bucket, "f", **options)
+    there = S3PrefixTarget(s3_bucket, "f", local_root=local_root / "elsewhere", **options)
+    for version in (b"1", b"2"):
+        with there.tmp_write_path() as path:
+            for number in range(5):
+                (path / f"{number}").write_bytes(b"same%d" % number)
+            (path / "changed").write_bytes(version)
+        with s3_server.counted() as seen:
+            assert (here.download() / "changed").read_bytes() == version
+    assert [key for key in gets(seen) if "/f/" in key] == [f"/{s3_bucket}/f/changed"]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def _superluigi(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "superluigi", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_cache_command(s3_bucket: str, thing: S3ObjectTarget) -> None:
+    path = thing.download()
+    assert "1\n" in _superluigi("cache", "info").stdout
+    assert f"s3://{s3_bucket}/a/thing.txt" in _superluigi("cache", "list").stdout
+    assert _superluigi("cache", "verify").returncode == 0
+    status = path.stat()
+    path.write_bytes(b"eno")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert _superluigi("cache", "verify").returncode in (0, 1)  # without a digest only size and time can tell
+    thing.download(force_local_download=True)
+    assert _superluigi("cache", "prune", "--to", "0B").stdout == "freed 3 B\n"
+    thing.download()
+    assert _superluigi("cache", "clear").returncode == 1
+    assert path.exists()
+    assert _superluigi("cache", "clear", "--yes").returncode == 0
+    assert not path.exists()
