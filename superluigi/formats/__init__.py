@@ -14,7 +14,7 @@ is refused with a `FormatError` before anything is written.
 """
 
 from superluigi.formats.choose import suffix_for
-from superluigi.formats.files import load, save
+from superluigi.formats.files import BY_TASK, load, save
 from superluigi.formats.registry import Entry, Format, known_suffixes, register, unregister
 
-__all__ = ["Entry", "Format", "known_suffixes", "load", "register", "save", "suffix_for", "unregister"]
+__all__ = ["BY_TASK", "Entry", "Format", "known_suffixes", "load", "register", "save", "suffix_for", "unregister"]

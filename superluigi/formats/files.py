@@ -14,6 +14,9 @@ from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiErr
 from superluigi.formats import folders
 from superluigi.formats.registry import COMPRESSIONS, Entry, by_name, candidates, entries
 
+#: In a record's `output.format`: the task's own `dump` wrote the bytes, so its `load` must read them.
+BY_TASK = "task"
+
 
 def save(value: Any, path: Path | str, *, format: str | None = None) -> str:
     """Write `value` to `path` as its suffix (or `format`) says; return the name of the format that did.
@@ -51,6 +54,11 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         FormatError: unknown suffix or format, a pickle that is not allowed, a file that cannot be read.
     """
     path = Path(path)
+    if format == BY_TASK:
+        raise FormatError(
+            f"{path} was written by a task's own dump(value, path), so only that task can read it: use task.result(), "
+            "define load(self, path) on the task, or ask for input_path."
+        )
     allowed = bool(config.get("allow_pickle")) if allow_pickle is None else allow_pickle
     if path.is_dir() and format in (None, folders.FOLDER, folders.TABLE):
 

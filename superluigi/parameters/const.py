@@ -27,9 +27,13 @@ _LONGEST_TEXT = 200
 
 
 class ConstantValue(Structured):
-    """Any value: written as JSON if that is short, else as a digest of its JSON or pickle."""
+    """Any value: written as JSON if that is short, else as a digest of its JSON or pickle; kept as `Frozen`."""
 
     adapter = Anything()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        # the value with its text: Luigi puts what it finds here into sets, and a table has no hash
+        return self if instance is None else instance.__dict__[self._attribute_name]
 
     def checked(self, x: Any) -> Frozen:
         return x if isinstance(x, Frozen) else Frozen(x, self.write(x))
@@ -64,20 +68,20 @@ class ConstantTask(luigi.Task):
     def read_value(self, reader: Any, as_type: Any) -> Any:
         """The value, without a file."""
         del reader, as_type
-        return self.value
+        return self.value.value
 
     def __class_getitem__(cls, item: Any) -> Any:
         return declared.Param.__class_getitem__((item, Const))  # type: ignore[attr-defined]  # see annotations
 
     def output(self) -> ConstantTarget:
-        return ConstantTarget(self.value, self.to_str_params()["value"])
+        return ConstantTarget(self.value.value, self.value.text)
 
     def complete(self) -> bool:
         return True
 
     def result(self) -> Any:
         """The value."""
-        return self.value
+        return self.value.value
 
 
 class ConstantTarget(AtomicTarget):

@@ -28,7 +28,7 @@ class FunctionParameter(Structured):
         if not callable(value) or isinstance(value, luigi.Task):
             raise RefusedError("a function", self._attribute_name, x)
         try:
-            return FrozenFunction(value, _text(value))
+            return FrozenFunction(_snapshot(value), _text(value))
         except (TypeError, ValueError) as error:
             raise RefusedError(f"a function whose code is known ({error})", self._attribute_name, x) from error
 
@@ -53,6 +53,17 @@ def _thawed(content: bytes, text: str) -> FrozenFunction:
     import cloudpickle
 
     return FrozenFunction(cloudpickle.loads(content), text)
+
+
+def _snapshot(function: Any) -> Any:
+    """The function with what it closes over as it is now: a variable that changes later changes no task."""
+    if not isinstance(function, types.FunctionType) or not function.__closure__:
+        return function
+    cells = tuple(types.CellType(cell.cell_contents) for cell in function.__closure__)
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    copy.__kwdefaults__, copy.__qualname__ = function.__kwdefaults__, function.__qualname__
+    copy.__module__ = function.__module__
+    return copy
 
 
 def _text(function: Any) -> str:

@@ -102,7 +102,7 @@ class MapItem(AtomicTaskWithMetadata):
         return self.owner.priority
 
     def requires(self) -> list[luigi.Task]:
-        return [*self.owner.deps(), *tasks_in(self.item)]
+        return [*self.owner.deps(), *tasks_in(self.item.value)]
 
     def output(self) -> Any:
         suffix = formats.suffix_for(annotation_of(type(self.owner).map, "return"))
@@ -110,7 +110,7 @@ class MapItem(AtomicTaskWithMetadata):
 
     def run(self) -> Any:
         reader = self.current_attempt().reader
-        item = replaced(self.item, reader.value)
+        item = replaced(self.item.value, reader.value)
         return self.owner.map(item, **_named(self.owner.map, self.owner, reader))
 
 

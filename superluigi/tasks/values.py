@@ -20,8 +20,6 @@ from superluigi.storage.base import Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import inputs
 
-#: In a record's `output.format`: the task's own `dump` wrote the bytes, so its `load` must read them.
-CUSTOM = "task"
 UNKNOWN: Any = ...
 
 
@@ -56,11 +54,6 @@ class Reader:
         """The value in one target, by the format that wrote it, else by suffix."""
         ours = inputs.as_atomic(target)
         format = None if ours is None else _recorded_format(ours)
-        if format == CUSTOM:
-            raise FormatError(
-                f"{target} was written by its task's own dump(value, path), so only that task can read it. "
-                "Define load(self, path) on the task, or ask for input_path."
-            )
         wanted = None if as_type is UNKNOWN else as_type
         return formats.load(self.path(target), as_type=wanted, format=format)
 
@@ -84,7 +77,7 @@ def result(task: luigi.Task, as_type: Any = None) -> Any:
 def inputs_annotation(task: Any) -> Any:
     """What is known of the types that `inputs` should have: run's own annotation, else those in `Requires[…]`."""
     written = type(task).inputs_annotation
-    if written is not UNKNOWN:
+    if written not in (UNKNOWN, Any, object):
         return written
     return {name: parameter.annotation for name, parameter in task.get_params() if isinstance(parameter, TaskReference)}
 
@@ -166,7 +159,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
     if callable(own_dump):
         own_dump(value, graph.map_structure(lambda staged: staged.path, stages))
         for staged in flat:
-            staged.notes = {"format": CUSTOM}
+            staged.notes = {"format": formats.BY_TASK}
         return
     for staged, part in _paired(task, stages, value):
         staged.notes = {"format": formats.save(part, staged.path)}
@@ -234,7 +227,7 @@ def table_wanted(annotation: Any) -> Any:
 
 def _is_value_type(annotation: Any) -> bool:
     """Whether an annotation says what the value should be, rather than which task makes it."""
-    if annotation is None or annotation is UNKNOWN or isinstance(annotation, Mapping):
+    if annotation in (None, UNKNOWN, Any, object) or isinstance(annotation, Mapping):
         return False
     return not (isinstance(annotation, type) and issubclass(annotation, luigi.Task))
 
