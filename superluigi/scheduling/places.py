@@ -65,7 +65,7 @@ class Place:
         return False
 
     def abort(self) -> None:
-        """End everything that runs here."""
+        """End everything that runs here, within seconds, and free what the place holds."""
 
     def close(self) -> None:
         """Free what the place holds, once nothing runs."""
@@ -199,12 +199,14 @@ class Foreign(Place):
         return bool(cancel(future, error)) if cancel is not None else future.cancel()
 
     def abort(self) -> None:
-        if self._ours:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+        self._close(wait=False)
 
     def close(self) -> None:
+        self._close(wait=True)
+
+    def _close(self, wait: bool) -> None:
         if self._ours:
-            self.executor.shutdown(wait=True)
+            self.executor.shutdown(wait=wait, cancel_futures=not wait)
         if self._spool is not None:
             self._spool.unlink(missing_ok=True)
             self._spool = None
@@ -281,7 +283,8 @@ class Places:
             _, place = self._made.popitem()
             if abort:
                 place.abort()
-            place.close()
+            else:
+                place.close()
 
 
 def _opened(answer: Outcome | parcel.Unloadable | SuperLuigiError, task: Task) -> Outcome:

@@ -1,0 +1,168 @@
+"""Each forced task runs exactly once per run: counted on disk, for every executor and number of workers."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from superluigi.errors import TaskFailedError
+from superluigi.scheduling.engine import run_graph
+from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.run import Run
+from superluigi.targets import LocalFileTarget
+from superluigi.task_runner import run_task
+from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.testing.executor_tasks import Discovers, Joins, diary, note
+
+WAYS = [(1, None), (2, "threads"), (8, "threads"), (2, "processes"), (8, "processes"), (2, "dask")]
+
+
+class Counted(AtomicTaskWithMetadata):
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+
+    def output(self) -> Any:
+        return LocalFileTarget(Path(self.folder) / f"{self.name}.txt")
+
+    def run(self, output_path: Any) -> None:  # type: ignore[override]
+        note(self.folder, "run", self.name)
+        output_path.write_text(self.name)
+
+
+class Unsteady(Counted):
+    """Fails twice in every run, then succeeds: tries since the last success decide."""
+
+    retry_count = 5
+
+    def requires(self) -> Any:
+        return [Counted(folder=self.folder, name=f"leaf{i}") for i in range(3)]
+
+    def run(self, output_path: Any) -> None:  # type: ignore[override]
+        note(self.folder, "try", self.name)
+        if sum(line == ["try", self.name] for line in diary(self.folder)) % 3:
+            raise ValueError("not yet")
+        note(self.folder, "run", self.name)
+        output_path.write_text("at last")
+
+
+class Root(Counted):
+    """Static requirements, one of them unsteady, and discovered ones."""
+
+    def requires(self) -> Any:
+        leaves = [Counted(folder=self.folder, name=f"leaf{i}") for i in range(4)]
+        return [*leaves, Unsteady(folder=self.folder, name="unsteady")]
+
+    def run(self, output_path: Any) -> Any:  # type: ignore[override]
+        yield Counted(folder=self.folder, name="found1")
+        yield [Counted(folder=self.folder, name="found2"), Counted(folder=self.folder, name="leaf0")]
+        note(self.folder, "run", self.name)
+        output_path.write_text("root")
+
+
+EVERYTHING = ["found1", "found2", "leaf0", "leaf1", "leaf2", "leaf3", "root", "unsteady"]
+
+
+def ran(folder: str) -> Counter[str]:
+    return Counter(line[1] for line in diary(folder) if line[0] == "run")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+@pytest.fixture
+def quick_retries(tmp_path: Path) -> dict[str, dict[str, str]]:
+    return {"scheduler": {"retry_delay": "0.01"}}
+
+
+@pytest.mark.parametrize(("num_workers", "executor"), WAYS)
+def test_force_upstream_runs_everything_once_with_retries_and_discoveries(
+    num_workers: int, executor: str | None, folder: str, quick_retries: Any
+) -> None:
+    if executor == "dask":
+        pytest.importorskip("distributed")
+    options: dict[str, Any] = {"num_workers": num_workers, "executor": executor, "config": quick_retries}
+    run_task(Root(folder=folder, name="root"), **options)
+    assert ran(folder) == Counter(EVERYTHING)
+    run_task(Root(folder=folder, name="root"), force_upstream=True, **options)
+    assert ran(folder) == Counter(EVERYTHING * 2)
+
+
+@pytest.mark.parametrize(("num_workers", "executor"), WAYS[:4])
+def test_force_upstream_to_a_class_runs_the_paths_to_it_once(
+    num_workers: int, executor: str | None, folder: str, quick_retries: Any
+) -> None:
+    options: dict[str, Any] = {"num_workers": num_workers, "executor": executor, "config": quick_retries}
+    run_task(Root(folder=folder, name="root"), **options)
+    run_task(Root(folder=folder, name="root"), force_upstream_to_task_cls=Unsteady, **options)
+    assert ran(folder) == Counter([*EVERYTHING, "root", "unsteady"])
+
+
+class Breaks(Counted):
+    """Fails as long as a file says so."""
+
+    def requires(self) -> Any:
+        return [Counted(folder=self.folder, name=f"leaf{i}") for i in range(3)]
+
+    def run(self, output_path: Any) -> None:  # type: ignore[override]
+        if (Path(self.folder) / "broken").exists():
+            raise ValueError("broken")
+        note(self.folder, "run", self.name)
+        output_path.write_text("whole")
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_forced_run_that_failed_resumes_with_what_is_missing(folder: str, num_workers: int) -> None:
+    root = Breaks(folder=folder, name="root")
+    run_task(root, num_workers=num_workers)
+    (Path(folder) / "broken").touch()
+    with pytest.raises(TaskFailedError):
+        run_task(root, force_upstream=True, num_workers=num_workers)
+    assert (Path(folder) / "root.txt").read_text() == "whole"
+    (Path(folder) / "broken").unlink()
+    run_task(root, force_upstream=True, resume=True, num_workers=num_workers)
+    assert ran(folder) == Counter({"leaf0": 2, "leaf1": 2, "leaf2": 2, "root": 2})
+
+
+@pytest.mark.parametrize(("num_workers", "executor"), [(1, None), (2, "threads"), (2, "processes")])
+@pytest.mark.parametrize("root_class", [Joins, Discovers])
+def test_plain_luigi_tasks_are_forced_exactly_once(
+    num_workers: int, executor: Any, root_class: Callable[..., luigi.Task], folder: str
+) -> None:
+    options = {"width": 3} if root_class is Joins else {}
+    root = root_class(folder=folder, name="root", **options)
+    for times in (1, 2):
+        run = Run(plan=ForcePlan(everything=True))
+        report = run_graph([root], run, num_workers=num_workers, executor=executor)
+        assert report.success, report.describe()
+        ended = Counter(line[1] for line in diary(folder) if line[0] == "end")
+        assert set(ended.values()) == {times}
+
+
+def test_two_forcing_runs_at_once_do_not_disturb_each_other(folder: str) -> None:
+    root = Breaks(folder=folder, name="root")
+    run_task(root)
+    errors: list[BaseException] = []
+
+    def force() -> None:
+        try:
+            run_task(root, force_upstream=True)
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=force) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    counted = ran(folder)
+    assert all(2 <= counted[name] <= 3 for name in ("leaf0", "leaf1", "leaf2", "root")), counted
+    assert (Path(folder) / "root.txt").read_text() == "whole"

@@ -1,0 +1,197 @@
+"""Ctrl-C, kill -9 and tasks of `__main__`, from outside: a script in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from superluigi.scheduling.engine import run_graph
+from superluigi.scheduling.run import Run
+from superluigi.testing.executor_tasks import Noted, diary
+
+# No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
+SCRIPT = """
+    import sys, time
+    from pathlib import Path
+    import luigi
+    from superluigi.targets import LocalFileTarget
+    from superluigi.task_runner import run_task
+    from superluigi.tasks import AtomicTaskWithMetadata
+    from superluigi.testing.executor_tasks import note
+
+    FOLDER, WORKERS, EXECUTOR = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    note(FOLDER, "script")
+
+    class Slow(AtomicTaskWithMetadata):
+        number = luigi.IntParameter()
+
+        def output(self):
+            return LocalFileTarget(f"{FOLDER}/out/{self.number}.txt")
+
+        def run(self, output_path):
+            output_path.write_text("partial")
+            note(FOLDER, "begin", self.number)
+            time.sleep(60 if self.number >= 3 and not Path(FOLDER, "quick").exists() else 0)
+            output_path.write_text("whole")
+
+    class Root(AtomicTaskWithMetadata):
+        def requires(self):
+            return [Slow(number=i) for i in range(6)]
+
+        def output(self):
+            return LocalFileTarget(f"{FOLDER}/out/root.txt")
+
+        def run(self, output_path):
+            output_path.write_text("root")
+
+    run_task(Root(), num_workers=WORKERS, executor=None if EXECUTOR == "None" else EXECUTOR)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(SCRIPT))
+    return path
+
+
+def start(script: Path, folder: Path, workers: int, executor: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(script), str(folder), str(workers), executor]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: object, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def alive_in(folder: Path) -> list[str]:
+    """Processes whose working folder is `folder`: the script and all that it started."""
+    found = []
+    for cwd in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and os.readlink(cwd) == str(folder):
+                found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def stray_files(folder: Path) -> list[str]:
+    """Files below `out` that are neither outputs nor their records."""
+    known = {f"{name}.txt{end}" for name in (*range(6), "root") for end in ("", ".metadata.json")}
+    return [str(p) for p in (folder / "out").rglob("*") if p.is_file() and p.name not in known and p.stat().st_size]
+
+
+@pytest.mark.parametrize(("workers", "executor"), [(1, "None"), (2, "threads"), (2, "processes")])
+def test_ctrl_c_ends_everything_and_a_second_run_resumes(
+    script: Path, tmp_path: Path, workers: int, executor: str
+) -> None:
+    process = start(script, tmp_path, workers, executor)
+    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 3 + workers)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode not in (0, None), said
+    wait_until(lambda: alive_in(tmp_path) == [], 5)
+    if executor != "threads":  # a thread inside one long C call cannot be interrupted
+        assert stray_files(tmp_path) == []
+    (tmp_path / "quick").touch()
+    again = start(script, tmp_path, workers, executor)
+    said, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    counted = Counter(line[1] for line in diary(tmp_path) if line[0] == "begin")
+    assert [counted[str(i)] for i in range(3)] == [1, 1, 1]  # what was complete did not run again
+    assert (tmp_path / "out" / "root.txt").read_text() == "root"
+    assert all((tmp_path / "out" / f"{i}.txt").read_text() == "whole" for i in range(6))
+
+
+def test_children_end_when_the_parent_is_killed(script: Path, tmp_path: Path) -> None:
+    process = start(script, tmp_path, 2, "processes")
+    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 5)
+    process.kill()
+    process.communicate(timeout=10)
+    wait_until(lambda: alive_in(tmp_path) == [], 20)
+
+
+def test_tasks_of_main_run_in_processes_and_the_script_itself_only_once(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "quick").touch()
+    process = start(script, tmp_path, 2, "processes")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert sum(line == ["script"] for line in diary(tmp_path)) == 1
+
+
+class Victim(Noted):
+    """Works for a moment in a process that may be killed; retried by policy."""
+
+    retry_count = 50
+
+    def work(self) -> None:
+        time.sleep(0.03)
+
+
+def _kill_now_and_then(folder: str, pause: float, stop: threading.Event, killed: list[int]) -> None:
+    dice = random.Random(5)
+    while not stop.wait(pause):
+        pids = {int(line[3]) for line in diary(folder)[-6:] if line[0] == "begin"} - {os.getpid()}
+        alive = [pid for pid in sorted(pids) if Path(f"/proc/{pid}").exists()]
+        if alive:
+            killed.append(dice.choice(alive))
+            os.kill(killed[-1], signal.SIGKILL)
+
+
+def _survives_kills(folder: str, count: int, pause: float) -> int:
+    stop, killed = threading.Event(), []  # type: ignore[var-annotated]
+    killer = threading.Thread(target=_kill_now_and_then, args=(folder, pause, stop, killed))
+    killer.start()
+    try:
+        roots = [Victim(folder=folder, name=f"v{i}") for i in range(count)]
+        report = run_graph(roots, Run(), num_workers=3, scheduler_config={"limited_retry_delay": 0.01})
+    finally:
+        stop.set()
+        killer.join()
+    assert report.success, report.describe()
+    lines = diary(folder)
+    running: dict[str, str] = {}
+    for line in lines:
+        if line[0] == "begin":
+            other = running.get(line[1])
+            assert other is None or int(other) in killed, f"{line[1]} ran twice at once"
+            running[line[1]] = line[3]
+        else:
+            running.pop(line[1], None)
+    for i in range(count):
+        assert (Path(folder) / f"v{i}.txt").read_text() == f"v{i}"
+    return len(killed)
+
+
+def test_all_finish_although_workers_are_killed(tmp_path: Path) -> None:
+    assert _survives_kills(str(tmp_path), 120, 0.4) > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_five_hundred_finish_although_a_worker_is_killed_every_second(tmp_path: Path) -> None:
+    assert _survives_kills(str(tmp_path), 500, 1.0) > 0
