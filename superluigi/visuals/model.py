@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,8 @@ class Node:
     def as_json(self) -> dict[str, Any]:
         """Plain values for the page; what is empty is left out."""
         known = {**self.__dict__, "params": dict(self.params), "outputs": list(self.outputs), "mix": dict(self.mix)}
+        if self.record:  # as text: a browser's numbers have no room for nanoseconds
+            known["record"] = json.dumps(self.record, indent=2, ensure_ascii=False, default=str)
         return {key: value for key, value in known.items() if value not in (None, "", [], {})}
 
 

@@ -229,6 +229,10 @@
     }
     return seen;
   }
+  function remember(hash) {
+    // a frame in a notebook has no address to put it in
+    try { history.replaceState(null, "", hash || location.pathname + location.search); } catch (_) { /* so be it */ }
+  }
   function choose(id, options = {}) {
     if (chosen && drawn.get(chosen)) drawn.get(chosen).classList.remove("at");
     chosen = id;
@@ -236,7 +240,7 @@
     world.classList.toggle("dim", id !== null && view === "tasks");
     if (id === null) {
       details.hidden = true;
-      history.replaceState(null, "", location.pathname + location.search);
+      remember("");
       for (const line of lines) line.path.classList.remove("near");
       return;
     }
@@ -247,7 +251,7 @@
       for (const [other, group] of drawn) group.classList.toggle("lit", near.has(other));
       for (const line of lines) line.path.classList.toggle("near", near.has(line.from) && near.has(line.to));
       showNode(byId.get(id));
-      history.replaceState(null, "", "#" + encodeURIComponent(id));
+      remember("#" + encodeURIComponent(id));
     }
     const group = drawn.get(id);
     if (group) group.classList.add("at");
@@ -281,7 +285,7 @@
     details.scrollTop = 0;
   }
   function showNode(node) {
-    const record = node.record || {}, code = record.code || {}, run = record.run || {}, output = record.output || {};
+    const record = node.record ? JSON.parse(node.record) : {}, code = record.code || {}, run = record.run || {}, output = record.output || {};
     const changed = Object.keys(code.parts || {});
     fill(
       make("h2", {}, node.name), badge(node),
@@ -305,7 +309,7 @@
       ...section("Used by", links(below.get(node.id))),
       ...section("Log", node.log ? make("pre", { class: "log" }, node.log) : null),
       ...(node.record ? [make("h3", {}, "Record"), make("details", { open: "" }, make("summary", {}, "as JSON"),
-        make("pre", { class: "record" }, JSON.stringify(node.record, null, 2)))] : []),
+        make("pre", { class: "record" }, node.record))] : []),
     );
   }
   function showFamily(name) {
