@@ -22,11 +22,12 @@ from superluigi.scheduling.central import OwnNames
 from superluigi.scheduling.completeness import CompleteMany
 from superluigi.scheduling.limits import Limits, Rates
 from superluigi.scheduling.places import Places
+from superluigi.scheduling.progress import shown
 from superluigi.scheduling.report import Report
 from superluigi.scheduling.run import Run, entered
 from superluigi.scheduling.scheduler import ReadyScheduler
 from superluigi.scheduling.verdict import make_report
-from superluigi.scheduling.worker import Observer, Worker
+from superluigi.scheduling.worker import Worker
 
 #: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
 RETRY_DELAY_SECONDS = 1.0
@@ -54,7 +55,8 @@ def run_graph(
     `executor` is a name, a Dask address or Client, any `concurrent.futures.Executor`, or None: this
     process for one worker, processes for more. `central_scheduler` is True (the `luigid` of Luigi's
     configuration) or an address. `scheduler_config` and `worker_config` override Luigi's configuration
-    sections `[scheduler]` and `[worker]`. Failures of tasks are in the report, not raised.
+    sections `[scheduler]` and `[worker]`. `progress` None shows live lines on a terminal only, True shows
+    them or, elsewhere, a plain line now and then, False nothing. Failures of tasks are in the report, not raised.
 
     Raises:
         OptionError: options that mean nothing or contradict each other.
@@ -69,7 +71,7 @@ def run_graph(
         if central_scheduler and run.plan:
             scheduler = OwnNames(scheduler, run.plan, run.id)
     places = Places(run, executor, num_workers)
-    with entered(run), logs.keeping(), _log_level(log_level):
+    with entered(run), logs.keeping(), _log_level(log_level), shown(progress) as observer:
         worker = Worker(
             scheduler,
             run,
@@ -78,7 +80,7 @@ def run_graph(
             complete_many=complete_many,
             on_error=on_error,
             limits=limits,
-            observer=Observer(),
+            observer=observer,
             **(worker_config or {}),
         )
         try:

@@ -7,7 +7,6 @@ each kind of task that all workers must treat alike (`ready`), and counters of u
 
 from __future__ import annotations
 
-import collections
 import functools
 import hashlib
 import heapq
@@ -32,7 +31,8 @@ from luigi.task_history import NopHistory
 
 from superluigi.scheduling.limits import Rates
 from superluigi.scheduling.node import Node
-from superluigi.scheduling.ready import Entry, Group
+from superluigi.scheduling.ready import Entry
+from superluigi.scheduling.selection import Selection, may_take
 from superluigi.scheduling.state import UNLIMITED, IndexedState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -306,9 +306,9 @@ class ReadyScheduler(Scheduler):
         self._rates.forget_due()
         groups = list(self._state.ready.groups())
         if not self._state.ready.bound:
-            heads = [group.head() for group in groups if _may(group, worker, assistant)]
+            heads = [group.head() for group in groups if may_take(group, worker, assistant)]
             return min(heads)[3] if heads else None  # type: ignore[type-var]
-        return _Selection(self, worker, assistant).choose(groups)
+        return Selection(self, worker, assistant).choose(groups)
 
     def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:
         """Ready tasks that may run together with `best`, itself first, at most as many as allowed.
@@ -441,83 +441,3 @@ class ReadyScheduler(Scheduler):
     worker_list = _locked(Scheduler.worker_list)
     resource_list = _locked(Scheduler.resource_list)
     task_search = _locked(Scheduler.task_search)
-
-
-def _may(group: Group, worker: str, assistant: bool) -> bool:
-    return worker in group.kind.workers or (assistant and group.kind.runnable)
-
-
-class _Selection:
-    """One choice among tasks that need resources.
-
-    Luigi's rule: a task that would fit if every worker had taken the best tasks first, but does not fit
-    now, keeps its resources reserved as long as some worker has a free slot for it, so that many small
-    tasks cannot starve a large, more urgent one. Tasks of one group fare alike, so a group is left as
-    soon as one of its tasks can neither start nor reserve; no more tasks are looked at than there are
-    groups and worker slots.
-    """
-
-    def __init__(self, scheduler: ReadyScheduler, worker: str, assistant: bool) -> None:
-        self._scheduler = scheduler
-        self._worker = worker
-        self._assistant = assistant
-        self._used = scheduler._used_resources()
-        self._reserved: dict[str, int] = collections.defaultdict(int)
-        since = time.time() - scheduler._config.worker_disconnect_delay
-        active = scheduler._state.get_active_workers(last_get_work_gt=since)
-        self._slots = {w.id: w.info.get("workers", 1) for w in active}
-
-    def choose(self, groups: list[Group]) -> Node | None:
-        running = self._scheduler._state.get_active_tasks_by_status(RUNNING)
-        line: list[tuple[Entry, Group | None]] = [
-            ((-node.priority, node.time, node.sequence, node), None) for node in running
-        ]
-        line += [(head, group) for group in groups if (head := group.head()) is not None]
-        heap = [(entry, i) for i, (entry, _) in enumerate(line)]
-        owners = [group for _, group in line]
-        heapq.heapify(heap)
-        popped: list[tuple[Group, Entry]] = []
-        best = None
-        while heap and best is None:
-            entry, i = heapq.heappop(heap)
-            group = owners[i]
-            if group is None:
-                self._account(entry[3])
-            elif self._scheduler._has_resources(entry[3].resources, self._reserved):
-                if self._startable(group, entry[3]):
-                    best = entry[3]
-                elif self._reserve(group, entry[3]):
-                    group.pop()
-                    popped.append((group, entry))
-                    following = group.head()
-                    if following is not None:
-                        heapq.heappush(heap, (following, i))
-        for group, entry in popped:
-            group.push(entry)
-        return best
-
-    def _account(self, node: Node) -> None:
-        runner = node.worker_running
-        if runner in self._slots:
-            self._slots[runner] -= 1
-            for resource, amount in (getattr(node, "resources_running", node.resources) or {}).items():
-                self._reserved[resource] += amount
-
-    def _startable(self, group: Group, node: Node) -> bool:
-        return (
-            _may(group, self._worker, self._assistant)
-            and self._scheduler._has_resources(node.resources, self._used)
-            and self._scheduler._rates.allows(node.resources)
-        )
-
-    def _reserve(self, group: Group, node: Node) -> bool:
-        if not self._scheduler._rates.allows(node.resources):
-            return False
-        workers = (*group.kind.workers, self._worker) if self._assistant else group.kind.workers
-        for worker in workers:
-            if self._slots.get(worker, 0) > 0:
-                self._slots[worker] -= 1
-                for resource, amount in node.resources.items():
-                    self._reserved[resource] += amount
-                return True
-        return False

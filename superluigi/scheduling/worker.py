@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import queue
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import luigi.worker
 from luigi.event import Event
-from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, UNKNOWN, WORKER_STATE_DISABLED
+from luigi.scheduler import DONE, FAILED, WORKER_STATE_DISABLED
 from luigi.task import Task
 from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
-from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
-from superluigi.scheduling.limits import Limits
+from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.places import Lost, Place, Places
-from superluigi.scheduling.report import Failure
+from superluigi.scheduling.planning import Planner, retry_policy
 from superluigi.scheduling.run import Run
-from superluigi.scheduling.scheduler import ReadyScheduler
 
 logger = logs.logger
 
@@ -49,7 +44,7 @@ class Attempting:
         return False  # Luigi's __exit__ asks; ending attempts is the places' business
 
 
-class Worker(luigi.worker.Worker):
+class Worker(Planner):
     """Schedules a graph and runs it through executors; otherwise Luigi's worker, option for option.
 
     Differences, all of them in what it costs: complete() and requires() are asked once per task and
@@ -66,156 +61,29 @@ class Worker(luigi.worker.Worker):
         worker_processes: int = 1,
         assistant: bool = False,
         places: Places | None = None,
-        complete_many: CompleteMany | None = None,
         on_error: str = "continue",
-        limits: Limits | None = None,
-        observer: Observer | None = None,
-        **config: Any,
+        **options: Any,
     ) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            config.setdefault("no_install_shutdown_handler", True)  # only the main thread may install it
-        super().__init__(scheduler, worker_id, worker_processes, assistant, **config)
-        self._task_result_queue.close()  # Luigi's own, for its forked processes
+        super().__init__(
+            scheduler,
+            run,
+            worker_id=worker_id,
+            worker_processes=worker_processes,
+            assistant=assistant,
+            **options,
+        )
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.luigi_run = run or Run()
         self._places = places or Places(self.luigi_run, None, self.worker_processes)
         self._owns_places = places is None
-        self._completeness = Completeness(self.luigi_run, complete_many)
         self._on_error = on_error
-        self._limits = limits or Limits()
-        #: Our scheduler lives in this process: it asks for parameters only when it needs them.
-        self._near = isinstance(self._scheduler, ReadyScheduler)
-        if self._near:
-            self._scheduler.lend(self._id, self._scheduled_tasks)
-        self._observer = observer or Observer()
-        #: Static and discovered requirements of every task that was not complete.
-        self.requirements: dict[str, list[Task]] = {}
         self._discovered: dict[str, set[str]] = {}
         #: Ids of what this run has made, in order (a dict for its order).
         self.made: dict[str, None] = {}
         #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
         self.skipped: dict[str, None] = {}
-        self.failures: dict[str, Failure] = {}
         #: Made by this run, but nobody has looked whether the outputs are really there.
         self._unverified: set[str] = set()
         self._resent: set[str] = set()
-
-    # -- scheduling
-
-    def add(self, task: Task, multiprocess: bool = False, processes: int = 0) -> bool:
-        """Add `task` and everything it requires; whether all could be scheduled.
-
-        `multiprocess` and `processes` are Luigi's words for asking in parallel and are not needed here.
-        """
-        return self.add_all([task])
-
-    def add_all(self, tasks: Sequence[Task]) -> bool:
-        """Add several tasks in one walk, level by level, asking each level's tasks together."""
-        self.add_succeeded = True
-        for task in tasks:
-            self._validate_task(task)
-        if self._first_task is None and tasks:
-            self._first_task = tasks[0].task_id
-        level = list({task.task_id: task for task in tasks}.values())
-        seen = {task.task_id for task in level}
-        while level:
-            following: list[Task] = []
-            for task, answer in zip(level, self._completeness.ask(level), strict=True):
-                for requirement in self._schedule(task, answer):
-                    if requirement.task_id not in seen:
-                        self._validate_task(requirement)
-                        seen.add(requirement.task_id)
-                        following.append(requirement)
-            level = following
-        return bool(self.add_succeeded)
-
-    def _schedule(self, task: Task, answer: bool | Trouble) -> list[Task]:
-        """Tell the scheduler about `task`; what it requires when it must run."""
-        status, runnable, requirements = self._judge(task, answer)
-        if task.disabled:
-            status = DISABLED
-        self._scheduled_tasks[task.task_id] = task
-        if requirements is not None:
-            self.requirements[task.task_id] = requirements
-        self._add_task(
-            worker=self._id,
-            task_id=task.task_id,
-            status=status,
-            deps=None if requirements is None else [t.task_id for t in requirements],
-            runnable=runnable,
-            priority=task.priority,
-            resources=self._resources(task),
-            params=task.to_str_params if self._near else task.to_str_params(),
-            family=task.task_family,
-            module=task.task_module,
-            batchable=_is_batchable(task),
-            retry_policy_dict=_retry_policy(task),
-            accepts_messages=task.accepts_messages,
-        )
-        self._observer.scheduled(task, status)
-        return requirements or []
-
-    def _resources(self, task: Task) -> dict[str, int]:
-        return self._limits.resources_of(task) if self._limits else task.process_resources()
-
-    def _add_task(self, *args: Any, **kwargs: Any) -> None:
-        """Tell the scheduler, and remember it for the summary."""
-        if not self._near:
-            super()._add_task(*args, **kwargs)
-            return
-        task_id, status = kwargs["task_id"], kwargs["status"]
-        task = self._scheduled_tasks.get(task_id)
-        if task is not None:
-            self._add_task_history.append((task, status, kwargs["runnable"]))
-            kwargs["param_visibilities"] = task._get_param_visibilities
-            if status == FAILED:
-                kwargs["owners"] = task._owner_list()
-        if task_id in self._batch_running_tasks:
-            for batched in self._batch_running_tasks.pop(task_id):
-                self._add_task_history.append((batched, status, True))
-        self._scheduler.add_task(**kwargs)
-        logger.info("Informed scheduler that task   %s   has status   %s", task_id, status)
-
-    def _judge(self, task: Task, answer: bool | Trouble) -> tuple[str, bool, list[Task] | None]:
-        """Status, whether we can run it, and the requirements of a task that must run."""
-        limit = self._config.task_limit
-        if limit is not None and len(self._scheduled_tasks) >= limit:
-            logger.warning("Will not run %s or any dependencies due to exceeded task-limit of %d", task, limit)
-            return UNKNOWN, False, None
-        if isinstance(answer, Trouble):
-            self.add_succeeded = False
-            self._log_complete_error(task, answer.trace)
-            task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self._email_complete_error(task, answer.trace)
-            self._note_failure(task, "scheduling", answer.error, answer.trace)
-            return UNKNOWN, False, None
-        if answer:
-            task.trigger_event(Event.DEPENDENCY_PRESENT, task)
-            return DONE, False, None
-        if is_external(task):
-            task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            return PENDING, bool(self._config.retry_external_tasks), None
-        try:
-            requirements = self._completeness.requirements(task)
-            self._add_task_batcher(task)
-            for requirement in requirements:
-                self._validate_dependency(requirement)
-        except Exception as error:  # noqa: BLE001 - user code in requires()
-            return self._broken(task, error)
-        for requirement in requirements:
-            task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, requirement)
-        return PENDING, True, requirements
-
-    def _broken(self, task: Task, error: Exception) -> tuple[str, bool, None]:
-        import traceback
-
-        trace = traceback.format_exc()
-        self.add_succeeded = False
-        self._log_dependency_error(task, trace)
-        task.trigger_event(Event.BROKEN_TASK, task, error)
-        self._email_dependency_error(task, trace)
-        self._note_failure(task, "scheduling", error, trace)
-        return UNKNOWN, False, None
 
     # -- running
 
@@ -307,7 +175,7 @@ class Worker(luigi.worker.Worker):
 
     def _reporter(self, task: Task) -> TaskStatusReporter:
         messages = queue.SimpleQueue() if task.accepts_messages else None  # type: ignore[var-annotated]
-        return _Reporter(self._scheduler, task.task_id, self._id, messages, self._observer)
+        return Reporter(self._scheduler, task.task_id, self._id, messages, self._observer)
 
     def _attempt_here(self, attempting: Attempting) -> Outcome:
         task = attempting.task
@@ -457,7 +325,7 @@ class Worker(luigi.worker.Worker):
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
-            retry_policy_dict=_NO_RETRY if isinstance(outcome.error, TaskCancelledError) else _retry_policy(task),
+            retry_policy_dict=_NO_RETRY if isinstance(outcome.error, TaskCancelledError) else retry_policy(task),
         )
         self._running_tasks.pop(task_id)
         self._observer.ended(task, status, outcome)
@@ -493,19 +361,6 @@ class Worker(luigi.worker.Worker):
         self._note_failure(task, kind, error, outcome.traceback, outcome.log, outcome.host)
         logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
 
-    def _note_failure(
-        self,
-        task: Task,
-        kind: str,
-        error: BaseException,
-        trace: str = "",
-        log: tuple[str, ...] = (),
-        host: str = "",
-    ) -> None:
-        before = self.failures.pop(task.task_id, None)
-        attempts = 1 if before is None else before.attempts + 1
-        self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
-
     def _will_retry(self, task_id: str) -> bool:
         ask = getattr(self._scheduler, "will_retry", None)
         return bool(ask(task_id)) if ask is not None else False
@@ -531,31 +386,6 @@ class Worker(luigi.worker.Worker):
             self.add(task)
 
 
-class Observer:
-    """Is told what happens; the base class ignores it all."""
-
-    def scheduled(self, task: Task, status: str) -> None: ...
-    def started(self, task: Task) -> None: ...
-    def ended(self, task: Task, status: str, outcome: Outcome) -> None: ...
-    def progressed(self, task_id: str, percentage: float | None, message: str | None) -> None: ...
-
-
-class _Reporter(TaskStatusReporter):
-    """Luigi's reporter, telling the observer too."""
-
-    def __init__(self, scheduler: Any, task_id: str, worker_id: str, messages: Any, observer: Observer) -> None:
-        super().__init__(scheduler, task_id, worker_id, messages)
-        self._observer = observer
-
-    def update_status_message(self, message: str) -> None:
-        super().update_status_message(message)
-        self._observer.progressed(self._task_id, None, message)
-
-    def update_progress_percentage(self, percentage: float) -> None:
-        super().update_progress_percentage(percentage)
-        self._observer.progressed(self._task_id, percentage, None)
-
-
 #: What a task may have done on its behalf from another process.
 _REPORTS = {
     "update_tracking_url",
@@ -576,29 +406,8 @@ class _Done:
         return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
 
 
-def _is_batchable(task: Task) -> bool:
-    if type(task).batchable is not Task.batchable:
-        return bool(task.batchable)
-    return _class_is_batchable(type(task))
-
-
-@functools.lru_cache(maxsize=4096)
-def _class_is_batchable(task_class: type[Task]) -> bool:
-    return bool(task_class.batch_param_names())
-
-
 #: For a task that somebody has cancelled.
 _NO_RETRY = {"retry_count": 1}
-
-
-def _retry_policy(task: Task) -> dict[str, Any] | None:
-    if task.retry_count is None and task.disable_hard_timeout is None and task.disable_window is None:
-        return None
-    return {
-        "retry_count": task.retry_count,
-        "disable_hard_timeout": task.disable_hard_timeout,
-        "disable_window": task.disable_window,
-    }
 
 
 def _timeout_error(attempting: Attempting) -> TaskTimeoutError:

@@ -1,0 +1,206 @@
+"""The first half of a worker: find out what there is to do, and tell the scheduler."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import luigi.worker
+from luigi.event import Event
+from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, UNKNOWN
+from luigi.task import Task
+
+from superluigi.scheduling import logs
+from superluigi.scheduling.attempt import is_external
+from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
+from superluigi.scheduling.limits import Limits
+from superluigi.scheduling.observer import Observer
+from superluigi.scheduling.report import Failure
+from superluigi.scheduling.run import Run
+from superluigi.scheduling.scheduler import ReadyScheduler
+
+logger = logs.logger
+
+
+class Planner(luigi.worker.Worker):
+    """Walks the graph: complete() and requires() are asked once per task, a level of the graph at a time."""
+
+    def __init__(
+        self,
+        scheduler: Any = None,
+        run: Run | None = None,
+        *,
+        worker_id: str | None = None,
+        worker_processes: int = 1,
+        assistant: bool = False,
+        complete_many: CompleteMany | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        **config: Any,
+    ) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            config.setdefault("no_install_shutdown_handler", True)  # only the main thread may install it
+        super().__init__(scheduler, worker_id, worker_processes, assistant, **config)
+        self._task_result_queue.close()  # Luigi's own, for its forked processes
+        self.luigi_run = run or Run()
+        self._completeness = Completeness(self.luigi_run, complete_many)
+        self._limits = limits or Limits()
+        self._observer = observer or Observer()
+        #: Our scheduler lives in this process: it asks for parameters only when it needs them.
+        self._near = isinstance(self._scheduler, ReadyScheduler)
+        if self._near:
+            self._scheduler.lend(self._id, self._scheduled_tasks)
+        #: Static requirements of every task that was not complete.
+        self.requirements: dict[str, list[Task]] = {}
+        self.failures: dict[str, Failure] = {}
+
+    def add(self, task: Task, multiprocess: bool = False, processes: int = 0) -> bool:
+        """Add `task` and everything it requires; whether all could be scheduled.
+
+        `multiprocess` and `processes` are Luigi's words for asking in parallel and are not needed here.
+        """
+        return self.add_all([task])
+
+    def add_all(self, tasks: Sequence[Task]) -> bool:
+        """Add several tasks in one walk, level by level, asking each level's tasks together."""
+        self.add_succeeded = True
+        for task in tasks:
+            self._validate_task(task)
+        if self._first_task is None and tasks:
+            self._first_task = tasks[0].task_id
+        level = list({task.task_id: task for task in tasks}.values())
+        seen = {task.task_id for task in level}
+        while level:
+            following: list[Task] = []
+            for task, answer in zip(level, self._completeness.ask(level), strict=True):
+                for requirement in self._schedule(task, answer):
+                    if requirement.task_id not in seen:
+                        self._validate_task(requirement)
+                        seen.add(requirement.task_id)
+                        following.append(requirement)
+            level = following
+        return bool(self.add_succeeded)
+
+    def _schedule(self, task: Task, answer: bool | Trouble) -> list[Task]:
+        """Tell the scheduler about `task`; what it requires when it must run."""
+        status, runnable, requirements = self._judge(task, answer)
+        if task.disabled:
+            status = DISABLED
+        self._scheduled_tasks[task.task_id] = task
+        if requirements is not None:
+            self.requirements[task.task_id] = requirements
+        self._add_task(
+            worker=self._id,
+            task_id=task.task_id,
+            status=status,
+            deps=None if requirements is None else [t.task_id for t in requirements],
+            runnable=runnable,
+            priority=task.priority,
+            resources=self._resources(task),
+            params=task.to_str_params if self._near else task.to_str_params(),
+            family=task.task_family,
+            module=task.task_module,
+            batchable=_is_batchable(task),
+            retry_policy_dict=retry_policy(task),
+            accepts_messages=task.accepts_messages,
+        )
+        self._observer.scheduled(task, status)
+        return requirements or []
+
+    def _resources(self, task: Task) -> dict[str, int]:
+        return self._limits.resources_of(task) if self._limits else task.process_resources()
+
+    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+        """Tell the scheduler, and remember it for the summary."""
+        if not self._near:
+            super()._add_task(*args, **kwargs)
+            return
+        task_id, status = kwargs["task_id"], kwargs["status"]
+        task = self._scheduled_tasks.get(task_id)
+        if task is not None:
+            self._add_task_history.append((task, status, kwargs["runnable"]))
+            kwargs["param_visibilities"] = task._get_param_visibilities
+            if status == FAILED:
+                kwargs["owners"] = task._owner_list()
+        if task_id in self._batch_running_tasks:
+            for batched in self._batch_running_tasks.pop(task_id):
+                self._add_task_history.append((batched, status, True))
+        self._scheduler.add_task(**kwargs)
+        logger.info("Informed scheduler that task   %s   has status   %s", task_id, status)
+
+    def _judge(self, task: Task, answer: bool | Trouble) -> tuple[str, bool, list[Task] | None]:
+        """Status, whether we can run it, and the requirements of a task that must run."""
+        limit = self._config.task_limit
+        if limit is not None and len(self._scheduled_tasks) >= limit:
+            logger.warning("Will not run %s or any dependencies due to exceeded task-limit of %d", task, limit)
+            return UNKNOWN, False, None
+        if isinstance(answer, Trouble):
+            self.add_succeeded = False
+            self._log_complete_error(task, answer.trace)
+            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            self._email_complete_error(task, answer.trace)
+            self._note_failure(task, "scheduling", answer.error, answer.trace)
+            return UNKNOWN, False, None
+        if answer:
+            task.trigger_event(Event.DEPENDENCY_PRESENT, task)
+            return DONE, False, None
+        if is_external(task):
+            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            return PENDING, bool(self._config.retry_external_tasks), None
+        try:
+            requirements = self._completeness.requirements(task)
+            self._add_task_batcher(task)
+            for requirement in requirements:
+                self._validate_dependency(requirement)
+        except Exception as error:  # noqa: BLE001 - user code in requires()
+            return self._broken(task, error)
+        for requirement in requirements:
+            task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, requirement)
+        return PENDING, True, requirements
+
+    def _broken(self, task: Task, error: Exception) -> tuple[str, bool, None]:
+        import traceback
+
+        trace = traceback.format_exc()
+        self.add_succeeded = False
+        self._log_dependency_error(task, trace)
+        task.trigger_event(Event.BROKEN_TASK, task, error)
+        self._email_dependency_error(task, trace)
+        self._note_failure(task, "scheduling", error, trace)
+        return UNKNOWN, False, None
+
+    def _note_failure(
+        self,
+        task: Task,
+        kind: str,
+        error: BaseException,
+        trace: str = "",
+        log: tuple[str, ...] = (),
+        host: str = "",
+    ) -> None:
+        before = self.failures.pop(task.task_id, None)
+        attempts = 1 if before is None else before.attempts + 1
+        self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
+
+
+def _is_batchable(task: Task) -> bool:
+    if type(task).batchable is not Task.batchable:
+        return bool(task.batchable)
+    return _class_is_batchable(type(task))
+
+
+@functools.lru_cache(maxsize=4096)
+def _class_is_batchable(task_class: type[Task]) -> bool:
+    return bool(task_class.batch_param_names())
+
+
+def retry_policy(task: Task) -> dict[str, Any] | None:
+    if task.retry_count is None and task.disable_hard_timeout is None and task.disable_window is None:
+        return None
+    return {
+        "retry_count": task.retry_count,
+        "disable_hard_timeout": task.disable_hard_timeout,
+        "disable_window": task.disable_window,
+    }

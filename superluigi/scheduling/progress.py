@@ -1,0 +1,162 @@
+"""Progress for people: live lines on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from luigi.task import Task
+from luigi.task_status import DONE, FAILED, PENDING
+
+from superluigi.scheduling import logs
+from superluigi.scheduling.attempt import Outcome
+from superluigi.scheduling.observer import Observer
+
+#: More running tasks than this are counted, not listed.
+LINES = 12
+REFRESHES_PER_SECOND = 5
+#: Between two plain lines.
+PLAIN_SECONDS = 5.0
+NAME_WIDTH = 60
+
+
+@dataclass
+class _Running:
+    name: str
+    since: float = field(default_factory=time.monotonic)
+    percentage: float | None = None
+    message: str = ""
+
+
+class Tally(Observer):
+    """Counts, and which tasks run now."""
+
+    def __init__(self) -> None:
+        self.waiting: set[str] = set()
+        self.running: dict[str, _Running] = {}
+        self.done = 0
+        self.complete = 0
+        self.failed: set[str] = set()
+        self.began = time.monotonic()
+
+    def scheduled(self, task: Task, status: str) -> None:
+        if status == PENDING:
+            self.waiting.add(task.task_id)
+        elif status == DONE:
+            self.complete += 1
+
+    def started(self, task: Task) -> None:
+        self.waiting.discard(task.task_id)
+        self.running[task.task_id] = _Running(_short(str(task)))
+
+    def ended(self, task: Task, status: str, outcome: Outcome) -> None:
+        self.running.pop(task.task_id, None)
+        if status == DONE:
+            self.done += 1
+            self.failed.discard(task.task_id)
+        elif status == FAILED:
+            self.failed.add(task.task_id)
+        else:
+            self.waiting.add(task.task_id)
+
+    def progressed(self, task_id: str, percentage: float | None, message: str | None) -> None:
+        running = self.running.get(task_id)
+        if running is not None:
+            running.percentage = running.percentage if percentage is None else percentage
+            running.message = running.message if message is None else message
+
+    def total(self) -> int:
+        return self.done + len(self.failed) + len(self.running) + len(self.waiting)
+
+    def seconds_left(self) -> float | None:
+        """By the pace so far; None before anything has ended."""
+        if not self.done:
+            return None
+        pace = (time.monotonic() - self.began) / self.done
+        return pace * (len(self.waiting) + len(self.running))
+
+    def line(self) -> str:
+        """All counts in one line."""
+        parts = [f"{self.done} of {self.total()} done", f"{len(self.running)} running"]
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        parts += [f"{self.complete} were complete"] if self.complete else []
+        left = self.seconds_left()
+        parts += [f"about {_duration(left)} left"] if left else []
+        return ", ".join(parts)
+
+
+class Plain(Tally):
+    """A line every few seconds, to stderr when somebody asked for progress, else to Luigi's log."""
+
+    def __init__(self, aloud: bool) -> None:
+        super().__init__()
+        self._aloud = aloud
+        self._said = time.monotonic()
+
+    def ended(self, task: Task, status: str, outcome: Outcome) -> None:
+        super().ended(task, status, outcome)
+        if time.monotonic() - self._said >= PLAIN_SECONDS:
+            self.say()
+
+    def say(self) -> None:
+        self._said = time.monotonic()
+        if self._aloud:
+            print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+        else:
+            logs.logger.info(self.line())
+
+
+class Live(Tally):
+    """What rich draws: a line for each running task and a bar for all."""
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        for running in list(self.running.values())[:LINES]:
+            told = "" if running.percentage is None else f"{running.percentage:3.0f} %"
+            elapsed = _duration(time.monotonic() - running.since)
+            table.add_row(Text("▶", "green"), Text(running.name), Text(elapsed, "dim"), told, Text(running.message))
+        more = len(self.running) - LINES
+        rows: list[Any] = [table] + ([Text(f"… and {more} more", "dim")] if more > 0 else [])
+        bar = ProgressBar(total=max(1, self.total()), completed=self.done + len(self.failed), width=40)
+        total = Table.grid(padding=(0, 1))
+        total.add_row(bar, Text(self.line(), "red" if self.failed else ""))
+        return Group(*rows, total)
+
+
+@contextlib.contextmanager
+def shown(progress: bool | None) -> Iterator[Observer]:
+    """The observer for `progress`: None shows it on a terminal only, True always, False never."""
+    if progress is False:
+        yield Observer()
+        return
+    if not sys.stderr.isatty():
+        plain = Plain(aloud=progress is True)
+        yield plain
+        if progress:
+            plain.say()
+        return
+    from rich.console import Console
+    from rich.live import Live as Display
+
+    live = Live()
+    with Display(live, console=Console(stderr=True), refresh_per_second=REFRESHES_PER_SECOND, transient=True):
+        yield live
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
