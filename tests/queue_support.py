@@ -23,8 +23,14 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def queue_name(tmp_path: Path) -> str:
+    """The name of a new queue in SQLite."""
+    return str(tmp_path / "queue.sqlite")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def any_queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The name of a new queue, once in SQLite and once in PostgreSQL."""
     if request.param == "sqlite":
         return str(tmp_path / "queue.sqlite")

@@ -83,15 +83,15 @@ class Child:
         run = self._runs[row["run"]]
         code = self._codes[row["code"]] if row["code"] else None
         task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
-        if not is_external(task):
+        tells = can_tell(task, run.plan.forces(task))
+        if tells and not is_external(task):
             with entered(run):
                 if complete_now(task, run):
                     return {"kind": "complete"}
         check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
-        tells = can_tell(task, run.plan.forces(task)) and not getattr(task, "vouches_for_output", False)
         outcome = run_attempt(
             task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
-            check_complete_on_run=tells,
+            check_complete_on_run=tells and not getattr(task, "vouches_for_output", False),
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=bool(code))
 

@@ -101,11 +101,15 @@ def _discover(
     """What is complete, and what each task requires; layer by layer, so that a layer can be asked at once."""
     asking = Completeness(run)
     complete: dict[luigi.Task, bool] = {}
+    answers: dict[luigi.Task, bool | Trouble]
     below: dict[luigi.Task, list[luigi.Task]] = {}
     layer = list(dict.fromkeys(roots))
     while layer:
         following: dict[luigi.Task, None] = {}
-        for task, answer in zip(layer, asking.ask(layer), strict=True):
+        asked = [task for task in layer if not _is_never_complete(task)]
+        answers = dict.fromkeys(layer, False)
+        answers.update(zip(asked, asking.ask(asked), strict=True))
+        for task, answer in answers.items():
             if isinstance(answer, Trouble):
                 said = f"complete() of {task} raised, nothing was submitted:\n{answer.trace}"
                 raise QueueError(said) from answer.error
@@ -236,8 +240,13 @@ def can_tell(task: luigi.Task, forced: bool) -> bool:
     if forced:
         can_be_forced = getattr(task, "can_be_forced", None)
         return bool(can_be_forced is not None and can_be_forced())
+    return not _is_never_complete(task)
+
+
+def _is_never_complete(task: luigi.Task) -> bool:
+    """Whether a task has no outputs and no `complete()` of its own: it runs each time it is asked for."""
     cls = type(task)
-    return cls.output is not luigi.Task.output or _name_of(cls.complete) not in _BY_OUTPUTS
+    return cls.output is luigi.Task.output and _name_of(cls.complete) in _BY_OUTPUTS
 
 
 #: Definitions of `complete` that only look at the outputs; by name, to spare workers the import of our tasks.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -35,6 +36,8 @@ from superluigi.storage import identity
 logger = logging.getLogger("superluigi.queue")
 #: How long an interrupted task may clean up before it is killed.
 GRACE_SECONDS = 5.0
+#: How long a worker stays when there is work, but only in other pools, and nobody does it.
+_PATIENCE_SECONDS = 1.0
 #: Pauses between looks at an idle queue grow from the first to the second.
 _NAPS_SECONDS = (0.02, 0.5)
 
@@ -45,7 +48,7 @@ class WorkOptions:
 
     pool: str = "default"
     lease_seconds: float = 60.0
-    #: End after this long without work; None: as soon as nothing more can run in the whole queue.
+    #: End after this long without work; None: as soon as nothing more can run.
     idle_seconds: float | None = None
     #: At most this many tasks.
     max_tasks: int | None = None
@@ -179,10 +182,20 @@ class Worker:
                     self.leave()
 
     def _has_no_more(self, idle_seconds: float) -> bool:
+        """Whether to end: idle for as long as was said, or nothing can run any more.
+
+        What waits in other pools counts as long as somebody runs something: it may release tasks of this pool.
+        """
         with self._database.read() as connection:
-            if views.activity(connection).settled:
-                return self._options.idle_seconds is None or idle_seconds > min(0.2, self._options.idle_seconds)
-        return self._options.idle_seconds is not None and idle_seconds > self._options.idle_seconds
+            activity = views.activity(connection)
+        patience = _PATIENCE_SECONDS
+        if activity.settled:
+            patience = 0.0 if self._options.idle_seconds is None else 0.2
+        elif activity.running or activity.delayed or activity.pending.get(self._options.pool):
+            patience = math.inf
+        if self._options.idle_seconds is not None:
+            patience = min(patience, self._options.idle_seconds)
+        return idle_seconds > patience
 
     # --- one attempt --------------------------------------------------------------------------------------
 
