@@ -9,7 +9,7 @@ import luigi
 
 from superluigi import graph
 from superluigi.lineage import rebuilt, staleness
-from superluigi.lineage.facts import Gatherer, is_external, public_params
+from superluigi.lineage.facts import Gatherer, is_external, is_wrapper, public_params
 from superluigi.lineage.staleness import Facts, Reason
 from superluigi.scheduling.force import ForcePlan
 
@@ -66,6 +66,10 @@ def why(root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None 
         staleness.check_mode(refresh)
     order = list(graph.walk([root], rebuilt.requirements))
     facts = Gatherer().many(task for task, _ in order)
+    for task, required in order:
+        absent = [one.get_task_family() for one in required if facts[one].missing]
+        if absent and is_wrapper(task):
+            facts[task] = Facts(missing=(f"{', '.join(sorted(set(absent)))} is missing",))
     judged = {task: _judged(task, facts[task], plan) for task, _ in order}
     running = _running(root, order, judged, refresh)
     return [

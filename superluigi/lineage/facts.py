@@ -44,16 +44,28 @@ def is_external(task: luigi.Task) -> bool:
     return task.run is None or task.run == NotImplemented
 
 
+def is_wrapper(task: luigi.Task) -> bool:
+    """Whether the task only gathers others: it is complete when they are."""
+    return isinstance(task, luigi.WrapperTask) and type(task).complete is luigi.WrapperTask.complete
+
+
+def _says_complete(task: luigi.Task) -> bool:
+    """What the `complete` of a task without outputs says; Luigi's own says no, with a warning."""
+    own = type(task).complete.__module__ not in ("luigi.task", "superluigi.tasks.base")
+    return own and bool(task.complete())
+
+
 class Gatherer:
     """Looks things up, each place once; one per plan or question, since places change."""
 
     def __init__(self) -> None:
         self._now: dict[str, Record | None] = {}
+        self._outputs: dict[luigi.Task, list[Any]] = {}
 
     def many(self, tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Facts]:
         """Facts of many tasks; those on S3 at the same time."""
         tasks = list(tasks)
-        far = [task for task in tasks if _is_far(task)]
+        far = [task for task in tasks if any(places.is_s3(address_of(target)) for target in self.targets(task))]
         found: dict[luigi.Task, Facts] = {}
         if len(far) > 1:
             with ThreadPoolExecutor(min(THREADS, len(far)), "superluigi-facts") as pool:
@@ -61,12 +73,18 @@ class Gatherer:
                 found.update((task, future.result()) for task, future in zip(far, futures, strict=True))
         return {task: found[task] if task in found else self.of(task) for task in tasks}
 
+    def targets(self, task: luigi.Task) -> list[Any]:
+        """The outputs of a task, flat."""
+        if task not in self._outputs:
+            self._outputs[task] = graph.flatten(task.output())
+        return self._outputs[task]
+
     def of(self, task: luigi.Task) -> Facts:
         """Facts of one task, as cheaply as they can be had: nothing is read for a task without outputs."""
-        targets = graph.flatten(task.output())
+        targets = self.targets(task)
         missing = tuple(address_of(target) for target in targets if not target.exists())
-        if missing or (not targets and not task.complete()):
-            return Facts(missing=missing or ("it has no output, and complete() says no",))
+        if missing or (not targets and not is_wrapper(task) and not _says_complete(task)):
+            return Facts(missing=missing or ("it has no output",))
         if is_external(task) or not keeps_records(task):
             return Facts()
         records = {address_of(target): target.read_metadata() for target in targets}
@@ -80,7 +98,7 @@ class Gatherer:
         recorded = {one["path"]: one for one in places.references(record.get("input"))}
         dynamic = {one["path"]: one for one in places.references(record.get("dynamic_input"))}
         noted = record.get("start_time")
-        like = getattr(graph.flatten(task.output())[0], "location", None)
+        like = getattr(self.targets(task)[0], "location", None)
         everything = {**recorded, **dynamic}
         return Facts(
             record=record,
@@ -133,7 +151,3 @@ def address_of(target: Any) -> str:
 
 def _is_local(target: Any) -> bool:
     return isinstance(target, luigi.LocalTarget)
-
-
-def _is_far(task: luigi.Task) -> bool:
-    return any(places.is_s3(address_of(target)) for target in graph.flatten(task.output()))

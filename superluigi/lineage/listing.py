@@ -15,7 +15,7 @@ from superluigi.storage.base import SCHEMA, Record
 from superluigi.storage.local import RECORD_SUFFIX
 
 #: Requests under way at once when records lie on S3.
-CONCURRENT_READS = 64
+CONCURRENT_READS = 32
 
 
 def record_addresses(place: str) -> Iterator[str]:

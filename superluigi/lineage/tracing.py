@@ -13,7 +13,7 @@ from superluigi.lineage.reading import absent
 from superluigi.storage.base import Location, Record
 
 #: Requests under way at once when ancestors lie on S3.
-CONCURRENT_READS = 64
+CONCURRENT_READS = 32
 
 OK = "ok"
 CHANGED = "changed"

@@ -367,3 +367,61 @@ def test_a_replaced_object_makes_its_reader_stale(s3_server: S3Server, s3_bucket
     client.put_object(Bucket=s3_bucket, Key="in.txt", Body=b"two")
     run_task(task, refresh="inputs")
     assert ran(tmp_path) == {"s3"}
+
+
+# ---- plain Luigi tasks among ours
+
+
+class FreshNest(luigi.WrapperTask):
+    """Wrappers in wrappers: Luigi asks their leaves exponentially often."""
+
+    root = luigi.Parameter()
+    depth = luigi.IntParameter()
+
+    def requires(self) -> Any:
+        if self.depth == 0:
+            return FreshCounted(self.root)
+        return [FreshNest(self.root, self.depth - 1), FreshOther(self.root, self.depth - 1)]
+
+
+class FreshOther(FreshNest):
+    pass
+
+
+class FreshCounted(luigi.Task):
+    root = luigi.Parameter()
+    asked = 0
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(f"{self.root}/leaf.txt")
+
+    def complete(self) -> bool:
+        type(self).asked += 1
+        return super().complete()
+
+    def run(self) -> None:
+        with self.output().open("w") as file:
+            file.write("leaf")
+
+
+class FreshWithoutOutput(luigi.Task):
+    root = luigi.Parameter()
+
+    def requires(self) -> Any:
+        return FreshNest(self.root, 6)
+
+    def run(self) -> None:
+        note(self.root, "no-output")
+
+
+def test_wrappers_are_as_complete_as_what_they_gather_and_asked_once(tmp_path: Path) -> None:
+    told = {one.task_id: one for one in lineage.why(FreshWithoutOutput(str(tmp_path)))}
+    assert len(told) == 15
+    assert {one.state for one in told.values()} == {"missing"}
+    run_task(FreshNest(str(tmp_path), 6))
+    FreshCounted.asked = 0
+    told = {one.task_id: one for one in lineage.why(FreshWithoutOutput(str(tmp_path)))}
+    assert [one.task_id.split("_")[0] for one in told.values() if one.state == "missing"] == ["FreshWithoutOutput"]
+    assert FreshCounted.asked < 10
+    run_task(FreshWithoutOutput(str(tmp_path)), refresh="all")
+    assert ran(tmp_path) == {"no-output"}
