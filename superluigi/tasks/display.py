@@ -10,11 +10,12 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import SuperLuigiError
+from superluigi.lineage.facts import public_params
 
 
 def html_of(task: luigi.Task) -> str:
     """A small table: parameters, whether it is complete, its outputs, links to their records."""
-    rows = [(name, html.escape(_short(text))) for name, text in task.to_str_params().items()]
+    rows = [(name, html.escape(_short(str(value)))) for name, value in public_params(task).items()]
     rows.append(("state", _state(task)))
     try:
         targets = graph.flatten(task.output())
