@@ -206,7 +206,8 @@ class Entry:
         if state is None or state["tag"] != tag:
             return None
         path = self.cache.root / state["path"]
-        whole = all(_same(path / name if name else path, facts) for name, facts in state["files"].items())
+        root = str(path)
+        whole = all(_same(f"{root}/{name}" if name else root, facts) for name, facts in state["files"].items())
         return state if whole else None
 
     @contextlib.contextmanager
@@ -300,7 +301,8 @@ class Entry:
 
     def _publish(self, source: Path, tag: str, facts: Facts) -> Path | None:
         """Move `source` into place and write the state; the caller holds `fill`."""
-        files = {name: {**_facts(source / name if name else source), **more} for name, more in facts.items()}
+        root = str(source)
+        files = {name: {**_facts(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
         size = sum(int(file["size"]) for file in files.values())
         with _lock(self.stem.with_suffix(".use"), wait=False) as unused:
             if not unused:
@@ -420,12 +422,12 @@ def _fault(root: Path, state: Mapping[str, Any]) -> str:
     return ""
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: str | Path) -> dict[str, Any]:
     status = os.stat(path)
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
 
 
-def _same(path: Path, facts: Mapping[str, Any]) -> bool:
+def _same(path: str | Path, facts: Mapping[str, Any]) -> bool:
     try:
         status = os.stat(path)
     except OSError:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,6 +92,29 @@ class S3Client:
     #: (bucket, key) -> when, and the head of what was there (None: nothing).
     seen: dict[tuple[str, str], tuple[float, Any]] = dataclasses.field(default_factory=dict)
 
+    #: Makes another client with more configuration.
+    remake: Callable[[Any], Any] | None = None
+    _parts: Any = None
+
+    @property
+    def parts(self) -> Any:
+        """A client for the parts of large objects.
+
+        Each part has a CRC32 that the server verifies; a SHA-256 in its signature, as over HTTP by default,
+        costs several times as much and adds nothing. Servers that are not known to verify CRC32 get it.
+        """
+        if self._parts is None:
+            from botocore.config import Config  # type: ignore[import-untyped]
+
+            config = Config(s3={**(self.boto.meta.config.s3 or {}), "payload_signing_enabled": False})
+            self._parts = self.remake(config) if self.is_known and self.remake else self.boto
+        return self._parts
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this is a server that honours conditions and checksums: S3, MinIO, moto, MiniStack, LocalStack."""
+        return self.is_aws or self.server.lower().startswith(("amazons3", "minio", "werkzeug", "aws-emulator"))
+
     @property
     def endpoint(self) -> str:
         return str(self.boto.meta.endpoint_url)
@@ -147,7 +170,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _make(options: S3Options) -> S3Client:
     import boto3  # type: ignore[import-untyped]  # late: 0.2 s
-    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
     given = dict(options.items)
@@ -166,16 +189,22 @@ def _make(options: S3Options) -> S3Client:
         made = S3Client(boto, options, session, os.getpid())
         if not made.is_aws:
             style = (getattr(user_config, "s3", None) or {}).get("addressing_style", "path")
-            s3 = {**(config.s3 or {}), "addressing_style": style}
-            made.boto = session.client("s3", config=config.merge(Config(s3=s3)), **given)
+            config = config.merge(Config(s3={**(config.s3 or {}), "addressing_style": style}))
+            made.boto = session.client("s3", config=config, **given)
+        made.remake = lambda more: _watched(made, session.client("s3", config=config.merge(more), **given))
     except (BotoCoreError, ValueError) as error:
         raise OptionError(f"No S3 client can be made from {options!r}: {error}") from error
     for (_, *others), parent in list(_clients.items()):
         if others == [options, _surroundings()]:  # forked: what the parent knows of its server is true here as well
             made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
-    made.boto.meta.events.register("before-call.s3", _step)
-    made.boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
+    _watched(made, made.boto)
     return made
+
+
+def _watched(made: S3Client, boto: Any) -> Any:
+    boto.meta.events.register("before-call.s3", _step)
+    boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
+    return boto
 
 
 def _share_loader(session: Any) -> None:

@@ -17,9 +17,6 @@ from typing import Any
 from superluigi.storage import atomic, identity
 from superluigi.storage.s3_client import S3Client, explained, is_precondition
 
-#: Beginnings of the `Server` header of implementations that are known: S3, MinIO, moto, MiniStack and LocalStack.
-_GOOD = ("amazons3", "minio", "werkzeug", "aws-emulator")
-
 
 @dataclass(frozen=True)
 class Conditions:
@@ -32,7 +29,7 @@ class Conditions:
 
 def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions:
     """What the server of `s3` honours; tries it out beside `key` if nobody on this machine did before."""
-    if s3.is_aws or s3.server.lower().startswith(_GOOD):
+    if s3.is_known:
         return Conditions()
     known = _known.get(s3.place)
     if known is None:

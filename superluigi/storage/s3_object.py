@@ -20,19 +20,12 @@ from superluigi.storage import atomic, cache, identity
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
+from superluigi.storage.s3_download import download
 from superluigi.storage.s3_leftovers import Note
 from superluigi.storage.s3_location import S3Location, kind_error, quietly
 from superluigi.storage.s3_record import Announced, Register, commit_of, describes
-from superluigi.storage.s3_transfer import (
-    Condition,
-    Head,
-    Member,
-    Put,
-    Upload,
-    delete_many,
-    download,
-    head,
-)
+from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_many, head
+from superluigi.storage.s3_upload import Upload
 
 _KIND = "S3ObjectTarget"
 _log = logging.getLogger(__name__)

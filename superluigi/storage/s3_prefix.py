@@ -17,10 +17,11 @@ from superluigi.errors import CommitConflictError, TargetKindError, TargetMissin
 from superluigi.storage import cache, s3_contents
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
+from superluigi.storage.s3_download import download_many
 from superluigi.storage.s3_location import S3Location, S3Place, kind_error
 from superluigi.storage.s3_prefix_recovery import CLAIM, PrefixPlace, recover
 from superluigi.storage.s3_record import commit_of
-from superluigi.storage.s3_transfer import Member, delete_many, download_many, head, listing
+from superluigi.storage.s3_transfer import Member, delete_many, head, listing
 
 _KIND = "S3PrefixTarget"
 #: Keys that one look asks for: record, manifest, claim, and what sorts between them and the data.
@@ -131,9 +132,12 @@ class PrefixLocation(S3Location):
         with contextlib.ExitStack() as stack:
             for _ in range(_RETRIES):
                 record, contents = self._current()
-                tag = (commit_of(record) if record else None) or f"listing {s3_contents.digest_of(contents)}"
-                fetch = self._fetching(contents)
-                size = sum(item.size for item in contents)
+                tag = commit_of(record) if record else None
+                if tag is None:
+                    contents = contents if contents is not None else self._contents_of(record)
+                    tag = f"listing {s3_contents.digest_of(contents)}"
+                fetch = self._fetching(record, contents)
+                size = record["output"].get("size", 0) if record else sum(item.size for item in contents or ())
                 entry = self._entry()
                 try:
                     path = stack.enter_context(entry.open(tag, fetch, size=size, shared=shared, refresh=refresh))
@@ -259,17 +263,24 @@ class PrefixLocation(S3Location):
 
     # ---- reading
 
-    def _current(self) -> tuple[Record | None, list[Content]]:
+    def _current(self) -> tuple[Record | None, list[Content] | None]:
+        """The record that is there, or without one what others have put there."""
         record = self._stored_record()
-        contents = self._named(record) if record else self._listed() if self.external else None
-        if not contents and record is None:
+        contents = self._listed() if record is None and self.external else None
+        if record is None and not contents:
             if self.other_kind(self.place.key[:-1], prefix=False):
                 raise kind_error(self.uri, "an object", f"{_KIND} expects keys below it", "S3ObjectTarget")
             raise TargetMissingError(
                 f"{self.uri} does not exist: it has no commit record at {self.record_uri}. Run the task that makes "
                 "it; for data made by others declare it as the output of an ExternalTask."
             )
-        return record, contents or []
+        return record, contents
+
+    def _contents_of(self, record: Record | None) -> list[Content]:
+        named = self._named(record) if record else None
+        if named is None:
+            raise TargetMissingError(f"The manifest of {self.uri} is gone.")  # replaced meanwhile, or removed
+        return named
 
     def _still(self, record: Record) -> bool:
         again = self._stored_record()
@@ -282,16 +293,18 @@ class PrefixLocation(S3Location):
     def _entry(self) -> cache.Entry:
         return self.cache.entry(self.s3.place, self.place.bucket, self.place.key, folder=True)
 
-    def _fetching(self, contents: list[Content]) -> cache.Fetch:
+    def _fetching(self, record: Record | None, listed: list[Content] | None) -> cache.Fetch:
         """Fetch what is not in the folder yet; a file that is there came whole, of the same version."""
 
         def fetch(folder: Path, reusable: Mapping[str, tuple[str, Path]]) -> cache.Facts:
-            facts, missing = {}, []
+            contents = listed if listed is not None else self._contents_of(record)
+            facts, missing = {}, list[Member]()
+            root, begun = str(folder), any(folder.iterdir())
             for item in contents:
                 name = local_name(item.key[len(self.place.key) :])
                 facts[name] = {"etag": item.etag, **({"sha256": item.sha256} if item.sha256 else {})}
-                path = folder / name
-                if path.is_file() and path.stat().st_size == item.size:
+                path = f"{root}/{name}"
+                if begun and os.path.isfile(path) and os.path.getsize(path) == item.size:
                     continue
                 etag, other = reusable.get(name, ("", folder))
                 if etag == item.etag and _linked(other, path):
@@ -308,8 +321,8 @@ def local_name(relative: str) -> str:
     return "/".join(cache.segment(part) for part in relative.split("/"))
 
 
-def _linked(source: Path, path: Path) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _linked(source: Path, path: str) -> bool:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         os.link(source, path)
     except OSError:

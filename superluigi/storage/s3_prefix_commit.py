@@ -11,6 +11,7 @@ comes. A failing upload therefore leaves the old output; a crash later is finish
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import threading
@@ -38,7 +39,8 @@ from superluigi.storage.s3_prefix_recovery import (
     undo,
 )
 from superluigi.storage.s3_record import commit_of
-from superluigi.storage.s3_transfer import Condition, Member, delete_many, head, in_threads, listing, upload_many
+from superluigi.storage.s3_transfer import Condition, Member, delete_many, head, in_threads, listing
+from superluigi.storage.s3_upload import read_file, upload_many
 
 _KIND = "S3PrefixTarget"
 _ATTEMPTS = 5
@@ -82,12 +84,18 @@ class StagedPrefix(Staged):
 
     def prepare(self) -> Record:
         if self._output is None:
-            files = self._files()
-            digests = dict(in_threads(lambda item: (item[0], atomic.sha256(item[1])), files, os.cpu_count() or 2))
             prefix = self.location.place.key
-            self._members = [
-                Member(prefix + name, path, os.stat(path).st_size, sha256=digests[name]) for name, path in files
-            ]
+
+            def described(item: tuple[str, str]) -> Member:
+                name, path = item
+                size = os.stat(path).st_size
+                # A small file is read whole anyway: without the steps of a large one.
+                small = size <= 1 << 20
+                digest = hashlib.sha256(read_file(path)).hexdigest() if small else atomic.sha256(Path(path))
+                return Member(prefix + name, path, size, sha256=digest)
+
+            found = in_threads(described, self._files(), os.cpu_count() or 2)
+            self._members = sorted(found, key=lambda member: member.key)
             self._output = s3_contents.output_of(
                 _KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
             )
@@ -115,7 +123,7 @@ class StagedPrefix(Staged):
 
     # ---- what was written
 
-    def _files(self) -> list[tuple[str, Path]]:
+    def _files(self) -> list[tuple[str, str]]:
         if self.path.exists() and not self.path.is_dir():
             raise TargetKindError(
                 f"A file was written to output_path, but the output {self.location.uri} is an {_KIND}: output_path "
@@ -124,7 +132,7 @@ class StagedPrefix(Staged):
         found = []
         for current, _, names in os.walk(self.path, followlinks=True):
             below = os.path.relpath(current, self.path).replace(os.sep, "/")
-            found += [(name if below == "." else f"{below}/{name}", Path(current, name)) for name in names]
+            found += [(name if below == "." else f"{below}/{name}", f"{current}/{name}") for name in names]
         if not found:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "

@@ -1,0 +1,268 @@
+"""Bytes from S3: one object whole or in ranges, or many at once; each compared with its digest where one is known.
+
+Ranges of large objects and many small objects come through obstore where it can be used; whatever it cannot do,
+or fails at, boto3 does again and explains. botocore does not ask again once a body has begun, nor does it verify
+the checksum of a range: both happen here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import TargetMissingError, TransferError
+from superluigi.storage import atomic, s3_transfer
+from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_absent, is_precondition
+from superluigi.storage.s3_transfer import (
+    OBJECTS_AT_ONCE,
+    PARTS_AT_ONCE,
+    PLAIN_KEY,
+    Head,
+    Member,
+    Options,
+    Progress,
+    head_of,
+    in_threads,
+)
+
+_BLOCK = 1 << 20
+_ATTEMPTS = 4
+
+
+def download(s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None = None) -> Head:
+    """Fetch one object of exactly `member.etag` (any, if None) to `member.path`, and verify it.
+
+    Raises:
+        TargetMissingError: it is not there, or no longer with this ETag.
+        TransferError: the bytes could not be moved, or arrived changed twice.
+    """
+    uri = f"s3://{bucket}/{member.key}"
+    expected = None
+    for _ in range(2):
+        if member.etag and member.size > s3_transfer.SINGLE_LIMIT:
+            found, digest = _in_ranges(s3, bucket, member, options, progress)
+        else:
+            found, digest = _whole(s3, bucket, member, options, progress)
+        expected = member.sha256 or found.sha256
+        if expected is None or (digest or atomic.sha256(Path(member.path))) == expected:
+            return found
+    raise TransferError(
+        f"{uri} arrived changed twice: its SHA-256 is not the recorded {expected}. "
+        "Check the network, or verify the object."
+    )
+
+
+# ---------------------------------------------------------------- whole
+
+
+def _whole(
+    s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None
+) -> tuple[Head, str | None]:
+    wanted = {**options, **({"IfMatch": member.etag} if member.etag else {})}
+    uri = f"s3://{bucket}/{member.key}"
+    last: Exception | None = None
+    broken = _broken()
+    for _ in range(_ATTEMPTS):
+        with explained("download", uri):
+            try:
+                answer = s3.boto.get_object(Bucket=bucket, Key=member.key, **wanted)
+                s3.buckets.add(bucket)
+                found, digest = head_of(answer), hashlib.sha256()
+                with open(member.path, "wb", buffering=0) as file:
+                    if _stream(answer["Body"], file.fileno(), 0, progress, digest) == found.size:
+                        return found, digest.hexdigest()
+            except s3.boto.exceptions.ClientError as error:
+                raise _missing(uri, error) from error
+            except broken as error:
+                last = error
+    raise _given_up(uri, last)
+
+
+def _stream(body: Any, descriptor: int, offset: int, progress: Progress | None, digest: Any = None) -> int:
+    total = 0
+    with body:
+        while block := body.read(_BLOCK):
+            os.pwrite(descriptor, block, offset + total)
+            total += len(block)
+            if digest is not None:
+                digest.update(block)
+            if progress:
+                progress(len(block))
+    return total
+
+
+# ---------------------------------------------------------------- in ranges
+
+
+def _in_ranges(
+    s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None
+) -> tuple[Head, str | None]:
+    """Several ranges at once, all of the one version; the digest is computed behind them, in order."""
+    part, uri = s3_transfer.PART, f"s3://{bucket}/{member.key}"
+    wanted = {**options, "IfMatch": member.etag}
+    store = None if options or not PLAIN_KEY.fullmatch(member.key) else fast_store(s3, bucket)
+    with open(member.path, "w+b", buffering=0) as file, explained("download", uri):
+        hasher = _Hasher(file.fileno(), member.size, part) if member.sha256 else None
+
+        def fetch(start: int) -> None:
+            end = min(start + part, member.size)
+            if not _fast_range(store, member, file.fileno(), start, end):
+                _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
+            if progress:
+                progress(end - start)
+            if hasher:
+                hasher.arrived(start)
+
+        try:
+            in_threads(fetch, range(0, member.size, part), PARTS_AT_ONCE)
+        except s3.boto.exceptions.ClientError as error:
+            raise _missing(uri, error) from error
+        except _broken() as error:
+            raise _given_up(uri, error) from error
+        finally:
+            digest = hasher.result() if hasher else None
+    metadata = {"superluigi-sha256": member.sha256} if member.sha256 else {}
+    return Head(member.etag or "", member.size, metadata=metadata), digest
+
+
+def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> bool:
+    if store is None:
+        return False
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        body = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag}).bytes()
+    except BaseError:
+        return False
+    return len(body) == end - start and os.pwrite(descriptor, memoryview(body), start) == end - start
+
+
+def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> None:
+    broken = _broken()
+    for attempt in range(_ATTEMPTS):
+        answer = s3.boto.get_object(Bucket=bucket, Key=key, **options, Range=f"bytes={start}-{end - 1}")
+        try:
+            if _stream(answer["Body"], descriptor, start, None) == end - start:
+                return
+        except broken:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise _CutError(f"the bytes from {start} to {end} did not all arrive")
+
+
+class _Hasher:
+    """SHA-256 of a file whose parts arrive in any order, computed on another core meanwhile."""
+
+    def __init__(self, descriptor: int, size: int, part: int) -> None:
+        self._descriptor, self._size, self._part = descriptor, size, part
+        self._digest = hashlib.sha256()
+        self._there: set[int] = set()
+        self._stopped = False
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="superluigi-digest", daemon=True)
+        self._thread.start()
+
+    def arrived(self, start: int) -> None:
+        with self._news:
+            self._there.add(start)
+            self._news.notify()
+
+    def result(self) -> str | None:
+        """The digest, or None if not everything arrived; waits for what did."""
+        with self._news:
+            self._stopped = True
+            self._news.notify()
+        self._thread.join()
+        return self._digest.hexdigest() if len(self._there) * self._part >= self._size else None
+
+    def _run(self) -> None:
+        for start in range(0, self._size, self._part):
+            with self._news:
+                self._news.wait_for(lambda at=start: at in self._there or self._stopped)  # type: ignore[misc]
+                if start not in self._there:
+                    return
+            for offset in range(start, min(start + self._part, self._size), _BLOCK):
+                self._digest.update(os.pread(self._descriptor, min(_BLOCK, start + self._part - offset), offset))
+
+
+# ---------------------------------------------------------------- many
+
+
+def download_many(
+    s3: S3Client, bucket: str, members: Sequence[Member], options: Options, progress: Progress | None = None
+) -> None:
+    """Fetch every member to its path, each of exactly its ETag, verified against its digest where known.
+
+    Files arrive whole: each is written under a temporary name beside its path and renamed. Files that
+    came before an error stay, so that the caller can go on from there.
+    """
+    store = None if options else fast_store(s3, bucket)
+    for folder in {os.path.dirname(member.path) for member in members}:
+        os.makedirs(folder, exist_ok=True)
+
+    def one(member: Member) -> None:
+        folder, name = os.path.split(member.path)
+        part = f"{folder}/{name[:200]}.part"
+        fast = store is not None and member.size <= s3_transfer.SINGLE_LIMIT and PLAIN_KEY.fullmatch(member.key)
+        if not (fast and _fast_get(store, member, part)):
+            download(s3, bucket, replace(member, path=part), options, progress)
+        elif progress:
+            progress(member.size)
+        os.replace(part, member.path)
+
+    largest = max((member.size for member in members), default=0)
+    in_threads(one, members, OBJECTS_AT_ONCE if largest < s3_transfer.PART // 4 else PARTS_AT_ONCE)
+
+
+def _fast_get(store: Any, member: Member, path: str) -> bool:
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        answer = obstore.get(store, member.key, options={"if_match": member.etag} if member.etag else {})
+        body = answer.bytes()
+    except BaseError:
+        return False
+    if member.sha256 is not None and hashlib.sha256(body).hexdigest() != member.sha256:
+        return False
+    with open(path, "wb", buffering=0) as file:
+        return file.write(body) == member.size
+
+
+# ---------------------------------------------------------------- errors
+
+
+class _CutError(Exception):
+    """Fewer bytes arrived than were announced."""
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a connection that breaks in the middle of a body raises."""
+    from botocore.exceptions import (  # type: ignore[import-untyped]
+        FlexibleChecksumError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
+
+    return (_CutError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
+
+
+def _missing(uri: str, error: Any) -> Exception:
+    """Our error where the object is not there (any more), else the one that came."""
+    if (not is_absent(error) and not is_precondition(error)) or code_of(error) == "NoSuchBucket":
+        return error if isinstance(error, Exception) else TransferError(str(error))
+    changed = "" if is_absent(error) else " in the version that was asked for: it was replaced meanwhile"
+    return TargetMissingError(f"{uri} does not exist{changed}. Run the task that makes it, or check the key.")
+
+
+def _given_up(uri: str, error: Exception | None) -> TransferError:
+    return TransferError(
+        f"Cannot download {uri}: the connection breaks again and again ({error}). Check the network, then run again."
+    )

@@ -1,0 +1,212 @@
+"""Bytes to S3: one object whole or in parts, or many at once.
+
+Many small objects go through obstore where it can be used, single objects and everything special through
+boto3 (docs/decisions/s3.md has the figures). Every upload carries a checksum that the server verifies.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from superluigi.errors import CommitConflictError
+from superluigi.storage import s3_transfer, steps
+from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_precondition
+from superluigi.storage.s3_transfer import (
+    OBJECTS_AT_ONCE,
+    PARTS_AT_ONCE,
+    PLAIN_KEY,
+    Condition,
+    Member,
+    Options,
+    Progress,
+    Put,
+    head,
+    in_threads,
+    plain_etag,
+    version_of,
+)
+
+_MAX_PARTS = 10_000
+#: Of `put_options`, what the requests after CreateMultipartUpload need too.
+_PART_OPTIONS = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5", "RequestPayer", "ExpectedBucketOwner")
+
+
+class Upload:
+    """One file on its way to one key: `send` moves what can be moved unseen, `publish` makes it visible."""
+
+    def __init__(
+        self,
+        s3: S3Client,
+        bucket: str,
+        member: Member,
+        metadata: Mapping[str, str],
+        options: Options,
+        progress: Progress | None,
+    ) -> None:
+        self.s3, self.bucket, self.member, self.progress = s3, bucket, member, progress
+        self.options = {**options, "Metadata": {**options.get("Metadata", {}), **metadata}}
+        self.upload_id: str | None = None
+        self.parts: list[dict[str, Any]] = []
+        self._body = b""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.member.key}"
+
+    @property
+    def in_parts(self) -> bool:
+        return self.member.size > s3_transfer.SINGLE_LIMIT
+
+    def begin(self) -> str | None:
+        """Open a multipart upload where one is needed; its id, so that the caller can note it down."""
+        if self.in_parts:
+            with explained("upload", self.uri):
+                answer = self.s3.boto.create_multipart_upload(Bucket=self.bucket, Key=self.member.key, **self.options)
+            self.upload_id = answer["UploadId"]
+        return self.upload_id
+
+    def send(self) -> str:
+        """Send the parts; the ETag that the object will have if the server computes it as S3 does."""
+        if not self.in_parts:
+            self._body = read_file(self.member.path)
+            return hashlib.md5(self._body, usedforsecurity=False).hexdigest()
+        part = max(s3_transfer.PART, -(-self.member.size // _MAX_PARTS))
+        numbers = range(-(-self.member.size // part))
+        with open(self.member.path, "rb", buffering=0) as file, explained("upload", self.uri):
+            sent = in_threads(lambda number: self._send_part(file.fileno(), number, part), numbers, PARTS_AT_ONCE)
+        self.parts = sorted(sent, key=lambda item: int(item["PartNumber"]))
+        whole = hashlib.md5(usedforsecurity=False)
+        for item in self.parts:
+            with contextlib.suppress(ValueError):  # an ETag that is no MD5: then nothing can be foretold
+                whole.update(bytes.fromhex(plain_etag(item["ETag"])))
+        return f"{whole.hexdigest()}-{len(self.parts)}"
+
+    def _send_part(self, descriptor: int, number: int, size: int) -> dict[str, Any]:
+        body = os.pread(descriptor, size, number * size)
+        answer = self.s3.parts.upload_part(
+            Bucket=self.bucket, Key=self.member.key, UploadId=self.upload_id, PartNumber=number + 1, Body=body,
+            ChecksumCRC32=base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode(),
+            **{name: value for name, value in self.options.items() if name in _PART_OPTIONS},
+        )  # fmt: skip
+        if self.progress:
+            self.progress(len(body))
+        return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+
+    def publish(self, condition: Condition | None) -> Put:
+        """Make the object visible in one request.
+
+        Raises:
+            CommitConflictError: the server says that `condition` does not hold. A lost reply looks the
+                same: the caller has to look whose object is there.
+        """
+        wanted = condition.headers() if condition else {}
+        with explained("upload", self.uri):
+            try:
+                if self.in_parts:
+                    answer = self.s3.boto.complete_multipart_upload(
+                        Bucket=self.bucket, Key=self.member.key, UploadId=self.upload_id,
+                        MultipartUpload={"Parts": self.parts}, **wanted,
+                        **{name: value for name, value in self.options.items() if name in _PART_OPTIONS},
+                    )  # fmt: skip
+                else:
+                    answer = self.s3.boto.put_object(
+                        Bucket=self.bucket, Key=self.member.key, Body=self._body, **self.options, **wanted
+                    )
+            except self.s3.boto.exceptions.ClientError as error:
+                if is_precondition(error) or (code_of(error) in ("NoSuchUpload", "NoSuchKey", "404")):
+                    raise CommitConflictError(f"{self.uri}: the server answers {code_of(error)}.") from error
+                raise
+        if self.progress and not self.in_parts:
+            self.progress(self.member.size)
+        self.upload_id = None
+        return Put(plain_etag(answer["ETag"]), version_of(answer))
+
+    def abort(self) -> None:
+        """Drop parts that were sent; nothing happens if there are none."""
+        if self.upload_id is not None:
+            with contextlib.suppress(Exception):  # best effort: the note of this process finds it again
+                self.s3.boto.abort_multipart_upload(Bucket=self.bucket, Key=self.member.key, UploadId=self.upload_id)
+            self.upload_id = None
+
+
+def upload_many(
+    s3: S3Client,
+    bucket: str,
+    members: Sequence[Member],
+    metadata: Mapping[str, str],
+    options: Options,
+    condition: Condition | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Put]:
+    """Put every member under its key; key -> what the server said.
+
+    Raises:
+        CommitConflictError: a key exists although `condition` says that none must.
+    """
+    store = None if set(options) - {"ContentType"} else fast_store(s3, bucket)
+
+    def one(member: Member) -> tuple[str, Put]:
+        put = None
+        labels = {**metadata, **({"superluigi-sha256": member.sha256} if member.sha256 else {})}
+        if store is not None and member.size <= s3_transfer.SINGLE_LIMIT and PLAIN_KEY.fullmatch(member.key):
+            put = _fast_put(store, bucket, member, labels, options, condition)
+            if put is not None and progress:
+                progress(member.size)
+        if put is None:
+            put = _put_whole(s3, bucket, member, labels, options, condition, progress)
+        return member.key, put
+
+    at_once = OBJECTS_AT_ONCE if max((m.size for m in members), default=0) < s3_transfer.PART // 4 else PARTS_AT_ONCE
+    return dict(in_threads(one, members, at_once))
+
+
+def _fast_put(
+    store: Any, bucket: str, member: Member, labels: Mapping[str, str], options: Options, condition: Condition | None
+) -> Put | None:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    attributes = {**labels, **({"Content-Type": options["ContentType"]} if "ContentType" in options else {})}
+    mode: Any = "overwrite"
+    if condition is not None:
+        mode = "create" if condition.etag is None else {"e_tag": condition.etag}
+    steps.step(f"put_object {bucket}/{member.key}")
+    try:
+        answer = obstore.put(
+            store, member.key, read_file(member.path), attributes=attributes, mode=mode, use_multipart=False
+        )
+    except (AlreadyExistsError, PreconditionError) as error:
+        raise CommitConflictError(f"s3://{bucket}/{member.key} was written by somebody else.") from error
+    except BaseError:
+        return None  # boto3 tries again, and says what is wrong in its own words
+    return Put(plain_etag(answer["e_tag"]), answer["version"] if answer["version"] != "null" else None)
+
+
+def _put_whole(
+    s3: S3Client, bucket: str, member: Member, labels: Mapping[str, str], options: Options,
+    condition: Condition | None, progress: Progress | None,
+) -> Put:  # fmt: skip
+    upload = Upload(s3, bucket, member, labels, options, progress)
+    try:
+        upload.begin()
+        upload.send()
+        return upload.publish(condition)
+    except CommitConflictError:
+        found = head(s3, bucket, member.key, {})
+        if found is not None and found.commit == labels.get("superluigi-commit"):
+            return Put(found.etag, found.version)  # our own write won, its reply was lost
+        raise
+    finally:
+        upload.abort()
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file, by the fewest system calls."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
