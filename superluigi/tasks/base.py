@@ -43,18 +43,20 @@ class TaskMeta(Register):
         entry.install(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        extras = variants.taken(cls, kwargs)
-        args, kwargs, marks = tags.taken_out(cls, args, kwargs)
-        try:
-            task = super().__call__(*args, **kwargs)
-        except (ParameterException, ValueError) as error:
-            names = [name for name, _ in cls.get_params()]
-            explained = refusals.explain(cls.get_task_family(), names, error, args, kwargs)
-            if explained is None:
-                raise
-            raise explained from error
-        return tags.tagged(variants.variant(task, extras), marks)
+    if not TYPE_CHECKING:  # type checkers read the constructor from the parameters
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            extras = variants.taken(cls, kwargs)
+            args, kwargs, marks = tags.taken_out(cls, args, kwargs)
+            try:
+                task = super().__call__(*args, **kwargs)
+            except (ParameterException, ValueError) as error:
+                names = [name for name, _ in cls.get_params()]
+                explained = refusals.explain(cls.get_task_family(), names, error, args, kwargs)
+                if explained is None:
+                    raise
+                raise explained from error
+            return tags.tagged(variants.variant(task, extras), marks)
 
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
@@ -66,9 +68,19 @@ class TaskMeta(Register):
 
 
 def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
-    inherited: Any = vars(luigi.Task)["get_params"]
+    inherited: Any = vars(luigi.task.Task)["get_params"]
     found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
     return found
+
+
+MYPY = False  # mypy, and nobody else, believes it to be true
+if MYPY:
+    # mypy compares an override with every class above, and no subset of the names fits Luigi's run(self)
+    _LuigiTask: Any
+    _LuigiExternalTask: Any
+else:
+    _LuigiTask = luigi.Task
+    _LuigiExternalTask = luigi.ExternalTask
 
 
 def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
@@ -76,7 +88,7 @@ def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, _keyword_only))
-class Task(Conveniences, Living, luigi.task.MixinNaiveBulkComplete, luigi.Task, metaclass=TaskMeta):
+class Task(Conveniences, Living, _LuigiTask, metaclass=TaskMeta):  # type: ignore[misc]
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
@@ -97,6 +109,9 @@ class Task(Conveniences, Living, luigi.task.MixinNaiveBulkComplete, luigi.Task, 
 
         def run(self, *args: Any, **kwargs: Any) -> Any:
             """A subclass may take any subset of the names."""
+
+        def output(self) -> Any:
+            """Targets in any shape."""
     else:
         hash_seed = ""
         #: Steps that run in this task's process just before its `run`: see `superluigi.tasks.InitStep`.
@@ -114,6 +129,11 @@ class Task(Conveniences, Living, luigi.task.MixinNaiveBulkComplete, luigi.Task, 
             known = TaskMeta._parameter_version, _luigis_params(cls)
             type.__setattr__(cls, "_known_params", known)
         return list(known[1])
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Any) -> Any:
+        """For Luigi's range tools, which would else look for files by names: each task is asked."""
+        return vars(luigi.task.MixinNaiveBulkComplete)["bulk_complete"].__func__(cls, parameter_tuples)
 
     @functools.cached_property
     def task_hash(self) -> str:
@@ -195,7 +215,7 @@ class Task(Conveniences, Living, luigi.task.MixinNaiveBulkComplete, luigi.Task, 
         return travel.reduced(self, Task)
 
 
-class ExternalTask(Task, luigi.ExternalTask):
+class ExternalTask(Task, _LuigiExternalTask):  # type: ignore[misc]
     """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""
 
     run = None  # type: ignore[assignment]  # Luigi's mark of an external task
