@@ -34,7 +34,7 @@ def names() -> list[str]:
     return sorted({*BUILT_IN, *(point.name for point in _foreign())})
 
 
-def make(spec: object, max_workers: int) -> tuple[Executor, bool]:
+def make(spec: Any, max_workers: int) -> tuple[Executor, bool]:
     """The executor that `spec` stands for, and whether it is ours to shut down.
 
     `spec` is a name, a Dask address or Client, or any `concurrent.futures.Executor`.

@@ -79,7 +79,7 @@ def _serve(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int,
 
 
 def _make(payload: bytes) -> tuple[bool, bytes]:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     try:
         function, args, kwargs = pickle.loads(payload)

@@ -80,14 +80,8 @@ class DaskExecutor(Executor):
         honoured = {name: amount for name, amount in (resources or {}).items() if name in declared}
         return {"dask_resources": honoured} if honoured else {}
 
-    def submit(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *args: Any,
-        dask_resources: Mapping[str, int] | None = None,
-        **kwargs: Any,
-    ) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        resources: Mapping[str, int] | None = kwargs.pop("dask_resources", None)
         call = functools.partial(fn, *args, **kwargs)
         ours: Future[Any] = Future()
         theirs = self.client.submit(
@@ -95,7 +89,7 @@ class DaskExecutor(Executor):
             key=f"superluigi-{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}",
             pure=False,
             retries=0,
-            resources=dask_resources,
+            resources=resources,
         )
         self._futures[ours] = theirs
         ours.set_running_or_notify_cancel()

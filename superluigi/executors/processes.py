@@ -292,7 +292,7 @@ def _obituary(pid: int, code: int) -> str:
 
 
 def _dumps(value: Any) -> bytes:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     dumped: bytes = cloudpickle.dumps(value)
     return dumped

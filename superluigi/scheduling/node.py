@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from luigi.parameter import ParameterVisibility
-from luigi.scheduler import RetryPolicy
 
 #: Handed out once per node: ties in time are broken by who came first.
 _sequence = itertools.count()
@@ -66,10 +65,13 @@ class Node:
         "workers",
     )
 
-    def __init__(self, task_id: str, status: str, priority: float, retry_policy: RetryPolicy) -> None:
+    def __init__(self, task_id: str, status: str, priority: float, retry_policy: Any) -> None:
+        #: Not set before the task first runs, as in Luigi's class.
+        self.resources_running: dict[str, int]
         self.id = task_id
         self.status = status
         self.priority = priority
+        #: Luigi's RetryPolicy.
         self.retry_policy = retry_policy
         self.sequence = next(_sequence)
         self.time = self.updated = time.time()
@@ -79,7 +81,7 @@ class Node:
         #: How many of `deps` are disabled or wait for one that is.
         self.dead_deps = 0
         #: The entry in the index of ready tasks, None when the task is not ready.
-        self.entry: Any = None
+        self.entry: tuple[float, float, int, Node] | None = None
         #: The `workers` under which the task counts as pending, None when it does not.
         self.counted: tuple[str, ...] | None = None
         #: The `workers` under which the task counts as pending and in need of resources.

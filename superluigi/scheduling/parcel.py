@@ -7,13 +7,14 @@ import json
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 from luigi import configuration
 from luigi.task import Task
 
@@ -72,6 +73,8 @@ class Order:
     worker_id: str
     check_complete_on_run: bool
     process_context: str | None
+    #: When it was sent, in seconds since the epoch: a time limit counts from here.
+    sent: float = field(default_factory=time.time)
 
 
 _prepared: dict[bytes, Run] = {}
@@ -132,6 +135,7 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
+    order.task.__dict__["_sent"] = order.sent
     send = child.send_message if spool is None else _Spool(spool).append
     with logs.keeping(), _told(task_id) as messages:
         outcome = run_attempt(

@@ -9,8 +9,8 @@ from typing import Any
 
 import luigi.worker
 from luigi.event import Event
-from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 from luigi.task import Task
+from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import is_external

@@ -35,7 +35,7 @@ class Group:
     def head(self) -> Entry | None:
         heap = self._heap
         while heap:
-            entry = heap[0]
+            entry: Entry = heap[0]
             if entry[3].entry is entry:
                 return entry
             heapq.heappop(heap)

@@ -15,19 +15,9 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
-from luigi.scheduler import (
-    BATCH_RUNNING,
-    DISABLED,
-    DONE,
-    FAILED,
-    PENDING,
-    RUNNING,
-    SUSPENDED,
-    UNKNOWN,
-    RetryPolicy,
-    Scheduler,
-)
+from luigi.scheduler import Scheduler
 from luigi.task_history import NopHistory
+from luigi.task_status import BATCH_RUNNING, DISABLED, DONE, FAILED, PENDING, RUNNING, SUSPENDED, UNKNOWN
 
 from superluigi.scheduling.limits import Rates
 from superluigi.scheduling.node import Node
@@ -56,6 +46,8 @@ class ReadyScheduler(Scheduler):
     give, and `task_params` is left out for a task that the asking worker is known to hold (`lend`).
     """
 
+    _state: IndexedState
+
     def __init__(
         self,
         config: Any = None,
@@ -71,7 +63,7 @@ class ReadyScheduler(Scheduler):
         self._state = IndexedState(self._config.state_path, limited_retry_delay)
         self._state._metrics_collector = metrics
         self._default_policy = self._config._get_retry_policy()
-        self._policies: dict[tuple[Any, ...], RetryPolicy] = {}
+        self._policies: dict[tuple[Any, ...], Any] = {}
         self._history_kept = not isinstance(self._task_history, NopHistory)
         self._lent: dict[str, Container[str]] = {}
         self._rates = rates or Rates({})
@@ -211,7 +203,7 @@ class ReadyScheduler(Scheduler):
                     self._state.moved(other)
                     work.append(other)
 
-    def _policy(self, wanted: Mapping[str, Any] | None) -> RetryPolicy:
+    def _policy(self, wanted: Mapping[str, Any] | None) -> Any:
         if not wanted or all(value is None for value in wanted.values()):
             return self._default_policy
         key = tuple(sorted(wanted.items()))
@@ -306,8 +298,9 @@ class ReadyScheduler(Scheduler):
         self._rates.forget_due()
         groups = list(self._state.ready.groups())
         if not self._state.ready.bound:
-            heads = [group.head() for group in groups if may_take(group, worker, assistant)]
-            return min(heads)[3] if heads else None  # type: ignore[type-var]
+            mine = (group.head() for group in groups if may_take(group, worker, assistant))
+            best = min((head for head in mine if head is not None), default=None)
+            return None if best is None else best[3]
         return Selection(self, worker, assistant).choose(groups)
 
     def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:

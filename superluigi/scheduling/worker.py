@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luigi.event import Event
-from luigi.scheduler import DONE, FAILED, WORKER_STATE_DISABLED
+from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
+from luigi.task_status import DONE, FAILED
 from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
@@ -87,13 +88,12 @@ class Worker(Planner):
 
     # -- running
 
-    def __exit__(self, kind: Any, value: Any, trace: Any) -> bool:
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         """Stop the keep-alive thread and end what still runs."""
         self._keep_alive_thread.stop()
         self._keep_alive_thread.join()
         if self._owns_places:
             self._places.close(abort=kind is not None)
-        return False
 
     def run(self) -> bool:
         """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
@@ -249,7 +249,7 @@ class Worker(Planner):
         due = self._next_due()
         if due is not None:
             left.append(max(0.001, due - time.time()))
-        return min([*left, self._places.poll_seconds(), float(self._config.wait_interval)])
+        return float(min([*left, self._places.poll_seconds(), self._config.wait_interval]))
 
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
         attempting = self._running_tasks.get(task_id)
@@ -325,8 +325,10 @@ class Worker(Planner):
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
-            retry_policy_dict=_NO_RETRY if isinstance(outcome.error, TaskCancelledError) else retry_policy(task),
+            retry_policy_dict=retry_policy(task),
         )
+        if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
+            self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
         self._running_tasks.pop(task_id)
         self._observer.ended(task, status, outcome)
         if outcome.missing:
@@ -404,10 +406,6 @@ class _Done:
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
-
-
-#: For a task that somebody has cancelled.
-_NO_RETRY = {"retry_count": 1}
 
 
 def _timeout_error(attempting: Attempting) -> TaskTimeoutError:

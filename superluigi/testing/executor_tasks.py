@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class FailsTwice(Noted):
 class Discovers(Noted):
     """Asks for requirements while it runs, the second when it has the first."""
 
-    def run(self) -> Iterator[Any]:
+    def run(self) -> Generator[Any, Any, None]:
         note(self.folder, "begin", self.name, time.time(), os.getpid(), runs.current().id)
         first = yield Noted(folder=self.folder, name="first")
         with first.open() as stream:
@@ -114,8 +114,9 @@ class Reports(Noted):
     """Tells how far it is."""
 
     def work(self) -> None:
-        self.set_status_message("half way")
-        self.set_progress_percentage(50)
+        task: Any = self  # Luigi lends the two methods while the task runs
+        task.set_status_message("half way")
+        task.set_progress_percentage(50)
         self.trigger_event("superluigi.testing.half", self, 50)
 
 
