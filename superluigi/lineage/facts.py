@@ -31,7 +31,9 @@ def public_params(task: luigi.Task, *, only_significant: bool = False) -> dict[s
         value = task.param_kwargs[name]
         plain = isinstance(value, (bool, int, float, str, type(None)))
         shown[name] = value if plain else parameter.serialize(value)
-    return shown
+    texts = task.to_str_params(only_significant=True, only_public=True)
+    known = {name for name, _ in task.get_params()}
+    return {**shown, **{name: text for name, text in texts.items() if name not in known}}  # a seed, for instance
 
 
 def keeps_records(task: luigi.Task) -> bool:

@@ -50,16 +50,15 @@ def task_of(record: Record) -> luigi.Task | None:
     """The task that made a record; None when its class is not loaded, or its parameters make another task."""
     try:
         cls = Register.get_task_cls(record["task_family"])
-        task = cls(**_values(cls, record.get("params") or {}))
+        task = cls.from_str_params(_texts(cls, record.get("params") or {}))
     except (TaskClassException, ParameterException, ValueError, TypeError, KeyError):
         return None
     return task if task.task_id == record.get("task_id") else None
 
 
-def _values(cls: Any, params: dict[str, Any]) -> dict[str, Any]:
+def _texts(cls: Any, params: dict[str, Any]) -> dict[str, str]:
     known = dict(cls.get_params())
     return {
-        name: known[name].parse(value) if isinstance(value, str) else value
+        name: value if isinstance(value, str) or name not in known else known[name].serialize(value)
         for name, value in params.items()
-        if name in known
     }
