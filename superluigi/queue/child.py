@@ -2,7 +2,7 @@
 
 Protocol: JSON lines. On stdin one request per line, `{"run": …}` once for each run, `{"code": …}` once for
 each class that travels by value, `{"task": …}` for an attempt, `{"event": …}` to fire one of Luigi's events
-for an attempt that could not tell of its own end. On what was stdout one reply for each attempt. Plain pipes,
+for an attempt that could not tell of its own end. On what was stdout one reply for each of the last two. Plain pipes,
 so that a prefix command (`srun`, `nice`, `docker run -i`) may stand between worker and child.
 
 When stdin ends, the worker is gone or wants no more: the attempt is interrupted, its clean-up runs, and
@@ -54,10 +54,8 @@ class Child:
             self._learn_run(request["run"])
         elif "code" in request:
             self._codes[request["code"]] = base64.b64decode(request["pickle"])
-        elif "event" in request:
-            self._fire(request)
         else:
-            reply = self._attempt(request["task"])
+            reply = self._fire(request) if "event" in request else self._attempt(request["task"])
             os.write(self._reply_fd, f"{json.dumps(reply)}\n".encode())
 
     def _learn_run(self, text: str) -> None:
@@ -113,7 +111,7 @@ class Child:
         sys.stderr.write(f"{outcome.traceback or outcome.expl}\n")
         return {"kind": "failed", "error": _words(outcome), "exit_code": _exit_code(outcome.error)}
 
-    def _fire(self, request: Mapping[str, Any]) -> None:
+    def _fire(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Fire an event in the name of an attempt whose process is gone; handlers run here as always."""
         row = request["task"]
         with _output_to(row["log"]):
@@ -123,6 +121,7 @@ class Child:
                 task.trigger_event(request["event"], task, *request["arguments"])
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()
+        return {"kind": "fired"}
 
 
 def _outputs(task: Any) -> list[Any]:

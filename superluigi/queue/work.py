@@ -244,9 +244,12 @@ class Worker:
         self._end_child()
         said = f"The task took longer than its timeout of {claim.timeout:g} seconds and was ended."
         # Only its class knows who listens to Luigi's events, so a fresh child fires them.
-        for event in (Event.TIMEOUT, Event.PROCESS_FAILURE):
-            with contextlib.suppress(OSError):
-                self._child_for(claim).fire(claim, folder, event, [said])
+        patience = min(2 * GRACE_SECONDS, self._options.lease_seconds / 2)
+        with contextlib.suppress(OSError):
+            child = self._child_for(claim)
+            for event in (Event.TIMEOUT, Event.PROCESS_FAILURE):
+                child.fire(claim, folder, event, [said])
+                child.receive(patience)
         return Result("failed", said, -signal.SIGKILL, str(folder / "stdout.log"))
 
     def _child_for(self, claim: Claim) -> ChildProcess:
