@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from luigi import configuration
@@ -17,7 +17,7 @@ from luigi.rpc import RemoteScheduler
 from luigi.task import Task
 
 from superluigi.errors import OptionError
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, window
 from superluigi.scheduling.central import OwnNames
 from superluigi.scheduling.completeness import CompleteMany
 from superluigi.scheduling.limits import Limits, Rates
@@ -84,7 +84,7 @@ def run_graph(
             **(worker_config or {}),
         )
         try:
-            with worker:
+            with worker, _watchable(scheduler, run):
                 worker.add_all(roots)
                 worker.run()
             places.close()
@@ -143,6 +143,11 @@ def _central_address() -> str:
 
     settings = core()
     return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
+
+
+def _watchable(scheduler: Any, run: Run) -> AbstractContextManager[None]:
+    """Let `superluigi ui` look at the scheduler of this process; a luigid has a page of its own."""
+    return window.opened(scheduler, run.id) if isinstance(scheduler, ReadyScheduler) else nullcontext()
 
 
 def _check_options(num_workers: int, on_error: str) -> None:

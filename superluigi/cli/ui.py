@@ -1,0 +1,76 @@
+"""Show Luigi's own page about a run that is going on.
+
+Serves Luigi's visualiser, on this machine only, over the scheduler inside a running process: the newest run of
+yours, or the one that you name. Stops with Ctrl-C; the run does not notice. Exit code 1 when no run is going on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from superluigi.cli._output import json_option, print_json
+from superluigi.cli._parser import Parser
+from superluigi.errors import ExecutionError
+
+EXAMPLE = """
+superluigi ui
+superluigi ui --list
+superluigi ui --run 20131215T101500Z-1f2e3d4c --port 8090
+"""
+
+
+def configure(parser: Parser) -> None:
+    """`--run`, `--port`, `--list`."""
+    parser.add_argument("--run", metavar="ID", help="this run (default: the newest)")
+    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: a free one)")
+    parser.add_argument("--list", action="store_true", help="name the runs that go on, and end")
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    from superluigi.scheduling import window
+
+    views = window.views()
+    if args.list or args.json:
+        rows = [{"run": view.run_id, "pid": view.pid} for view in views]
+        if args.json:
+            print_json(rows)
+        else:
+            print("\n".join(f"{row['run']}  process {row['pid']}" for row in rows) or "no run is going on")
+        return 0
+    _serve(_chosen(views, args.run), args.port)
+    return 0
+
+
+def _chosen(views: list[Any], run_id: str | None) -> Any:
+    fitting = [view for view in views if run_id in (None, view.run_id)]
+    if fitting:
+        return fitting[-1]
+    if views:
+        known = ", ".join(view.run_id for view in views)
+        raise ExecutionError(f"No run {run_id} is going on. These are: {known}.")
+    raise ExecutionError(
+        "No run of yours is going on. Start one, and ask again while it runs. (A central luigid has this page itself, "
+        "on its own port; a durable queue has `superluigi queue ui`.)"
+    )
+
+
+def _serve(view: Any, port: int) -> None:
+    import asyncio
+
+    from luigi import server
+    from tornado.httpserver import HTTPServer
+    from tornado.netutil import bind_sockets
+    from tornado.routing import HostMatches, Rule, RuleRouter
+
+    async def serve() -> None:
+        # other names for this machine are refused: a page elsewhere must not reach us by its own DNS
+        router = RuleRouter([Rule(HostMatches(r"(127\.0\.0\.1|localhost)"), server.app(view))])
+        sockets = bind_sockets(port, address="127.0.0.1")
+        HTTPServer(router).add_sockets(sockets)
+        print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}/ shows run {view.run_id}; Ctrl-C ends this.", flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
