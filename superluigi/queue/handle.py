@@ -19,6 +19,7 @@ from typing import Any
 from superluigi.executors import kill
 from superluigi.queue.runs import Surroundings
 from superluigi.queue.store.claims import Claim
+from superluigi.storage import identity
 
 
 class ChildProcess:
@@ -114,27 +115,26 @@ class ChildProcess:
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        below = kill.descendants(self.pid) if self._process.poll() is None else []
+        alive = self._process.poll() is None
+        below = [(pid, identity.start_time(pid)) for pid in kill.descendants(self.pid)] if alive else []
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
             self._process.wait(grace_seconds)
         except subprocess.TimeoutExpired:
             kill.kill_tree(self.pid)
-        else:
-            _end_left_overs(self.pid, below)
+        _end_left_overs(below)
         code = self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         return code
 
 
-def _end_left_overs(group: int, below: list[int]) -> None:
-    """End what an ended child has left running in its own session; others are never touched."""
-    for pid in below:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # A descendant keeps the session of the child unless it made its own; a recycled pid has another.
-            if os.getsid(pid) == group:
+def _end_left_overs(below: list[tuple[int, int]]) -> None:
+    """End what an ended child has left running, also in sessions of its own; a recycled pid has another start."""
+    for pid, started in below:
+        if started and identity.start_time(pid) == started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
 

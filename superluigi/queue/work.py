@@ -220,7 +220,7 @@ class Worker:
             if reply is not None:
                 return _result(reply, log)
             code = child.poll()
-            if code is not None:
+            if code is not None and not self._told_to_end(code):
                 return self._died(code, child, log)
             if timeout_at is not None and time.monotonic() >= timeout_at:
                 return self._timed_out(claim, folder)
@@ -233,6 +233,13 @@ class Worker:
             if state != "held":
                 self._end_child()
                 return Result("killed", "Killed on request.", log=log)  # void if the lease was lost
+
+    def _told_to_end(self, code: int) -> bool:
+        """Whether the child ended by a SIGTERM that was meant for the worker as well.
+
+        A cluster ends a job by a signal to all its processes, and the child may be the first to die of it.
+        """
+        return code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self._leaving.wait(2.0)
 
     def _died(self, code: int, child: ChildProcess, log: str) -> Result:
         self._end_child()

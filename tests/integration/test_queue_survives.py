@@ -189,7 +189,10 @@ def _pretend_claimed(name: str, *, worker: str, place: str, lease: float) -> Non
             {"worker": worker, "lease": now + lease, "now": now},
         )
         connection.execute(
-            text("INSERT INTO superluigi_workers (id, pool, place, started, seen) VALUES (:id, 'default', :p, :n, :n)"),
+            text(
+                "INSERT INTO superluigi_workers (id, pool, place, started, seen) "
+                "VALUES (:id, 'default', :p, :n, :n)"
+            ),
             {"id": worker, "p": place, "n": now},
         )
     database.close()
@@ -210,7 +213,7 @@ def test_kill_ends_a_running_task_with_all_it_started_and_it_stays_killed(projec
             _until(lambda: len(_begun()) == 2)
             assert queue.kill(name="Parent") == 1
             assert worker.wait(60) == 0
-        assert all(_gone(pid) for pid in _begun())
+        _until(lambda: all(_gone(pid) for pid in _begun()))
         queue.spawn(workers=1)
         assert [(row.state, row.attempts) for row in queue.tasks()] == [("KILLED", 1)]
 
