@@ -44,7 +44,10 @@ def _bytes(text: str) -> int | None:
     power = "bkmgt".find(unit[:1] or "b")
     if power < 0 or unit not in ("", "b", *(u + s for u in "kmgt" for s in ("", "b", "i", "ib"))):
         raise ValueError("expected a size such as 10GB or 500MiB")
-    return int(float(number) * base**power)
+    try:
+        return int(float(number) * base**power)
+    except ValueError:
+        raise ValueError("expected a size such as 10GB or 500MiB") from None
 
 
 def _folder(text: str) -> Path:

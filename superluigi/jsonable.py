@@ -9,7 +9,8 @@ import decimal
 import enum
 import math
 import uuid
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Set, ValuesView
 from pathlib import PurePath
 from typing import Any
 
@@ -45,7 +46,7 @@ def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
     inside = (*above, id(value))
     if isinstance(value, Mapping):
         return {_key(key, where): _convert(item, f"{where}[{key!r}]", inside) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, range, deque, Set, ValuesView)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
         return [_convert(item, f"{where}[{index}]", inside) for index, item in enumerate(items)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -81,6 +82,8 @@ def _key(key: Any, where: str) -> str:
 
 def _scalar(value: Any) -> Any:
     """One step towards plain Python; `value` itself if no step is known."""
+    if type(value).__name__ in ("NaTType", "NAType"):  # pandas' missing values; NaT claims to be a datetime
+        return None
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -99,7 +102,8 @@ def _scalar(value: Any) -> Any:
 
 def _numpy(value: Any) -> Any:
     if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM":
-        return value.astype(str).tolist()
+        seconds = value.dtype.kind == "m"
+        return (value / value.dtype.type(1, "s")).tolist() if seconds else value.astype(str).tolist()
     return value.tolist()
 
 
@@ -111,4 +115,4 @@ def _table(value: Any) -> Any:
         if name == "to_dict" and not hasattr(value, "columns"):
             return method()  # a series: label -> value
         return method(*arguments)
-    return None if type(value).__name__ in ("NAType", "NaTType") else value
+    return value

@@ -1,0 +1,100 @@
+"""Settings: where a value comes from, what is refused, and that nothing stays behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from luigi.configuration import get_config
+
+from superluigi import config
+from superluigi.errors import ConfigError
+
+
+@pytest.fixture
+def section() -> Any:
+    with config.applied({"superluigi": {"keep_days": "7", "keep_attempts": 4}}):
+        yield
+
+
+def test_the_environment_wins_over_the_config_and_that_over_the_default(
+    section: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config.lookup("keep_days") == (7.0, "config [superluigi]")
+    assert config.get("keep_attempts") == 4
+    monkeypatch.setenv("SUPERLUIGI_KEEP_DAYS", "2.5")
+    assert config.lookup("keep_days") == (2.5, "environment SUPERLUIGI_KEEP_DAYS")
+    assert config.lookup("durable") == (True, "default")
+
+
+def test_unknown_settings_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'keep_days'"):
+        config.get("keep_day")
+    with config.applied({"superluigi": {"durabel": "no"}}):
+        with pytest.raises(ConfigError, match="durable"):
+            config.get("durable")
+        with pytest.raises(ConfigError, match="durabel"):
+            config.check()
+
+
+def test_a_value_that_cannot_be_read_is_refused_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_DURABLE", "perhaps")
+    with pytest.raises(ConfigError, match=r"SUPERLUIGI_DURABLE.*true or false"):
+        config.get("durable")
+    monkeypatch.setenv("SUPERLUIGI_CACHE_LIMIT_BYTES", "10 parrots")
+    with pytest.raises(ConfigError, match="10GB"):
+        config.get("cache_limit_bytes")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", None),
+        ("none", None),
+        ("1000", 1000),
+        ("10GB", 10**10),
+        ("10 GB", 10**10),
+        ("1.5 kb", 1500),
+        ("500MiB", 500 * 2**20),
+        ("2 GiB", 2**31),
+        ("1t", 10**12),
+        ("7b", 7),
+    ],
+)
+def test_sizes_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch, text: str, size: int | None) -> None:
+    monkeypatch.setenv("SUPERLUIGI_CACHE_LIMIT_BYTES", text)
+    assert config.get("cache_limit_bytes") == size
+
+
+def test_applied_values_are_gone_afterwards_and_what_was_there_is_back() -> None:
+    parser = get_config()
+    parser.set("Kept", "here", "before")
+    try:
+        with (
+            pytest.raises(ZeroDivisionError),
+            config.applied({"Kept": {"here": "now", "new": "100%"}, "Fresh": {"a": [1, {"b": 2}]}}),
+        ):
+            assert parser.get("Kept", "here") == "now" and parser.get("Kept", "new") == "100%"
+            assert parser.get("Fresh", "a") == '[1, {"b": 2}]'
+            raise ZeroDivisionError
+        assert parser.get("Kept", "here") == "before"
+        assert not parser.has_option("Kept", "new") and not parser.has_section("Fresh")
+    finally:
+        parser.remove_section("Kept")
+
+
+def test_a_config_file_keeps_the_case_of_parameters_and_per_cent_signs(tmp_path: Path) -> None:
+    file = tmp_path / "a.cfg"
+    file.write_text("[MyTask]\nCamelCase = 50% off\nlist = [1, 2]\n# a remark\n[empty]\n", encoding="utf-8")
+    assert config.read_file(file) == {"MyTask": {"CamelCase": "50% off", "list": "[1, 2]"}, "empty": {}}
+
+
+@pytest.mark.parametrize("content", [b"no section = 1", b"[a]\nb\n", b"\xff\xfe[a]"])
+def test_a_broken_config_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "broken.cfg"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.cfg"):
+        config.read_file(file)
+    with pytest.raises(ConfigError, match=r"nowhere\.cfg"):
+        config.read_file(tmp_path / "nowhere.cfg")
