@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luigi.event import Event
-from luigi.scheduler import WORKER_STATE_DISABLED
+from luigi.scheduler import DISABLED, WORKER_STATE_DISABLED
 from luigi.task import Task
 from luigi.task_status import DONE, FAILED
 from luigi.worker import TaskStatusReporter

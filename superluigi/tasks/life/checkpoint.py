@@ -20,12 +20,12 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
+from superluigi.tasks.life.folder import AGAIN
 from superluigi.tasks.life.hooks import own
 from superluigi.tasks.life.scope import Scope
 
 #: When this process will be ended, in seconds since the epoch: ours, set by whoever knows, and Slurm's.
 DEADLINES = ("SUPERLUIGI_DEADLINE", "SLURM_JOB_END_TIME")
-_AGAIN = ".again"
 
 
 class CheckpointPath(PosixPath):
@@ -70,7 +70,7 @@ def remaining_time(scope: Scope | None, task: Any) -> float:
     if scope is not None:
         limit = _time_limit(task)
         if limit:
-            ends.append(scope.started + limit)
+            ends.append(task.__dict__.get("_sent", scope.started) + limit)
         if scope.ending is not None:
             ends.append(scope.ending)
     return max(0.0, min(ends) - now)
@@ -102,7 +102,7 @@ def counted(scope: Scope) -> Iterator[None]:
 
 def _count(scope: Scope) -> int:
     """How often the task has asked in this run, this time included; other runs have their own count."""
-    file = scope.folder.base / _AGAIN
+    file = scope.folder.base / AGAIN
     made = 1
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(file.read_text())

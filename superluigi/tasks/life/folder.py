@@ -30,8 +30,8 @@ from superluigi.scheduling.run import Run
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
 #: Files of ours that belong to one attempt.
 OURS = (STDOUT, STDERR, PARAMS, RERUN)
-CHECKPOINT, ATTEMPTS, LOCK, CANCEL = "checkpoint", "attempts", ".lock", ".cancel"
-_STAYS = (CHECKPOINT, ATTEMPTS, LOCK)
+CHECKPOINT, ATTEMPTS, LOCK, CANCEL, AGAIN = "checkpoint", "attempts", ".lock", ".cancel", ".again"
+_STAYS = (CHECKPOINT, ATTEMPTS, LOCK, AGAIN)
 
 
 def workspace() -> Path:
@@ -119,6 +119,7 @@ class TaskFolder:
         with contextlib.suppress(OSError):
             if success:
                 remove(self.checkpoint)
+                remove(self.base / AGAIN)
                 if not self.wanted and self._says_nothing():
                     shutil.rmtree(self.path)
         if self._lock is not None:

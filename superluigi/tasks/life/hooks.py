@@ -43,6 +43,9 @@ class Job:
     #: What the scheduler counts.
     resources: dict[str, Any] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "task": None}  # it travels with its task
+
 
 class SubmitHook:
     """Something that tasks need. Set `spec`, a value that says what exactly, and override `process`.
