@@ -167,9 +167,10 @@ def _read(path: str, step: _Step, moved: places.Moved | None) -> tuple[Record | 
     if record_path and moved:
         record_path = moved(record_path)
     location = places.location_at(path, str(step.reference["type"]), record_path, step.like)
-    record = location.read_record()
-    if record is not None:
-        return record, record["output"]
+    if record_path:  # a reference without a link was to data that others made
+        record = location.read_record()
+        if record is not None:
+            return record, record["output"]
     return None, comparing.current(location, step.reference, step.noted)
 
 

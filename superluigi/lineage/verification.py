@@ -5,44 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from superluigi.errors import RecordError, TargetError, TargetKindError
 from superluigi.lineage import places
+from superluigi.lineage.findings import CHANGED, HALF_COMMITTED, MISSING, OK, WITHOUT_RECORD, Check, Verified
 from superluigi.lineage.reading import absent, read_json
 from superluigi.storage import atomic
 from superluigi.storage.base import Location, Record
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
 
-OK = "ok"
-CHANGED = "changed"
-MISSING = "missing"
-WITHOUT_RECORD = "without record"
-HALF_COMMITTED = "half-committed"
 _LIVE_WRITER_S = 2.0
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What was found at one address: `ok`, `changed`, `missing`, `without record` or `half-committed`."""
-
-    path: str
-    state: str
-    detail: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether data and record are both there and agree."""
-        return self.state == OK
-
-    def as_json(self) -> dict[str, str]:
-        """Plain values, for scripts."""
-        return dict(self.__dict__)
 
 
 def verify(place: Any) -> list[Verified]:
@@ -59,9 +36,6 @@ def verify(place: Any) -> list[Verified]:
     with ThreadPoolExecutor(os.cpu_count() or 1, "superluigi-verify") as pool:  # hashing frees the interpreter lock
         found = [one for several in pool.map(lambda check: check(), checks) for one in several]
     return sorted(found, key=lambda one: one.path)
-
-
-Check = Callable[[], list[Verified]]
 
 
 def _checks(place: Any) -> Iterator[Check]:
@@ -131,8 +105,7 @@ def _one(location: Location, *, asked: bool = False) -> Verified:
     if not isinstance(location, LocalLocation):
         from superluigi.lineage import verification_s3
 
-        found: Verified = verification_s3.one(location)
-        return found
+        return verification_s3.one(location)
     deadline = time.monotonic() + _LIVE_WRITER_S
     while True:
         found = _local(location)

@@ -8,8 +8,7 @@ from typing import Any
 
 from superluigi.errors import RecordError, TargetKindError, TargetMissingError
 from superluigi.lineage import listing, places
-from superluigi.lineage.reading import absent
-from superluigi.lineage.verification import (
+from superluigi.lineage.findings import (
     CHANGED,
     HALF_COMMITTED,
     MISSING,
@@ -18,6 +17,7 @@ from superluigi.lineage.verification import (
     Check,
     Verified,
 )
+from superluigi.lineage.reading import absent
 from superluigi.storage import s3_client, s3_contents, s3_leftovers, s3_transfer
 from superluigi.storage.base import Location, Record
 from superluigi.storage.local import RECORD_SUFFIX
