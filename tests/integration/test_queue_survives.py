@@ -198,7 +198,9 @@ def _pretend_claimed(name: str, *, worker: str, place: str, lease: float) -> Non
     database.close()
 
 
-def test_kill_ends_a_running_task_with_all_it_started_and_it_stays_killed(project: Project, any_queue_name: str) -> None:
+def test_kill_ends_a_running_task_with_all_it_started_and_it_stays_killed(
+    project: Project, any_queue_name: str
+) -> None:
     module = project("""
         class Parent(luigi.Task):
             def run(self):

@@ -1,0 +1,166 @@
+"""`superluigi queue …` as a person uses it: a script in a fresh folder, commands, exit codes, what is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+TASKS = """
+import luigi, pathlib, time
+
+class Step(luigi.Task):
+    number = luigi.IntParameter(default=0)
+    tags = {"lr": 0.1}
+
+    def output(self):
+        return luigi.LocalTarget(f"step-{self.number}")
+
+    def run(self):
+        print("step", self.number)
+        if self.number == 3 and not pathlib.Path("mended").exists():
+            raise ValueError("step three breaks")
+        self.output().open("w").close()
+
+class Last(luigi.Task):
+    def requires(self):
+        return [Step(number=number) for number in range(4)]
+
+    def output(self):
+        return luigi.LocalTarget("last")
+
+    def run(self):
+        self.output().open("w").close()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "steps.py").write_text(TASKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path / "queues"))
+    return tmp_path
+
+
+def _queue(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "superluigi", "queue", *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_a_day_in_the_life_of_a_queue(folder: Path) -> None:
+    assert "5 to run" in _queue("submit", "q", "steps", "Last", "--priority", "5").stdout
+    assert "5 known" in _queue("submit", "q", "steps", "Last").stdout
+    assert _queue("list").stdout.split() == ["q", "WAITING:1", "PENDING:4"]
+    assert json.loads(_queue("list", "--json", "*/*").stdout)[0]["counts"]["PENDING"] == 4
+
+    (folder / "steps.py").rename(folder / "hidden")  # looking imports no user code
+    rows = json.loads(_queue("tasks", "q", "--json").stdout)
+    assert len(rows) == 5 and {row["priority"] for row in rows} == {5}
+    assert len(json.loads(_queue("tasks", "q", "--json", "--tag", "lr=.1").stdout)) == 4
+    assert len(json.loads(_queue("tasks", "q", "--json", "--name", "La*").stdout)) == 1
+    (folder / "hidden").rename(folder / "steps.py")
+
+    _queue("spawn", "q", "--workers", "2")
+    shown = _queue("tasks", "q", "--state", "FAILED", "--log").stdout
+    assert "Step_3" in shown and "| step 3" in shown and "ValueError: step three breaks" in shown
+    assert "BLOCKED" in _queue("tasks", "q", "--name", "Last").stdout
+    assert "Step" in _queue("time", "q").stdout
+    assert "3 of 5 done" in _queue("top", "q", "--once").stdout
+
+    (folder / "mended").touch()
+    assert "1 tasks" in _queue("retry", "q", "--state", "FAILED").stdout
+    _queue("pause", "q")
+    _queue("spawn", "q")
+    assert not (folder / "last").exists()
+    _queue("resume", "q", "--spawn")
+    deadline = time.monotonic() + 90
+    while not (folder / "last").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_destructive_verbs_list_first_and_need_force(folder: Path) -> None:
+    _queue("submit", "q", "steps", "Step")
+    listed = _queue("kill", "q", "--name", "Step", code=1)
+    assert "Step_0" in listed.stdout and "--force" in listed.stderr
+    assert "PENDING:1" in _queue("list").stdout
+    assert "1 tasks killed" in _queue("kill", "q", "--name", "Step", "--force").stdout
+    assert "KILLED:1" in _queue("list").stdout
+    assert "--force" in _queue("delete", "q", code=1).stderr
+    _queue("delete", "q", "--force")
+    assert _queue("list").stdout == ""
+    assert not [file for file in (folder / "queues").rglob("*") if file.is_file()]
+
+
+def test_mistakes_are_told_as_advice(folder: Path) -> None:
+    assert "There is no queue" in _queue("tasks", "nothing", code=1).stderr
+    assert "is not one of" in _queue("tasks", "q", "--state", "FAILT", code=2).stderr
+    assert "did you mean" in _queue("tsks", "q", code=2).stderr
+    _queue("submit", "q", "steps", "Step")
+    assert "There is no pool 'gpu'" in _queue("work", "q", "--pool", "gpu", code=1).stderr
+    assert "kill which tasks" in _queue("kill", "q", "--force", code=1).stderr
+
+
+def test_a_detached_manager_outlives_its_shell(folder: Path) -> None:
+    _queue("submit", "q", "steps", "Step", "--number", "1")
+    _queue("spawn", "q", "--workers", "1", "--detach")
+    deadline = time.monotonic() + 90
+    while not (folder / "step-1").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_luigis_own_page_shows_the_queue(folder: Path) -> None:
+    _queue("submit", "q", "steps", "Last")
+    _queue("spawn", "q", "--workers", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "superluigi", "queue", "serve", "q", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        root = address.partition("/static")[0]
+        assert root.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address) as page:
+            assert b"Luigi Task Visualiser" in page.read()
+
+        def ask(method: str, **data: object) -> object:
+            query = urllib.parse.urlencode({"data": json.dumps(data)})
+            with urllib.request.urlopen(f"{root}/api/{method}?{query}") as answer:
+                return json.load(answer)["response"]
+
+        assert len(ask("task_list", status="DONE", upstream_status="")) == 3  # type: ignore[arg-type]
+        (failed,) = ask("task_list", status="FAILED", upstream_status="")  # type: ignore[misc]
+        assert "step three breaks" in ask("fetch_error", task_id=failed)["error"]  # type: ignore[index,call-overload]
+        last = next(iter(ask("task_search", task_str="Last")["PENDING"]))  # type: ignore[index,call-overload]
+        graph = ask("dep_graph", task_id=last, include_done=True)
+        assert len(graph) == 5  # type: ignore[arg-type]
+        assert len(ask("inverse_dep_graph", task_id=failed)) == 2  # type: ignore[arg-type]
+        assert ask("worker_list") == []
+        assert ask("resource_list")[0]["name"] == "pool default"  # type: ignore[index]
+        ask("pause")
+        assert ask("is_paused") == {"paused": True}
+        ask("unpause")
+        assert ask("re_enable_task", task_id=failed)["status"] == "PENDING"  # type: ignore[index,call-overload]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    assert process.returncode == 0
+    assert os.environ["SUPERLUIGI_QUEUE_DIR"]

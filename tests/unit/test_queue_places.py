@@ -1,0 +1,173 @@
+"""Where a queue may live, what it is called, and which versions of its tables are read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
+from superluigi.queue import Pool, Queue, database, facade, tables
+from superluigi.queue.providers.local import LocalProvider
+
+MOUNTS = """\
+/dev/vda / ext4 rw,relatime 0 0
+server:/export /mnt/with\\040space nfs4 rw,vers=4.2 0 0
+scratch /mnt/scratch lustre rw 0 0
+/dev/vdb /mnt/scratch/local xfs rw 0 0
+sshfs#host: /home/ada/remote fuse.sshfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/queues", "ext4"),
+        ("/mnt/with space/queues", "nfs4"),
+        ("/mnt/scratch", "lustre"),
+        ("/mnt/scratch/local/queues", "xfs"),
+        ("/mnt/scratchy", "ext4"),
+        ("/home/ada/remote", "fuse.sshfs"),
+    ],
+)
+def test_the_file_system_of_a_path_is_that_of_the_nearest_mount(path: str, kind: str) -> None:
+    assert database.filesystem_of(Path(path), MOUNTS) == kind
+
+
+def test_a_network_file_system_is_refused_and_postgresql_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(database, "filesystem_of", lambda path, mounts: "nfs4")
+    with pytest.raises(QueueError, match=r"network file system \(nfs4\).*postgresql://"):
+        Queue(str(tmp_path / "q.sqlite"))
+
+
+def test_names_paths_and_urls_mean_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
+    assert database.url_of("pi").database == str(tmp_path / "pi.sqlite")
+    assert database.url_of("team/pi").database == str(tmp_path / "team" / "pi.sqlite")
+    assert database.url_of("/x/y.sqlite").database == "/x/y.sqlite"
+    assert database.url_of("postgresql://host/pi").drivername == "postgresql+psycopg"
+    for wrong in ("../../etc", "a b", "mysql://host/pi", ""):
+        with pytest.raises((OptionError, QueueError)):
+            database.url_of(wrong) if wrong != "../../etc" else Queue(wrong, create=False)
+
+
+def test_a_password_stays_out_of_command_lines_and_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_URL", "")
+    url = "postgresql://ada:secret@host/pi"
+    passed = database.passed_on(url)
+    assert "secret" not in passed
+    assert database.url_of(passed).password == "secret"
+    assert database.passed_on(passed) == passed
+    assert database.passed_on("postgresql://host/pi") == "postgresql://host/pi"
+
+
+def test_a_queue_that_does_not_exist_is_not_made_by_looking(tmp_path: Path) -> None:
+    with pytest.raises(QueueGoneError, match="superluigi queue list"):
+        Queue(str(tmp_path / "none.sqlite"), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_queue_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.sqlite").write_text("this is no database" * 100)
+    with pytest.raises(QueueError, match="cannot be opened as a queue"):
+        Queue(str(tmp_path / "text.sqlite"))
+
+
+def test_a_newer_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    name = str(tmp_path / "newer.sqlite")
+    Queue(name).close()
+    with sqlite3.connect(name) as connection:
+        connection.execute("UPDATE superluigi_meta SET value = '99' WHERE key = 'version'")
+    connection.close()
+    with pytest.raises(QueueVersionError, match=r"version 99.*up to version 2.*[Uu]pgrade"):
+        Queue(name)
+
+
+def test_an_older_version_is_migrated_with_all_it_holds(tmp_path: Path) -> None:
+    name = str(tmp_path / "older.sqlite")
+    with Queue(name, pools={"draws": Pool(3)}):
+        pass
+    # Version 1 had everything but these three columns.
+    connection = sqlite3.connect(name)
+    for table, column in (("tasks", "losses"), ("tasks", "tags"), ("edges", "yielded")):
+        connection.execute(f"ALTER TABLE superluigi_{table} DROP COLUMN {column}")
+    connection.execute("UPDATE superluigi_meta SET value = '1' WHERE key = 'version'")
+    connection.execute(
+        "INSERT INTO superluigi_tasks (id, task_id, name, module, params, pool, run, state) "
+        "VALUES (1, 'Draw_1_abc', 'Draw', 'pi', '{}', 'draws', 'r', 'PENDING')"
+    )
+    connection.commit()
+    connection.close()
+    with Queue(name) as queue:
+        assert [(row.id, row.state, row.tags) for row in queue.tasks()] == [("Draw_1_abc", "PENDING", {})]
+        assert queue.pools["draws"] == Pool(3)
+        assert queue.check() == []
+    connection = sqlite3.connect(name)
+    assert connection.execute("SELECT value FROM superluigi_meta").fetchone() == (str(tables.VERSION),)
+    connection.close()
+
+
+def test_many_processes_may_make_one_queue_at_once(tmp_path: Path) -> None:
+    name = str(tmp_path / "race.sqlite")
+    code = f"from superluigi.queue import Queue; Queue({name!r}).close()"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, b"")
+
+
+def test_named_queues_are_listed_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
+    for name in ("pi", "e", "team/pi"):
+        Queue(name).close()
+    assert [name for name, _ in facade.names()] == ["e", "pi", "team/pi"]
+    assert [name for name, _ in facade.names("pi")] == ["pi"]
+    assert [name for name, _ in facade.names("team/*")] == ["team/pi"]
+    assert len(list(facade.names("*/*"))) == 3
+
+
+def test_pools_say_what_is_wrong_with_them_all_at_once() -> None:
+    with pytest.raises(OptionError, match=r"max_workers is 0.*on_term is 'explode'"):
+        Pool(0, on_term="explode")  # type: ignore[arg-type]
+
+
+def test_a_queue_survives_a_fork_of_its_process(tmp_path: Path) -> None:
+    code = f"""
+import os, warnings
+warnings.simplefilter("ignore")
+from superluigi.queue import Queue
+queue = Queue({str(tmp_path / "fork.sqlite")!r})
+queue.counts()
+pid = os.fork()
+queue.pause()
+if pid == 0:
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert queue.paused
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_psycopg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingDependencyError, match=r"superluigi\[postgres\]"):
+        Queue("postgresql://127.0.0.1:1/nothing")
+
+
+def test_workers_that_cannot_start_are_told_with_their_last_words(tmp_path: Path) -> None:
+    from superluigi.queue.providers import WorkerOrder
+
+    provider = LocalProvider()
+    order = WorkerOrder("a", (sys.executable, "-c", "raise SystemExit('no such environment')"), str(tmp_path), Pool())
+    with pytest.raises(QueueError, match="no such environment"):
+        for _ in range(200):
+            provider.start(order)
+            provider.close(wait=True)
+            provider.alive("a")
+    assert os.environ["PATH"]
