@@ -48,7 +48,7 @@ def terminal(folder: Path) -> None:
     screen = Console(record=True, width=100, file=Path(os.devnull).open("w"))
     for command in COMMANDS:
         screen.print(Text(f"$ {command}", style="bold cyan"))
-        printed = re.sub(r"\n{2,}", "\n", shell(command, folder)).strip("\n")
+        printed = re.sub(r"\n{2,}", "\n", shell(command, folder)).strip("\n").replace(str(folder), "/home/you")
         kept = [line for line in printed.splitlines() if "====" not in line and "This progress" not in line]
         screen.print(Text.from_ansi("\n".join(kept)))
         screen.print()
