@@ -134,8 +134,10 @@ class _Grace:
         self._timer: threading.Timer | None = None
 
     def on_signal(self, signum: int, frame: Any) -> None:
-        if self._scope.ending is not None:  # the grace is over, or somebody insists
-            self._pass_on(signum, frame)
+        if self._scope.ending is not None:
+            # Batch systems signal every process, and a starter that dies of it signals once more: one grace for all.
+            if time.time() > self._scope.ending - 0.01:
+                self._pass_on(signum, frame)
             return
         seconds: float = config.get("grace_seconds")
         self._scope.ending = time.time() + seconds

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ class TaskFolder:
             return folder
         base = Path(place_of(task))
         try:
-            folder = cls._fresh(base, keep=bool(getattr(task, "keep_task_dir", False)))
+            patience: float = config.get("grace_seconds") + 5 if getattr(task, "resumable", False) is True else 0.0
+            folder = cls._fresh(base, bool(getattr(task, "keep_task_dir", False)), patience)
             folder._describe(task, run)
         except OSError as error:
             raise StorageAccessError(
@@ -86,9 +88,13 @@ class TaskFolder:
         return folder
 
     @classmethod
-    def _fresh(cls, base: Path, keep: bool) -> TaskFolder:
+    def _fresh(cls, base: Path, keep: bool, patience: float) -> TaskFolder:
         new = _make(base)
         lock = _hold(base)
+        deadline = time.monotonic() + patience
+        while lock is None and time.monotonic() < deadline:  # an attempt that was told to end may still be saving
+            time.sleep(0.1)
+            new, lock = False, _hold(base)
         if lock is None:  # another attempt runs here: it keeps the front place
             number, path = _next_attempt(base)
             return cls(path, path, None, number)
