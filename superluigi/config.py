@@ -130,12 +130,34 @@ def lookup(name: str) -> tuple[Any, str]:
         raise ConfigError(f"{name} = {text!r} ({origin}) cannot be read: {error}. It means: {setting.help}.") from error
 
 
+def raw_sections() -> dict[str, dict[str, Any]]:
+    """Luigi's configuration as it is written: section → key → raw text; of a TOML file, its own values."""
+    from luigi.configuration import get_config
+
+    parser = get_config()
+    tables = _toml(parser)
+    if tables is not None:
+        return {section: dict(items) for section, items in tables.items() if isinstance(items, Mapping)}
+    return {section: dict(parser.items(section, raw=True)) for section in parser.sections()}
+
+
+def _toml(parser: Any) -> dict[str, Any] | None:
+    """What Luigi's parser for TOML holds (it is a ConfigParser too, but an empty one); None for the usual parser."""
+    tables = getattr(parser, "data", None)
+    return tables if isinstance(tables, dict) else None
+
+
 def check() -> None:
     """Refuse keys of the section `[superluigi]` that are no settings."""
     from luigi.configuration import get_config
 
-    config = get_config()
-    for key in config.options(SECTION) if config.has_section(SECTION) else ():
+    parser = get_config()
+    tables = _toml(parser)
+    if tables is not None:
+        keys = list(tables.get(SECTION, ()))
+    else:
+        keys = parser.options(SECTION) if parser.has_section(SECTION) else []
+    for key in keys:
         if key.replace("-", "_") not in SETTINGS:
             raise ConfigError(
                 f"Unknown key {key!r} in section [{SECTION}].{suggestion(key, SETTINGS)} "
@@ -147,8 +169,6 @@ def _from_luigi_config(name: str) -> str | None:
     from luigi.configuration import get_config  # late: `import superluigi` stays light
 
     config = get_config()
-    if not config.has_section(SECTION):
-        return None
     check()
     for spelling in (name, name.replace("_", "-")):
         if config.has_option(SECTION, spelling):
@@ -174,15 +194,15 @@ def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
     from luigi.configuration import get_config
 
     parser = get_config()
-    before = {section: dict(parser.items(section, raw=True)) for section in values if parser.has_section(section)}
+    tables, before = _toml(parser), raw_sections()
     try:
         for section, items in values.items():
             for key, value in items.items():
-                parser.set(section, key, _config_text(value))
+                parser.set(section, key, _config_text(value) if tables is None else value)
         yield
     finally:
         for section in values:
-            parser.remove_section(section)
+            parser.remove_section(section) if tables is None else tables.pop(section, None)
             for key, value in before.get(section, {}).items():
                 parser.set(section, key, value)
 
@@ -204,7 +224,7 @@ def ensure(values: Mapping[str, Mapping[str, Any]] | None) -> None:
     for section, items in values.items():
         for key, value in items.items():
             if not parser.has_option(section, key) or parser.get(section, key) != str(value):
-                parser.set(section, key, _config_text(value))
+                parser.set(section, key, _config_text(value) if _toml(parser) is None else value)
     _ensured = values
 
 

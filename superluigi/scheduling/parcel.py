@@ -18,6 +18,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from luigi import configuration
 from luigi.task import Task
 
+from superluigi import config as settings
 from superluigi.errors import SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
 from superluigi.scheduling import logs
@@ -36,9 +37,7 @@ class Surroundings:
 
     @staticmethod
     def here() -> Surroundings:
-        parser = configuration.get_config()
-        config = {section: _raw(parser, section) for section in parser.sections()}
-        return Surroundings(tuple(sys.path), config, logs.logger.getEffectiveLevel())
+        return Surroundings(tuple(sys.path), settings.raw_sections(), logs.logger.getEffectiveLevel())
 
     def take_over(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
@@ -47,12 +46,6 @@ class Surroundings:
             for option, value in options.items():
                 parser.set(section, option, value)
         logs.logger.setLevel(self.log_level)
-
-
-def _raw(parser: Any, section: str) -> dict[str, str]:
-    if isinstance(parser, configuration.LuigiConfigParser):
-        return dict(parser.items(section, raw=True))  # as it is written: `%%` stays, and can be set again
-    return dict(parser[section].items())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from luigi.configuration import get_config
+from luigi.configuration.toml_parser import LuigiTomlParser
 
 from superluigi import config
 from superluigi.errors import ConfigError
@@ -98,3 +99,17 @@ def test_a_broken_config_file_is_refused_by_name(tmp_path: Path, content: bytes)
         config.read_file(file)
     with pytest.raises(ConfigError, match=r"nowhere\.cfg"):
         config.read_file(tmp_path / "nowhere.cfg")
+
+
+def test_luigis_toml_parser_is_read_applied_and_restored_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = LuigiTomlParser()
+    parser.data = {"superluigi": {"keep_days": 3.5, "durable": False}, "MyTask": {"n": 1}, "top": 5}
+    monkeypatch.setattr("luigi.configuration.get_config", lambda: parser)
+    assert config.get("keep_days") == 3.5 and config.get("durable") is False
+    with config.applied({"MyTask": {"n": 2, "names": ["a", "100%"]}, "New": {"x": True}}):
+        assert parser.data["MyTask"] == {"n": 2, "names": ["a", "100%"]} and parser.data["New"] == {"x": True}
+    assert parser.data["MyTask"] == {"n": 1} and "New" not in parser.data
+    assert config.raw_sections() == {"superluigi": {"keep_days": 3.5, "durable": False}, "MyTask": {"n": 1}}
+    parser.data["superluigi"]["durabel"] = True
+    with pytest.raises(ConfigError, match="durable"):
+        config.get("keep_days")
