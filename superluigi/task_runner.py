@@ -17,6 +17,7 @@ from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.recorded import discovered
 from superluigi.lineage.refresh import Refresh
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.scheduling import engine, force
 from superluigi.scheduling.force import ForcePlan
 from superluigi.scheduling.report import Report
@@ -30,7 +31,7 @@ Config = Mapping[str, Mapping[str, Any]]
 
 
 def run_task(
-    task: luigi.Task | type[luigi.Task],
+    task: AnyTask | type[AnyTask],
     config: Config | None = None,
     config_file: str | os.PathLike[str] | None = None,
     central_scheduler: bool = False,
@@ -160,7 +161,7 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
     return merged
 
 
-def _instance(task: luigi.Task | type[luigi.Task]) -> luigi.Task:
+def _instance(task: AnyTask | type[AnyTask]) -> luigi.Task:
     root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
     if isinstance(root, luigi.Task):
         return root

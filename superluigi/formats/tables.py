@@ -84,7 +84,7 @@ class Csv:
         import pandas
 
         # up to pandas 3.0 the default reader may miss the last bit of a float
-        exact = {} if _version(pandas) >= (3, 1) else {"float_precision": "round_trip"}
+        exact: Any = {} if _version(pandas) >= (3, 1) else {"float_precision": "round_trip"}
         return pandas.read_csv(source, sep=self.separator, low_memory=False, **exact)
 
 

@@ -20,6 +20,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
 from superluigi.parameters.kinds import task_adapter_for
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import tasks_in
 
 _NAMES = re.compile(r"\b(Param|Meta|Requires|Const)\b")
@@ -45,7 +46,7 @@ class Declared:
 
 if TYPE_CHECKING:
     T = TypeVar("T")
-    TaskT = TypeVar("TaskT", bound=luigi.Task)
+    TaskT = TypeVar("TaskT", bound=AnyTask)
     Value_co = TypeVar("Value_co", covariant=True)
     Flag = TypeVarWithDefault("Flag", default=Any)
 

@@ -35,7 +35,7 @@ class ForcePlan:
     def __bool__(self) -> bool:
         return bool(self.everything or self.ids or self.families)
 
-    def forces(self, task: luigi.Task) -> bool:
+    def forces(self, task: Any) -> bool:
         """Whether `task` is made again; data that others make never is."""
         if not self or task.run is None:
             return False
@@ -54,7 +54,7 @@ def is_complete(task: luigi.Task, run: Run) -> bool:
     return bool(task.complete())
 
 
-def requirements(task: luigi.Task) -> list[luigi.Task]:
+def requirements(task: Any) -> list[luigi.Task]:
     """The tasks that `task` requires, flat."""
     return list(task.deps())
 

@@ -3,7 +3,7 @@
 from superluigi.tasks.account import plan, storage_report
 from superluigi.tasks.atomic import AtomicTaskWithMetadata, TaskWithMetadata
 from superluigi.tasks.base import ExternalTask, Task
-from superluigi.tasks.cached import cached
+from superluigi.tasks.caching import cached
 from superluigi.tasks.combine import apply, collect, grid
 from superluigi.tasks.function import FunctionTask, task
 from superluigi.tasks.initial import InitStep

@@ -6,9 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import luigi
-
 from superluigi import graph
+from superluigi.parameters.luigi_task import AnyTask
 
 
 @dataclass(frozen=True)
@@ -16,11 +15,11 @@ class Plan:
     """What a run would do now."""
 
     #: The tasks that would run, requirements first.
-    to_run: tuple[luigi.Task, ...]
+    to_run: tuple[AnyTask, ...]
     #: The complete tasks that were met; what they require is not looked at, as in a run.
-    complete: tuple[luigi.Task, ...]
+    complete: tuple[AnyTask, ...]
     #: External inputs that are not there: the run would fail for want of them.
-    missing: tuple[luigi.Task, ...]
+    missing: tuple[AnyTask, ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -47,14 +46,14 @@ class Stored:
     bytes: int
 
 
-def plan(task: luigi.Task) -> Plan:
+def plan(task: AnyTask) -> Plan:
     """What running `task` would run, counts per class, and what is complete already.
 
     Requirements that a task only discovers while it runs are not known before.
     """
-    done: dict[luigi.Task, bool] = {}
+    done: dict[AnyTask, bool] = {}
 
-    def needed(node: luigi.Task) -> list[luigi.Task]:
+    def needed(node: AnyTask) -> list[AnyTask]:
         done[node] = bool(node.complete())
         return [] if done[node] else list(node.deps())
 
@@ -67,7 +66,7 @@ def plan(task: luigi.Task) -> Plan:
     )
 
 
-def storage_report(task: luigi.Task) -> dict[str, Stored]:
+def storage_report(task: AnyTask) -> dict[str, Stored]:
     """For each class in the graph of `task`: its tasks, their outputs, how many are present, and their bytes.
 
     Sizes come from the records, or from the store for data without a record.
@@ -99,5 +98,5 @@ def size_of(target: Any) -> int:
     return int(described.get("size") or 0)
 
 
-def _is_external(task: luigi.Task) -> bool:
+def _is_external(task: AnyTask) -> bool:
     return task.run is None or type(task).run is NotImplemented

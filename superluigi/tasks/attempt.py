@@ -24,6 +24,7 @@ from superluigi.errors import CommitConflictError, OutputNotWrittenError
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
@@ -248,7 +249,7 @@ def _asked_names(user_run: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     return tuple(parameters)[1:], any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def public_params(task: luigi.Task) -> dict[str, Any]:
+def public_params(task: AnyTask) -> dict[str, Any]:
     """The parameters as a record shows them: JSON values where they are such, else text; private ones never."""
     shown: dict[str, Any] = {}
     for name, parameter in task.get_params():

@@ -16,6 +16,7 @@ from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.parameters import annotations as declarations
 from superluigi.parameters import refusals
+from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.scheduling import force
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Location
@@ -73,22 +74,8 @@ def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
     return found
 
 
-MYPY = False  # mypy, and nobody else, believes it to be true
-if MYPY:
-    # mypy compares an override with every class above, and no subset of the names fits Luigi's run(self)
-    _LuigiTask: Any
-    _LuigiExternalTask: Any
-else:
-    _LuigiTask = luigi.Task
-    _LuigiExternalTask = luigi.ExternalTask
-
-
-def _keyword_only(*, default: Any, kw_only: bool = True) -> Any:
-    """For type checkers: an attribute that the constructor takes by name only."""
-
-
-@dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, _keyword_only))
-class Task(Conveniences, Living, _LuigiTask, metaclass=TaskMeta):  # type: ignore[misc]
+@dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
+class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
@@ -104,8 +91,8 @@ class Task(Conveniences, Living, _LuigiTask, metaclass=TaskMeta):  # type: ignor
     #: Any value; another one makes another task of the same parameters. A class may set it, or a call:
     #: `MyTask(5, hash_seed="b")`. Empty, it is no part of the identity, nor a parameter that Luigi would show.
     if TYPE_CHECKING:
-        hash_seed: Any = _keyword_only(default="", kw_only=True)
-        init: Any = _keyword_only(default=(), kw_only=True)
+        hash_seed: Any = keyword_only(default="", kw_only=True)
+        init: Any = keyword_only(default=(), kw_only=True)
 
         def run(self, *args: Any, **kwargs: Any) -> Any:
             """A subclass may take any subset of the names."""
@@ -215,7 +202,7 @@ class Task(Conveniences, Living, _LuigiTask, metaclass=TaskMeta):  # type: ignor
         return travel.reduced(self, Task)
 
 
-class ExternalTask(Task, _LuigiExternalTask):  # type: ignore[misc]
+class ExternalTask(Task, LuigiExternalTask):
     """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""
 
     run = None  # type: ignore[assignment]  # Luigi's mark of an external task
@@ -239,7 +226,7 @@ def _external(output: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return accepting
 
 
-def hash_of(task: luigi.Task) -> str:
+def hash_of(task: AnyTask) -> str:
     """`task_hash` of any Luigi task, ours or not.
 
     Raises:
@@ -247,7 +234,7 @@ def hash_of(task: luigi.Task) -> str:
     """
     known: dict[str, str] = {}  # by id: `externalize(Task)` makes a new class, so a new task, at each call
 
-    def children(node: luigi.Task) -> list[luigi.Task]:
+    def children(node: AnyTask) -> list[luigi.Task]:
         return [] if "task_hash" in node.__dict__ else force.requirements(node)
 
     try:
@@ -260,7 +247,7 @@ def hash_of(task: luigi.Task) -> str:
     return known[task.task_id]
 
 
-def _hash_one(task: luigi.Task, known: Mapping[str, str]) -> str:
+def _hash_one(task: AnyTask, known: Mapping[str, str]) -> str:
     hashes = _stable(task.requires(), known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
@@ -280,7 +267,7 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     return None if structure is None else known[structure.task_id]
 
 
-def _is_ignored(task: luigi.Task, name: str, parameter: luigi.Parameter) -> bool:
+def _is_ignored(task: AnyTask, name: str, parameter: luigi.Parameter) -> bool:
     if not getattr(parameter, "ignore_default", False):
         return False
     default = parameter._default

@@ -13,6 +13,7 @@ from superluigi.errors import OptionError
 from superluigi.parameters.checked import Structured, TaskReference
 from superluigi.parameters.functions import FunctionParameter
 from superluigi.parameters.kinds import Anything, IsTask
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import replaced
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.base import Task
@@ -80,7 +81,7 @@ def collect(tree: Any) -> Collect:
 class Tree(Task, luigi.WrapperTask):
     """Requires every task of a tree and makes nothing; for running several tasks at once."""
 
-    task_namespace = "superluigi"
+    task_namespace = "superluigi"  # type: ignore[misc]  # Luigi does not say that it belongs to the class
     tree: Any = _any_value()
 
     def requires(self) -> list[luigi.Task]:
@@ -117,7 +118,7 @@ class Apply(AtomicTaskWithMetadata):
         return function(self.current_attempt().reader.value(self.of))
 
 
-def apply(function: Callable[..., Any], task: luigi.Task) -> Any:
+def apply(function: Callable[..., Any], task: AnyTask) -> Any:
     """A new task with the value `function(value of task)`; its own identity and output, `task` stays as it is.
 
     `function` may be anything that can be called with one value: a function that can be imported, a lambda (known

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from superluigi import graph
 from superluigi.errors import ParameterError
 from superluigi.parameters.annotations import required_by
-
-if TYPE_CHECKING:
-    from superluigi.tasks.parts import Part
 
 
 class Conveniences:
@@ -57,8 +54,7 @@ class Conveniences:
         """A task that stands for one output of several, one file of a folder, or one item of the value."""
         from superluigi.tasks.parts import Part
 
-        part: Part = Part(self, key)
-        return part
+        return Part(self, key)
 
     # `task[...]` must not make tasks iterable: Luigi asks for that to find structures
     __iter__: ClassVar[None] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
@@ -39,10 +39,10 @@ class MapReduceTask(AtomicTaskWithMetadata):
     none_is_a_value = True
     read_mode = "shared"
     #: Where reducing begins; also the result of nothing.
-    accumulator: Any
+    accumulator: ClassVar[Any]
     if TYPE_CHECKING:
-        items: Any
 
+        def items(self, *args: Any, **kwargs: Any) -> Any: ...
         def map(self, *args: Any, **kwargs: Any) -> Any: ...
     else:
         items = ()
@@ -66,7 +66,7 @@ class MapReduceTask(AtomicTaskWithMetadata):
         return result
 
     def _items(self) -> Iterable[Any]:
-        items = self.items
+        items: Any = self.items
         if not callable(items):
             return list(items)
         return list(items(**_named(items, self, self.current_attempt().reader)))
@@ -92,12 +92,12 @@ class MapItem(AtomicTaskWithMetadata):
     item: Any = ConstantValue()
 
     @property
-    def resources(self) -> Any:  # type: ignore[override]  # Luigi only reads it
+    def resources(self) -> Any:
         """Those of the whole."""
         return self.owner.resources
 
     @property
-    def priority(self) -> Any:  # type: ignore[override]  # the same
+    def priority(self) -> Any:
         """That of the whole."""
         return self.owner.priority
 

@@ -7,7 +7,7 @@ import json
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import ExecutionError, FormatError, MissingDependencyError, TargetMissingError
 from superluigi.parameters.checked import parameter_for
@@ -25,16 +25,21 @@ with open({path!r}, "rb") as _file:
 
 
 class _NotebookMeta(TaskMeta):
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  a metaclass
-        """Keywords that are no parameters are inputs; what the cells say is part of the identity."""
-        names = {name for name, _ in cls.get_params()} | set(variants.NAMES)
-        extra = {name: kwargs.pop(name) for name in list(kwargs) if name not in names}
-        if extra:
-            kwargs["inputs"] = {**kwargs.get("inputs", {}), **extra}
-        path = args[0] if args else kwargs.get("path")
-        if isinstance(path, (str, Path)) and "cells" not in kwargs:
-            kwargs["cells"] = _digest(Path(path))
-        return super().__call__(*args, **kwargs)
+    if TYPE_CHECKING:
+
+        def __call__(cls, path: Any, inputs: Any = None, **values: Any) -> NotebookTask: ...  # noqa: N805
+    else:
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  a metaclass
+            """Keywords that are no parameters are inputs; what the cells say is part of the identity."""
+            names = {name for name, _ in cls.get_params()} | set(variants.NAMES)
+            extra = {name: kwargs.pop(name) for name in list(kwargs) if name not in names}
+            if extra:
+                kwargs["inputs"] = {**kwargs.get("inputs", {}), **extra}
+            path = args[0] if args else kwargs.get("path")
+            if isinstance(path, (str, Path)) and "cells" not in kwargs:
+                kwargs["cells"] = _digest(Path(path))
+            return super().__call__(*args, **kwargs)
 
 
 class NotebookTask(AtomicTaskWithMetadata, metaclass=_NotebookMeta):
@@ -54,7 +59,7 @@ class NotebookTask(AtomicTaskWithMetadata, metaclass=_NotebookMeta):
     cell_timeout_s: int | None = None
     suffix = ".ipynb"
 
-    def run(self, output_path: Path) -> None:  # type: ignore[override]  # see superluigi.mypy_plugin
+    def run(self, output_path: Path) -> None:
         nbformat, nbclient = _packages()
         notebook = nbformat.read(self.path, as_version=4)
         held = self.param_kwargs["inputs"].value

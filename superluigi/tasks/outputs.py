@@ -9,10 +9,11 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.targets.base import AtomicTarget
 
 
-def listed(task: luigi.Task) -> list[AtomicTarget]:
+def listed(task: AnyTask) -> list[AtomicTarget]:
     """The outputs of a task that keeps records, flat.
 
     Raises:
@@ -21,7 +22,7 @@ def listed(task: luigi.Task) -> list[AtomicTarget]:
     return _refuse_others(task, task.output())
 
 
-def shaped(task: luigi.Task) -> Any:
+def shaped(task: AnyTask) -> Any:
     """The outputs of a task that is about to run, in the shape of `output()`; no two in one place.
 
     Raises:
@@ -34,7 +35,7 @@ def shaped(task: luigi.Task) -> Any:
     return targets
 
 
-def refuse_strangers(task: luigi.Task, error: BaseException) -> None:
+def refuse_strangers(task: AnyTask, error: BaseException) -> None:
     """Explain why outputs could not be asked whether they exist, if that is because they are no targets."""
     for target in graph.flatten(task.output()):
         if not isinstance(target, luigi.Target) and (isinstance(target, type) or not hasattr(target, "exists")):
@@ -44,7 +45,7 @@ def refuse_strangers(task: luigi.Task, error: BaseException) -> None:
             ) from error
 
 
-def _refuse_others(task: luigi.Task, targets: Any) -> list[AtomicTarget]:
+def _refuse_others(task: AnyTask, targets: Any) -> list[AtomicTarget]:
     flat = graph.flatten(targets)
     if not flat:
         raise DefinitionError(
@@ -61,7 +62,7 @@ def _refuse_others(task: luigi.Task, targets: Any) -> list[AtomicTarget]:
     return flat
 
 
-def _refuse_same_places(task: luigi.Task, targets: list[AtomicTarget]) -> None:
+def _refuse_same_places(task: AnyTask, targets: list[AtomicTarget]) -> None:
     taken: dict[str, AtomicTarget] = {}
     for target in targets:
         for place in (_normal(target.location.uri), _normal(target.location.record_uri)):

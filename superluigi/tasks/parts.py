@@ -16,6 +16,7 @@ from superluigi import graph
 from superluigi.errors import DefinitionError, TargetMissingError
 from superluigi.parameters.checked import Structured, TaskReference
 from superluigi.parameters.kinds import Anything, IsTask
+from superluigi.parameters.luigi_task import AnyTask
 from superluigi.storage.base import Location, Record, Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.base import Task
@@ -101,7 +102,7 @@ class AsPath(StandIn):
         return reader.copy(self.of)
 
 
-def as_path(task: luigi.Task) -> Any:
+def as_path(task: AnyTask) -> Any:
     """`task`, but a function or `inputs` gets the path of its output instead of the loaded value."""
     return AsPath(task)
 
@@ -191,7 +192,7 @@ class Outputs(Mapping[str, Any]):
         return f"Outputs({', '.join(f'{name}={part!r}' for name, part in self._parts.items())})"
 
 
-def outputs_of(task: luigi.Task, **parts: Any) -> Outputs:
+def outputs_of(task: AnyTask, **parts: Any) -> Outputs:
     """Name the parts of what `task` makes, so that a consumer requires exactly the tasks whose parts it uses.
 
         sample = outputs_of(SampleTopics(size=10), topics="topics.tsv", documents=corpus.documents)
