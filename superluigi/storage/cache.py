@@ -144,10 +144,10 @@ class Cache:
     def evict(self, info: Info) -> bool:
         """Remove one entry and its copy; False if it is in use."""
         stem = info.state_file.with_suffix("")
-        with _lock(stem.with_suffix(".fill"), wait=False) as mine:
+        with lock(stem.with_suffix(".fill"), wait=False) as mine:
             if not mine:
                 return False
-            with _lock(stem.with_suffix(".use"), wait=False) as unused:
+            with lock(stem.with_suffix(".use"), wait=False) as unused:
                 if not unused:
                     return False
                 state = _load(info.state_file)
@@ -235,7 +235,7 @@ class Entry:
     def _held(self, tag: str, fetch: Fetch, size: int, refresh: bool) -> Iterator[Path]:
         """The path of a valid copy that stays as it is while the block lasts."""
         if not refresh:
-            with _lock(self.stem.with_suffix(".use"), shared=True):
+            with lock(self.stem.with_suffix(".use"), shared=True):
                 state = self.valid(tag)
                 if state is not None:
                     os.utime(self.state_file)  # last used now
@@ -243,7 +243,7 @@ class Entry:
                     return
         asked = time.time()
         with contextlib.ExitStack() as stack:
-            with _lock(self.stem.with_suffix(".fill")):
+            with lock(self.stem.with_suffix(".fill")):
                 # Another one may have filled it while we waited; to refresh, only what came since counts.
                 state = self.valid(tag)
                 if state is not None and not (refresh and state["made"] < asked):
@@ -254,7 +254,7 @@ class Entry:
                     path = self.partial(tag)
                     stack.callback(atomic.remove_tree, path)
                 else:
-                    stack.enter_context(_lock(self.stem.with_suffix(".use"), shared=True))
+                    stack.enter_context(lock(self.stem.with_suffix(".use"), shared=True))
             yield path
 
     def partial(self, tag: str) -> Path:
@@ -294,7 +294,7 @@ class Entry:
 
     def adopt(self, source: Path, tag: str, facts: Facts) -> None:
         """Make `source` (a file or folder of the same file system that was just uploaded) the local copy."""
-        with _lock(self.stem.with_suffix(".fill"), wait=False) as mine:
+        with lock(self.stem.with_suffix(".fill"), wait=False) as mine:
             if mine:
                 self.cache.make_room(_size_of(source))
                 self._publish(source, tag, facts)
@@ -304,7 +304,7 @@ class Entry:
         root = str(source)
         files = {name: {**_facts(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
         size = sum(int(file["size"]) for file in files.values())
-        with _lock(self.stem.with_suffix(".use"), wait=False) as unused:
+        with lock(self.stem.with_suffix(".use"), wait=False) as unused:
             if not unused:
                 return None
             old = _load(self.state_file)
@@ -346,7 +346,7 @@ class Entry:
 
 
 @contextlib.contextmanager
-def _lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""
     while True:
         try:

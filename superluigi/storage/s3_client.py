@@ -112,8 +112,11 @@ class S3Client:
 
     @property
     def is_known(self) -> bool:
-        """Whether this is a server that honours conditions and checksums: S3, MinIO, moto, MiniStack, LocalStack."""
-        return self.is_aws or self.server.lower().startswith(("amazons3", "minio", "werkzeug", "aws-emulator"))
+        """Whether this is a server that honours conditions and checksums: S3, MinIO, moto, MiniStack, LocalStack.
+
+        A header that says `AmazonS3` proves nothing: rclone says so too, and honours nothing.
+        """
+        return self.is_aws or self.server.lower().startswith(("minio", "werkzeug", "aws-emulator"))
 
     @property
     def endpoint(self) -> str:

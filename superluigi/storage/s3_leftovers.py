@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.storage import atomic, identity
-from superluigi.storage.s3_client import S3Client, explained, is_absent
+from superluigi.storage.s3_client import S3Client, code_of, explained, is_absent
 
 NOTE = "note.jsonl"
 #: A part of the names of keys that are on the server only while a commit is under way.
@@ -85,8 +85,12 @@ def abort(s3: S3Client, line: Mapping[str, Any]) -> None:
 def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     """Multipart uploads that were begun and not finished."""
     with explained("list", f"s3://{bucket}/{prefix}"):
-        for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-            yield from page.get("Uploads", ())
+        try:
+            for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                yield from page.get("Uploads", ())
+        except s3.boto.exceptions.ClientError as error:
+            if code_of(error) not in ("NoSuchUpload", "NotImplemented"):  # some servers say so when there is none
+                raise
 
 
 def token_in(key: str) -> str | None:

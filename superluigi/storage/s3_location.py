@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,16 @@ class S3Location(Location):
     def local_path(self) -> Path:
         """Where a local copy is, or would be."""
         return self.cache.entry(self.s3.place, self.place.bucket, self.place.key).path
+
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """Where the server decides nothing for us: one commit at a time on this machine, by a local lock.
+
+        Between machines such a server leaves a gap, which looking before and after makes small.
+        """
+        if self.conditions.create and self.conditions.match:
+            return contextlib.nullcontext()
+        name = hashlib.sha256(f"{self.s3.place} {self.uri}".encode()).hexdigest()[:32]
+        return cache.lock(self.local_root / atomic.STAGING / "servers" / f"{name}.lock")
 
     # ---- what was seen lately
 

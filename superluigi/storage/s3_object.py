@@ -209,12 +209,13 @@ class StagedObject(Staged):
             if upload.begin():
                 note.add("abort", bucket=place.bucket, key=place.key, upload_id=upload.upload_id)
             foretold = upload.send()
-            if record is None:
-                put = self._swap(upload)
-                if self.replaced is not None:
-                    location.register.remove()
-            else:
-                put = self._swap_with_record(upload, record, foretold, note)
+            with location.alone():
+                if record is None:
+                    put = self._swap(upload)
+                    if self.replaced is not None:
+                        location.register.remove()
+                else:
+                    put = self._swap_with_record(upload, record, foretold, note)
         finally:
             upload.abort()
         now = Head(put.etag, output["size"], put.version, labels)
@@ -235,7 +236,7 @@ class StagedObject(Staged):
             announced = register.announce(record, self.replaced, conditions)
             put = self._swap(upload)
         except BaseException:
-            quietly(lambda: register.withdraw(self.commit_id, conditions))
+            quietly(lambda: self._take_back(register, conditions))
             raise
         known = {"etag": put.etag, **({"version": put.version} if put.version else {})}
         record["output"] = {**output, **known}
@@ -245,6 +246,12 @@ class StagedObject(Staged):
             except TargetError as error:  # data and record are there: whoever reads them next does this step
                 _log.warning("The record of %s has a pending part that readers will clear: %s", location.uri, error)
         return put
+
+    def _take_back(self, register: Register, conditions: Conditions) -> None:
+        """Withdraw the record, unless the data came through after all: an interrupted request may have."""
+        there = self.location.look()
+        if there is None or there.commit != self.commit_id:
+            register.withdraw(self.commit_id, conditions)
 
     def _swap(self, upload: Upload) -> Put:
         """Make the data visible if what is there is still what we are to replace."""
@@ -259,7 +266,10 @@ class StagedObject(Staged):
                 there = location.look()
                 if (there.etag if there else None) != replaced.etag:
                     raise self._conflict(there)
-            return upload.publish(replaced if honoured else None)
+            put = upload.publish(replaced if honoured else None)
+            if not honoured and ((there := location.look()) is None or there.commit != self.commit_id):
+                raise self._conflict(there)
+            return put
         except Exception as error:
             # A refusal, or no answer at all: did it happen? Whose object is there decides.
             if isinstance(error, CommitConflictError) and not honoured:

@@ -96,9 +96,10 @@ class StagedPrefix(Staged):
 
             found = in_threads(described, self._files(), os.cpu_count() or 2)
             self._members = sorted(found, key=lambda member: member.key)
-            self._output = s3_contents.output_of(
+            described_output = s3_contents.output_of(
                 _KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
             )
+            self._output = {**described_output, **self.notes}
         return self._output
 
     def commit(self, record: Record | None) -> Record | None:
@@ -109,7 +110,8 @@ class StagedPrefix(Staged):
             "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
-        published = self._publish(made)
+        with location.alone():
+            published = self._publish(made)
         facts = {
             local_name(member.key[len(place.key) :]): {"etag": self._etags[member.key], "sha256": member.sha256}
             for member in self._members
@@ -178,6 +180,8 @@ class StagedPrefix(Staged):
         location = self.location
         create = location.conditions.create
         condition = Condition() if create else None
+        if not create and not location.look_around().nothing:
+            raise self._conflict()
         ordered = sorted(self._members, key=lambda member: member.key)
         self._etags = {}
         options = location.register.put_options
@@ -270,6 +274,8 @@ class StagedPrefix(Staged):
 
     def _take(self, file: ClaimFile) -> Claim:
         claim = Claim(self.commit_id, self.commit_id, str(self.folder))
+        if not file.conditional and file.read() is not None and not self.location.recover():
+            raise self._conflict()
         try:
             return file.write(claim)
         except CommitConflictError as error:

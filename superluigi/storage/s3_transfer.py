@@ -100,7 +100,7 @@ def head_of(answer: Mapping[str, Any]) -> Head:
         plain_etag(answer["ETag"]),
         size,
         version_of(answer),
-        answer.get("Metadata", {}),
+        {name.lower(): value for name, value in answer.get("Metadata", {}).items()},  # Go servers send `Superluigi-Run`
         answer.get("ServerSideEncryption") or answer.get("SSECustomerAlgorithm"),
         answer.get("LastModified"),
     )

@@ -119,27 +119,31 @@ class S3Server:
 
 
 def _empty(client: Any, bucket: str) -> None:
-    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-        for upload in page.get("Uploads", ()):
-            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-        doomed = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
-        if doomed:
-            client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
+    with contextlib.suppress(client.exceptions.NoSuchUpload):  # what rclone answers when there is none
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for upload in page.get("Uploads", ()):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+    if client.get_bucket_versioning(Bucket=bucket).get("Status"):
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for item in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                client.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
 
 
 @contextlib.contextmanager
-def s3_server(port: int = 0) -> Iterator[S3Server]:
+def s3_server(port: int = 0, *, old: bool = False) -> Iterator[S3Server]:
     """Start the embedded server, or reach the one that `SUPERLUIGI_TEST_S3_ENDPOINT` names.
 
-    Requests to another server are counted by a proxy in front of it, which speaks HTTP only.
+    Requests to another server are counted by a proxy in front of it, which speaks HTTP only. With `old` it is
+    always the embedded one, as a server from before conditional writes: it ignores their headers.
 
     Raises:
         MissingDependencyError: moto is not installed.
     """
     other = os.environ.get(ENDPOINT_VARIABLE)
-    if other:
+    if other and not old:
         parts = urlsplit(other)
         if parts.scheme == "https":
             yield S3Server(other, lambda: [], lambda: None)
@@ -151,12 +155,12 @@ def s3_server(port: int = 0) -> Iterator[S3Server]:
                 proxy.log.clear,
             )
         return
-    with _embedded(port) as (url, log):
+    with _embedded(port, old) as (url, log):
         yield S3Server(url, lambda: log, log.clear)
 
 
 @contextlib.contextmanager
-def _embedded(port: int) -> Iterator[tuple[str, list[S3Request]]]:
+def _embedded(port: int, old: bool) -> Iterator[tuple[str, list[S3Request]]]:
     try:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
         from werkzeug.serving import make_server
@@ -167,8 +171,13 @@ def _embedded(port: int) -> Iterator[tuple[str, list[S3Request]]]:
         ) from error
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request otherwise
     log: list[S3Request] = []
-    app = _Strict(DomainDispatcherApplication(create_backend_app), log)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
+    app = _Strict(DomainDispatcherApplication(create_backend_app), log, old)
+
+    class Handler(MotoRequestHandler):
+        def version_string(self) -> str:
+            return "OldStore/1" if old else str(super().version_string())
+
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
     thread = threading.Thread(target=server.serve_forever, name="superluigi-s3-server", daemon=True)
     thread.start()
     try:
@@ -182,8 +191,8 @@ def _embedded(port: int) -> Iterator[tuple[str, list[S3Request]]]:
 class _Strict:
     """WSGI middleware: one write at a time, checksums and conditions checked, requests written down."""
 
-    def __init__(self, app: WSGIApplication, log: list[S3Request]) -> None:
-        self.app, self.log, self.writing = app, log, threading.RLock()
+    def __init__(self, app: WSGIApplication, log: list[S3Request], old: bool) -> None:
+        self.app, self.log, self.old, self.writing = app, log, old, threading.RLock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: list[str] = []
@@ -195,6 +204,9 @@ class _Strict:
         method = environ["REQUEST_METHOD"]
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         _hide_line_breaks(environ)
+        if self.old and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            environ.pop("HTTP_IF_MATCH", None)
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         if method in ("GET", "HEAD"):
             result: Iterable[bytes] = self.app(environ, started)
             if "list-type=2" in environ.get("QUERY_STRING", ""):

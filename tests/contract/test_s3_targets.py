@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from superluigi.targets.base import AtomicTarget
-from superluigi.testing.s3_server import S3Server
-from superluigi.testing.target_suite import S3ObjectRig, S3PrefixRig, TargetRig, TargetSuite
+from superluigi.testing.s3_server import S3Server, s3_server
+from superluigi.testing.target_suite import S3ObjectRig, S3PrefixRig, TargetRig, TargetSuite, publish
 
 
 class TestS3ObjectTarget(TargetSuite):
@@ -21,6 +22,31 @@ class TestS3PrefixTarget(TargetSuite):
     @pytest.fixture
     def rig(self, s3_server: S3Server, s3_bucket: str) -> TargetRig:
         return S3PrefixRig(s3_bucket, s3_server.client_options)
+
+
+class TestS3ObjectTargetOnAServerWithoutConditionalWrites(TargetSuite):
+    @pytest.fixture
+    def rig(self, old_server: S3Server) -> TargetRig:
+        return tried_out(S3ObjectRig(old_server.create_bucket(), old_server.client_options))
+
+
+class TestS3PrefixTargetOnAServerWithoutConditionalWrites(TargetSuite):
+    @pytest.fixture
+    def rig(self, old_server: S3Server) -> TargetRig:
+        return tried_out(S3PrefixRig(old_server.create_bucket(), old_server.client_options))
+
+
+@pytest.fixture(scope="module")
+def old_server() -> Iterator[S3Server]:
+    with s3_server(old=True) as server:
+        yield server
+
+
+def tried_out(rig: TargetRig) -> TargetRig:
+    """Let the server be tried out before steps are counted."""
+    publish(rig, "one")
+    rig.target().remove()
+    return rig
 
 
 class InsideRig(S3PrefixRig):
