@@ -145,7 +145,7 @@ class _Net:
             for row in layer:
                 middles.update(zip(row, (offset - width / 2 for offset in self._offsets(row)), strict=True))
         single = [layer[0] for layer in rows if len(layer) == 1]  # wrapped layers stay a grid
-        for sweep in range(_SWEEPS):
+        for sweep in range(_SWEEPS + 1):  # the last one goes down: a task stands below what it is made from
             downwards = sweep % 2 == 0
             neighbours = self.above if downwards else self.below
             for row in single if downwards else reversed(single):

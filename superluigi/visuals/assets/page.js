@@ -103,6 +103,7 @@
         draw("text", { class: "sign", x: 16, y: base }, look(node.state).sign),
         draw("text", { class: "name", x: 30, y: base }, cut(node.name, Math.floor(fits * room))),
       );
+      if (words) group.classList.add("lined");
       if (words) group.append(draw("text", { class: "params", x: 30, y: dense ? 27 : 35 }, cut(words, Math.floor(fits * 1.17 * room))));
       if (node.mix) group.append(mixture(node.mix, width, height));
       group.append(draw("title", {}, [node.name, words, look(node.state).label, node.reason].filter(Boolean).join("\n")));
