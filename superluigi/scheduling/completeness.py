@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -18,10 +19,10 @@ CompleteMany = Callable[[Sequence[Task]], Mapping[str, bool]]
 
 #: Threads that ask at the same time: asking is waiting for a disk or a network, not computing.
 THREADS = 32
-#: Above this mean, in seconds, asking is worth the price of a thread hand-over (some 50 µs).
-SLOW_SECONDS = 0.0005
-#: How many questions are asked before the mean is believed.
-SAMPLE = 4
+#: When even the quickest of the last answers took longer (seconds), asking is worth a thread hand-over.
+SLOW_SECONDS = 0.001
+#: How many answers are looked at for that; a busy machine makes single ones slow.
+SAMPLE = 5
 
 
 class Trouble:
@@ -46,7 +47,7 @@ class Completeness:
         #: Task id → last answer. True stays true for the whole run.
         self.known: dict[str, bool] = {}
         self._requires: dict[str, list[Task]] = {}
-        self._slow = False
+        self._took: deque[float] = deque(maxlen=SAMPLE)
 
     def done(self, task_id: str) -> None:
         """The task has been made by this run, or was found complete by somebody trustworthy."""
@@ -115,11 +116,13 @@ class Completeness:
             self.known.update(self._many(tasks))
             tasks = [t for t in tasks if t.task_id not in self.known]
         asked = 0
-        began = time.perf_counter()
-        while asked < len(tasks) and not self._slow:
-            self._keep(tasks[asked], self._answer(tasks[asked]), troubles)
+        for task in tasks:
+            if len(self._took) == SAMPLE and min(self._took) > SLOW_SECONDS:
+                break
+            began = time.perf_counter()
+            self._keep(task, self._answer(task), troubles)
+            self._took.append(time.perf_counter() - began)
             asked += 1
-            self._slow = asked >= SAMPLE and time.perf_counter() - began > SLOW_SECONDS * asked
         self._ask_in_threads(tasks[asked:], troubles)
 
     def _ask_in_threads(self, tasks: list[Task], troubles: dict[str, Trouble]) -> None:

@@ -100,7 +100,7 @@ class Planner(luigi.worker.Worker):
             priority=task.priority,
             resources=self._resources(task),
             params=task.to_str_params if self._near else task.to_str_params(),
-            family=task.task_family,
+            family=family_of(type(task)),
             module=task.task_module,
             batchable=_is_batchable(task),
             retry_policy_dict=retry_policy(task),
@@ -183,6 +183,12 @@ class Planner(luigi.worker.Worker):
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1
         self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
+
+
+@functools.lru_cache(maxsize=4096)
+def family_of(task_class: type[Task]) -> str:
+    """The class's family, which Luigi puts together anew each time it is asked."""
+    return str(task_class.get_task_family())
 
 
 def _is_batchable(task: Task) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
@@ -42,6 +42,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
     partition["completed"] -= skipped
     partition["already_done"] |= skipped
+    _Shown._params.clear()  # classes may gain parameters between runs
     status = execution_summary._tasks_status(partition)
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
@@ -50,7 +51,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
     return Report(
         run_id=worker.luigi_run.id,
-        summary=execution_summary._summary_wrap(execution_summary._summary_format(partition, worker)),
+        summary=_summary(partition, worker),
         status=status.name,
         success=status in GOOD and all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
         outcomes=outcomes,
@@ -58,6 +59,41 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
         blocked=_blocked(worker, outcomes),
         made=tuple(worker.made),
     )
+
+
+def _summary(partition: dict[str, set[Task]], worker: Worker) -> str:
+    """Luigi's summary text."""
+    shown = {kind: [_Shown(task) for task in tasks] for kind, tasks in partition.items()}
+    text = execution_summary._summary_wrap(execution_summary._summary_format(shown, worker))
+    return str(text)
+
+
+class _Shown:
+    """A task as Luigi's summary sees it, which sorts by text and asks the parameters for each text anew."""
+
+    __slots__ = ("_task",)
+    _params: ClassVar[dict[type, list[Any]]] = {}
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def get_params(self) -> list[Any]:
+        kind = type(self._task)
+        params = self._params.get(kind)
+        if params is None:
+            params = self._params[kind] = list(kind.get_params())
+        return params
+
+    def __str__(self) -> str:
+        task, kind = self._task, type(self._task)
+        if kind.__str__ is not Task.__str__ or kind.__repr__ is not Task.__repr__:
+            return str(task)
+        values = task.param_kwargs
+        said = ", ".join(f"{n}={p.serialize(values[n])}" for n, p in self.get_params() if p.significant)
+        return f"{task.task_family}({said})"
 
 
 def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:

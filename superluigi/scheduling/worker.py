@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luigi.event import Event
-from luigi.scheduler import DISABLED, WORKER_STATE_DISABLED
+from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
-from luigi.task_status import DONE, FAILED
+from luigi.task_status import DISABLED, DONE, FAILED
 from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
@@ -21,7 +21,7 @@ from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
 from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.places import Lost, Place, Places
-from superluigi.scheduling.planning import Planner, retry_policy
+from superluigi.scheduling.planning import Planner, family_of, retry_policy
 from superluigi.scheduling.run import Run
 
 logger = logs.logger
@@ -157,7 +157,7 @@ class Worker(Planner):
         if task_id in self._running_tasks:
             time.sleep(self._config.wait_interval)  # a remote scheduler and we disagree: let it catch up
             return
-        task = self._scheduled_tasks[task_id]
+        task: Task = self._scheduled_tasks[task_id]
         self._observer.started(task)
         timeout = task.worker_timeout if task.worker_timeout is not None else self._config.timeout
         place = self._places.for_task(task, timeout)
@@ -303,7 +303,7 @@ class Worker(Planner):
 
     def _finish(self, task_id: str, outcome: Outcome) -> None:
         """Tell everybody what came of an attempt."""
-        task = self._scheduled_tasks[task_id]
+        task: Task = self._scheduled_tasks[task_id]
         for confirmed in outcome.confirmed:
             self._completeness.done(confirmed)
             self._unverified.discard(confirmed)
@@ -321,7 +321,7 @@ class Worker(Planner):
             resources=task.process_resources(),
             runnable=None,
             params=task.to_str_params(),
-            family=task.task_family,
+            family=family_of(type(task)),
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
