@@ -32,37 +32,43 @@ def parts(cls: type) -> Iterator[tuple[str, str]]:
     yield from _named_here(cls)
 
 
-def references(cls: type) -> Iterator[Any]:
-    """Modules, classes and functions that the class's code names and that are defined elsewhere."""
-    for function in _functions(cls):
+def references(cls: type) -> Iterator[tuple[Any, set[str]]]:
+    """Modules, classes and functions defined elsewhere that the class's code names, or that a function of its
+    own namespace names for it; each with the names used beside it, among them attributes of a module."""
+    for function in (*_functions(cls), *(value for _, value in _reached(cls) if isinstance(value, types.FunctionType))):
+        names = _names(function.__code__)
         for value in _globals_of(function):
-            named = isinstance(value, (type, types.FunctionType)) and value.__module__ not in (None, cls.__module__)
-            if named or isinstance(value, types.ModuleType):
-                yield value
+            elsewhere = getattr(value, "__module__", None) not in (None, cls.__module__)
+            if isinstance(value, types.ModuleType) or (isinstance(value, (type, types.FunctionType)) and elsewhere):
+                yield value, names
 
 
 def _named_here(cls: type) -> Iterator[tuple[str, str]]:
-    """Functions, classes and plain constants of the same namespace that the class reaches."""
-    seen: set[str] = set()
+    """Digests of functions, classes and plain constants of the same namespace that the class reaches."""
+    for name, value in _reached(cls):
+        if isinstance(value, types.FunctionType):
+            yield name, _digest(_describe(value.__code__))
+        elif isinstance(value, type):
+            yield name, _digest(repr([_describe(one.__code__) for one in _functions(value)]))
+        else:
+            yield name, _digest(repr(value))
+
+
+def _reached(cls: type) -> list[tuple[str, Any]]:
+    found: dict[str, Any] = {}
     waiting = list(_functions(cls))
     while waiting:
         function = waiting.pop()
         for name in sorted(_names(function.__code__)):
             value = function.__globals__.get(name)
-            if name in seen or is_task(value):
+            if name in found or name not in function.__globals__ or is_task(value):
                 continue
-            if isinstance(value, types.FunctionType) and value.__module__ == cls.__module__:
-                seen.add(name)
-                waiting.append(value)
-                yield name, _digest(_describe(value.__code__))
-            elif isinstance(value, type) and value.__module__ == cls.__module__:
-                seen.add(name)
-                inner = list(_functions(value))
-                waiting.extend(inner)
-                yield name, _digest(repr([_describe(one.__code__) for one in inner]))
-            elif isinstance(value, _PLAIN) and name in function.__globals__:
-                seen.add(name)
-                yield name, _digest(repr(value))
+            if isinstance(value, _PLAIN):
+                found[name] = value
+            elif isinstance(value, (type, types.FunctionType)) and value.__module__ == cls.__module__:
+                found[name] = value
+                waiting.extend(_functions(value) if isinstance(value, type) else [value])
+    return list(found.items())
 
 
 def _functions(cls: type) -> Iterator[types.FunctionType]:

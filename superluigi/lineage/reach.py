@@ -89,9 +89,9 @@ class _Walk:
 
         for name, value in dynamic.parts(cls):
             self.parts.setdefault(name, value)
-        for reference in dynamic.references(cls):
+        for reference, names in dynamic.references(cls):
             if isinstance(reference, types.ModuleType):
-                self._package(reference.__name__)
+                self._follow_named(reference, names)
                 continue
             if not self._is_own(reference.__module__):
                 self._package(reference.__module__)
@@ -100,6 +100,18 @@ class _Walk:
                 unit = _locate(module, reference.__qualname__) if module is not None else None
                 if unit is not None:
                     self._add(unit)
+
+    def _follow_named(self, module: types.ModuleType, names: set[str]) -> None:
+        """What bytecode that names a module and these attributes may use of it."""
+        if not self._is_own(module.__name__):
+            self._package(module.__name__)
+            return
+        for name in sorted(names & vars(module).keys()):
+            value = vars(module)[name]
+            if isinstance(value, types.ModuleType):
+                self._follow_named(value, names - {name})
+            else:
+                self._follow_member(module.__name__, (name,))
 
     # -- one unit
 

@@ -232,3 +232,24 @@ def test_addresses_lose_their_secrets(url: str, told: str) -> None:
 def test_the_parts_of_a_record_stay_small(load: Load) -> None:
     text = textwrap.dedent(str(code.code_identity(load().Features)["parts"]))
     assert len(text) < 700
+
+
+def test_a_notebook_cell_reaches_functions_of_files_also_through_its_own_helpers(load: Load) -> None:
+    text = (
+        "import luigi, toolbox.tables\nfrom toolbox.models import step\n"
+        "def helper(rows): return toolbox.tables.clean(rows), step(1)\n"
+        "class Cell(luigi.Task):\n    def run(self): return helper([1])\n"
+    )
+
+    def made(**change: tuple[str, str]) -> dict[str, str]:
+        load(**change)
+        namespace: dict[str, Any] = {"__name__": "no_such_module"}
+        exec(text, namespace)
+        parts: dict[str, str] = code.code_identity(namespace["Cell"])["parts"]
+        return parts
+
+    before = made()
+    assert code.changed_parts(before, made()) == []
+    assert code.changed_parts(before, made(tables=("math.floor", "math.ceil"))) == ["toolbox.tables.clean changed"]
+    assert code.changed_parts(before, made(models=("x + 1", "x + 2"))) == ["toolbox.models.step changed"]
+    assert code.changed_parts(before, made(tables=("return 0", "return 1"))) == []
