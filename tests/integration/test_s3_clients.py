@@ -5,12 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import random
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +105,14 @@ def test_the_environment_s_endpoint_and_profile_are_used(
     with S3ObjectTarget(s3_bucket, "k").tmp_write_path() as path:
         path.write_text("1")
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
-    (tmp_path / "config").write_text(
-        f"[profile mine]
-endpoint_url = {s3_server.endpoint_url}
-region = us-east-1
-"
-        f"aws_access_key_id = {os.environ['AWS_ACCESS_KEY_ID']}
-"
-        f"aws_secret_access_key = {os.environ['AWS_SECRET_ACCESS_KEY']}
-"
-    )
+    lines = [
+        "[profile mine]",
+        f"endpoint_url = {s3_server.endpoint_url}",
+        "region = us-east-1",
+        f"aws_access_key_id = {os.environ['AWS_ACCESS_KEY_ID']}",
+        f"aws_secret_access_key = {os.environ['AWS_SECRET_ACCESS_KEY']}",
+    ]
+    (tmp_path / "config").write_text("\n".join(lines))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     assert S3ObjectTarget(s3_bucket, "k", profile_name="mine").exists()
 
