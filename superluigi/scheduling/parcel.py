@@ -26,6 +26,10 @@ from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.run import Run
 
 
+#: The message that an attempt begins now.
+BEGIN = "begin"
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a fresh process must know before tasks of the caller can run in it."""
@@ -130,6 +134,8 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     task_id = order.task.task_id
     order.task.__dict__["_sent"] = order.sent
     send = child.send_message if spool is None else _Spool(spool).append
+    if order.announce:
+        send((task_id, BEGIN, ()))
     with logs.keeping(), _told(task_id) as messages:
         outcome = run_attempt(
             order.task,
@@ -156,6 +162,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
     from superluigi.executors.processes import ProcessExecutor
 
     with ProcessExecutor(1) as executor:
+        executor.submit(prepare, context).result()  # start-up does not count
         future = executor.submit(run_order, context, dumped, spool)
         try:
             answer: Outcome | Unloadable | SuperLuigiError = future.result(timeout)

@@ -117,7 +117,8 @@ class Processes(Place):
         on_message: Callable[[Any], None] | None = None,
         **options: Any,
     ) -> Future[Any]:
-        order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
+        timeout = options.pop("timeout", 0)
+        order = parcel.dump_order(parcel.Order(task, tuple(check), known, announce=bool(timeout), **options))
         return self.executor.submit_call(parcel.call(self._context, order), on_message)
 
     def open(self, future: Future[Any], task: Task) -> Outcome:

@@ -20,11 +20,15 @@ from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeou
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
 from superluigi.scheduling.observer import Reporter
+from superluigi.scheduling.parcel import BEGIN
 from superluigi.scheduling.places import Lost, Place, Places
 from superluigi.scheduling.planning import Planner, family_of, retry_policy
 from superluigi.scheduling.run import Run
 
 logger = logs.logger
+
+#: A process may take so long to start and load the task; then its time limit counts all the same.
+START_SECONDS = 60.0
 
 
 @dataclass
@@ -164,7 +168,8 @@ class Worker(Planner):
         attempting = self._running_tasks[task_id] = Attempting(task, place, self._reporter(task))
         if timeout:
             attempting.timeout = timeout
-            attempting.deadline = None if place.bounds_time else time.monotonic() + timeout
+            if not place.bounds_time:
+                attempting.deadline = time.monotonic() + timeout + START_SECONDS
         if place.here:
             outcome = self._attempt_here(attempting)
             while outcome.again:
@@ -206,7 +211,6 @@ class Worker(Planner):
         task_id = task.task_id
         known = {t.task_id for t in self._static(task)} | self._discovered.get(task_id, set())
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
-        options: dict[str, Any] = {"timeout": attempting.timeout} if attempting.place.bounds_time else {}
         if attempting.place.shares_memory:
             future = attempting.place.executor.submit(self._attempt_here, attempting)
         else:
@@ -218,7 +222,7 @@ class Worker(Planner):
                 check_complete_on_run=self._config.check_complete_on_run,
                 process_context=self._config.task_process_context,
                 on_message=lambda message: self._arrived.put(("message", message)),
-                **options,
+                timeout=attempting.timeout,
             )
         attempting.future = future
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
@@ -253,7 +257,9 @@ class Worker(Planner):
 
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
         attempting = self._running_tasks.get(task_id)
-        if attempting is not None and method in _REPORTS:
+        if attempting is not None and method == BEGIN:
+            attempting.deadline = time.monotonic() + attempting.timeout
+        elif attempting is not None and method in _REPORTS:
             getattr(attempting.status_reporter, method)(*args)
 
     def _take_spooled(self) -> None:
@@ -318,9 +324,9 @@ class Worker(Planner):
             task_id=task_id,
             status=status,
             expl=json.dumps(outcome.expl, default=repr),
-            resources=task.process_resources(),
+            resources=self._resources(task),
             runnable=None,
-            params=task.to_str_params(),
+            params=task.to_str_params if self._near else task.to_str_params(),
             family=family_of(type(task)),
             module=task.task_module,
             new_deps=new_deps,
