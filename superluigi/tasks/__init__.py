@@ -7,6 +7,9 @@ from superluigi.tasks.caching import cached
 from superluigi.tasks.combine import apply, collect, grid
 from superluigi.tasks.function import FunctionTask, task
 from superluigi.tasks.initial import InitStep
+from superluigi.tasks.life.environment import Environment
+from superluigi.tasks.life.hooks import Job, SubmitHook
+from superluigi.tasks.life.tags import tag
 from superluigi.tasks.mapreduce import MapReduceTask
 from superluigi.tasks.notebook import NotebookTask
 from superluigi.tasks.parts import as_path, outputs_of
@@ -14,12 +17,15 @@ from superluigi.tasks.shell import ShellTask, shell_task
 
 __all__ = [
     "AtomicTaskWithMetadata",
+    "Environment",
     "ExternalTask",
     "FunctionTask",
     "InitStep",
+    "Job",
     "MapReduceTask",
     "NotebookTask",
     "ShellTask",
+    "SubmitHook",
     "Task",
     "TaskWithMetadata",
     "apply",
@@ -31,5 +37,6 @@ __all__ = [
     "plan",
     "shell_task",
     "storage_report",
+    "tag",
     "task",
 ]

@@ -106,7 +106,7 @@ def test_the_run_adds_to_all_and_a_class_wins(user: Any) -> None:
 
 def test_a_command_sets_up_more(user: Any) -> None:
     user.write("""
-        from superluigi.tasks.life.environment import Environment
+        from superluigi.tasks import Environment
         class Sourced(Base):
             environment = Environment(data={"LEVEL": "1"}, command=". ./settings.sh; echo noise")
             def run(self, output_path):

@@ -107,7 +107,9 @@ def test_one_task_runs_on_fake_inputs_without_its_requirements(tmp_path: Path) -
     assert (given / "x").exists()
 
 
-@pytest.mark.parametrize("inputs", [None, {}, {"csv": "a", "numbers": [1]}, {"csv": 1, "numbers": [1], "more": ["one"]}])
+@pytest.mark.parametrize(
+    "inputs", [None, {}, {"csv": "a", "numbers": [1]}, {"csv": 1, "numbers": [1], "more": ["one"]}]
+)
 def test_inputs_of_another_shape_are_refused_by_name(tmp_path: Path, inputs: Any) -> None:
     with run_in(tmp_path), pytest.raises((DefinitionError, ValueError), match=r"inputs of Reads|cannot be saved"):
         run_alone(Reads(), inputs)

@@ -14,9 +14,8 @@ from superluigi import run_task
 from superluigi.errors import DefinitionError, ParameterError, TaskFailedError
 from superluigi.parameters import FloatParameter, IntParameter, Parameter
 from superluigi.targets import LocalFileTarget
-from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.tasks import AtomicTaskWithMetadata, Job, SubmitHook
 from superluigi.tasks.life import tags
-from superluigi.tasks.life.hooks import Job, SubmitHook
 
 
 @pytest.fixture(autouse=True)
