@@ -209,3 +209,48 @@ def test_bytes_that_rotted_under_the_same_etag_are_found(chain: str, s3_server: 
 def test_nothing_on_s3_is_an_error(chain: str) -> None:
     with pytest.raises(TargetMissingError, match="no-such"):
         lineage.verify(f"s3://{chain}/no-such")
+
+
+def test_commits_that_stopped_on_their_way_on_s3_are_half_committed(
+    chain: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from superluigi.storage.s3_record import Register
+
+    target = commit(S3ObjectTarget(chain, "d/one.txt"), text="old")
+    prefix = commit(S3PrefixTarget(chain, "d/several"), a="1")
+    s3_server.client().put_object(Bucket=chain, Key="d/several.metadata.json.pending", Body=b"{}")
+    s3_server.client().put_object(Bucket=chain, Key="d/never.metadata.json.pending", Body=b"{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Register, "settle", lambda *_: None)  # the writer dies before its last step
+        commit(target, text="new")
+    told = {one.path.removeprefix(f"s3://{chain}/d/"): one.state for one in lineage.verify(f"s3://{chain}/d/")}
+    assert told == {"one.txt": "half-committed", "several/": "half-committed", "never/": "half-committed"}
+    assert [one.state for one in lineage.verify(prefix)] == ["half-committed"]
+    assert target.read_metadata() is not None
+
+
+def overwrite(path: str, folder: bool) -> None:
+    """Commit again, in a process that may die on the way."""
+    if folder:
+        commit(LocalFolderTarget(path), a="new", b="new")
+    else:
+        commit(LocalFileTarget(path), text="new")
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_a_writer_that_dies_anywhere_never_leaves_what_looks_changed(tmp_path: Path, folder: bool) -> None:
+    from superluigi.testing.crash import DEATH, stopped_in_child
+
+    told: set[str] = set()
+    for step in range(1, 100):
+        place = tmp_path / str(step)
+        target = LocalFolderTarget(place / "out") if folder else LocalFileTarget(place / "out")
+        commit(target, a="old", text="old")
+        died = stopped_in_child(step, "death", overwrite, str(target.path), folder) == DEATH
+        found = {one.path: one.state for one in lineage.verify(place)}
+        told.add(found.pop(str(target.path)))
+        assert set(found.values()) <= {"half-committed"}, "what is left beside it is told as such"
+        if not died:
+            break
+    assert step > 3
+    assert told == {"ok", "half-committed"}
