@@ -1,0 +1,45 @@
+"""Remove the outputs of a task with their records; also of what it needs, or of what was made from it.
+
+Lists what would go and asks; --dry-run only lists, --yes does not ask. Outputs of external tasks are never removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from superluigi.cli._output import confirmed, json_option, print_json, yes_option
+from superluigi.cli._parser import Parser
+from superluigi.cli._tasks import task_arguments
+from superluigi.cli.ls import as_json, line, selected, selection
+
+EXAMPLE = "superluigi rm pipeline FeaturesTask --date 2013-12-15 --downstream --dry-run"
+
+
+def configure(parser: Parser) -> None:
+    """The task, which outputs, and whether to ask."""
+    task_arguments(parser)
+    selection(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    yes_option(parser)
+    json_option(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Remove; 0 when done or nothing to do, 1 when the user said no."""
+    found = [output for output in selected(args) if output.present]
+    if args.dry_run or not found:
+        if args.json:
+            print_json([as_json(output) for output in found])
+        else:
+            print("\n".join(line(output) for output in found) or "nothing to remove: no output is there")
+        return 0
+    plural = "output" if len(found) == 1 else "outputs"
+    if not confirmed(f"remove {len(found)} {plural}", yes=args.yes, items=map(line, found)):
+        return 1
+    for output in found:
+        output.remove()
+        if not args.json:
+            print(f"removed {output.path}")
+    if args.json:
+        print_json([as_json(output) for output in found])
+    return 0
