@@ -7,10 +7,9 @@ import json
 import os
 import pickle
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from superluigi.executors import child
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.run import Run
-
 
 #: The message that an attempt begins now.
 BEGIN = "begin"
@@ -70,8 +68,8 @@ class Order:
     worker_id: str
     check_complete_on_run: bool
     process_context: str | None
-    #: When it was sent, in seconds since the epoch: a time limit counts from here.
-    sent: float = field(default_factory=time.time)
+    #: Tell the parent (`BEGIN`) when the attempt begins: start-up does not count for a time limit.
+    announce: bool = False
 
 
 _prepared: dict[bytes, Run] = {}
@@ -132,7 +130,6 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
-    order.task.__dict__["_sent"] = order.sent
     send = child.send_message if spool is None else _Spool(spool).append
     if order.announce:
         send((task_id, BEGIN, ()))
