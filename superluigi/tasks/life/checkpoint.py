@@ -70,7 +70,7 @@ def remaining_time(scope: Scope | None, task: Any) -> float:
     if scope is not None:
         limit = _time_limit(task)
         if limit:
-            ends.append(task.__dict__.get("_sent", scope.started) + limit)
+            ends.append(scope.started + limit)
         if scope.ending is not None:
             ends.append(scope.ending)
     return max(0.0, min(ends) - now)
