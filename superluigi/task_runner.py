@@ -26,6 +26,7 @@ from superluigi.scheduling.run import Run, entered
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.life import callbacks
 from superluigi.tasks.life.environment import parse as parse_environment
+from superluigi.tasks.listed import complete_many
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -131,6 +132,7 @@ def run_task(
                 rate_limits=rate_limits,
                 on_error=on_error,
                 progress=progress,
+                complete_many=complete_many(run),
             )
             if report_file is not None:
                 from superluigi.visuals import plot_run

@@ -7,9 +7,11 @@ addresses for servers that are not AWS (their host names have no bucket in front
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -192,7 +194,11 @@ def _make(options: S3Options) -> S3Client:
         made = S3Client(boto, options, session, os.getpid())
         if not made.is_aws:
             style = (getattr(user_config, "s3", None) or {}).get("addressing_style", "path")
-            config = config.merge(Config(s3={**(config.s3 or {}), "addressing_style": style}))
+            more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
+            if "request_checksum_calculation" not in getattr(user_config, "_user_provided_options", {}):
+                # Trailing checksums are unknown to older servers; all of them verify Content-MD5, which we send.
+                more["request_checksum_calculation"] = "when_required"
+            config = config.merge(Config(**more))
             made.boto = session.client("s3", config=config, **given)
         made.remake = lambda more: _watched(made, session.client("s3", config=config.merge(more), **given))
     except (BotoCoreError, ValueError) as error:
@@ -206,8 +212,16 @@ def _make(options: S3Options) -> S3Client:
 
 def _watched(made: S3Client, boto: Any) -> Any:
     boto.meta.events.register("before-call.s3", _step)
+    if not made.is_aws:
+        boto.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return boto
+
+
+def _add_md5(params: Any, **_: Any) -> None:
+    """botocore sends a CRC32 instead, which older servers refuse: they ask for this header."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _share_loader(session: Any) -> None:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -180,6 +182,13 @@ def _list_options(options: Options) -> dict[str, Any]:
 # ---------------------------------------------------------------- small objects, whole
 
 
+def checksum(s3: S3Client, body: bytes) -> dict[str, str]:
+    """What makes a server verify a body: on AWS botocore's CRC32, elsewhere the MD5 that every server knows."""
+    if s3.is_aws:
+        return {}
+    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+
 def put_bytes(s3: S3Client, bucket: str, key: str, body: bytes, condition: Condition | None, options: Options) -> Put:
     """Write a small object.
 
@@ -189,7 +198,7 @@ def put_bytes(s3: S3Client, bucket: str, key: str, body: bytes, condition: Condi
     wanted = condition.headers() if condition else {}
     with explained("write", f"s3://{bucket}/{key}"):
         try:
-            answer = s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **options, **wanted)
+            answer = s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **checksum(s3, body), **options, **wanted)
         except s3.boto.exceptions.ClientError as error:
             if is_precondition(error) or (condition and condition.etag and is_absent(error)):
                 raise CommitConflictError(f"s3://{bucket}/{key}: the server answers {code_of(error)}.") from error

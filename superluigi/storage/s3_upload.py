@@ -26,6 +26,7 @@ from superluigi.storage.s3_transfer import (
     Options,
     Progress,
     Put,
+    checksum,
     head,
     in_threads,
     plain_etag,
@@ -116,8 +117,9 @@ class Upload:
                     )  # fmt: skip
                 else:
                     answer = self.s3.boto.put_object(
-                        Bucket=self.bucket, Key=self.member.key, Body=self._body, **self.options, **wanted
-                    )
+                        Bucket=self.bucket, Key=self.member.key, Body=self._body,
+                        **checksum(self.s3, self._body), **self.options, **wanted,
+                    )  # fmt: skip
             except self.s3.boto.exceptions.ClientError as error:
                 if is_precondition(error) or (code_of(error) in ("NoSuchUpload", "NoSuchKey", "404")):
                     raise CommitConflictError(f"{self.uri}: the server answers {code_of(error)}.") from error
