@@ -1,12 +1,14 @@
 """List the outputs of a task, and of what it needs or of what was made from it.
 
 One line an output: whether it is there, its size, the task class, its place. --downstream follows the records
-found in the store, beside the task's own outputs, and in --in PLACE.
+found in the store, beside the task's own outputs, and in --in PLACE. Without MODULE TASK, all outputs with records
+in the store and in --in PLACE are listed; --tag leaves those whose task had the tag.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._output import json_option, print_json
@@ -16,19 +18,32 @@ from superluigi.cli._tasks import task_arguments, task_of
 if TYPE_CHECKING:
     from superluigi.tasks.clearing import Output
 
-EXAMPLE = "superluigi ls pipeline PredictionsTask --date 2013-12-15 --upstream"
+EXAMPLE = """superluigi ls pipeline PredictionsTask --date 2013-12-15 --upstream
+superluigi ls --tag lr=.1 --tag optimizer=adam"""
 
 
 def configure(parser: Parser) -> None:
     """The task and which outputs."""
     task_arguments(parser)
+    for action in parser._actions:
+        if action.dest in ("module", "task"):
+            action.nargs = "?"
     selection(parser)
+    parser.add_argument(
+        "--tag", dest="tags", action="append", default=[], metavar="NAME=VALUE", help="only those with this tag"
+    )
     json_option(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the outputs; always 0."""
-    found = selected(args)
+    from superluigi.tasks.life import tags
+
+    wanted = tags.parse(args.tags)
+    if args.task:
+        found = [output for output in selected(args) if not wanted or tags.match(_tags_at(output.place), wanted)]
+    else:
+        found = list(_recorded(args, wanted))
     if args.json:
         print_json([as_json(output) for output in found])
         return 0
@@ -61,6 +76,33 @@ def selected(args: argparse.Namespace) -> list[Output]:
         if args.downstream:
             return clearing.downstream_of(task, args.places)
         return clearing.outputs_of(clearing.upstream_of(task) if args.upstream else [task])
+
+
+def _tags_at(place: Any) -> dict[str, Any]:
+    """The tags in the record of a target or location."""
+    read = getattr(place, "read_metadata", None) or place.read_record
+    record = read() if place.exists() else None
+    return ((record or {}).get("run") or {}).get("tags") or {}
+
+
+def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Output]:
+    """Outputs by their records, in the store and the places named."""
+    import os
+
+    from superluigi import config
+    from superluigi.lineage import listing
+    from superluigi.tasks.clearing import Output
+    from superluigi.tasks.life import tags
+
+    store = args.store or config.get("store")
+    given = [*([store] if "://" in store or os.path.isdir(store) else []), *args.places]
+    seen: set[str] = set()
+    for address in (address for place in given for address in listing.record_addresses(place)):
+        record = None if address in seen else listing.read_record_file(address)
+        seen.add(address)
+        if record is not None and tags.match((record.get("run") or {}).get("tags"), wanted):
+            output = record.get("output") or {}
+            yield Output(str(output.get("path")), str(record.get("task_family")), True, output.get("size"), None)
 
 
 def line(output: Output) -> str:

@@ -226,3 +226,26 @@ def test_tags_that_are_none_are_refused() -> None:
         Learn(0.1, tags=["a"])  # type: ignore[call-arg]
     with pytest.raises(ParameterError, match="needs a name"):
         tags.parse(["=1"])
+
+
+def test_ls_lists_what_was_made_with_a_tag(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    for lr in (0.1, 0.2):
+        run_task(Learn(lr, tags={"lr": lr, "kind": "a b"}))
+    run_task(Learn(0.3))
+
+    def listed(*words: str) -> list[str]:
+        command = [sys.executable, "-m", "superluigi", "ls", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [line.split()[-1] for line in done.stdout.splitlines()]
+
+    paths = [str(Path(Learn(lr).output().path).absolute()) for lr in (0.1, 0.2, 0.3)]
+    assert sorted(listed("--in", "out")) == sorted(paths)
+    assert listed("--in", "out", "--tag", "lr=.1") == paths[:1]
+    assert listed("--store", "out", "--tag", "kind=a b", "--tag", "lr=0.20") == paths[1:2]
+    assert listed("--in", "out", "--tag", "lr=7") == []
+    Path("mine.py").write_text(Path(__file__).read_text())
+    assert listed("mine", "Learn", "--lr", "0.1", "--tag", "kind") == paths[:1]
+    assert listed("mine", "Learn", "--lr", "0.3", "--tag", "kind") == []
