@@ -2,7 +2,8 @@
 
 Protocol: JSON lines. On stdin one request per line, `{"run": …}` once for each run, `{"code": …}` once for
 each class that travels by value, `{"task": …}` for an attempt, `{"event": …}` to fire one of Luigi's events
-for an attempt that could not tell of its own end. On what was stdout one reply for each of the last two. Plain pipes,
+for an attempt that could not tell of its own end. On what was stdout one reply for each of the last two, and before it
+`{"kind": "begun"}` where a time limit begins to count. Plain pipes,
 so that a prefix command (`srun`, `nice`, `docker run -i`) may stand between worker and child.
 
 When stdin ends, the worker is gone or wants no more: the attempt is interrupted, its clean-up runs, and
@@ -25,7 +26,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from superluigi.errors import CommandFailedError
+import luigi
+
+from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, rebuild
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
@@ -56,7 +59,16 @@ class Child:
             self._codes[request["code"]] = base64.b64decode(request["pickle"])
         else:
             reply = self._fire(request) if "event" in request else self._attempt(request["task"])
-            os.write(self._reply_fd, f"{json.dumps(reply)}\n".encode())
+            self._say(reply)
+
+    def _say(self, reply: Mapping[str, Any]) -> None:
+        line = f"{json.dumps(reply)}\n".encode()
+        while line:  # a pipe takes long lines in parts
+            line = line[os.write(self._reply_fd, line) :]
+
+    def _task(self, row: Mapping[str, Any]) -> luigi.Task:
+        code = self._codes[row["code"]] if row["code"] else None
+        return rebuild(row["module"], row["name"], json.loads(row["params"]), code, json.loads(row["tags"] or "{}"))
 
     def _learn_run(self, text: str) -> None:
         run, surroundings = runs.decode(text)
@@ -79,8 +91,9 @@ class Child:
 
     def _carry_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
         run = self._runs[row["run"]]
-        code = self._codes[row["code"]] if row["code"] else None
-        task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
+        task = self._task(row)
+        if row["timed"]:
+            self._say({"kind": "begun"})
         tells = can_tell(task, run.plan.forces(task))
         if tells and not is_external(task):
             with entered(run):
@@ -91,11 +104,13 @@ class Child:
             task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
             check_complete_on_run=tells and not getattr(task, "vouches_for_output", False),
         )  # fmt: skip
-        return self._report(task, outcome, run, by_value=bool(code))
+        return self._report(task, outcome, run, by_value=bool(row["code"]))
 
     def _report(self, task: Any, outcome: Outcome, run: Run, *, by_value: bool) -> dict[str, Any]:
         if outcome.status == "DONE":
             return {"kind": "succeeded", "exit_code": 0}
+        if outcome.status == "PENDING" and not outcome.requirements:
+            return {"kind": "requeued", "error": f"{task} asked for another attempt."}
         if outcome.status == "PENDING":
             roots = list(dict.fromkeys(outcome.requirements))
             found = collect(roots, run, SpecOptions(by_value=by_value))
@@ -109,6 +124,8 @@ class Child:
             outputs = ", ".join(map(_name_of, _outputs(task)))
             return {"kind": "missing", "error": f"{task} is not there yet: {outputs}"}
         sys.stderr.write(f"{outcome.traceback or outcome.expl}\n")
+        if isinstance(outcome.error, TaskCancelledError):
+            return {"kind": "killed", "error": str(outcome.error)}
         return {"kind": "failed", "error": _words(outcome), "exit_code": _exit_code(outcome.error)}
 
     def _fire(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +133,7 @@ class Child:
         row = request["task"]
         with _output_to(row["log"]):
             try:
-                code = self._codes[row["code"]] if row["code"] else None
-                task = rebuild(row["module"], row["name"], json.loads(row["params"]), code)
+                task = self._task(row)
                 task.trigger_event(request["event"], task, *request["arguments"])
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()

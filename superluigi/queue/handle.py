@@ -142,6 +142,7 @@ def _row(claim: Claim, log: Path, known: list[str]) -> dict[str, Any]:
     return {
         "name": claim.name, "module": claim.module, "params": claim.params, "code": claim.code,
         "run": claim.run, "worker": claim.worker, "log": str(log), "known": known,
+        "tags": claim.tags, "timed": claim.timeout is not None,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import luigi
 from luigi.parameter import ParameterVisibility
@@ -276,8 +277,14 @@ def _name_of_main() -> str | None:
     return name if name and not name.endswith("__main__") else None
 
 
-def rebuild(module: str, name: str, params: Mapping[str, str], code: bytes | None = None) -> luigi.Task:
-    """The task that a row describes; imports its module.
+def rebuild(
+    module: str,
+    name: str,
+    params: Mapping[str, str],
+    code: bytes | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> luigi.Task:
+    """The task that a row describes, with its tags; imports its module.
 
     Raises:
         ParameterError: the module does not define it, or not with these parameters.
@@ -298,6 +305,8 @@ def rebuild(module: str, name: str, params: Mapping[str, str], code: bytes | Non
         task: luigi.Task = cls.from_str_params(params)
     except Exception as error:  # `parse` of any parameter class may raise anything
         raise ParameterError(f"{name} cannot be made from the parameters {dict(params)}: {error}") from error
+    if tags and getattr(task, "tags", None) != tags:
+        cast(Any, task).tags = dict(tags)
     return task
 
 

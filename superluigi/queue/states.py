@@ -152,7 +152,7 @@ class TaskRow:
         """
         from superluigi.queue.specs import rebuild
 
-        return rebuild(self.module, self.name, self.params, self.code)
+        return rebuild(self.module, self.name, self.params, self.code, self.tags)
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""

@@ -213,10 +213,13 @@ class Worker:
         log = str(folder / "stdout.log")
         patience = min(0.5, self._options.lease_seconds / 6)
         lease = _Lease(self._database, claim, self._options.lease_seconds)
-        timeout_at = time.monotonic() + claim.timeout if claim.timeout else None
+        timeout_at: float | None = None
         while True:
             wait = patience if timeout_at is None else min(patience, max(0.0, timeout_at - time.monotonic()))
             reply = child.receive(wait)
+            if reply is not None and reply["kind"] == "begun":
+                timeout_at = time.monotonic() + (claim.timeout or math.inf)
+                continue
             if reply is not None:
                 return _result(reply, log)
             code = child.poll()
@@ -270,12 +273,19 @@ class Worker:
             child = None
         if child is None:
             log = self._logs / "workers" / f"{self.name}.log"
-            child = self._child = ChildProcess(self._pool.prefix, self._pool.environment, run.surroundings, log)
+            child = self._child = ChildProcess(self._pool.prefix, self._environment(), run.surroundings, log)
         if not child.knows(claim.run):
             child.tell_run(claim.run, run.definition)
         if claim.code is not None and not child.knows(claim.code):
             child.tell_code(claim.code, self._code(claim.code))
         return child
+
+    def _environment(self) -> dict[str, str]:
+        """The pool's, and when a walltime ends this worker: tasks ask for their remaining time."""
+        if self._leave_at is None:
+            return dict(self._pool.environment)
+        deadline = time.time() + self._leave_at - GRACE_SECONDS - time.monotonic()
+        return {"SUPERLUIGI_DEADLINE": str(deadline), **self._pool.environment}
 
     def _end_child(self) -> None:
         child, self._child = self._child, None

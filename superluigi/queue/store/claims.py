@@ -37,6 +37,8 @@ class Claim:
     fence: int
     attempt: int
     timeout: float | None
+    #: JSON text of the task's tags, which are no parameters.
+    tags: str | None
     worker: str
     #: Seconds since the epoch.
     started: float
@@ -86,7 +88,8 @@ _CLAIM = text(
         SELECT 1 FROM {tables.pools.name} p WHERE p.name = :pool AND p.paused = 0
         AND (p.max_workers IS NULL OR p.max_workers > (
             SELECT COUNT(*) FROM {_T} c WHERE c.state = 'RUNNING' AND c.pool = :pool)))
-    RETURNING id AS row, task_id, name, module, params, code, run, fence, attempts AS attempt, timeout
+    RETURNING id AS row, task_id, name, module, params, code, run, fence, attempts AS attempt, timeout,
+        tags
     """
 )
 
@@ -256,6 +259,6 @@ def _take_back(connection: Connection, row: Any, now: float) -> None:
     )  # fmt: skip
     claim = Claim(
         row.id, row.task_id, row.name, row.module, row.params, row.code, row.run, row.fence, row.attempts,
-        row.timeout, row.worker, row.started, row.lease,
+        row.timeout, row.tags, row.worker, row.started, row.lease,
     )  # fmt: skip
     _keep_attempt(connection, claim, "LOST", row.started, now, None, error, None)
