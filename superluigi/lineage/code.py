@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,22 @@ def code_identity(task: Any) -> dict[str, Any]:
     `path` of the source file, relative to the repository; `parts`, a short digest for each function,
     class and constant, so that a later comparison can say which one changed.
     """
-    found = reached(_class_of(task))
-    path, repository = _place(found)
+    found = _identified(_class_of(task))
+    repository = git.state(found.folder) if found.folder is not None else git.NOTHING
     return {
-        "digest": {"sha256": _whole(found)},
+        "digest": {"sha256": found.digest},
         "repo": repository["repo"],
         "commit": repository["commit"],
         "branch": repository["branch"],
         "dirty": repository["dirty"],
-        "path": path,
-        "parts": _short_parts(found.parts),
+        "path": found.path,
+        "parts": dict(found.parts),
     }
 
 
 def code_digest(task: Any) -> str:
     """Only the digest, in hex; asks neither the disk nor git for a class it has seen."""
-    return _whole(reached(_class_of(task)))
+    return _identified(_class_of(task)).digest
 
 
 def prime(classes: Iterable[type]) -> None:
@@ -70,13 +72,31 @@ def _whole(found: Reached) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _place(found: Reached) -> tuple[str | None, dict[str, Any]]:
-    if found.file is None:
-        return None, {"repo": None, "commit": None, "branch": None, "dirty": None}
-    file = Path(found.file).absolute()
-    repository = git.state(str(file.parent))
-    root = repository["root"]
-    return (str(file.relative_to(root)) if root else str(file)), repository
+@dataclass(frozen=True)
+class _Identified:
+    """What stays the same for a class until one of its modules is reloaded."""
+
+    reached: Reached
+    digest: str
+    parts: Mapping[str, str]
+    #: Of the source file: relative to the repository, if it is in one.
+    path: str | None
+    folder: str | None
+
+
+_known: weakref.WeakKeyDictionary[type, _Identified] = weakref.WeakKeyDictionary()
+
+
+def _identified(cls: type) -> _Identified:
+    found = reached(cls)
+    known = _known.get(cls)
+    if known is None or known.reached is not found:
+        file = None if found.file is None else Path(found.file).absolute()
+        root = None if file is None else git.root_of(str(file.parent))
+        path = None if file is None else str(file.relative_to(root) if root else file)
+        folder = None if file is None else str(file.parent)
+        known = _known[cls] = _Identified(found, _whole(found), _short_parts(found.parts), path, folder)
+    return known
 
 
 def _short_parts(parts: Mapping[str, str]) -> dict[str, str]:

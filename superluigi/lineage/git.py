@@ -7,33 +7,35 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-_NOTHING: dict[str, Any] = {"repo": None, "commit": None, "branch": None, "dirty": None}
+NOTHING: Mapping[str, Any] = {"repo": None, "commit": None, "branch": None, "dirty": None}
 _FRESH_S = 60.0
 _TIMEOUT_S = 5.0
 
 
-def state(folder: str) -> dict[str, Any]:
-    """`repo`, `commit`, `branch`, `dirty` and `root` of the work tree around a folder; None where unknown.
+def state(folder: str) -> Mapping[str, Any]:
+    """`repo`, `commit`, `branch` and `dirty` of the work tree around a folder; None where unknown.
 
     `dirty` counts tracked files only. The answer is kept for a minute: a run asks thousands of times.
     """
-    return dict(_state(folder, int(time.monotonic() / _FRESH_S)))
+    return _state(folder, int(time.monotonic() / _FRESH_S))
 
 
 @functools.lru_cache(maxsize=256)
-def _state(folder: str, _period: int) -> dict[str, Any]:
-    root = _root(folder)
+def _state(folder: str, _period: int) -> Mapping[str, Any]:
+    root = root_of(folder)
     if root is None:
-        return {**_NOTHING, "root": None}
-    return {**_read(root, _period), "root": root}
+        return NOTHING
+    return _read(root, _period)
 
 
 @functools.lru_cache(maxsize=1024)
-def _root(folder: str) -> str | None:
+def root_of(folder: str) -> str | None:
+    """The work tree around a folder; None if there is none."""
     for candidate in (Path(folder), *Path(folder).parents):
         if (candidate / ".git").exists():
             return str(candidate)
@@ -44,8 +46,8 @@ def _root(folder: str) -> str | None:
 def _read(root: str, _period: int) -> dict[str, Any]:
     status = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules")
     if status is None:
-        return dict(_NOTHING)
-    found: dict[str, Any] = dict(_NOTHING, dirty=False)
+        return dict(NOTHING)
+    found: dict[str, Any] = dict(NOTHING, dirty=False)
     for line in status.splitlines():
         if line.startswith("# branch.oid ") and "(initial)" not in line:
             found["commit"] = line.split()[2]

@@ -203,7 +203,7 @@ def test_the_repository_is_told_without_credentials(load: Load, tmp_path: Path) 
     run("commit", "-q", "-m", "first")
     run("remote", "add", "origin", "https://ada:hunter2@example.org/flights.git?token=abc")
     git._state.cache_clear()
-    git._root.cache_clear()
+    git.root_of.cache_clear()
     git._read.cache_clear()
     told = code.code_identity(module.Features)
     assert told["repo"] == "https://example.org/flights.git"
