@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,14 +35,20 @@ def save(value: Any, path: Path | str, *, format: str | None = None) -> str:
         return folders.save(value, path, save)
     entry, compression = _to_write(value, path, format)
     with _new_file(path) as temporary:
-        plain = temporary.with_name(f"value{_suffix(entry)}") if compression else temporary
-        with _explained(f"A value of type {_name(value)} cannot be saved as {path.name}", entry, value):
-            entry.resolve().save(value, plain)
-        if compression:
+        what = f"A value of type {_name(value)} cannot be saved as {path.name}"
+        if not compression:
+            with _explained(what, entry, value):
+                entry.resolve().save(value, temporary)
+            return entry.name
+        plain = _beside(path).with_suffix(_suffix(entry))
+        try:
+            with _explained(what, entry, value):
+                entry.resolve().save(value, plain)
             with plain.open("rb") as source, _writer(compression, temporary) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-            plain.unlink()
-    return f"{entry.name}+{compression[1:]}" if compression else entry.name
+        finally:
+            plain.unlink(missing_ok=True)
+    return f"{entry.name}+{compression[1:]}"
 
 
 def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = None, format: str | None = None) -> Any:
@@ -119,14 +127,20 @@ def _name(value: Any) -> str:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` that replaces it if the block ends well and leaves nothing behind if not."""
-    folder = Path(tempfile.mkdtemp(prefix=".superluigi-save-", dir=path.parent))
+    """`path` itself if nothing is there, else one beside it that replaces it; nothing stays if the block fails."""
+    # a stage is empty: no second name, whose inode would be made in vain, which costs milliseconds on ext4
+    temporary = _beside(path) if os.path.lexists(path) else path
     try:
-        temporary = folder / path.name
         yield temporary
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if temporary is not path:
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".superluigi-save-{secrets.token_hex(4)}-{path.name}")
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ def _parameter(function: Callable[..., Any], argument: inspect.Parameter, base: 
     where = f"{function.__name__}({argument.name})"
     if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
         raise DefinitionError(f"{where}: a task cannot have *args or **kwargs. Take a list or a dict instead.")
-    if hasattr(base, argument.name):
+    if hasattr(base, argument.name) or argument.name in ("self", "cls"):
         raise DefinitionError(f"{where}: {argument.name!r} has a meaning for every task. Choose another name.")
     annotation = annotation_of(function, argument.name)
     declared = annotation if isinstance(annotation, Declared) else Declared(Any if annotation is ... else annotation)
