@@ -1,0 +1,349 @@
+"""The parts of the engine, one by one: completeness, limits, reports, executors by name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import luigi
+import pytest
+
+from superluigi import executors
+from superluigi.errors import ExecutionError, OptionError, SharedStorageError, TargetMissingError, TaskFailedError
+from superluigi.scheduling.engine import run_graph
+from superluigi.scheduling.limits import Limits, Rate, Rates
+from superluigi.scheduling.report import Failure, Report
+from superluigi.testing.executor_tasks import Noted, diary
+
+asked: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters() -> None:
+    asked.clear()
+
+
+class Watched(Noted):
+    """Counts what it is asked."""
+
+    below = luigi.IntParameter(default=0)
+
+    def requires(self) -> list[luigi.Task]:
+        asked[f"requires {self.name}"] += 1
+        return [Watched(folder=self.folder, name=f"leaf{i}") for i in range(self.below)]
+
+    def complete(self) -> bool:
+        asked[f"complete {self.name}"] += 1
+        return super().complete()
+
+
+def test_each_task_is_asked_once_what_it_requires_and_whether_it_is_complete(tmp_path: Path) -> None:
+    roots = [Watched(folder=str(tmp_path), name=f"root{i}", below=4) for i in range(3)]
+    report = run_graph(roots)
+    assert report.success
+    assert set(asked.values()) == {1}
+    assert len(asked) == 2 * 7
+    asked.clear()
+    run_graph([*roots, Watched(folder=str(tmp_path), name="new", below=4)])
+    assert {n for question, n in asked.items() if question.startswith("complete")} == {1}
+
+
+class SlowToLook(luigi.Task):
+    number = luigi.IntParameter()
+    busy = 0
+    most = 0
+    guard = threading.Lock()
+
+    def complete(self) -> bool:
+        with SlowToLook.guard:
+            SlowToLook.busy += 1
+            SlowToLook.most = max(SlowToLook.most, SlowToLook.busy)
+        time.sleep(0.02)
+        with SlowToLook.guard:
+            SlowToLook.busy -= 1
+        return True
+
+
+def test_slow_questions_are_asked_many_at_a_time() -> None:
+    assert run_graph([SlowToLook(number=i) for i in range(64)]).success
+    assert SlowToLook.most > 8
+
+
+class Wrap(luigi.WrapperTask):
+    depth = luigi.IntParameter()
+    side = luigi.IntParameter(default=0)
+
+    def requires(self) -> list[luigi.Task]:
+        if self.depth == 0:
+            return [AlwaysThere()]
+        return [Wrap(depth=self.depth - 1, side=side) for side in (0, 1)]
+
+
+class AlwaysThere(luigi.ExternalTask):
+    def complete(self) -> bool:
+        asked["there"] += 1
+        return True
+
+
+def test_nested_wrapper_tasks_do_not_ask_the_same_leaf_again_and_again() -> None:
+    assert run_graph(Wrap(depth=14)).success
+    assert asked["there"] == 1
+
+
+def test_many_are_asked_at_once_where_somebody_can_tell(tmp_path: Path) -> None:
+    roots = [Watched(folder=str(tmp_path), name=f"t{i}") for i in range(5)]
+    report = run_graph(roots, complete_many=lambda tasks: {t.task_id: True for t in tasks})
+    assert report.counts() == {"complete": 5}
+    assert not any(question.startswith("complete") for question in asked)
+
+
+class Broken(luigi.Task):
+    def complete(self) -> bool:
+        raise OSError("the disk is gone")
+
+
+def test_a_question_that_fails_is_a_failure_that_names_its_task() -> None:
+    report = run_graph(Broken())
+    (failure,) = report.failures
+    assert (failure.kind, str(failure.error)) == ("scheduling", "the disk is gone")
+    with pytest.raises(TaskFailedError, match=r"Broken\(\)") as caught:
+        report.raise_failure()
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+class Missing(luigi.ExternalTask):
+    def output(self) -> Any:
+        return luigi.LocalTarget("/nowhere/at/all.csv")
+
+
+class NeedsMissing(Noted):
+    def requires(self) -> luigi.Task:
+        return Missing()
+
+
+def test_a_missing_external_input_is_named_with_its_place_and_whom_it_blocks(tmp_path: Path) -> None:
+    root = NeedsMissing(folder=str(tmp_path), name="root")
+    report = run_graph(root)
+    assert not report.success
+    assert report.missing == (Missing().task_id,)
+    assert report.blocked == {root.task_id: (Missing().task_id,)}
+    assert isinstance(report.failures[0].error, TargetMissingError)
+    assert "/nowhere/at/all.csv" in report.describe()
+    assert "NeedsMissing" in report.describe()
+
+
+class WritesNothing(Noted):
+    def run(self) -> None:
+        pass
+
+
+class NeedsNothing(Noted):
+    def requires(self) -> luigi.Task:
+        return WritesNothing(folder=self.folder, name="nothing")
+
+
+def test_a_requirement_that_wrote_nothing_stops_its_dependant_as_in_luigi(tmp_path: Path) -> None:
+    report = run_graph(NeedsNothing(folder=str(tmp_path), name="root"))
+    assert not report.success
+    assert "Unfulfilled dependency at run time" in report.describe()
+    assert "nothing.txt" in report.describe()
+
+
+class Appears(luigi.ExternalTask):
+    folder = luigi.Parameter()
+    retry_count = 100
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(Path(self.folder) / "late.txt")
+
+
+class WaitsFor(Noted):
+    def requires(self) -> luigi.Task:
+        return Appears(folder=self.folder)
+
+
+def test_external_data_may_appear_later(tmp_path: Path) -> None:
+    timer = threading.Timer(0.3, (tmp_path / "late.txt").touch)
+    timer.start()
+    report = run_graph(
+        WaitsFor(folder=str(tmp_path), name="root"),
+        scheduler_config={"limited_retry_delay": 0.02},
+        worker_config={"retry_external_tasks": True, "keep_alive": True},
+    )
+    timer.join()
+    assert report.success, report.describe()
+
+
+class ChoosesThreads(Noted):
+    executor = "threads"
+
+    def work(self) -> None:
+        note_thread.append(threading.current_thread().name)
+
+
+note_thread: list[str] = []
+
+
+def test_a_task_class_may_ask_for_its_executor(tmp_path: Path) -> None:
+    note_thread.clear()
+    assert run_graph(ChoosesThreads(folder=str(tmp_path), name="one"), num_workers=2).success
+    assert note_thread[0].startswith("superluigi-")
+
+
+class Batched(luigi.Task):
+    numbers = luigi.IntParameter(batch_method=max)
+    folder = luigi.Parameter()
+
+    def complete(self) -> bool:
+        return any(int(line[1]) >= self.numbers for line in diary(self.folder))
+
+    def run(self) -> None:
+        from superluigi.testing.executor_tasks import note
+
+        note(self.folder, "batch", self.numbers)
+
+
+def test_tasks_are_batched_as_luigi_does(tmp_path: Path) -> None:
+    report = run_graph([Batched(numbers=i, folder=str(tmp_path)) for i in range(5)])
+    assert report.success, report.describe()
+    assert diary(tmp_path) == [["batch", "4"]]
+
+
+# -- limits
+
+
+def test_limits_are_read_as_numbers_at_once_or_per_time() -> None:
+    limits = Limits.parse({"gpu": 1, "TrainTask": 2, "api": "10/minute", "web": "3/10s"})
+    assert limits.at_once == {"gpu": 1, "TrainTask": 2}
+    assert limits.per_time == {"api": Rate(10, 60.0), "web": Rate(3, 10.0)}
+
+
+@pytest.mark.parametrize("value", [-1, True, "10", "ten/minute", "10/fortnight", "0/minute", None, 1.5])
+def test_a_limit_that_means_nothing_says_what_would(value: Any) -> None:
+    with pytest.raises(OptionError, match="10/minute"):
+        Limits.parse({"api": value})
+
+
+def test_no_more_start_within_the_time_than_allowed() -> None:
+    rates = Rates({"api": Rate(2, 60.0)})
+    for _ in range(2):
+        assert rates.allows({"api": 1})
+        rates.take({"api": 1})
+    assert not rates.allows({"api": 1})
+    assert rates.due is not None
+    assert 50 < rates.due - time.time() <= 60
+    assert rates.allows({"other": 1})
+
+
+class Calls(Noted):
+    channel = "api"
+
+
+def test_a_rate_spreads_a_channel_over_time(tmp_path: Path) -> None:
+    tasks = [Calls(folder=str(tmp_path), name=f"c{i}") for i in range(5)]
+    report = run_graph(tasks, rate_limits={"api": "2/0.3s"})
+    assert report.success
+    begun = sorted(float(line[2]) for line in diary(tmp_path) if line[0] == "begin")
+    assert all(later - earlier > 0.25 for earlier, later in zip(begun, begun[2:], strict=False))
+
+
+# -- executors by name
+
+
+def test_an_unknown_executor_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="dask, processes, threads"):
+        run_graph(Noted(folder=str(tmp_path), name="one"), executor="thread")
+
+
+def test_packages_add_executors_by_an_entry_point(tmp_path: Path) -> None:
+    point = EntryPoint("mine", f"{__name__}:my_executor", executors.ENTRY_POINTS)
+    with mock.patch.object(executors, "entry_points", return_value=[point]):
+        assert "mine" in executors.names()
+        assert run_graph(Noted(folder=str(tmp_path), name="one"), num_workers=2, executor="mine").success
+
+
+def my_executor(name: str, max_workers: int) -> ThreadPoolExecutor:
+    assert (name, max_workers) == ("mine", 2)
+    return ThreadPoolExecutor(max_workers)
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named() -> None:
+    point = EntryPoint("broken", "no.such.module:factory", executors.ENTRY_POINTS)
+    with (
+        mock.patch.object(executors, "entry_points", return_value=[point]),
+        pytest.raises(OptionError, match=r"no\.such\.module"),
+    ):
+        executors.make("broken", 1)
+
+
+def test_a_dask_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    from superluigi.executors import dask
+
+    monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
+    with pytest.raises(ExecutionError, match="No Dask scheduler answers"):
+        executors.make("tcp://127.0.0.1:9", 1)
+
+
+class Elsewhere(Noted):
+    """Its output is in the folder that the process is in."""
+
+    def output(self) -> Any:
+        import os
+
+        return luigi.LocalTarget(Path(self.folder) / f"seen-by-{os.getpid()}.txt")
+
+
+def test_an_output_that_only_the_worker_sees_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from superluigi.scheduling import places
+
+    monkeypatch.setattr(places, "VISIBLE_WITHIN_SECONDS", 0.1)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        report = run_graph(Elsewhere(folder=str(tmp_path), name="one"), num_workers=2, executor=pool)
+    (failure,) = report.failures
+    assert isinstance(failure.error, SharedStorageError)
+    assert "cannot be seen from" in str(failure.error)
+
+
+# -- reports
+
+
+def failure(name: str, error: Exception, **more: Any) -> Failure:
+    return Failure(f"{name}_id", f"{name}(x=1)", "failed", error, **more)
+
+
+def test_failures_of_one_kind_are_told_together_with_their_last_words_and_whom_they_block() -> None:
+    report = Report(
+        run_id="r",
+        summary="s",
+        status="FAILED",
+        success=False,
+        outcomes={},
+        failures=(
+            failure("Load", ValueError("bad row"), log=("reading a.csv", "row 7 is odd")),
+            failure("Load", ValueError("bad row")),
+            failure("Train", KeyError("x")),
+        ),
+        blocked={"Root_id": ("Load_id",)},
+    )
+    told = report.describe()
+    assert told.count("ValueError") == 1
+    assert "2 tasks" in told
+    assert "| row 7 is odd" in told
+    assert "blocks Root_id" in told
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 0}, {"num_workers": True}, {"on_error": "ignore"}])
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(OptionError):
+        run_graph(Noted(folder=str(tmp_path), name="one"), **options)
+    assert diary(tmp_path) == []
