@@ -184,8 +184,19 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).fflush(None)  # what C libraries print keeps a buffer of its own
+    if _c_flush is not None:
+        _c_flush(None)
+
+
+def _find_c_flush() -> Any:
+    """`fflush` of the C library, since what C libraries print has a buffer of its own; None where there is none."""
+    try:
+        return ctypes.CDLL(None).fflush
+    except (OSError, AttributeError):
+        return None
+
+
+_c_flush = _find_c_flush()
 
 
 def _interrupt(signum: int, frame: object) -> None:

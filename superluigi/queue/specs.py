@@ -6,6 +6,7 @@ visibility never enter the database.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -289,10 +290,9 @@ def rebuild(
     Raises:
         ParameterError: the module does not define it, or not with these parameters.
     """
+    cls: type[luigi.Task] | None
     if code is not None:
-        import cloudpickle
-
-        cls = cloudpickle.loads(code)
+        cls = _unpickled(code)
     else:
         found = importlib.import_module(module)
         cls = _class_of(name, module)
@@ -308,6 +308,15 @@ def rebuild(
     if tags and getattr(task, "tags", None) != tags:
         cast(Any, task).tags = dict(tags)
     return task
+
+
+@functools.lru_cache(maxsize=64)
+def _unpickled(code: bytes) -> type[luigi.Task]:
+    """The class in `code`; the same one each time, as an import would give."""
+    import cloudpickle
+
+    cls: type[luigi.Task] = cloudpickle.loads(code)
+    return cls
 
 
 def _class_of(name: str, module: str) -> type[luigi.Task] | None:
