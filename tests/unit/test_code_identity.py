@@ -51,7 +51,9 @@ class Features(Base):
 TOOLBOX = {
     "toolbox/__init__.py": "from toolbox.models import Model\n",
     "toolbox/models.py": "class Model:\n    def fit(self):\n        return step(3)\n\ndef step(x):\n    return x + 1\n",
-    "toolbox/tables.py": "import math\n\ndef clean(rows):\n    return [math.floor(r) for r in rows]\n\ndef unused():\n    return 0\n",
+    "toolbox/tables.py": (
+        "import math\n\ndef clean(rows):\n    return [math.floor(r) for r in rows]\n\ndef unused():\n    return 0\n"
+    ),
 }
 Load = Callable[..., Any]
 
@@ -145,7 +147,10 @@ def test_a_file_edited_after_its_import_keeps_the_identity_of_the_code_in_memory
 
 
 def test_classes_without_a_file_have_a_digest_of_their_bytecode() -> None:
-    text = "import luigi\nSCALE = 2\ndef helper(): return SCALE\nclass Cell(luigi.Task):\n    {doc}\n    def run(self): return helper()\n"
+    text = (
+        "import luigi\nSCALE = 2\ndef helper(): return SCALE\n"
+        "class Cell(luigi.Task):\n    {doc}\n    def run(self): return helper()\n"
+    )
 
     def made(source: str) -> Any:
         namespace: dict[str, Any] = {"__name__": "no_such_module"}
