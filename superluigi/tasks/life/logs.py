@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -210,9 +211,24 @@ def _install() -> None:
         # Somebody else may have put a stream of his own there since: stand before that one.
         if _users == 1 or sys.stdout is not _installed[0]:
             _restore()
-            _installed[:] = [Copying(sys.stdout, 0), Copying(sys.stderr, 1)]
+            _installed[:] = [_copying(sys.stdout, 0), _copying(sys.stderr, 1)]
             _redirect_handlers(_installed)
             sys.stdout, sys.stderr = _installed
+
+
+#: Until Python 3.14 `print` uses `sys.stdout` without holding it: one freed meanwhile by another thread's swap
+#: crashes the interpreter. So these are used again, and outlive any call.
+_alive: deque[Copying] = deque(maxlen=64)
+
+
+def _copying(original: Any, stream: int) -> Copying:
+    while isinstance(original, Copying):  # put back by somebody who had kept it
+        original = original._original
+    for known in _alive:
+        if known._original is original and known._stream == stream:
+            return known
+    _alive.append(Copying(original, stream))
+    return _alive[-1]
 
 
 def _uninstall() -> None:
