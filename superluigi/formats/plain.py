@@ -49,8 +49,11 @@ class Json:
     """
 
     def save(self, value: Any, path: Path) -> None:
-        text = json.dumps(_plain(value, "value", _json_scalar), ensure_ascii=False, indent=None)
-        path.write_bytes(_encoded(text, lambda: json.dumps(_plain(value, "value", _json_scalar))))
+        text = _json_if_equal(value)
+        if text is None:  # NaN, NumPy's numbers, or something to refuse by name: look at every item
+            value = _plain(value, "value", _json_scalar)
+            text = json.dumps(value, ensure_ascii=False)
+        path.write_bytes(_encoded(text, lambda: json.dumps(value)))
 
     def load(self, path: Path, as_type: Any) -> Any:
         return json.loads(path.read_bytes())
@@ -144,6 +147,15 @@ def _yaml_scalar(value: Any, where: str) -> Any:
     if type(value) in (bytes, datetime.date, datetime.datetime):
         return value
     return _json_scalar(value, where)
+
+
+def _json_if_equal(value: Any) -> str | None:
+    """The JSON of a value that reads back equal; None if it does not, or has none. Faster than a walk in Python."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        return text if json.loads(text) == value else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _encoded(text: str, escaped: Any) -> bytes:
