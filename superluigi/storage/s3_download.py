@@ -32,6 +32,7 @@ from superluigi.storage.s3_transfer import (
 
 _BLOCK = 1 << 20
 _ATTEMPTS = 4
+_RANGE = 8 << 20  # with all that wait for the digest, some 100 MiB
 
 
 def download(s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None = None) -> Head:
@@ -103,20 +104,30 @@ def _in_ranges(
     s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None
 ) -> tuple[Head, str | None]:
     """Several ranges at once, all of the one version; the digest is computed behind them, in order."""
-    part, uri = s3_transfer.PART, f"s3://{bucket}/{member.key}"
+    part, uri = min(s3_transfer.PART, _RANGE), f"s3://{bucket}/{member.key}"
     wanted = {**options, "IfMatch": member.etag}
     store = None if options or not PLAIN_KEY.fullmatch(member.key) else fast_store(s3, bucket)
-    with open(member.path, "w+b", buffering=0) as file, explained("download", uri):
-        hasher = _Hasher(file.fileno(), member.size, part) if member.sha256 else None
+    hasher = _Hasher(member.size, part) if member.sha256 else None
+    with open(member.path, "wb", buffering=0) as file, explained("download", uri):
 
         def fetch(start: int) -> None:
+            try:
+                fetch_part(start)
+            except BaseException:
+                if hasher:
+                    hasher.stop()  # lets those go that wait for their turn
+                raise
+
+        def fetch_part(start: int) -> None:
             end = min(start + part, member.size)
-            if not _fast_range(store, member, file.fileno(), start, end):
-                _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
+            body = _fast_range(store, member, start, end)
+            if body is None:
+                body = _range(s3, bucket, member.key, wanted, start, end)
+            os.pwrite(file.fileno(), body, start)
             if progress:
                 progress(end - start)
             if hasher:
-                hasher.arrived(start)
+                hasher.arrived(start, body)
 
         try:
             in_threads(fetch, range(0, member.size, part), PARTS_AT_ONCE)
@@ -130,26 +141,29 @@ def _in_ranges(
     return Head(member.etag or "", member.size, metadata=metadata), digest
 
 
-def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> bool:
+def _fast_range(store: Any, member: Member, start: int, end: int) -> memoryview | None:
     if store is None:
-        return False
+        return None
     import obstore
     from obstore.exceptions import BaseError
 
     try:
-        body = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag}).bytes()
+        answer = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag})
+        body = memoryview(answer.bytes())
     except BaseError:
-        return False
-    return len(body) == end - start and os.pwrite(descriptor, memoryview(body), start) == end - start
+        return None
+    return body if len(body) == end - start else None
 
 
-def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> None:
+def _range(s3: S3Client, bucket: str, key: str, options: Options, start: int, end: int) -> memoryview:
     broken = _broken()
     for attempt in range(_ATTEMPTS):
         answer = s3.boto.get_object(Bucket=bucket, Key=key, **options, Range=f"bytes={start}-{end - 1}")
         try:
-            if _stream(answer["Body"], descriptor, start, None) == end - start:
-                return
+            with answer["Body"] as stream:
+                body = stream.read()
+            if len(body) == end - start:
+                return memoryview(body)
         except broken:
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -157,38 +171,46 @@ def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: in
 
 
 class _Hasher:
-    """SHA-256 of a file whose parts arrive in any order, computed on another core meanwhile."""
+    """SHA-256 of parts that arrive in any order, computed on another core meanwhile, from memory."""
 
-    def __init__(self, descriptor: int, size: int, part: int) -> None:
-        self._descriptor, self._size, self._part = descriptor, size, part
+    def __init__(self, size: int, part: int) -> None:
+        self._starts = range(0, size, part)
         self._digest = hashlib.sha256()
-        self._there: set[int] = set()
-        self._stopped = False
+        self._waiting: dict[int, memoryview] = {}
+        self._done, self._stopped = 0, False
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="superluigi-digest", daemon=True)
         self._thread.start()
 
-    def arrived(self, start: int) -> None:
+    def arrived(self, start: int, body: memoryview) -> None:
+        """Take a part; returns late while too many wait, so that memory stays bounded."""
         with self._news:
-            self._there.add(start)
-            self._news.notify()
+            self._waiting[start] = body
+            self._news.notify_all()
+            self._news.wait_for(lambda: len(self._waiting) <= PARTS_AT_ONCE or self._stopped)
+
+    def stop(self) -> None:
+        """Nothing more will arrive."""
+        with self._news:
+            self._stopped = True
+            self._news.notify_all()
 
     def result(self) -> str | None:
         """The digest, or None if not everything arrived; waits for what did."""
-        with self._news:
-            self._stopped = True
-            self._news.notify()
+        self.stop()
         self._thread.join()
-        return self._digest.hexdigest() if len(self._there) * self._part >= self._size else None
+        return self._digest.hexdigest() if self._done == len(self._starts) else None
 
     def _run(self) -> None:
-        for start in range(0, self._size, self._part):
+        for start in self._starts:
             with self._news:
-                self._news.wait_for(lambda at=start: at in self._there or self._stopped)  # type: ignore[misc]
-                if start not in self._there:
-                    return
-            for offset in range(start, min(start + self._part, self._size), _BLOCK):
-                self._digest.update(os.pread(self._descriptor, min(_BLOCK, start + self._part - offset), offset))
+                self._news.wait_for(lambda at=start: at in self._waiting or self._stopped)  # type: ignore[misc]
+                body = self._waiting.pop(start, None)
+                self._news.notify_all()
+            if body is None:
+                return
+            self._digest.update(body)
+            self._done += 1
 
 
 # ---------------------------------------------------------------- many

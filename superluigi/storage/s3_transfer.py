@@ -231,15 +231,21 @@ def get_bytes(s3: S3Client, bucket: str, key: str, options: Options) -> tuple[by
 def delete_many(s3: S3Client, bucket: str, keys: Iterable[str], options: Options) -> None:
     """Remove keys, 1,000 a request; those that are gone already do not matter."""
     doomed = list(keys)
+    more = _list_options(options)
     with explained("remove", f"s3://{bucket}/{doomed[0] if doomed else ''}"):
         if len(doomed) == 1:
-            s3.boto.delete_object(Bucket=bucket, Key=doomed[0], **_list_options(options))
+            s3.boto.delete_object(Bucket=bucket, Key=doomed[0], **more)
             return
         for start in range(0, len(doomed), 1000):
-            batch = [{"Key": key} for key in doomed[start : start + 1000]]
-            answer = s3.boto.delete_objects(
-                Bucket=bucket, Delete={"Objects": batch, "Quiet": True}, **_list_options(options)
-            )
+            batch = doomed[start : start + 1000]
+            try:
+                wanted = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                answer = s3.boto.delete_objects(Bucket=bucket, Delete=wanted, **more)
+            except s3.boto.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 405, 501):
+                    raise
+                in_threads(lambda key: s3.boto.delete_object(Bucket=bucket, Key=key, **more), batch, OBJECTS_AT_ONCE)
+                continue  # a server that cannot remove many at once, or asks for a checksum of its own
             for failed in answer.get("Errors", ()):
                 raise translated(_as_error(s3, failed), "remove", f"s3://{bucket}/{failed.get('Key')}")
 
