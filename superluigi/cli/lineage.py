@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._output import console, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
 
@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("place", metavar="PATH|s3://…", nargs="?", help="the output that is asked about")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what differs between the histories of A and B")
     form = parser.add_mutually_exclusive_group()
-    json_option(form)
+    form.add_argument("--json", action="store_true", help="print one JSON document for scripts")
     form.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
     form.add_argument("--openlineage", action="store_true", help="print OpenLineage events, one JSON line each")
     form.add_argument("--html", metavar="FILE", help="write a page with the graph, the records, a timeline")
