@@ -23,6 +23,7 @@ SuperLuigiError
 ├── ExecutionError (RuntimeError)          what happened while tasks ran
 │   ├── TaskFailedError                    one or more tasks of a run failed
 │   ├── WorkerLostError                    the process that ran a task died
+│   ├── ExecutorLostError                  the executor as a whole is gone; nothing more can run on it
 │   ├── SharedStorageError                 a worker says DONE, but its output is not visible here
 │   ├── RemoteError                        stands for an error of another process that cannot be pickled
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
@@ -155,6 +156,10 @@ class TaskFailedError(ExecutionError):
 
 class WorkerLostError(ExecutionError):
     """The process that ran a task died (killed, out of memory, os._exit)."""
+
+
+class ExecutorLostError(ExecutionError):
+    """The executor as a whole is gone (a Dask scheduler, say): nothing more can run on it."""
 
 
 class SharedStorageError(ExecutionError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
-from superluigi.errors import ExecutionError, MissingDependencyError, WorkerLostError
+from superluigi.errors import ExecutionError, ExecutorLostError, MissingDependencyError, WorkerLostError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -62,7 +62,7 @@ def _distributed() -> Any:
 class DaskExecutor(Executor):
     """Calls run as Dask tasks, each once: never deduplicated, never kept.
 
-    Whoever reads a future gets WorkerLostError when the workers that tried died, and ExecutionError
+    Whoever reads a future gets WorkerLostError when the workers that tried died, and ExecutorLostError
     when the scheduler is lost.
     """
 
@@ -70,6 +70,7 @@ class DaskExecutor(Executor):
         self.client = client
         self._closes = closes or []
         self._futures: dict[Future[Any], Any] = {}
+        self._lost: ExecutorLostError | None = None
         self._address = client.scheduler.address if client.scheduler is not None else "?"
 
     def options_for(self, resources: Mapping[str, int] | None) -> dict[str, Any]:
@@ -81,6 +82,8 @@ class DaskExecutor(Executor):
         return {"dask_resources": honoured} if honoured else {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self._lost is not None:
+            raise self._lost  # the client would go on waiting for a scheduler that does not come back
         resources: Mapping[str, int] | None = kwargs.pop("dask_resources", None)
         call = functools.partial(fn, *args, **kwargs)
         ours: Future[Any] = Future()
@@ -109,10 +112,11 @@ class DaskExecutor(Executor):
         if type(error).__name__ == "KilledWorker":
             return WorkerLostError(f"Every Dask worker that tried this task died: {error}")
         if isinstance(error, CancelledError) or type(error).__name__ in ("FutureCancelledError", "CommClosedError"):
-            return ExecutionError(
+            self._lost = ExecutorLostError(
                 f"The connection to the Dask scheduler at {self._address} was lost ({error}). Finished tasks are "
                 "safe; start the scheduler and its workers and run again: only what is missing runs."
             )
+            return self._lost
         return error
 
     def cancel_running(self, future: Future[Any], reason: BaseException) -> bool:

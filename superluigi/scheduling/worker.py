@@ -16,7 +16,13 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED
 from luigi.worker import TaskStatusReporter
 
-from superluigi.errors import TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import (
+    ExecutorLostError,
+    TargetMissingError,
+    TaskCancelledError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
 from superluigi.scheduling.observer import Reporter
@@ -340,7 +346,8 @@ class Worker(Planner):
         if outcome.missing:
             self._reschedule(task, outcome.missing)
         self.run_succeeded &= status == DONE or bool(new_deps)
-        if status == FAILED and self._on_error == "stop" and not self._will_retry(task_id):
+        lost = isinstance(outcome.error, ExecutorLostError)
+        if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
             self._stop_requesting_work = True
 
     def _note_success(self, task: Task, outcome: Outcome) -> None:
