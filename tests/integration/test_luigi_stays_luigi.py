@@ -28,7 +28,7 @@ from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata
 
 
-class Writes(AtomicTaskWithMetadata):
+class StaysWrites(AtomicTaskWithMetadata):
     """Writes its name and number into a folder."""
 
     folder = luigi.Parameter()
@@ -101,26 +101,26 @@ def test_the_luigi_command_runs_our_tasks(tmp_path: Path, workers: str) -> None:
 
 
 def test_luigi_build_runs_our_tasks_and_says_whether_all_went_well(tmp_path: Path) -> None:
-    class Fails(Writes):
+    class Fails(StaysWrites):
         def run(self) -> None:  # type: ignore[override]
             raise ZeroDivisionError
 
-    assert build(Writes(str(tmp_path), 1), Writes(str(tmp_path), 2))
-    assert build(Writes(str(tmp_path), 3), Writes(str(tmp_path), 4), workers=2)
+    assert build(StaysWrites(str(tmp_path), 1), StaysWrites(str(tmp_path), 2))
+    assert build(StaysWrites(str(tmp_path), 3), StaysWrites(str(tmp_path), 4), workers=2)
     assert not build(Fails(str(tmp_path)))
-    assert Writes(str(tmp_path), 1).output().read_metadata()["run"]["forced"] is False
+    assert StaysWrites(str(tmp_path), 1).output().read_metadata()["run"]["forced"] is False
     assert not (tmp_path / ".superluigi").exists()
 
 
 def test_dynamic_requirements_work_in_luigi_build(tmp_path: Path) -> None:
-    class Asks(Writes):
+    class Asks(StaysWrites):
         def run(self, output_path: Path) -> Any:  # type: ignore[override]
-            first = yield Writes(self.folder, 1)
-            more = yield [Writes(self.folder, 2), {"three": Writes(self.folder, 3)}]
+            first = yield StaysWrites(self.folder, 1)
+            more = yield [StaysWrites(self.folder, 2), {"three": StaysWrites(self.folder, 3)}]
             output_path.write_text(first.read_text() + more[0].read_text() + more[1]["three"].read_text())
 
     assert build(Asks(str(tmp_path)))
-    assert (tmp_path / "Asks-0").read_text() == "Writes1Writes2Writes3"
+    assert (tmp_path / "Asks-0").read_text() == "StaysWrites1Writes2Writes3"
     assert len(Asks(str(tmp_path)).output().read_metadata()["dynamic_input"]) == 2
     assert not (tmp_path / ".superluigi").exists()
 
@@ -132,7 +132,7 @@ def test_dynamic_requirements_work_in_luigi_build(tmp_path: Path) -> None:
 def test_events_fire_in_the_callers_process(tmp_path: Path, options: dict[str, Any]) -> None:
     seen: list[str] = []
 
-    class Watched(Writes):
+    class Watched(StaysWrites):
         def run(self, output_path: Path) -> None:  # type: ignore[override]
             if self.n == 2:
                 raise ZeroDivisionError
@@ -155,7 +155,7 @@ def test_events_fire_in_the_callers_process(tmp_path: Path, options: dict[str, A
 ORDER: list[int] = []
 
 
-class Ranked(Writes):
+class Ranked(StaysWrites):
     @property
     def priority(self) -> int:  # type: ignore[override]
         return int(self.n)
@@ -183,7 +183,7 @@ def test_resources_limit_what_runs_at_the_same_time(tmp_path: Path) -> None:
     most: list[int] = []
     guard = threading.Lock()
 
-    class Greedy(Writes):
+    class Greedy(StaysWrites):
         resources = {"gpu": 1}
 
         def run(self, output_path: Path) -> None:  # type: ignore[override]
@@ -204,7 +204,7 @@ def test_resources_limit_what_runs_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_a_task_that_fails_and_then_succeeds_on_retry_is_a_success(tmp_path: Path) -> None:
-    class Flaky(Writes):
+    class Flaky(StaysWrites):
         retry_count = 3
 
         def run(self, output_path: Path, metadata: dict[str, Any]) -> None:  # type: ignore[override]
@@ -221,7 +221,7 @@ def test_a_task_that_fails_and_then_succeeds_on_retry_is_a_success(tmp_path: Pat
 # ---------------------------------------------------------------- mix-ins
 
 
-@luigi.util.requires(Writes)
+@luigi.util.requires(StaysWrites)
 class NeedsWrites(AtomicTaskWithMetadata):
     def output(self) -> Any:
         return LocalFileTarget(Path(self.folder) / "needs")
@@ -230,12 +230,12 @@ class NeedsWrites(AtomicTaskWithMetadata):
         output_path.write_text(input_path.read_text())
 
 
-@luigi.util.inherits(Writes)
+@luigi.util.inherits(StaysWrites)
 class InheritsParameters(AtomicTaskWithMetadata):
     extra = luigi.IntParameter(default=7)
 
     def requires(self) -> Any:
-        return {"cloned": self.clone(Writes)}
+        return {"cloned": self.clone(StaysWrites)}
 
     def output(self) -> Any:
         return LocalFileTarget(Path(self.folder) / "inherits")
@@ -244,7 +244,7 @@ class InheritsParameters(AtomicTaskWithMetadata):
         output_path.write_text(input_path["cloned"].read_text() + str(self.extra))
 
 
-@luigi.util.copies(Writes)
+@luigi.util.copies(StaysWrites)
 class CopiesWrites(TaskWithMetadata):
     """Luigi's `copies` brings its own `run`, which writes to `output()` by itself."""
 
@@ -254,16 +254,16 @@ class CopiesWrites(TaskWithMetadata):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_luigis_decorators_work_on_our_classes(tmp_path: Path) -> None:
-    assert run_task(NeedsWrites(folder=str(tmp_path), n=2)).read_text() == "Writes2"
-    assert run_task(InheritsParameters(folder=str(tmp_path), n=3)).read_text() == "Writes37"
-    assert run_task(CopiesWrites(folder=str(tmp_path), n=4)).read_text() == "Writes4"
+    assert run_task(NeedsWrites(folder=str(tmp_path), n=2)).read_text() == "StaysWrites2"
+    assert run_task(InheritsParameters(folder=str(tmp_path), n=3)).read_text() == "StaysWrites37"
+    assert run_task(CopiesWrites(folder=str(tmp_path), n=4)).read_text() == "StaysWrites4"
 
 
 def test_wrappers_of_ours_have_no_output_and_no_run(tmp_path: Path) -> None:
     class Wrapper(Task, luigi.WrapperTask):
         def requires(self) -> Any:
-            yield Writes(str(tmp_path), 1)
-            yield Writes(str(tmp_path), 2)
+            yield StaysWrites(str(tmp_path), 1)
+            yield StaysWrites(str(tmp_path), 2)
 
     class AtomicWrapper(AtomicTaskWithMetadata, luigi.WrapperTask):
         def requires(self) -> Any:
@@ -280,7 +280,7 @@ def test_wrappers_of_ours_have_no_output_and_no_run(tmp_path: Path) -> None:
 def test_externalized_tasks_are_not_run(tmp_path: Path) -> None:
     class Needs(AtomicTaskWithMetadata):
         def requires(self) -> Any:
-            return [externalize(Writes(str(tmp_path), 1)), externalize(Writes)(str(tmp_path), 2)]
+            return [externalize(StaysWrites(str(tmp_path), 1)), externalize(StaysWrites)(str(tmp_path), 2)]
 
         def output(self) -> Any:
             return LocalFileTarget(tmp_path / "out")
@@ -288,15 +288,15 @@ def test_externalized_tasks_are_not_run(tmp_path: Path) -> None:
         def run(self, input_path: Any, output_path: Path) -> None:
             output_path.write_text("".join(path.read_text() for path in input_path))
 
-    with pytest.raises(TaskFailedError, match="Writes"):
+    with pytest.raises(TaskFailedError, match="StaysWrites"):
         run_task(Needs())
-    (tmp_path / "Writes-1").write_text("1")
-    (tmp_path / "Writes-2").write_text("2")
+    (tmp_path / "StaysWrites-1").write_text("1")
+    (tmp_path / "StaysWrites-2").write_text("2")
     run_task(Needs())
     assert (tmp_path / "out").read_text() == "12"
     run_task(Needs(), force_upstream=True)
-    assert (tmp_path / "Writes-1").read_text() == "1"
-    assert Writes(str(tmp_path), 1).run is not None and Writes.run is not None
+    assert (tmp_path / "StaysWrites-1").read_text() == "1"
+    assert StaysWrites(str(tmp_path), 1).run is not None and StaysWrites.run is not None
 
 
 class Daily(AtomicTaskWithMetadata):
@@ -371,7 +371,7 @@ def test_positional_parameters_mean_what_they_say() -> None:
 def test_our_targets_are_inputs_of_plain_luigi_tasks(tmp_path: Path) -> None:
     class PlainLuigi(luigi.Task):
         def requires(self) -> Any:
-            return {"ours": Writes(str(tmp_path), 1)}
+            return {"ours": StaysWrites(str(tmp_path), 1)}
 
         def output(self) -> Any:
             return luigi.LocalTarget(str(tmp_path / "plain"))
@@ -392,7 +392,7 @@ def test_our_targets_are_inputs_of_plain_luigi_tasks(tmp_path: Path) -> None:
             input_path.unlink()
 
     assert build(OursAgain())
-    assert (tmp_path / "plain").read_text() == (tmp_path / "again").read_text() == "Writes1"
+    assert (tmp_path / "plain").read_text() == (tmp_path / "again").read_text() == "StaysWrites1"
     run_task(OursAgain(), force=True)
     assert OursAgain().output().read_metadata()["input"]["path"] == str(tmp_path / "plain")
 
@@ -544,7 +544,7 @@ class Shaped(AtomicTaskWithMetadata):
         }[self.shape]()
 
     def requires(self) -> Any:
-        return self.structure(lambda n: Writes(self.folder, n))
+        return self.structure(lambda n: StaysWrites(self.folder, n))
 
     def output(self) -> Any:
         if self.shape == "nothing":
@@ -591,10 +591,10 @@ def test_paths_come_in_the_shape_of_requires_and_output(tmp_path: Path, shape: s
     count = {"nothing": 0, "one": 1, "nested": 4}.get(shape, 2)
     assert made == ([f"out-{n}" for n in range(1, count + 1)] if count else ["out"])
     if shape == "set":
-        assert {(tmp_path / f"out-{n}").read_text() for n in (1, 2)} == {"Writes1", "Writes2"}
+        assert {(tmp_path / f"out-{n}").read_text() for n in (1, 2)} == {"StaysWrites1", "StaysWrites2"}
     elif count:
         assert [(tmp_path / f"out-{n}").read_text() for n in range(1, count + 1)] == [
-            f"Writes{n}" for n in range(1, count + 1)
+            f"StaysWrites{n}" for n in range(1, count + 1)
         ]
     for path in made:
         assert LocalFileTarget(tmp_path / path).read_metadata()["task_id"] == task.task_id

@@ -21,7 +21,7 @@ from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata
 
 
-class Writes(AtomicTaskWithMetadata):
+class PeopleWrites(AtomicTaskWithMetadata):
     folder = luigi.Parameter()
     n = luigi.IntParameter(default=0)
 
@@ -40,20 +40,20 @@ def text(task: Any) -> str:
 # ---------------------------------------------------------------- super().run
 
 
-class Extends(Writes):
+class Extends(PeopleWrites):
     def run(self, output_path: Path, metadata: dict[str, Any]) -> None:
         super().run(output_path=output_path, metadata=metadata)
         output_path.write_text(output_path.read_text() + " extended")
         metadata["extended"] = metadata["base"]
 
 
-class ExtendsWithoutArguments(Writes):
+class ExtendsWithoutArguments(PeopleWrites):
     def run(self, output_path: Path) -> None:  # type: ignore[override]
         super().run()
         output_path.write_text(output_path.read_text() + " extended")
 
 
-class ExtendsElsewhere(Writes):
+class ExtendsElsewhere(PeopleWrites):
     """Gives its parent another path than its own."""
 
     def run(self, output_path: Path, metadata: dict[str, Any]) -> None:
@@ -69,9 +69,9 @@ class ExtendsTwice(Extends):
             super().run(output_path, metadata)
 
 
-class ExtendsAGenerator(Writes):
+class ExtendsAGenerator(PeopleWrites):
     def run(self, output_path: Path, metadata: dict[str, Any]) -> Any:
-        first = yield Writes(self.folder, 7)
+        first = yield PeopleWrites(self.folder, 7)
         metadata["first"] = first.read_text()
         output_path.write_text(first.read_text())
 
@@ -79,7 +79,7 @@ class ExtendsAGenerator(Writes):
 class DelegatesToAGenerator(ExtendsAGenerator):
     def run(self, output_path: Path, metadata: dict[str, Any]) -> Any:
         yield from super().run(output_path=output_path, metadata=metadata)
-        second = yield Writes(self.folder, 8)
+        second = yield PeopleWrites(self.folder, 8)
         output_path.write_text(output_path.read_text() + second.read_text())
 
 
@@ -101,7 +101,7 @@ class ReturnsAGenerator(ExtendsAGenerator):
     ],
 )
 @pytest.mark.parametrize("runner", ["run_task", "build"])
-def test_super_run_is_ordinary_python(tmp_path: Path, cls: type[Writes], expected: str, runner: str) -> None:
+def test_super_run_is_ordinary_python(tmp_path: Path, cls: type[PeopleWrites], expected: str, runner: str) -> None:
     task = cls(folder=str(tmp_path))
     if runner == "build":
         assert luigi.build([task], local_scheduler=True, log_level="WARNING")
@@ -122,7 +122,7 @@ class RunMixin:
         output_path.write_text("from a mix-in")
 
 
-class Mixed(RunMixin, Writes):
+class Mixed(RunMixin, PeopleWrites):
     pass
 
 
@@ -149,13 +149,13 @@ class PlainAndAtomic(PlainRun, AtomicTaskWithMetadata):
         return LocalFileTarget(Path(self.folder) / "plain")
 
 
-class AnythingGoes(Writes):
+class AnythingGoes(PeopleWrites):
     def run(self, **offered: Any) -> None:  # type: ignore[override]
         assert {"input_path", "output_path", "metadata"} <= offered.keys()
         offered["output_path"].write_text("anything")
 
 
-class KeywordOnly(Writes):
+class KeywordOnly(PeopleWrites):
     def run(self, *, output_path: Path) -> None:  # type: ignore[override]
         output_path.write_text("keyword")
 
@@ -184,11 +184,11 @@ def test_run_may_be_assigned_to_a_class_later(tmp_path: Path, monkeypatch: pytes
     Empty.run = later  # type: ignore[method-assign]
     run_task(Empty())
     assert text(Empty()) == "later"
-    original = Writes.run
+    original = PeopleWrites.run
     with monkeypatch.context() as patch:
-        patch.setattr(Writes, "run", lambda self, output_path: output_path.write_text("patched"))
-        run_task(Writes(str(tmp_path), 5))
-    assert text(Writes(str(tmp_path), 5)) == "patched" and Writes.run is original
+        patch.setattr(PeopleWrites, "run", lambda self, output_path: output_path.write_text("patched"))
+        run_task(PeopleWrites(str(tmp_path), 5))
+    assert text(PeopleWrites(str(tmp_path), 5)) == "patched" and PeopleWrites.run is original
     with pytest.raises(RunSignatureError, match="nonsense"):
         Empty.run = lambda self, nonsense: None  # type: ignore[method-assign]
 
@@ -223,7 +223,7 @@ def test_a_plain_run_in_an_atomic_class_is_an_attempt_too(tmp_path: Path) -> Non
 
 
 def test_an_external_mixin_makes_any_task_external(tmp_path: Path) -> None:
-    class Given(ExternalTask, Writes):
+    class Given(ExternalTask, PeopleWrites):
         pass
 
     class GivenToo(AtomicTaskWithMetadata, luigi.ExternalTask):
@@ -260,7 +260,7 @@ def test_abstract_parents_need_no_run_and_cooperate_with_other_metaclass_feature
 # ---------------------------------------------------------------- generators
 
 
-class Careful(Writes):
+class Careful(PeopleWrites):
     """Notes when its `finally` runs, and whether an error of the commit reaches it."""
 
     def run(self, output_path: Path) -> Any:  # type: ignore[override]
@@ -268,9 +268,9 @@ class Careful(Writes):
         try:
             with open(log, "a") as stream:
                 stream.write("begin ")
-            yield Writes(self.folder, 1)
+            yield PeopleWrites(self.folder, 1)
             yield []
-            yield Writes(self.folder, 2)
+            yield PeopleWrites(self.folder, 2)
             output_path.write_text("done")
         finally:
             with open(log, "a") as stream:
@@ -290,10 +290,10 @@ def test_each_entry_of_a_generator_is_left_in_order_and_leaves_nothing(tmp_path:
 
 
 def test_a_generator_that_is_dropped_half_way_leaves_nothing(tmp_path: Path) -> None:
-    Writes(str(tmp_path), 1).output().path.write_text("x")
+    PeopleWrites(str(tmp_path), 1).output().path.write_text("x")
     steps = Careful(folder=str(tmp_path)).run()
     requirement = next(steps)
-    assert requirement == Writes(str(tmp_path), 1)
+    assert requirement == PeopleWrites(str(tmp_path), 1)
     del steps
     gc.collect()
     assert not (tmp_path / ".superluigi").exists()
@@ -301,11 +301,11 @@ def test_a_generator_that_is_dropped_half_way_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_a_dynamic_requirement_that_fails_fails_the_task_and_names_both(tmp_path: Path) -> None:
-    class Fails(Writes):
+    class Fails(PeopleWrites):
         def run(self) -> None:  # type: ignore[override]
             raise ZeroDivisionError("inner")
 
-    class Asks(Writes):
+    class Asks(PeopleWrites):
         def run(self, output_path: Path) -> Any:  # type: ignore[override]
             output_path.write_text("half")
             yield Fails(self.folder)
@@ -322,7 +322,7 @@ def test_two_runs_of_one_task_in_two_threads_do_not_mix(tmp_path: Path) -> None:
     barrier = threading.Barrier(2, timeout=30)
     errors: list[BaseException] = []
 
-    class Slow(Writes):
+    class Slow(PeopleWrites):
         def run(self, output_path: Path, metadata: dict[str, Any]) -> None:
             barrier.wait()  # both are inside at the same time
             output_path.write_text(metadata["run"]["id"])
@@ -346,11 +346,11 @@ def test_two_runs_of_one_task_in_two_threads_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_tasks_survive_pickling_copying_and_a_second_process(tmp_path: Path) -> None:
-    task = Writes(str(tmp_path), 3)
+    task = PeopleWrites(str(tmp_path), 3)
     task.task_hash
     for again in (pickle.loads(pickle.dumps(task)), copy.copy(task), copy.deepcopy(task)):
         assert again == task and again.task_hash == task.task_hash and again.n == 3
-    seeded = Writes(str(tmp_path), 3, hash_seed="s")
+    seeded = PeopleWrites(str(tmp_path), 3, hash_seed="s")
     again = pickle.loads(pickle.dumps(seeded))
     assert again == seeded != task and again.task_hash == seeded.task_hash
     target = pickle.loads(pickle.dumps(task.output()))
@@ -358,23 +358,23 @@ def test_tasks_survive_pickling_copying_and_a_second_process(tmp_path: Path) -> 
 
 
 def test_a_task_object_keeps_no_trace_of_its_runs(tmp_path: Path) -> None:
-    task = Writes(str(tmp_path))
+    task = PeopleWrites(str(tmp_path))
     before = set(vars(task))
     run_task(task)
     run_task(task, force=True)
     left = {name for name in set(vars(task)) - before if vars(task)[name] not in (None, {})}
     assert left <= {"task_hash"}
-    assert Writes(str(tmp_path)) is task
+    assert PeopleWrites(str(tmp_path)) is task
 
 
 def test_running_a_task_by_hand_commits_too(tmp_path: Path) -> None:
-    Writes(str(tmp_path), 4).run()
-    assert text(Writes(str(tmp_path), 4)) == "n=4" and Writes(str(tmp_path), 4).complete()
+    PeopleWrites(str(tmp_path), 4).run()
+    assert text(PeopleWrites(str(tmp_path), 4)) == "n=4" and PeopleWrites(str(tmp_path), 4).complete()
 
 
 def test_run_may_be_tested_with_paths_of_ones_own(tmp_path: Path) -> None:
     metadata: dict[str, Any] = {}
-    Writes("nowhere", 4).run(output_path=tmp_path / "mine", metadata=metadata)
+    PeopleWrites("nowhere", 4).run(output_path=tmp_path / "mine", metadata=metadata)
     assert (tmp_path / "mine").read_text() == "n=4" and metadata == {"base": True}
     assert not Path("nowhere").exists()
 
@@ -459,7 +459,7 @@ def test_two_tasks_may_write_into_one_folder_at_once(tmp_path: Path) -> None:
     class All(Task, luigi.WrapperTask):
         def requires(self) -> Iterator[Any]:
             for n in range(12):
-                yield Writes(str(tmp_path / "deep" / "er"), n)
+                yield PeopleWrites(str(tmp_path / "deep" / "er"), n)
 
     run_task(All(), num_workers=4, executor="threads")
     assert len(list((tmp_path / "deep" / "er").iterdir())) == 24
@@ -482,24 +482,24 @@ def test_metadata_of_a_task_that_keeps_its_old_output_is_told(tmp_path: Path) ->
 
 
 def test_errors_while_inputs_are_opened_leave_nothing(tmp_path: Path) -> None:
-    class Vanishes(Writes):
+    class Vanishes(PeopleWrites):
         def complete(self) -> bool:
             return True
 
-    class Needs(Writes):
+    class Needs(PeopleWrites):
         def requires(self) -> Any:
-            return [Writes(self.folder, 1), Vanishes(self.folder, 2)]
+            return [PeopleWrites(self.folder, 1), Vanishes(self.folder, 2)]
 
         def run(self, input_path: Any, output_path: Path) -> None:  # type: ignore[override]
             output_path.write_text("x")
 
     with pytest.raises(TaskFailedError, match="Vanishes-2"):
         run_task(Needs(str(tmp_path)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["Writes-1", "Writes-1.metadata.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["PeopleWrites-1", "PeopleWrites-1.metadata.json"]
 
 
 def test_ctrl_c_in_a_task_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
-    class Interrupted(Writes):
+    class Interrupted(PeopleWrites):
         def run(self, output_path: Path) -> None:  # type: ignore[override]
             output_path.write_text("half")
             raise KeyboardInterrupt
