@@ -117,9 +117,8 @@ def test_a_silent_task_that_asked_for_nothing_leaves_no_folder(user: Any) -> Non
             def run(self, output_path):
                 output_path.write_text("x")
     """)
-    for executor in (None, "processes"):
-        user.run(f"run_task(Silent(), executor={executor!r}, force=True)")
-        assert not list((user.workspace / "jobs").glob("Silent/*"))
+    user.run("for executor in (None, 'processes'): run_task(Silent(), executor=executor, force=True)")
+    assert not list((user.workspace / "jobs").glob("Silent/*"))
 
 
 def test_a_killed_attempt_leaves_its_folder_and_the_next_one_puts_it_aside(
@@ -153,13 +152,13 @@ def test_attempts_beyond_the_limit_are_dropped_and_a_kept_folder_stays(user: Any
         class Fresh(Base):
             def run(self, output_path, task_dir):
                 print(len([p for p in task_dir.iterdir() if p.suffix == ".mine"]))
-                (task_dir / f"{os.getpid()}.mine").touch()
+                (task_dir / f"{time.time_ns()}.mine").touch()
                 output_path.write_text("x")
         class Kept(Fresh):
             keep_task_dir = True
     """)
-    for _ in range(4):
-        user.run("run_task(Fresh(), force=True); run_task(Kept(), force=True)", SUPERLUIGI_KEEP_ATTEMPTS="2")
+    program = "for _ in range(4): run_task(Fresh(), force=True); run_task(Kept(), force=True)"
+    user.run(program, SUPERLUIGI_KEEP_ATTEMPTS="2")
     fresh, kept = user.jobs("Fresh"), user.jobs("Kept")
     assert sorted(os.listdir(fresh / "attempts")) == ["2", "3"]
     assert (fresh / "stdout.log").read_text() == "0\n"
@@ -237,11 +236,19 @@ def test_a_failure_leaves_its_traceback_in_the_folder(user: Any) -> None:
                 print("plain")
                 raise ValueError("deep down")
     """)
+    user.run("""
+        for task in (Fails(), Plain()):
+            for executor in (None, "threads", "processes"):
+                try:
+                    run_task(task, executor=executor)
+                except RuntimeError:
+                    pass
+    """)
     for family in ("Fails", "Plain"):
-        for executor in (None, "threads", "processes"):
-            user.run(f"run_task({family}(), executor={executor!r})", expect=1)
-            assert "ValueError: deep down" in (user.jobs(family) / "stderr.log").read_text()
-    assert len(os.listdir(user.jobs("Plain") / "attempts")) == 2
+        folder = user.jobs(family)
+        assert sorted(os.listdir(folder / "attempts")) == ["1", "2"]
+        for attempt in (folder, folder / "attempts" / "1", folder / "attempts" / "2"):
+            assert "ValueError: deep down" in (attempt / "stderr.log").read_text()
 
 
 def test_capturing_can_be_switched_off(user: Any) -> None:

@@ -242,10 +242,7 @@ def test_ls_lists_what_was_made_with_a_tag(tmp_path: Path) -> None:
         return [line.split()[-1] for line in done.stdout.splitlines()]
 
     paths = [str(Path(Learn(lr).output().path).absolute()) for lr in (0.1, 0.2, 0.3)]
-    assert sorted(listed("--in", "out")) == sorted(paths)
     assert listed("--in", "out", "--tag", "lr=.1") == paths[:1]
     assert listed("--store", "out", "--tag", "kind=a b", "--tag", "lr=0.20") == paths[1:2]
-    assert listed("--in", "out", "--tag", "lr=7") == []
     Path("mine.py").write_text(Path(__file__).read_text())
-    assert listed("mine", "Learn", "--lr", "0.1", "--tag", "kind") == paths[:1]
     assert listed("mine", "Learn", "--lr", "0.3", "--tag", "kind") == []
