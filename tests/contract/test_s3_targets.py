@@ -24,13 +24,20 @@ class TestS3PrefixTarget(TargetSuite):
         return S3PrefixRig(s3_bucket, s3_server.client_options)
 
 
-class TestS3ObjectTargetOnAServerWithoutConditionalWrites(TargetSuite):
+class ShortSuite(TargetSuite):
+    """For variants of a target: without the tests that take longest, which `make test-long` runs."""
+
+    test_odd_names_are_names = None
+    test_dying_at_every_step_leaves_old_or_new_and_the_next_commit_cleans_up = None
+
+
+class TestS3ObjectTargetOnAServerWithoutConditionalWrites(ShortSuite):
     @pytest.fixture
     def rig(self, old_server: S3Server) -> TargetRig:
         return tried_out(S3ObjectRig(old_server.create_bucket(), old_server.client_options))
 
 
-class TestS3PrefixTargetOnAServerWithoutConditionalWrites(TargetSuite):
+class TestS3PrefixTargetOnAServerWithoutConditionalWrites(ShortSuite):
     @pytest.fixture
     def rig(self, old_server: S3Server) -> TargetRig:
         return tried_out(S3PrefixRig(old_server.create_bucket(), old_server.client_options))
@@ -54,7 +61,22 @@ class InsideRig(S3PrefixRig):
         return super().target(name, metadata_inside_prefix=True, **options)
 
 
-class TestS3PrefixTargetWithItsRecordInside(TargetSuite):
+class TestS3PrefixTargetWithItsRecordInside(ShortSuite):
     @pytest.fixture
     def rig(self, s3_server: S3Server, s3_bucket: str) -> TargetRig:
         return InsideRig(s3_bucket, s3_server.client_options)
+
+
+@pytest.mark.long
+class TestLongS3ObjectTargetOnAServerWithoutConditionalWrites(TargetSuite):
+    rig = TestS3ObjectTargetOnAServerWithoutConditionalWrites.rig
+
+
+@pytest.mark.long
+class TestLongS3PrefixTargetOnAServerWithoutConditionalWrites(TargetSuite):
+    rig = TestS3PrefixTargetOnAServerWithoutConditionalWrites.rig
+
+
+@pytest.mark.long
+class TestLongS3PrefixTargetWithItsRecordInside(TargetSuite):
+    rig = TestS3PrefixTargetWithItsRecordInside.rig
