@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -100,7 +101,7 @@ class Planner(luigi.worker.Worker):
             priority=task.priority,
             resources=self._resources(task),
             params=task.to_str_params if self._near else task.to_str_params(),
-            family=family_of(type(task)),
+            family=family_of(task),
             module=task.task_module,
             batchable=_is_batchable(task),
             retry_policy_dict=retry_policy(task),
@@ -185,10 +186,16 @@ class Planner(luigi.worker.Worker):
         self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
 
 
+def family_of(task: Task) -> str:
+    """`task.task_family`, which Luigi puts together anew each time it is asked."""
+    return _class_family(type(task)) or str(task.task_family)
+
+
 @functools.lru_cache(maxsize=4096)
-def family_of(task_class: type[Task]) -> str:
-    """The class's family, which Luigi puts together anew each time it is asked."""
-    return str(task_class.get_task_family())
+def _class_family(task_class: type[Task]) -> str:
+    """The family of all tasks of a class; "" where the class has its own way to say it."""
+    plain = inspect.getattr_static(task_class, "task_family") is vars(Task)["task_family"]
+    return str(task_class.get_task_family()) if plain else ""
 
 
 def _is_batchable(task: Task) -> bool:

@@ -333,7 +333,7 @@ class Worker(Planner):
             resources=self._resources(task),
             runnable=None,
             params=task.to_str_params if self._near else task.to_str_params(),
-            family=family_of(type(task)),
+            family=family_of(task),
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
