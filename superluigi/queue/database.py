@@ -135,10 +135,14 @@ class Database:
         self._offset: float | None = None
         if self.is_sqlite:
             self._open_file(create)
-        with self._explained(), self.write() as connection:
-            if not create and tables.version_of(connection) is None:
-                raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
-            tables.upgrade(connection)
+        try:
+            with self.write() as connection:
+                if not create and tables.version_of(connection) is None:
+                    raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
+                tables.upgrade(connection)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def path(self) -> Path | None:

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from superluigi.errors import QueueGoneError
+from sqlalchemy.exc import OperationalError
+
+from superluigi.errors import QueueError, QueueGoneError
 from superluigi.queue.database import Database
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.states import Pool
@@ -55,6 +57,7 @@ class Spawner:
         self._options = options
         self._is_done = is_done
         self._settled = False
+        self._reached = time.monotonic()
         self._leaving = threading.Event()
         self._providers: dict[str, Provider] = {}
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
@@ -67,7 +70,7 @@ class Spawner:
         """Spawn until nothing more can run (or the queue is paused and nothing runs), or until told to leave."""
         try:
             with self._signals():
-                while not self._leaving.is_set() and not self._step():
+                while not self._leaving.is_set() and not self._try_step():
                     self._leaving.wait(self._options.interval_seconds)
         except KeyboardInterrupt:
             self._cancel()
@@ -75,10 +78,23 @@ class Spawner:
         except QueueGoneError as error:
             logger.warning("%s; the spawner ends", error)
         finally:
-            with contextlib.suppress(QueueGoneError), self._database.write() as connection:
+            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write() as connection:
                 people.resign(connection, self.name)
             for provider in self._providers.values():
                 provider.close(wait=self._settled)
+
+    def _try_step(self) -> bool:
+        """One step; a database server that is away for less than a lease does not end the spawner."""
+        try:
+            ended = self._step()
+        except OperationalError as error:
+            if time.monotonic() - self._reached > self._options.lease_seconds:
+                raise QueueError(f"The queue {self._database.shown} cannot be reached: {error.orig}") from error
+            logger.warning("the queue cannot be reached, trying again: %s", error.orig)
+            self._leaving.wait(1.0)
+            return False
+        self._reached = time.monotonic()
+        return ended
 
     def _step(self) -> bool:
         """Take back what was lost, start what is missing; True when there is nothing more to see to."""

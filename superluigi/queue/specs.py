@@ -162,7 +162,12 @@ class _Describer:
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         params = json.dumps(task.to_str_params())
-        module, code = self._homes.get(type(task)) or self._home(task, params)
+        module: str
+        code: str | None
+        if getattr(task, "travels_whole", False):  # its texts name tasks that another process does not know
+            module, code = type(task).__module__, self._store(task)
+        else:
+            module, code = self._homes.get(type(task)) or self._home(task, params)
         forced = self.run.plan.forces(task)
         timeout = task.worker_timeout if task.worker_timeout is not None else self._timeout
         retries = task.retry_count if task.retry_count is not None else self._retry_count
@@ -220,14 +225,15 @@ class _Describer:
             self._homes[cls] = module, code
         return module, code
 
-    def _store(self, cls: type[luigi.Task]) -> str:
+    def _store(self, thing: type[luigi.Task] | luigi.Task) -> str:
         import cloudpickle  # type: ignore[import-untyped]
 
         try:
             # Classes of importable modules are pickled by reference, as everybody expects.
-            pickle: bytes = cloudpickle.dumps(cls)
+            pickle: bytes = cloudpickle.dumps(thing)
         except Exception as error:  # pickling runs code of the values it meets
-            raise DefinitionError(f"{cls.__qualname__} cannot be stored by value: {error}") from error
+            shown = thing.__qualname__ if isinstance(thing, type) else str(thing)
+            raise DefinitionError(f"{shown} cannot be stored by value: {error}") from error
         digest = hashlib.sha256(pickle).hexdigest()
         self.codes[digest] = pickle
         return digest
@@ -292,13 +298,16 @@ def rebuild(
     """
     cls: type[luigi.Task] | None
     if code is not None:
-        cls = _unpickled(code)
+        found = _unpickled(code)
+        if isinstance(found, luigi.Task):
+            return found
+        cls = found
     else:
-        found = importlib.import_module(module)
+        home = importlib.import_module(module)
         cls = _class_of(name, module)
         if cls is None:
             raise ParameterError(
-                f"Module {module!r} ({getattr(found, '__file__', 'built in')}) defines no task {name!r} when it is "
+                f"Module {module!r} ({getattr(home, '__file__', 'built in')}) defines no task {name!r} when it is "
                 "imported. Tasks must be defined at the top of a module; or submit(…, by_value=True)."
             )
     try:
@@ -311,12 +320,12 @@ def rebuild(
 
 
 @functools.lru_cache(maxsize=64)
-def _unpickled(code: bytes) -> type[luigi.Task]:
-    """The class in `code`; the same one each time, as an import would give."""
+def _unpickled(code: bytes) -> type[luigi.Task] | luigi.Task:
+    """The class, or the whole task, in `code`; the same one each time, as an import would give."""
     import cloudpickle
 
-    cls: type[luigi.Task] = cloudpickle.loads(code)
-    return cls
+    found: type[luigi.Task] | luigi.Task = cloudpickle.loads(code)
+    return found
 
 
 def _class_of(name: str, module: str) -> type[luigi.Task] | None:

@@ -23,7 +23,7 @@ from luigi.event import Event
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
-from superluigi.errors import DefinitionError, OptionError, QueueGoneError
+from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError
 from superluigi.queue import runs, tables
 from superluigi.queue.database import Database
 from superluigi.queue.handle import ChildProcess, ending
@@ -104,7 +104,7 @@ class Worker:
             logger.warning("%s; worker %s ends", error, self.name)
         finally:
             self._end_child()
-            with contextlib.suppress(QueueGoneError), self._database.write() as connection:
+            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write() as connection:
                 people.remove_worker(connection, self.name)
         return done
 
@@ -134,14 +134,22 @@ class Worker:
         return self._leaving.is_set()
 
     def _record_and_claim(self, stop: bool) -> Claim | None:
+        """Try for a lease long: a database server may be restarted, and an outcome is worth waiting for."""
         outcome, self._outcome = self._outcome, None
-        try:
-            return self._transaction(outcome, stop)
-        except DefinitionError as error:  # what `run` yielded cannot be: a cycle
-            if outcome is None:
-                raise
-            claim, result = outcome
-            return self._transaction((claim, Result("failed", str(error), 1, result.log)), stop)
+        deadline = time.monotonic() + self._options.lease_seconds
+        while True:
+            try:
+                return self._transaction(outcome, stop)
+            except DefinitionError as error:  # what `run` yielded cannot be: a cycle
+                if outcome is None:
+                    raise
+                claim, result = outcome
+                outcome = claim, Result("failed", str(error), 1, result.log)
+            except OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise QueueError(f"The queue {self._database.shown} cannot be reached: {error.orig}") from error
+                logger.warning("the queue cannot be reached, trying again: %s", error.orig)
+                time.sleep(1.0)
 
     def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
         if outcome is None and not stop and not self._anything_to_do():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import sqlite3
@@ -25,6 +26,7 @@ from superluigi.queue import Pool, Queue
 from superluigi.queue.database import Database
 from superluigi.queue.store import people
 from superluigi.storage import identity
+from superluigi.testing import postgres
 
 Project = Callable[[str], ModuleType]
 LEASE = timedelta(seconds=2)
@@ -338,3 +340,27 @@ def test_eight_workers_on_one_file_meet_no_busy_error(project: Project, queue_na
         assert queue.counts()["SUCCEEDED"] == 400
         assert not [row for row in queue.tasks() if row.error]
         assert not [file for file in (queue.logs / "workers").glob("*.out") if "locked" in file.read_text()]
+
+
+def test_a_restart_of_the_database_server_ends_neither_worker_nor_spawner(
+    project: Project, postgres_server: str
+) -> None:  # fmt: skip
+    """The server ends every connection, as a restart does; nobody but those who ask notices."""
+    import psycopg
+
+    module = project(SLEEPERS)
+    name = postgres.database(postgres_server, f"restart{secrets.token_hex(4)}")
+    with Queue(name) as queue:
+        queue.submit([module.Sleeper(number=number, seconds=0.5) for number in range(6)])
+        with _command("spawn", name, "--workers", "1") as spawner:
+            _until(_begun)
+            for _ in range(3):
+                with psycopg.connect(name, autocommit=True) as connection:
+                    connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                time.sleep(0.3)
+            assert spawner.wait(90) == 0
+        assert queue.counts()["SUCCEEDED"] == 6
+        assert queue.check() == []

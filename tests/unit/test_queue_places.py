@@ -171,3 +171,26 @@ def test_workers_that_cannot_start_are_told_with_their_last_words(tmp_path: Path
             provider.close(wait=True)
             provider.alive("a")
     assert os.environ["PATH"]
+
+
+def test_a_provider_of_another_package_enters_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    from superluigi.queue import providers
+
+    (tmp_path / "clouds_of_mine.py").write_text(
+        "class Provider:\n    def start(self, order): pass\n    def alive(self, prefix): return {}\n"
+        "    def cancel(self, label): pass\n    def close(self, *, wait): pass\n"
+    )
+    about = tmp_path / "clouds-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: clouds\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        f"[{providers.GROUP}]\nclouds = clouds_of_mine:Provider\nbroken = no_such_module:Provider\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert providers.load("clouds").alive("") == {}
+    with pytest.raises(OptionError, match=r"'broken' \(no_such_module:Provider\) cannot be loaded"):
+        providers.load("broken")
+    with pytest.raises(OptionError, match="broken, clouds, local, slurm"):
+        providers.load("slrm")
