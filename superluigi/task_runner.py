@@ -53,6 +53,7 @@ def run_task(
     resources: Mapping[str, int] | None = None,
     rate_limits: Mapping[str, Any] | None = None,
     on_error: str = "continue",
+    queue: Any = None,
     store: str | os.PathLike[str] | None = None,
     environment: Any = None,
     progress: bool | None = None,
@@ -83,6 +84,7 @@ def run_task(
         resources: how much of each resource there is.
         rate_limits: limits by resource, task class or channel: `{"gpu": 1, "TrainTask": 2, "api": "10/minute"}`.
         on_error: "continue" runs all that still can; "stop" ends running tasks and starts nothing new.
+        queue: the name, address or `Queue` of a durable queue: submit there, work with `num_workers`, wait.
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
         progress: show live progress; by default on a terminal only.
@@ -97,6 +99,10 @@ def run_task(
         ConfigError: the config file is missing or unreadable. Nothing has run.
         TaskFailedError: lists every failed task and chains the first cause.
     """
+    stop = on_error != "continue"
+    _refuse_with_queue(
+        queue, executor=executor, central_scheduler=central_scheduler, rate_limits=rate_limits, on_error=stop
+    )
     sections = _sections(config, config_file)
     choices = {
         "force_upstream_to_task": force_upstream_to_task,
@@ -122,18 +128,21 @@ def run_task(
         if resume:
             run = memory.resumed(run)
         with entered(run), memory.kept(run), emitting(run):
-            report = engine.run_graph(
-                [root],
-                run,
-                num_workers=num_workers,
-                executor=executor,
-                central_scheduler=central_scheduler,
-                resources=resources,
-                rate_limits=rate_limits,
-                on_error=on_error,
-                progress=progress,
-                complete_many=complete_many(run),
-            )
+            if queue is not None:
+                report = _through_queue(root, run, queue, num_workers, resources)
+            else:
+                report = engine.run_graph(
+                    [root],
+                    run,
+                    num_workers=num_workers,
+                    executor=executor,
+                    central_scheduler=central_scheduler,
+                    resources=resources,
+                    rate_limits=rate_limits,
+                    on_error=on_error,
+                    progress=progress,
+                    complete_many=complete_many(run),
+                )
             if report_file is not None:
                 from superluigi.visuals import plot_run
 
@@ -148,6 +157,20 @@ def run_task(
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
         return paths
+
+
+def _through_queue(
+    root: luigi.Task, run: Run, queue: Any, num_workers: int, resources: Mapping[str, int] | None
+) -> Report:
+    from superluigi.queue.running import run_graph  # late: it brings SQLAlchemy
+
+    return run_graph(root, run, queue, num_workers=num_workers, resources=resources)
+
+
+def _refuse_with_queue(queue: Any, **others: Any) -> None:
+    """Options that say where or how tasks run have no meaning for the workers of a queue."""
+    if queue is not None and (given := [name for name, value in others.items() if value]):
+        raise OptionError(f"queue cannot be combined with {given[0]}: the queue's own workers run the tasks.")
 
 
 def _sections(config: Config | None, config_file: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:
