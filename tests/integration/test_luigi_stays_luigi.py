@@ -120,7 +120,7 @@ def test_dynamic_requirements_work_in_luigi_build(tmp_path: Path) -> None:
             output_path.write_text(first.read_text() + more[0].read_text() + more[1]["three"].read_text())
 
     assert build(Asks(str(tmp_path)))
-    assert (tmp_path / "Asks-0").read_text() == "StaysWrites1Writes2Writes3"
+    assert (tmp_path / "Asks-0").read_text() == "StaysWrites1StaysWrites2StaysWrites3"
     assert len(Asks(str(tmp_path)).output().read_metadata()["dynamic_input"]) == 2
     assert not (tmp_path / ".superluigi").exists()
 
