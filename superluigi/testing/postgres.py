@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -55,7 +56,7 @@ def server() -> Iterator[str]:
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [folder / "postgres", "-D", data, *options], stdout=log, stderr=log, user=user, cwd=home,
-                env=environment,
+                env=environment, preexec_fn=_end_with_parent,
             )  # fmt: skip
         try:
             _wait(port, process, home / "log")
@@ -65,6 +66,15 @@ def server() -> Iterator[str]:
             process.wait(30)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGINT ("fast shutdown") when the starting process is killed (prctl(2), Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from queue_support import postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
@@ -168,9 +175,13 @@ class QueueMachine(RuleBasedStateMachine):
             connection.execute(people.tables.needs.delete().where(people.tables.needs.c.id > 0))
             people.save_pools(connection, {"default": Pool(), "small": Pool(2)})
 
+    @initialize(complete=st.sets(st.integers(0, 6), max_size=1))
+    def begin(self, complete: set[int]) -> None:
+        self.submit(7, complete, False, False, False)
+
     @rule(
-        root=st.integers(0, 7),
-        complete=st.sets(st.integers(0, 7), max_size=3),
+        root=st.sampled_from([7, 7, 5, 4, 6]),
+        complete=st.sets(st.integers(0, 7), max_size=2),
         forced=st.booleans(),
         retry_failed=st.booleans(),
         urgent=st.booleans(),
@@ -200,8 +211,13 @@ class QueueMachine(RuleBasedStateMachine):
             plan.add(connection, list(specs.values()), run, retry_failed=retry_failed)
         self.model.submit(list(specs.values()), run, retry_failed)
 
-    @rule(pool=st.sampled_from(["default", "small"]))
-    def claim(self, pool: str) -> None:
+    @rule(number=st.integers(1, 3))
+    def claim(self, number: int) -> None:
+        for _ in range(number):
+            for pool in ("default", "small"):
+                self._claim(pool)
+
+    def _claim(self, pool: str) -> None:
         expected = self.model.claim(pool)
         with self.database.write() as connection:
             claim = claims.claim(connection, f"w{self.now}", pool, self.now, LEASE)
@@ -216,7 +232,9 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(
         data=st.data(),
-        kind=st.sampled_from(["succeeded", "complete", "failed", "killed", "requeued", "missing"]),
+        kind=st.sampled_from(
+            ["succeeded", "succeeded", "succeeded", "complete", "failed", "failed", "killed", "requeued", "missing"]
+        ),
     )
     def finish(self, data: Any, kind: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.held)))
@@ -280,10 +298,9 @@ class QueueMachine(RuleBasedStateMachine):
         row.state = "KILLED" if row.kill else "FAILED" if row.losses >= claims.MAX_LOSSES else "WAITING"
         row.kill = False
 
-    @precondition(lambda self: self.model.rows)
-    @rule(data=st.data())
-    def kill(self, data: Any) -> None:
-        name = data.draw(st.sampled_from(sorted(self.model.rows)))
+    @rule(data=st.data(), running=st.booleans())
+    def kill(self, data: Any, running: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.held if running and self.held else self.model.rows)))
         with self.database.write() as connection:
             rows = plan.select_rows(connection, ids=[name], state=None, name=None)
             plan.kill(connection, rows, self.now)
@@ -304,8 +321,14 @@ class QueueMachine(RuleBasedStateMachine):
                 row.state, row.failures, row.losses, row.due, row.kill = "WAITING", 0, 0, None, False
         self.model.settle()
 
-    @rule(pool=st.sampled_from(["default", "small", None]), paused=st.booleans())
-    def pause(self, pool: str | None, paused: bool) -> None:
+    @rule(pool=st.sampled_from(["default", "small", None]))
+    def pause_claim_resume(self, pool: str | None) -> None:
+        self._pause(pool, True)
+        self.queue_and_model_agree()
+        self.claim(1)
+        self._pause(pool, False)
+
+    def _pause(self, pool: str | None, paused: bool) -> None:
         with self.database.write() as connection:
             people.set_paused(connection, pool, paused)
         names = {pool} if pool else {"default", "small"}
