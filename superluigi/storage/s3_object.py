@@ -15,6 +15,7 @@ from superluigi.errors import (
     TargetError,
     TargetKindError,
     TargetMissingError,
+    TransferError,
 )
 from superluigi.storage import atomic, cache, identity
 from superluigi.storage.base import SCHEMA, Record, Staged
@@ -28,6 +29,7 @@ from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_
 from superluigi.storage.s3_upload import Upload
 
 _KIND = "S3ObjectTarget"
+_RETRIES = 20
 _log = logging.getLogger(__name__)
 
 
@@ -101,6 +103,24 @@ class ObjectLocation(S3Location):
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
+        entry = self.cache.entry(self.s3.place, self.place.bucket, self.place.key)
+        with contextlib.ExitStack() as stack:
+            there = self._present()
+            for _ in range(_RETRIES):
+                opened = entry.open(_tag(there), self._fetching(there), size=there.size, shared=shared, refresh=refresh)
+                try:
+                    path = stack.enter_context(opened)
+                except TargetMissingError:
+                    before, there = there, self._present()
+                    if before == there:
+                        raise
+                    continue  # another commit replaced it between our look and our request
+                yield path
+                return
+        raise TransferError(f"{self.uri} is being replaced again and again; no whole version could be read.")
+
+    def _present(self) -> Head:
+        """What is there, which must be an object."""
         there = self.look()
         if there is None:
             if self.other_kind(f"{self.place.key}/", prefix=True):
@@ -108,15 +128,15 @@ class ObjectLocation(S3Location):
             raise TargetMissingError(
                 f"{self.uri} does not exist. Run the task that makes it, or check bucket, key and endpoint."
             )
-        entry = self.cache.entry(self.s3.place, self.place.bucket, self.place.key)
+        return there
 
+    def _fetching(self, there: Head) -> cache.Fetch:
         def fetch(path: Path, _: object) -> cache.Facts:
             member = Member(self.place.key, path, there.size, there.etag, there.sha256)
             download(self.s3, self.place.bucket, member, self.place.get_options, self.place.progress)
             return {"": _known(there.etag, there.sha256)}
 
-        with entry.open(_tag(there), fetch, size=there.size, shared=shared, refresh=refresh) as path:
-            yield path
+        return fetch
 
     def remove(self) -> None:
         delete_many(self.s3, self.place.bucket, [self.place.key], self.place.get_options)
