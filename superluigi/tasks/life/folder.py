@@ -27,6 +27,7 @@ from typing import Any
 from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.scheduling.run import Run
+from superluigi.tasks.life.seeds import identity_of
 
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
 #: Files of ours that belong to one attempt.
@@ -48,7 +49,7 @@ def folder_of(task: Any) -> Path:
 
 def place_of(task: Any) -> str:
     """The same as text: for records, which need no Path."""
-    return f"{workspace()}/jobs/{task.get_task_family()}/{task.task_hash}"
+    return f"{workspace()}/jobs/{task.get_task_family()}/{identity_of(task)}"
 
 
 class TaskFolder:

@@ -12,12 +12,23 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from superluigi import graph
+
 _NUMPY = "numpy.random"
 
 
 def seed_of(task: Any) -> int:
     """A number of 32 bits from the task's identity: the same in every process, for the task's own generators too."""
-    return int(task.task_hash[:8], 16)
+    return int(identity_of(task)[:8], 16)
+
+
+def identity_of(task: Any) -> str:
+    """32 hex digits: the task's hash, or, for a plain task without records, only its own family and parameters.
+
+    Hashing walks all requirements; Luigi's pipelines may have endless ones ("today needs yesterday", until
+    an output exists), and must run as they always did.
+    """
+    return task.task_hash if task.run_names else graph.digest(task.task_id)[:32]
 
 
 _guard = threading.Lock()
