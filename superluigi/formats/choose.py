@@ -7,7 +7,7 @@ import typing
 from typing import Any, get_args, get_origin
 
 from superluigi.formats import builtin
-from superluigi.formats.registry import entries, kind_names
+from superluigi.formats.registry import entries, is_class, kind_names
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -76,6 +76,6 @@ def _json_holds(annotation: Any) -> bool:
         return all(_json_holds(item) for item in arguments)
     if origin is dict:
         return bare(arguments[0]) in (str, Any) and _json_holds(arguments[1])
-    if isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__annotations__"):
+    if is_class(kind) and issubclass(kind, dict) and hasattr(kind, "__annotations__"):
         return True  # a TypedDict
     return origin is typing.Literal

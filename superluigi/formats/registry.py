@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,14 +162,19 @@ def known_suffixes() -> list[str]:
 
 def kind_names(kind: Any) -> list[str]:
     """The dotted names of a class and its bases; empty for what is no class."""
-    if not isinstance(kind, type):
+    if not is_class(kind):
         return []
     return [f"{base.__module__.split('.')[0]}.{base.__qualname__}" for base in kind.__mro__]
 
 
 def is_kind(kind: Any, wanted: type) -> bool:
     """`issubclass` that is False for what is no class."""
-    return isinstance(kind, type) and issubclass(kind, wanted)
+    return is_class(kind) and issubclass(kind, wanted)
+
+
+def is_class(kind: Any) -> bool:
+    """Whether `kind` is a class, and not something like `list[int]`, which Python 3.10 takes for one."""
+    return isinstance(kind, type) and typing.get_origin(kind) is None
 
 
 @functools.cache

@@ -104,11 +104,12 @@ class Excel:
         frames = {_sheet(name): _to_pandas(table) for name, table in sheets.items()}
         if not frames:
             raise FormatError("a workbook needs at least one sheet, but the dict is empty")
+        for frame in frames.values():
+            _plain_columns(frame, dates=True)
         buffer = io.BytesIO()
         try:
             with pandas.ExcelWriter(buffer, engine="openpyxl") as writer:
                 for name, frame in frames.items():
-                    _plain_columns(frame, dates=True)
                     frame.to_excel(writer, sheet_name=name, index=False)
         except ImportError as error:
             _missing("openpyxl", error)

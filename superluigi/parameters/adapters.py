@@ -15,6 +15,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from superluigi.formats.registry import is_class
+
 
 class Adapter(abc.ABC):
     """One kind of type."""
@@ -300,7 +302,7 @@ class Named(Adapter):
     """Classes and functions, by the module and name they can be imported by; task classes by family."""
 
     def __init__(self, base: Any = None) -> None:
-        self.base = base if isinstance(base, type) else None
+        self.base = base if is_class(base) else None
         self.name = f"a class derived from {self.base.__name__}" if self.base else "something that can be imported"
 
     def check(self, value: Any) -> Any:

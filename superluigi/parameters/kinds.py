@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 import luigi
 
 from superluigi.errors import DefinitionError
+from superluigi.formats.registry import is_class
 from superluigi.parameters import references
 from superluigi.parameters.adapters import (
     Adapter,
@@ -100,7 +101,7 @@ class Anything(Adapter):
         return {"$dict": sorted(pairs, key=canonical)}
 
     def _for(self, kind: Any) -> Adapter | None:
-        if not isinstance(kind, type):
+        if not is_class(kind):
             return None
         try:
             return _of_class(kind, False)
@@ -132,7 +133,7 @@ class IsTask(Adapter):
     """A task: of one class, or of any if `kind` is a type of values. Stand-ins (`stands_for`) are welcome."""
 
     def __init__(self, kind: Any) -> None:
-        self.task_class = kind if isinstance(kind, type) and issubclass(kind, luigi.Task) else luigi.Task
+        self.task_class = kind if is_class(kind) and issubclass(kind, luigi.Task) else luigi.Task
         self.name = "a task" if self.task_class is luigi.Task else f"a task of class {self.task_class.__name__}"
 
     def check(self, value: Any) -> Any:
@@ -207,7 +208,7 @@ class _OneOrMany(Adapter):
 
     def __init__(self, many: Adapter, item: Any) -> None:
         self.many, self.one, self.name = many, IsTask(None), many.name
-        self._values = not (isinstance(item, type) and issubclass(item, luigi.Task))
+        self._values = not (is_class(item) and issubclass(item, luigi.Task))
 
     def check(self, value: Any) -> Any:
         if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "is_stand_in", False)):
@@ -257,7 +258,7 @@ def _container(origin: Any, arguments: tuple[Any, ...], tasks: bool, annotation:
 
 
 def _of_class(kind: Any, tasks: bool) -> Adapter:
-    if not isinstance(kind, type):
+    if not is_class(kind):
         raise DefinitionError(_no_parameter(kind))
     if kind in (bool, int, float, str, type(None)):
         return Plain(kind)

@@ -201,6 +201,11 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     def __reduce__(self) -> Any:
         return travel.reduced(self, Task)
 
+    @property
+    def travels_whole(self) -> bool:
+        """Whether another process needs this task pickled, since its texts name tasks that only we know."""
+        return travel.travels_whole(self)
+
 
 class ExternalTask(Task, LuigiExternalTask):
     """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""

@@ -34,6 +34,14 @@ def reduced(task: Any, own_class: type) -> Any:
     return _unpacked, (packed,)
 
 
+def travels_whole(task: Any) -> bool:
+    """Whether the texts of `task` are too little to make it elsewhere: they name tasks, or digests of values."""
+    if "init" in task.__dict__:
+        return True
+    held = [value for value in task.param_kwargs.values() if isinstance(value, Frozen)]
+    return any(_holds_tasks(value) or value.text.startswith("sha256:") or "#" in value.text for value in held)
+
+
 def _referred(task: Any) -> list[Any]:
     held = [value for value in task.param_kwargs.values() if isinstance(value, Frozen)]
     return [each for value in held for each in references.tasks_in(value.value)] + list(task.__dict__.get("init", ()))

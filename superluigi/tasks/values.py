@@ -14,6 +14,7 @@ import luigi
 from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, TargetMissingError
 from superluigi.formats.choose import table_kind
+from superluigi.formats.registry import is_class
 from superluigi.parameters.checked import TaskReference
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Staged
@@ -229,7 +230,7 @@ def _is_value_type(annotation: Any) -> bool:
     """Whether an annotation says what the value should be, rather than which task makes it."""
     if annotation in (None, UNKNOWN, Any, object) or isinstance(annotation, Mapping):
         return False
-    return not (isinstance(annotation, type) and issubclass(annotation, luigi.Task))
+    return not (is_class(annotation) and issubclass(annotation, luigi.Task))
 
 
 def _known(annotation: Any) -> Any:
@@ -267,7 +268,7 @@ def _item_annotation(annotation: Any, key: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, Mapping):
         return annotation.get(key)
-    if isinstance(annotation, type) and hasattr(annotation, "__total__"):
+    if is_class(annotation) and hasattr(annotation, "__total__"):
         return typing.get_type_hints(annotation).get(key)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return arguments[key] if isinstance(key, int) and key < len(arguments) else None
