@@ -267,8 +267,7 @@ def _value_of(flag: str, words: list[str]) -> str | None:
 def _add_flag(group: Any, flag: str, dest: str, parameter: luigi.Parameter[Any], text: str) -> None:
     import luigi
 
-    kind = type(parameter).__name__.removesuffix("Parameter").removeprefix("Optional").upper() or "TEXT"
-    options: dict[str, Any] = {"dest": dest, "metavar": kind, "help": text.replace("%", "%%")}
+    options: dict[str, Any] = {"dest": dest, "metavar": _kind(parameter), "help": text.replace("%", "%%")}
     if isinstance(parameter, luigi.BoolParameter):
         options.update(nargs="?", const="True", metavar="true|false")
     group.add_argument(flag, **options)
@@ -340,10 +339,14 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
     try:
         return parameter.parse(text)
     except Exception as error:  # `parse` of any parameter class may raise anything
-        kind = type(parameter).__name__
-        raise ParameterError(
-            f"--{name.replace('_', '-')} of {family}: {text!r} cannot be read as a {kind}: {error}"
-        ) from error
+        flag = f"--{name.replace('_', '-')}"
+        raise ParameterError(f"{flag} of {family}: {text!r} cannot be read as {_kind(parameter)}: {error}") from error
+
+
+def _kind(parameter: luigi.Parameter[Any]) -> str:
+    """`DATE` for a DateParameter, an OptionalDateParameter, and what an annotation makes of a date."""
+    name = type(parameter).__name__.removesuffix("Parameter")
+    return name.removeprefix("Optional").removeprefix("Checked").upper() or "TEXT"
 
 
 def _luigi_errors() -> tuple[type[Exception], ...]:
