@@ -13,6 +13,7 @@ from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
+from superluigi.errors import SuperLuigiError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
@@ -139,7 +140,7 @@ class Planner(luigi.worker.Worker):
             return UNKNOWN, False, None
         if isinstance(answer, Trouble):
             self.add_succeeded = False
-            self._log_complete_error(task, answer.trace)
+            self._log_complete_error(task, _advice(answer.error) or answer.trace)
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             self._email_complete_error(task, answer.trace)
             self._note_failure(task, "scheduling", answer.error, answer.trace)
@@ -166,7 +167,7 @@ class Planner(luigi.worker.Worker):
 
         trace = traceback.format_exc()
         self.add_succeeded = False
-        self._log_dependency_error(task, trace)
+        self._log_dependency_error(task, _advice(error) or trace)
         task.trigger_event(Event.BROKEN_TASK, task, error)
         self._email_dependency_error(task, trace)
         self._note_failure(task, "scheduling", error, trace)
@@ -184,6 +185,11 @@ class Planner(luigi.worker.Worker):
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1
         self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
+
+
+def _advice(error: BaseException) -> str:
+    """The message of one of our errors, which needs no traceback; nothing for others."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, SuperLuigiError) else ""
 
 
 def family_of(task: Task) -> str:
