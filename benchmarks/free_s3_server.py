@@ -161,7 +161,8 @@ def listing(bucket: str, query: dict[str, list[str]]) -> tuple[bytes, bytes, lis
         if len(keys) > most
         else ""
     )
-    text = f"<ListBucketResult><IsTruncated>{str(len(keys) > most).lower()}</IsTruncated>{more}{''.join(rows)}</ListBucketResult>"
+    cut = f"<IsTruncated>{str(len(keys) > most).lower()}</IsTruncated>"
+    text = f"<ListBucketResult>{cut}{more}{''.join(rows)}</ListBucketResult>"
     return b"200 OK", b"Content-Type: application/xml\r\n", [memoryview(text.encode())]
 
 
