@@ -138,7 +138,7 @@ class S3ObjectRig(TargetRig):
 
     def client(self) -> Any:
         """A plain boto3 client, for looking from outside."""
-        import boto3
+        import boto3  # type: ignore[import-untyped]
 
         return boto3.client("s3", **{k: v for k, v in self.options.items() if k != "local_root"})
 

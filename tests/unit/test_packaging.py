@@ -83,3 +83,10 @@ def test_a_page_that_gathers_others_has_them_all(page: str, folder: str) -> None
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     missing = [path.name for path in (ROOT / folder).glob("*.md") if f'--8<-- "{folder}/{path.name}"' not in text]
     assert missing == [], f"add them to docs/{page}.md"
+
+
+def test_every_command_is_in_the_docs() -> None:
+    from superluigi.cli import command_lines
+
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in command_lines() if f"| `superluigi {name}" not in page] == []
