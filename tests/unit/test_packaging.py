@@ -78,13 +78,6 @@ def test_the_site_lists_every_page_and_every_listed_page_is_there() -> None:
     assert {page for page in there - listed if not page.startswith("decisions/")} == set(), "not listed"
 
 
-@pytest.mark.parametrize(("page", "folder"), [("costs", "benchmarks/results"), ("decisions", "docs/decisions")])
-def test_a_page_that_gathers_others_has_them_all(page: str, folder: str) -> None:
-    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    missing = [path.name for path in (ROOT / folder).glob("*.md") if f'--8<-- "{folder}/{path.name}"' not in text]
-    assert missing == [], f"add them to docs/{page}.md"
-
-
 def test_every_command_is_in_the_docs() -> None:
     from superluigi.cli import command_lines
 
