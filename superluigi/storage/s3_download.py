@@ -30,7 +30,7 @@ from superluigi.storage.s3_transfer import (
     in_threads,
 )
 
-_BLOCK = 1 << 20
+_BLOCK = 256 << 10  # larger ones come from fresh memory each time, which costs more than the calls saved
 _ATTEMPTS = 4
 _RANGE = 8 << 20  # with all that wait for the digest, some 100 MiB
 
@@ -120,10 +120,9 @@ def _in_ranges(
 
         def fetch_part(start: int) -> None:
             end = min(start + part, member.size)
-            body = _fast_range(store, member, start, end)
+            body = _fast_range(store, member, file.fileno(), start, end)
             if body is None:
-                body = _range(s3, bucket, member.key, wanted, start, end)
-            os.pwrite(file.fileno(), body, start)
+                body = _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
             if progress:
                 progress(end - start)
             if hasher:
@@ -141,29 +140,37 @@ def _in_ranges(
     return Head(member.etag or "", member.size, metadata=metadata), digest
 
 
-def _fast_range(store: Any, member: Member, start: int, end: int) -> memoryview | None:
+def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> list[Any] | None:
+    """Fetch and write one range; its blocks, or None where boto3 has to do it (again)."""
     if store is None:
         return None
     import obstore
     from obstore.exceptions import BaseError
 
+    blocks, position = [], start
     try:
         answer = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag})
-        body = memoryview(answer.bytes())
+        # Written block by block: collected first, every byte would be copied once more, into fresh memory.
+        for block in answer.stream(min_chunk_size=_BLOCK):
+            position += os.pwrite(descriptor, block, position)
+            blocks.append(block)
     except BaseError:
         return None
-    return body if len(body) == end - start else None
+    return blocks if position == end else None
 
 
-def _range(s3: S3Client, bucket: str, key: str, options: Options, start: int, end: int) -> memoryview:
+def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> list[Any]:
     broken = _broken()
     for attempt in range(_ATTEMPTS):
         answer = s3.boto.get_object(Bucket=bucket, Key=key, **options, Range=f"bytes={start}-{end - 1}")
+        blocks, position = [], start
         try:
             with answer["Body"] as stream:
-                body = stream.read()
-            if len(body) == end - start:
-                return memoryview(body)
+                while block := stream.read(_BLOCK):
+                    position += os.pwrite(descriptor, block, position)
+                    blocks.append(block)
+            if position == end:
+                return blocks
         except broken:
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -176,13 +183,13 @@ class _Hasher:
     def __init__(self, size: int, part: int) -> None:
         self._starts = range(0, size, part)
         self._digest = hashlib.sha256()
-        self._waiting: dict[int, memoryview] = {}
+        self._waiting: dict[int, list[Any]] = {}
         self._done, self._stopped = 0, False
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="superluigi-digest", daemon=True)
         self._thread.start()
 
-    def arrived(self, start: int, body: memoryview) -> None:
+    def arrived(self, start: int, body: list[Any]) -> None:
         """Take a part; returns late while too many wait, so that memory stays bounded."""
         with self._news:
             self._waiting[start] = body
@@ -209,7 +216,8 @@ class _Hasher:
                 self._news.notify_all()
             if body is None:
                 return
-            self._digest.update(body)
+            for block in body:
+                self._digest.update(block)
             self._done += 1
 
 
