@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from luigi.task_register import Register
 
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
 from superluigi.testing.s3_server import s3_server as running_s3_server
@@ -30,6 +31,14 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(home / "none"))
+
+
+@pytest.fixture(autouse=True)
+def own_task_names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Luigi finds tasks by name in one list for the whole process; a test sees those of its own module only."""
+    here = request.module.__name__
+    known = [cls for cls in Register._reg if not cls.__module__.startswith("test_") or cls.__module__ == here]
+    monkeypatch.setattr(Register, "_reg", known)
 
 
 @pytest.fixture(scope="session")

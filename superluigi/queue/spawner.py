@@ -49,9 +49,7 @@ class SpawnOptions:
 class Spawner:
     """Starts workers for the pools that it leads, until nothing more can run."""
 
-    def __init__(
-        self, database: Database, options: SpawnOptions, is_done: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, database: Database, options: SpawnOptions, is_done: Callable[[], bool] = lambda: False) -> None:
         self.name = identity.token()
         self._database = database
         self._options = options

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -42,10 +43,19 @@ class LocalLocation(Location):
 
     kind: ClassVar[str]
 
-    def __init__(self, path: Path, record_path: Path) -> None:
+    def __init__(self, path: Path, record_path: Path | None = None) -> None:
         self.path = path
-        self.record_path = record_path
-        self.pending_path = record_path.with_name(record_path.name + PENDING_SUFFIX)
+        self._record_elsewhere = record_path
+
+    @cached_property
+    def record_path(self) -> Path:
+        """Beside the data, unless it was told where."""
+        return self._record_elsewhere or self.path.with_name(self.path.name + RECORD_SUFFIX)
+
+    @cached_property
+    def pending_path(self) -> Path:
+        """Where the record of a commit waits until the data is swapped."""
+        return self.record_path.with_name(self.record_path.name + PENDING_SUFFIX)
 
     @property
     def uri(self) -> str:  # type: ignore[override]

@@ -27,7 +27,7 @@ class FolderLocation(LocalLocation):
     kind = "LocalFolderTarget"
     other_kind = "LocalFileTarget"
 
-    def __init__(self, path: Path, record_path: Path, contents_limit: int = 10) -> None:
+    def __init__(self, path: Path, record_path: Path | None = None, contents_limit: int = 10) -> None:
         super().__init__(path, record_path)
         self.contents_limit = contents_limit
 

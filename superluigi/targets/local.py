@@ -24,16 +24,21 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     """
 
     path: Path  # type: ignore[assignment]
-    metadata_path: Path
+
+    @property
+    def metadata_path(self) -> Path:
+        """Where the record is."""
+        return self.location.record_path
+
+    location: FileLocation
 
     def __init__(
         self, path: str | os.PathLike[str], metadata_path: str | os.PathLike[str] | None = None, format: Any = None
     ) -> None:
         self.path = _path(path)
-        self.metadata_path = _record_path(self.path, metadata_path)
         self.is_tmp = False
         self._set_format(format)
-        self.location = FileLocation(self.path.absolute(), self.metadata_path.absolute())
+        self.location = FileLocation(_absolute(self.path), _other_place(self.path, metadata_path))
 
 
 class LocalFolderTarget(AtomicTarget):
@@ -48,7 +53,12 @@ class LocalFolderTarget(AtomicTarget):
 
     is_folder = True
     path: Path
-    metadata_path: Path
+    location: FolderLocation
+
+    @property
+    def metadata_path(self) -> Path:
+        """Where the record is."""
+        return self.location.record_path
 
     def __init__(
         self,
@@ -63,18 +73,26 @@ class LocalFolderTarget(AtomicTarget):
             raise OptionError(f"metadata_contents_limit must be 0 or more, not {metadata_contents_limit}.")
         self.path = _path(path)
         inside = self.path / RECORD_SUFFIX if metadata_inside_folder else metadata_path
-        self.metadata_path = _record_path(self.path, inside)
-        self.location = FolderLocation(self.path.absolute(), self.metadata_path.absolute(), metadata_contents_limit)
+        record_path = _other_place(self.path, inside)
+        self.location = FolderLocation(_absolute(self.path), record_path, metadata_contents_limit)
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
-    if not os.fspath(path):
+    text = os.fspath(path)
+    if not text:
         raise OptionError("The path of a target is empty.")
-    return Path(path).expanduser()
+    return Path(text).expanduser() if text.startswith("~") else Path(path)
 
 
-def _record_path(path: Path, metadata_path: str | os.PathLike[str] | None) -> Path:
-    record = path.with_name(path.name + RECORD_SUFFIX) if metadata_path is None else Path(metadata_path).expanduser()
+def _absolute(path: Path) -> Path:
+    return path if path.is_absolute() else path.absolute()
+
+
+def _other_place(path: Path, metadata_path: str | os.PathLike[str] | None) -> Path | None:
+    """Where the record is to be, if not beside its data."""
+    if metadata_path is None:
+        return None
+    record = _path(metadata_path)
     if os.path.abspath(record) == os.path.abspath(path):
         raise OptionError(f"metadata_path is the path of the data itself: {path}. Choose another place for the record.")
-    return record
+    return _absolute(record)

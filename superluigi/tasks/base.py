@@ -238,13 +238,18 @@ def hash_of(task: AnyTask) -> str:
         DefinitionError: the requirements form a cycle.
     """
     known: dict[str, str] = {}  # by id: `externalize(Task)` makes a new class, so a new task, at each call
+    required: dict[str, Any] = {}
 
     def children(node: AnyTask) -> list[luigi.Task]:
-        return [] if "task_hash" in node.__dict__ else force.requirements(node)
+        if "task_hash" in node.__dict__:
+            return []
+        required[node.task_id] = structure = graph.map_structure(lambda item: item, node.requires())
+        plain = type(node)._requires is luigi.Task._requires
+        return graph.flatten(structure) if plain else force.requirements(node)
 
     try:
         for node, _ in graph.walk([task], children):
-            known[node.task_id] = node.__dict__.get("task_hash") or _hash_one(node, known)
+            known[node.task_id] = node.__dict__.get("task_hash") or _hash_one(node, required[node.task_id], known)
             if isinstance(node, Task):
                 node.__dict__["task_hash"] = known[node.task_id]
     except graph.CycleError as error:
@@ -252,8 +257,8 @@ def hash_of(task: AnyTask) -> str:
     return known[task.task_id]
 
 
-def _hash_one(task: AnyTask, known: Mapping[str, str]) -> str:
-    hashes = _stable(task.requires(), known)
+def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:
+    hashes = _stable(required, known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
         params.setdefault("hash_seed", class_seed)

@@ -26,7 +26,9 @@ def install(cls: type, offered: frozenset[str]) -> None:
             type.__setattr__(cls, "run", _plain_entry(own))
         return
     written = _written(cls)
-    found = entry(cls.__name__, written, offered) if callable(written) and written is not luigi.task.Task.run else written
+    found = (
+        entry(cls.__name__, written, offered) if callable(written) and written is not luigi.task.Task.run else written
+    )
     if found is not getattr(cls, "run", None):
         type.__setattr__(cls, "run", found)
 

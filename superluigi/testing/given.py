@@ -110,5 +110,3 @@ def _target_of(path: Path) -> luigi.Target:
     target = kind(path.absolute())
     target.location.external = True
     return target
-
-

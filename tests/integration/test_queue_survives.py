@@ -191,10 +191,7 @@ def _pretend_claimed(name: str, *, worker: str, place: str, lease: float) -> Non
             {"worker": worker, "lease": now + lease, "now": now},
         )
         connection.execute(
-            text(
-                "INSERT INTO superluigi_workers (id, pool, place, started, seen) "
-                "VALUES (:id, 'default', :p, :n, :n)"
-            ),
+            text("INSERT INTO superluigi_workers (id, pool, place, started, seen) VALUES (:id, 'default', :p, :n, :n)"),
             {"id": worker, "p": place, "n": now},
         )
     database.close()

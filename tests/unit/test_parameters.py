@@ -100,7 +100,9 @@ EVERY_KIND: list[tuple[Any, Any, type]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "classic"), EVERY_KIND, ids=[str(number) for number in range(len(EVERY_KIND))])
+@pytest.mark.parametrize(
+    ("annotation", "value", "classic"), EVERY_KIND, ids=[str(number) for number in range(len(EVERY_KIND))]
+)
 def test_every_kind_of_annotation_is_a_luigi_parameter_and_round_trips_as_text(
     annotation: Any, value: Any, classic: type
 ) -> None:

@@ -104,9 +104,7 @@ def claim(connection: Connection, worker: str, pool: str, now: float, lease_seco
 
 
 _STATUS = text(f"SELECT kill FROM {_T} WHERE id = :row AND fence = :fence AND state = 'RUNNING'")
-_RENEW = text(
-    f"UPDATE {_T} SET lease = :lease WHERE id = :row AND fence = :fence AND state = 'RUNNING' RETURNING kill"
-)
+_RENEW = text(f"UPDATE {_T} SET lease = :lease WHERE id = :row AND fence = :fence AND state = 'RUNNING' RETURNING kill")
 
 
 def status(connection: Connection, claim: Claim) -> str:

@@ -166,9 +166,7 @@ def _needs(connection: Connection, specs: Iterable[TaskSpec]) -> dict[str, int]:
             continue
         found[signature] = len(found)
         connection.execute(tables.needs.insert(), [{"id": found[signature], "signature": signature}])
-        items = [
-            {"need": found[signature], "resource": name, "amount": amount} for name, amount in resources.items()
-        ]
+        items = [{"need": found[signature], "resource": name, "amount": amount} for name, amount in resources.items()]
         connection.execute(tables.need_items.insert(), items)
     return found
 

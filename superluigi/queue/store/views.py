@@ -30,9 +30,7 @@ def rows(
     """
     blocked = blockers(connection) if state in (None, states.WAITING, states.BLOCKED) else {}
     column = tables.tasks.c
-    query = select(tables.tasks, tables.codes.c.pickle).outerjoin(
-        tables.codes, tables.codes.c.digest == column.code
-    )
+    query = select(tables.tasks, tables.codes.c.pickle).outerjoin(tables.codes, tables.codes.c.digest == column.code)
     if state is not None:
         query = query.where(column.state == (states.WAITING if state == states.BLOCKED else state))
     if ids is None:

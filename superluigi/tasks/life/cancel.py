@@ -141,5 +141,3 @@ def _on_signal(signum: int, frame: object) -> None:
     main = threading.main_thread().ident
     if any(s.cancelled is not None and s.active and not s.committing for s in running() if s.thread == main):
         raise Cancelled
-
-

@@ -253,5 +253,3 @@ def _seeded(here: Scope) -> Iterator[None]:
         if done:
             here.__dict__["_seed"] = seed
         yield
-
-

@@ -70,9 +70,7 @@ def _own_path() -> list[str]:
     return list(dict.fromkeys(entry for entry in entries if not entry.startswith(shared)))
 
 
-def task_again(
-    module: str, file: str | None, task: str, params: Mapping[str, str], path: Sequence[str]
-) -> luigi.Task:
+def task_again(module: str, file: str | None, task: str, params: Mapping[str, str], path: Sequence[str]) -> luigi.Task:
     """The task that `script` described.
 
     Raises:
