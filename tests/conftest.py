@@ -15,10 +15,9 @@ from superluigi.testing.s3_server import s3_server as running_s3_server
 
 @pytest.fixture(autouse=True)
 def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local copies, task folders and queues go to a temporary folder; nobody's AWS set-up is read, except for a named server."""
+    """Local copies, task folders and queues go to a temporary folder; only a named server's AWS set-up is read."""
     home = tmp_path_factory.mktemp("superluigi")
     monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(home / "data"))
-    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(home / "queues"))
     if os.environ.get(ENDPOINT_VARIABLE):
