@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -212,10 +213,30 @@ def _make(options: S3Options) -> S3Client:
 
 def _watched(made: S3Client, boto: Any) -> Any:
     boto.meta.events.register("before-call.s3", _step)
+    boto.meta.events.register("before-parse.s3.ListObjectsV2", _keep_keys)
     if not made.is_aws:
         boto.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return boto
+
+
+_lean = threading.local()
+_DETAILS = re.compile(rb"<(LastModified|ETag|Size|StorageClass|Checksum[A-Za-z]+)>[^<]*</\1>")
+
+
+@contextlib.contextmanager
+def keys_only() -> Iterator[None]:
+    """Listings of this thread have keys only: botocore needs four fifths of its time for the rest of each entry."""
+    _lean.on = True
+    try:
+        yield
+    finally:
+        _lean.on = False
+
+
+def _keep_keys(response_dict: Any, **_: Any) -> None:
+    if getattr(_lean, "on", False) and response_dict.get("status_code") == 200:
+        response_dict["body"] = _DETAILS.sub(b"", response_dict["body"])
 
 
 def _add_md5(params: Any, **_: Any) -> None:

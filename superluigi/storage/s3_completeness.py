@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from superluigi.storage.base import Location
+from superluigi.storage.s3_client import keys_only
 from superluigi.storage.s3_location import S3Location
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_transfer import in_threads, listing
@@ -62,14 +63,15 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     seen: set[str] = set()
     last, whole = "", False
     start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if wanted[0] != prefix else {}
-    for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
-        last = item["Key"]
-        seen.add(last)
-        whole = last >= wanted[-1]
-        if whole or count >= most:
-            break
-    else:
-        whole = True
+    with keys_only():
+        for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
+            last = item["Key"]
+            seen.add(last)
+            whole = last >= wanted[-1]
+            if whole or count >= most:
+                break
+        else:
+            whole = True
     answers: list[bool | None] = []
     for location in locations:
         key = location.place.key
