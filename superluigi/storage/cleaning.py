@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from superluigi.errors import TargetMissingError
 from superluigi.storage import atomic, identity
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, FileLocation, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
-
-_TORN_SECONDS = 60.0  # an unreadable pending record younger than this may still be being written
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,8 @@ def _half_done(pending: Path) -> LocalLocation | None:
         token = str(output.get("commit", ""))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
-        # torn. Beside its data it is written under the lock that `repair` takes; elsewhere only its age can tell
-        beside = os.path.lexists(_named_by(pending))
-        if not beside and time.time() - pending.stat().st_mtime < _TORN_SECONDS:
-            return None
-        kind = FolderLocation if _named_by(pending).is_dir() else FileLocation
-        return kind(_named_by(pending), _named_by(pending, RECORD_SUFFIX))
+    except (ValueError, KeyError, TypeError):  # not written by us: pending records are always whole
+        return None
     if identity.is_token(token) and not identity.is_dead(token):
         return None
     kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation

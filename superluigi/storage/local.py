@@ -148,9 +148,10 @@ class LocalLocation(Location):
                 parent.mkdir(parents=True, exist_ok=True)
             elif not os.access(parent, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
-            for left in atomic.sweep(parent):
-                step("remove left-over")
-                atomic.remove_tree(left)
+            for folder in {parent, self.record_path.parent}:
+                for left in atomic.sweep(folder):
+                    step("remove left-over")
+                    atomic.remove_tree(left)
             return self._staged(made)
 
     @contextlib.contextmanager
@@ -247,8 +248,6 @@ class LocalLocation(Location):
         try:
             record = json.loads(text)
         except ValueError as error:
-            if path == self.pending_path:
-                return None  # torn by a crash before the data was touched
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
             ) from error
@@ -274,23 +273,31 @@ class LocalLocation(Location):
         atomic.replace(self.pending_path, self.record_path)
 
     def _write_pending(self, record: Record) -> None:
-        text = record_text(record)
-        step("write pending record")
-        with self._open_pending() as file:
-            step("fill pending record")
-            file.write(text)
-            file.flush()
-            if config.get("durable"):
-                os.fsync(file.fileno())
+        """Have the record waiting, whole: it is written under a name of this process and renamed."""
+        token, staged = atomic.staged_path(self.record_path)
+        try:
+            step("write pending record")
+            with self._open_new(staged) as file:
+                file.write(record_text(record))
+                file.flush()
+                step("flush record")
+                if config.get("durable"):
+                    os.fsync(file.fileno())
+            atomic.replace(staged, self.pending_path)
+        except BaseException:
+            atomic.remove_tree(staged)
+            raise
+        finally:
+            atomic.forget(token)
         if config.get("durable"):
             atomic.flush_folder(self.record_path.parent)
 
-    def _open_pending(self) -> IO[str]:
+    def _open_new(self, path: Path) -> IO[str]:
         try:
-            return open(self.pending_path, "w", encoding="utf-8")
+            return open(path, "x", encoding="utf-8")
         except FileNotFoundError:
-            self.record_path.parent.mkdir(parents=True, exist_ok=True)
-            return open(self.pending_path, "w", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return open(path, "x", encoding="utf-8")
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""

@@ -243,7 +243,7 @@ def hash_of(task: AnyTask) -> str:
     def children(node: AnyTask) -> list[luigi.Task]:
         if "task_hash" in node.__dict__:
             return []
-        required[node.task_id] = structure = graph.map_structure(lambda item: item, node.requires())
+        required[node.task_id] = structure = _settled(node.requires())
         plain = type(node)._requires is luigi.Task._requires
         return graph.flatten(structure) if plain else force.requirements(node)
 
@@ -255,6 +255,15 @@ def hash_of(task: AnyTask) -> str:
     except graph.CycleError as error:
         raise DefinitionError(f"{task.task_family} requires itself: {error}.") from error
     return known[task.task_id]
+
+
+def _settled(structure: Any) -> Any:
+    """The same nesting with iterators, which give their items only once, as lists; sets stay sets."""
+    if isinstance(structure, Mapping):
+        return {key: _settled(value) for key, value in structure.items()}
+    if isinstance(structure, (set, frozenset)) or not graph.is_iterable(structure):
+        return structure
+    return [_settled(item) for item in structure]
 
 
 def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:

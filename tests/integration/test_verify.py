@@ -101,7 +101,7 @@ with LocalFileTarget(sys.argv[1]).stage() as staged:
 """
 
 
-@pytest.mark.parametrize(("step", "found"), [(1, "ok"), (2, "half-committed")])
+@pytest.mark.parametrize(("step", "found"), [(1, "ok"), (2, "ok"), (3, "half-committed")])
 def test_what_a_dead_writer_left_is_told_and_not_touched(tmp_path: Path, step: int, found: str) -> None:
     target = commit(LocalFileTarget(tmp_path / "out.txt"), text="old")
     script = CRASH.replace("{record!r}", repr(RECORD))
