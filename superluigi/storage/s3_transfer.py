@@ -256,20 +256,26 @@ def _as_error(s3: S3Client, failed: Mapping[str, Any]) -> Exception:
     return error
 
 
-def copy_many(s3: S3Client, bucket: str, pairs: Sequence[tuple[str, str, int]], options: Options) -> dict[str, Put]:
-    """Copy (source key, key, size) inside a bucket, on the server, metadata included; key -> result."""
+def copy_many(
+    s3: S3Client,
+    bucket: str,
+    pairs: Sequence[tuple[str, str, int]],
+    options: Options,
+    source_bucket: str | None = None,
+) -> dict[str, Put]:
+    """Copy (source key, key, size) on the server, with metadata, into a bucket, from it or another; key -> result."""
     from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 
     def one(pair: tuple[str, str, int]) -> tuple[str, Put]:
         source, key, size = pair
-        origin = {"Bucket": bucket, "Key": source}
+        origin = {"Bucket": source_bucket or bucket, "Key": source}
         with explained("copy", f"s3://{bucket}/{key}"):
             if size < 5 << 30:
                 answer = s3.boto.copy_object(Bucket=bucket, Key=key, CopySource=origin, **options)
                 return key, Put(plain_etag(answer["CopyObjectResult"]["ETag"]), version_of(answer))
-            s3.boto.copy(
-                origin, bucket, key, ExtraArgs=dict(options), Config=TransferConfig(multipart_chunksize=1 << 30)
-            )
+            metadata = s3.boto.head_object(**origin)["Metadata"]  # a copy in parts does not bring it by itself
+            extra = {"Metadata": metadata, **options}
+            s3.boto.copy(origin, bucket, key, ExtraArgs=extra, Config=TransferConfig(multipart_chunksize=1 << 30))
             found = head(s3, bucket, key, {})
             return key, Put(found.etag, found.version) if found else Put("")
 

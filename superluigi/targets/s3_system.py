@@ -66,17 +66,13 @@ class S3System(FileSystem):
     rename = move
 
     def copy(self, path: str, dest: str) -> None:
-        """Copy one object, with its record if it has one, inside a bucket, on the server."""
+        """Copy one object, with its record if it has one, on the server; also into another bucket."""
         (bucket, key), (other, new) = self._split(path), self._split(dest)
-        if bucket != other:
-            raise OptionError(
-                f"{path} and {dest} are in different buckets: copy by reading one target and writing the other."
-            )
         s3 = client(self._place.options)
         there = head(s3, bucket, key, self._place.get_options)
         record = head(s3, bucket, key + RECORD_SUFFIX, self._place.get_options)
         pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record.size)] if record else []
-        copy_many(s3, bucket, [*pairs, (key, new, there.size if there else 0)], {})
+        copy_many(s3, other, [*pairs, (key, new, there.size if there else 0)], {}, source_bucket=bucket)
 
     def _below(self, path: str, **more: int) -> Iterator[str]:
         bucket, key = self._split(path)

@@ -498,6 +498,23 @@ def test_luigi_s_file_system_interface(s3_server, s3_bucket, thing) -> None:
     assert keys(s3_server, s3_bucket) == []
 
 
+def test_a_multipart_object_copied_to_another_bucket_keeps_its_record(s3_server, s3_bucket) -> None:
+    content = os.urandom(24 << 20)
+    source = S3ObjectTarget(s3_bucket, "large.bin", **s3_server.client_options)
+    with source.stage() as staged:
+        staged.path.write_bytes(content)
+        staged.commit({"schema": "superluigi.lineage/1", "run": {"id": "r"}, "text": "large"})
+    etag = s3_server.client().head_object(Bucket=s3_bucket, Key="large.bin")["ETag"]
+    assert "-" in etag, "the source was uploaded in parts"
+    other = s3_server.create_bucket()
+    source.fs.copy(source.path, f"s3://{other}/deep/copy.bin")
+    copy = S3ObjectTarget(other, "deep/copy.bin", **s3_server.client_options)
+    with copy.tmp_read_path() as path:
+        assert path.read_bytes() == content
+    record = copy.read_metadata()
+    assert record is not None and record["text"] == "large"
+
+
 def test_progress_is_reported(s3_server, s3_bucket) -> None:
     moved: list[int] = []
     options = {**s3_server.client_options, "progress": moved.append}
