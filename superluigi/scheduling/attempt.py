@@ -19,7 +19,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.errors import ExecutionError, GracefulTimeout, RemoteError
 from superluigi.scheduling import logs
-from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.completeness import complete_now, is_plain_wrapper
 from superluigi.scheduling.run import Run, entered
 
 MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
@@ -241,7 +241,9 @@ class _Attempt:
         of before the task ran says nothing now.
         """
         outputs = flatten(task.output())
-        there = all(output.exists() for output in outputs) if outputs else False
+        # a wrapper's own answer would ask everything below it again, which is exponential in its depth; what it
+        # requires was looked at when it was made
+        there = all(output.exists() for output in outputs) if outputs else is_plain_wrapper(task)
         if there or task.complete():  # not "made in this run": a forced wrapper has nothing that could say so
             self.confirmed.append(task.task_id)
             return True

@@ -61,7 +61,7 @@ class Completeness:
         kept = self._requires.get(task.task_id)
         if kept is None:
             kept = list(task.deps())
-            if _is_plain_wrapper(task):
+            if is_plain_wrapper(task):
                 self._requires[task.task_id] = kept
         return kept
 
@@ -69,9 +69,9 @@ class Completeness:
         """One answer for each task, in order. A `complete()` that raises gives its `Trouble`."""
         troubles: dict[str, Trouble] = {}
         wrappers = self._wrappers_among(tasks, troubles)
-        direct = {t.task_id: t for t in tasks if not _is_plain_wrapper(t)}
+        direct = {t.task_id: t for t in tasks if not is_plain_wrapper(t)}
         for wrapper in wrappers:
-            direct.update((t.task_id, t) for t in self._requires[wrapper.task_id] if not _is_plain_wrapper(t))
+            direct.update((t.task_id, t) for t in self._requires[wrapper.task_id] if not is_plain_wrapper(t))
         self._ask_directly([t for i, t in direct.items() if i not in self.known], troubles)
         for wrapper in reversed(wrappers):  # requirements before what needs them
             self._conclude(wrapper, troubles)
@@ -85,7 +85,7 @@ class Completeness:
         """
         order: list[Task] = []
         state: dict[str, bool] = {}
-        stack: list[tuple[Task, bool]] = [(t, False) for t in tasks if _is_plain_wrapper(t)]
+        stack: list[tuple[Task, bool]] = [(t, False) for t in tasks if is_plain_wrapper(t)]
         while stack:
             task, expanded = stack.pop()
             if expanded:
@@ -100,7 +100,7 @@ class Completeness:
                 troubles[task.task_id] = Trouble(traceback.format_exc(), error)
                 continue
             stack.append((task, True))
-            stack.extend((t, False) for t in requirements if _is_plain_wrapper(t))
+            stack.extend((t, False) for t in requirements if is_plain_wrapper(t))
         order.reverse()
         return order
 
@@ -151,5 +151,6 @@ class Completeness:
             self.known[task.task_id] = answer
 
 
-def _is_plain_wrapper(task: Task) -> bool:
+def is_plain_wrapper(task: Task) -> bool:
+    """Whether a task is complete exactly when all that it requires is."""
     return isinstance(task, WrapperTask) and type(task).complete is WrapperTask.complete

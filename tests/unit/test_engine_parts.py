@@ -91,6 +91,31 @@ class AlwaysThere(luigi.ExternalTask):
         return True
 
 
+def test_running_nested_wrapper_tasks_asks_a_leaf_a_few_times_only(tmp_path: Path) -> None:
+    asked: list[None] = []
+
+    class Leaf(luigi.Task):
+        def output(self) -> luigi.LocalTarget:
+            return luigi.LocalTarget(str(tmp_path / "leaf"))
+
+        def run(self) -> None:
+            (tmp_path / "leaf").write_text("x")
+
+        def complete(self) -> bool:
+            asked.append(None)
+            return bool(super().complete())
+
+    class Nest(luigi.WrapperTask):
+        depth = luigi.IntParameter()
+        side = luigi.IntParameter()
+
+        def requires(self) -> list[luigi.Task]:
+            return [Nest(self.depth - 1, side) for side in (0, 1)] if self.depth else [Leaf()]
+
+    assert run_graph([Nest(10, 0)]).success
+    assert len(asked) < 10
+
+
 def test_nested_wrapper_tasks_do_not_ask_the_same_leaf_again_and_again() -> None:
     assert run_graph(Wrap(depth=14)).success
     assert asked["there"] == 1
