@@ -277,9 +277,10 @@ def flush_tree(root: Path) -> None:
     folders: list[Path] = []
     for current, _, names in os.walk(root):
         folders.append(Path(current))
-        files += [Path(current, name) for name in names]
-    if len(files) >= _SYNCFS_FROM and _syncfs(root):
-        return
+        files += [Path(current, name) for name in names[:_SYNCFS_FROM]]
+        if len(files) >= _SYNCFS_FROM and _syncfs(root):
+            return
+        files += [Path(current, name) for name in names[_SYNCFS_FROM:]]
     for file in files:
         if not file.is_symlink():
             flush_file(file)
@@ -372,15 +373,27 @@ def copy_file(source: Path, destination: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= _CHUNK:
-            digest.update(file.read())
-        buffer = memoryview(bytearray(_CHUNK)) if size > _CHUNK else memoryview(b"")
-        while len(buffer) and (count := file.readinto(buffer)):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
+    return digested(str(path))[0]
+
+
+def digested(path: str) -> tuple[str, os.stat_result]:
+    """Hex SHA-256 of a file's bytes, and its status; one read for small files, of which there may be thousands."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        digest = hashlib.sha256()
+        if status.st_size <= _CHUNK:
+            while data := os.read(descriptor, _CHUNK):
+                digest.update(data)
+                if len(data) == status.st_size:
+                    break
+        else:
+            buffer = memoryview(bytearray(_CHUNK))
+            while count := os.readv(descriptor, [buffer]):
+                digest.update(buffer[:count])
+        return digest.hexdigest(), status
+    finally:
+        os.close(descriptor)
 
 
 def remove_tree(path: Path) -> None:

@@ -54,10 +54,15 @@ class FolderLocation(LocalLocation):
         return {"size": size, "count": count, "mtime_ns": newest, "inode": status.st_ino}
 
     def content(self, path: Path) -> Record:
-        contents = [_content_item(item, path) for item in self._items(path)]
+        status = os.stat(path)
+        contents = [_content_item(item, len(str(path)) + 1) for item in self._items(path)]
+        newest = max((item.pop("mtime_ns") for item in contents if "mtime_ns" in item), default=0)
         contents.sort(key=lambda item: str(item["path"]))
         return {
-            **self.identity(path),
+            "size": sum(item.get("size", 0) for item in contents),
+            "count": len(contents),
+            "mtime_ns": max(newest, status.st_mtime_ns),
+            "inode": status.st_ino,
             "digest": {"sha256": graph.digest(contents)},
             "contents": contents[: self.contents_limit],
         }
@@ -214,10 +219,12 @@ def _is_empty(folder: str) -> bool:
         return next(entries, None) is None
 
 
-def _content_item(entry: os.DirEntry[str], root: Path) -> Record:
-    path = os.path.relpath(entry.path, root).replace(os.sep, "/")
+def _content_item(entry: os.DirEntry[str], cut: int) -> Record:
+    """One file, link or empty folder; of files also `mtime_ns`, which is no part of the contents."""
+    path = entry.path[cut:].replace(os.sep, "/")
     if entry.is_symlink():
         return {"path": path, "link": os.readlink(entry.path)}
     if entry.is_dir():
         return {"path": path + "/"}
-    return {"path": path, "size": entry.stat().st_size, "digest": {"sha256": atomic.sha256(Path(entry.path))}}
+    digest, status = atomic.digested(entry.path)
+    return {"path": path, "size": status.st_size, "digest": {"sha256": digest}, "mtime_ns": status.st_mtime_ns}
