@@ -234,7 +234,9 @@ class Entry:
     @contextlib.contextmanager
     def _held(self, tag: str, fetch: Fetch, size: int, refresh: bool) -> Iterator[Path]:
         """The path of a valid copy that stays as it is while the block lasts."""
-        if not refresh:
+        # Asked without the lock first: a reader that finds nothing must not, for that moment, count as one that
+        # uses the entry, or it would keep the filler it is about to wait for from publishing.
+        if not refresh and (_load(self.state_file) or {}).get("tag") == tag:
             with lock(self.stem.with_suffix(".use"), shared=True):
                 state = self.valid(tag)
                 if state is not None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from superluigi.storage import identity
+from superluigi.storage import cache, identity
 from superluigi.storage.cache import Cache
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
@@ -191,6 +191,14 @@ def test_threads_fill_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
         for thread in threads:
             thread.join()
     assert len(gets(seen)) == 1
+
+
+def test_a_reader_that_finds_no_copy_does_not_hold_the_entry_while_another_fills_it(tmp_path: Path, mocker) -> None:
+    entry = Cache(tmp_path).entry("", "bucket", "key")
+    lock = mocker.spy(cache, "lock")
+    with pytest.raises(ConnectionError), entry.open("a version", mocker.Mock(side_effect=ConnectionError)):
+        pass
+    assert [call.args[0].suffix for call in lock.call_args_list] == [".fill"]
 
 
 _FILL = """
