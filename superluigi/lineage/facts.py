@@ -22,7 +22,7 @@ from superluigi.storage.base import Location, Record
 THREADS = 32
 
 
-def public_params(task: luigi.Task, *, only_significant: bool = False) -> dict[str, Any]:
+def public_params(task: Any, *, only_significant: bool = False) -> dict[str, Any]:
     """Parameters as a record shows them: JSON values where they are such, else text; private ones never."""
     shown: dict[str, Any] = {}
     for name, parameter in task.get_params():
@@ -31,9 +31,10 @@ def public_params(task: luigi.Task, *, only_significant: bool = False) -> dict[s
         value = task.param_kwargs[name]
         plain = isinstance(value, (bool, int, float, str, type(None)))
         shown[name] = value if plain else parameter.serialize(value)
-    texts = task.to_str_params(only_significant=True, only_public=True)
-    known = {name for name, _ in task.get_params()}
-    return {**shown, **{name: text for name, text in texts.items() if name not in known}}  # a seed, for instance
+    beside = getattr(task, "texts_beside_parameters", None)  # a seed, for instance
+    if beside is not None:
+        shown.update(beside())
+    return shown
 
 
 def keeps_records(task: luigi.Task) -> bool:

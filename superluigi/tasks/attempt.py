@@ -14,9 +14,8 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import luigi
 from luigi.task import DynamicRequirements
 
 from superluigi import graph
@@ -24,21 +23,19 @@ from superluigi.errors import CommitConflictError, OutputNotWrittenError
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
-from superluigi.parameters.luigi_task import AnyTask
+from superluigi.lineage.facts import public_params
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import initial, inputs, outputs, values, variants
+from superluigi.tasks import initial, inputs, outputs, values
+from superluigi.tasks.base import Task
 from superluigi.tasks.life import living
-
-if TYPE_CHECKING:
-    from superluigi.tasks.atomic import TaskWithMetadata
 
 
 class Attempt:
     """An attempt of a task that writes its own outputs; records are put beside them afterwards."""
 
-    def __init__(self, task: TaskWithMetadata) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
         self.stack = contextlib.ExitStack()
         self.run = runs.current()
@@ -247,16 +244,3 @@ def _asked_names(user_run: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """The names after `self` in the signature of a `run`, and whether it takes any other."""
     parameters = inspect.signature(user_run).parameters
     return tuple(parameters)[1:], any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def public_params(task: AnyTask) -> dict[str, Any]:
-    """The parameters as a record shows them: JSON values where they are such, else text; private ones never."""
-    shown: dict[str, Any] = {}
-    for name, parameter in task.get_params():
-        if parameter.visibility == luigi.parameter.ParameterVisibility.PRIVATE:
-            continue
-        value = task.param_kwargs[name]
-        plain = isinstance(value, (bool, int, float, str, type(None)))
-        shown[name] = value if plain else parameter.serialize(value)
-    shown.update(variants.texts_of(task))
-    return shown

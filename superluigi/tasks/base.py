@@ -133,12 +133,16 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
         """Luigi's, less the parameters that do not count while they have their default."""
         texts: dict[str, str] = super().to_str_params(only_significant, only_public)
-        texts.update(variants.texts_of(self))
+        texts.update(self.texts_beside_parameters())
         if only_significant:
             for name, parameter in self.get_params():
                 if name in texts and _is_ignored(self, name, parameter):
                     del texts[name]
         return texts
+
+    def texts_beside_parameters(self) -> dict[str, str]:
+        """What is part of the identity but no Luigi parameter: a seed, init steps."""
+        return variants.texts_of(self)
 
     @classmethod
     def from_str_params(cls, params_str: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from superluigi import graph
@@ -17,6 +18,8 @@ class Conveniences:
     returns: ClassVar[Any] = ...
     #: The annotation of `run`'s argument `inputs`; set when the class is made.
     inputs_annotation: ClassVar[Any] = ...
+    #: Makes `task[key]`; `superluigi.tasks.parts` hands it in, since a part is a task itself.
+    make_part: ClassVar[Callable[[Any, Any], Any]]
 
     def requires(self) -> Any:
         """What annotated parameters and arguments bring: a dict by name; an empty list without any."""
@@ -52,9 +55,7 @@ class Conveniences:
 
     def __getitem__(self, key: Any) -> Any:
         """A task that stands for one output of several, one file of a folder, or one item of the value."""
-        from superluigi.tasks.parts import Part
-
-        return Part(self, key)
+        return type(self).make_part(self, key)
 
     # `task[...]` must not make tasks iterable: Luigi asks for that to find structures
     __iter__: ClassVar[None] = None

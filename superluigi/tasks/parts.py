@@ -20,6 +20,7 @@ from superluigi.parameters.luigi_task import AnyTask
 from superluigi.storage.base import Location, Record, Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.base import Task
+from superluigi.tasks.conveniences import Conveniences
 from superluigi.tasks.values import Reader
 
 
@@ -88,6 +89,9 @@ class Part(StandIn):
         except (KeyError, IndexError, TypeError) as error:
             known = f" It has {', '.join(map(repr, list(whole)[:20]))}." if isinstance(whole, Mapping) else ""
             raise DefinitionError(f"{self.of} has no part {self.key!r}.{known}") from error
+
+
+Conveniences.make_part = Part
 
 
 class AsPath(StandIn):

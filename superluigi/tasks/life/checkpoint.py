@@ -20,7 +20,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
-from superluigi.tasks.life.folder import AGAIN
+from superluigi.tasks.life.folder import AGAIN, CHECKPOINT, folder_of
 from superluigi.tasks.life.hooks import own
 from superluigi.tasks.life.scope import Scope
 
@@ -53,8 +53,6 @@ def checkpoint_path(scope: Scope | None, task: Any) -> Path:
             f"{task.get_task_family()}.run asks for checkpoint_path, but the class does not say resumable = True."
         )
     if scope is None:
-        from superluigi.tasks.life.folder import CHECKPOINT, folder_of
-
         return CheckpointPath(folder_of(task) / CHECKPOINT)
     scope.folder.wanted = True
     return CheckpointPath(scope.folder.checkpoint)

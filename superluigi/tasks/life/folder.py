@@ -26,7 +26,9 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
+from superluigi.lineage.facts import public_params
 from superluigi.scheduling.run import Run
+from superluigi.tasks.life.rerun import script
 from superluigi.tasks.life.seeds import identity_of
 
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
@@ -104,9 +106,6 @@ class TaskFolder:
         return cls(base, base, lock, number)
 
     def _describe(self, task: Any, run: Run) -> None:
-        from superluigi.tasks.attempt import public_params
-        from superluigi.tasks.life.rerun import script
-
         _write(self.path / PARAMS, json.dumps(public_params(task), indent=2, default=str) + "\n")
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
         where = f"process {os.getpid()} on {socket.gethostname()}"

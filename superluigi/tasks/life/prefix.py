@@ -29,6 +29,7 @@ from superluigi.errors import CommandFailedError, RemoteError, WorkerLostError
 from superluigi.executors.kill import descendants
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import LENT, Outcome, fire
+from superluigi.tasks.life.checkpoint import remaining_time
 from superluigi.tasks.life.environment import merged
 from superluigi.tasks.life.folder import STDERR, STDOUT
 from superluigi.tasks.life.hooks import own
@@ -109,8 +110,6 @@ def _attempt(scope: Scope, words: list[str]) -> Outcome:
 @contextlib.contextmanager
 def _order(scope: Scope, folder: Path) -> Iterator[None]:
     """The files that carry the attempt; they hold all parameters, private ones too, so nobody else may read them."""
-    from superluigi.tasks.life.checkpoint import remaining_time
-
     left = remaining_time(scope, scope.task)
     deadline = None if left == float("inf") else time.time() + left
     order = ChildOrder(scope.task.task_id, scope.variables, deadline, os.getcwd())

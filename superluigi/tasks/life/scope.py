@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from superluigi.scheduling.run import Run
-    from superluigi.tasks.life.folder import TaskFolder
+from superluigi.scheduling.run import Run
+from superluigi.tasks.life.folder import TaskFolder
 
 
 @dataclass(eq=False)
@@ -51,8 +50,6 @@ class Scope:
     @property
     def folder(self) -> TaskFolder:
         """The task's folder, made when it is first asked for."""
-        from superluigi.tasks.life.folder import TaskFolder
-
         with self.guard:
             if self._folder is None:
                 self._folder = TaskFolder.begin(self.task, self.run, self.given_folder)

@@ -1,15 +1,25 @@
-"""One thread per process that looks after attempts which take a while: logs appear, cancellations are seen."""
+"""One thread per process that looks after attempts which take a while: logs appear, cancellations are seen.
+
+Old task folders are removed by age, now and then, and never those of running or unfinished tasks.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import threading
 import time
+from pathlib import Path
 
-from superluigi.tasks.life import cancel, logs, pruning
+from superluigi import config
+from superluigi.tasks.life import cancel, logs
+from superluigi.tasks.life.folder import CHECKPOINT, LOCK, RERUN, workspace
 
 _EVERY_SECONDS = 0.3
+_STAMP = ".pruned"
+_PRUNE_EVERY_SECONDS = 3600.0
 _guard = threading.Lock()
 _pid = 0
 
@@ -39,4 +49,49 @@ def _watch() -> None:
         if old and not pruned:
             pruned = True
             with contextlib.suppress(OSError):
-                pruning.prune_now_and_then()
+                prune_now_and_then()
+
+
+def prune_now_and_then() -> None:
+    """`prune`, unless some process has done it within the last hour."""
+    root = workspace()
+    stamp = root / _STAMP
+    with contextlib.suppress(OSError):
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < _PRUNE_EVERY_SECONDS:
+            return
+        stamp.touch()
+        prune(root)
+
+
+def prune(root: Path | None = None, keep_days: float | None = None) -> list[Path]:
+    """Remove the folders of finished tasks whose last attempt is older than `keep_days`; returns them.
+
+    A folder with a checkpoint belongs to a task that is not finished and stays.
+    """
+    days: float = config.get("keep_days") if keep_days is None else keep_days
+    oldest = time.time() - days * 86_400
+    removed = []
+    for folder in sorted((root or workspace()).glob("jobs/*/*")):
+        with contextlib.suppress(OSError):  # somebody else removes or uses it: next time
+            if _age_of(folder) < oldest and not (folder / CHECKPOINT).exists() and _remove(folder):
+                removed.append(folder)
+    return removed
+
+
+def _age_of(folder: Path) -> float:
+    """When the last attempt printed something, or began."""
+    with os.scandir(folder) as entries:
+        times = [entry.stat().st_mtime for entry in entries if entry.name in ("stdout.log", "stderr.log", RERUN)]
+    return max(times, default=folder.stat().st_mtime)
+
+
+def _remove(folder: Path) -> bool:
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

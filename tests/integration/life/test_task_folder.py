@@ -169,7 +169,7 @@ def test_attempts_beyond_the_limit_are_dropped_and_a_kept_folder_stays(user: Any
 def test_old_folders_are_pruned_but_not_those_of_running_or_unfinished_tasks(tmp_path: Path) -> None:
     import fcntl
 
-    from superluigi.tasks.life import pruning
+    from superluigi.tasks.life import warden
 
     folders = {}
     for name in ("old", "young", "running", "unfinished"):
@@ -181,7 +181,7 @@ def test_old_folders_are_pruned_but_not_those_of_running_or_unfinished_tasks(tmp
     (folders["unfinished"] / "checkpoint").touch()
     with (folders["running"] / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert pruning.prune(tmp_path, keep_days=30) == [folders["old"]]
+        assert warden.prune(tmp_path, keep_days=30) == [folders["old"]]
     assert sorted(path.name for path in folders["young"].parent.iterdir()) == ["running", "unfinished", "young"]
 
 
