@@ -114,7 +114,7 @@ class _Emitter:
         self._put(lambda: openlineage.started(self._draft(task)))
 
     def on_success(self, task: luigi.Task) -> None:
-        self._put(lambda: openlineage.completed(self._published(task)))
+        self._put(lambda: openlineage.completed(*self._published(task)))
 
     def on_failure(self, task: luigi.Task, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))
@@ -149,16 +149,16 @@ class _Emitter:
             "input": [_reference(target) for target in graph.flatten(task.input())],
         }
 
-    def _published(self, task: luigi.Task) -> Record:
-        """The record of what was made; a task without records gets one from what is known."""
-        for target in graph.flatten(task.output()):
-            record = target.read_metadata() if hasattr(target, "read_metadata") else None
-            if record is not None and (record.get("run") or {}).get("id") == self.run.id:
-                attempt = self._attempts.get(task.task_id, 1)
-                return {**record, "run": {**record["run"], "attempt": attempt}}
-        outputs = [_reference(target) for target in graph.flatten(task.output())]
-        made = outputs[0] if outputs else {"path": f"/{task.task_id}"}
-        return {**self._draft(task), "end_time": iso(utc_now()), "output": made}
+    def _published(self, task: luigi.Task) -> tuple[Record, list[Record]]:
+        """The record of what was made, and its outputs; a task without records gets one from what is known."""
+        targets = graph.flatten(task.output())
+        records = [target.read_metadata() if hasattr(target, "read_metadata") else None for target in targets]
+        ours = [one if one and (one.get("run") or {}).get("id") == self.run.id else None for one in records]
+        outputs = [one["output"] if one else _reference(target) for one, target in zip(ours, targets, strict=True)]
+        for record in filter(None, ours):
+            attempt = self._attempts.get(task.task_id, 1)
+            return {**record, "run": {**record["run"], "attempt": attempt}}, outputs
+        return {**self._draft(task), "end_time": iso(utc_now())}, outputs
 
     def _deliver(self) -> None:
         while (event := self._waiting.get()) is not None:

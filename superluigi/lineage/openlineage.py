@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from superluigi.lineage import places
 from superluigi.lineage.tracing import trace
@@ -34,8 +34,12 @@ def to_openlineage(place: Any) -> list[Event]:
     Raises:
         TargetMissingError: there is no such output.
     """
-    records = [record for record in trace(place).nodes.values() if record.get("task_id")]
-    events = [event for record in records for event in (started(record), completed(record))]
+    attempts: dict[str, tuple[Record, list[Any]]] = {}
+    for record in trace(place).nodes.values():
+        if record.get("task_id"):  # a task with several outputs leaves a record at each: one attempt all the same
+            run = run_id(*_attempt(record))
+            attempts.setdefault(run, (record, []))[1].append(record["output"])
+    events = [event for record, outputs in attempts.values() for event in (started(record), completed(record, outputs))]
     return sorted(events, key=lambda event: (event["eventTime"], event["eventType"] != "START"))
 
 
@@ -44,9 +48,9 @@ def started(record: Record) -> Event:
     return _event("START", record["start_time"], record, outputs=())
 
 
-def completed(record: Record) -> Event:
-    """The COMPLETE event of the attempt that a record tells of."""
-    return _event("COMPLETE", record["end_time"], record, outputs=(record["output"],))
+def completed(record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
+    """The COMPLETE event of the attempt that a record tells of, and what it made."""
+    return _event("COMPLETE", record["end_time"], record, outputs)
 
 
 def failed(record: Record, time: str, message: str, stack_trace: str = "") -> Event:
@@ -64,9 +68,13 @@ def run_id(luigi_run: str, task_id: str, attempt: int) -> str:
     return str(uuid.uuid5(_IDS, f"{luigi_run}/{task_id}/{attempt}"))
 
 
-def _event(kind: str, time: str, record: Record, outputs: tuple[Mapping[str, Any], ...]) -> Event:
+def _attempt(record: Record) -> tuple[str, str, int]:
     run = record.get("run") or {}
-    luigi_run = str(run.get("id") or "unknown")
+    return str(run.get("id") or "unknown"), record["task_id"], int(run.get("attempt") or 1)
+
+
+def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
+    luigi_run, task_id, attempt = _attempt(record)
     references = [*places.references(record.get("input")), *places.references(record.get("dynamic_input"))]
     return {
         "eventType": kind,
@@ -74,7 +82,7 @@ def _event(kind: str, time: str, record: Record, outputs: tuple[Mapping[str, Any
         "producer": PRODUCER,
         "schemaURL": _EVENT_SCHEMA,
         "run": {
-            "runId": run_id(luigi_run, record["task_id"], int(run.get("attempt") or 1)),
+            "runId": run_id(luigi_run, task_id, attempt),
             "facets": _run_facets(record, luigi_run),
         },
         "job": {"namespace": namespace(), "name": record["task_family"], "facets": _job_facets(record)},
@@ -87,7 +95,7 @@ def _run_facets(record: Record, luigi_run: str) -> dict[str, Any]:
     facets = {
         "parent": _facet(
             "ParentRunFacet",
-            "1-0-1",
+            "1-2-0",
             run={"runId": str(uuid.uuid5(_IDS, luigi_run))},
             job={"namespace": namespace(), "name": "run_task"},
         ),
@@ -107,17 +115,18 @@ def _run_facets(record: Record, luigi_run: str) -> dict[str, Any]:
 
 def _job_facets(record: Record) -> dict[str, Any]:
     facets = {
-        "jobType": _facet("JobTypeJobFacet", "2-0-3", processingType="BATCH", integration="SUPERLUIGI", jobType="TASK")
+        "jobType": _facet("JobTypeJobFacet", "2-0-4", processingType="BATCH", integration="SUPERLUIGI", jobType="TASK")
     }
     code = record.get("code") or {}
     repo = code.get("repo")
     if repo and urlsplit(repo).scheme in ("http", "https", "ssh", "git"):
+        file = quote(f"{code.get('commit')}/{code.get('path')}")
         known = {"repoUrl": repo, "path": code.get("path"), "version": code.get("commit"), "branch": code.get("branch")}
         facets["sourceCodeLocation"] = _facet(
             "SourceCodeLocationJobFacet",
-            "1-0-1",
+            "1-1-0",
             type="git",
-            url=f"{repo.removesuffix('.git')}/blob/{code.get('commit')}/{code.get('path')}",
+            url=f"{repo.removesuffix('.git')}/blob/{file}",
             **{key: value for key, value in known.items() if value},
         )
     return facets
