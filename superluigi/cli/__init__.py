@@ -22,7 +22,7 @@ Rules that all commands keep:
 - What is wanted goes to stdout, everything else (errors, questions, progress) to stderr.
 - `MODULE TASK --param value …` comes from `_tasks.task_arguments(parser)` and `_tasks.task_of(args)`.
 - `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document.
-- Colours come from `_output.console()`: only on a terminal, and not with NO_COLOR.
+- Lines with colours come from `_output.line()`: only on a terminal, and not with NO_COLOR.
 - What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
 - Exit codes: 0 done; 1 something failed, is wrong, or does not exist; 2 the command line cannot be read;
   130 interrupted.

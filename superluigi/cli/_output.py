@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,33 @@ def json_option(parser: argparse.ArgumentParser) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout; paths, dates and other odd values as strings."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+_CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "grey": 90}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def line(*parts: str | tuple[str, str]) -> None:
+    """Print a line of texts, some with a style: `line("3 of 5 ", ("failed", "red"))`.
+
+    Colours only on a terminal that knows them and without NO_COLOR; control characters (of a parameter, a path, an
+    error) are shown, not obeyed. Rich would do this too, in a tenth of a second to import and a millisecond a line.
+    """
+    texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
+    print("".join(_painted(_CONTROL.sub(_visible, text), style) for text, style in texts))
+
+
+def _visible(character: re.Match[str]) -> str:
+    return repr(character[0])[1:-1]
+
+
+def _painted(text: str, style: str) -> str:
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and text and _coloured() else text
+
+
+@functools.cache
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def console(*, stderr: bool = False) -> Console:

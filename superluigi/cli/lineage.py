@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import console, print_json
+from superluigi.cli._output import line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
 
@@ -56,11 +56,8 @@ def main(args: argparse.Namespace) -> int:
     elif args.mermaid or args.html or args.svg:
         _picture(found, args)
     else:
-        out = console()
-        for line, state, note in tree(found):
-            out.print(line, end="", markup=False)
-            out.print(f"  {state}", style=_STYLES[state], end="")
-            out.print(f": {note}" if note else "", markup=False)
+        for text, state, note in tree(found):
+            line(text, (f"  {state}", _STYLES[state]), f": {note}" if note else "")
     return 0
 
 
@@ -83,8 +80,8 @@ def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
         address, prefix, branch = waiting.pop()
         again = address in shown and bool(found.inputs.get(address))
         shown.add(address)
-        line = f"{prefix}{branch}{_described(found.nodes[address])}{address}{' (see above)' if again else ''}"
-        yield line, found.states[address], found.notes.get(address, "")
+        text = f"{prefix}{branch}{_described(found.nodes[address])}{address}{' (see above)' if again else ''}"
+        yield text, found.states[address], found.notes.get(address, "")
         below = [] if again else found.inputs.get(address, [])
         inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
         children = [(one, inner, "└── " if one == below[-1] else "├── ") for one in below]

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._output import json_option, line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
@@ -18,7 +18,7 @@ EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
 _LOOKS = {
     "complete": ("✓", "green"),
     "stale": ("↻", "yellow"),
-    "missing": ("○", "bright_black"),
+    "missing": ("○", "grey"),
     "failed": ("✕", "red"),
     "external": ("◇", "magenta"),
 }
@@ -42,17 +42,14 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json(told)
         return 0
-    out = console()
     by_id = {one["task_id"]: one for one in told}
     for prefix, one, again in tree(by_id, explained[-1].task_id):
         sign, style = _LOOKS[one["state"]]
         params = ", ".join(f"{name}={value}" for name, value in one["params"].items())
-        out.print(prefix, end="", markup=False)
-        out.print(f"{sign} {one['state']:<9}", style=style, end="")
-        out.print(f"{one['task_family']}({params})", end="", markup=False)
-        out.print(" (see above)" if again else _told(one), style="bright_black", markup=False)
+        end = " (see above)" if again else _told(one)
+        line(prefix, (f"{sign} {one['state']:<9}", style), f"{one['task_family']}({params})", (end, "grey"))
     counts = {state: sum(one["state"] == state for one in told) for state in _LOOKS}
-    out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), style="bold")
+    line((", ".join(f"{count} {state}" for state, count in counts.items() if count), "bold"))
     return 0
 
 

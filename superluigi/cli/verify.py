@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._output import json_option, line, print_json
 from superluigi.cli._parser import Parser
 
 EXAMPLE = """
@@ -39,12 +39,10 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json([one.as_json() for one in found if not (args.quiet and one.ok)])
         return 1 if wrong else 0
-    out = console()
     for one in found:
         if args.quiet and one.ok:
             continue
-        out.print(f"{one.state:<15}", style=_STYLES[one.state], end="")
-        out.print(f"{one.path}{'  ' + one.detail if one.detail else ''}", markup=False)
+        line((f"{one.state:<15}", _STYLES[one.state]), f"{one.path}{'  ' + one.detail if one.detail else ''}")
     counts = {state: sum(one.state == state for one in found) for state in _STYLES}
-    out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no outputs", style="bold")
+    line((", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no outputs", "bold"))
     return 1 if wrong else 0

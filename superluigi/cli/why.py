@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._output import json_option, line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
@@ -41,13 +41,11 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json([one.as_json() for one in shown])
     else:
-        out = console()
         for one in shown:
             style = "yellow" if one.runs else "green" if one.reason == UP_TO_DATE else "cyan"
-            out.print(f"{_WORDS[one.runs]:<6}", style=style, end="")
-            out.print(f"{named(one.as_json())}: {Reason(one.reason, one.detail)}", markup=False)
+            line((f"{_WORDS[one.runs]:<6}", style), f"{named(one.as_json())}: {Reason(one.reason, one.detail)}")
         would = sum(one.runs for one in explained)
-        out.print(f"{would} of {len(explained)} tasks would run", style="bold")
+        line((f"{would} of {len(explained)} tasks would run", "bold"))
     return 1 if args.check and any(one.runs for one in explained) else 0
 
 

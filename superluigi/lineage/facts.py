@@ -15,7 +15,7 @@ from superluigi import graph
 from superluigi.errors import TargetKindError
 from superluigi.lineage import comparing, places
 from superluigi.lineage.code import code_identity
-from superluigi.lineage.environment import environment
+from superluigi.lineage.environment import packages
 from superluigi.lineage.staleness import Facts
 from superluigi.storage.base import Location, Record
 
@@ -114,7 +114,7 @@ class Gatherer:
             required=frozenset(required),
             dynamic=frozenset(dynamic),
             code=code_identity(task),
-            packages=environment(task)["packages"],
+            packages=packages(task),
         )
 
     def _there(

@@ -220,9 +220,8 @@ class _Walk:
 
     def _module(self, name: str) -> Module | None:
         if name not in self.modules:
-            loaded = source.load(name) if name else None
-            own = loaded is not None and source.is_own_file(loaded.file, name, self.home)
-            self.modules[name] = loaded if own else None
+            own = bool(name) and source.is_own_file(source.file_of(name), name, self.home)
+            self.modules[name] = source.load(name) if own else None
         return self.modules[name]
 
     def _is_own(self, module_name: str) -> bool:

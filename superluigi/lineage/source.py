@@ -278,6 +278,11 @@ def module_token(name: str) -> object:
     return None if module is None else getattr(module, "__spec__", None) or module
 
 
+def file_of(name: str) -> str | None:
+    """The file of a module, imported or not; None if there is none."""
+    return _find(name)[1]
+
+
 def _find(name: str) -> tuple[object, str | None]:
     module = sys.modules.get(name)
     if module is not None:
