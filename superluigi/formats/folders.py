@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -80,11 +80,14 @@ def _one_table(folder: Path, files: list[Path], as_type: Any, load_file: Callabl
     if not files:
         raise FormatError(f"{folder} holds no files, so there is no table in it.")
     parts = []
-    for file in files:
+    partitions = [_partitions(file, folder) for file in files]
+    whole_numbers = _whole_numbers(partitions)
+    for file, texts in zip(files, partitions, strict=True):
         part = load_file(file, as_type or _pandas())
         if not tables.is_table(part):
             raise FormatError(f"{file} holds a {type(part).__name__}, but {folder} was asked for as one table.")
-        parts.append(_with_columns(part, _partitions(file, folder)))
+        columns = {name: _partition_value(text, name in whole_numbers) for name, text in texts.items()}
+        parts.append(_with_columns(part, columns))
     return parts[0] if len(parts) == 1 else tables.concatenated(parts, as_type)
 
 
@@ -107,27 +110,43 @@ def _with_columns(part: Any, columns: dict[str, Any]) -> Any:
         elif hasattr(part, "with_columns"):
             import polars
 
-            part = part.with_columns(polars.lit(value).alias(name))
+            part = part.with_columns(polars.lit(value, polars.Int64 if isinstance(value, int) else None).alias(name))
         else:
             part = part.assign(**{name: value})
     return part
 
 
-def _partitions(file: Path, folder: Path) -> dict[str, Any]:
-    """`{"year": 2013}` for `year=2013/part.parquet`; empty if some folder above the file is no partition."""
-    columns: dict[str, Any] = {}
+def _partitions(file: Path, folder: Path) -> dict[str, str]:
+    """`{"year": "2013"}` for `year=2013/part.parquet`; empty if some folder above the file is no partition."""
+    columns: dict[str, str] = {}
     for part in file.relative_to(folder).parts[:-1]:
         name, equals, text = part.partition("=")
         if not equals or not name:
             return {}
-        columns[unquote(name)] = _partition_value(unquote(text))
+        columns[unquote(name)] = unquote(text)
     return columns
 
 
-def _partition_value(text: str) -> Any:
-    if text == "__HIVE_DEFAULT_PARTITION__":
+_MISSING = "__HIVE_DEFAULT_PARTITION__"
+
+
+def _whole_numbers(partitions: Iterable[Mapping[str, str]]) -> set[str]:
+    """The columns that hold whole numbers in every file: `month=01` beside `month=10` is text in both."""
+    texts: dict[str, set[str]] = {}
+    for columns in partitions:
+        for name, text in columns.items():
+            texts.setdefault(name, set()).add(text)
+    return {name for name, found in texts.items() if all(map(_is_whole, found - {_MISSING}))}
+
+
+def _is_whole(text: str) -> bool:
+    return text.lstrip("-").isdecimal() and str(int(text)) == text
+
+
+def _partition_value(text: str, whole: bool) -> Any:
+    if text == _MISSING:
         return None
-    return int(text) if text.lstrip("-").isdecimal() and str(int(text)) == text else text
+    return int(text) if whole else text
 
 
 def _hidden(relative: Path) -> bool:
@@ -148,6 +167,8 @@ def _file_name(name: Any, value: Any) -> str:
     """The file for one item: the name itself if it has a suffix we know, else with the suffix of its type."""
     if not isinstance(name, str) or not name or name[0] == "." or set(name) & {"/", "\\", "\0", "="}:
         raise FormatError(f"{name!r} cannot be a file name in a folder: use text without slashes or leading dots.")
+    if len(name.encode("utf-8", "surrogateescape")) > 240:
+        raise FormatError(f"{name[:40]!r}... cannot be a file name in a folder: it is longer than 240 bytes.")
     return name if _without_suffix(name) != name else name + _suffix_of(value)
 
 

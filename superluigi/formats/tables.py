@@ -6,7 +6,9 @@ a table is written only if every column would be read back equal, else saving is
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,19 +26,19 @@ class Parquet:
         kind = _kind(value)
         if kind == builtin.POLARS:
             value.write_parquet(path)
-        elif kind == builtin.ARROW:
-            _arrow("parquet").write_table(value, path)
-        else:
-            _same_columns(value)
-            table = _arrow_from_pandas(value)
-            _arrow("parquet").write_table(table, path)
+            return
+        table = value if kind == builtin.ARROW else _arrow_from_pandas(value)
+        _differing_names(table.column_names)
+        _refuse_numbers_as_categories(table)
+        _arrow("parquet").write_table(table, path)
 
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
             return _polars().read_parquet(path, hive_partitioning=False)
-        table = _arrow("parquet").read_table(path, partitioning=None)
-        return table if kind == builtin.ARROW else table.to_pandas()
+        parquet = _arrow("parquet")
+        table = _with_its_types(parquet.read_table(path, partitioning=None), parquet.read_metadata(path).metadata or {})
+        return table if kind == builtin.ARROW else _pandas_from_arrow(table)
 
 
 class Feather:
@@ -47,16 +49,16 @@ class Feather:
         if kind == builtin.POLARS:
             value.write_ipc(path, compression="lz4")
             return
-        if kind == builtin.PANDAS:
-            _same_columns(value)
-        _arrow("feather").write_feather(value if kind == builtin.ARROW else _arrow_from_pandas(value), str(path))
+        table = value if kind == builtin.ARROW else _arrow_from_pandas(value)
+        _differing_names(table.column_names)
+        _arrow("feather").write_feather(table, str(path))
 
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
             return _polars().read_ipc(path)
         table = _arrow("feather").read_table(path, memory_map=False)
-        return table if kind == builtin.ARROW else table.to_pandas()
+        return table if kind == builtin.ARROW else _pandas_from_arrow(table)
 
 
 class Csv:
@@ -65,7 +67,7 @@ class Csv:
     separator = ","
 
     def save(self, value: Any, path: Path) -> None:
-        frame = _to_pandas(value)
+        frame = _pandas_to_compare(value)
         _plain_columns(frame)
         text = frame.to_csv(index=False, sep=self.separator, lineterminator="\n")
         _refuse_changed(frame, self._read(io.BytesIO(text.encode())))
@@ -73,19 +75,19 @@ class Csv:
 
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
-        if kind == builtin.POLARS:
-            return _polars().read_csv(path, separator=self.separator, infer_schema_length=None)
-        if kind == builtin.ARROW:
-            csv = _arrow("csv")
-            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=self.separator, newlines_in_values=True))
-        return self._read(path)
+        if kind not in (builtin.POLARS, builtin.ARROW):
+            return self._read(path)
+        # one reader for all, so that all see the same values; with Arrow's types whole numbers may be missing
+        table = _arrow().Table.from_pandas(self._read(path, dtype_backend="pyarrow"), preserve_index=False)
+        table = table.replace_schema_metadata(None)
+        return table if kind == builtin.ARROW else _polars().from_arrow(table)
 
-    def _read(self, source: Any) -> Any:
+    def _read(self, source: Any, **options: Any) -> Any:
         import pandas
 
         # up to pandas 3.0 the default reader may miss the last bit of a float
         exact: Any = {} if _version(pandas) >= (3, 1) else {"float_precision": "round_trip"}
-        return pandas.read_csv(source, sep=self.separator, low_memory=False, **exact)
+        return pandas.read_csv(source, sep=self.separator, low_memory=False, **exact, **options)
 
 
 class Tsv(Csv):
@@ -101,7 +103,7 @@ class Excel:
         import pandas
 
         sheets = value if isinstance(value, Mapping) else {"Sheet1": value}
-        frames = {_sheet(name): _to_pandas(table) for name, table in sheets.items()}
+        frames = {_sheet(name): _pandas_to_compare(table) for name, table in sheets.items()}
         if not frames:
             raise FormatError("a workbook needs at least one sheet, but the dict is empty")
         for frame in frames.values():
@@ -172,15 +174,24 @@ def _kind(value: Any) -> str:
     )
 
 
-def _to_pandas(value: Any) -> Any:
-    return convert(value, None) if _kind(value) != builtin.PANDAS else value
+def _pandas_to_compare(value: Any) -> Any:
+    """What text is written from: pandas, in which whole numbers stay whole though some are missing."""
+    kind = _kind(value)
+    if kind == builtin.PANDAS:
+        return value
+    import pandas
+
+    return (value.to_arrow() if kind == builtin.POLARS else value).to_pandas(types_mapper=pandas.ArrowDtype)
+
+
+def _differing_names(names: Any) -> None:
+    if len(set(names)) != len(names):
+        raise FormatError(f"column names must differ, but they are {list(names)}")
 
 
 def _same_columns(frame: Any) -> None:
-    names = list(frame.columns)
-    if len(set(names)) != len(names):
-        raise FormatError(f"column names must differ, but they are {names}")
-    for name in names:
+    _differing_names(frame.columns)
+    for name in frame.columns:
         if not isinstance(name, str):
             raise FormatError(f"column names must be text, but {name!r} is of type {type(name).__name__}")
 
@@ -193,6 +204,11 @@ def _plain_columns(frame: Any, *, dates: bool = False) -> None:
     index = frame.index
     if not (isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1):
         raise FormatError("its index would be lost; use .parquet, or reset_index() first")
+    for axis, name in (("index", index.name), ("columns", frame.columns.name)):
+        if name is not None:
+            raise FormatError(
+                f"the name {name!r} of its {axis} would be lost; use .parquet, or rename_axis({axis}=None) first"
+            )
     for name in frame.columns:
         kinds = pandas.api.types.infer_dtype(frame[name], skipna=True)
         known = {"integer", "floating", "mixed-integer-float", "boolean", "string", "empty"}
@@ -229,12 +245,50 @@ def _equal(before: Any, after: Any) -> bool:
 
 
 def _arrow_from_pandas(frame: Any) -> Any:
+    import pandas
+
+    if type(frame) is not pandas.DataFrame:
+        raise FormatError(f"a {type(frame).__name__} would come back as a plain DataFrame; use .pickle, or make it one")
+    _same_columns(frame)
     table = _arrow().Table.from_pandas(frame)
     types = _arrow().types
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if types.is_nested(kind):
             raise FormatError(f"column {name!r} holds lists or dicts, which would come back as arrays; use .pickle")
     return table
+
+
+def _refuse_numbers_as_categories(table: Any) -> None:
+    """Parquet keeps categories of text only; others would come back as plain columns."""
+    types = _arrow().types
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if types.is_dictionary(kind) and not (
+            types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
+        ):
+            raise FormatError(f"column {name!r} has categories of {kind.value_type}, which would be lost; use .feather")
+
+
+def _with_its_types(table: Any, metadata: Mapping[bytes, bytes]) -> Any:
+    """The table with the types that it was written with: Parquet has no seconds, and Arrow notes what it had."""
+    noted = metadata.get(b"ARROW:schema")
+    if noted is None:
+        return table
+    schema = _arrow("ipc").read_schema(_arrow().py_buffer(base64.b64decode(noted)))
+    wanted = schema.with_metadata(table.schema.metadata)
+    return table if table.schema.equals(wanted) else table.cast(wanted)
+
+
+def _pandas_from_arrow(table: Any) -> Any:
+    """A frame whose columns of objects are such again: whole numbers with None among them would become floats."""
+    import pandas
+
+    frame = table.to_pandas()
+    noted = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+    for column in noted.get("columns", ()):
+        name = column["name"]
+        if column["numpy_type"] == "object" and name in frame and frame[name].dtype != object:
+            frame[name] = pandas.Series(table.column(name).to_pylist(), index=frame.index, dtype=object)
+    return frame
 
 
 def _sheet(name: Any) -> str:
