@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.lineage import git
+from superluigi.lineage.parts import shortened
 from superluigi.lineage.reach import Reached, reached
-
-#: Records stay small: beyond this many parts, those of one module are told together.
-MAX_PARTS = 24
-_SHORT = 8
 
 
 def code_identity(task: Any) -> dict[str, Any]:
@@ -49,18 +46,9 @@ def prime(classes: Iterable[type]) -> None:
         reached(cls)
 
 
-def changed_parts(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Which functions differ between two `parts`, as words: `clean changed`, `helpers.fit added`."""
-    before, after = _comparable(before, after), _comparable(after, before)
-    words = []
-    for name in sorted(before.keys() | after.keys()):
-        if name not in after:
-            words.append(f"{name} removed")
-        elif name not in before:
-            words.append(f"{name} added")
-        elif before[name] != after[name]:
-            words.append(f"{name} changed")
-    return words
+def code_parts(task: Any) -> Mapping[str, str]:
+    """The digest of every function, class and constant that is reached, in full."""
+    return reached(_class_of(task)).parts
 
 
 def _class_of(task: Any) -> type:
@@ -95,44 +83,5 @@ def _identified(cls: type) -> _Identified:
         root = None if file is None else git.root_of(str(file.parent))
         path = None if file is None else str(file.relative_to(root) if root else file)
         folder = None if file is None else str(file.parent)
-        known = _known[cls] = _Identified(found, _whole(found), _short_parts(found.parts), path, folder)
+        known = _known[cls] = _Identified(found, _whole(found), shortened(found.parts), path, folder)
     return known
-
-
-def _short_parts(parts: Mapping[str, str]) -> dict[str, str]:
-    if len(parts) > MAX_PARTS:
-        parts = _grouped(parts, keep=lambda group: group == "")
-    if len(parts) > MAX_PARTS:
-        parts = _grouped(parts, keep=lambda group: False)
-    if len(parts) > MAX_PARTS:
-        parts = {"*": _together(parts)}
-    return {name: digest[:_SHORT] for name, digest in parts.items()}
-
-
-def _grouped(parts: Mapping[str, str], keep: Any) -> dict[str, str]:
-    groups: dict[str, dict[str, str]] = {}
-    for name, digest in parts.items():
-        groups.setdefault(name.rpartition(".")[0], {})[name] = digest
-    result: dict[str, str] = {}
-    for group, members in groups.items():
-        if keep(group) or len(members) == 1:
-            result.update(members)
-        else:
-            result[f"{group}.*" if group else "*"] = _together(members)
-    return dict(sorted(result.items()))
-
-
-def _together(parts: Mapping[str, str]) -> str:
-    return hashlib.sha256("".join(f"{name} {digest[:_SHORT]}\n" for name, digest in parts.items()).encode()).hexdigest()
-
-
-def _comparable(parts: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    """Fold single parts into the groups that the other side has, so that only real changes differ."""
-    folded = dict(parts)
-    for group in (name for name in other if name.endswith("*") and name not in parts):
-        prefix = group[:-1]
-        members = {name: digest for name, digest in sorted(folded.items()) if name.startswith(prefix)}
-        if members:
-            folded = {name: digest for name, digest in folded.items() if name not in members}
-            folded[group] = _together(members)
-    return folded

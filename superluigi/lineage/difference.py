@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from superluigi.lineage import comparing
-from superluigi.lineage.code import changed_parts
+from superluigi.lineage import comparing, parts
 from superluigi.lineage.tracing import Trace, trace
 from superluigi.storage.base import Record
 
@@ -71,7 +70,7 @@ def _records(one: Record, other: Record) -> list[Difference]:
     found = [Difference(subject, "parameter", *item) for item in _items(one.get("params"), other.get("params"))]
     code_one, code_other = one.get("code") or {}, other.get("code") or {}
     if code_one.get("digest") != code_other.get("digest"):
-        words = changed_parts(code_one.get("parts") or {}, code_other.get("parts") or {}) or ["changed"]
+        words = parts.changed(code_one.get("parts") or {}, code_other.get("parts") or {}) or ["changed"]
         found += [Difference(subject, "code", word, code_one.get("commit"), code_other.get("commit")) for word in words]
     here, there = one.get("environment") or {}, other.get("environment") or {}
     if here.get("python") != there.get("python"):

@@ -14,7 +14,7 @@ from luigi.parameter import ParameterVisibility
 from superluigi import graph
 from superluigi.errors import TargetKindError
 from superluigi.lineage import comparing, places
-from superluigi.lineage.code import code_identity
+from superluigi.lineage.code import code_identity, code_parts
 from superluigi.lineage.environment import packages
 from superluigi.lineage.staleness import Facts
 from superluigi.storage.base import Location, Record
@@ -113,7 +113,7 @@ class Gatherer:
             },
             required=frozenset(required),
             dynamic=frozenset(dynamic),
-            code=code_identity(task),
+            code={"digest": code_identity(task)["digest"], "parts": code_parts(task)},
             packages=packages(task),
         )
 

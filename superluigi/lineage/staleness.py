@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import OptionError
-from superluigi.lineage import comparing
-from superluigi.lineage.code import changed_parts
+from superluigi.lineage import comparing, parts
 from superluigi.storage.base import Record
 
 UP_TO_DATE = "up to date"
@@ -133,7 +132,7 @@ def _code(facts: Facts, record: Record) -> list[str]:
     before = record.get("code") or {}
     if not before.get("digest") or not facts.code or before["digest"] == facts.code["digest"]:
         return []
-    return changed_parts(before.get("parts") or {}, facts.code["parts"]) or ["in a part that the record does not list"]
+    return parts.changed(before.get("parts") or {}, facts.code["parts"]) or ["in a part that the record does not list"]
 
 
 def _packages(facts: Facts, record: Record) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import os
 import pickle
 import subprocess
@@ -15,7 +17,7 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi.lineage import code, environment, git
+from superluigi.lineage import code, environment, git, parts
 
 PIPELINE = """
 import luigi
@@ -121,7 +123,7 @@ def test_a_change_of_what_the_task_reaches_is_named(load: Load, change: Any, wor
     before = code.code_identity(load().Features)
     after = code.code_identity(load(**change).Features)
     assert before["digest"] != after["digest"]
-    assert code.changed_parts(before["parts"], after["parts"]) == [word]
+    assert parts.changed(before["parts"], after["parts"]) == [word]
 
 
 def test_the_digest_is_the_same_in_another_process_and_as_a_script(load: Load, tmp_path: Path) -> None:
@@ -180,12 +182,26 @@ def test_a_function_that_makes_classes_makes_them_differ_by_what_it_was_given() 
     assert code.code_digest(make(1)) != code.code_digest(make(2))
 
 
-def test_many_parts_are_told_by_group_and_still_compared() -> None:
-    parts = {f"helpers.f{number}": f"{number:064x}" for number in range(200)}
-    small = code._short_parts(parts)
-    assert len(small) <= code.MAX_PARTS
-    assert code.changed_parts(small, code._short_parts({**parts, "helpers.f7": "f" * 64})) == ["helpers.* changed"]
-    assert code.changed_parts(small, code._short_parts(parts)) == []
+def test_of_many_parts_the_one_that_changed_is_still_named() -> None:
+    one = {f"helpers.f{number}": hashlib.sha256(str(number).encode()).hexdigest() for number in range(60)}
+    other = {f"models.Net.m{number}": hashlib.sha256(f"m{number}".encode()).hexdigest() for number in range(30)}
+    everything = {**one, **other, "LIMIT": "a" * 64}
+    record = parts.shortened(everything)
+    assert len(record) == 3 and len(json.dumps(record)) < 500
+    assert parts.changed(record, everything) == []
+    new = {**everything, "helpers.f7": "f" * 64, "models.Net.m3": "e" * 64, "LIMIT": "b" * 64}
+    assert parts.changed(record, new) == ["LIMIT changed", "helpers.f7 changed", "models.Net.m3 changed"]
+    assert parts.changed(record, {**everything, "helpers.extra": "f" * 64}) == ["helpers.extra added"]
+    del everything["helpers.f9"]
+    assert parts.changed(record, everything) == ["helpers.* removed: 1"]
+
+
+def test_two_records_told_by_group_are_compared_by_group() -> None:
+    many = {f"helpers.f{number}": f"{number:064x}" for number in range(200)}
+    small = parts.shortened(many)
+    assert small.keys() == {"helpers.*"}
+    assert parts.changed(small, parts.shortened({**many, "helpers.f7": "f" * 64})) == ["helpers.* changed"]
+    assert parts.changed(small, parts.shortened(many)) == parts.changed(small, many) == []
 
 
 def test_packages_are_those_the_task_names_itself(load: Load) -> None:
@@ -254,7 +270,7 @@ def test_a_notebook_cell_reaches_functions_of_files_also_through_its_own_helpers
         return parts
 
     before = made()
-    assert code.changed_parts(before, made()) == []
-    assert code.changed_parts(before, made(tables=("math.floor", "math.ceil"))) == ["toolbox.tables.clean changed"]
-    assert code.changed_parts(before, made(models=("x + 1", "x + 2"))) == ["toolbox.models.step changed"]
-    assert code.changed_parts(before, made(tables=("return 0", "return 1"))) == []
+    assert parts.changed(before, made()) == []
+    assert parts.changed(before, made(tables=("math.floor", "math.ceil"))) == ["toolbox.tables.clean changed"]
+    assert parts.changed(before, made(models=("x + 1", "x + 2"))) == ["toolbox.models.step changed"]
+    assert parts.changed(before, made(tables=("return 0", "return 1"))) == []
