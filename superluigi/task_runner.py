@@ -27,6 +27,7 @@ from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.life import callbacks
 from superluigi.tasks.life.environment import parse as parse_environment
 from superluigi.tasks.listed import complete_many
+from superluigi.visuals.ending import table
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -148,7 +149,7 @@ def run_task(
 
                 _say(f"Report of this run: {plot_run(root, report).save(report_file)}")
             callbacks.settle({failure.task_id: failure.error for failure in report.failures})
-            _say(report.summary)
+            _say(f"{report.summary}\n{table(report)}\n")
             if raise_exception:
                 _raise_own(report)
             if not report.success and not report.failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import luigi
@@ -114,6 +115,10 @@ def _behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) -
 
 
 def _failure(row: TaskRow) -> Failure:
+    return replace(_explained(row), log_file=row.log or "")
+
+
+def _explained(row: TaskRow) -> Failure:
     words = (row.error or "").strip()
     last = words.splitlines()[-1] if words else f"{row.state}"
     shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"

@@ -19,7 +19,7 @@ from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
 from superluigi.scheduling.limits import Limits
 from superluigi.scheduling.observer import Observer
-from superluigi.scheduling.report import Failure
+from superluigi.scheduling.report import FailedAttempt, Failure
 from superluigi.scheduling.run import Run
 from superluigi.scheduling.scheduler import ReadyScheduler
 
@@ -57,6 +57,7 @@ class Planner(luigi.worker.Worker):
         #: Static requirements of every task that was not complete.
         self.requirements: dict[str, list[Task]] = {}
         self.failures: dict[str, Failure] = {}
+        self.failed_attempts: list[FailedAttempt] = []
 
     def add(self, task: Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Add `task` and everything it requires; whether all could be scheduled.
@@ -184,7 +185,7 @@ class Planner(luigi.worker.Worker):
     ) -> None:
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1
-        self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host)
+        self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host, task)
 
 
 def _advice(error: BaseException) -> str:

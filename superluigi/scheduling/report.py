@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from superluigi.errors import RemoteError, TaskFailedError
 
@@ -24,6 +25,10 @@ class Failure:
     log: tuple[str, ...] = ()
     attempts: int = 1
     host: str = ""
+    #: The task itself, where this process has it.
+    instance: Any = field(default=None, repr=False, compare=False)
+    #: What it printed, where that is known without the task.
+    log_file: str = ""
 
     def explained(self) -> BaseException:
         """The error; one that comes from another process has lost its frames, so they are chained as text."""
@@ -31,6 +36,21 @@ class Failure:
         if error.__traceback__ is None and error.__cause__ is None and self.traceback:
             error.__cause__ = RemoteError(f"\n{self.traceback}", self.traceback)
         return error
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """One attempt that failed, whatever came of the task later."""
+
+    task_id: str
+    #: `ValueError: no such column`.
+    error: str
+    #: Seconds since the epoch.
+    started: float
+    #: Seconds.
+    duration: float
+    #: Host and process that ran it.
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,8 @@ class Report:
     blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Ids of tasks that this run made, in the order in which they ended.
     made: tuple[str, ...] = ()
+    #: Every attempt that failed, in the order in which they ended; also of tasks that succeeded later.
+    failed_attempts: tuple[FailedAttempt, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:

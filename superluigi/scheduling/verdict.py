@@ -58,6 +58,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
         failures=tuple(_as_missing(worker, f) for f in failures),
         blocked=_blocked(worker, outcomes),
         made=tuple(worker.made),
+        failed_attempts=tuple(worker.failed_attempts),
     )
 
 

@@ -29,6 +29,7 @@ from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.parcel import BEGIN
 from superluigi.scheduling.places import Lost, Place, Places
 from superluigi.scheduling.planning import Planner, family_of, retry_policy
+from superluigi.scheduling.report import FailedAttempt
 from superluigi.scheduling.run import Run
 
 logger = logs.logger
@@ -373,6 +374,10 @@ class Worker(Planner):
         if not (external and self._config.retry_external_tasks):
             self._email_task_failure(task, outcome.expl)
         kind = "missing" if external else _kind(error)
+        if outcome.started:
+            told = f"{type(error).__name__}: {error}"
+            worker = f"{outcome.host}-{outcome.pid}"
+            self.failed_attempts.append(FailedAttempt(task.task_id, told, outcome.started, outcome.duration, worker))
         self._note_failure(task, kind, error, outcome.traceback, outcome.log, outcome.host)
         logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
 

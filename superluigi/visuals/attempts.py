@@ -36,13 +36,24 @@ def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
     return found
 
 
-def _log(task: Any, name: str) -> str:
+def log_file(task: Any) -> str:
+    """The file that holds what the last attempt of a task wrote to stderr, its traceback included; "" if none does."""
+    file = _file(task, "stderr.log")
+    return str(file) if file is not None and file.is_file() else ""
+
+
+def _file(task: Any, name: str) -> Path | None:
     from superluigi.tasks.life.folder import folder_of
 
-    if not hasattr(task, "task_hash"):
+    return _folder(folder_of(task)) / name if hasattr(task, "task_hash") else None
+
+
+def _log(task: Any, name: str) -> str:
+    path = _file(task, name)
+    if path is None:
         return ""
     try:
-        with open(_folder(folder_of(task)) / name, "rb") as file:
+        with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             return file.read().decode("utf-8", "replace")

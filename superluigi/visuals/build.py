@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +14,7 @@ import luigi
 from superluigi import graph as structures
 from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.facts import address_of
+from superluigi.lineage.record import iso
 from superluigi.lineage.staleness import UP_TO_DATE, Reason
 from superluigi.lineage.tracing import Trace
 from superluigi.scheduling.report import Failure, Report
@@ -95,7 +98,15 @@ def of_run(explained: Sequence[Explanation], report: Report, *, logs: Mapping[st
     """
     drawn = of_explanations(explained, logs=logs)
     failures = {failure.task_id: failure for failure in report.failures}
-    nodes = [_run_node(node, report, failures.get(node.id)) for node in drawn.nodes]
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for one in report.failed_attempts:
+        start = iso(datetime.fromtimestamp(one.started, timezone.utc))
+        told = {"error": one.error, "start": start, "duration": one.duration, "worker": one.worker}
+        attempts.setdefault(one.task_id, []).append({**told, "run": report.run_id})
+    nodes = [
+        replace(_run_node(node, report, failures.get(node.id)), failed_attempts=attempts.get(node.id, ()))
+        for node in drawn.nodes
+    ]
     subtitle = " · ".join(filter(None, (drawn.subtitle, f"run {report.run_id}")))
     return Graph(f"Run of {drawn.title}", nodes, drawn.edges, drawn.root, subtitle)
 
@@ -113,7 +124,7 @@ def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
     elif word == "blocked":
         by = ", ".join(report.blocked.get(node.id, ()))
         changes["reason"] = f"waits for {by}" if by else "waits for what failed"
-    return Node(**{**node.__dict__, **changes})
+    return replace(node, **changes)
 
 
 _RUN_STATES = {

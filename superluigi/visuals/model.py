@@ -44,6 +44,8 @@ class Node:
     #: Who ran it: host and process.
     worker: str | None = None
     run: str | None = None
+    #: Attempts that failed: `error`, `start` (ISO 8601), `duration` (seconds), `worker`, `run`.
+    failed_attempts: Sequence[Mapping[str, Any]] = ()
     #: For a node that stands for several tasks: how many are in which state.
     mix: Mapping[str, int] = field(default_factory=dict)
 
@@ -55,6 +57,7 @@ class Node:
     def as_json(self) -> dict[str, Any]:
         """Plain values for the page; what is empty is left out."""
         known = {**self.__dict__, "params": dict(self.params), "outputs": list(self.outputs), "mix": dict(self.mix)}
+        known["failed_attempts"] = [dict(one) for one in self.failed_attempts]
         if self.record:  # as text: a browser's numbers have no room for nanoseconds
             known["record"] = json.dumps(self.record, indent=2, ensure_ascii=False, default=str)
         return {key: value for key, value in known.items() if value not in (None, "", [], {})}

@@ -218,9 +218,36 @@ def test_a_run_report_shows_the_failure_its_log_and_a_timeline(browser: Any, roo
     page.locator(".node", has_text="PagedClean").click()
     assert f"cleaning {EVIL}" in opened.text("#details pre.log")
     page.click('[data-view="timeline"]')
-    assert page.locator("#timeline .bar").count() == 1
-    page.locator("#timeline .bar").click()
+    assert page.locator("#timeline .bar").count() == 2
+    assert page.locator("#timeline .bar.s-failed").get_attribute("aria-label") == "PagedReport, failed"
+    page.locator("#timeline .bar.s-ran").click()
     assert opened.text("#details h2") == "PagedClean"
+    opened.close()
+
+
+class PagedSecondTry(AtomicTaskWithMetadata):
+    root = luigi.Parameter()
+    retry_count = 2
+
+    def output(self) -> Any:
+        return LocalFileTarget(f"{self.root}/second-try.txt")
+
+    def run(self, output_path: Path) -> None:
+        mark = Path(self.root, "tried")
+        if not mark.exists():
+            mark.touch()
+            raise OSError("the line was busy")
+        output_path.write_text("x")
+
+
+def test_an_attempt_that_failed_is_a_bar_although_the_next_one_went_well(browser: Any, root: Path) -> None:
+    config = {"scheduler": {"retry_delay": 0}, "worker": {"keep_alive": True, "wait_interval": 0.1, "wait_jitter": 0}}
+    run_task(PagedSecondTry(str(root)), config=config, report_file=root / "run.html")
+    opened = Opened(browser, root / "run.html")
+    opened.page.click('[data-view="timeline"]')
+    assert opened.page.locator("#timeline .bar").count() == 2
+    opened.page.locator("#timeline .bar.s-failed").click()
+    assert "OSError: the line was busy" in opened.text("#details")
     opened.close()
 
 

@@ -295,6 +295,7 @@
       ...section("Run", table([
         ["started", moment(node.start)], ["took", span(node.duration)], ["worker", node.worker],
         ["run", node.run], ["attempt", run.attempt > 1 ? run.attempt : null], ["because", run.reason],
+        ...(node.failed_attempts || []).map((one) => [`failed after ${span(one.duration)}`, one.error]),
       ])),
       ...section("Output", ...(node.outputs || []).map((path) => make("div", { class: "path" }, path)), table([
         ["size", output.size == null ? null : bytes(output.size)], ["files", output.count],
@@ -391,6 +392,11 @@
 
   // ---- the timeline
   const timed = data.nodes.filter((node) => node.start && node.duration != null);
+  for (const node of data.nodes) {
+    for (const one of node.failed_attempts || []) {
+      timed.push({ ...one, id: node.id, name: node.name, params: node.params, state: "failed", reason: one.error });
+    }
+  }
   const runs = new Map();
   for (const node of timed) {
     const name = node.run || "";
@@ -431,10 +437,11 @@
       for (const row of rows) {
         for (const node of row.nodes) {
           const from = x(Date.parse(node.start)), width = Math.max(2, (node.duration * 1000 / (end - begin)) * wide);
-          const bar = draw("g", { class: `bar s-${node.state}`, "data-id": node.id, tabindex: 0, role: "button", "aria-label": node.name });
+          const bar = draw("g", { class: `bar s-${node.state}`, "data-id": node.id, tabindex: 0, role: "button", "aria-label": node.error ? `${node.name}, failed` : node.name });
           bar.append(draw("rect", { x: from, y, width, height: high - 4, rx: 3 }));
           if (width > 40) bar.append(draw("text", { x: from + 6, y: y + 14 }, cut(node.name, Math.floor(width / 7))));
-          bar.append(draw("title", {}, `${node.name} ${summary(node)}\n${span(node.duration)}`));
+          const why = node.error ? `\nfailed: ${node.error}` : "";
+          bar.append(draw("title", {}, `${node.name} ${summary(node)}\n${span(node.duration)}${why}`));
           bar.addEventListener("click", () => choose(node.id));
           picture.append(bar);
         }
@@ -443,7 +450,7 @@
       y += 10;
     }
     const busy = nodes.reduce((sum, node) => sum + node.duration, 0);
-    const words = `${nodes.length} task${nodes.length === 1 ? "" : "s"} in ${span((end - begin) / 1000)} on ${lanes.size} ` +
+    const words = `${nodes.length} attempt${nodes.length === 1 ? "" : "s"} in ${span((end - begin) / 1000)} on ${lanes.size} ` +
       `worker${lanes.size === 1 ? "" : "s"}; ${span(busy)} of work`;
     const chooser = order.length > 1 ? make("select", { "aria-label": "Run", on: { change: (event) => renderTimeline(event.target.value) } },
       ...order.map((one) => make("option", { value: one, selected: one === name ? "" : false }, one || "unknown run"))) : null;
