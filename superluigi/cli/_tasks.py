@@ -66,6 +66,8 @@ def task_of(args: argparse.Namespace) -> luigi.Task:
         if missing:
             flags = ", ".join(missing)
             raise ParameterError(f"{family} needs {flags}. `--help` after its name explains each.") from error
+        if isinstance(error, ParameterError):
+            raise
         raise ParameterError(f"{family}: {error}") from error
 
 

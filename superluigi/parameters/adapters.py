@@ -11,6 +11,7 @@ import enum
 import functools
 import importlib
 import json
+import operator
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -131,9 +132,14 @@ class Member(Adapter):
         return value
 
     def encode(self, value: Any) -> str:
-        return value.name or str(value.value)
+        if issubclass(self.kind, enum.Flag):  # several flags: `READ|WRITE`; none: nothing
+            return "|".join(name for name, member in self.kind.__members__.items() if member in value)
+        return str(value.name)
 
     def decode(self, data: Any) -> Any:
+        names = data.split("|") if isinstance(data, str) else [data]
+        if issubclass(self.kind, enum.Flag) and set(names) - {""} <= set(self.kind.__members__):
+            return functools.reduce(operator.or_, (self.kind[name] for name in names if name), self.kind(0))
         if data not in self.kind.__members__:
             self.refuse(data)
         return self.kind[data]
@@ -274,7 +280,7 @@ class Fields(Adapter):
 
     def decode(self, data: Any) -> Any:
         if not isinstance(data, dict) or set(data) - set(self.fields):
-            self.refuse(data)
+            raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
         return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
 
 

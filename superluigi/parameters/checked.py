@@ -199,7 +199,13 @@ class CheckedTimeDelta(_TextParameter, luigi.TimeDeltaParameter):
     def parse(self, x: Any) -> Any:
         if isinstance(x, str) and x.endswith(" us"):
             return self.adapter.decode(x)
-        return luigi.TimeDeltaParameter.parse(self, x) if isinstance(x, str) else x
+        if not isinstance(x, str):
+            return x
+        try:
+            return luigi.TimeDeltaParameter.parse(self, x)
+        except (luigi.parameter.ParameterException, ValueError) as error:
+            said = "a timedelta such as '2 h 30 m', '1 d', 'P1DT2H' or a number of seconds"
+            raise RefusedError(said, self._attribute_name, x) from error
 
     def serialize(self, x: Any) -> str:
         exact = x.microseconds or x.days < 0
@@ -220,6 +226,12 @@ class CheckedDateInterval(_TextParameter, luigi.DateIntervalParameter):
 
 class CheckedEnum(Checked, luigi.EnumParameter[Any]):
     """`Param[SomeEnum]`, by name."""
+
+    def parse(self, x: Any) -> Any:
+        try:
+            return self.adapter.decode(x)
+        except TypeError as error:
+            raise RefusedError(str(error), self._attribute_name, x) from error
 
 
 class CheckedChoice(Checked, luigi.ChoiceParameter):
@@ -257,12 +269,18 @@ class Structured(Checked):
     def parse(self, x: Any) -> Any:
         if not isinstance(x, str):
             return x  # a TOML configuration has values already
+        expected = ""
         for text in (x, x.lower(), json.dumps(x)):  # JSON; `True` as people write it; else the text itself
             try:
-                return self.adapter.decode(json.loads(text))
-            except (TypeError, ValueError):
+                data = json.loads(text)
+            except ValueError:
                 continue
-        raise RefusedError(self.adapter.name, self._attribute_name, x)
+            try:
+                return self.adapter.decode(data)
+            except (TypeError, ValueError) as error:
+                expected = expected or str(error)
+        form = "" if isinstance(getattr(self.adapter, "inner", self.adapter), Plain) else ", written as JSON"
+        raise RefusedError(f"{expected or self.adapter.name}{form}", self._attribute_name, x)
 
 
 class CheckedList(Structured, luigi.ListParameter):

@@ -230,12 +230,15 @@ def _plain_adapter(annotation: Any, tasks: bool) -> Adapter:
         return Anything()
     if origin is typing.Annotated:
         return _plain_adapter(arguments[0], tasks)
+    meant = getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+    if meant is not None and not is_class(annotation):  # a NewType; what `type X = …` made
+        return _plain_adapter(meant, tasks)
     if origin is Literal:
         return Choice(arguments)
     if origin in (typing.Union, types.UnionType):
         return Either([_plain_adapter(option, tasks) for option in arguments])
-    if origin is type:
-        return Named(arguments[0])
+    if origin is type or annotation is type:
+        return Named(arguments[0] if arguments else None)
     if origin is typing.get_origin(Callable[..., Any]) or annotation is typing.get_origin(Callable[..., Any]):
         return Named()
     if annotation is None:

@@ -10,7 +10,7 @@ import pickle
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NewType
 
 import luigi
 import pytest
@@ -36,6 +36,14 @@ from superluigi.tasks import AtomicTaskWithMetadata, Task
 class Color(enum.Enum):
     RED = 1
     BLUE = 2
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+UserId = NewType("UserId", int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +104,12 @@ EVERY_KIND: list[tuple[Any, Any, type]] = [
     (uuid.UUID, uuid.UUID(int=5), luigi.Parameter),
     (bytes, b"\x00\xff", luigi.Parameter),
     (type[Train], Train, luigi.Parameter),
+    (type, int, luigi.Parameter),
+    (UserId, 3, luigi.IntParameter),
+    (list[UserId], [3], luigi.ListParameter),
+    (Access, Access.READ, luigi.Parameter),
+    (Access, Access.READ | Access.WRITE, luigi.Parameter),
+    (Access | None, Access(0), luigi.Parameter),
     (Any, (1, {"x": datetime.date(2013, 1, 2)}, Color.RED, Optim(), {1}, b"b", 1.0), luigi.Parameter),
 ]
 
@@ -212,6 +226,22 @@ def test_a_default_that_its_own_annotation_refuses_is_an_error_at_once() -> None
 
         class T(Task):
             n: Param[int] = "x"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "said"),
+    [
+        (Color, "GREEN", r"a member of Color \(RED, BLUE\)"),
+        (Color | None, "GREEN", r"a member of Color \(RED, BLUE\)"),
+        (Access, "READ|RUN", r"a member of Access \(READ, WRITE\)"),
+        (datetime.timedelta, "1x", "such as '2 h 30 m'"),
+        (list[int], "1,2", r"list\[int\], written as JSON"),
+        (Optim, '{"lrr": 1}', "Optim with some of the fields rate, layers, when, written as JSON"),
+    ],
+)
+def test_a_text_that_cannot_be_read_says_what_can(annotation: Any, text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parameter_for(annotation).parse(text)
 
 
 @dataclasses.dataclass
