@@ -86,7 +86,12 @@ class Text:
         path.write_bytes(value.encode())
 
     def load(self, path: Path, as_type: Any) -> str:
-        return path.read_bytes().decode()
+        try:
+            return path.read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(
+                f"it is no text in UTF-8 ({error}). Give an output of other bytes the suffix .bin"
+            ) from error
 
 
 class Bytes:

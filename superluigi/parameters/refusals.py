@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import luigi
 from luigi.parameter import (
     DuplicateParameterException,
     MissingParameterException,
@@ -43,7 +44,7 @@ def explain(
         shown = _short(refused.value)
         return WrongParameterError(
             f"{family}: the parameter {refused.name!r} is {shown} ({type(refused.value).__name__}), "
-            f"but expected is {refused}."
+            f"but expected is {refused}.{_hint(refused.value)}"
         )
     if isinstance(error, UnknownParameterException):
         unknown = [name for name in kwargs if name not in names]
@@ -75,6 +76,11 @@ def _refused(error: BaseException) -> RefusedError | None:
             return None
         error = error.__cause__
     return error
+
+
+def _hint(value: Any) -> str:
+    is_task_class = isinstance(value, type) and issubclass(value, luigi.Task)
+    return f" Call the class: {value.__name__}(…)." if is_task_class else ""
 
 
 def _short(value: Any) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, overload
 
-from superluigi.errors import CommandFailedError
+from superluigi.errors import CommandFailedError, DefinitionError
 from superluigi.tasks.function import FunctionTask, TaskFunction, make_class
 from superluigi.tasks.values import UNKNOWN
 
@@ -49,7 +49,8 @@ def shell_task(
 ) -> Any:
     """Make a function that returns a command a Luigi task; the command's stdout is the output.
 
-    A list is run as it is, without a shell; a string is given to `/bin/sh`. The rest is as for `@task`.
+    A list is run as it is, without a shell; a string is given to `/bin/sh`. The output is text, unless `suffix` says
+    otherwise: `@shell_task(suffix=".bin")`. The return annotation is the command's. The rest is as for `@task`.
     The task fails with `CommandFailedError` for any exit code but 0, and nothing is published.
     """
 
@@ -65,8 +66,14 @@ def run_command(command: str | Sequence[Any], output: Path, what: str) -> None:
     """Run `command` with stdout into the new file `output`; end it, and all that it started, if we are interrupted.
 
     Raises:
+        DefinitionError: it is no command.
         CommandFailedError: it could not be started or ended with another exit code than 0; shows the end of stderr.
     """
+    if not command or not isinstance(command, (str, list, tuple)):
+        raise DefinitionError(
+            f"{what}: the function returned {command!r}, which is no command. Return a list such as "
+            '["sort", path], which is run as it is, or text for the shell.'
+        )
     shell = isinstance(command, str)
     words: Any = (
         command if isinstance(command, str) else [os.fspath(w) if isinstance(w, Path) else str(w) for w in command]
@@ -77,10 +84,12 @@ def run_command(command: str | Sequence[Any], output: Path, what: str) -> None:
             process = subprocess.Popen(
                 words, shell=shell, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
             )
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
+            lost = isinstance(error, (FileNotFoundError, PermissionError))
+            advice = f" Install {words[0]!r}, make it executable, or correct its name." if lost else ""
             raise CommandFailedError(
-                f"{what}: the command `{_short(shown)}` could not be started ({reason})."
+                f"{what}: the command `{_short(shown)}` could not be started ({reason}).{advice}"
             ) from error
         try:
             code = process.wait()

@@ -20,6 +20,7 @@ from superluigi import apply, as_path, collect, compute, grid, outputs_of, run_t
 from superluigi.errors import (
     CommandFailedError,
     DefinitionError,
+    FormatError,
     OptionError,
     OutputNotWrittenError,
     ParameterError,
@@ -206,6 +207,16 @@ def argv(words: list[str]) -> list[str]:
     return words
 
 
+@shell_task
+def anything_as_command(words: Any) -> Any:
+    return words
+
+
+@shell_task(suffix=".bin")
+def command_of_bytes() -> list[str]:
+    return ["printf", "\\377\\000\\n"]
+
+
 def test_a_string_goes_to_the_shell_and_a_list_does_not() -> None:
     assert compute(shell("echo one | tr o 0")) == "0ne\n"
     assert compute(argv(["echo", "$HOME | x"])) == "$HOME | x\n"
@@ -222,10 +233,23 @@ def test_a_failing_command_tells_exit_code_and_the_end_of_stderr_and_leaves_noth
     assert not [path for path in store.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("words", [["no-such-command-here"], [""], []])
+@pytest.mark.parametrize("words", [["no-such-command-here"], [""]])
 def test_a_missing_command_is_a_clean_failure(words: list[str]) -> None:
-    with pytest.raises(TaskFailedError, match="could not be started"):
+    with pytest.raises(TaskFailedError, match="could not be started.*Install"):
         run_task(argv(words))
+
+
+@pytest.mark.parametrize("words", [[], 5, None])
+def test_what_is_no_command_is_refused(words: Any) -> None:
+    with pytest.raises(TaskFailedError, match="is no command. Return a list"):
+        run_task(anything_as_command(words))
+
+
+def test_output_that_is_no_text_has_another_suffix() -> None:
+    task_of_bytes = command_of_bytes()
+    assert compute(task_of_bytes) == b"\xff\x00\n"
+    with pytest.raises(FormatError, match="no text in UTF-8.*suffix .bin"):
+        compute(argv(["printf", "\\377"]))
 
 
 def test_a_command_ended_by_a_signal_is_a_failure_that_names_it() -> None:

@@ -453,6 +453,11 @@ def test_what_is_no_task_of_the_class_is_refused(wrong: Any) -> None:
         Consumer(source=wrong)
 
 
+def test_a_class_in_place_of_a_task_is_told_to_be_called() -> None:
+    with pytest.raises(ParameterError, match=r"Call the class: Source\(…\)"):
+        Consumer(source=Source)  # type: ignore[arg-type]
+
+
 def test_stand_ins_are_accepted_where_a_task_of_a_class_is_expected() -> None:
     assert Consumer(source=Const(3)).requires()["source"].result() == 3
     assert Consumer(source=Other()["key"]).deps()[0].requires() == Other()
