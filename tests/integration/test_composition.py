@@ -235,20 +235,20 @@ def test_a_failing_command_tells_exit_code_and_the_end_of_stderr_and_leaves_noth
 
 @pytest.mark.parametrize("words", [["no-such-command-here"], [""]])
 def test_a_missing_command_is_a_clean_failure(words: list[str]) -> None:
-    with pytest.raises(TaskFailedError, match="could not be started.*Install"):
+    with pytest.raises(TaskFailedError, match=r"could not be started.*Install"):
         run_task(argv(words))
 
 
 @pytest.mark.parametrize("words", [[], 5, None])
 def test_what_is_no_command_is_refused(words: Any) -> None:
-    with pytest.raises(TaskFailedError, match="is no command. Return a list"):
+    with pytest.raises(TaskFailedError, match=r"is no command\. Return a list"):
         run_task(anything_as_command(words))
 
 
 def test_output_that_is_no_text_has_another_suffix() -> None:
     task_of_bytes = command_of_bytes()
     assert compute(task_of_bytes) == b"\xff\x00\n"
-    with pytest.raises(FormatError, match="no text in UTF-8.*suffix .bin"):
+    with pytest.raises(FormatError, match=r"no text in UTF-8.*suffix \.bin"):
         compute(argv(["printf", "\\377"]))
 
 
