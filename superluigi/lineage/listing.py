@@ -10,9 +10,9 @@ from pathlib import Path
 from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import places
 from superluigi.lineage.reading import absent, read_json
-from superluigi.storage.atomic import is_ours
 from superluigi.storage.base import SCHEMA, Record
 from superluigi.storage.local import RECORD_SUFFIX
+from superluigi.storage.staging import is_ours
 
 #: Requests under way at once when records lie on S3.
 CONCURRENT_READS = 32

@@ -14,7 +14,7 @@ from superluigi.errors import RecordError, TargetError, TargetKindError
 from superluigi.lineage import places
 from superluigi.lineage.findings import CHANGED, HALF_COMMITTED, MISSING, OK, WITHOUT_RECORD, Check, Verified
 from superluigi.lineage.reading import absent, read_json
-from superluigi.storage import atomic
+from superluigi.storage import staging
 from superluigi.storage.base import Location, Record
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
@@ -75,10 +75,10 @@ def _below(folder: Path) -> Iterator[Check]:
     }
     for name in sorted(recorded):
         yield _check(places.location_of(folder / (name + RECORD_SUFFIX)))
-    for dead in (*atomic.sweep(folder, always=True), *atomic.dead_staging(folder)):
+    for dead in (*staging.sweep(folder, always=True), *staging.dead_staging(folder)):
         yield _leftover(folder, dead)
     for name in names:
-        if name in recorded or atomic.is_ours(name) or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
+        if name in recorded or staging.is_ours(name) or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
             continue
         path = folder / name
         if path.is_dir() and not path.is_symlink():
@@ -119,10 +119,10 @@ def _one(location: Location, *, asked: bool = False) -> Verified:
 
 def _is_being_written(location: LocalLocation) -> bool:
     folder = location.final.parent
-    dead = {path.name for path in (*atomic.sweep(folder, always=True), *atomic.dead_staging(folder))}
-    names = {name for name in os.listdir(folder) if atomic.is_ours(name)} - {atomic.STAGING}
+    dead = {path.name for path in (*staging.sweep(folder, always=True), *staging.dead_staging(folder))}
+    names = {name for name in os.listdir(folder) if staging.is_ours(name)} - {staging.STAGING}
     with contextlib.suppress(FileNotFoundError):
-        names.update(os.listdir(folder / atomic.STAGING))
+        names.update(os.listdir(folder / staging.STAGING))
     return bool(names - dead)
 
 
@@ -134,7 +134,7 @@ def _local(location: LocalLocation) -> Verified:
     except (TargetError, RecordError) as error:
         return Verified(uri, CHANGED, str(error))
     if there is None:
-        if (pending is not None and record is None) or atomic.swap_journal(location.final).exists():
+        if (pending is not None and record is None) or staging.swap_journal(location.final).exists():
             return Verified(uri, HALF_COMMITTED, "a writer died in the middle; running its task repairs it")
         return Verified(uri, MISSING, f"its record {location.record_path} is there, the data is not")
     if record is not None and _same(record, there):

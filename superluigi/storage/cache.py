@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import config
-from superluigi.storage import atomic
+from superluigi.storage import atomic, copying, staging
 
 _LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
 _ODD = "%~"  # begins every name that is not the key's own
@@ -46,7 +46,7 @@ def segment(part: str) -> str:
     if len(os.fsencode(part)) > _LONGEST_NAME or "\0" in part:
         digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
         return f"{_ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}"
-    return f"{_ODD}is{part}" if part.startswith((_ODD, atomic.STAGING)) else part
+    return f"{_ODD}is{part}" if part.startswith((_ODD, staging.STAGING)) else part
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Cache:
 
     @property
     def state_folder(self) -> Path:
-        return self.root / atomic.STAGING / "cache"
+        return self.root / staging.STAGING / "cache"
 
     @property
     def limit_bytes(self) -> int | None:
@@ -223,13 +223,16 @@ class Entry:
             if shared:
                 yield path
                 return
-            folder = atomic.staging_folder(self.cache.root)
+            folder = staging.staging_folder(self.cache.root)
             try:
                 copy = folder / self.relative.name
-                (atomic.copy_tree if self.folder else atomic.copy_file)(path, copy)
+                if self.folder:
+                    copying.copy_tree(path, copy, staging.is_ours)
+                else:
+                    copying.copy_file(path, copy)
                 yield copy
             finally:
-                atomic.drop_staging(folder)
+                staging.drop_staging(folder)
 
     @contextlib.contextmanager
     def _held(self, tag: str, fetch: Fetch, size: int, refresh: bool) -> Iterator[Path]:
@@ -254,7 +257,7 @@ class Entry:
                     path = self._fill(tag, fetch, size, {} if refresh else self._reusable())
                 if path is None:  # the old version is in use: it stays, and this reader gets a copy of its own
                     path = self.partial(tag)
-                    stack.callback(atomic.remove_tree, path)
+                    stack.callback(copying.remove_tree, path)
                 else:
                     stack.enter_context(lock(self.stem.with_suffix(".use"), shared=True))
             yield path
@@ -266,19 +269,19 @@ class Entry:
 
     def _fill(self, tag: str, fetch: Fetch, size: int, reusable: Mapping[str, tuple[str, Path]]) -> Path | None:
         """Fetch into the partial copy and publish it; None if the entry is in use and so cannot be replaced."""
-        for dead in atomic.dead_staging(self.cache.root):
+        for dead in staging.dead_staging(self.cache.root):
             if not (dead / "note.jsonl").exists():  # a reader's copy; commits are cleaned by those who can
-                atomic.drop_staging(dead)
+                staging.drop_staging(dead)
         self.cache.make_room(size)
         part = self.partial(tag)
         if not self.folder:
-            atomic.remove_tree(part)
+            copying.remove_tree(part)
         (part if self.folder else part.parent).mkdir(parents=True, exist_ok=True)
         try:
             facts = fetch(part, reusable)
         except BaseException:
             if not self.folder:
-                atomic.remove_tree(part.parent)
+                copying.remove_tree(part.parent)
             raise
         return self._publish(part, tag, facts)
 
@@ -321,7 +324,7 @@ class Entry:
             new.write_text(json.dumps(state))
             atomic.replace(new, self.state_file)
         for left in self.stem.parent.glob(f"{self.stem.name}-*.partial"):
-            atomic.remove_tree(left)
+            copying.remove_tree(left)
         self.cache.account(size - int(old["size"] if old else 0))
         return path
 
@@ -331,7 +334,7 @@ class Entry:
         aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{_ODD}more", self.stem.name)
         if not os.path.lexists(own) and not self._inside_a_folder_entry() and _move(source, own):
             return own
-        atomic.remove_tree(aside)
+        copying.remove_tree(aside)
         _move(source, aside / own.name)
         return aside / own.name
 
@@ -396,7 +399,7 @@ def _remove_copy(root: Path, state: dict[str, Any] | None) -> None:
         return
     path = root / state["path"]
     if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
-        atomic.remove_tree(path)
+        copying.remove_tree(path)
     with contextlib.suppress(OSError):  # the first folder that is not empty ends it
         for folder in path.parents:
             if folder == root:
@@ -419,7 +422,7 @@ def _fault(root: Path, state: Mapping[str, Any]) -> str:
         file = root / state["path"] / name if name else root / state["path"]
         if not file.exists():
             return "missing"
-        if not _same(file, facts) or ("sha256" in facts and atomic.sha256(file) != facts["sha256"]):
+        if not _same(file, facts) or ("sha256" in facts and copying.sha256(file) != facts["sha256"]):
             return "changed"
     return ""
 

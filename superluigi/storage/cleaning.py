@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
-from superluigi.storage import atomic, identity
+from superluigi.storage import atomic, copying, identity, staging
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, FileLocation, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
 
@@ -43,9 +43,9 @@ def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
 def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
     for current, folders, files in os.walk(root):
         here = Path(current)
-        for path in sorted(atomic.sweep(here, always=True)):
+        for path in sorted(staging.sweep(here, always=True)):
             yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
-        for path in atomic.dead_staging(here):
+        for path in staging.dead_staging(here):
             yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
         for name in files:
             if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
@@ -53,7 +53,7 @@ def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
                     Leftover(str(here / name), "half-done commit", _size(here / name)),
                     _Removal(here / name, location),
                 )
-        folders[:] = [name for name in folders if not atomic.is_ours(name)]
+        folders[:] = [name for name in folders if not staging.is_ours(name)]
 
 
 class _Removal:
@@ -64,9 +64,9 @@ class _Removal:
         if self.location is not None:
             self.location.repair()
         elif self.staging:
-            atomic.drop_staging(self.path)
+            staging.drop_staging(self.path)
         else:
-            atomic.remove_tree(self.path)
+            copying.remove_tree(self.path)
 
 
 def _half_done(pending: Path) -> LocalLocation | None:

@@ -14,22 +14,21 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import (
-    OutputNotWrittenError,
     RecordError,
     StorageAccessError,
     TargetError,
     TargetKindError,
     TargetMissingError,
 )
-from superluigi.storage import atomic
+from superluigi.storage import atomic, copying, staging
 from superluigi.storage.base import SCHEMA, Location, Record, Staged, record_text
+from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.scratch import scratch
 from superluigi.storage.steps import step
 
@@ -143,15 +142,15 @@ class LocalLocation(Location):
             self._check_names()
             self._recover_swap()
             parent = self.final.parent
-            made = atomic.missing_parents(parent)
+            made = staging.missing_parents(parent)
             if made:
                 parent.mkdir(parents=True, exist_ok=True)
             elif not os.access(parent, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
             for folder in {parent, self.record_path.parent}:
-                for left in atomic.sweep(folder):
+                for left in staging.sweep(folder):
                     step("remove left-over")
-                    atomic.remove_tree(left)
+                    copying.remove_tree(left)
             return self._staged(made)
 
     @contextlib.contextmanager
@@ -177,10 +176,10 @@ class LocalLocation(Location):
             self.pending_path.unlink(missing_ok=True)
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied
-                token, aside = atomic.staged_path(final)
+                token, aside = staging.staged_path(final)
                 atomic.replace(final, aside)
-                atomic.forget(token)
-                atomic.remove_tree(aside)
+                staging.forget(token)
+                copying.remove_tree(aside)
             else:
                 final.unlink(missing_ok=True)
             if self.path.is_symlink():
@@ -193,7 +192,7 @@ class LocalLocation(Location):
 
     def _check_names(self) -> None:
         """Long names are refused before the work, not after it."""
-        if len(os.fsencode(self.pending_path.name)) > atomic.NAME_MAX:
+        if len(os.fsencode(self.pending_path.name)) > staging.NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(self.path))
 
     def _stat(self) -> os.stat_result | None:
@@ -274,7 +273,7 @@ class LocalLocation(Location):
 
     def _write_pending(self, record: Record) -> None:
         """Have the record waiting, whole: it is written under a name of this process and renamed."""
-        token, staged = atomic.staged_path(self.record_path)
+        token, staged = staging.staged_path(self.record_path)
         try:
             step("write pending record")
             with self._open_new(staged) as file:
@@ -285,10 +284,10 @@ class LocalLocation(Location):
                     os.fsync(file.fileno())
             atomic.replace(staged, self.pending_path)
         except BaseException:
-            atomic.remove_tree(staged)
+            copying.remove_tree(staged)
             raise
         finally:
-            atomic.forget(token)
+            staging.forget(token)
         if config.get("durable"):
             atomic.flush_folder(self.record_path.parent)
 
@@ -317,140 +316,13 @@ class FileLocation(LocalLocation):
         return file_facts(os.stat(path))
 
     def content(self, path: Path) -> Record:
-        return {**file_facts(os.stat(path)), "digest": {"sha256": atomic.sha256(path)}}
+        return {**file_facts(os.stat(path)), "digest": {"sha256": copying.sha256(path)}}
 
     def copy(self, destination: Path) -> None:
-        atomic.copy_file(self.final, destination)
+        copying.copy_file(self.final, destination)
 
     def _staged(self, made: list[Path]) -> LocalStaged:
         return LocalStaged(self, made)
-
-
-class LocalStaged(Staged):
-    """A file being written in a staging folder beside its destination."""
-
-    location: LocalLocation
-
-    def __init__(self, location: LocalLocation, made: list[Path]) -> None:
-        self.location = location
-        self.final = location.final
-        self.commit_id, self.path = atomic.staged_path(self.final)
-        self._made_folders = made
-        self._done = False
-        self._output: Record | None = None
-
-    def prepare(self) -> Record:
-        if self._output is None:
-            location = self.location
-            with atomic.explained("finish writing", location.path):
-                self._check()
-                atomic.as_plain_open(self.path, self.final)
-                atomic.stamp(self.path)
-                with self._flushing():
-                    content = location.content(self.path)
-                self._output = {
-                    "type": location.kind,
-                    "path": location.uri,
-                    **content,
-                    "commit": self.commit_id,
-                    **self.notes,
-                }
-        return dict(self._output)
-
-    def commit(self, record: Record | None) -> Record | None:
-        output = self.prepare()
-        location = self.location
-        published = None if record is None else {**record, "output": output}
-        with atomic.explained("publish", location.path):
-            location._stat()  # raises if something of another kind appeared there
-            with atomic.locked(self.final.parent):
-                try:
-                    location._settle_held()
-                    self._publish(published)
-                except BaseException:
-                    location._settle_held()
-                    raise
-        self._finished()
-        return published
-
-    def _finished(self) -> None:
-        atomic.forget(self.commit_id)
-        self._done = True
-
-    def discard(self) -> None:
-        if self._done:
-            return
-        atomic.forget(self.commit_id)
-        step("remove staged data")
-        atomic.remove_tree(self.path)
-        self._remove_side_files()
-        atomic.remove_empty(self._made_folders)
-        self._done = True
-
-    # ---- parts
-
-    def _publish(self, record: Record | None) -> None:
-        location = self.location
-        if record is not None:
-            location._write_pending(record)
-        self._swap()
-        if config.get("durable"):
-            atomic.flush_folder(self.final.parent)
-        if record is not None:
-            atomic.replace(location.pending_path, location.record_path)
-        else:
-            step("drop record")
-            location.record_path.unlink(missing_ok=True)
-
-    def _swap(self) -> None:
-        atomic.replace(self.path, self.final)
-
-    @contextlib.contextmanager
-    def _flushing(self) -> Iterator[None]:
-        """Flush while the block digests: the disk works beside the processor where there is much to write."""
-        if not config.get("durable"):
-            yield
-        elif not self._is_much():
-            self._flush()
-            yield
-        else:
-            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="superluigi-flush") as pool:
-                flushed = pool.submit(self._flush)
-                yield
-                flushed.result()
-
-    def _is_much(self) -> bool:
-        return self.path.stat().st_size > _MUCH
-
-    def _flush(self) -> None:
-        atomic.flush_file(self.path)
-
-    def _check(self) -> None:
-        self._check_other_files()
-        if self.path.is_dir():
-            raise TargetKindError(
-                f"A folder was written to output_path, but the output {self.location.path} is a "
-                f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
-            )
-
-    def _side_files(self) -> list[Path]:
-        """What the writer put beside `output_path`, under names that begin with its name."""
-        return [self.path.with_name(name) for name in os.listdir(self.path.parent) if self.commit_id in name]
-
-    def _remove_side_files(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            for file in self._side_files():
-                atomic.remove_tree(file)
-
-    def _check_other_files(self) -> None:
-        if self.path.exists():
-            return
-        near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())
-        hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
-        raise OutputNotWrittenError(
-            f"Nothing was written to output_path for {self.location.path}.{hint} "
-            "Write the result to output_path, or return a value."
-        )
 
 
 def file_facts(status: os.stat_result) -> Record:

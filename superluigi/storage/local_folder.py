@@ -15,9 +15,10 @@ from pathlib import Path
 
 from superluigi import config, graph
 from superluigi.errors import OutputNotWrittenError, TargetKindError
-from superluigi.storage import atomic
+from superluigi.storage import atomic, copying, staging
 from superluigi.storage.base import Record, record_text
-from superluigi.storage.local import PENDING_SUFFIX, LocalLocation, LocalStaged
+from superluigi.storage.local import PENDING_SUFFIX, LocalLocation
+from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
 
 
@@ -72,7 +73,7 @@ class FolderLocation(LocalLocation):
             held = os.open(self.final, os.O_RDONLY | os.O_DIRECTORY)  # keeps the inode number from being used again
             try:
                 inode = os.fstat(held).st_ino
-                atomic.copy_tree(self.final, destination)
+                copying.copy_tree(self.final, destination, staging.is_ours)
                 if os.stat(self.final).st_ino == inode:
                     break
             except FileNotFoundError:  # swapped and removed under us
@@ -80,14 +81,14 @@ class FolderLocation(LocalLocation):
                     raise
             finally:
                 os.close(held)
-            atomic.remove_tree(destination)
+            copying.remove_tree(destination)
         if self.record_inside:
             (destination / self.record_inside).unlink(missing_ok=True)
 
     def _recover_swap(self) -> bool:
         """Finish a swap by two renames that a dead writer left between them; True if there was one."""
         final = self.final
-        journal = atomic.swap_journal(final)
+        journal = staging.swap_journal(final)
         if not os.path.lexists(journal):
             return False
         with contextlib.suppress(FileNotFoundError), self._locked():
@@ -109,7 +110,7 @@ class FolderLocation(LocalLocation):
         while waiting:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    if atomic.is_ours(entry.name) or (hidden and entry.path in hidden):
+                    if staging.is_ours(entry.name) or (hidden and entry.path in hidden):
                         continue
                     if entry.is_dir(follow_symlinks=False) and not _is_empty(entry.path):
                         waiting.append(entry.path)
@@ -154,7 +155,7 @@ class StagedFolder(LocalStaged):
     def _finished(self) -> None:
         super()._finished()
         step("remove replaced folder")
-        atomic.remove_tree(self.path)  # after an exchange, the old tree has this name
+        copying.remove_tree(self.path)  # after an exchange, the old tree has this name
 
     def _publish(self, record: Record | None) -> None:
         if record is None and self.location.record_inside:
@@ -172,7 +173,7 @@ class StagedFolder(LocalStaged):
     def _swap_by_two_renames(self, final: Path) -> None:
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
         whoever comes next finish them (`LocalLocation._recover_swap`)."""
-        journal, aside = atomic.swap_journal(final), _aside(self.path)
+        journal, aside = staging.swap_journal(final), _aside(self.path)
         try:
             step("write journal")
             journal.write_text(json.dumps(self.path.name))
@@ -187,7 +188,7 @@ class StagedFolder(LocalStaged):
             raise
         finally:
             journal.unlink(missing_ok=True)
-        atomic.remove_tree(aside)
+        copying.remove_tree(aside)
 
     def _is_much(self) -> bool:
         return True
@@ -226,5 +227,5 @@ def _content_item(entry: os.DirEntry[str], cut: int) -> Record:
         return {"path": path, "link": os.readlink(entry.path)}
     if entry.is_dir():
         return {"path": path + "/"}
-    digest, status = atomic.digested(entry.path)
+    digest, status = copying.digested(entry.path)
     return {"path": path, "size": status.st_size, "digest": {"sha256": digest}, "mtime_ns": status.st_mtime_ns}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from superluigi.storage import atomic, identity
+from superluigi.storage import atomic, identity, staging
 from superluigi.storage.s3_client import S3Client, explained, is_precondition
 
 
@@ -33,7 +33,7 @@ def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions
         return Conditions()
     known = _known.get(s3.place)
     if known is None:
-        file = root / atomic.STAGING / "servers" / f"{s3.place}.json"
+        file = root / staging.STAGING / "servers" / f"{s3.place}.json"
         with contextlib.suppress(OSError, ValueError, TypeError):
             known = Conditions(**json.loads(file.read_text()))
         if known is None:

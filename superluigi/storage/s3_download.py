@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import TargetMissingError, TransferError
-from superluigi.storage import atomic, s3_transfer
+from superluigi.storage import copying, s3_transfer
 from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_absent, is_precondition
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
@@ -50,7 +50,7 @@ def download(s3: S3Client, bucket: str, member: Member, options: Options, progre
         else:
             found, digest = _whole(s3, bucket, member, options, progress)
         expected = member.sha256 or found.sha256
-        if expected is None or (digest or atomic.sha256(Path(member.path))) == expected:
+        if expected is None or (digest or copying.sha256(Path(member.path))) == expected:
             return found
     raise TransferError(
         f"{uri} arrived changed twice: its SHA-256 is not the recorded {expected}. "

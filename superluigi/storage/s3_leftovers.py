@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from superluigi.storage import atomic, identity
+from superluigi.storage import identity, staging
 from superluigi.storage.s3_client import S3Client, code_of, explained, is_absent
 
 NOTE = "note.jsonl"
@@ -42,7 +42,7 @@ class Note:
 
 def clean(s3: S3Client, root: Path) -> None:
     """Follow the notes of dead processes of this host that used the same server; drop their folders."""
-    for folder in atomic.dead_staging(root):
+    for folder in staging.dead_staging(root):
         lines = _lines(folder / NOTE)
         if any(line.get("endpoint") != s3.place for line in lines):
             continue  # another server's: whoever talks to that one next will do it
@@ -51,7 +51,7 @@ def clean(s3: S3Client, root: Path) -> None:
                 _follow(s3, line)
         except Exception:  # noqa: BLE001  # not our business now: the note stays, the next one tries again
             continue
-        atomic.drop_staging(folder)
+        staging.drop_staging(folder)
         s3.seen.clear()  # what was seen before may be gone now
 
 

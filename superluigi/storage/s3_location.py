@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import TargetKindError
-from superluigi.storage import atomic, cache, s3_client, s3_leftovers
+from superluigi.storage import atomic, cache, s3_client, s3_leftovers, staging
 from superluigi.storage.base import Location
 from superluigi.storage.s3_client import S3Client, S3Options
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -92,7 +92,7 @@ class S3Location(Location):
         if self.conditions.create and self.conditions.match:
             return contextlib.nullcontext()
         name = hashlib.sha256(f"{self.s3.place} {self.uri}".encode()).hexdigest()[:32]
-        return cache.lock(self.local_root / atomic.STAGING / "servers" / f"{name}.lock")
+        return cache.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
 
     # ---- what was seen lately
 
@@ -127,7 +127,7 @@ class S3Location(Location):
     def staging(self) -> Path:
         """A fresh folder for a commit."""
         with atomic.explained("make room for", self.uri):
-            return atomic.staging_folder(self.local_root)
+            return staging.staging_folder(self.local_root)
 
     def name(self) -> str:
         """The last part of the key, fit for a file name."""

@@ -17,7 +17,7 @@ from superluigi.errors import (
     TargetMissingError,
     TransferError,
 )
-from superluigi.storage import atomic, cache, identity
+from superluigi.storage import cache, copying, identity, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
@@ -185,7 +185,7 @@ class StagedObject(Staged):
                 "type": _KIND,
                 "path": self.location.uri,
                 "size": os.stat(self.path).st_size,
-                "digest": {"sha256": atomic.sha256(self.path)},
+                "digest": {"sha256": copying.sha256(self.path)},
                 "commit": self.commit_id,
                 **self.notes,
             }
@@ -200,7 +200,7 @@ class StagedObject(Staged):
         return published
 
     def discard(self) -> None:
-        atomic.drop_staging(self.folder)
+        staging.drop_staging(self.folder)
 
     # ---- parts
 

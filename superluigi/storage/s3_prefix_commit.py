@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
-from superluigi.storage import atomic, identity, s3_contents
+from superluigi.storage import copying, identity, s3_contents, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note
@@ -91,7 +91,7 @@ class StagedPrefix(Staged):
                 size = os.stat(path).st_size
                 # A small file is read whole anyway: without the steps of a large one.
                 small = size <= 1 << 20
-                digest = hashlib.sha256(read_file(path)).hexdigest() if small else atomic.sha256(Path(path))
+                digest = hashlib.sha256(read_file(path)).hexdigest() if small else copying.sha256(Path(path))
                 return Member(prefix + name, path, size, sha256=digest)
 
             found = in_threads(described, self._files(), os.cpu_count() or 2)
@@ -121,7 +121,7 @@ class StagedPrefix(Staged):
         return published if record is not None else None
 
     def discard(self) -> None:
-        atomic.drop_staging(self.folder)
+        staging.drop_staging(self.folder)
 
     # ---- what was written
 

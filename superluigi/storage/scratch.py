@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from superluigi import config
-from superluigi.storage import atomic
+from superluigi.storage import atomic, copying, staging
 
 _clones: dict[int, bool] = {}  # device number -> whether its file system can clone files
 
@@ -22,13 +22,13 @@ def scratch(near: Path) -> Iterator[Path]:
     """
     parent = near if _can_clone_in(near) else Path(config.get("local_data_dir"))
     with atomic.explained("make a temporary copy in", parent):
-        for dead in atomic.dead_staging(parent):
-            atomic.drop_staging(dead)
-        folder = atomic.staging_folder(parent)
+        for dead in staging.dead_staging(parent):
+            staging.drop_staging(dead)
+        folder = staging.staging_folder(parent)
     try:
         yield folder
     finally:
-        atomic.drop_staging(folder)
+        staging.drop_staging(folder)
 
 
 def _can_clone_in(folder: Path) -> bool:
@@ -42,12 +42,12 @@ def _can_clone_in(folder: Path) -> bool:
 
 def _try_clone(parent: Path) -> bool:
     try:
-        folder = atomic.staging_folder(parent)
+        folder = staging.staging_folder(parent)
     except OSError:
         return False
     try:
         (folder / "a").write_bytes(bytes(4096))
         with open(folder / "a", "rb") as source, open(folder / "b", "wb") as target:
-            return atomic.clone(source.fileno(), target.fileno())
+            return copying.clone(source.fileno(), target.fileno())
     finally:
-        atomic.drop_staging(folder)
+        staging.drop_staging(folder)

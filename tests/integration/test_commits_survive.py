@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from superluigi.errors import CommitError, StorageAccessError, TargetError
-from superluigi.storage import atomic
+from superluigi.storage import copying
 from superluigi.storage.base import SCHEMA
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.testing import crash
@@ -296,7 +296,7 @@ def test_data_and_record_may_lie_on_different_file_systems(tmp_path: Path) -> No
         else:
             pytest.fail("a commit has fewer than 30 steps")
     finally:
-        atomic.remove_tree(elsewhere)
+        copying.remove_tree(elsewhere)
 
 
 class _FixedRig(LocalFileRig):

@@ -1,0 +1,129 @@
+"""Copy, digest and remove files and trees on local disks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+
+
+def copy_or_clone(source: int, destination: Path) -> None:
+    """Copy the open file `source` to the new file `destination`, by reference where it can be cloned.
+
+    FICLONE first (btrfs, xfs: no bytes move, later writes stay apart), then copy_file_range(2) and
+    sendfile(2) inside the kernel, then a plain copy.
+    """
+    with open(destination, "xb") as target:
+        size = os.fstat(source).st_size
+        if size == 0 or clone(source, target.fileno()):
+            return
+        offset = 0
+        while offset < size:
+            try:
+                moved = os.sendfile(target.fileno(), source, offset, min(size - offset, 1 << 30))
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOVERFLOW) or offset:
+                    raise
+                with open(os.dup(source), "rb") as reader:
+                    reader.seek(0)
+                    shutil.copyfileobj(reader, target, _CHUNK)
+                return
+            if moved == 0:
+                break
+            offset += moved
+
+
+def clone(source: int, destination: int) -> bool:
+    """Make the empty open file `destination` share the bytes of `source`; False where that is impossible."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        fcntl.ioctl(destination, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def copy_tree(source: Path, destination: Path, skip: Callable[[str], bool]) -> None:
+    """Copy a folder: sub-folders, empty ones, symlinks (as links), modes; files are cloned where possible.
+
+    Entries whose name `skip` accepts are left out.
+    """
+    destination.mkdir()
+    with os.scandir(source) as scan:
+        entries = list(scan)
+    for entry in entries:
+        if skip(entry.name):
+            continue
+        target = destination / entry.name
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), target)
+        elif entry.is_dir():
+            copy_tree(Path(entry.path), target, skip)
+        else:
+            copy_file(Path(entry.path), target)
+    shutil.copymode(source, destination)
+    os.chmod(destination, stat.S_IMODE(os.stat(destination).st_mode) | stat.S_IRWXU)
+
+
+def copy_file(source: Path, destination: Path) -> None:
+    """Copy one file with its mode; the copy can be written even if the source cannot."""
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        copy_or_clone(descriptor, destination)
+        os.chmod(destination, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    return digested(str(path))[0]
+
+
+def digested(path: str) -> tuple[str, os.stat_result]:
+    """Hex SHA-256 of a file's bytes, and its status; one read for small files, of which there may be thousands."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        digest = hashlib.sha256()
+        if status.st_size <= _CHUNK:
+            while data := os.read(descriptor, _CHUNK):
+                digest.update(data)
+                if len(data) == status.st_size:
+                    break
+        else:
+            buffer = memoryview(bytearray(_CHUNK))
+            while count := os.readv(descriptor, [buffer]):
+                digest.update(buffer[:count])
+        return digest.hexdigest(), status
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder, whatever its modes; nothing happens when it is gone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+
+    def unlock(function: Any, name: str, _: Any) -> None:
+        if isinstance(_[1], FileNotFoundError):
+            return
+        os.chmod(os.path.dirname(name), stat.S_IRWXU)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(name, stat.S_IRWXU)
+            function(name)
+
+    shutil.rmtree(path, onerror=unlock)

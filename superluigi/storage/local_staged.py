@@ -1,0 +1,148 @@
+"""New content for a local file or folder: written beside the destination, checked, published under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from superluigi import config
+from superluigi.errors import OutputNotWrittenError, TargetKindError
+from superluigi.storage import atomic, copying, staging
+from superluigi.storage.base import Record, Staged
+from superluigi.storage.steps import step
+
+if TYPE_CHECKING:
+    from superluigi.storage.local import LocalLocation
+
+_MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
+
+
+class LocalStaged(Staged):
+    """A file being written in a staging folder beside its destination."""
+
+    location: LocalLocation
+
+    def __init__(self, location: LocalLocation, made: list[Path]) -> None:
+        self.location = location
+        self.final = location.final
+        self.commit_id, self.path = staging.staged_path(self.final)
+        self._made_folders = made
+        self._done = False
+        self._output: Record | None = None
+
+    def prepare(self) -> Record:
+        if self._output is None:
+            location = self.location
+            with atomic.explained("finish writing", location.path):
+                self._check()
+                atomic.as_plain_open(self.path, self.final)
+                atomic.stamp(self.path)
+                with self._flushing():
+                    content = location.content(self.path)
+                self._output = {
+                    "type": location.kind,
+                    "path": location.uri,
+                    **content,
+                    "commit": self.commit_id,
+                    **self.notes,
+                }
+        return dict(self._output)
+
+    def commit(self, record: Record | None) -> Record | None:
+        output = self.prepare()
+        location = self.location
+        published = None if record is None else {**record, "output": output}
+        with atomic.explained("publish", location.path):
+            location._stat()  # raises if something of another kind appeared there
+            with atomic.locked(self.final.parent):
+                try:
+                    location._settle_held()
+                    self._publish(published)
+                except BaseException:
+                    location._settle_held()
+                    raise
+        self._finished()
+        return published
+
+    def _finished(self) -> None:
+        staging.forget(self.commit_id)
+        self._done = True
+
+    def discard(self) -> None:
+        if self._done:
+            return
+        staging.forget(self.commit_id)
+        step("remove staged data")
+        copying.remove_tree(self.path)
+        self._remove_side_files()
+        staging.remove_empty(self._made_folders)
+        self._done = True
+
+    # ---- parts
+
+    def _publish(self, record: Record | None) -> None:
+        location = self.location
+        if record is not None:
+            location._write_pending(record)
+        self._swap()
+        if config.get("durable"):
+            atomic.flush_folder(self.final.parent)
+        if record is not None:
+            atomic.replace(location.pending_path, location.record_path)
+        else:
+            step("drop record")
+            location.record_path.unlink(missing_ok=True)
+
+    def _swap(self) -> None:
+        atomic.replace(self.path, self.final)
+
+    @contextlib.contextmanager
+    def _flushing(self) -> Iterator[None]:
+        """Flush while the block digests: the disk works beside the processor where there is much to write."""
+        if not config.get("durable"):
+            yield
+        elif not self._is_much():
+            self._flush()
+            yield
+        else:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="superluigi-flush") as pool:
+                flushed = pool.submit(self._flush)
+                yield
+                flushed.result()
+
+    def _is_much(self) -> bool:
+        return self.path.stat().st_size > _MUCH
+
+    def _flush(self) -> None:
+        atomic.flush_file(self.path)
+
+    def _check(self) -> None:
+        self._check_other_files()
+        if self.path.is_dir():
+            raise TargetKindError(
+                f"A folder was written to output_path, but the output {self.location.path} is a "
+                f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
+            )
+
+    def _side_files(self) -> list[Path]:
+        """What the writer put beside `output_path`, under names that begin with its name."""
+        return [self.path.with_name(name) for name in os.listdir(self.path.parent) if self.commit_id in name]
+
+    def _remove_side_files(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for file in self._side_files():
+                copying.remove_tree(file)
+
+    def _check_other_files(self) -> None:
+        if self.path.exists():
+            return
+        near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())
+        hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
+        raise OutputNotWrittenError(
+            f"Nothing was written to output_path for {self.location.path}.{hint} "
+            "Write the result to output_path, or return a value."
+        )
