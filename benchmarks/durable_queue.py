@@ -144,7 +144,7 @@ def submit_and_run(name: str, count: int) -> tuple[float, ...]:
 def claim_times(name: str, rows: int) -> Iterator[float]:
     """Milliseconds of claims (each followed by its outcome, not timed) in a queue of `rows` ready tasks."""
     from superluigi.queue import Queue
-    from superluigi.queue.specs import TaskSpec
+    from superluigi.queue.states import TaskSpec
     from superluigi.queue.store import claims, plan
 
     with Queue(name) as queue:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,9 +170,13 @@ def _spawn(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    with _opened(args) as queue:
-        idle = None if args.idle is None else timedelta(seconds=args.idle)
-        queue.work(args.pool, idle=idle, max_tasks=args.max_tasks)
+    # Not by `Queue`: a worker needs neither Luigi nor the user's code, only the processes that it starts do.
+    from superluigi.queue.database import Database
+    from superluigi.queue.work import Worker, WorkOptions, lease_seconds
+
+    lease = lease_seconds(timedelta(seconds=args.lease))
+    with closing(Database(args.queue, create=False)) as database:
+        Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks)).run()
     return 0
 
 

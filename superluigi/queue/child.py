@@ -27,6 +27,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 import luigi
+from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.queue import runs
@@ -134,7 +135,7 @@ class Child:
         with _output_to(row["log"]):
             try:
                 task = self._task(row)
-                task.trigger_event(request["event"], task, *request["arguments"])
+                task.trigger_event(getattr(Event, request["event"]), task, *request["arguments"])
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()
         return {"kind": "fired"}

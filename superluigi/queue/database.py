@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError, ProgrammingError
 
 from superluigi import config
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError
@@ -150,6 +150,14 @@ class Database:
         return Path(self.url.database) if self.is_sqlite and self.url.database else None
 
     @property
+    def logs(self) -> Path:
+        """The folder with what tasks and workers print."""
+        if self.path is not None:
+            return self.path.with_suffix(".logs")
+        folder: Path = config.get("queue_dir")
+        return folder / f"{self.url.database}.logs"
+
+    @property
     def shown(self) -> str:
         """What to call it in messages; hides a password."""
         return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
@@ -181,11 +189,16 @@ class Database:
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         try:
-            return create_engine(self.url, pool_pre_ping=True)
+            # The driver's own BEGIN would be a round trip more: `_begin_postgres` sends ours with the lock.
+            engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
         except ImportError as error:
             raise MissingDependencyError(
                 "A queue in PostgreSQL needs psycopg: pip install 'superluigi[postgres]'"
             ) from error
+        event.listen(engine, "begin", _begin_postgres)
+        event.listen(engine, "checkout", _ping_after_a_while)
+        event.listen(engine, "checkin", _note_use)
+        return engine
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -194,16 +207,15 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is the only writer of this queue; all or nothing."""
+    def write(self, *, flush: bool = True) -> Iterator[Connection]:
+        """A transaction that is the only writer of this queue; all or nothing.
+
+        Without `flush`, a power cut or crash of the server may take it back, never a part of it: right for what
+        workers say, since the targets tell what was done, and wrong for what people say.
+        """
         with self._explained(), self._connected() as connection:
-            if self.is_sqlite:
-                connection = connection.execution_options(superluigi_write=True)
-            with connection.begin():
-                if not self.is_sqlite:
-                    connection.exec_driver_sql(
-                        f"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
-                    )
+            connection = connection.execution_options(superluigi_write="flush" if flush else "fast")
+            with connection.begin(), _as_sqlalchemy_raises(connection):
                 yield connection
 
     @contextlib.contextmanager
@@ -262,11 +274,58 @@ def _switch_to_wal(path: Path) -> str:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    # After a power cut NORMAL may lose the latest commits, never the consistency; the targets are the truth.
-    connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint=4000")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("superluigi_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    cursor = connection.connection.cursor()
+    if write:
+        # After a power cut NORMAL may lose the latest commits, never the consistency.
+        cursor.execute(f"PRAGMA synchronous={'FULL' if write == 'flush' else 'NORMAL'}")
+    cursor.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    cursor.close()
+
+
+def _begin_postgres(connection: Connection) -> None:
+    """One round trip for all that a transaction needs; readers do without one."""
+    write = connection.get_execution_options().get("superluigi_write")
+    if write:
+        cursor = connection.connection.cursor()
+        late = "" if write == "flush" else "SET LOCAL synchronous_commit TO OFF; "
+        cursor.execute(f"BEGIN; {late}{_LOCK}")
+        cursor.close()
+
+
+_LOCK = f"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
+#: A connection that was used so recently is believed to live: asking costs as much as a statement.
+_FRESH_SECONDS = 1.0
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _ping_after_a_while(connection: Any, record: Any, _proxy: object) -> None:
+    if time.monotonic() - record.info.get("used", time.monotonic()) < _FRESH_SECONDS:
+        return
+    try:
+        connection.execute("")
+    except Exception as error:
+        raise DisconnectionError() from error
+
+
+@contextlib.contextmanager
+def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
+    """Give errors that come straight from the driver (`statement.Statement`) the face of all others."""
+    driver = connection.dialect.loaded_dbapi
+    try:
+        yield
+    except driver.Error as error:
+        raw = connection.connection.dbapi_connection
+        lost = connection.dialect.is_disconnect(error, raw, None)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, driver.Error, connection_invalidated=lost, dialect=connection.dialect
+        ) from error

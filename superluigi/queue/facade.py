@@ -22,8 +22,8 @@ from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.spawner import Spawner, SpawnOptions
-from superluigi.queue.specs import DEFAULT_POOL, SpecOptions, check_pools, collect
-from superluigi.queue.states import AttemptRow, Pool, Submission, TaskRow, WorkerRow
+from superluigi.queue.specs import SpecOptions, check_pools, collect
+from superluigi.queue.states import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
 from superluigi.queue.store import claims, people, plan, views
 from superluigi.queue.store.views import Activity
 from superluigi.queue.work import Worker, WorkOptions, lease_seconds
@@ -80,11 +80,7 @@ class Queue:
     @property
     def logs(self) -> Path:
         """The folder with what tasks and workers print."""
-        path = self._database.path
-        if path is not None:
-            return path.with_suffix(".logs")
-        folder: Path = config.get("queue_dir")
-        return folder / f"{self._database.url.database}.logs"
+        return self._database.logs
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -308,7 +304,7 @@ class Queue:
             pool, self._lease_seconds, idle.total_seconds() if idle is not None else None, max_tasks,
             self._recheck_seconds,
         )  # fmt: skip
-        return Worker(self._database, self.logs, options).run()
+        return Worker(self._database, options).run()
 
     def spawn(
         self,

@@ -76,7 +76,7 @@ class Spawner:
         except QueueGoneError as error:
             logger.warning("%s; the spawner ends", error)
         finally:
-            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write() as connection:
+            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write(flush=False) as connection:
                 people.resign(connection, self.name)
             for provider in self._providers.values():
                 provider.close(wait=self._settled)
@@ -116,7 +116,7 @@ class Spawner:
 
     def _sweep_and_lead(self, pools: list[str], now: float) -> list[str]:
         """One transaction: overdue tasks back into the pool, dead workers off the list, the lead kept or taken."""
-        with self._database.write() as connection:
+        with self._database.write(flush=False) as connection:
             dead = people.dead_workers(connection)
             claims.sweep(connection, now, dead)
             for name in dead:

@@ -33,6 +33,7 @@ BLOCKED = "BLOCKED"
 STATES = (WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, KILLED)
 SHOWN = (*STATES, BLOCKED)
 
+DEFAULT_POOL = "default"
 OnTerm = Literal["requeue", "kill"]
 
 
@@ -64,6 +65,36 @@ class Pool:
             wrong.append(f"walltime is {self.walltime}, expected a positive timedelta")
         if wrong:
             raise OptionError(f"Pool: {'; '.join(wrong)}.")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task as the queue keeps it; JSON values only, since it crosses processes."""
+
+    task_id: str
+    name: str
+    module: str
+    #: The parameters as JSON text of a dict of texts.
+    params: str
+    pool: str = DEFAULT_POOL
+    priority: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    #: Seconds that one attempt may take.
+    timeout: float | None = None
+    #: How many failures make the task FAILED, and the seconds between attempts.
+    max_failures: int = 1
+    retry_delay: float = 0.0
+    #: Digest of the class stored by value, if it is.
+    code: str | None = None
+    tags: str | None = None
+    #: Only stands for data that others make: when missing, it is looked for again later.
+    external: bool = False
+    complete: bool = False
+    #: Made again in this run although it was done.
+    forced: bool = False
+    #: Whether the task itself can tell that this run has made it (see `can_tell`).
+    tells: bool = True
+    deps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from hypothesis.stateful import (
 from queue_support import postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
-from superluigi.queue.specs import TaskSpec
-from superluigi.queue.states import Pool
+from superluigi.queue.states import Pool, TaskSpec
 from superluigi.queue.store import claims, people, plan, views
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.testing import postgres

@@ -11,11 +11,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, select, text
 
 from superluigi.queue import states, tables
-from superluigi.queue.specs import TaskSpec
+from superluigi.queue.states import TaskSpec
 from superluigi.queue.store import plan
+from superluigi.queue.store.statement import Statement
 from superluigi.storage import identity
 
 #: A task whose workers vanish this often is not given to another: it probably ends them (out of memory).
@@ -70,7 +71,7 @@ _FIRST = (
 # One statement. For each kind of need (there are few) it reads one entry of the claim index; among those whose
 # resources suffice, the most urgent wins, the oldest of equals. Scalar sub-queries, not a join: PostgreSQL would
 # choose to hash the whole table while it has no statistics of it yet, right after a submission.
-_CLAIM = text(
+_CLAIM = Statement(
     f"""
     UPDATE {_T} SET state = 'RUNNING', worker = :worker, fence = fence + 1, lease = :lease,
         attempts = attempts + 1, started = :now, ended = NULL, exit_code = NULL, kill = 0
@@ -88,8 +89,7 @@ _CLAIM = text(
         SELECT 1 FROM {tables.pools.name} p WHERE p.name = :pool AND p.paused = 0
         AND (p.max_workers IS NULL OR p.max_workers > (
             SELECT COUNT(*) FROM {_T} c WHERE c.state = 'RUNNING' AND c.pool = :pool)))
-    RETURNING id AS row, task_id, name, module, params, code, run, fence, attempts AS attempt, timeout,
-        tags
+    RETURNING id, task_id, name, module, params, code, run, fence, attempts, timeout, tags
     """
 )
 
@@ -97,70 +97,92 @@ _CLAIM = text(
 def claim(connection: Connection, worker: str, pool: str, now: float, lease_seconds: float) -> Claim | None:
     """Take the next task of `pool`, or None: nothing is ready, the pool is full or paused, resources are short."""
     parameters = {"worker": worker, "pool": pool, "now": now, "lease": now + lease_seconds}
-    row = connection.execute(_CLAIM, parameters).first()
+    row = _CLAIM(connection, parameters)
     if row is None:
         return None
-    return Claim(**row._mapping, worker=worker, started=now, lease=now + lease_seconds)
+    values: tuple[Any, ...] = (*row, worker, now, now + lease_seconds)
+    return Claim(*values)
 
 
-_STATUS = text(f"SELECT kill FROM {_T} WHERE id = :row AND fence = :fence AND state = 'RUNNING'")
-_RENEW = text(f"UPDATE {_T} SET lease = :lease WHERE id = :row AND fence = :fence AND state = 'RUNNING' RETURNING kill")
+# The worker's name as well as the fence: a crash of the server may take back a claim that was not flushed, and
+# the next claim of the row gets the same number.
+_MINE = "WHERE id = :row AND fence = :fence AND worker = :worker AND state = 'RUNNING'"
+_STATUS = Statement(f"SELECT kill FROM {_T} {_MINE}")
+_RENEW = Statement(f"UPDATE {_T} SET lease = :lease {_MINE} RETURNING kill")
 
 
 def status(connection: Connection, claim: Claim) -> str:
     """What became of a claim meanwhile: `held`, `kill` (somebody asked for it) or `lost`."""
-    return _word(connection.execute(_STATUS, {"row": claim.row, "fence": claim.fence}).first())
+    return _word(_STATUS(connection, _mine(claim)))
 
 
 def renew(connection: Connection, claim: Claim, until: float) -> str:
     """Extend the lease; answers like `status`."""
-    return _word(connection.execute(_RENEW, {"row": claim.row, "fence": claim.fence, "lease": until}).first())
+    return _word(_RENEW(connection, {**_mine(claim), "lease": until}))
 
 
-def _word(row: Any) -> str:
+def _mine(claim: Claim) -> dict[str, Any]:
+    return {"row": claim.row, "fence": claim.fence, "worker": claim.worker}
+
+
+def _word(row: tuple[Any, ...] | None) -> str:
     if row is None:
         return "lost"
-    return "kill" if row.kill else "held"
+    return "kill" if row[0] else "held"
 
 
-_CURRENT = text(
-    f"SELECT failures, max_failures, retry_delay, rerun, unmet, kill FROM {_T} "
-    "WHERE id = :row AND fence = :fence AND state = 'RUNNING'"
+# The state machine of an attempt's end, in one statement: what is decided first stands first.
+_READY = "CASE WHEN unmet > 0 THEN 'WAITING' ELSE 'PENDING' END"
+_END = Statement(
+    f"""
+    UPDATE {_T} SET
+        state = CASE
+            WHEN :killed = 1 OR (kill = 1 AND :done = 0) THEN 'KILLED'
+            WHEN rerun IS NOT NULL THEN {_READY}
+            WHEN :done = 1 THEN 'SUCCEEDED'
+            WHEN :missing = 1 THEN 'WAITING'
+            WHEN :failed = 1 AND failures + 1 >= max_failures THEN 'FAILED'
+            WHEN :failed = 1 AND retry_delay > 0 THEN 'WAITING'
+            ELSE {_READY} END,
+        due = CASE
+            WHEN :killed = 1 OR :done = 1 OR kill = 1 OR rerun IS NOT NULL THEN NULL
+            WHEN :missing = 1 THEN :recheck
+            WHEN :failed = 1 AND failures + 1 < max_failures AND retry_delay > 0 THEN :now + retry_delay END,
+        lease = NULL, kill = 0, ended = :now, attempts = :attempts, failures = failures + :failed, losses = 0,
+        error = :error, exit_code = :exit_code, log = COALESCE(:log, log),
+        run = COALESCE(rerun, run), rerun = NULL
+    {_MINE} RETURNING state
+    """
 )
-_END = text(
-    f"UPDATE {_T} SET state = :state, due = :due, lease = NULL, kill = 0, ended = :now, attempts = :attempts, "
-    "failures = :failures, losses = 0, error = :error, exit_code = :exit_code, log = COALESCE(:log, log), "
-    "run = COALESCE(rerun, run), rerun = NULL WHERE id = :row"
-)
-_RELEASE_DEPENDENTS = text(
+_RELEASE_DEPENDENTS = Statement(
     f"UPDATE {_T} SET unmet = unmet - 1, "
     "state = CASE WHEN state = 'WAITING' AND unmet = 1 AND due IS NULL THEN 'PENDING' ELSE state END "
     f"WHERE id IN (SELECT downstream FROM {tables.edges.name} WHERE upstream = :row)"
 )
-_ADD_ATTEMPT = insert(tables.attempts)
+_ADD_ATTEMPT = Statement(
+    f"INSERT INTO {tables.attempts.name} (task, fence, number, outcome, worker, host, started, ended, exit_code, "
+    "error, log) VALUES (:row, :fence, :number, :outcome, :worker, :host, :started, :ended, :exit_code, :error, :log)"
+)
 
 
 def finish(connection: Connection, claim: Claim, result: Result, now: float, recheck_seconds: float = 60.0) -> bool:
     """Record how the attempt of `claim` ended; False, and nothing changes, when the lease was lost."""
-    row = connection.execute(_CURRENT, {"row": claim.row, "fence": claim.fence}).first()
+    counted = result.kind not in ("complete", "waiting", "missing")
+    ended = {
+        **_mine(claim), "now": now, "recheck": now + recheck_seconds,
+        "killed": int(result.kind == "killed"), "done": int(result.kind in ("succeeded", "complete")),
+        "missing": int(result.kind == "missing"), "failed": int(result.kind == "failed"),
+        "attempts": claim.attempt if counted else claim.attempt - 1,
+        "error": result.error, "exit_code": result.exit_code, "log": result.log,
+    }  # fmt: skip
+    row = _END(connection, ended)
     if row is None:
         return False
-    failures = row.failures + (result.kind == "failed")
-    state, due = _state_after(result, row, failures, now, recheck_seconds)
-    counted = result.kind not in ("complete", "waiting", "missing")
-    connection.execute(
-        _END,
-        {
-            "row": claim.row, "state": state, "due": due, "now": now, "failures": failures,
-            "attempts": claim.attempt if counted else claim.attempt - 1,
-            "error": result.error, "exit_code": result.exit_code, "log": result.log,
-        },
-    )  # fmt: skip
     if counted or result.kind == "waiting":
         outcome = result.kind.upper()
         _keep_attempt(connection, claim, outcome, claim.started, now, result.exit_code, result.error, result.log)
-    if state == states.SUCCEEDED:
-        connection.execute(_RELEASE_DEPENDENTS, {"row": claim.row})
+    if row[0] == states.SUCCEEDED:
+        _RELEASE_DEPENDENTS(connection, {"row": claim.row})
     elif result.kind == "waiting":
         plan.add_codes(connection, result.codes)
         plan.add(connection, result.specs, claim.run)
@@ -169,38 +191,15 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
     return True
 
 
-def _state_after(
-    result: Result, row: Any, failures: int, now: float, recheck_seconds: float
-) -> tuple[str, float | None]:
-    """State and due time of a row whose attempt ended."""
-    ready = states.WAITING if row.unmet else states.PENDING
-    if result.kind == "killed" or (row.kill and result.kind not in ("succeeded", "complete")):
-        return states.KILLED, None
-    if row.rerun is not None:
-        return ready, None
-    if result.kind in ("succeeded", "complete"):
-        return states.SUCCEEDED, None
-    if result.kind == "missing":
-        return states.WAITING, now + recheck_seconds
-    if result.kind == "failed":
-        if failures >= row.max_failures:
-            return states.FAILED, None
-        return (states.WAITING, now + row.retry_delay) if row.retry_delay > 0 else (ready, None)
-    return ready, None
-
-
 def _keep_attempt(
     connection: Connection, claim: Claim, outcome: str, started: float | None, ended: float,
     exit_code: int | None, error: str | None, log: str | None,
 ) -> None:  # fmt: skip
-    connection.execute(
-        _ADD_ATTEMPT,
-        {
-            "task": claim.row, "fence": claim.fence, "number": claim.attempt, "outcome": outcome,
-            "worker": claim.worker, "host": host_of(claim.worker), "started": started, "ended": ended,
-            "exit_code": exit_code, "error": error, "log": log,
-        },
-    )  # fmt: skip
+    row = {
+        **_mine(claim), "number": claim.attempt, "outcome": outcome, "host": host_of(claim.worker),
+        "started": started, "ended": ended, "exit_code": exit_code, "error": error, "log": log,
+    }  # fmt: skip
+    _ADD_ATTEMPT(connection, row)
 
 
 def host_of(worker: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from superluigi.errors import DefinitionError
 from superluigi.queue import states, tables
-from superluigi.queue.specs import TaskSpec
+from superluigi.queue.states import TaskSpec
 
 _CHUNK = 500  # variables a statement; SQLite's limit was 999 for long
 _T = tables.tasks.name

@@ -1,0 +1,231 @@
+"""The attempts of one worker: a child process makes them; meanwhile the lease is kept, the time is measured.
+
+The child is another process, so that it can be ended (a timeout, a kill, a lost lease, memory) while the
+worker tells what happened; it serves many attempts, since starting Python costs more than most of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
+
+from superluigi.queue import runs, tables
+from superluigi.queue.database import Database
+from superluigi.queue.handle import ChildProcess, ending
+from superluigi.queue.states import Pool, TaskSpec
+from superluigi.queue.store import claims
+from superluigi.queue.store.claims import Claim, Result
+
+logger = logging.getLogger("superluigi.queue")
+#: How long an interrupted task may clean up before it is killed.
+GRACE_SECONDS = 5.0
+
+
+class Attempts:
+    """Makes one attempt after the other, in the surroundings of a pool, by a child that is replaced when need be."""
+
+    def __init__(
+        self,
+        worker: str,
+        database: Database,
+        pool: Pool,
+        lease_seconds: float,
+        should_leave: Callable[[], bool],
+        leaving: threading.Event,
+        leave_at: float | None,
+    ) -> None:
+        self._worker = worker
+        self._database = database
+        self._pool = pool
+        self._lease_seconds = lease_seconds
+        self._should_leave = should_leave
+        self._leaving = leaving
+        #: By `time.monotonic`.
+        self._leave_at = leave_at
+        self._child: ChildProcess | None = None
+        self._runs: dict[str, tuple[str, runs.Brief]] = {}
+
+    def make(self, claim: Claim) -> Result:
+        """One attempt at a task, and what came of it."""
+        folder = self._database.logs / claim.name / claim.task_id / str(claim.fence)
+        try:
+            child = self._child_for(claim)
+        except OSError as error:
+            return Result("failed", f"The prefix command {self._pool.prefix!r} cannot be started: {error}", 127)
+        child.begin(claim, folder, self._known(claim))
+        return self._watch(claim, child, folder)
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.end(GRACE_SECONDS)
+
+    def _watch(self, claim: Claim, child: ChildProcess, folder: Path) -> Result:
+        """Wait for the reply; meanwhile keep the lease, and end the child when that is called for."""
+        log = str(folder / "stdout.log")
+        patience = min(0.5, self._lease_seconds / 6)
+        lease = _Lease(self._database, claim, self._lease_seconds)
+        timeout_at: float | None = None
+        while True:
+            wait = patience if timeout_at is None else min(patience, max(0.0, timeout_at - time.monotonic()))
+            reply = child.receive(wait)
+            if reply is not None and reply["kind"] == "begun":
+                timeout_at = time.monotonic() + (claim.timeout or math.inf)
+                continue
+            if reply is not None:
+                return _result(reply, log)
+            code = child.poll()
+            if code is not None and not self._told_to_end(code):
+                return self._died(code, child, log)
+            if timeout_at is not None and time.monotonic() >= timeout_at:
+                return self._timed_out(claim, folder)
+            if self._should_leave():
+                self.close()
+                killed = self._pool.on_term == "kill"
+                said = "Its worker was told to end (SIGTERM or walltime)."
+                return Result("killed" if killed else "requeued", said, log=log)
+            state = lease.look()
+            if state != "held":
+                self.close()
+                return Result("killed", "Killed on request.", log=log)  # void if the lease was lost
+
+    def _told_to_end(self, code: int) -> bool:
+        """Whether the child ended by a SIGTERM that was meant for the worker as well.
+
+        A cluster ends a job by a signal to all its processes, and the child may be the first to die of it.
+        """
+        return code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self._leaving.wait(2.0)
+
+    def _died(self, code: int, child: ChildProcess, log: str) -> Result:
+        self.close()
+        said = f"The process that ran the task died: {ending(code)}."
+        tail = _tail(Path(log).with_name("stderr.log")) or _tail(child.log)
+        return Result("failed", f"{said}\n{tail}".strip(), code, log)
+
+    def _timed_out(self, claim: Claim, folder: Path) -> Result:
+        self.close()
+        said = f"The task took longer than its timeout of {claim.timeout:g} seconds and was ended."
+        # Only its class knows who listens to Luigi's events, so a fresh child fires them.
+        patience = min(2 * GRACE_SECONDS, self._lease_seconds / 2)
+        with contextlib.suppress(OSError):
+            child = self._child_for(claim)
+            for event in ("TIMEOUT", "PROCESS_FAILURE"):
+                child.fire(claim, folder, event, [said])
+                child.receive(patience)
+        return Result("failed", said, -signal.SIGKILL, str(folder / "stdout.log"))
+
+    def _child_for(self, claim: Claim) -> ChildProcess:
+        """A child that knows the run and the class of `claim`; a new one when the old one may hold old code."""
+        definition, run = self._run_of(claim)
+        child = self._child
+        if child is not None and (
+            child.poll() is not None or run.submitted > child.started or run.surroundings != child.surroundings
+        ):
+            self.close()
+            child = None
+        if child is None:
+            log = self._database.logs / "workers" / f"{self._worker}.log"
+            child = self._child = ChildProcess(self._pool.prefix, self._environment(), run.surroundings, log)
+        if not child.knows(claim.run):
+            child.tell_run(claim.run, definition)
+        if claim.code is not None and not child.knows(claim.code):
+            child.tell_code(claim.code, self._code(claim.code))
+        return child
+
+    def _environment(self) -> dict[str, str]:
+        """The pool's, and when a walltime ends this worker: tasks ask for their remaining time."""
+        if self._leave_at is None:
+            return dict(self._pool.environment)
+        deadline = time.time() + self._leave_at - time.monotonic()
+        return {"SUPERLUIGI_DEADLINE": str(deadline), **self._pool.environment}
+
+    def _run_of(self, claim: Claim) -> tuple[str, runs.Brief]:
+        if claim.run not in self._runs:
+            with self._database.read() as connection:
+                query = select(tables.runs.c.definition).where(tables.runs.c.id == claim.run)
+                definition = connection.execute(query).scalar_one()
+            self._runs[claim.run] = definition, runs.brief(definition)
+        return self._runs[claim.run]
+
+    def _code(self, digest: str) -> bytes:
+        with self._database.read() as connection:
+            query = select(tables.codes.c.pickle).where(tables.codes.c.digest == digest)
+            return bytes(connection.execute(query).scalar_one())
+
+    def _known(self, claim: Claim) -> list[str]:
+        """Requirements that this very run has made: of some only the queue knows (`specs.can_tell`).
+
+        That matters for what `run` yields: in forced runs, and when the task has yielded before.
+        """
+        if not self._run_of(claim)[1].forces and claim.fence <= claim.attempt:
+            return []
+        with self._database.read() as connection:
+            return list(connection.execute(_MADE, {"row": claim.row, "run": claim.run}).scalars())
+
+
+_MADE = text(
+    f"SELECT u.task_id FROM {tables.edges.name} e JOIN {tables.tasks.name} u ON u.id = e.upstream "
+    "WHERE e.downstream = :row AND u.run = :run AND u.state = 'SUCCEEDED'"
+)
+
+
+class _Lease:
+    """Keeps one lease alive, and never believes in it longer than it holds."""
+
+    def __init__(self, database: Database, claim: Claim, seconds: float) -> None:
+        self._database = database
+        self._claim = claim
+        self._seconds = seconds
+        # By the clock that cannot be set: a worker that slept through its lease must not go on.
+        self._renewed = time.monotonic() - max(0.0, database.now() - claim.started)
+
+    def look(self) -> str:
+        """`held`, `kill` or `lost`; renews when a third of the time has gone."""
+        age = time.monotonic() - self._renewed
+        try:
+            if age < self._seconds / 3:
+                with self._database.read() as connection:
+                    return claims.status(connection, self._claim)
+            began = time.monotonic()
+            with self._database.write(flush=False) as connection:
+                state = claims.renew(connection, self._claim, self._database.now() + self._seconds)
+            self._renewed = began
+            return state
+        except OperationalError as error:
+            if age < self._seconds:
+                logger.warning("%s: the queue cannot be reached, the lease still holds: %s", self._claim.task_id, error)
+                return "held"
+            return "lost"
+
+
+def _result(reply: dict[str, Any], log: str) -> Result:
+    if reply["kind"] == "complete":
+        return Result("complete", exit_code=0)
+    return Result(
+        kind=reply["kind"],
+        error=reply.get("error"),
+        exit_code=reply.get("exit_code"),
+        log=log,
+        specs=[TaskSpec(**{**spec, "deps": tuple(spec["deps"])}) for spec in reply.get("specs", ())],
+        codes={key: base64.b64decode(value) for key, value in reply.get("codes", {}).items()},
+        requirements=reply.get("requirements", ()),
+    )
+
+
+def _tail(file: Path, limit: int = 2000) -> str:
+    try:
+        return file.read_bytes()[-limit:].decode(errors="replace").strip()
+    except OSError:
+        return ""
