@@ -36,9 +36,9 @@ def to_openlineage(place: Any) -> list[Event]:
     """
     attempts: dict[str, tuple[Record, list[Any]]] = {}
     for record in trace(place).nodes.values():
-        if record.get("task_id"):  # a task with several outputs leaves a record at each: one attempt all the same
-            run = run_id(*_attempt(record))
-            attempts.setdefault(run, (record, []))[1].append(record["output"])
+        if {"schema", "task_id"} <= record.keys():  # else a source, or what is known of an ancestor that is gone
+            # a task with several outputs leaves a record at each: one attempt all the same
+            attempts.setdefault(run_id(*_attempt(record)), (record, []))[1].append(record["output"])
     events = [event for record, outputs in attempts.values() for event in (started(record), completed(record, outputs))]
     return sorted(events, key=lambda event: (event["eventTime"], event["eventType"] != "START"))
 

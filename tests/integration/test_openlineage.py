@@ -196,6 +196,14 @@ def test_several_outputs_of_one_attempt_are_told_in_one_event(tmp_path: Path, mo
         assert str(tmp_path / "second.txt") in [one["name"] for one in last["inputs"]], "found while it ran"
 
 
+def test_an_ancestor_that_is_gone_has_no_event(tmp_path: Path) -> None:
+    run_task(EventSecond(str(tmp_path)))
+    for path in (tmp_path / "first.txt", tmp_path / "first.txt.metadata.json"):
+        path.unlink()
+    events = lineage.to_openlineage(tmp_path / "second.txt")
+    assert [event["job"]["name"] for event in events] == ["EventSecond", "EventSecond"]
+
+
 def test_the_address_of_a_source_file_is_a_uri() -> None:
     record = record_of_a_task()
     record["code"]["path"] = "my pipelines/größe.py"

@@ -69,6 +69,7 @@
     return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
   }
   function bytes(count) {
+    if (count === 1) return "1 byte";
     const units = ["bytes", "kB", "MB", "GB", "TB"];
     let power = 0;
     while (count >= 1000 && power < units.length - 1) { count /= 1000; power += 1; }
@@ -373,12 +374,17 @@
     if (!hits.length) return;
     at = (index + hits.length) % hits.length;
     [...matches.children].forEach((item, place) => item.classList.toggle("at", place === at));
+    matches.hidden = false;
     if (view !== "tasks") show("tasks");
     choose(hits[at].id, { center: true });
   }
   search.addEventListener("input", find);
   search.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") { go(chosen === (hits[at] || {}).id ? at + (event.shiftKey ? -1 : 1) : at); event.preventDefault(); }
+    if (event.key === "Enter") {
+      go(chosen === (hits[at] || {}).id ? at + (event.shiftKey ? -1 : 1) : at);
+      matches.hidden = true;  // it would lie over what was found; Enter again goes on to the next
+      event.preventDefault();
+    }
     if (event.key === "ArrowDown") { go(at + 1); event.preventDefault(); }
     if (event.key === "ArrowUp") { go(at - 1); event.preventDefault(); }
     if (event.key === "Escape") { search.value = ""; find(); search.blur(); }
