@@ -34,7 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def line(*parts: str | tuple[str, str]) -> None:
     """Print a line of texts, some with a style: `line("3 of 5 ", ("failed", "red"))`.
 
-    Colours only on a terminal that knows them and without NO_COLOR; control characters (of a parameter, a path, an
+    Colours only on a terminal that knows them (or with FORCE_COLOR), never with NO_COLOR; control characters (of a parameter, a path, an
     error) are shown, not obeyed. Rich would do this too, in a tenth of a second to import and a millisecond a line.
     """
     texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
@@ -51,7 +51,9 @@ def _painted(text: str, style: str) -> str:
 
 @functools.cache
 def _coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -16,6 +16,7 @@ from superluigi.errors import TargetKindError
 from superluigi.lineage import comparing, places
 from superluigi.lineage.code import code_identity, code_parts
 from superluigi.lineage.environment import packages
+from superluigi.lineage.shape import sound
 from superluigi.lineage.staleness import Facts
 from superluigi.storage.base import Location, Record
 
@@ -91,6 +92,7 @@ class Gatherer:
         if is_external(task) or not keeps_records(task):
             return Facts()
         records = {address_of(target): target.read_metadata() for target in targets}
+        records = {address: record and sound(record) for address, record in records.items()}
         unrecorded = tuple(address for address, record in records.items() if record is None)
         if unrecorded:
             return Facts(unrecorded=unrecorded)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import places
-from superluigi.lineage.reading import absent, read_json
+from superluigi.lineage.reading import absent
+from superluigi.lineage.shape import read_json, sound
 from superluigi.storage.base import SCHEMA, Record
 from superluigi.storage.local import RECORD_SUFFIX
 from superluigi.storage.staging import is_ours
@@ -40,7 +41,7 @@ def read_record_file(address: str) -> Record | None:
         RecordError: it is no JSON.
     """
     record = _read_s3(address) if places.is_s3(address) else read_json(Path(address))
-    return record if record is not None and record.get("schema") == SCHEMA else None
+    return sound(record) if record is not None and record.get("schema") == SCHEMA else None
 
 
 def s3_keys(place: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from superluigi.storage.base import Record
 Event = dict[str, Any]
 PRODUCER = "https://pypi.org/project/superluigi/"
 _SPEC = "https://openlineage.io/spec"
+_NEEDED = {"schema", "task_family", "task_id", "start_time", "end_time", "output"}
 _EVENT_SCHEMA = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, "superluigi/openlineage")
 
@@ -36,7 +37,7 @@ def to_openlineage(place: Any) -> list[Event]:
     """
     attempts: dict[str, tuple[Record, list[Any]]] = {}
     for record in trace(place).nodes.values():
-        if {"schema", "task_id"} <= record.keys():  # else a source, or what is known of an ancestor that is gone
+        if record.keys() >= _NEEDED:  # else a source, or what is known of an ancestor that is gone
             # a task with several outputs leaves a record at each: one attempt all the same
             attempts.setdefault(run_id(*_attempt(record)), (record, []))[1].append(record["output"])
     events = [event for record, outputs in attempts.values() for event in (started(record), completed(record, outputs))]
@@ -119,7 +120,7 @@ def _job_facets(record: Record) -> dict[str, Any]:
     }
     code = record.get("code") or {}
     repo = code.get("repo")
-    if repo and urlsplit(repo).scheme in ("http", "https", "ssh", "git"):
+    if isinstance(repo, str) and urlsplit(repo).scheme in ("http", "https", "ssh", "git"):
         file = quote(f"{code.get('commit')}/{code.get('path')}")
         known = {"repoUrl": repo, "path": code.get("path"), "version": code.get("commit"), "branch": code.get("branch")}
         facets["sourceCodeLocation"] = _facet(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import OptionError, RecordError
+from superluigi.lineage.shape import read_json, sound
 from superluigi.storage.base import Location
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX
 
@@ -82,11 +83,9 @@ def _local(path: Path) -> Location:
 
 def _described_by(record_path: Path) -> Location:
     """The output of a record file: the one beside it, else where the record itself says."""
-    from superluigi.lineage.reading import read_json
-
     beside = record_path.with_name(record_path.name.removesuffix(RECORD_SUFFIX))
     try:
-        output = (read_json(record_path) or {}).get("output") or {}
+        output = sound(read_json(record_path) or {}).get("output") or {}
     except RecordError:
         output = {}  # whoever reads the record through the location will say so
     if output and not beside.exists() and Path(str(output.get("path"))).name != beside.name:
@@ -131,7 +130,8 @@ def is_reference(value: Any) -> bool:
 def references(structure: Any) -> Iterator[Reference]:
     """All input references of a record's `input`, whatever its shape."""
     if is_reference(structure):
-        yield structure
+        linked = isinstance(structure.get("metadata_path", ""), (str, type(None)))
+        yield structure if linked else {key: value for key, value in structure.items() if key != "metadata_path"}
     elif isinstance(structure, Mapping):
         for value in structure.values():
             yield from references(value)

@@ -10,6 +10,7 @@ from typing import Any
 from superluigi.errors import SuperLuigiError
 from superluigi.lineage import comparing, places
 from superluigi.lineage.reading import absent
+from superluigi.lineage.shape import sound
 from superluigi.storage.base import Location, Record
 
 #: Requests under way at once when ancestors lie on S3.
@@ -89,7 +90,7 @@ def trace(place: Any) -> Trace:
         RecordError: its record is unreadable; unreadable ancestors are shown as such instead.
     """
     location = places.location_of(place)
-    record = location.read_record()
+    record = _record_of(location)
     if record is None and not location.exists():
         raise absent(location.uri)
     now = record["output"] if record else location.describe() or {}
@@ -168,10 +169,15 @@ def _read(path: str, step: _Step, moved: places.Moved | None) -> tuple[Record | 
         record_path = moved(record_path)
     location = places.location_at(path, str(step.reference["type"]), record_path, step.like)
     if record_path:  # a reference without a link was to data that others made
-        record = location.read_record()
+        record = _record_of(location)
         if record is not None:
             return record, record["output"]
     return None, comparing.current(location, step.reference, step.noted)
+
+
+def _record_of(location: Location) -> Record | None:
+    record = location.read_record()
+    return None if record is None else sound(record)
 
 
 def _moved(record: Record | None, found: str) -> places.Moved:

@@ -13,7 +13,8 @@ from typing import Any
 from superluigi.errors import RecordError, TargetError, TargetKindError
 from superluigi.lineage import places
 from superluigi.lineage.findings import CHANGED, HALF_COMMITTED, MISSING, OK, WITHOUT_RECORD, Check, Verified
-from superluigi.lineage.reading import absent, read_json
+from superluigi.lineage.reading import absent
+from superluigi.lineage.shape import read_json, sound
 from superluigi.storage import staging
 from superluigi.storage.base import Location, Record
 from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, LocalLocation
@@ -129,7 +130,7 @@ def _is_being_written(location: LocalLocation) -> bool:
 def _local(location: LocalLocation) -> Verified:
     uri = location.uri
     try:
-        record, pending = read_json(location.record_path), _pending(location)
+        record, pending = _checked(location.record_path), _pending(location)
         there = _content(location)
     except (TargetError, RecordError) as error:
         return Verified(uri, CHANGED, str(error))
@@ -146,9 +147,14 @@ def _local(location: LocalLocation) -> Verified:
     return Verified(uri, CHANGED, _how(record.get("output") or {}, there))
 
 
+def _checked(path: Path) -> Record | None:
+    record = read_json(path)
+    return None if record is None else sound(record)
+
+
 def _pending(location: LocalLocation) -> Record | None:
     try:
-        return read_json(location.pending_path)
+        return _checked(location.pending_path)
     except RecordError:
         return None  # torn by a crash, before the data was touched
 

@@ -79,7 +79,7 @@ def of_trace(found: Trace) -> Graph:
         nodes.append(
             Node(
                 id=address,
-                name=str(record["task_family"]) if made else PurePath(address).name or address,
+                name=str(record.get("task_family", "a task")) if made else PurePath(address).name or address,
                 state=states.get(found.states[address], found.states[address]),
                 reason=found.notes.get(address, ""),
                 params=record.get("params") or {} if made else {},

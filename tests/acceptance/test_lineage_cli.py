@@ -9,7 +9,7 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi import run_task
+from superluigi import lineage, run_task
 from superluigi.cli import main
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
@@ -107,6 +107,30 @@ def test_lineage_answers_scripts(call: Any, made: Path) -> None:
     assert call("lineage", made / "top-1.txt", "--mermaid").out.startswith("flowchart TD")
     events = [json.loads(line) for line in call("lineage", made / "top-1.txt", "--openlineage").out.splitlines()]
     assert [event["eventType"] for event in events] == ["START", "COMPLETE"] * 2
+
+
+@pytest.mark.parametrize("odd", [True, "x", -1, [1], [], {"a": [1]}, None], ids=str)
+def test_a_record_somebody_spoilt_by_hand_hides_only_what_is_spoilt(call: Any, made: Path, odd: Any) -> None:
+    file = made / "middle.txt.metadata.json"
+    record = json.loads(file.read_text())
+    keys = [(key,) for key in record] + [
+        ("environment", "packages"),
+        ("code", "parts"),
+        ("code", "repo"),
+        ("run", "id"),
+    ]
+    keys += [("input", "metadata_path"), ("input", "digest"), ("output", "digest")]
+    commands = [["lineage", made / "top-1.txt", form] for form in ("--json", "--mermaid", "--openlineage")]
+    commands += [["lineage", made / "top-1.txt"], ["lineage", "--diff", made / "top-1.txt", made / "middle.txt"]]
+    commands += [["verify", made], *([word, ME, "AskedTop", "--root", made, "--json"] for word in ("why", "status"))]
+    for *outer, last in keys:
+        spoilt = json.loads(json.dumps(record))
+        (spoilt[outer[0]] if outer else spoilt)[last] = odd
+        file.write_text(json.dumps(spoilt))
+        for command in commands:
+            said = call(*command)
+            assert said.code in (0, 1) and "Traceback" not in said.err
+        assert len(lineage.frame(made)) in (1, 2)
 
 
 def test_lineage_compares_two_outputs(call: Any, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
