@@ -168,6 +168,7 @@ def by_hand(
     """What `rerun.py` does: run the task here, whether or not its output exists, and debug what it raises."""
     if Path(folder).is_dir():
         os.chdir(folder)
+    prefix.switched_off = True
     again = rerun.task_again(module, file, task, params, path)
     run = Run(store=store)
     with entered(run):

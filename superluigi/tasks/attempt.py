@@ -111,7 +111,7 @@ class Attempt:
         """Publish after `run` has ended without an error."""
         del user_run, value
         living.before_commit(self.task)
-        record = self.draft.finish(records.utc_now())
+        record = self._finished_record()
         for target in graph.flatten(self._targets()):
             if not target.exists():
                 raise OutputNotWrittenError(
@@ -154,6 +154,11 @@ class Attempt:
                 targets = yield requirement
                 self.draft.add_dynamic_input(graph.map_structure(inputs.reference, targets))
                 answer = self.answer(requirement, targets)
+
+    def _finished_record(self) -> Record:
+        record = self.draft.finish(records.utc_now())
+        living.note_seed(self.task, record["run"])  # only now it is known whether the generators were its alone
+        return record
 
     def _run_facts(self) -> dict[str, Any]:
         options = self.run.options
@@ -210,7 +215,7 @@ class AtomicAttempt(Attempt):
         stages: list[Staged] = graph.flatten(self._staged)
         for staged in stages:
             staged.prepare()
-        record = self.draft.finish(records.utc_now())
+        record = self._finished_record()
         living.before_commit(self.task)
         for staged, target in zip(stages, graph.flatten(self._targets()), strict=True):
             self._commit(staged, target, record)

@@ -119,7 +119,13 @@ def words(prefix: Any, task: luigi.Task) -> list[str]:
     if prefix is None:
         return []
     if isinstance(prefix, str):
-        return shlex.split(prefix)
+        try:
+            return shlex.split(prefix)
+        except ValueError as error:
+            raise DefinitionError(
+                f"command_prefix of {task.get_task_family()} is {prefix!r}, which no shell could read: {error}. "
+                "Correct it, or give a list of words."
+            ) from error
     if isinstance(prefix, (list, tuple)) and all(isinstance(word, str) for word in prefix):
         return list(prefix)
     raise DefinitionError(

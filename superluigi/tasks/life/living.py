@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -53,6 +54,17 @@ class Living:
     def task_dir(self) -> Path:
         """The task's own folder; while it runs, made and kept."""
         return task_dir(self)
+
+    @property
+    def task_seed(self) -> int:
+        """A number from the task's identity, for generators of its own: `random.Random(self.task_seed)`.
+
+        They give the same numbers each time also where tasks run beside others in threads.
+        """
+        here = scope.of(self)
+        if here is not None:
+            here.seed_used = True
+        return seeds.seed_of(self)
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -132,14 +144,21 @@ def facts(task: Any) -> dict[str, Any]:
     if marks := tags.tags_of(task):
         found["tags"] = dict(marks)
     if here is not None:
-        if "_seed" in here.__dict__:
-            found["seed"] = here.__dict__["_seed"]
+        note_seed(task, found)
         known = here.folder_if_any
         if known is not None:
             found["task_dir"] = str(known.path)
         elif here.sink is not None:
             found["task_dir"] = folder.place_of(task)
     return found
+
+
+def note_seed(task: Any, found: dict[str, Any]) -> None:
+    """Put the seed of the attempt that runs into what its record says, or take it out if it says too much by now."""
+    here = scope.of(task)
+    found.pop("seed", None)
+    if here is not None and (here.seed_used or (here.alone is not None and here.alone.so_far)):
+        found["seed"] = seeds.seed_of(task)
 
 
 def before_commit(task: Any) -> None:
@@ -183,7 +202,7 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
     behind_prefix = prefix.inside == task.task_id
     if behind_prefix:
         here.given_folder = prefix.inside_folder
-    elsewhere = bool(job.prefix) and not behind_prefix
+    elsewhere = bool(job.prefix) and not behind_prefix and not prefix.switched_off
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoint.graceful(here))
         stack.enter_context(scope.entered(here))
@@ -195,7 +214,7 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
             stack.enter_context(_seeded(here))
         if not behind_prefix:
             stack.enter_context(checkpoint.counted(here))
-        stack.enter_context(cancel.watched(here))
+        stack.enter_context(cancel.watched(here, sys._getframe()))
         warden.ensure()
         if elsewhere:
             here.folder.wanted = True
@@ -248,8 +267,5 @@ def _in_environment(here: Scope, job: hooks.Job, elsewhere: bool) -> Iterator[No
 
 @contextlib.contextmanager
 def _seeded(here: Scope) -> Iterator[None]:
-    seed = seeds.seed_of(here.task)
-    with seeds.seeded(seed, keep=not here.own_process) as done:
-        if done:
-            here.__dict__["_seed"] = seed
+    with seeds.seeded(seeds.seed_of(here.task), keep=not here.own_process) as here.alone:
         yield

@@ -47,6 +47,8 @@ _POLL_SECONDS = 0.1
 
 #: The task id that this process was started for: it must not start another one for it.
 inside: str | None = None
+#: Somebody debugs a task by hand: it runs here, without its prefix.
+switched_off = False
 #: The folder of that task, which the starting process keeps.
 inside_folder: Path | None = None
 

@@ -18,8 +18,8 @@ from superluigi.scheduling.run import Run
 
 _SCRIPT = '''"""Run {task} again by hand: `python {name}`.
 
-It runs in this process, whether or not its output exists, and commits as always. An error ends in the debugger;
-`python -m pdb {name}` steps from the start. {attempt}
+It runs in this process, without its command_prefix, whether or not its output exists, and commits as always. An error
+ends in the debugger; `python -m pdb {name}` steps from the start. {attempt}
 """
 
 from superluigi.execute import by_hand

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from superluigi.scheduling.run import Run
 from superluigi.tasks.life.folder import TaskFolder
+from superluigi.tasks.life.seeds import Alone
 
 
 @dataclass(eq=False)
@@ -33,10 +35,21 @@ class Scope:
     thread: int = field(default_factory=threading.get_ident)
     #: Where what is printed goes, by number of the stream; see `logs`.
     sink: Any = None
+    #: Whether the seeded generators of the process are this attempt's alone; None where nothing was seeded.
+    alone: Alone | None = None
+    #: The task has asked for its seed.
+    seed_used: bool = False
     #: When (epoch) this process must have ended, once somebody has said so (SIGTERM, a walltime).
     ending: float | None = None
     #: Why the attempt was cancelled.
     cancelled: str | None = None
+    #: Below the attempt's own frames, while it runs.
+    frame: FrameType | None = None
+    #: When (monotonic) and how often the attempt was told of its cancellation.
+    told: float | None = None
+    tellings: int = 0
+    #: The task's lines are watched, since it swallowed that.
+    insisting: bool = False
     #: From now on a cancellation comes too late.
     committing: bool = False
     active: bool = True

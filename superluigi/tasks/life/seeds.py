@@ -32,37 +32,46 @@ def identity_of(task: Any) -> str:
 
 
 _guard = threading.Lock()
-_active = 0
+_attempts: list[Alone] = []
+
+
+class Alone:
+    """Whether an attempt has had the generators of this process for itself so far."""
+
+    def __init__(self) -> None:
+        self.so_far = True
 
 
 @contextlib.contextmanager
-def seeded(seed: int, *, keep: bool) -> Iterator[bool]:
-    """Seed the global generators, also numpy's should it be imported in the block; whether that was done.
+def seeded(seed: int, *, keep: bool) -> Iterator[Alone]:
+    """Seed the global generators, also numpy's should it be imported in the block.
 
-    It is not while another attempt runs in this process: they share the generators, so that neither could be
-    repeated, and seeding would only upset the other one. With `keep`, the generators are put back afterwards
-    as they were.
+    That is not done while another attempt runs in this process: they share the generators, so that neither can be
+    repeated (which the yielded object tells), and seeding would only upset the other one. With `keep`, the generators
+    are put back afterwards as they were.
     """
-    global _active
+    me = Alone()
     with _guard:
-        _active += 1
-        alone = _active == 1
+        _attempts.append(me)
+        if len(_attempts) > 1:
+            for attempt in _attempts:
+                attempt.so_far = False
     try:
-        if not alone:
-            yield False
+        if not me.so_far:
+            yield me
             return
         before = _states() if keep else None
         random.seed(seed)
         _seed_numpy(seed)
         try:
             with _seeded_on_import(seed):
-                yield True
+                yield me
         finally:
             if before is not None:
                 _put_back(before)
     finally:
         with _guard:
-            _active -= 1
+            _attempts.remove(me)
 
 
 def _seed_numpy(seed: int) -> None:

@@ -47,6 +47,8 @@ class Missing(Below):
     command_prefix = "no-such-command --flag"
 class Refuses(Below):
     command_prefix = "./refuse"
+class Unclosed(Ends):
+    command_prefix = "nice 'unclosed"
 """
 
 
@@ -82,6 +84,7 @@ def test_however_it_ends_the_task_says_so_and_nothing_is_published(user: Any) ->
         "Ends(how='exit')": ["SystemExit: 3"],
         "Ends(how='_exit')": ["CommandFailedError", "exit code 4", "`nice -n 1`"],
         "Ends(how='kill')": ["WorkerLostError", "signal 9 (SIGKILL)"],
+        "Unclosed()": ["DefinitionError", "command_prefix of Unclosed", "No closing quotation", "list of words"],
         "Missing()": ["CommandFailedError", "cannot be started", "no-such-command --flag", "Install"],
         "Refuses()": ["CommandFailedError", "exit code 7", "no memory for you"],
     }

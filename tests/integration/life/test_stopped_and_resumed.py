@@ -178,6 +178,16 @@ class Swallows(Base):
             pass
         finally:
             Path("cleaned").touch()
+class Stubborn(Base):
+    def run(self, output_path):
+        output_path.write_text("never published")
+        Path("running").touch()
+        while True:
+            try:
+                time.sleep(0.05)
+            except BaseException:
+                time.sleep(1)
+                Path("cleaned").touch()
 class After(Base):
     def requires(self):
         return Swallows()
@@ -206,6 +216,20 @@ print(report.outcomes[Swallows().task_id], report.outcomes[After().task_id], rep
     assert (user.folder / "cleaned").exists()
     assert not list(user.folder.glob("out/*"))
     assert len(list((user.workspace / "jobs" / "Swallows").glob("*/attempts/*"))) == 0, "it was not tried again"
+
+
+@pytest.mark.parametrize("executor", [None, "threads", "processes"])
+def test_a_task_that_swallows_its_cancellation_for_ever_gets_it_again_and_time_to_clean_up(
+    user: Any, eventually: Callable[..., None], executor: str | None
+) -> None:
+    user.write(CANCELLED)
+    run = user.start("-c", f"from pipeline import *; run_task(Stubborn(), executor={executor!r})")
+    eventually((user.folder / "running").exists)
+    user.cli("cancel", "pipeline", "Stubborn")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 1 and "Stubborn() was cancelled" in err
+    assert (user.folder / "cleaned").exists()
+    assert not list(user.folder.glob("out/*"))
 
 
 def test_a_cancellation_for_a_task_that_does_not_run_stops_nothing_later(user: Any) -> None:
@@ -298,6 +322,37 @@ def test_random_numbers_are_the_same_each_time_and_differ_between_tasks(user: An
     assert off[1] is None and off[0][0] != off[0][2]
 
 
+def test_a_task_in_threads_has_a_seed_for_generators_of_its_own_and_no_record_claims_more(user: Any) -> None:
+    user.write("""
+        import threading
+        both = threading.Barrier(2)
+        class Shares(Base):
+            x = IntParameter()
+            def run(self, output_path):
+                random.random()
+                both.wait(20)
+                output_path.write_text("x")
+                both.wait(20)
+        class Owns(Shares):
+            def run(self, output_path):
+                own = random.Random(self.task_seed)
+                both.wait(20)
+                output_path.write_text(str(own.random()))
+    """)
+    program = """
+        from superluigi import collect
+        for cls in (Shares, Owns):
+            tasks = [cls(1), cls(2)]
+            run_task(collect(tasks), executor="threads", num_workers=2, force_upstream=True)
+            runs = [task.output().read_metadata()["run"] for task in tasks]
+            known = [run.get("seed") == task.task_seed for run, task in zip(runs, tasks)]
+            print(known, "DREW", tasks[0].output().path.read_text())
+    """
+    first, second = ([line for line in user.run(program).splitlines() if "DREW" in line] for _ in range(2))
+    assert first == second
+    assert first[0].startswith("[False, False]") and first[1].startswith("[True, True]")
+
+
 def test_the_callers_generators_go_on_as_if_nothing_had_been() -> None:
     import random
 
@@ -310,7 +365,7 @@ def test_the_callers_generators_go_on_as_if_nothing_had_been() -> None:
         drawn = random.random(), float(numpy.random.rand())
         with seeds.seeded(2, keep=True) as second:  # another attempt in this process: they share the generators
             pass
-    assert (first, second) == (True, False)
+    assert not first.so_far and not second.so_far, "neither can be repeated, also the one that was alone for a while"
     assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states  # type: ignore[index, union-attr]
     with seeds.seeded(1, keep=True):
         assert (random.random(), float(numpy.random.rand())) == drawn

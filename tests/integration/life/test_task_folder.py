@@ -188,9 +188,11 @@ def test_old_folders_are_pruned_but_not_those_of_running_or_unfinished_tasks(tmp
 def test_rerun_runs_the_task_again_by_hand_and_shows_what_it_raises(user: Any) -> None:
     user.write("""
         class Again(Base):
+            command_prefix = "env -u NOTHING"
             day = __import__("superluigi.parameters", fromlist=["x"]).DateParameter()
             def run(self, output_path):
                 print("ran on", self.day)
+                print("in process", os.getpid())
                 if os.path.exists("broken"):
                     raise ValueError("this is why")
                 output_path.write_text("x")
@@ -200,6 +202,7 @@ def test_rerun_runs_the_task_again_by_hand_and_shows_what_it_raises(user: Any) -
     process = user.start(script)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and "ran on 2013-12-15" in out, out + err
+    assert f"in process {process.pid}" in out, "a debugger must find it here, not behind the prefix"
     (user.folder / "broken").touch()
     process = user.start(script)
     out, err = process.communicate(timeout=60)
