@@ -13,6 +13,7 @@ from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_leftovers
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, S3Options, client
+from superluigi.storage.s3_conditions import conditions_of
 from superluigi.storage.s3_location import RECORD_SUFFIX
 from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
 from superluigi.storage.s3_transfer import delete_many, listing
@@ -28,15 +29,16 @@ def clean(
     """Remove (or only list) left-overs below `s3://bucket/prefix`; whole outputs are never touched.
 
     Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
-    longer run, and temporary keys of other hosts and multipart uploads older than `older_than`.
+    longer run, and temporary keys of other hosts and multipart uploads older than `older_than`, but for those that
+    a living process of this host is sending.
     """
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    s3 = client(S3Options.of(options or {}))
+    s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
     limit = datetime.now(timezone.utc) - older_than
     found = []
     if not dry_run:
-        s3_leftovers.clean(s3, Path(config.get("local_data_dir")))
-    for leftover, remove in _leftovers(s3, bucket, prefix, limit):
+        s3_leftovers.clean(s3, root)
+    for leftover, remove in _leftovers(s3, bucket, prefix, limit, root):
         found.append(leftover)
         if not dry_run:
             with contextlib.suppress(CommitConflictError):  # another process is just doing it
@@ -45,21 +47,23 @@ def clean(
 
 
 def _leftovers(
-    s3: S3Client, bucket: str, prefix: str, limit: datetime
+    s3: S3Client, bucket: str, prefix: str, limit: datetime, root: Path
 ) -> Iterator[tuple[Leftover, Callable[[], object]]]:
+    living = s3_leftovers.uploads_of_the_living(root)
     for upload in s3_leftovers.uploads(s3, bucket, prefix):
-        if upload["Initiated"] < limit:
+        if upload["Initiated"] < limit and upload["UploadId"] not in living:
             key, upload_id = upload["Key"], upload["UploadId"]
             line = {"bucket": bucket, "key": key, "upload_id": upload_id}
-            yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(s3_leftovers.abort, s3, line)
+            yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(s3_leftovers.abort, s3, line, root)
     for item in list(listing(s3, bucket, prefix, {})):
         key, old = item["Key"], item["LastModified"] < limit
         leftover = f"s3://{bucket}/{key}"
         if key.endswith(RECORD_SUFFIX + CLAIM):
             where = _place_of(bucket, key.removesuffix(CLAIM))
-            claim = ClaimFile(s3, where, {}).read()
+            conditions = conditions_of(s3, bucket, where.record_key, root)
+            claim = ClaimFile(s3, where, {}, conditions).read()
             if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
-                yield Leftover(leftover, "half-done commit", item["Size"]), _call(recover, s3, where, {}, True)
+                yield Leftover(leftover, "half-done commit", item["Size"]), _call(recover, s3, where, {}, conditions)
         token = s3_leftovers.token_in(key)
         if token and (identity.is_dead(token) or (old and not _is_of_this_host(token))):
             yield Leftover(leftover, "unfinished commit", item["Size"]), _call(delete_many, s3, bucket, [key], {})

@@ -241,6 +241,8 @@ def _keep_keys(response_dict: Any, **_: Any) -> None:
 
 def _add_md5(params: Any, **_: Any) -> None:
     """botocore sends a CRC32 instead, which older servers refuse: they ask for this header."""
+    params.get("context", {}).pop("checksum", None)
+    params["headers"].pop("x-amz-sdk-checksum-algorithm", None)
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 

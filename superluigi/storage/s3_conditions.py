@@ -1,7 +1,7 @@
-"""Which conditional writes a server honours: known for good ones, tried out once for the others.
+"""Which conditional writes a server honours: known for good ones, tried out once a day for the others.
 
 A condition that is sent and ignored is worse than none: two writers would both believe that they won.
-What was found is kept in `<local root>/.superluigi/servers/`, so that a server is tried once a machine.
+What was found is kept in `<local root>/.superluigi/servers/`, for all processes of this machine.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from superluigi.storage import atomic, identity, staging
 from superluigi.storage.s3_client import S3Client, explained, is_precondition
+from superluigi.storage.s3_leftovers import MARK, Note, delete
 
 
 @dataclass(frozen=True)
@@ -26,33 +28,52 @@ class Conditions:
     match: bool = True  # If-Match on PutObject
     complete: bool = True  # both on CompleteMultipartUpload
 
+    def __and__(self, other: Conditions) -> Conditions:
+        return Conditions(self.create and other.create, self.match and other.match, self.complete and other.complete)
+
 
 def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions:
-    """What the server of `s3` honours; tries it out beside `key` if nobody on this machine did before."""
+    """What the server of `s3` honours in `bucket`; tries it out near `key` if nobody on this machine did lately.
+
+    A bucket each: Ceph 16 minds conditions, but none of them in buckets with versions.
+    """
     if s3.is_known:
         return Conditions()
-    known = _known.get(s3.place)
-    if known is None:
-        file = root / staging.STAGING / "servers" / f"{s3.place}.json"
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            known = Conditions(**json.loads(file.read_text()))
+    name = f"{s3.place}_{bucket}"
+    known, until = _known.get(name, (None, 0.0))
+    if known is None or until < time.time():
+        file = root / staging.STAGING / "servers" / f"{name}.json"
+        known, until = _stored(file)
         if known is None:
-            known = _try_out(s3, bucket, f"{key}.probe-{identity.token()}")
+            known, until = _try_out(s3, bucket, key.rpartition("/")[0], root), time.time() + _KEPT_SECONDS
             with contextlib.suppress(OSError):  # then the next process tries again
                 file.parent.mkdir(parents=True, exist_ok=True)
                 new = file.with_name(f"{file.name}.{identity.token()}")
-                new.write_text(json.dumps(dataclasses.asdict(known)))
+                new.write_text(json.dumps({**dataclasses.asdict(known), "until": until}))
                 atomic.replace(new, file)
-        _known[s3.place] = known
+        _known[name] = known, until
     return known
 
 
-_known: dict[str, Conditions] = {}
+#: Servers are upgraded, and versions switched on.
+_KEPT_SECONDS = 24 * 3600
+_known: dict[str, tuple[Conditions, float]] = {}
 
 
-def _try_out(s3: S3Client, bucket: str, key: str) -> Conditions:
-    where = {"Bucket": bucket, "Key": key}
-    with explained("write", f"s3://{bucket}/{key}"):
+def _stored(file: Path) -> tuple[Conditions | None, float]:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads(file.read_text())
+        if (until := stored.pop("until")) > time.time():
+            return Conditions(**stored), until
+    return None, 0.0
+
+
+def _try_out(s3: S3Client, bucket: str, folder: str, root: Path) -> Conditions:
+    folder_here = staging.staging_folder(root)  # with a note, so that the key goes even if this process dies
+    where = {"Bucket": bucket, "Key": f"{folder}/{MARK}{folder_here.name}".lstrip("/")}
+    line = {"bucket": bucket, "key": where["Key"]}
+    Note(folder_here, s3).add("delete", **line)
+    with explained("write", f"s3://{bucket}/{folder}"):
         try:
             etag = s3.boto.put_object(**where, Body=b"1")["ETag"].strip('"')
             create = _refused(s3, lambda: s3.boto.put_object(**where, Body=b"2", IfNoneMatch="*"))
@@ -61,7 +82,8 @@ def _try_out(s3: S3Client, bucket: str, key: str) -> Conditions:
             match = match and create and not _refused(s3, lambda: s3.boto.put_object(**where, Body=b"4", IfMatch=etag))
             return Conditions(create, match, create and _refused(s3, lambda: _complete(s3, where)))
         finally:
-            s3.boto.delete_object(**where)
+            delete(s3, line, root)
+            staging.drop_staging(folder_here)
 
 
 def _complete(s3: S3Client, where: dict[str, str]) -> None:

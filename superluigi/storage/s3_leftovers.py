@@ -22,6 +22,7 @@ NOTE = "note.jsonl"
 MARK = ".superluigi-"
 _HANDLERS = {
     "abort": "superluigi.storage.s3_leftovers:abort",
+    "delete": "superluigi.storage.s3_leftovers:delete",
     "withdraw": "superluigi.storage.s3_object:withdraw_dead",
     "prefix": "superluigi.storage.s3_prefix_recovery:recover_noted",
 }
@@ -48,7 +49,7 @@ def clean(s3: S3Client, root: Path) -> None:
             continue  # another server's: whoever talks to that one next will do it
         try:
             for line in lines:
-                _follow(s3, line)
+                _follow(s3, line, root)
         except Exception:  # noqa: BLE001  # not our business now: the note stays, the next one tries again
             continue
         staging.drop_staging(folder)
@@ -67,19 +68,35 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _follow(s3: S3Client, line: dict[str, Any]) -> None:
+def _follow(s3: S3Client, line: dict[str, Any], root: Path) -> None:
     module, _, name = _HANDLERS[line["action"]].partition(":")
-    handler: Callable[[S3Client, Mapping[str, Any]], None] = getattr(import_module(module), name)
-    handler(s3, line)
+    handler: Callable[[S3Client, Mapping[str, Any], Path], None] = getattr(import_module(module), name)
+    handler(s3, line, root)
 
 
-def abort(s3: S3Client, line: Mapping[str, Any]) -> None:
+def delete(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
+    """Remove a key that was only there to try something out, with all its versions where there are any."""
+    where = {"Bucket": line["bucket"], "Key": line["key"]}
+    if "VersionId" not in s3.boto.delete_object(**where):
+        return
+    found = s3.boto.list_object_versions(Bucket=line["bucket"], Prefix=line["key"])
+    for item in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
+        s3.boto.delete_object(**where, VersionId=item["VersionId"])
+
+
+def abort(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
     """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
     try:
         s3.boto.abort_multipart_upload(Bucket=line["bucket"], Key=line["key"], UploadId=line["upload_id"])
     except s3.boto.exceptions.ClientError as error:
         if not is_absent(error):
             raise
+
+
+def uploads_of_the_living(root: Path) -> set[str]:
+    """Ids of the multipart uploads that living processes noted down here, however old a server says they are."""
+    notes = (line for folder in staging.living_staging(root) for line in _lines(folder / NOTE))
+    return {line["upload_id"] for line in notes if line.get("action") == "abort"}
 
 
 def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -68,7 +68,12 @@ class S3Location(Location):
 
     @property
     def conditions(self) -> Conditions:
-        return conditions_of(self.s3, self.place.record_bucket, self.place.record_key, self.local_root)
+        """What the server decides for us, both for the data and for the record."""
+        place, s3, root = self.place, self.s3, self.local_root
+        found = conditions_of(s3, place.record_bucket, place.record_key, root)
+        if place.bucket != place.record_bucket:
+            found &= conditions_of(s3, place.bucket, place.key, root)
+        return found
 
     @property
     def register(self) -> Register:

@@ -20,7 +20,7 @@ from superluigi.errors import (
 from superluigi.storage import cache, copying, identity, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_client import S3Client
-from superluigi.storage.s3_conditions import Conditions
+from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_download import download
 from superluigi.storage.s3_leftovers import Note
 from superluigi.storage.s3_location import S3Location, kind_error, quietly
@@ -160,12 +160,12 @@ class ObjectLocation(S3Location):
         return there is not None and describes(record, there)
 
 
-def withdraw_dead(s3: S3Client, line: Mapping[str, Any]) -> None:
+def withdraw_dead(s3: S3Client, line: Mapping[str, Any], root: Path) -> None:
     """Take a dead process's record out of the register, unless its data is there."""
     there = head(s3, line["bucket"], line["key"], {})
     if there is None or there.commit != line["commit"]:
         register = Register(s3, line["record_bucket"], line["record_key"], {}, {})
-        register.withdraw(line["commit"], Conditions())
+        register.withdraw(line["commit"], conditions_of(s3, line["record_bucket"], line["record_key"], root))
 
 
 class StagedObject(Staged):

@@ -218,7 +218,7 @@ class PrefixLocation(S3Location):
     def recover(self) -> bool:
         """Finish or undo what a dead process left; False if somebody alive is at it."""
         try:
-            return recover(self.s3, self.where, self.register.put_options, self.conditions.create)
+            return recover(self.s3, self.where, self.register.put_options, self.conditions)
         except CommitConflictError:
             return False  # another process is just doing it
 

@@ -191,7 +191,7 @@ class StagedPrefix(Staged):
             full = publish_record(
                 location.s3, location.where, record, self._with_etags(), location.contents_limit, options
             )
-            put_record(location.s3, location.where, full, options, create)
+            put_record(location.s3, location.where, full, options, location.conditions)
         except BaseException as error:
             self._undo()
             if isinstance(error, CommitConflictError):
@@ -248,7 +248,7 @@ class StagedPrefix(Staged):
         """Carry out the plan; after an error once more, for there is no way back and all that is needed is there."""
 
         def carry_out() -> Record:
-            return finish(self.location.s3, self.location.where, claim, self._record_options, self._create)
+            return finish(self.location.s3, self.location.where, claim, self._record_options, self.location.conditions)
 
         try:
             return carry_out()
@@ -263,14 +263,9 @@ class StagedPrefix(Staged):
     def _record_options(self) -> dict[str, Any]:
         return self.location.register.put_options
 
-    @property
-    def _create(self) -> bool:
-        return self.location.conditions.create
-
     def _file(self) -> ClaimFile:
         location = self.location
-        conditions = location.conditions
-        return ClaimFile(location.s3, location.where, self._record_options, conditions.create and conditions.match)
+        return ClaimFile(location.s3, location.where, self._record_options, location.conditions)
 
     def _take(self, file: ClaimFile) -> Claim:
         claim = Claim(self.commit_id, self.commit_id, str(self.folder))
@@ -362,7 +357,7 @@ class StagedPrefix(Staged):
             location.s3, location.where, plan["record"], contents, plan["limit"], self._record_options
         )
         if self._record_etag is None:
-            put_record(location.s3, location.where, full, self._record_options, self._create)
+            put_record(location.s3, location.where, full, self._record_options, location.conditions)
         else:
             try:
                 location.register.write([full], self._record_etag, location.conditions)

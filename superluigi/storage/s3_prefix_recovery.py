@@ -15,12 +15,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_contents
 from superluigi.storage.base import Record
 from superluigi.storage.s3_client import S3Client, explained, is_absent, is_precondition
+from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import MARK
 from superluigi.storage.s3_record import Register, commit_of, to_json
@@ -90,8 +92,9 @@ class Claim:
 class ClaimFile:
     """The claim's object of one prefix."""
 
-    def __init__(self, s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], conditional: bool = True) -> None:
-        self.s3, self.place, self.options, self.conditional = s3, place, options, conditional
+    def __init__(self, s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], conditions: Conditions) -> None:
+        self.s3, self.place, self.options = s3, place, options
+        self.conditional = conditions.create and conditions.match
 
     def read(self) -> Claim | None:
         found = get_bytes(self.s3, self.place.record_bucket, self.place.claim_key, {})
@@ -144,7 +147,9 @@ class ClaimFile:
                     self.s3.boto.delete_object(**where)
 
 
-def finish(s3: S3Client, place: PrefixPlace, claim: Claim, options: Mapping[str, Any], conditional: bool) -> Record:
+def finish(
+    s3: S3Client, place: PrefixPlace, claim: Claim, options: Mapping[str, Any], conditions: Conditions
+) -> Record:
     """Carry out the plan of a claim in state `switching`; any step may have been done before. The record."""
     plan = claim.plan or {}
     contents = {item["key"]: Content.from_json(item) for item in plan["contents"]}
@@ -158,7 +163,7 @@ def finish(s3: S3Client, place: PrefixPlace, claim: Claim, options: Mapping[str,
         for key, put in copy_many(s3, place.bucket, pairs, plan["copy_options"]).items():
             contents[key] = replace(contents[key], etag=put.etag)
         record = publish_record(s3, place, plan["record"], contents.values(), plan["limit"], options)
-        put_record(s3, place, record, options, conditional)
+        put_record(s3, place, record, options, conditions)
     staged = [place.staged_key(claim.commit, key) for key in plan["copies"]]
     delete_many(s3, place.bucket, [*plan["gone"], *staged], {})
     if plan.get("old_manifest"):
@@ -184,14 +189,16 @@ def publish_record(
     return {**record, "output": {**output, **full}}
 
 
-def put_record(s3: S3Client, place: PrefixPlace, record: Record, options: Mapping[str, Any], conditional: bool) -> None:
+def put_record(
+    s3: S3Client, place: PrefixPlace, record: Record, options: Mapping[str, Any], conditions: Conditions
+) -> None:
     """Write the record where none is: the moment in which the output becomes complete.
 
     Raises:
         CommitConflictError: there is one of another commit.
     """
     register = Register(s3, place.record_bucket, place.record_key, {}, options)
-    condition = Condition() if conditional else None
+    condition = Condition() if conditions.create else None
     try:
         put_bytes(s3, place.record_bucket, place.record_key, to_json(record), condition, register.put_options)
     except CommitConflictError:
@@ -200,13 +207,13 @@ def put_record(s3: S3Client, place: PrefixPlace, record: Record, options: Mappin
             raise  # else: our own write, with a lost reply
 
 
-def recover(s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], conditional: bool) -> bool:
+def recover(s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], conditions: Conditions) -> bool:
     """Finish or undo what a dead process left claimed; False if the claim's holder is alive.
 
     Raises:
         CommitConflictError: another process is just doing the same.
     """
-    file = ClaimFile(s3, place, options, conditional)
+    file = ClaimFile(s3, place, options, conditions)
     claim = file.read()
     if claim is None:
         return True
@@ -218,7 +225,7 @@ def recover(s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], condit
     # A folder that lives as long as this process says to others on this host that we are at it.
     mine = file.write(replace(claim, holder=identity.token(), folder="/"))
     if claim.state == "switching":
-        finish(s3, place, mine, options, conditional)
+        finish(s3, place, mine, options, conditions)
     else:
         undo(s3, place, claim.commit)
     file.release(mine)
@@ -244,11 +251,12 @@ def undo(s3: S3Client, place: PrefixPlace, commit: str) -> None:
     delete_many(s3, place.record_bucket, [s3_contents.manifest_key(place.record_key, commit)], {})
 
 
-def recover_noted(s3: S3Client, line: Mapping[str, Any]) -> None:
+def recover_noted(s3: S3Client, line: Mapping[str, Any], root: Path) -> None:
     """Follow the note of a dead process: its claim, or without one its uploads under final names."""
     place = PrefixPlace(line["bucket"], line["prefix"], line["record_bucket"], line["record_key"])
-    claim = ClaimFile(s3, place, {}).read()
+    conditions = conditions_of(s3, place.record_bucket, place.record_key, root)
+    claim = ClaimFile(s3, place, {}, conditions).read()
     if claim is not None and claim.commit == line["commit"]:
-        recover(s3, place, {}, True)
+        recover(s3, place, {}, conditions)
     else:
         undo(s3, place, line["commit"])

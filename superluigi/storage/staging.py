@@ -109,11 +109,18 @@ def drop_staging(folder: Path) -> None:
 
 def dead_staging(parent: Path) -> list[Path]:
     """Staging folders below `parent` whose process of this host no longer runs."""
-    try:
-        names = os.listdir(parent / STAGING)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [parent / STAGING / name for name in names if identity.is_dead(name)]
+    return [folder for folder in _staging_folders(parent) if identity.is_dead(folder.name)]
+
+
+def living_staging(parent: Path) -> list[Path]:
+    """Staging folders below `parent` whose process lives, as far as this host can know."""
+    return [folder for folder in _staging_folders(parent) if not identity.is_dead(folder.name)]
+
+
+def _staging_folders(parent: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [parent / STAGING / name for name in os.listdir(parent / STAGING) if identity.is_token(name)]
+    return []
 
 
 def missing_parents(folder: Path) -> list[Path]:

@@ -56,7 +56,7 @@ def stopped_in_child(n: int, how: How, function: Callable[..., Any], *arguments:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["superluigi.targets.local", "superluigi.targets.s3", "superluigi.testing.crash"])
-    child = context.Process(target=_stopped, args=(n, how, function, arguments))
+    child = context.Process(target=_stopped, args=(n, how, function, arguments, dict(os.environ)))
     child.start()
     child.join()
     return child.exitcode or 0
@@ -66,7 +66,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function(*arguments)` gives in a fresh process; its exception is raised here."""
     context = multiprocessing.get_context("forkserver")
     here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_answered, args=(there, function, arguments))
+    child = context.Process(target=_answered, args=(there, function, arguments, dict(os.environ)))
     child.start()
     there.close()
     try:
@@ -82,7 +82,10 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     return value
 
 
-def _stopped(n: int, how: How, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _stopped(
+    n: int, how: How, function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)  # the server's is that of the moment it started in
     with stopping_at(n, how):
         try:
             function(*arguments)
@@ -90,7 +93,8 @@ def _stopped(n: int, how: How, function: Callable[..., Any], arguments: tuple[An
             os._exit(1)
 
 
-def _answered(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answered(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     try:
         pipe.send((function(*arguments), None))
     except Exception as error:  # noqa: BLE001  (it is raised again where it was asked for)

@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 _BLOCK = 64 * 1024
@@ -78,6 +78,7 @@ class Passed:
     query: str
     fault: Fault | None
     status: int | None
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 class _ResetError(Exception):
@@ -174,7 +175,7 @@ class FaultProxy:
 
         def note(status: int | None) -> None:
             with self._lock:
-                self.log.append(Passed(method, path, query, fault, status))
+                self.log.append(Passed(method, path, query, fault, status, fields))
 
         if rule and fault is Fault.REFUSE:
             note(None)

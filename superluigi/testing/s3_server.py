@@ -30,10 +30,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from superluigi.errors import MissingDependencyError
 from superluigi.testing.fault_proxy import FaultProxy
+from superluigi.testing.s3_dialects import S3, Dialect
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -61,8 +62,10 @@ class S3Request:
 class S3Server:
     """A running S3 server: where it is, how to talk to it, what it was asked."""
 
-    def __init__(self, endpoint_url: str, log: Callable[[], list[S3Request]], forget: Callable[[], None]) -> None:
-        self.endpoint_url = endpoint_url
+    def __init__(
+        self, endpoint_url: str, log: Callable[[], list[S3Request]], forget: Callable[[], None], *, other: bool = True
+    ) -> None:
+        self.endpoint_url, self._other = endpoint_url, other
         self._log, self._forget = log, forget
         self._made: list[str] = []
         self._errands: Any = None
@@ -71,7 +74,7 @@ class S3Server:
     def client_options(self) -> dict[str, str]:
         """Keywords for boto3 and for S3 targets."""
         options = {"endpoint_url": self.endpoint_url, "region_name": os.environ.get("AWS_DEFAULT_REGION", "us-east-1")}
-        return options if os.environ.get(ENDPOINT_VARIABLE) else options | CREDENTIALS
+        return options if self._other else options | CREDENTIALS
 
     @property
     def requests(self) -> list[S3Request]:
@@ -93,7 +96,8 @@ class S3Server:
         import boto3  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
 
-        config = Config(s3={"addressing_style": "path"}, max_pool_connections=32)
+        style = {"addressing_style": "path"}
+        config = Config(s3=style, max_pool_connections=32, request_checksum_calculation="when_required")
         return boto3.session.Session().client(service, config=config, **{**self.client_options, **options})
 
     def create_bucket(self, name: str | None = None, *, versioned: bool = False) -> str:
@@ -133,17 +137,17 @@ def _empty(client: Any, bucket: str) -> None:
 
 
 @contextlib.contextmanager
-def s3_server(port: int = 0, *, old: bool = False) -> Iterator[S3Server]:
+def s3_server(port: int = 0, *, dialect: Dialect = S3) -> Iterator[S3Server]:
     """Start the embedded server, or reach the one that `SUPERLUIGI_TEST_S3_ENDPOINT` names.
 
-    Requests to another server are counted by a proxy in front of it, which speaks HTTP only. With `old` it is
-    always the embedded one, as a server from before conditional writes: it ignores their headers.
+    Requests to another server are counted by a proxy in front of it, which speaks HTTP only. With a `dialect` it
+    is always the embedded one, which then differs from S3 as others do.
 
     Raises:
         MissingDependencyError: moto is not installed.
     """
     other = os.environ.get(ENDPOINT_VARIABLE)
-    if other and not old:
+    if other and dialect is S3:
         parts = urlsplit(other)
         if parts.scheme == "https":
             yield S3Server(other, lambda: [], lambda: None)
@@ -151,16 +155,16 @@ def s3_server(port: int = 0, *, old: bool = False) -> Iterator[S3Server]:
         with FaultProxy(parts.hostname or "127.0.0.1", parts.port or 80) as proxy:
             yield S3Server(
                 proxy.url,
-                lambda: [S3Request(e.method, e.path, e.query, e.status or 0) for e in proxy.log],
+                lambda: [S3Request(e.method, unquote(e.path), e.query, e.status or 0, e.headers) for e in proxy.log],
                 proxy.log.clear,
             )
         return
-    with _embedded(port, old) as (url, log):
-        yield S3Server(url, lambda: log, log.clear)
+    with _embedded(port, dialect) as (url, log):
+        yield S3Server(url, lambda: log, log.clear, other=False)
 
 
 @contextlib.contextmanager
-def _embedded(port: int, old: bool) -> Iterator[tuple[str, list[S3Request]]]:
+def _embedded(port: int, dialect: Dialect) -> Iterator[tuple[str, list[S3Request]]]:
     try:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
         from werkzeug.serving import make_server
@@ -171,11 +175,11 @@ def _embedded(port: int, old: bool) -> Iterator[tuple[str, list[S3Request]]]:
         ) from error
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request otherwise
     log: list[S3Request] = []
-    app = _Strict(DomainDispatcherApplication(create_backend_app), log, old)
+    app = _Strict(DomainDispatcherApplication(create_backend_app), log, dialect)
 
     class Handler(MotoRequestHandler):
         def version_string(self) -> str:
-            return "OldStore/1" if old else str(super().version_string())
+            return str(super().version_string()) if dialect.server is None else dialect.server
 
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
     thread = threading.Thread(target=server.serve_forever, name="superluigi-s3-server", daemon=True)
@@ -191,22 +195,19 @@ def _embedded(port: int, old: bool) -> Iterator[tuple[str, list[S3Request]]]:
 class _Strict:
     """WSGI middleware: one write at a time, checksums and conditions checked, requests written down."""
 
-    def __init__(self, app: WSGIApplication, log: list[S3Request], old: bool) -> None:
-        self.app, self.log, self.old, self.writing = app, log, old, threading.RLock()
+    def __init__(self, app: WSGIApplication, log: list[S3Request], dialect: Dialect) -> None:
+        self.app, self.log, self.dialect, self.writing = app, log, dialect, threading.RLock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: list[str] = []
 
         def started(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             answer.append(status)
-            return start_response(status, headers, exc_info)
+            return start_response(status, self.dialect.headers(headers), exc_info)
 
         method = environ["REQUEST_METHOD"]
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         _hide_line_breaks(environ)
-        if self.old and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            environ.pop("HTTP_IF_MATCH", None)
-            environ.pop("HTTP_IF_NONE_MATCH", None)
         if method in ("GET", "HEAD"):
             result: Iterable[bytes] = self.app(environ, started)
             if "list-type=2" in environ.get("QUERY_STRING", ""):
@@ -228,8 +229,9 @@ class _Strict:
                 body = body.replace(b"&#xA;", _STAND_IN.encode()).replace(b"&#10;", _STAND_IN.encode())
                 environ |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
             with self.writing:
-                refusal = refusal or self._refuse_complete(environ)
+                refusal = refusal or self.dialect.refusal(environ, self.app) or self._refuse_complete(environ)
                 result = [_error(refusal, started)] if refusal else list(self.app(environ, started))
+            result = self.dialect.body(environ, result)
         headers = {
             name[5:].replace("_", "-").lower(): value
             for name, value in environ.items()

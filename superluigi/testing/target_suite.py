@@ -139,8 +139,10 @@ class S3ObjectRig(TargetRig):
     def client(self) -> Any:
         """A plain boto3 client, for looking from outside."""
         import boto3  # type: ignore[import-untyped]
+        from botocore.config import Config  # type: ignore[import-untyped]
 
-        return boto3.client("s3", **{k: v for k, v in self.options.items() if k != "local_root"})
+        config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+        return boto3.client("s3", **{"config": config, **{k: v for k, v in self.options.items() if k != "local_root"}})
 
     def leftovers(self) -> list[str]:
         uploads = self.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
