@@ -150,7 +150,7 @@ def flush_tree(root: Path) -> None:
             return
         files += [Path(current, name) for name in names[_SYNCFS_FROM:]]
     for file in files:
-        if not file.is_symlink():
+        if stat.S_ISREG(file.lstat().st_mode):  # opening a pipe would wait for its writer
             flush_file(file)
     for folder in folders:
         flush_folder(folder)
@@ -196,8 +196,9 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
     except TargetError:
         raise
     except PermissionError as error:
+        refusing = error.filename2 or error.filename or path  # of a rename, the destination
         raise StorageAccessError(
-            f"Cannot {action} {path}: {error.strerror}. Check the owner and mode of {error.filename or path}."
+            f"Cannot {action} {path}: {error.strerror}. Check the owner, mode and attributes of {refusing}."
         ) from error
     except OSError as error:
         wrapped = CommitError(f"Cannot {action} {path}: {error.strerror or error}. {advice(error)}")

@@ -17,6 +17,8 @@ from typing import Any
 
 Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
+#: How records are encoded: bytes of a file name that are no UTF-8 become what JSON writes for them, `\\udcff`.
+SURROGATES = "backslashreplace"
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -43,6 +43,8 @@ def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
 def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
     for current, folders, files in os.walk(root):
         here = Path(current)
+        for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
+            yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
         for path in sorted(staging.sweep(here, always=True)):
             yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):

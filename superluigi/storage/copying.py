@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from superluigi.errors import TargetKindError
+
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 
@@ -71,8 +73,10 @@ def copy_tree(source: Path, destination: Path, skip: Callable[[str], bool]) -> N
             os.symlink(os.readlink(entry.path), target)
         elif entry.is_dir():
             copy_tree(Path(entry.path), target, skip)
-        else:
+        elif entry.is_file():
             copy_file(Path(entry.path), target)
+        else:  # opening a pipe would wait for its writer
+            raise TargetKindError(f"{entry.path} is a pipe, socket or device; a folder holds files, folders and links.")
     shutil.copymode(source, destination)
     os.chmod(destination, stat.S_IMODE(os.stat(destination).st_mode) | stat.S_IRWXU)
 

@@ -9,11 +9,21 @@ import secrets
 import socket
 from pathlib import Path
 
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of the kernel
+
 
 @functools.lru_cache(maxsize=1)
 def host() -> str:
-    """This host's name, fit for a file name."""
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:40] or "localhost"
+    """This host's name, fit for a file name; in a container, with the number of its world of processes.
+
+    There the same pid is another process, even where the host's name is shared.
+    """
+    name = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:40] or "localhost"
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return name
+    return name if namespace == _FIRST_PID_NAMESPACE else f"{name}.{re.sub('[^0-9]', '', namespace)}"
 
 
 def start_time(pid: int) -> int:
@@ -29,6 +39,11 @@ def start_time(pid: int) -> int:
     if after_name[0] in ("Z", "X"):
         return 0
     return int(after_name[19])
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process of ours has ended and only waits for its parent."""
+    return Path(f"/proc/{pid}/stat").exists() and not start_time(pid)
 
 
 @functools.lru_cache(maxsize=8)
@@ -70,12 +85,13 @@ def is_dead(name: str) -> bool:
     if match is None or match["host"] != host():
         return False
     pid, start = int(match["pid"]), int(match["start"])
-    if start:
-        return start_time(pid) != start
-    try:  # no /proc where the token was made: the pid alone must do
+    now = start_time(pid)
+    if start and now:
+        return now != start
+    try:  # /proc says nothing: there is none, it hides what others run (hidepid), or the process is gone
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass
-    return False
+        return False
+    return _is_zombie(pid)

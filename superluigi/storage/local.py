@@ -27,7 +27,7 @@ from superluigi.errors import (
     TargetMissingError,
 )
 from superluigi.storage import atomic, copying, staging
-from superluigi.storage.base import SCHEMA, Location, Record, Staged, record_text
+from superluigi.storage.base import SCHEMA, SURROGATES, Location, Record, Staged, record_text
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.scratch import scratch
 from superluigi.storage.steps import step
@@ -115,7 +115,7 @@ class LocalLocation(Location):
             record = self._read(self.record_path)
             if record is not None and self._describes(record):
                 return record
-            pending = self._read(self.pending_path)
+            pending = self._read_pending()
             if pending is not None and self._describes(pending):
                 self.repair()
                 return pending
@@ -140,13 +140,17 @@ class LocalLocation(Location):
     def stage(self) -> Staged:
         with atomic.explained("write to", self.path):
             self._check_names()
+            if self.record_path.is_dir():
+                raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
             self._recover_swap()
             parent = self.final.parent
             made = staging.missing_parents(parent)
             if made:
                 parent.mkdir(parents=True, exist_ok=True)
             elif not os.access(parent, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+                read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
+                code = errno.EROFS if read_only else errno.EACCES
+                raise OSError(code, os.strerror(code), str(parent))
             for folder in {parent, self.record_path.parent}:
                 for left in staging.sweep(folder):
                     step("remove left-over")
@@ -172,8 +176,6 @@ class LocalLocation(Location):
     def remove(self) -> None:
         self.exists()  # raises for data of another kind
         with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
-            self.record_path.unlink(missing_ok=True)
-            self.pending_path.unlink(missing_ok=True)
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied
                 token, aside = staging.staged_path(final)
@@ -184,6 +186,9 @@ class LocalLocation(Location):
                 final.unlink(missing_ok=True)
             if self.path.is_symlink():
                 self.path.unlink()
+            step("drop record")  # last: data is never left behind without it
+            self.record_path.unlink(missing_ok=True)
+            self.pending_path.unlink(missing_ok=True)
 
     # ---- parts
 
@@ -208,6 +213,8 @@ class LocalLocation(Location):
         except OSError as error:
             raise TargetError(f"Cannot look at {self.path}: {error.strerror}. {atomic.advice(error)}") from error
         if not self.fits(status):
+            if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+                raise TargetKindError(f"{self.path} is a pipe, socket or device; outputs are files and folders.")
             there = "a folder" if stat.S_ISDIR(status.st_mode) else "a file"
             raise TargetKindError(
                 f"{self.path} is {there}, but {self.kind} expects {'a file' if there == 'a folder' else 'a folder'}. "
@@ -252,6 +259,13 @@ class LocalLocation(Location):
             ) from error
         return record if isinstance(record, dict) else None
 
+    def _read_pending(self) -> Record | None:
+        """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
+        try:
+            return self._read(self.pending_path)
+        except RecordError:
+            return None
+
     def repair(self) -> None:
         """Finish or drop what a dead writer left half done, unless this place is read-only."""
         self._recover_swap()
@@ -259,7 +273,7 @@ class LocalLocation(Location):
             self._settle_held()
 
     def _settle_held(self) -> None:
-        pending = self._read(self.pending_path)
+        pending = self._read_pending()
         if pending is not None and self._stat() is not None and self._describes(pending):
             atomic.replace(self.pending_path, self.record_path)
         else:
@@ -293,10 +307,10 @@ class LocalLocation(Location):
 
     def _open_new(self, path: Path) -> IO[str]:
         try:
-            return open(path, "x", encoding="utf-8")
+            return open(path, "x", encoding="utf-8", errors=SURROGATES)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return open(path, "x", encoding="utf-8")
+            return open(path, "x", encoding="utf-8", errors=SURROGATES)
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""
@@ -310,7 +324,7 @@ class FileLocation(LocalLocation):
     other_kind = "LocalFolderTarget"
 
     def fits(self, status: os.stat_result) -> bool:
-        return not stat.S_ISDIR(status.st_mode)
+        return stat.S_ISREG(status.st_mode)
 
     def identity(self, path: Path) -> Record:
         return file_facts(os.stat(path))

@@ -7,16 +7,15 @@ makes recoverable. The old tree is removed after the new one is visible.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from superluigi import config, graph
-from superluigi.errors import OutputNotWrittenError, TargetKindError
+from superluigi.errors import OutputNotWrittenError, RecordError, TargetKindError
 from superluigi.storage import atomic, copying, staging
-from superluigi.storage.base import Record, record_text
+from superluigi.storage.base import SURROGATES, Record, record_text
 from superluigi.storage.local import PENDING_SUFFIX, LocalLocation
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
@@ -46,18 +45,23 @@ class FolderLocation(LocalLocation):
     def identity(self, path: Path) -> Record:
         status = os.stat(path)
         size, count, newest = 0, 0, status.st_mtime_ns  # `prepare` stamps the folder: no two commits share a time
-        for item in self._items(path):
-            count += 1
-            if item.is_file(follow_symlinks=False):
-                file = item.stat(follow_symlinks=False)
-                size += file.st_size
-                newest = max(newest, file.st_mtime_ns)
+        for entry, is_item in self._entries(path):
+            count += is_item
+            if not entry.is_symlink():
+                found = entry.stat(follow_symlinks=False)
+                newest = max(newest, found.st_mtime_ns)  # of folders too: an older file may have been moved in
+                size += found.st_size if entry.is_file(follow_symlinks=False) else 0
         return {"size": size, "count": count, "mtime_ns": newest, "inode": status.st_ino}
 
     def content(self, path: Path) -> Record:
         status = os.stat(path)
-        contents = [_content_item(item, len(str(path)) + 1) for item in self._items(path)]
-        newest = max((item.pop("mtime_ns") for item in contents if "mtime_ns" in item), default=0)
+        contents, newest = [], 0
+        for entry, is_item in self._entries(path):
+            if is_item:
+                contents.append(item := _content_item(entry, len(str(path)) + 1))
+                newest = max(newest, item.pop("mtime_ns", 0))
+            else:
+                newest = max(newest, entry.stat(follow_symlinks=False).st_mtime_ns)
         contents.sort(key=lambda item: str(item["path"]))
         return {
             "size": sum(item.get("size", 0) for item in contents),
@@ -91,17 +95,17 @@ class FolderLocation(LocalLocation):
         journal = staging.swap_journal(final)
         if not os.path.lexists(journal):
             return False
-        with contextlib.suppress(FileNotFoundError), self._locked():
-            staged = final.with_name(json.loads(journal.read_text()))
-            for whole in (staged, _aside(staged)):
+        with atomic.explained("finish the swap of", self.path), contextlib.suppress(FileNotFoundError), self._locked():
+            names = staging.journalled(journal)
+            for whole in (final.with_name(names[key]) for key in ("new", "old") if key in names):
                 if not os.path.lexists(final) and os.path.lexists(whole):
                     atomic.replace(whole, final)
             step("drop journal")
             journal.unlink()
         return True
 
-    def _items(self, root: Path) -> Iterator[os.DirEntry[str]]:
-        """Files, links and empty folders below `root`; neither staging folders nor our own record."""
+    def _entries(self, root: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+        """All below `root` but staging folders and our own record; True for contents: files, links, empty folders."""
         hidden = self.record_inside and {
             str(root / self.record_inside),
             str(root / self.record_inside) + PENDING_SUFFIX,
@@ -112,10 +116,10 @@ class FolderLocation(LocalLocation):
                 for entry in entries:
                     if staging.is_ours(entry.name) or (hidden and entry.path in hidden):
                         continue
-                    if entry.is_dir(follow_symlinks=False) and not _is_empty(entry.path):
+                    is_item = not entry.is_dir(follow_symlinks=False) or _is_empty(entry.path)
+                    if not is_item:
                         waiting.append(entry.path)
-                    else:
-                        yield entry
+                    yield entry, is_item
 
     def _staged(self, made: list[Path]) -> LocalStaged:
         staged = StagedFolder(self, made)
@@ -137,9 +141,11 @@ class StagedFolder(LocalStaged):
         record = {**record, "output": output}
         with atomic.explained("publish", self.location.path):
             place = self.path / inside
+            if os.path.lexists(place):
+                raise RecordError(f"The task wrote {inside} itself, but there the record of {self.location.path} goes.")
             step("write record inside")
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(record_text(record), encoding="utf-8")
+            place.write_text(record_text(record), encoding="utf-8", errors=SURROGATES)
             if config.get("durable"):
                 atomic.flush_file(place)
                 atomic.flush_folder(place.parent)
@@ -173,10 +179,11 @@ class StagedFolder(LocalStaged):
     def _swap_by_two_renames(self, final: Path) -> None:
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
         whoever comes next finish them (`LocalLocation._recover_swap`)."""
-        journal, aside = staging.swap_journal(final), _aside(self.path)
+        journal = staging.swap_journal(final)
+        token, aside = staging.staged_path(final)
         try:
             step("write journal")
-            journal.write_text(json.dumps(self.path.name))
+            journal.write_text(staging.journal_text(final, self.path, aside))
             if config.get("durable"):
                 atomic.flush_file(journal)
                 atomic.flush_folder(journal.parent)
@@ -188,6 +195,7 @@ class StagedFolder(LocalStaged):
             raise
         finally:
             journal.unlink(missing_ok=True)
+            staging.forget(token)
         copying.remove_tree(aside)
 
     def _is_much(self) -> bool:
@@ -203,16 +211,11 @@ class StagedFolder(LocalStaged):
                 f"A file was written to output_path, but the output {self.location.path} is a LocalFolderTarget: "
                 "output_path is an existing empty folder. Write into it, or use LocalFileTarget."
             )
-        if next(self.location._items(self.path), None) is None:
+        if next(self.location._entries(self.path), None) is None:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
                 "Write at least one file into it."
             )
-
-
-def _aside(staged: Path) -> Path:
-    """Where the old folder waits between two renames; the name of its new one, so that it is swept like it."""
-    return staged.with_name(staged.name + ".replaced")
 
 
 def _is_empty(folder: str) -> bool:
@@ -221,11 +224,13 @@ def _is_empty(folder: str) -> bool:
 
 
 def _content_item(entry: os.DirEntry[str], cut: int) -> Record:
-    """One file, link or empty folder; of files also `mtime_ns`, which is no part of the contents."""
+    """One file, link or empty folder; also `mtime_ns` (not of links), which is no part of the contents."""
     path = entry.path[cut:].replace(os.sep, "/")
     if entry.is_symlink():
         return {"path": path, "link": os.readlink(entry.path)}
     if entry.is_dir():
-        return {"path": path + "/"}
+        return {"path": path + "/", "mtime_ns": entry.stat(follow_symlinks=False).st_mtime_ns}
+    if not entry.is_file():
+        raise TargetKindError(f"{entry.path} is a pipe, socket or device; a folder holds files, folders and links.")
     digest, status = copying.digested(entry.path)
     return {"path": path, "size": status.st_size, "digest": {"sha256": digest}, "mtime_ns": status.st_mtime_ns}

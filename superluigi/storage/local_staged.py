@@ -18,6 +18,7 @@ from superluigi.storage.steps import step
 if TYPE_CHECKING:
     from superluigi.storage.local import LocalLocation
 
+_WRITE_A_COPY = "Write the bytes themselves to output_path."
 _MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
 
 
@@ -90,7 +91,8 @@ class LocalStaged(Staged):
             location._write_pending(record)
         self._swap()
         if config.get("durable"):
-            atomic.flush_folder(self.final.parent)
+            for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
+                atomic.flush_folder(folder)
         if record is not None:
             atomic.replace(location.pending_path, location.record_path)
         else:
@@ -122,6 +124,8 @@ class LocalStaged(Staged):
 
     def _check(self) -> None:
         self._check_other_files()
+        if not self.path.is_dir() and not self.path.is_file():
+            raise TargetKindError(f"output_path for {self.location.path} is a pipe, socket or device. {_WRITE_A_COPY}")
         if self.path.is_dir():
             raise TargetKindError(
                 f"A folder was written to output_path, but the output {self.location.path} is a "
@@ -138,6 +142,11 @@ class LocalStaged(Staged):
                 copying.remove_tree(file)
 
     def _check_other_files(self) -> None:
+        if self.path.is_symlink():
+            raise TargetKindError(
+                f"output_path for {self.location.path} became a symbolic link to {os.readlink(self.path)}, whose data "
+                f"others can change. {_WRITE_A_COPY}"
+            )
         if self.path.exists():
             return
         near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())

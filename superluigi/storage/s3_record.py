@@ -19,7 +19,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
 from superluigi.storage import identity
-from superluigi.storage.base import Record, record_text
+from superluigi.storage.base import SURROGATES, Record, record_text
 from superluigi.storage.s3_client import S3Client, explained, is_precondition
 from superluigi.storage.s3_conditions import Conditions
 from superluigi.storage.s3_transfer import Condition, Head, delete_many, get_bytes, head, put_bytes
@@ -63,7 +63,7 @@ def without_pending(record: Record) -> Record:
 
 
 def to_json(record: Mapping[str, Any]) -> bytes:
-    return record_text(record).encode()
+    return record_text(record).encode("utf-8", SURROGATES)
 
 
 @dataclass(frozen=True)

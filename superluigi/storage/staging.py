@@ -9,6 +9,7 @@ create-and-delete slow. Private folders for copies are `<parent>/.superluigi/<ho
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from pathlib import Path
@@ -35,12 +36,15 @@ def staged_path(final: Path) -> tuple[str, Path]:
     """A new token, and the path beside `final` where its replacement is written; the suffix is kept."""
     token = identity.token()
     prefix = f"{_PREFIX}{token}."
-    room = NAME_MAX - len(prefix)
-    name = (
-        os.fsencode(final.name)[-room:].decode("utf-8", "ignore") if len(os.fsencode(final.name)) > room else final.name
-    )
     _active.add(token)
-    return token, final.with_name(prefix + name)
+    return token, final.with_name(_shortened(prefix, final.name))
+
+
+def _shortened(prefix: str, name: str) -> str:
+    """`prefix` and as much of the end of `name` as a file system takes."""
+    room = NAME_MAX - len(prefix)
+    encoded = os.fsencode(name)
+    return prefix + (encoded[-room:].decode("utf-8", "ignore") if len(encoded) > room else name)
 
 
 def forget(token: str) -> None:
@@ -50,7 +54,31 @@ def forget(token: str) -> None:
 
 def swap_journal(final: Path) -> Path:
     """Where a swap of `final` by two renames is written down."""
-    return final.with_name(_SWAP + final.name)
+    return final.with_name(_shortened(_SWAP, final.name))
+
+
+def journal_text(final: Path, new: Path, old: Path) -> str:
+    """What a swap's journal says."""
+    return json.dumps({"final": final.name, "new": new.name, "old": old.name})
+
+
+def journalled(journal: Path) -> dict[str, str]:
+    """The names `final`, `new` and `old` of a swap; empty if its journal is not whole, since nothing has moved yet."""
+    try:
+        return dict(json.loads(journal.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
+    """Journal and destination of the swaps by two renames below `parent` whose process no longer runs."""
+    found = []
+    for journal in parent.glob(_SWAP + "*"):
+        names = journalled(journal)
+        token = identity.token_in(names.get("new", "").removeprefix(_PREFIX))
+        if token and identity.is_dead(token):
+            found.append((journal, parent / names["final"]))
+    return found
 
 
 def sweep(parent: Path, *, always: bool = False) -> list[Path]:
@@ -63,15 +91,21 @@ def sweep(parent: Path, *, always: bool = False) -> list[Path]:
     if last is not None and not always and began - last[0] < _SWEEP_SHARE * last[1]:
         return []
     try:
-        names = [name for name in os.listdir(parent) if name.startswith(_PREFIX)]
+        names = [name for name in os.listdir(parent) if is_ours(name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    journals = [parent / name for name in names if name.startswith(_SWAP)]
+    needed = {
+        name for journal in journals for name in journalled(journal).values()
+    }  # a swap's recovery still wants these
     ended = time.perf_counter()
     if len(_sweeps) > 10_000:
         _sweeps.clear()
     _sweeps[parent] = ended, ended - began
     found = []
     for name in names:
+        if not name.startswith(_PREFIX) or name in needed:
+            continue
         token = identity.token_in(name[len(_PREFIX) :])
         if token and (identity.is_dead(token) or (identity.is_own(token) and token not in _active)):
             found.append(parent / name)

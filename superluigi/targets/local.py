@@ -38,7 +38,12 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         self.path = _path(path)
         self.is_tmp = False
         self._set_format(format)
-        self.location = FileLocation(_absolute(self.path), _other_place(self.path, metadata_path))
+        record_path = _other_place(self.path, metadata_path)
+        if record_path and _absolute(self.path) in record_path.parents:
+            raise OptionError(
+                f"metadata_path {metadata_path} is inside {path}, which is one file. Choose another place."
+            )
+        self.location = FileLocation(_absolute(self.path), record_path)
 
 
 class LocalFolderTarget(AtomicTarget):
@@ -81,7 +86,14 @@ def _path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not text:
         raise OptionError("The path of a target is empty.")
-    return Path(text).expanduser() if text.startswith("~") else Path(path)
+    if "\0" in text:
+        raise OptionError(f"The path of a target holds a zero byte: {text!r}.")
+    if os.path.basename(text.rstrip("/")) in ("", ".."):
+        raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
 
 
 def _absolute(path: Path) -> Path:
