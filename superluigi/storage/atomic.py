@@ -198,7 +198,7 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
     except PermissionError as error:
         refusing = error.filename2 or error.filename or path  # of a rename, the destination
         raise StorageAccessError(
-            f"Cannot {action} {path}: {error.strerror}. Check the owner, mode and attributes of {refusing}."
+            f"Cannot {action} {path}: {error.strerror}. Check the owner and mode of {refusing}, and its attributes."
         ) from error
     except OSError as error:
         wrapped = CommitError(f"Cannot {action} {path}: {error.strerror or error}. {advice(error)}")
