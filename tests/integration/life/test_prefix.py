@@ -84,7 +84,12 @@ def test_however_it_ends_the_task_says_so_and_nothing_is_published(user: Any) ->
         "Ends(how='exit')": ["SystemExit: 3"],
         "Ends(how='_exit')": ["CommandFailedError", "exit code 4", "`nice -n 1`"],
         "Ends(how='kill')": ["WorkerLostError", "signal 9 (SIGKILL)"],
-        "Unclosed()": ["DefinitionError", "command_prefix of Unclosed", "No closing quotation", "list of words"],
+        "Unclosed(how='raise')": [
+            "DefinitionError",
+            "command_prefix of Unclosed",
+            "No closing quotation",
+            "list of words",
+        ],
         "Missing()": ["CommandFailedError", "cannot be started", "no-such-command --flag", "Install"],
         "Refuses()": ["CommandFailedError", "exit code 7", "no memory for you"],
     }
