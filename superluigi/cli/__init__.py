@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UsageError as error:
         print(error, file=sys.stderr)
-        return 2
+        return 1
     except SuperLuigiError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ Extend = Callable[["Parser", list[str]], list[str]]
 
 
 class UsageError(Exception):
-    """The command line cannot be read; `main` prints the message and exits with 2."""
+    """The command line cannot be read; `main` prints the message and exits with 1."""
 
 
 def similar(word: str, known: Iterable[str]) -> str:

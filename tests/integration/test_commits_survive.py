@@ -8,8 +8,9 @@ import os
 import random
 import resource
 import stat
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +168,17 @@ def test_when_the_disk_is_full_the_old_output_stands(tmp_path: Path, kind: Any, 
     assert rig.leftovers() == []
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that every user may look into; pytest's own are closed again whenever another pytest starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
-def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path, kind: Any) -> None:
-    for parent in reversed([tmp_path, *tmp_path.parents[:3]]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    rig = kind(tmp_path / "locked")
+def test_a_folder_that_may_not_be_written_is_a_clear_error(open_to_all: Path, kind: Any) -> None:
+    rig = kind(open_to_all / "locked")
     publish(rig, "old")
     rig.folder.chmod(0o555)
     with pytest.raises(StorageAccessError, match="Check the owner and mode"):
@@ -186,10 +193,8 @@ def look_shared(rig: TargetRig) -> str:
         return rig.read(path)
 
 
-def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_an_absent_output(tmp_path: Path) -> None:
-    for parent in reversed([tmp_path, *tmp_path.parents[:3]]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    rig = LocalFileRig(tmp_path / "secret")
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_an_absent_output(open_to_all: Path) -> None:
+    rig = LocalFileRig(open_to_all / "secret")
     publish(rig, "old")
     rig.folder.chmod(0o700)
     with pytest.raises(StorageAccessError, match="Whether it exists is unknown"):
