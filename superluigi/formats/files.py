@@ -20,11 +20,12 @@ from superluigi.formats.registry import COMPRESSIONS, Entry, by_name, candidates
 BY_TASK = "task"
 
 
-def save(value: Any, path: Path | str, *, format: str | None = None) -> str:
+def save(value: Any, path: Path | str, *, format: str | None = None, shown: object = None) -> str:
     """Write `value` to `path` as its suffix (or `format`) says; return the name of the format that did.
 
     If `path` is an existing folder, a dict becomes one file for each name and a table one file. The returned
-    name (`csv`, `json+gz`, `folder`) given to `load` makes reading independent of the suffix.
+    name (`csv`, `json+gz`, `folder`) given to `load` makes reading independent of the suffix. `shown` is what an
+    error calls the place where `path` is only on the way to another.
 
     Raises:
         FormatError: unknown suffix, or a value that would not come back as it was. Nothing was written:
@@ -33,9 +34,10 @@ def save(value: Any, path: Path | str, *, format: str | None = None) -> str:
     path = Path(path)
     if path.is_dir():
         return folders.save(value, path, save)
-    entry, compression = _to_write(value, path, format)
+    shown = shown or path
+    entry, compression = _to_write(value, path, format, str(shown))
     with _new_file(path) as temporary:
-        what = f"A value of type {_name(value)} cannot be saved as {path.name}"
+        what = f"A value of type {_name(value)} cannot be saved as {shown}"
         if not compression:
             with _explained(what, entry, value):
                 entry.resolve().save(value, temporary)
@@ -84,11 +86,11 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         return entry.resolve().load(plain, as_type)
 
 
-def _to_write(value: Any, path: Path, format: str | None) -> tuple[Entry, str]:
+def _to_write(value: Any, path: Path, format: str | None, shown: str) -> tuple[Entry, str]:
     if format is not None:
         return _named(format)
     suffix, compression = _split(path)
-    found = candidates(suffix, path=str(path))
+    found = candidates(suffix, path=shown)
     fitting = [entry for entry in found if entry.types and entry.made_for(type(value))]
     open_ = [entry for entry in found if not entry.types]
     return (fitting or open_ or found)[0], compression

@@ -84,7 +84,7 @@ class AtomicTarget(luigi.Target):
             FormatError: unknown suffix, or a value that would not come back equal; the old output stands.
         """
         with self.stage() as staged:
-            staged.notes = {"format": formats.save(value, staged.path)}
+            staged.notes = {"format": formats.save(value, staged.path, shown=self.path)}
             staged.commit(None)
 
     def read_metadata(self) -> Record | None:

@@ -211,7 +211,7 @@ class AtomicAttempt(Attempt):
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, check all stages, then commit all."""
-        values.save_returned(self.task, user_run, value, self._staged)
+        values.save_returned(self.task, user_run, value, self._staged, self._targets())
         stages: list[Staged] = graph.flatten(self._staged)
         for staged in stages:
             staged.prepare()

@@ -107,5 +107,5 @@ class CachedPart(Generic[Value]):
                 if not staged.path.exists():
                     raise OutputNotWrittenError(f"{self._task}.{self._method.__name__} did not write to path.")
             else:
-                formats.save(self._method(self._task), staged.path)
+                formats.save(self._method(self._task), staged.path, shown=target.path)
             staged.commit(None)

@@ -147,7 +147,7 @@ class LazyDict(Mapping[Any, Any]):
         return f"<values of {dict(self._tasks)}>"
 
 
-def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: Any) -> None:
+def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: Any, targets: Any) -> None:
     """Save what `run` returned into the stages, unless `run` wrote there itself.
 
     Raises:
@@ -162,8 +162,9 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
         for staged in flat:
             staged.notes = {"format": formats.BY_TASK}
         return
+    places = dict(zip(map(id, flat), graph.flatten(targets), strict=True))
     for staged, part in _paired(task, stages, value):
-        staged.notes = {"format": formats.save(part, staged.path)}
+        staged.notes = {"format": formats.save(part, staged.path, shown=places[id(staged)].path)}
 
 
 def keeps_none(task: Any, user_run: Callable[..., Any]) -> bool:

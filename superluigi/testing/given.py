@@ -11,7 +11,7 @@ from typing import Any
 import luigi
 
 from superluigi import formats, graph
-from superluigi.errors import DefinitionError
+from superluigi.errors import DefinitionError, FormatError
 from superluigi.parameters import Parameter
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks.base import ExternalTask
@@ -94,12 +94,12 @@ def _saved(target: Any, value: Any, folder: Path) -> luigi.Target:
     path = place / (str(getattr(target, "path", "")).rstrip("/").rpartition("/")[2] or "input")
     if getattr(target, "is_folder", False):
         path.mkdir()
-    if isinstance(value, bytes):
-        path.write_bytes(value)
-    elif isinstance(value, str):
-        path.write_text(value)
-    else:
-        formats.save(value, path)
+    try:
+        formats.save(value, path, shown=getattr(target, "path", path))
+    except FormatError:  # the content of the file, as it is
+        if not isinstance(value, (str, bytes)):
+            raise
+        path.write_bytes(value.encode() if isinstance(value, str) else value)
     return _target_of(path)
 
 

@@ -230,6 +230,7 @@ def test_a_value_that_cannot_be_saved_fails_before_the_old_output_is_touched() -
     with pytest.raises(TaskFailedError) as caught:
         run_task(Unsaveable(good=False), force=True)
     assert isinstance(caught.value.__cause__, FormatError)
+    assert f"cannot be saved as {path}:" in str(caught.value), "the place that the user knows, not the stage"
     assert (path.read_bytes(), LocalFileTarget(path).read_metadata()) == before
     assert sorted(item.name for item in path.parent.iterdir()) == ["value.json", "value.json.metadata.json"]
 
@@ -299,7 +300,7 @@ def test_any_target_loads_and_dumps(kind: Any, s3_bucket: str, s3_server: Any) -
         target = kind("x/table.csv.gz")
     target.dump(pd.DataFrame({"a": [1, 2]}))
     assert target.load().a.tolist() == [1, 2]
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=f"cannot be saved as {target.path}:"):
         target.dump({"no": "table"})
     assert target.load().a.tolist() == [1, 2], "the old output stands"
 

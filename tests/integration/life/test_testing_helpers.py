@@ -57,6 +57,14 @@ class Reads(AtomicTaskWithMetadata):
         }
 
 
+class FileAndValue(AtomicTaskWithMetadata):
+    def requires(self) -> Any:
+        return Numbers()
+
+    def run(self, input_path: Path, inputs: Any) -> list[str]:
+        return [input_path.read_text(), inputs]
+
+
 def test_everything_is_in_the_place_and_gone_afterwards(tmp_path: Path) -> None:
     before = dict(os.environ)
     with run_in(tmp_path) as place:
@@ -65,6 +73,12 @@ def test_everything_is_in_the_place_and_gone_afterwards(tmp_path: Path) -> None:
         assert_record(Numbers(n=5), params={"n": 5}, run={"forced": False})
     assert list(tmp_path.iterdir()) == []
     assert dict(os.environ) == before
+
+
+def test_a_text_that_is_given_as_a_value_is_one_also_in_the_file(tmp_path: Path) -> None:
+    with run_in(tmp_path):
+        run_alone(FileAndValue(), inputs="text")
+        assert FileAndValue().result() == ['"text"', "text"]
 
 
 def test_s3_is_there_when_asked_for_and_nobody_elses_otherwise(tmp_path: Path) -> None:
