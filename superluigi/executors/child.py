@@ -28,6 +28,9 @@ alone = False
 
 _send: Callable[[Any], None] | None = None
 _listeners: dict[str, Callable[[Any], None]] = {}
+#: What the parent told since the last call came in and nobody listened to yet: a call takes a while to begin.
+_untold: list[tuple[str, Any]] = []
+_telling = threading.Lock()
 
 
 def send_message(value: Any) -> None:
@@ -38,10 +41,24 @@ def send_message(value: Any) -> None:
 
 def listen(key: str, receiver: Callable[[Any], None] | None) -> None:
     """Have what the parent tells `key` given to `receiver` (from another thread); None ends it."""
-    if receiver is None:
-        _listeners.pop(key, None)
-    else:
+    with _telling:
+        if receiver is None:
+            _listeners.pop(key, None)
+            return
         _listeners[key] = receiver
+        early = [value for told, value in _untold if told == key]
+        _untold[:] = [(told, value) for told, value in _untold if told != key]
+    for value in early:
+        receiver(value)
+
+
+def _tell(key: str, value: Any) -> None:
+    with _telling:
+        receiver = _listeners.get(key)
+        if receiver is None:
+            _untold.append((key, value))
+    if receiver is not None:
+        receiver(value)
 
 
 def main(fd: int, parent_pid: int) -> None:
@@ -109,11 +126,11 @@ def _read(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, 
             os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone: end what runs, let it clean up
             return
         if message[0] == "call":
+            with _telling:
+                _untold.clear()  # for calls that have ended
             calls.put((message[1], message[2]))
         elif message[0] == "tell":
-            receiver = _listeners.get(message[1])
-            if receiver is not None:
-                receiver(message[2])
+            _tell(message[1], message[2])
         else:
             calls.put(None)
             return

@@ -109,6 +109,12 @@ class ProcessExecutor(Executor):
             self._assign()
         return call.future
 
+    def resize(self, max_workers: int) -> None:
+        """Use up to `max_workers` processes from now on; those that live stay."""
+        with self._lock:
+            self._max_workers = max_workers
+            self._assign()
+
     def prestart(self, count: int = 1) -> None:
         """Start up to `count` processes now, in the background, because calls are about to come."""
         with self._lock:
@@ -288,7 +294,7 @@ def _obituary(pid: int, code: int) -> str:
         if -code == signal.SIGKILL
         else "A library it uses crashed, or somebody sent the signal."
     )
-    return f"The process {pid} that ran this task died of signal {-code} ({name}). {hint}"
+    return f"The process {pid} that ran this task died unexpectedly with exit code {code} ({name}). {hint}"
 
 
 def _dumps(value: Any) -> bytes:

@@ -51,6 +51,11 @@ class ThreadExecutor(Executor):
         self._calls.put(call)
         return future
 
+    def resize(self, max_workers: int) -> None:
+        """Use up to `max_workers` threads for calls that come from now on; threads that live stay."""
+        with self._lock:
+            self._max_workers = max_workers
+
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()

@@ -34,6 +34,7 @@ class Reporter(Protocol):
     def update_status_message(self, message: str) -> None: ...
     def update_progress_percentage(self, percentage: float) -> None: ...
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None: ...
+    def report_task_statistics(self, statistics: dict[str, Any]) -> None: ...
 
 
 #: The reporter's methods, and the names under which Luigi lends them to a task while it runs.
@@ -110,7 +111,8 @@ def run_attempt(
 
     Raises nothing but KeyboardInterrupt: whatever the task raises becomes a FAILED outcome.
     """
-    with entered(run), logs.captured(task.task_id) as lines, _process_context(process_context, task, worker_id):
+    view = _ProcessView(task, worker_id, reporter)
+    with entered(run), logs.captured(task.task_id) as lines, _process_context(process_context, view):
         attempt = _Attempt(task, run, known, reporter, collect_events, check_complete_on_run)
         outcome = attempt.carry_out(check)
         return replace(outcome, log=tuple(lines)) if lines else outcome
@@ -300,14 +302,14 @@ def _unfulfilled(tasks: list[Task]) -> str:
 
 
 @contextlib.contextmanager
-def _process_context(dotted: str | None, task: Task, worker_id: str) -> Iterator[None]:
+def _process_context(dotted: str | None, view: _ProcessView) -> Iterator[None]:
     """Luigi's `[worker] task_process_context`: a class to enter around each run."""
     if not dotted:
         yield
         return
     module, _, name = dotted.rpartition(".")
     factory: Callable[[Any], contextlib.AbstractContextManager[Any]] = getattr(import_module(module), name)
-    with factory(_ProcessView(task, worker_id)):
+    with factory(view):
         yield
 
 
@@ -317,6 +319,8 @@ class _ProcessView:
 
     task: Task
     worker_id: str
+    status_reporter: Reporter | None
+    pid: int = field(default_factory=os.getpid)
 
 
 def portable_error(error: BaseException, text: str = "") -> BaseException:

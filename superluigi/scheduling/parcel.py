@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -22,6 +18,7 @@ from superluigi.errors import SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import Outcome, run_attempt
+from superluigi.scheduling.messages import messenger
 from superluigi.scheduling.run import Run
 
 #: The message that an attempt begins now.
@@ -130,16 +127,15 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
-    send = child.send_message if spool is None else _Spool(spool).append
     if order.announce:
-        send((task_id, BEGIN, ()))
-    with logs.keeping(), _told(task_id) as messages:
+        child.send_message((task_id, BEGIN, ()))
+    with logs.keeping(), messenger(task_id, bool(order.task.accepts_messages), spool) as reporter:
         outcome = run_attempt(
             order.task,
             run,
             check=order.check,
             known=order.known,
-            reporter=_Reporter(task_id, send, messages),
+            reporter=reporter,
             worker_id=order.worker_id,
             collect_events=True,
             check_complete_on_run=order.check_complete_on_run,
@@ -174,59 +170,6 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
 def call(context: bytes, order: bytes) -> bytes:
     """`run_order(context, order)`, pickled as a ProcessExecutor wants it."""
     return pickle.dumps((run_order, (context, order), {}))
-
-
-class _Reporter:
-    """Sends what a task reports to the process that runs the graph."""
-
-    def __init__(self, task_id: str, send: Callable[[Any], None], messages: Any) -> None:
-        self._task_id = task_id
-        self._send = send
-        self.scheduler_messages = messages
-
-    def _report(self, method: str, *args: Any) -> None:
-        self._send((self._task_id, method, args))
-
-    def update_tracking_url(self, tracking_url: str) -> None:
-        self._report("update_tracking_url", tracking_url)
-
-    def update_status_message(self, message: str) -> None:
-        self._report("update_status_message", message)
-
-    def update_progress_percentage(self, percentage: float) -> None:
-        self._report("update_progress_percentage", percentage)
-
-    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
-        self._report("decrease_running_resources", decrease_resources)
-
-
-class _Spool:
-    """Messages as lines of a file that the other side reads: works wherever files are shared."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-
-    def append(self, value: Any) -> None:
-        line = json.dumps(value).encode() + b"\n"
-        with contextlib.suppress(OSError):  # no shared file system: progress is not worth a failure
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-            try:
-                os.write(descriptor, line)  # one write of less than PIPE_BUF: lines do not mix
-            finally:
-                os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _told(task_id: str) -> Iterator[Any]:
-    """A queue of the scheduler messages that the parent tells this process for `task_id`."""
-    import queue
-
-    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    child.listen(task_id, messages.put)
-    try:
-        yield messages
-    finally:
-        child.listen(task_id, None)
 
 
 def by_value(tasks: Iterable[Task]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import socket
@@ -24,6 +23,7 @@ from superluigi.executors.processes import ProcessExecutor
 from superluigi.executors.threads import ThreadExecutor
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import Outcome
+from superluigi.scheduling.messages import Spool, SpoolReader, Told, inbox_path
 from superluigi.scheduling.run import Run
 
 #: How long a file system may take to show what another host has written (NFS attribute caches).
@@ -64,6 +64,12 @@ class Place:
         """End a running attempt; False when this place cannot."""
         return False
 
+    def resize(self, max_workers: int) -> None:
+        """Run up to `max_workers` attempts at once, if this place can."""
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        """Give a running task a message of the scheduler; only for places that share no memory."""
+
     def abort(self) -> None:
         """End everything that runs here, within seconds, and free what the place holds."""
 
@@ -83,6 +89,10 @@ class Threads(Place):
     def __init__(self, executor: Executor, ours: bool) -> None:
         self.executor = executor
         self._ours = ours
+
+    def resize(self, max_workers: int) -> None:
+        if self._ours and isinstance(self.executor, ThreadExecutor):
+            self.executor.resize(max_workers)
 
     def abort(self) -> None:
         if isinstance(self.executor, ThreadExecutor):
@@ -131,6 +141,14 @@ class Processes(Place):
     def end(self, future: Future[Any], error: BaseException) -> bool:
         return self.executor.end(future, error)
 
+    def resize(self, max_workers: int) -> None:
+        if self._ours:
+            self.executor.resize(max_workers)
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        if future is not None:
+            self.executor.tell(future, task_id, told)
+
     def abort(self) -> None:
         if self._ours:
             self.executor.abort()
@@ -151,8 +169,7 @@ class Foreign(Place):
         self.executor = executor
         self._ours = ours
         self._context = parcel.dump_context(run)
-        self._spool: Path | None = None
-        self._read = 0
+        self._spool: SpoolReader | None = None
         self._options = getattr(executor, "options_for", None)
 
     def submit_order(
@@ -209,27 +226,25 @@ class Foreign(Place):
         if self._ours:
             self.executor.shutdown(wait=wait, cancel_futures=not wait)
         if self._spool is not None:
-            self._spool.unlink(missing_ok=True)
+            for path in self._spool.path.parent.glob(f"{self._spool.path.name}*"):
+                path.unlink(missing_ok=True)
             self._spool = None
 
     def _messages(self) -> Path:
         if self._spool is None:
             descriptor, name = tempfile.mkstemp(prefix="superluigi-messages-")
             os.close(descriptor)
-            self._spool = Path(name)
-        return self._spool
+            self._spool = SpoolReader(Path(name))
+        return self._spool.path
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        path = inbox_path(self._messages(), task_id)
+        path.touch(mode=0o600)
+        Spool(path).append(told)
 
     def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
-        if self._spool is None or self._spool.stat().st_size == self._read:
-            return
-        with self._spool.open("rb") as stream:
-            stream.seek(self._read)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                task_id, method, args = json.loads(line)
-                yield task_id, method, args
+        if self._spool is not None:
+            yield from self._spool.new()
 
 
 class Places:
@@ -242,15 +257,21 @@ class Places:
         self._made: dict[object, Place] = {}
         self._here = Place()
 
-    def for_task(self, task: Task, timeout: float = 0) -> Place:
+    def resize(self, max_workers: int) -> None:
+        """Have as many workers from now on; executors that are not ours keep their size."""
+        self._max_workers = max(1, max_workers)
+        for place in self._made.values():
+            place.resize(self._max_workers)
+
+    def for_task(self, task: Task, timeout: float = 0, never_here: bool = False) -> Place:
         """Where `task` runs: where its class asks to, else where the run does.
 
-        A time limit needs something that can be ended, so that tasks with one leave this process.
+        `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that tasks with one leave this process.
         """
         asked = getattr(type(task), "executor", None)
         spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
         if spec is None:
-            spec = "processes" if self._max_workers > 1 else "here"
+            spec = "processes" if never_here or self._max_workers > 1 else "here"
         if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
             spec = "processes"
         return self._here if spec == "here" else self._place(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,13 +79,24 @@ class Planner(luigi.worker.Worker):
         while level:
             following: list[Task] = []
             for task, answer in zip(level, self._completeness.ask(level), strict=True):
-                for requirement in self._schedule(task, answer):
+                for requirement in self._schedule_or_mail(task, answer):
                     if requirement.task_id not in seen:
                         self._validate_task(requirement)
                         seen.add(requirement.task_id)
                         following.append(requirement)
             level = following
         return bool(self.add_succeeded)
+
+    def _schedule_or_mail(self, task: Task, answer: bool | Trouble) -> list[Task]:
+        """`_schedule`; somebody is told when that fails for a reason that is not the task's, e.g. a lost luigid."""
+        try:
+            return self._schedule(task, answer)
+        except Exception as error:
+            trace = traceback.format_exc()
+            self._log_unexpected_error(task)
+            task.trigger_event(Event.BROKEN_TASK, task, error)
+            self._email_unexpected_error(task, trace)
+            raise
 
     def _schedule(self, task: Task, answer: bool | Trouble) -> list[Task]:
         """Tell the scheduler about `task`; what it requires when it must run."""
@@ -164,8 +176,6 @@ class Planner(luigi.worker.Worker):
         return PENDING, True, requirements
 
     def _broken(self, task: Task, error: Exception) -> tuple[str, bool, None]:
-        import traceback
-
         trace = traceback.format_exc()
         self.add_succeeded = False
         self._log_dependency_error(task, _advice(error) or trace)

@@ -14,7 +14,7 @@ from luigi.event import Event
 from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED
-from luigi.worker import TaskStatusReporter
+from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.errors import (
     ExecutorLostError,
@@ -25,6 +25,7 @@ from superluigi.errors import (
 )
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
+from superluigi.scheduling.messages import REPORTS, RESPOND, Outbox
 from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.parcel import BEGIN
 from superluigi.scheduling.places import Lost, Place, Places
@@ -44,7 +45,7 @@ class Attempting:
 
     task: Task
     place: Place
-    status_reporter: TaskStatusReporter
+    status_reporter: TaskStatusReporter | None = None
     future: Future[Any] | None = None
     #: Seconds on the monotonic clock; None without a time limit.
     deadline: float | None = None
@@ -141,7 +142,7 @@ class Worker(Planner):
         return response
 
     def _others(self, entry: dict[str, Any]) -> bool:
-        return entry["task_id"] is None and any(r["worker"] != self._id for r in entry["running_tasks"])
+        return entry["task_id"] is None and any(r["worker"] != self._id for r in entry["running_tasks"] or ())
 
     def _wait_for_work(self, response: Any) -> bool:
         """Nothing runs and nothing is ready: wait a while if something may become ready, else False."""
@@ -171,23 +172,37 @@ class Worker(Planner):
         task: Task = self._scheduled_tasks[task_id]
         self._observer.started(task)
         timeout = task.worker_timeout if task.worker_timeout is not None else self._config.timeout
-        place = self._places.for_task(task, timeout)
-        attempting = self._running_tasks[task_id] = Attempting(task, place, self._reporter(task))
+        place = self._places.for_task(task, timeout, never_here=self._config.force_multiprocessing)
+        attempting = Attempting(task, place)
+        attempting.status_reporter = self._reporter(attempting)
         if timeout:
             attempting.timeout = timeout
             if not place.bounds_time:
                 attempting.deadline = time.monotonic() + timeout + START_SECONDS
         if place.here:
+            self._running_tasks[task_id] = attempting
             outcome = self._attempt_here(attempting)
             while outcome.again:
                 outcome = self._attempt_here(attempting)
             self._finish(task_id, outcome)
         else:
             self._submit(attempting)
+            self._running_tasks[task_id] = attempting  # from now on it may be told something
 
-    def _reporter(self, task: Task) -> TaskStatusReporter:
-        messages = queue.SimpleQueue() if task.accepts_messages else None  # type: ignore[var-annotated]
+    def _reporter(self, attempting: Attempting) -> TaskStatusReporter:
+        task, place = attempting.task, attempting.place
+        messages: Any = None
+        if task.accepts_messages and place.shares_memory:
+            messages = queue.SimpleQueue()
+        elif task.accepts_messages:
+            messages = Outbox(lambda told: place.tell(attempting.future, task.task_id, told))
         return Reporter(self._scheduler, task.task_id, self._id, messages, self._observer)
+
+    @rpc_message_callback
+    def set_worker_processes(self, n: int) -> None:
+        """Luigi's: somebody asks for more or fewer tasks at a time."""
+        super().set_worker_processes(n)
+        self._places.resize(self.worker_processes)
 
     def _attempt_here(self, attempting: Attempting) -> Outcome:
         task = attempting.task
@@ -266,8 +281,10 @@ class Worker(Planner):
         attempting = self._running_tasks.get(task_id)
         if attempting is not None and method == BEGIN:
             attempting.deadline = time.monotonic() + attempting.timeout
-        elif attempting is not None and method in _REPORTS:
+        elif attempting is not None and method in REPORTS:
             getattr(attempting.status_reporter, method)(*args)
+        elif attempting is not None and method == RESPOND:
+            self._scheduler.add_scheduler_message_response(task_id, *args)
 
     def _take_spooled(self) -> None:
         for message in self._places.spooled():
@@ -404,15 +421,6 @@ class Worker(Planner):
                 self.made.pop(task_id, None)
             self._completeness.forget(task.task_id)
             self.add(task)
-
-
-#: What a task may have done on its behalf from another process.
-_REPORTS = {
-    "update_tracking_url",
-    "update_status_message",
-    "update_progress_percentage",
-    "decrease_running_resources",
-}
 
 
 class _Done:

@@ -10,6 +10,7 @@ class TestMyExecutor(ExecutorSuite):
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,24 @@ class ExecutorSuite:
         assert run_it(task, scheduler=scheduler).success
         assert scheduler.get_task_status_message(task.task_id)["statusMessage"] == "half way"
         assert scheduler.get_task_progress_percentage(task.task_id)["progressPercentage"] == 50
+
+    def test_messages_of_the_scheduler_reach_the_task_and_its_answer_comes_back(self, run_it: Any, folder: str) -> None:
+        scheduler = make_scheduler()
+        task = tasks.Listens(folder=folder, name="one")
+        sent: list[str] = []
+
+        def send() -> None:
+            while not scheduler.task_list("RUNNING", ""):
+                time.sleep(0.02)
+            sent.append(scheduler.send_scheduler_message("teller", task.task_id, "hello")["message_id"])
+
+        teller = threading.Thread(target=send, daemon=True)
+        teller.start()
+        report = run_it(task, scheduler=scheduler, worker_config={"worker_id": "teller", "ping_interval": 0.1})
+        assert report.success, report.describe()
+        teller.join()
+        assert scheduler.get_scheduler_message_response(task.task_id, sent[0])["response"] == "heard hello"
+        assert scheduler.task_list("DONE", "")[task.task_id]["tracking_url"] == "http://hello"
 
     def test_resources_bound_how_many_run_at_once(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.AllGreedy(folder=folder, name="root", width=4), resources={"gpu": 1})

@@ -120,6 +120,18 @@ class Reports(Noted):
         self.trigger_event("superluigi.testing.half", self, 50)
 
 
+class Listens(Noted):
+    """Waits for a message of the scheduler, and answers it."""
+
+    accepts_messages = True
+
+    def work(self) -> None:
+        task: Any = self
+        message = task.scheduler_messages.get(timeout=60)
+        message.respond(f"heard {message.content}")
+        task.set_tracking_url(f"http://{message}")
+
+
 class Greedy(Sleeps):
     """Takes the only `gpu`."""
 
