@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from luigi.parameter import ParameterVisibility
+
+if TYPE_CHECKING:
+    from superluigi.scheduling.ready import Entry
 
 #: Handed out once per node: ties in time are broken by who came first.
 _sequence = itertools.count()
@@ -81,7 +84,7 @@ class Node:
         #: How many of `deps` are disabled or wait for one that is.
         self.dead_deps = 0
         #: The entry in the index of ready tasks, None when the task is not ready.
-        self.entry: tuple[float, float, int, Node] | None = None
+        self.entry: Entry | None = None
         #: The `workers` under which the task counts as pending, None when it does not.
         self.counted: tuple[str, ...] | None = None
         #: The `workers` under which the task counts as pending and in need of resources.

@@ -266,7 +266,8 @@ class Places:
     def for_task(self, task: Task, timeout: float = 0, never_here: bool = False) -> Place:
         """Where `task` runs: where its class asks to, else where the run does.
 
-        `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that tasks with one leave this process.
+        `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
+        tasks with one leave this process.
         """
         asked = getattr(type(task), "executor", None)
         spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from superluigi.scheduling.node import Node
 
-#: (-priority, time, sequence, node): the smallest goes first, which is Luigi's order.
-Entry = tuple[float, float, int, Node]
+#: (-priority, time, sequence, node, group): the smallest goes first, which is Luigi's order; sequences differ.
+Entry = tuple[float, float, int, Node, "Group"]
 
 
 class Kind(NamedTuple):
@@ -27,7 +27,12 @@ class Group:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        #: How many ready tasks there are.
+        self.size = 0
         self._heap: list[Entry] = []
+
+    def __lt__(self, other: Group) -> bool:
+        return False  # only an old and a new entry of one task come to this, and either may be first
 
     def push(self, entry: Entry) -> None:
         heapq.heappush(self._heap, entry)
@@ -49,36 +54,106 @@ class Group:
         return entry
 
 
+class Line:
+    """The heads of groups, best first. One that is no longer the head stays until it comes up."""
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+
+    def announce(self, head: Entry, groups: Iterable[Group]) -> None:
+        """`head` is the best of its group now; `groups` are all that may stand in this line."""
+        heapq.heappush(self._heap, head)
+        if len(self._heap) % 1024 == 0:  # a line that nobody asks would keep them all
+            self._heap = [found for group in groups if (found := group.head()) is not None]
+            heapq.heapify(self._heap)
+
+    def first(self) -> Entry | None:
+        heap = self._heap
+        while heap:
+            entry: Entry = heap[0]
+            if entry[3].entry is entry:
+                return entry
+            following: Entry | None = entry[4].head()
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, following)
+        return None
+
+    def __iter__(self) -> Generator[Entry, None, None]:
+        """Each head once, best first."""
+        passed: dict[Group, Entry] = {}
+        try:
+            while (entry := self.first()) is not None:
+                heapq.heappop(self._heap)
+                if entry[4] not in passed:
+                    passed[entry[4]] = entry
+                    yield entry
+        finally:
+            for entry in passed.values():
+                heapq.heappush(self._heap, entry)
+
+
 class ReadyIndex:
-    """Ready tasks by kind; every operation costs O(log n) of the group it touches."""
+    """Ready tasks by kind; an operation costs O(log n), also when all tasks are of different kinds."""
 
     def __init__(self, batch_names: Mapping[str, tuple[str, ...]]) -> None:
         self._groups: dict[Kind, Group] = {}
         self._batch_names = batch_names
-        #: Whether any group needs resources; if not, the best head is the answer.
+        self._all = Line()
+        self._by_worker: dict[str, Line] = {}
+        self._by_batch: dict[Any, dict[Kind, Group]] = {}
+        #: How many groups need resources; if none does, the best head is the answer.
         self.bound: int = 0
 
     def add(self, node: Node) -> None:
-        entry: Entry = (-node.priority, node.time, node.sequence, node)
-        node.entry = entry
         kind = self.kind_of(node)
         group = self._groups.get(kind)
         if group is None:
             group = self._groups[kind] = Group(kind)
             self.bound += bool(kind.resources)
+            if kind.batch is not None:
+                self._by_batch.setdefault((kind.resources, kind.batch), {})[kind] = group
+        entry: Entry = (-node.priority, node.time, node.sequence, node, group)
+        node.entry = entry
         group.push(entry)
+        group.size += 1
+        if group.head() is entry:
+            self._all.announce(entry, self._groups.values())
+            for worker in kind.workers:
+                self._by_worker.setdefault(worker, Line()).announce(entry, self._groups_of(worker))
+
+    def _groups_of(self, worker: str) -> Iterator[Group]:
+        return (group for kind, group in self._groups.items() if worker in kind.workers)
 
     def discard(self, node: Node) -> None:
+        entry: Entry | None = node.entry
+        if entry is None:
+            return
+        group = entry[4]
         node.entry = None  # its group drops the entry when it comes up
+        group.size -= 1
+        if not group.size:
+            kind = group.kind
+            del self._groups[kind]
+            self.bound -= bool(kind.resources)
+            if kind.batch is not None:
+                del self._by_batch[(kind.resources, kind.batch)][kind]
 
-    def groups(self) -> Iterator[Group]:
-        """Groups that have a ready task."""
-        for kind, group in list(self._groups.items()):
-            if group.head() is not None:
-                yield group
-            else:
-                del self._groups[kind]
-                self.bound -= bool(kind.resources)
+    def best_for(self, worker: str) -> Node | None:
+        """The best of the worker's own ready tasks."""
+        line = self._by_worker.get(worker)
+        head = None if line is None else line.first()
+        return None if head is None else head[3]
+
+    def heads(self) -> Generator[Entry, None, None]:
+        """The best ready task of each group, best first; to be closed when done."""
+        yield from self._all
+
+    def alike(self, node: Node) -> list[Group]:
+        """The groups whose tasks could be run in one batch with `node`."""
+        kind = self.kind_of(node)
+        return list(self._by_batch.get((kind.resources, kind.batch), {}).values())
 
     def kind_of(self, node: Node) -> Kind:
         resources = tuple(sorted(node.resources.items())) if node.resources else ()

@@ -7,6 +7,7 @@ each kind of task that all workers must treat alike (`ready`), and counters of u
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import heapq
@@ -296,12 +297,13 @@ class ReadyScheduler(Scheduler):
 
     def _choose(self, worker: str, assistant: bool) -> Node | None:
         self._rates.forget_due()
-        groups = list(self._state.ready.groups())
-        if not self._state.ready.bound:
-            mine = (group.head() for group in groups if may_take(group, worker, assistant))
-            best = min((head for head in mine if head is not None), default=None)
-            return None if best is None else best[3]
-        return Selection(self, worker, assistant).choose(groups)
+        ready = self._state.ready
+        if not ready.bound and not assistant:
+            return ready.best_for(worker)
+        with contextlib.closing(ready.heads()) as heads:
+            if ready.bound:
+                return Selection(self, worker, assistant).choose(heads)
+            return next((head[3] for head in heads if may_take(head[4], worker, assistant)), None)
 
     def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:
         """Ready tasks that may run together with `best`, itself first, at most as many as allowed.
@@ -311,13 +313,9 @@ class ReadyScheduler(Scheduler):
         names, limit = self._state.get_batcher(worker, best.family)
         if not names or not best.batchable or best.entry is None or any(name not in best.params for name in names):
             return []
-        mine = self._state.ready.kind_of(best)
         only_own = only_own and self._state.is_trivial(worker)
         alike = [
-            group
-            for group in self._state.ready.groups()
-            if (group.kind.resources, group.kind.batch) == (mine.resources, mine.batch)
-            and not (only_own and worker not in group.kind.workers)
+            group for group in self._state.ready.alike(best) if not (only_own and worker not in group.kind.workers)
         ]
         heap: list[tuple[Entry, int]] = [(head, i) for i, g in enumerate(alike) if (head := g.head()) is not None]
         heapq.heapify(heap)
@@ -378,11 +376,10 @@ class ReadyScheduler(Scheduler):
 
     def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, Any]:
         pending = unique = last = 0
-        for workers, count in self._state.pending_by_workers.items():
-            if worker in workers:
-                pending += count
-                unique += count if len(workers) == 1 else 0
-                last += count if workers[-1] == worker else 0
+        for workers, count in self._state.pending_by_workers.of(worker):
+            pending += count
+            unique += count if len(workers) == 1 else 0
+            last += count if workers[-1] == worker else 0
         return {
             "n_pending_tasks": pending,
             "n_unique_pending": unique,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import heapq
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from luigi.task_status import RUNNING
 
@@ -40,34 +41,42 @@ class Selection:
         active = scheduler._state.get_active_workers(last_get_work_gt=since)
         self._slots = {w.id: w.info.get("workers", 1) for w in active}
 
-    def choose(self, groups: list[Group]) -> Node | None:
+    def choose(self, heads: Iterator[Entry]) -> Node | None:
+        """The task to start, if any; `heads` are the best ready tasks of the groups."""
+        popped: list[Entry] = []
+        try:
+            return self._walk(heads, popped)
+        finally:
+            for entry in popped:
+                entry[4].push(entry)
+
+    def _walk(self, heads: Iterator[Entry], popped: list[Entry]) -> Node | None:
         running = self._scheduler._state.get_active_tasks_by_status(RUNNING)
-        line: list[tuple[Entry, Group | None]] = [
-            ((-node.priority, node.time, node.sequence, node), None) for node in running
+        line: list[tuple[float, float, int, Node, Group | None]] = [
+            (-node.priority, node.time, node.sequence, node, None) for node in running
         ]
-        line += [(head, group) for group in groups if (head := group.head()) is not None]
-        heap = [(entry, i) for i, (entry, _) in enumerate(line)]
-        owners = [group for _, group in line]
-        heapq.heapify(heap)
-        popped: list[tuple[Group, Entry]] = []
-        best = None
-        while heap and best is None:
-            entry, i = heapq.heappop(heap)
-            group = owners[i]
+        heapq.heapify(line)
+        coming = next(heads, None)
+        while line or coming is not None:
+            if coming is not None and (not line or coming < line[0]):
+                entry: Any = coming
+                coming = next(heads, None)
+            else:
+                entry = heapq.heappop(line)
+            node: Node = entry[3]
+            group: Group | None = entry[4]
             if group is None:
-                self._account(entry[3])
-            elif self._scheduler._has_resources(entry[3].resources, self._reserved):
-                if self._startable(group, entry[3]):
-                    best = entry[3]
-                elif self._reserve(group, entry[3]):
+                self._account(node)
+            elif self._scheduler._has_resources(node.resources, self._reserved):
+                if self._startable(group, node):
+                    return node
+                if self._reserve(group, node):
                     group.pop()
-                    popped.append((group, entry))
+                    popped.append(entry)
                     following = group.head()
                     if following is not None:
-                        heapq.heappush(heap, (following, i))
-        for group, entry in popped:
-            group.push(entry)
-        return best
+                        heapq.heappush(line, following)
+        return None
 
     def _account(self, node: Node) -> None:
         runner = node.worker_running

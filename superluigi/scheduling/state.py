@@ -35,9 +35,9 @@ class IndexedState(SimpleTaskState):
         self.ready = ReadyIndex(self._batch_names)
         self._dependants: dict[str, list[Node]] = {}
         #: `workers` of pending and failed tasks that may still be made → how many of them there are.
-        self.pending_by_workers: collections.Counter[tuple[str, ...]] = collections.Counter()
+        self.pending_by_workers = _ByWorkers()
         #: `workers` of pending tasks that need resources → how many of them there are.
-        self.bound_by_workers: collections.Counter[tuple[str, ...]] = collections.Counter()
+        self.bound_by_workers = _ByWorkers()
         #: (when, task id) of what happens by itself: a retry, the end of a disablement, a removal.
         self._timers: list[tuple[float, str]] = []
         #: (when, sequence, node) of failed tasks whose retries somebody has limited, so that one may wait.
@@ -59,8 +59,9 @@ class IndexedState(SimpleTaskState):
         super().set_state(state)
         nodes = list(self._tasks.values())
         self._dependants.clear()
-        self.pending_by_workers.clear()
-        self.bound_by_workers.clear()
+        self.ready = ReadyIndex(self._batch_names)
+        self.pending_by_workers = _ByWorkers()
+        self.bound_by_workers = _ByWorkers()
         for node in nodes:
             deps, node.deps, node.unmet, node.dead_deps = node.deps, (), 0, 0
             node.entry = node.counted = node.bound = None
@@ -181,15 +182,15 @@ class IndexedState(SimpleTaskState):
 
     def _count(self, node: Node, workers: tuple[str, ...] | None, bound: tuple[str, ...] | None) -> None:
         if workers is not node.counted:
-            _move(self.pending_by_workers, node.counted, workers)
+            self.pending_by_workers.move(node.counted, workers)
             node.counted = workers
         if bound is not node.bound:
-            _move(self.bound_by_workers, node.bound, bound)
+            self.bound_by_workers.move(node.bound, bound)
             node.bound = bound
 
     def is_trivial(self, worker_id: str) -> bool:
         """Luigi's `is_trivial_worker`: no pending task of the worker needs resources."""
-        return not any(count and worker_id in workers for workers, count in self.bound_by_workers.items())
+        return not any(count for _, count in self.bound_by_workers.of(worker_id))
 
     def set_batcher(self, worker_id: str, family: str, batcher_args: Any, max_batch_size: float) -> None:
         super().set_batcher(worker_id, family, batcher_args, max_batch_size)
@@ -270,11 +271,20 @@ class IndexedState(SimpleTaskState):
         return {status: len(tasks) for status, tasks in self._status_tasks.items() if tasks}
 
 
-def _move(counter: collections.Counter[tuple[str, ...]], old: Any, new: Any) -> None:
-    if old is not None:
-        counter[old] -= 1
-    if new is not None:
-        counter[new] += 1
+class _ByWorkers:
+    """How many tasks belong to exactly these workers, to be found by each of them."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[tuple[str, ...], int]] = collections.defaultdict(dict)
+
+    def move(self, old: tuple[str, ...] | None, new: tuple[str, ...] | None) -> None:
+        for workers, step in ((old, -1), (new, 1)):
+            for worker in workers or ():
+                counts = self._counts[worker]
+                counts[workers] = counts.get(workers, 0) + step  # type: ignore[arg-type, index]
+
+    def of(self, worker: str) -> Iterable[tuple[tuple[str, ...], int]]:
+        return self._counts[worker].items() if worker in self._counts else ()
 
 
 def _is_dead(node: Node) -> bool:

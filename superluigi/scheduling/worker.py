@@ -198,7 +198,7 @@ class Worker(Planner):
             messages = Outbox(lambda told: place.tell(attempting.future, task.task_id, told))
         return Reporter(self._scheduler, task.task_id, self._id, messages, self._observer)
 
-    @rpc_message_callback
+    @rpc_message_callback  # type: ignore[untyped-decorator]
     def set_worker_processes(self, n: int) -> None:
         """Luigi's: somebody asks for more or fewer tasks at a time."""
         super().set_worker_processes(n)
@@ -373,6 +373,12 @@ class Worker(Planner):
         self.failures.pop(task.task_id, None)
         if outcome.skipped or is_external(task) or getattr(task, "vouches_for_output", False):
             self._completeness.done(task.task_id)
+        else:
+            self._unverified.add(task.task_id)
+            if self.luigi_run.plan.forces(task):  # nothing but this run knows that it has been made
+                self._completeness.done(task.task_id)
+            else:
+                self._completeness.forget(task.task_id)
         for batched in self._batch_members(task.task_id):
             self.made[batched.task_id] = None
 

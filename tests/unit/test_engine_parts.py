@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,8 +18,11 @@ import pytest
 from superluigi import executors
 from superluigi.errors import ExecutionError, OptionError, SharedStorageError, TargetMissingError, TaskFailedError
 from superluigi.scheduling.engine import run_graph
+from superluigi.scheduling.force import ForcePlan
 from superluigi.scheduling.limits import Limits, Rate, Rates
 from superluigi.scheduling.report import Failure, Report
+from superluigi.scheduling.run import Run
+from superluigi.scheduling.scheduler import ReadyScheduler
 from superluigi.testing.executor_tasks import Noted, diary
 
 asked: Counter[str] = Counter()
@@ -52,6 +56,32 @@ def test_each_task_is_asked_once_what_it_requires_and_whether_it_is_complete(tmp
     asked.clear()
     run_graph([*roots, Watched(folder=str(tmp_path), name="new", below=4)])
     assert {n for question, n in asked.items() if question.startswith("complete")} == {1}
+
+
+class Finds(Noted):
+    """Discovers tasks, level by level: the last requires what the first level has made."""
+
+    def requires(self) -> Any:
+        return [Noted(folder=self.folder, name="leaf")] if self.name == "above" else []
+
+    def run(self) -> Any:
+        leaf, middle = Noted(folder=self.folder, name="leaf"), Finds(folder=self.folder, name="middle")
+        yield {"root": [leaf, middle], "middle": [Finds(folder=self.folder, name="above")], "above": []}[self.name]
+        super().run()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_was_made_already_is_not_made_again_for_a_discovered_task(
+    tmp_path: Path, force: bool, num_workers: int
+) -> None:
+    root = Finds(folder=str(tmp_path), name="root")
+    if force:
+        assert run_graph(root).success
+        (tmp_path / "diary").unlink()
+    assert run_graph(root, Run(plan=ForcePlan(everything=force)), num_workers=num_workers).success
+    made = [line[1] for line in diary(tmp_path) if line[0] == "end"]
+    assert sorted(made) == ["above", "leaf", "middle", "root"]
 
 
 class SlowToLook(luigi.Task):
@@ -241,6 +271,28 @@ def test_tasks_are_batched_as_luigi_does(tmp_path: Path) -> None:
 
 
 # -- limits
+
+
+def test_tasks_that_all_differ_cost_no_more_than_tasks_that_are_alike() -> None:
+    def looked_at(kinds: int) -> int:
+        scheduler = ReadyScheduler(resources={f"lock{i}": 1 for i in range(400)})
+        for i in range(400):
+            scheduler.add_task(worker="me", task_id=str(i), resources={f"lock{i % kinds}": 1})
+        calls = 0
+
+        def count(frame: Any, event: str, arg: object) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        try:
+            for _ in range(400):
+                scheduler.add_task(worker="me", task_id=scheduler.get_work(worker="me")["task_id"], status="DONE")
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert looked_at(400) < 3 * looked_at(1)
 
 
 def test_limits_are_read_as_numbers_at_once_or_per_time() -> None:
