@@ -9,9 +9,9 @@ import copy
 import re
 import sys
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args, get_origin, overload
 
 import luigi
 from typing_extensions import TypeAliasType
@@ -103,22 +103,39 @@ else:
         requires = True
 
 
+#: What Luigi and we ask of every task.
+_RESERVED = frozenset(
+    ["clone", "complete", "deps", "input", "on_failure", "on_success", "output", "outputs_exist", "param_args", "param_kwargs", "requires", "run", "task_family", "task_hash", "task_id"]
+)
+
+
 def parameters_from_annotations(
     class_name: str, namespace: Mapping[str, Any], bases: Iterable[type] = ()
 ) -> dict[str, luigi.Parameter]:
     """The Luigi parameters that a class body declares by annotation; empty for classic classes.
 
-    Also a plain value that overrides the default of an inherited one. Annotations that are text may use the
+    Also those of its mix-ins that are no tasks, a plain value that overrides the default of an inherited one, and
+    those whose type a generic base had left open (`class Ints(Base[int])`). Annotations that are text may use the
     names of the functions around the class statement.
 
     Raises:
         DefinitionError: an annotation that no parameter can be made of.
         ParameterError: a default that its own annotation refuses.
     """
+    bases = tuple(bases)
     found: dict[str, luigi.Parameter] = {}
     for name, annotation in _annotations(class_name, namespace).items():
         inherited = _inherited(name, bases)
         found[name] = _made(class_name, name, annotation, namespace, inherited)
+    for mixin, names in _mixins(bases):
+        for name, annotation in names.items():
+            if name not in namespace and name not in found and _owner(name, bases) in (mixin, None):
+                found[name] = _made(class_name, name, annotation, vars(mixin), None)
+    for name, generic, kind in _made_concrete(namespace.get("__orig_bases__", ())):
+        if name not in namespace and name not in found:
+            default = {} if generic._default is NO_DEFAULT else {name: generic._default}
+            flags = generic.significant, generic.ignore_default, generic.constant, isinstance(generic, TaskReference)
+            found[name] = _made(class_name, name, Declared(kind, *flags), default, generic)
     for name, value in namespace.items():
         inherited = _inherited(name, bases)
         if name not in found and isinstance(inherited, Checked) and not _is_definition(value):
@@ -166,9 +183,37 @@ def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Dec
                 continue
             names = _names_in_sight(namespace) if names is None else names
             annotation = _evaluated(class_name, name, annotation, names)
+        if annotation is Param or annotation is Meta or annotation is Requires:
+            raise DefinitionError(
+                f"{class_name}.{name}: write {annotation.__name__}[…] with a type."
+            )
         if isinstance(annotation, Declared):
+            if name in _RESERVED:
+                raise DefinitionError(f"{class_name}.{name}: every task has {name!r} already. Choose another name.")
             found[name] = annotation
     return found
+
+
+def _mixins(bases: tuple[type, ...]) -> Iterator[tuple[type, dict[str, Declared]]]:
+    """Bases that are no tasks, with what they declare."""
+    for base in bases:
+        for owner in base.__mro__:
+            if "__annotations__" in vars(owner) and not issubclass(owner, luigi.Task):
+                yield owner, _annotations(owner.__name__, vars(owner))
+
+
+def _made_concrete(written_bases: Iterable[Any]) -> Iterator[tuple[str, Checked, Any]]:
+    """The parameters of generic bases whose type variables are given now: name, parameter, its type."""
+    for written in written_bases:
+        meant = dict(zip(getattr(get_origin(written), "__parameters__", ()), get_args(written), strict=False))
+        for owner in getattr(get_origin(written), "__mro__", ()) if meant else ():
+            for name, parameter in vars(owner).items():
+                annotation: Any = getattr(parameter, "annotation", None)
+                bare = isinstance(annotation, TypeVar)
+                variables = (annotation,) if bare else getattr(annotation, "__parameters__", ())
+                if isinstance(parameter, Checked) and set(variables) & set(meant):
+                    given = tuple(meant.get(variable, variable) for variable in variables)
+                    yield name, parameter, given[0] if bare else annotation[given]
 
 
 def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -241,11 +286,12 @@ def _checked_default(class_name: str, name: str, parameter: Checked, inherited: 
 
 
 def _inherited(name: str, bases: Iterable[type]) -> Any:
-    for base in bases:
-        for owner in base.__mro__:
-            if name in owner.__dict__:
-                return owner.__dict__[name]
-    return None
+    owner = _owner(name, bases)
+    return None if owner is None else owner.__dict__[name]
+
+
+def _owner(name: str, bases: Iterable[type]) -> type | None:
+    return next((owner for base in bases for owner in base.__mro__ if name in owner.__dict__), None)
 
 
 def _is_definition(value: Any) -> bool:

@@ -41,7 +41,8 @@ class Conveniences:
         except ParameterError:
             raise
         except (ValueError, TypeError, AssertionError) as error:
-            raise ParameterError(f"{self!r}: {error}") from error
+            said = str(error) or f"its validate() raised {type(error).__name__} without a message"
+            raise ParameterError(f"{self!r}: {said}") from error
 
     def result(self, as_type: Any = None) -> Any:
         """The value of this complete task, loaded in the format that wrote it; tables as `as_type` if given.

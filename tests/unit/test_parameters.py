@@ -10,7 +10,7 @@ import pickle
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NewType
+from typing import Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import luigi
 import pytest
@@ -354,6 +354,64 @@ def test_pydantic_models_are_parameters_and_private_copies() -> None:
     assert again == task and again.x == Settings()
     with pytest.raises(ValueError, match="Settings"):
         T(x={"rate": 1})
+
+
+class Rates:
+    rate: Param[float] = 0.1
+    steps: Param[int]
+
+
+class Mixed(Rates, Task):
+    size: Param[int] = 1
+
+
+class MixedAgain(Mixed):
+    rate = 0.5
+
+
+def test_a_mix_in_that_is_no_task_brings_its_parameters() -> None:
+    assert (Mixed(steps=3).rate, Mixed(steps=3).steps) == (0.1, 3)
+    assert MixedAgain(steps=3).rate == 0.5
+    with pytest.raises(ParameterError, match="'steps' is '3'"):
+        Mixed(steps="3")
+
+
+Item = TypeVar("Item")
+
+
+class Holds(Task, Generic[Item]):
+    one: Param[Item]
+    many: Param[list[Item]] = []
+    fixed: Param[int] = 1
+
+
+class HoldsDates(Holds[datetime.date]):
+    pass
+
+
+def test_a_subclass_of_a_generic_class_has_parameters_of_its_type() -> None:
+    day = datetime.date(2013, 1, 2)
+    task = HoldsDates(one=day, many=[day], fixed=2)
+    assert HoldsDates.from_str_params(task.to_str_params()) == task
+    assert isinstance(dict(HoldsDates.get_params())["one"], luigi.DateParameter)
+    with pytest.raises(ParameterError, match="'one' is 'x'"):
+        HoldsDates(one="x")
+    assert Holds(one="x").one == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation", "said"),
+    [
+        ("x", "Param", r"write Param\[…\] with a type"),
+        ("x", "Requires", "write Requires"),
+        ("output", "Param[int]", "every task has"),
+    ],
+)
+def test_an_annotation_that_would_be_ignored_or_break_the_task_is_an_error(
+    name: str, annotation: str, said: str
+) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        type(Task)("T", (Task,), {"__module__": __name__, "__annotations__": {name: annotation}})
 
 
 def test_validate_sees_all_parameters_before_anything_runs() -> None:
