@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.format import Format
 
 from superluigi.errors import OptionError
 from superluigi.storage.local import RECORD_SUFFIX, FileLocation
@@ -37,6 +38,8 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     ) -> None:
         self.path = _path(path)
         self.is_tmp = False
+        if isinstance(metadata_path, Format):
+            raise OptionError(f"The format of a target is given by name: LocalFileTarget({str(path)!r}, format=…).")
         self._set_format(format)
         record_path = _other_place(self.path, metadata_path)
         if record_path and _absolute(self.path) in record_path.parents:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import luigi.format
 import pytest
 
 from superluigi.errors import CommitError, OptionError, RecordError, TargetKindError
@@ -108,6 +109,11 @@ def test_a_path_that_names_nothing_is_an_error_of_the_constructor(kind: type, pa
 def test_a_record_inside_a_file_is_an_error_of_the_constructor(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="one file"):
         LocalFileTarget(tmp_path / "f", tmp_path / "f/record.json")
+
+
+def test_a_format_in_the_place_of_the_records_path_is_an_error_that_says_how(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="format=…"):
+        LocalFileTarget(tmp_path / "f", luigi.format.Gzip)  # type: ignore[arg-type]
 
 
 def test_a_folder_where_the_record_goes_is_found_before_the_work(tmp_path: Path) -> None:
