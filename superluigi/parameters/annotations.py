@@ -105,7 +105,8 @@ else:
 
 #: What Luigi and we ask of every task.
 _RESERVED = frozenset(
-    ["clone", "complete", "deps", "input", "on_failure", "on_success", "output", "outputs_exist", "param_args", "param_kwargs", "requires", "run", "task_family", "task_hash", "task_id"]
+    ("clone", "complete", "deps", "input", "on_failure", "on_success", "output", "outputs_exist", "param_args")
+    + ("param_kwargs", "requires", "run", "task_family", "task_hash", "task_id")
 )
 
 
@@ -184,9 +185,7 @@ def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Dec
             names = _names_in_sight(namespace) if names is None else names
             annotation = _evaluated(class_name, name, annotation, names)
         if annotation is Param or annotation is Meta or annotation is Requires:
-            raise DefinitionError(
-                f"{class_name}.{name}: write {annotation.__name__}[…] with a type."
-            )
+            raise DefinitionError(f"{class_name}.{name}: write {annotation.__name__}[…] with a type.")
         if isinstance(annotation, Declared):
             if name in _RESERVED:
                 raise DefinitionError(f"{class_name}.{name}: every task has {name!r} already. Choose another name.")
