@@ -34,8 +34,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def line(*parts: str | tuple[str, str]) -> None:
     """Print a line of texts, some with a style: `line("3 of 5 ", ("failed", "red"))`.
 
-    Colours only on a terminal that knows them (or with FORCE_COLOR), never with NO_COLOR; control characters (of a parameter, a path, an
-    error) are shown, not obeyed. Rich would do this too, in a tenth of a second to import and a millisecond a line.
+    Colours only on a terminal that knows them (or with FORCE_COLOR), never with NO_COLOR; control characters (of a
+    parameter, a path, an error) are shown, not obeyed. Rich would do this too, but takes a tenth of a second to
+    import and nearly a millisecond a line.
     """
     texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
     print("".join(_painted(_CONTROL.sub(_visible, text), style) for text, style in texts))

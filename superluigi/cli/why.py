@@ -46,6 +46,10 @@ def main(args: argparse.Namespace) -> int:
             line((f"{_WORDS[one.runs]:<6}", style), f"{named(one.as_json())}: {Reason(one.reason, one.detail)}")
         would = sum(one.runs for one in explained)
         line((f"{would} of {len(explained)} tasks would run", "bold"))
+        stale = sum(one.state == "stale" and not one.runs for one in explained)
+        if stale and not args.refresh:
+            verb = "is" if stale == 1 else "are"
+            line((f"{stale} {verb} stale: with --refresh a run makes what is stale again", "grey"))
     return 1 if args.check and any(one.runs for one in explained) else 0
 
 

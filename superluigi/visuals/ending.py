@@ -13,9 +13,10 @@ def table(report: Report) -> str:
     counts = report.counts()
     words = [*(word for word in _ORDER if word in counts), *(word for word in counts if word not in _ORDER)]
     width = max(map(len, words), default=0)
+    digits = max((len(str(count)) for count in counts.values()), default=0)
     lines = []
     for word in words:
-        lines.append(f"{word:<{width}}  {counts[word]:>5}")
+        lines.append(f"{word:<{width}}  {counts[word]:>{digits}}")
         told = [one for one in report.failures if report.outcomes.get(one.task_id) == word]
         for failure in told[:_SHOWN]:
             lines += _lines(failure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,27 @@ def test_the_shell_completes_commands_modules_tasks_options_parameters_and_choic
     assert "--force-upstream" in completions(tmp_path, "run", "pipeline", "Train", "--fo")
     assert completions(tmp_path, "run", "pipeline", "Train", "--refresh", "") == ["all", "code", "inputs"]
     assert completions(tmp_path, "run", "nowhere", "T") == []
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_complete_with_the_printed_script(tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here: apt-get install {shell}")
+    (tmp_path / "superluigi").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m superluigi "$@"\n')
+    (tmp_path / "superluigi").chmod(0o755)
+    script = {
+        "zsh": (
+            "compdef() { }\n_files() { print FILES }\ncompadd() { print -l -- ${(P)2} }\n"
+            'eval "$(superluigi completion zsh)"\nwords=(superluigi run --force-up); CURRENT=3; _superluigi\n'
+        ),
+        "fish": 'superluigi completion fish | source; complete -C "superluigi run --force-up"\n',
+    }[shell]
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    plain = {"zsh": "-f", "fish": "-N"}[shell]
+    done = subprocess.run(
+        [shell, plain, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60
+    )
+    assert done.stdout.split() == ["--force-upstream", "--force-upstream-to"], done.stderr
 
 
 def test_bash_completes_with_the_printed_script(tmp_path: Path) -> None:

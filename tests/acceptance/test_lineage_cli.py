@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +171,42 @@ def test_why_gives_reasons_and_exits_0_unless_it_checks(call: Any, made: Path) -
         ("AskedTop", "input changed", True),
     ]  # fmt: skip
     assert "hunter2" not in json.dumps(told)
+
+
+def test_why_says_how_to_make_what_is_stale_again(call: Any, made: Path) -> None:
+    (made / "source.txt").write_text("y")
+    said = call("why", ME, "AskedTop", "--root", made)
+    assert said.out.splitlines()[-2:] == [
+        "0 of 3 tasks would run",
+        "2 are stale: with --refresh a run makes what is stale again",
+    ]
+    assert "--refresh" not in call("why", ME, "AskedTop", "--root", made, "--refresh", "all").out
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False)],
+    ids=["terminal", "NO_COLOR", "dumb terminal", "both"],
+)
+def test_colours_are_for_terminals(made: Path, environment: dict[str, str], coloured: bool) -> None:
+    words = [sys.executable, "-m", "superluigi", "status", ME, "AskedTop", "--root", str(made)]
+    reader, writer = os.openpty()
+    surroundings = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    surroundings = {**surroundings, "TERM": "xterm-256color", **environment}
+    subprocess.run(words, stdout=writer, cwd=Path(__file__).parent, env=surroundings, check=True, timeout=60)
+    os.close(writer)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal, on Linux
+        while block := os.read(reader, 4096):
+            shown += block
+    os.close(reader)
+    assert b"complete" in shown
+    assert (b"\x1b[" in shown) == coloured
+
+
+def test_control_characters_of_a_parameter_are_shown_and_not_obeyed(call: Any, tmp_path: Path) -> None:
+    said = call("status", ME, "AskedTop", "--root", f"{tmp_path}/a\x1b[2Jb\nc")
+    assert "\x1b" not in said.out and "a\\x1b[2Jb\\nc" in said.out
 
 
 def test_why_tells_what_is_missing(call: Any, tmp_path: Path) -> None:
