@@ -104,10 +104,19 @@ else:
 
 
 #: What Luigi and we ask of every task.
-_RESERVED = frozenset(
-    ("clone", "complete", "deps", "input", "on_failure", "on_success", "output", "outputs_exist", "param_args")
-    + ("param_kwargs", "requires", "run", "task_family", "task_hash", "task_id")
-)
+_RESERVED = {
+    "clone",
+    "complete",
+    "deps",
+    "input",
+    "on_failure",
+    "on_success",
+    "output",
+    "outputs_exist",
+    "requires",
+    "run",
+}
+_RESERVED |= {"param_args", "param_kwargs", "task_family", "task_hash", "task_id"}
 
 
 def parameters_from_annotations(

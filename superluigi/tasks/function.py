@@ -118,6 +118,8 @@ def make_class(
     name = function.__name__
     if name == "<lambda>":
         raise DefinitionError("@task needs a function with a name: a lambda cannot be found again. Use def.")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"@task: {name} is async, and nothing here awaits it. Use def, with asyncio.run inside.")
     for attribute in attributes:
         if not hasattr(base, attribute):
             raise DefinitionError(f"@task({attribute}=…) for {name}: tasks have no attribute {attribute!r}.")
@@ -161,6 +163,8 @@ def _parameter(function: Callable[..., Any], argument: inspect.Parameter, base: 
     where = f"{function.__name__}({argument.name})"
     if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
         raise DefinitionError(f"{where}: a task cannot have *args or **kwargs. Take a list or a dict instead.")
+    if argument.kind is argument.POSITIONAL_ONLY:
+        raise DefinitionError(f"{where}: arguments are given by name. Take the '/' out.")
     if hasattr(base, argument.name) or argument.name in ("self", "cls"):
         raise DefinitionError(f"{where}: {argument.name!r} has a meaning for every task. Choose another name.")
     annotation = annotation_of(function, argument.name)

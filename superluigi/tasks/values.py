@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -204,7 +205,7 @@ def in_store(name: str) -> AtomicTarget:
         if not bucket:
             raise DefinitionError(f"The store {store!r} names no bucket: write s3://bucket/prefix.")
         return S3ObjectTarget(bucket, "/".join(filter(None, (prefix.strip("/"), name))))
-    if "://" in store:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", store):
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
     from superluigi.targets import LocalFileTarget
 

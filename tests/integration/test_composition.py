@@ -172,6 +172,18 @@ def test_functions_that_cannot_be_tasks_are_refused_at_definition() -> None:
         def many(*args: int) -> int:
             return 1
 
+    with pytest.raises(DefinitionError, match="is async"):
+
+        @task
+        async def waits() -> int:
+            return 1
+
+    with pytest.raises(DefinitionError, match="Take the '/' out"):
+
+        @task
+        def by_place(n: int, /) -> int:
+            return n
+
     with pytest.raises(DefinitionError, match="'output' has a meaning"):
 
         @task
@@ -183,6 +195,13 @@ def test_functions_that_cannot_be_tasks_are_refused_at_definition() -> None:
         @task(resuorces={"cpu": 1})
         def typo() -> int:
             return 1
+
+
+@pytest.mark.parametrize("typo", ["s3:/bucket/x", "S3://bucket/x", "gs://bucket/x", "file:/x"])
+def test_a_store_that_only_looks_like_an_address_makes_no_folder_of_that_name(typo: str) -> None:
+    with pytest.raises(TaskFailedError, match="no folder and no s3://bucket/prefix"):
+        compute(fraction(seed=1), store=typo)
+    assert not [path for path in Path.cwd().iterdir() if ":" in path.name]
 
 
 def test_generators_under_task_have_dynamic_requirements() -> None:
