@@ -255,8 +255,8 @@ def run(turns: int, size: int, count: int) -> str:
             f"`python benchmarks/s3.py`, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {turns}, seconds. "
             "Ratios are a peer's time by ours: above 1 we are faster. On a busy machine the CPU seconds (of the client "
-            "process) say more than those on the clock. Downloads of ours are compared with their SHA-256, which costs "
-            "0.6 CPU seconds a GiB; nobody else's are.",
+            "process) say more than those on the clock. Downloads of ours are compared with their checksums (CRC-32 of "
+            "the large one, SHA-256 of the small ones); nobody else's are.",
             "",
         ]
         large = contest(["superluigi", "boto3", "obstore", "s5cmd"], "large", root / "large", root, turns)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from superluigi.errors import TargetMissingError, TransferError
-from superluigi.storage import copying, s3_transfer
+from superluigi.storage import copying, crc32, s3_transfer
 from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_absent, is_precondition
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
@@ -32,7 +32,7 @@ from superluigi.storage.s3_transfer import (
 
 _BLOCK = 256 << 10  # larger ones come from fresh memory each time, which costs more than the calls saved
 _ATTEMPTS = 4
-_RANGE = 8 << 20  # with all that wait for the digest, some 100 MiB
+_RANGE = 8 << 20
 
 
 def download(s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None = None) -> Head:
@@ -43,27 +43,22 @@ def download(s3: S3Client, bucket: str, member: Member, options: Options, progre
         TransferError: the bytes could not be moved, or arrived changed twice.
     """
     uri = f"s3://{bucket}/{member.key}"
-    expected = None
     for _ in range(2):
         if member.etag and member.size > s3_transfer.SINGLE_LIMIT:
-            found, digest = _in_ranges(s3, bucket, member, options, progress)
+            found, right = _in_ranges(s3, bucket, member, options, progress)
         else:
-            found, digest = _whole(s3, bucket, member, options, progress)
-        expected = member.sha256 or found.sha256
-        if expected is None or (digest or copying.sha256(Path(member.path))) == expected:
+            found, right = _whole(s3, bucket, member, options, progress)
+        if right:
             return found
     raise TransferError(
-        f"{uri} arrived changed twice: its SHA-256 is not the recorded {expected}. "
-        "Check the network, or verify the object."
+        f"{uri} arrived changed twice: its checksum is not the recorded one. Check the network, or verify the object."
     )
 
 
 # ---------------------------------------------------------------- whole
 
 
-def _whole(
-    s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None
-) -> tuple[Head, str | None]:
+def _whole(s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None) -> tuple[Head, bool]:
     wanted = {**options, **({"IfMatch": member.etag} if member.etag else {})}
     uri = f"s3://{bucket}/{member.key}"
     last: Exception | None = None
@@ -76,7 +71,7 @@ def _whole(
                 found, digest = head_of(answer), hashlib.sha256()
                 with open(member.path, "wb", buffering=0) as file:
                     if _stream(answer["Body"], file.fileno(), 0, progress, digest) == found.size:
-                        return found, digest.hexdigest()
+                        return found, (member.sha256 or found.sha256) in (None, digest.hexdigest())
             except s3.boto.exceptions.ClientError as error:
                 raise _missing(uri, error) from error
             except broken as error:
@@ -102,123 +97,71 @@ def _stream(body: Any, descriptor: int, offset: int, progress: Progress | None, 
 
 def _in_ranges(
     s3: S3Client, bucket: str, member: Member, options: Options, progress: Progress | None
-) -> tuple[Head, str | None]:
-    """Several ranges at once, all of the one version; the digest is computed behind them, in order."""
+) -> tuple[Head, bool]:
+    """Several ranges at once, all of the one version; each is checked while it arrives, where a CRC-32 is known."""
     part, uri = min(s3_transfer.PART, _RANGE), f"s3://{bucket}/{member.key}"
     wanted = {**options, "IfMatch": member.etag}
     store = None if options or not PLAIN_KEY.fullmatch(member.key) else fast_store(s3, bucket)
-    hasher = _Hasher(member.size, part) if member.sha256 else None
     with open(member.path, "wb", buffering=0) as file, explained("download", uri):
 
-        def fetch(start: int) -> None:
-            try:
-                fetch_part(start)
-            except BaseException:
-                if hasher:
-                    hasher.stop()  # lets those go that wait for their turn
-                raise
-
-        def fetch_part(start: int) -> None:
+        def fetch(start: int) -> tuple[int, int]:
             end = min(start + part, member.size)
-            body = _fast_range(store, member, file.fileno(), start, end)
-            if body is None:
-                body = _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
+            crc = _fast_range(store, member, file.fileno(), start, end)
+            if crc is None:
+                crc = _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
             if progress:
                 progress(end - start)
-            if hasher:
-                hasher.arrived(start, body)
+            return start, crc
 
         try:
-            in_threads(fetch, range(0, member.size, part), PARTS_AT_ONCE)
+            arrived = in_threads(fetch, range(0, member.size, part), PARTS_AT_ONCE)
         except s3.boto.exceptions.ClientError as error:
             raise _missing(uri, error) from error
         except _broken() as error:
             raise _given_up(uri, error) from error
-        finally:
-            digest = hasher.result() if hasher else None
-    metadata = {"superluigi-sha256": member.sha256} if member.sha256 else {}
-    return Head(member.etag or "", member.size, metadata=metadata), digest
+    known = {"superluigi-sha256": member.sha256, "superluigi-crc32": member.crc32}
+    found = Head(member.etag or "", member.size, metadata={name: text for name, text in known.items() if text})
+    if member.crc32 is not None:
+        whole = crc32.combined((crc for _, crc in sorted(arrived)), member.size, part)
+        return found, crc32.text(whole) == member.crc32
+    return found, member.sha256 in (None, copying.sha256(Path(member.path)))
 
 
-def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> list[Any] | None:
-    """Fetch and write one range; its blocks, or None where boto3 has to do it (again)."""
+def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> int | None:
+    """Fetch and write one range; its CRC-32, or None where boto3 has to do it (again)."""
     if store is None:
         return None
     import obstore
     from obstore.exceptions import BaseError
 
-    blocks, position = [], start
+    crc, position = 0, start
     try:
         answer = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag})
         # Written block by block: collected first, every byte would be copied once more, into fresh memory.
         for block in answer.stream(min_chunk_size=_BLOCK):
             position += os.pwrite(descriptor, block, position)
-            blocks.append(block)
+            crc = zlib.crc32(block, crc)
     except BaseError:
         return None
-    return blocks if position == end else None
+    return crc if position == end else None
 
 
-def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> list[Any]:
+def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> int:
     broken = _broken()
     for attempt in range(_ATTEMPTS):
         answer = s3.boto.get_object(Bucket=bucket, Key=key, **options, Range=f"bytes={start}-{end - 1}")
-        blocks, position = [], start
+        crc, position = 0, start
         try:
             with answer["Body"] as stream:
                 while block := stream.read(_BLOCK):
                     position += os.pwrite(descriptor, block, position)
-                    blocks.append(block)
+                    crc = zlib.crc32(block, crc)
             if position == end:
-                return blocks
+                return crc
         except broken:
             if attempt == _ATTEMPTS - 1:
                 raise
     raise _CutError(f"the bytes from {start} to {end} did not all arrive")
-
-
-class _Hasher:
-    """SHA-256 of parts that arrive in any order, computed on another core meanwhile, from memory."""
-
-    def __init__(self, size: int, part: int) -> None:
-        self._starts = range(0, size, part)
-        self._digest = hashlib.sha256()
-        self._waiting: dict[int, list[Any]] = {}
-        self._done, self._stopped = 0, False
-        self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="superluigi-digest", daemon=True)
-        self._thread.start()
-
-    def arrived(self, start: int, body: list[Any]) -> None:
-        """Take a part; returns late while too many wait, so that memory stays bounded."""
-        with self._news:
-            self._waiting[start] = body
-            self._news.notify_all()
-            self._news.wait_for(lambda: len(self._waiting) <= PARTS_AT_ONCE or self._stopped)
-
-    def stop(self) -> None:
-        """Nothing more will arrive."""
-        with self._news:
-            self._stopped = True
-            self._news.notify_all()
-
-    def result(self) -> str | None:
-        """The digest, or None if not everything arrived; waits for what did."""
-        self.stop()
-        self._thread.join()
-        return self._digest.hexdigest() if self._done == len(self._starts) else None
-
-    def _run(self) -> None:
-        for start in self._starts:
-            with self._news:
-                self._news.wait_for(lambda at=start: at in self._waiting or self._stopped)  # type: ignore[misc]
-                body = self._waiting.pop(start, None)
-                self._news.notify_all()
-            if body is None:
-                return
-            for block in body:
-                self._digest.update(block)
-            self._done += 1
 
 
 # ---------------------------------------------------------------- many

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from superluigi.errors import (
     TargetMissingError,
     TransferError,
 )
-from superluigi.storage import cache, copying, identity, staging
+from superluigi.storage import cache, copying, crc32, identity, s3_transfer, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -26,7 +27,7 @@ from superluigi.storage.s3_leftovers import Note
 from superluigi.storage.s3_location import S3Location, kind_error, quietly
 from superluigi.storage.s3_record import Announced, Register, commit_of, describes
 from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_many, head
-from superluigi.storage.s3_upload import Upload
+from superluigi.storage.s3_upload import Upload, part_size
 
 _KIND = "S3ObjectTarget"
 _RETRIES = 20
@@ -132,7 +133,7 @@ class ObjectLocation(S3Location):
 
     def _fetching(self, there: Head) -> cache.Fetch:
         def fetch(path: Path, _: object) -> cache.Facts:
-            member = Member(self.place.key, path, there.size, there.etag, there.sha256)
+            member = Member(self.place.key, path, there.size, there.etag, there.sha256, there.crc32)
             download(self.s3, self.place.bucket, member, self.place.get_options, self.place.progress)
             return {"": _known(there.etag, there.sha256)}
 
@@ -177,15 +178,22 @@ class StagedObject(Staged):
         self.path = folder / "output" / location.name()
         self.path.parent.mkdir()
         self._output: Record | None = None
+        self._pieces: list[int] = []  # the CRC-32 of each part
 
     def prepare(self) -> Record:
         if self._output is None:
             self._check()
+            size = os.stat(self.path).st_size
+            with ThreadPoolExecutor(1) as other_core:
+                if size > s3_transfer.SINGLE_LIMIT:
+                    pieces = other_core.submit(crc32.of_pieces, self.path, part_size(size))
+                digest = copying.sha256(self.path)
+                self._pieces = pieces.result() if size > s3_transfer.SINGLE_LIMIT else []
             self._output = {
                 "type": _KIND,
                 "path": self.location.uri,
-                "size": os.stat(self.path).st_size,
-                "digest": {"sha256": copying.sha256(self.path)},
+                "size": size,
+                "digest": {"sha256": digest},
                 "commit": self.commit_id,
                 **self.notes,
             }
@@ -223,7 +231,9 @@ class StagedObject(Staged):
         labels = {"superluigi-commit": self.commit_id, "superluigi-sha256": output["digest"]["sha256"]}
         if record is not None and (record.get("run") or {}).get("id"):
             labels["superluigi-run"] = str(record["run"]["id"])
-        upload = Upload(location.s3, place.bucket, member, labels, place.put_options, place.progress)
+        if self._pieces:
+            labels["superluigi-crc32"] = crc32.text(crc32.combined(self._pieces, member.size, part_size(member.size)))
+        upload = Upload(location.s3, place.bucket, member, labels, place.put_options, place.progress, self._pieces)
         note = Note(self.folder, location.s3)
         try:
             if upload.begin():

@@ -59,6 +59,10 @@ class Head:
     def sha256(self) -> str | None:
         return self.metadata.get("superluigi-sha256")
 
+    @property
+    def crc32(self) -> str | None:
+        return self.metadata.get("superluigi-crc32")
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -88,6 +92,7 @@ class Member:
     size: int
     etag: str | None = None
     sha256: str | None = None
+    crc32: str | None = None
 
 
 def plain_etag(etag: str | None) -> str:

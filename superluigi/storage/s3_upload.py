@@ -38,8 +38,16 @@ _MAX_PARTS = 10_000
 _PART_OPTIONS = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5", "RequestPayer", "ExpectedBucketOwner")
 
 
+def part_size(size: int) -> int:
+    """How large the parts of an object are."""
+    return max(s3_transfer.PART, -(-size // _MAX_PARTS))
+
+
 class Upload:
-    """One file on its way to one key: `send` moves what can be moved unseen, `publish` makes it visible."""
+    """One file on its way to one key: `send` moves what can be moved unseen, `publish` makes it visible.
+
+    `pieces` are the CRC-32 of its parts where they are known already.
+    """
 
     def __init__(
         self,
@@ -49,7 +57,9 @@ class Upload:
         metadata: Mapping[str, str],
         options: Options,
         progress: Progress | None,
+        pieces: Sequence[int] = (),
     ) -> None:
+        self.pieces = pieces
         self.s3, self.bucket, self.member, self.progress = s3, bucket, member, progress
         self.options = {**options, "Metadata": {**options.get("Metadata", {}), **metadata}}
         self.upload_id: str | None = None
@@ -81,7 +91,7 @@ class Upload:
         if not self.in_parts:
             self._body = read_file(self.member.path)
             return hashlib.md5(self._body, usedforsecurity=False).hexdigest()
-        part = max(s3_transfer.PART, -(-self.member.size // _MAX_PARTS))
+        part = part_size(self.member.size)
         numbers = range(-(-self.member.size // part))
         with open(self.member.path, "rb", buffering=0) as file, explained("upload", self.uri):
             sent = in_threads(lambda number: self._send_part(file.fileno(), number, part), numbers, PARTS_AT_ONCE)
@@ -96,7 +106,7 @@ class Upload:
         body = os.pread(descriptor, size, number * size)
         answer = self.s3.parts.upload_part(
             Bucket=self.bucket, Key=self.member.key, UploadId=self.upload_id, PartNumber=number + 1, Body=body,
-            **_part_checksum(self.s3, body), **self._more,
+            **_part_checksum(self.s3, body, self.pieces[number] if self.pieces else None), **self._more,
         )  # fmt: skip
         if self.progress:
             self.progress(len(body))
@@ -146,10 +156,11 @@ class Upload:
             self.upload_id = None
 
 
-def _part_checksum(s3: S3Client, body: bytes) -> dict[str, str]:
+def _part_checksum(s3: S3Client, body: bytes, crc: int | None) -> dict[str, str]:
     """A CRC32 where it is known to be verified, which costs a fraction of the MD5 that every server knows."""
     if s3.is_known:
-        return {"ChecksumCRC32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()}
+        found = zlib.crc32(body) if crc is None else crc
+        return {"ChecksumCRC32": base64.b64encode(found.to_bytes(4, "big")).decode()}
     return checksum(s3, body)
 
 
