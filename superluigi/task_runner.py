@@ -148,7 +148,8 @@ def run_task(
                 from superluigi.visuals import plot_run
 
                 _say(f"Report of this run: {plot_run(root, report).save(report_file)}")
-            callbacks.settle({failure.task_id: failure.error for failure in report.failures})
+            done = [name for name, word in report.outcomes.items() if word in ("ran", "complete")]
+            callbacks.settle({failure.task_id: failure.error for failure in report.failures}, done)
             _say(f"{report.summary}\n{table(report)}\n")
             if raise_exception:
                 _raise_own(report)

@@ -66,17 +66,20 @@ def _configure_working(verb: Callable[..., Parser]) -> None:
     spawn.add_argument("--pool", action="append", metavar="POOL", help="only this pool (may be given several times)")
     spawn.add_argument("--detach", action="store_true", help="in the background; return at once")
     spawn.add_argument("--keep-alive", action="store_true", help="stay for what is submitted later")
-    _lease_option(spawn)
+    _timing_options(spawn)
     work = verb("work", _work, "be one worker, here, until nothing more can run")
     work.add_argument("--pool", default="default")
     work.add_argument("--idle", type=float, metavar="SECONDS", help="end after so long without work instead")
     work.add_argument("--max-tasks", type=int, metavar="N")
-    _lease_option(work)
+    _timing_options(work)
 
 
-def _lease_option(parser: Parser) -> None:
+def _timing_options(parser: Parser) -> None:
     parser.add_argument(
         "--lease", type=float, default=60.0, metavar="SECONDS", help="until a lost worker's task is given away"
+    )
+    parser.add_argument(
+        "--recheck", type=float, default=60.0, metavar="SECONDS", help="until a missing external task is looked for"
     )
 
 
@@ -132,6 +135,7 @@ def _opened(args: argparse.Namespace, **options: Any) -> Iterator[Queue]:
     options.setdefault("create", False)
     if getattr(args, "lease", None):
         options["lease"] = timedelta(seconds=args.lease)
+        options["recheck"] = timedelta(seconds=args.recheck)
     with Queue(args.queue, **options) as queue:
         yield queue
 
@@ -176,7 +180,7 @@ def _work(args: argparse.Namespace) -> int:
 
     lease = lease_seconds(timedelta(seconds=args.lease))
     with closing(Database(args.queue, create=False)) as database:
-        Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks)).run()
+        Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck)).run()
     return 0
 
 

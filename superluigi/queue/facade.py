@@ -21,6 +21,7 @@ from superluigi import config, graph
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
+from superluigi.queue.failures import failure_of
 from superluigi.queue.spawner import Spawner, SpawnOptions
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.states import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
@@ -40,7 +41,8 @@ class Queue:
 
     The plan survives everybody who works on it; the targets are the truth, so that losing the plan loses no
     result. `pools` are added to the queue or changed in it, `resources` likewise; both stay there. `lease` is
-    after how long a task of a worker that vanished is given to another.
+    after how long a task of a worker that vanished is given to another, `recheck` after how long an external task
+    that is missing is looked for again.
 
     Raises:
         QueueVersionError: the queue was made by a newer superluigi.
@@ -242,7 +244,8 @@ class Queue:
     def wait(self, which: Which = None, timeout: timedelta | float | None = None) -> dict[str, int]:
         """Block until nothing more can run (or the queue is paused and nothing runs); the counts of states.
 
-        With `which`, return as soon as those tasks have ended. Somebody has to work meanwhile.
+        With `which`, return as soon as those tasks have ended. Somebody has to work meanwhile. Callbacks of tasks
+        (`on_completed`, `on_failed`) are called here, and at the end of `spawn`.
 
         Raises:
             QueueTimeoutError: `timeout` (a timedelta, or seconds) is over.
@@ -254,9 +257,21 @@ class Queue:
         while not (self.activity().settled or self._have_ended(ids)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueTimeoutError(f"After {seconds:g} seconds tasks still wait or run: {self.counts()}.")
+            self._call_back()
             time.sleep(nap)
             nap = min(1.5 * nap, _LOOKS_SECONDS[1])
+        self._call_back()
         return self.counts()
+
+    def _call_back(self) -> None:
+        """Call what tasks asked for (`on_completed`, `on_failed`): here, since here somebody waits for them."""
+        from superluigi.tasks.life import callbacks
+
+        if awaited := callbacks.awaited():
+            rows = self.tasks(*awaited)
+            failures = [failure_of(row) for row in rows if row.state in (states.FAILED, states.KILLED)]
+            done = [row.id for row in rows if row.state == states.SUCCEEDED]
+            callbacks.settle({failure.task_id: failure.error for failure in failures}, done)
 
     def _have_ended(self, ids: Sequence[str] | None) -> bool:
         if ids is None:
@@ -332,10 +347,12 @@ class Queue:
             return
         options = SpawnOptions(
             queue=passed_on(self.name), label=self.label, logs=str(self.logs / "workers"), workers=workers,
-            pools=chosen, lease_seconds=self._lease_seconds, keep_alive=keep_alive,
+            pools=chosen, lease_seconds=self._lease_seconds, recheck_seconds=self._recheck_seconds,
+            keep_alive=keep_alive,
         )  # fmt: skip
         ids = None if until is None else _ids((until,))
         Spawner(self._database, options, lambda: self._have_ended(ids)).run()
+        self._call_back()
 
     @property
     def label(self) -> str:
@@ -345,7 +362,7 @@ class Queue:
 
     def _spawn_detached(self, workers: int | None, pools: tuple[str, ...] | None, keep_alive: bool) -> None:
         command = [sys.executable, "-m", "superluigi", "queue", "spawn", passed_on(self.name)]
-        command += ["--lease", str(self._lease_seconds)]
+        command += ["--lease", str(self._lease_seconds), "--recheck", str(self._recheck_seconds)]
         command += ["--workers", str(workers)] if workers else []
         command += ["--keep-alive"] if keep_alive else []
         for pool in pools or ():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 
 import luigi
 from luigi import execution_summary
 
-from superluigi.errors import RemoteError, TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
 from superluigi.queue import states
 from superluigi.queue.facade import Queue
+from superluigi.queue.failures import failure_of
 from superluigi.queue.states import Submission, TaskRow
-from superluigi.scheduling.report import Failure, Report
+from superluigi.scheduling.report import Report
 from superluigi.scheduling.run import Run
 
 #: Ours -> the sets of tasks that Luigi's summary knows.
@@ -70,8 +69,8 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
     for kind in ("upstream_failure", "upstream_missing_dependency", "not_run"):
         partition["still_pending_not_ext"] |= partition[kind]
     nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
-    failures = [_failure(row) for row in rows if outcomes[row.id] == "failed"]
-    failures += [_failure(row) for row in rows if outcomes[row.id] == "missing"]
+    failures = [failure_of(row) for row in rows if outcomes[row.id] == "failed"]
+    failures += [failure_of(row) for row in rows if outcomes[row.id] == "missing"]
     made = [row for row in rows if outcomes[row.id] == "ran"]
     return Report(
         run_id=submission.run,
@@ -112,27 +111,6 @@ def _behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) -
                 found[lower] = cause
                 waiting.append((lower, cause))
     return found
-
-
-def _failure(row: TaskRow) -> Failure:
-    return replace(_explained(row), log_file=row.log or "")
-
-
-def _explained(row: TaskRow) -> Failure:
-    words = (row.error or "").strip()
-    last = words.splitlines()[-1] if words else f"{row.state}"
-    shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
-    if row.external and row.state == states.WAITING:
-        return Failure(row.id, shown, "missing", TargetMissingError(f"{last}. Provide it, or check its parameters."))
-    kind, error = "failed", RemoteError(last, words)
-    if row.state == states.KILLED:
-        return Failure(row.id, shown, kind, TaskCancelledError(last), attempts=row.attempts)
-    first = words.splitlines()[0] if words else ""
-    if first.startswith("The task took longer"):
-        return Failure(row.id, shown, "timeout", TaskTimeoutError(first), attempts=row.attempts)
-    if first.startswith(("The process that ran the task died", "The worker ")):
-        return Failure(row.id, shown, "lost", WorkerLostError(words), attempts=row.attempts)
-    return Failure(row.id, shown, kind, error, traceback=words, attempts=row.attempts)
 
 
 def _stand_in(row: TaskRow) -> luigi.Task:

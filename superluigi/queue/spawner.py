@@ -39,6 +39,8 @@ class SpawnOptions:
     workers: int | None = None
     pools: tuple[str, ...] | None = None
     lease_seconds: float = 60.0
+    #: How long external tasks that are missing wait until they are looked for again.
+    recheck_seconds: float = 60.0
     #: Stay when nothing more can run: for later submissions and external tasks.
     keep_alive: bool = False
     interval_seconds: float = 0.25
@@ -162,6 +164,7 @@ class Spawner:
         command = [
             sys.executable, "-m", "superluigi", "queue", "work", self._options.queue, "--pool", name,
             "--idle", str(IDLE_SECONDS), "--lease", str(self._options.lease_seconds),
+            "--recheck", str(self._options.recheck_seconds),
         ]  # fmt: skip
         return WorkerOrder(label, tuple(command), self._options.logs, pool)
 

@@ -128,6 +128,8 @@ class _Describer:
         # Luigi's own default (999,999,999 failures, 15 minutes apart) is a daemon's; here it must be asked for.
         self._retry_count = config.getint("scheduler", "retry_count", 1)
         self._retry_delay = config.getfloat("scheduler", "retry_delay", 0.0)
+        self._retry_window = config.getfloat("scheduler", "disable_window", 0.0)
+        self._retry_deadline = config.getfloat("scheduler", "disable_hard_timeout", 0.0)
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         params = json.dumps(task.to_str_params())
@@ -152,6 +154,8 @@ class _Describer:
             timeout=float(timeout) if timeout else None,
             max_failures=max(1, int(retries)),
             retry_delay=float(getattr(task, "retry_delay", None) or self._retry_delay),
+            retry_window=_seconds(task.disable_window, self._retry_window),
+            retry_deadline=_seconds(task.disable_hard_timeout, self._retry_deadline),
             code=code,
             tags=json.dumps(dict(tags), default=str) if tags and isinstance(tags, Mapping) else None,
             external=is_external(task),
@@ -232,6 +236,11 @@ _BY_OUTPUTS = ("luigi.task.Task.complete", "superluigi.tasks.base.Task.complete"
 
 def _name_of(function: Callable[..., object]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def _seconds(own: float | None, configured: float) -> float | None:
+    """A task's own limit, else that of Luigi's configuration; None for none."""
+    return float(configured if own is None else own) or None
 
 
 def _has_private(cls: type[luigi.Task]) -> bool:

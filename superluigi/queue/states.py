@@ -84,6 +84,9 @@ class TaskSpec:
     #: How many failures make the task FAILED, and the seconds between attempts.
     max_failures: int = 1
     retry_delay: float = 0.0
+    #: Seconds: failures longer ago do not count; a failure so long after the first that counts is the last.
+    retry_window: float | None = None
+    retry_deadline: float | None = None
     #: Digest of the class stored by value, if it is.
     code: str | None = None
     tags: str | None = None

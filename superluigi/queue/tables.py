@@ -31,7 +31,7 @@ from sqlalchemy import (
 from superluigi.errors import QueueError, QueueVersionError
 
 #: Version of the tables below; raise it together with a new entry in `_MIGRATIONS`.
-VERSION = 2
+VERSION = 3
 PREFIX = "superluigi_"
 
 metadata = MetaData()
@@ -78,6 +78,9 @@ tasks = Table(
     Column("timeout", Float),
     Column("max_failures", Integer, nullable=False, server_default="1"),
     Column("retry_delay", Float, nullable=False, server_default="0"),
+    # Seconds: failures longer ago do not count; and a failure so long after the first one is the last.
+    Column("retry_window", Float),
+    Column("retry_deadline", Float),
     Column("external", Integer, nullable=False, server_default="0"),
     Column("run", Text, nullable=False),
     Column("rerun", Text),
@@ -227,5 +230,11 @@ def _from_1(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
 
 
+def _from_2(connection: Connection) -> None:
+    """Version 3 knows Luigi's `disable_window` and `disable_hard_timeout`."""
+    for column in ("retry_window FLOAT", "retry_deadline FLOAT"):
+        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
+
+
 #: From which version -> the step to the next one.
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1}
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}

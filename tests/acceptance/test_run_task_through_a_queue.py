@@ -52,3 +52,50 @@ def test_a_run_through_a_queue_returns_the_path_and_prints_the_summary(tmp_path:
 def test_a_queue_and_an_executor_cannot_be_combined() -> None:
     with pytest.raises(OptionError, match="queue cannot be combined with executor"):
         run_task(Task(), queue="q", executor="threads")
+
+
+def test_callbacks_are_called_once_by_whoever_waits_for_the_queue(tmp_path: Path) -> None:
+    (tmp_path / "called.py").write_text(
+        textwrap.dedent("""
+            import sys
+            import luigi
+            from superluigi import run_task
+            from superluigi.queue import Queue
+            from superluigi.tasks import Task
+
+            class Good(Task):
+                name = luigi.Parameter()
+                def output(self):
+                    return luigi.LocalTarget(self.name)
+                def run(self):
+                    self.output().open("w").close()
+
+            class Bad(Task):
+                def run(self):
+                    raise ValueError("no")
+
+            if __name__ == "__main__":
+                import called
+                def watched(task):
+                    task.on_completed(lambda task: print("completed", task))
+                    task.on_failed(lambda task, error: print("failed", task, type(error).__name__))
+                    return task
+                run_task(watched(called.Good(name="run")), queue="q.sqlite")
+                with Queue("q.sqlite") as queue:
+                    queue.submit([watched(called.Good(name="spawn")), watched(called.Bad())])
+                    queue.spawn(1)
+                    queue.submit(watched(called.Good(name="wait")))
+                    queue.spawn(1, detach=True)
+                    queue.wait()
+                    queue.wait()
+        """)
+    )
+    done = subprocess.run([sys.executable, "called.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith(("completed", "failed "))]
+    assert said == [
+        "completed Good(name=run)",
+        "completed Good(name=spawn)",
+        "failed Bad() RemoteError",
+        "completed Good(name=wait)",
+    ]

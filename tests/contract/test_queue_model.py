@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from queue_support import postgres_server  # noqa: F401
+from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
 from superluigi.queue.states import Pool, TaskSpec
@@ -33,7 +33,8 @@ SPECS = {
     number: TaskSpec(
         task_id=f"T{number}", name="T", module="m", params="{}", deps=tuple(f"T{n}" for n in needed),
         priority=float(number % 3), resources={"gun": 1.0} if number in (0, 1) else {},
-        max_failures=2 if number % 2 else 1, retry_delay=30.0 if number == 3 else 0.0,
+        max_failures=3 if number == 5 else 2 if number % 2 else 1, retry_delay=30.0 if number == 3 else 0.0,
+        retry_window=60.0 if number == 1 else None, retry_deadline=60.0 if number == 5 else None,
         pool="small" if number in (2, 3, 6) else "default", external=number == 6,
     )
     for number, needed in REQUIRES.items()
@@ -53,12 +54,19 @@ class Row:
     due: float | None = None
     fence: int = 0
     attempts: int = 0
-    failures: int = 0
+    failed: list[float] = field(default_factory=list)
     losses: int = 0
     kill: bool = False
     lease: float = 0.0
     priority: float = 0.0
     spec: TaskSpec = field(default_factory=lambda: SPECS[0])
+
+    @property
+    def spent(self) -> bool:
+        """Whether the latest failure was one too many."""
+        last, window, deadline = self.failed[-1], self.spec.retry_window, self.spec.retry_deadline
+        counted = [moment for moment in self.failed if window is None or moment >= last - window]
+        return len(counted) >= self.spec.max_failures or (deadline is not None and last - counted[0] >= deadline)
 
     @property
     def armed(self) -> bool:
@@ -99,7 +107,7 @@ class Model:
             row.deps = frozenset(spec.deps)
             row.yielded -= row.deps  # an edge that requires() names is one of its own
             if row.state == "SUCCEEDED" or (row.state == "FAILED" and retry_failed):
-                row.state, row.run, row.failures, row.losses, row.due = "WAITING", run, 0, 0, None
+                row.state, row.run, row.failed, row.losses, row.due = "WAITING", run, [], 0, None
                 row.yielded = frozenset()
             elif row.state == "RUNNING" and spec.forced and row.run != run:
                 row.rerun = run
@@ -120,7 +128,7 @@ class Model:
     def finish(self, name: str, kind: str, now: float) -> None:
         row = self.rows[name]
         failed = kind == "failed"
-        row.failures += failed
+        row.failed += [now] if failed else []
         row.losses = 0
         rerun, row.rerun = row.rerun, None
         row.run = rerun or row.run
@@ -136,7 +144,7 @@ class Model:
             row.state = "SUCCEEDED"
         elif kind == "missing":
             row.state, row.due = "WAITING", now + LEASE
-        elif failed and row.failures >= row.spec.max_failures:
+        elif failed and row.spent:
             row.state = "FAILED"
         else:
             row.state = "WAITING"
@@ -167,6 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: dict[str, Claim] = {}
         self.lost: list[Claim] = []
         self.runs = 0
+        self.workers = 0
         with self.database.write() as connection:
             for table in reversed(people.tables.metadata.sorted_tables):
                 if not table.name.endswith(("_meta", "_needs")):
@@ -219,7 +228,8 @@ class QueueMachine(RuleBasedStateMachine):
     def _claim(self, pool: str) -> None:
         expected = self.model.claim(pool)
         with self.database.write() as connection:
-            claim = claims.claim(connection, f"w{self.now}", pool, self.now, LEASE)
+            self.workers += 1
+            claim = claims.claim(connection, f"w{self.workers}", pool, self.now, LEASE)
         assert (claim.task_id if claim else None) == expected
         if claim is not None:
             row = self.model.rows[claim.task_id]
@@ -257,6 +267,24 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.submit(specs, run, False)
         row.yielded |= frozenset(ids) - row.deps
         assert not was_killed or row.state == "KILLED"
+        self.model.settle()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def a_power_cut_takes_back_a_claim_and_its_worker_lives_on(self, data: Any) -> None:
+        """Claims are not flushed; the next one gets the same fencing number."""
+        name = data.draw(st.sampled_from(sorted(self.held)))
+        row = self.model.rows[name]
+        if row.rerun is not None or row.kill:
+            return
+        with self.database.write() as connection:
+            connection.execute(
+                people.tables.tasks.update().where(people.tables.tasks.c.task_id == name)
+                .values(state="PENDING", fence=row.fence - 1, attempts=row.attempts - 1, lease=None)
+            )  # fmt: skip
+            plan.recount(connection, [self.held[name].row])
+        row.state, row.fence, row.attempts = "WAITING", row.fence - 1, row.attempts - 1
+        self.lost.append(self.held.pop(name))
         self.model.settle()
 
     @precondition(lambda self: self.lost)
@@ -317,7 +345,7 @@ class QueueMachine(RuleBasedStateMachine):
             plan.retry(connection, plan.select_rows(connection, ids=None, state=state, name=None))
         for row in self.model.rows.values():
             if row.state == state:
-                row.state, row.failures, row.losses, row.due, row.kill = "WAITING", 0, 0, None, False
+                row.state, row.failed, row.losses, row.due, row.kill = "WAITING", [], 0, None, False
         self.model.settle()
 
     @rule(pool=st.sampled_from(["default", "small", None]))
@@ -344,7 +372,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {name: row.state for name, row in rows.items()} == expected
         for name, row in self.model.rows.items():
             seen = rows[name]
-            assert (seen.attempts, seen.failures, seen.run) == (row.attempts, row.failures, row.run), name
+            assert (seen.attempts, seen.failures, seen.run) == (row.attempts, len(row.failed), row.run), name
             assert seen.priority == row.priority
             assert seen.blocked_by is None or self.model.rows[seen.blocked_by].state in ("FAILED", "KILLED")
         assert activity.running == sum(row.state == "RUNNING" for row in self.model.rows.values())
@@ -373,8 +401,8 @@ def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: s
 
 
 @pytest.mark.long
-def test_many_more_random_operations_agree_with_the_model(tmp_path: Path) -> None:
-    database = Database(str(tmp_path / "model.sqlite"))
+def test_many_more_random_operations_agree_with_the_model(any_queue_name: str) -> None:  # noqa: F811
+    database = Database(any_queue_name)
     machine = type("LongMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=1000, stateful_step_count=60))
     database.close()

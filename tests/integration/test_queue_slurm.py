@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import slurm_host
 from queue_support import project, queue_name  # noqa: F401
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError
@@ -149,10 +149,18 @@ def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(
-    shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ,
-    reason="needs a Slurm that accepts jobs: Debian's slurmctld, slurmd, slurm-client and munge, with SLURM_CONF set",
+    not slurm_host.available(), reason="needs root and Debian's slurmctld, slurmd, slurm-client and munge"
 )
-def test_a_real_slurm_runs_a_pool_and_a_cancelled_job_puts_its_task_back(project: Project, queue_name: str) -> None:
+def test_a_real_slurm_runs_a_pool_and_a_cancelled_job_puts_its_task_back(
+    project: Project, queue_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with slurm_host.slurm_host(tmp_path_factory.mktemp("slurm")) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        _runs_a_pool_and_puts_a_cancelled_job_back(project, queue_name)
+
+
+def _runs_a_pool_and_puts_a_cancelled_job_back(project: Project, queue_name: str) -> None:
     module = project(TASKS)
     cluster = Pool(2, provider="slurm", walltime=timedelta(minutes=5))
     with Queue(queue_name, pools={"cluster": cluster}) as queue:

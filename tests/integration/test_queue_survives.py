@@ -361,3 +361,18 @@ def test_a_restart_of_the_database_server_ends_neither_worker_nor_spawner(
             assert spawner.wait(90) == 0
         assert queue.counts()["SUCCEEDED"] == 6
         assert queue.check() == []
+
+
+def test_workers_of_a_spawner_look_for_external_data_as_often_as_was_said(project: Project, queue_name: str) -> None:
+    module = project("""
+        class Data(luigi.ExternalTask):
+            def output(self):
+                return luigi.LocalTarget("data.csv")
+    """)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Data())
+        with _command("spawn", queue_name, "--keep-alive", "--recheck", "1"):
+            _until(lambda: "not there yet" in (queue.tasks()[0].error or ""))
+            Path("data.csv").touch()
+            _until(lambda: queue.tasks()[0].state == "SUCCEEDED", seconds=45)  # a minute is the default
+            queue.delete(force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -85,32 +86,33 @@ def test_a_newer_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with sqlite3.connect(name) as connection:
         connection.execute("UPDATE superluigi_meta SET value = '99' WHERE key = 'version'")
     connection.close()
-    with pytest.raises(QueueVersionError, match=r"version 99.*up to version 2.*[Uu]pgrade"):
+    with pytest.raises(QueueVersionError, match=rf"version 99.*up to version {tables.VERSION}.*[Uu]pgrade"):
         Queue(name)
 
 
-def test_an_older_version_is_migrated_with_all_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_version_is_migrated_with_all_it_holds(tmp_path: Path, version: int) -> None:
     name = str(tmp_path / "older.sqlite")
-    with Queue(name, pools={"draws": Pool(3)}):
-        pass
-    # Version 1 had everything but these three columns.
-    connection = sqlite3.connect(name)
-    for table, column in (("tasks", "losses"), ("tasks", "tags"), ("edges", "yielded")):
-        connection.execute(f"ALTER TABLE superluigi_{table} DROP COLUMN {column}")
-    connection.execute("UPDATE superluigi_meta SET value = '1' WHERE key = 'version'")
-    connection.execute(
-        "INSERT INTO superluigi_tasks (id, task_id, name, module, params, pool, run, state) "
-        "VALUES (1, 'Draw_1_abc', 'Draw', 'pi', '{}', 'draws', 'r', 'PENDING')"
-    )
-    connection.commit()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(name)) as connection:
+        connection.executescript((Path(__file__).parents[1] / "data" / "queue_v2.sql").read_text())
+        if version == 1:  # it had everything but these three columns, and was never released
+            for table, column in (("tasks", "losses"), ("tasks", "tags"), ("edges", "yielded")):
+                connection.execute(f"ALTER TABLE superluigi_{table} DROP COLUMN {column}")
+            connection.execute("UPDATE superluigi_meta SET value = '1' WHERE key = 'version'")
+            connection.commit()
     with Queue(name) as queue:
-        assert [(row.id, row.state, row.tags) for row in queue.tasks()] == [("Draw_1_abc", "PENDING", {})]
+        rows = {row.id.rsplit("_", 1)[0]: row for row in queue.tasks()}
+        assert {key: row.state for key, row in rows.items()} == {
+            "Draw_0": "SUCCEEDED", "Draw_1": "SUCCEEDED", "Draw_2": "FAILED", "Average_": "BLOCKED",
+        }  # fmt: skip
+        assert "seed two" in (rows["Draw_2"].error or "") and rows["Average_"].blocked_by == rows["Draw_2"].id
+        assert [attempt.outcome for attempt in queue.attempts(rows["Draw_2"])] == ["FAILED"]
         assert queue.pools["draws"] == Pool(3)
         assert queue.check() == []
-    connection = sqlite3.connect(name)
-    assert connection.execute("SELECT value FROM superluigi_meta").fetchone() == (str(tables.VERSION),)
-    connection.close()
+        assert queue.retry() == 1
+        assert queue.counts()["PENDING"] == 1
+    with contextlib.closing(sqlite3.connect(name)) as connection:
+        assert connection.execute("SELECT value FROM superluigi_meta").fetchone() == (str(tables.VERSION),)
 
 
 def test_many_processes_may_make_one_queue_at_once(tmp_path: Path) -> None:
@@ -194,3 +196,12 @@ def test_a_provider_of_another_package_enters_by_its_entry_point(
         providers.load("broken")
     with pytest.raises(OptionError, match="broken, clouds, local, slurm"):
         providers.load("slrm")
+
+
+def test_the_benchmark_called_queue_does_not_hide_the_standard_library() -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    code = "import queue, concurrent.futures; print(queue.SimpleQueue.__module__, queue.__name__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=benchmarks, capture_output=True, text=True, check=True)
+    assert found.stdout == "_queue queue\n"
+    helped = subprocess.run([sys.executable, benchmarks / "queue.py", "--help"], capture_output=True, text=True)
+    assert "benchmarks/queue.py" in helped.stdout and helped.returncode == 0

@@ -141,13 +141,13 @@ _END = Statement(
             WHEN rerun IS NOT NULL THEN {_READY}
             WHEN :done = 1 THEN 'SUCCEEDED'
             WHEN :missing = 1 THEN 'WAITING'
-            WHEN :failed = 1 AND failures + 1 >= max_failures THEN 'FAILED'
+            WHEN :spent = 1 THEN 'FAILED'
             WHEN :failed = 1 AND retry_delay > 0 THEN 'WAITING'
             ELSE {_READY} END,
         due = CASE
             WHEN :killed = 1 OR :done = 1 OR kill = 1 OR rerun IS NOT NULL THEN NULL
             WHEN :missing = 1 THEN :recheck
-            WHEN :failed = 1 AND failures + 1 < max_failures AND retry_delay > 0 THEN :now + retry_delay END,
+            WHEN :failed = 1 AND :spent = 0 AND retry_delay > 0 THEN :now + retry_delay END,
         lease = NULL, kill = 0, ended = :now, attempts = :attempts, failures = failures + :failed, losses = 0,
         error = :error, exit_code = :exit_code, log = COALESCE(:log, log),
         run = COALESCE(rerun, run), rerun = NULL
@@ -172,6 +172,7 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
         **_mine(claim), "now": now, "recheck": now + recheck_seconds,
         "killed": int(result.kind == "killed"), "done": int(result.kind in ("succeeded", "complete")),
         "missing": int(result.kind == "missing"), "failed": int(result.kind == "failed"),
+        "spent": int(result.kind == "failed" and _is_spent(connection, claim, now)),
         "attempts": claim.attempt if counted else claim.attempt - 1,
         "error": result.error, "exit_code": result.exit_code, "log": result.log,
     }  # fmt: skip
@@ -189,6 +190,22 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
         plan.add_requirements(connection, claim.row, result.requirements)
         plan.recount(connection, [claim.row])
     return True
+
+
+def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
+    """Whether one more failure, now, is the last one, by the retry policy of the task as Luigi means it."""
+    column = tables.tasks.c
+    policy = select(column.failures, column.max_failures, column.retry_window, column.retry_deadline)
+    row = connection.execute(policy.where(column.id == claim.row)).one()
+    if row.retry_window is None and row.retry_deadline is None:
+        return bool(row.failures + 1 >= row.max_failures)
+    attempt = tables.attempts.c
+    query = select(attempt.ended).where(attempt.task == claim.row, attempt.outcome == "FAILED")
+    # Those since the task was submitted or retried are the latest.
+    times = connection.execute(query.order_by(attempt.fence.desc()).limit(row.failures)).scalars()
+    counted = [time for time in times if row.retry_window is None or time >= now - row.retry_window]
+    expired = row.retry_deadline is not None and counted and now >= counted[-1] + row.retry_deadline
+    return bool(expired or len(counted) + 1 >= row.max_failures)
 
 
 def _keep_attempt(

@@ -103,7 +103,7 @@ def _merge(row: Any, spec: TaskSpec, run: str, retry_failed: bool) -> str:
 #: Columns that say how a task is to be run; a later submission may change them.
 _DEFINITION = (
     "module", "params", "code", "tags", "pool", "priority", "need", "timeout", "max_failures", "retry_delay",
-    "external",
+    "retry_window", "retry_deadline", "external",
 )  # fmt: skip
 
 
@@ -111,7 +111,8 @@ def _definition(spec: TaskSpec, need_of: Mapping[str, int]) -> dict[str, Any]:
     return {
         "module": spec.module, "params": spec.params, "code": spec.code, "tags": spec.tags, "pool": spec.pool,
         "priority": spec.priority, "need": need_of[_signature(spec)], "timeout": spec.timeout,
-        "max_failures": spec.max_failures, "retry_delay": spec.retry_delay, "external": int(spec.external),
+        "max_failures": spec.max_failures, "retry_delay": spec.retry_delay, "retry_window": spec.retry_window,
+        "retry_deadline": spec.retry_deadline, "external": int(spec.external),
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import luigi
@@ -35,14 +35,25 @@ def on_failed(task: luigi.Task, callback: Callable[[Any, BaseException], object]
         _tasks.setdefault(task.task_id, task)
 
 
-def settle(failures: Mapping[str, BaseException]) -> None:
-    """A run has ended: tell of what failed in it (task id → error)."""
+def settle(failures: Mapping[str, BaseException], completed: Iterable[str] = ()) -> None:
+    """A run has ended: tell of what failed in it (task id → error), and of what was made elsewhere (task ids)."""
+    for task_id in completed:
+        with _guard:
+            task = _tasks.get(task_id)
+        if task is not None:
+            _completed_here(task)
     for task_id, error in failures.items():
         with _guard:
             callbacks = _failed.pop(task_id, [])
             task = _tasks.get(task_id)
         for callback in callbacks:
             _call(callback, task, error)
+
+
+def awaited() -> list[str]:
+    """Ids of the tasks that have callbacks which were not called yet."""
+    with _guard:
+        return sorted({*_completed, *_failed})
 
 
 def _completed_here(task: luigi.Task) -> None:

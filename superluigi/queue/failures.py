@@ -1,0 +1,32 @@
+"""Rows that failed, as the failures and exceptions that a run without a queue would have given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from superluigi.errors import RemoteError, TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
+from superluigi.queue import states
+from superluigi.queue.states import TaskRow
+from superluigi.scheduling.report import Failure
+
+
+def failure_of(row: TaskRow) -> Failure:
+    """The failure that a failed or killed row, or a missing external one, stands for."""
+    return replace(_explained(row), log_file=row.log or "")
+
+
+def _explained(row: TaskRow) -> Failure:
+    words = (row.error or "").strip()
+    last = words.splitlines()[-1] if words else f"{row.state}"
+    shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
+    if row.external and row.state == states.WAITING:
+        return Failure(row.id, shown, "missing", TargetMissingError(f"{last}. Provide it, or check its parameters."))
+    kind, error = "failed", RemoteError(last, words)
+    if row.state == states.KILLED:
+        return Failure(row.id, shown, kind, TaskCancelledError(last), attempts=row.attempts)
+    first = words.splitlines()[0] if words else ""
+    if first.startswith("The task took longer"):
+        return Failure(row.id, shown, "timeout", TaskTimeoutError(first), attempts=row.attempts)
+    if first.startswith(("The process that ran the task died", "The worker ")):
+        return Failure(row.id, shown, "lost", WorkerLostError(words), attempts=row.attempts)
+    return Failure(row.id, shown, kind, error, traceback=words, attempts=row.attempts)
