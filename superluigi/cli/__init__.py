@@ -24,8 +24,7 @@ Rules that all commands keep:
 - `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document.
 - Lines with colours come from `_output.line()`: only on a terminal, and not with NO_COLOR.
 - What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
-- Exit codes: 0 done; 1 something failed, is wrong, or does not exist; 2 the command line cannot be read;
-  130 interrupted.
+- Exit codes: 0 done; 1 something failed, is wrong, does not exist, or cannot be read; 130 interrupted.
 
 Files whose names begin with an underscore are shared helpers.
 """
@@ -44,10 +43,7 @@ from superluigi.errors import SuperLuigiError
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = ("run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "rm", "clean", "cache")
-EXIT_CODES = (
-    "exit codes: 0 done · 1 something failed, is wrong or does not exist · "
-    "2 the command line cannot be read · 130 interrupted"
-)
+EXIT_CODES = "exit codes: 0 done · 1 something failed, is wrong or does not exist · 130 interrupted"
 
 
 def command_lines() -> dict[str, str]:

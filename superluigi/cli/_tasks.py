@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     import luigi
 
 ENTRY_POINTS = "superluigi.modules"
+_EXAMPLES = {
+    "LIST": "write it as JSON, such as '[1, 2]'",
+    "TUPLE": "write it as JSON or Python, such as '[1, 2]'",
+    "DICT": """write it as JSON, such as '{"rate": 0.1}'""",
+    "DATEINTERVAL": "write 2013, 2013-01, 2013-W02, 2013-01-15 or 2013-01-01-2013-01-15",
+}
 _PREFIX = "param:"  # of attributes in the namespace, so that they cannot collide with a command's own
 
 
@@ -320,14 +326,19 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
     # Luigi appends its choices in random order.
     described = (parameter.description or "").split("Choices: {")[0].strip()
     parts = [described] if described else []
-    choices = getattr(parameter, "_choices", None)
-    if choices:
-        parts.append(f"one of {', '.join(sorted(map(str, choices)))}")
+    if choices := _choices(parameter):
+        parts.append(f"one of {', '.join(choices)}")
     if not _has_value(parameter, family, name):
         parts.append("(required)")
     elif parameter.visibility == ParameterVisibility.PUBLIC:  # others may hold what nobody should read
         parts.append(f"(default: {parameter.serialize(parameter.task_value(family, name))})")
     return " ".join(parts)
+
+
+def _choices(parameter: luigi.Parameter[Any]) -> list[str]:
+    """What a choice or enum parameter takes, in words."""
+    members = getattr(parameter, "_enum", ())  # in their own order
+    return [member.name for member in members] or sorted(map(str, getattr(parameter, "_choices", None) or ()))
 
 
 def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:
@@ -342,7 +353,10 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         return parameter.parse(text)
     except Exception as error:  # `parse` of any parameter class may raise anything
         flag = f"--{name.replace('_', '-')}"
-        raise ParameterError(f"{flag} of {family}: {text!r} cannot be read as {_kind(parameter)}: {error}") from error
+        wanted = _EXAMPLES.get(_kind(parameter), str(error))
+        if choices := _choices(parameter):
+            wanted = f"it is one of {', '.join(choices)}"
+        raise ParameterError(f"{flag} of {family}: {text!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
 
 
 def _kind(parameter: luigi.Parameter[Any]) -> str:

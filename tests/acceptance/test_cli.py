@@ -41,6 +41,7 @@ class Predictions(AtomicTaskWithMetadata):
     max_iter = IntParameter(default=10)
     kind = ChoiceParameter(choices=["linear", "tree"], default="tree")
     verbose = luigi.BoolParameter(significant=False)
+    layers = luigi.ListParameter(default=[1], significant=False)
     workers = IntParameter(default=7, significant=False)
     token = Parameter(default="s3cr3t", visibility=luigi.parameter.ParameterVisibility.PRIVATE)
 
@@ -151,7 +152,8 @@ def test_a_task_of_a_declared_module_needs_no_module(folder: Path) -> None:
         (("run", "pipelin", "Predictions"), "did you mean pipeline?"),
         (("run", "pipeline", "Predictions", "--dat", "2013-12-15"), "did you mean --date?"),
         (("run", "pipeline", "Predictions", "--date", "2013-13-15"), "--date of Predictions: '2013-13-15'"),
-        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--kind", "forest"), "--kind of Predictions"),
+        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--kind", "forest"), "it is one of linear, tree"),
+        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--layers", "1,2"), "write it as JSON, such as"),
         (("run", "pipeline", "Predictions"), "Predictions needs --date"),
         (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--config", "no.cfg"), "no.cfg"),
         (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--workers", "0"), "--workers 0"),
