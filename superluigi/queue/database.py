@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,8 @@ class Database:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
             self._engine = self._make_engine()
             self._pid = os.getpid()
+            # A queue that nobody closes is closed with its last reference, by the process that opened it.
+            weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine.connect()
 
     def _make_engine(self) -> Engine:
@@ -253,6 +256,11 @@ class Database:
         if self._engine is not None and self._pid == os.getpid():
             self._engine.dispose()
         self._engine = None
+
+
+def _dispose(engine: Engine, pid: int) -> None:
+    if pid == os.getpid():
+        engine.dispose()
 
 
 _HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."

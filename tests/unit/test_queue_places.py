@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+
+
+import gc
 import os
 import sqlite3
 import subprocess
@@ -10,6 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool as ConnectionPool
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
 from superluigi.queue import Pool, Queue, database, facade, tables
@@ -205,3 +210,24 @@ def test_the_benchmark_called_queue_does_not_hide_the_standard_library() -> None
     assert found.stdout == "_queue queue\n"
     helped = subprocess.run([sys.executable, benchmarks / "queue.py", "--help"], capture_output=True, text=True)
     assert "benchmarks/queue.py" in helped.stdout and helped.returncode == 0
+
+
+def test_a_queue_that_is_forgotten_closes_its_connections(tmp_path: Path) -> None:
+    opened: list[object] = []
+    closed: list[object] = []
+
+    @event.listens_for(ConnectionPool, "connect")
+    def count_opened(connection: object, _: object) -> None:
+        opened.append(connection)
+
+    @event.listens_for(ConnectionPool, "close")
+    def count_closed(connection: object, _: object) -> None:
+        closed.append(connection)
+
+    try:
+        assert Queue(str(tmp_path / "q.sqlite")).tasks() == []
+        gc.collect()
+    finally:
+        event.remove(ConnectionPool, "connect", count_opened)
+        event.remove(ConnectionPool, "close", count_closed)
+    assert opened and closed == opened
