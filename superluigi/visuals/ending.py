@@ -35,4 +35,9 @@ def _lines(failure: Failure) -> list[str]:
 def _log_file(failure: Failure) -> str:
     from superluigi.visuals.attempts import log_file  # late: it knows where tasks have their folders
 
-    return "" if failure.instance is None else log_file(failure.instance)
+    if failure.instance is None:
+        return ""
+    try:
+        return log_file(failure.instance)
+    except Exception:  # noqa: BLE001 - user code: a task whose `requires` raises has no identity, and so no folder
+        return ""
