@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-
-
 import gc
 import os
 import sqlite3
