@@ -1,6 +1,7 @@
 """The engine against its peers: what a task costs beside its own work.
 
-    python benchmarks/engine.py [--quick] [--markdown FILE] [--peers-python PYTHON] [--only empty,cold,warm,workers]
+    python benchmarks/engine.py [--quick] [--markdown FILE] [--peers-python PYTHON] [--taskproc-python PYTHON]
+                                [--only empty,cold,warm,workers,handover,luigi]
 
 Graphs: wide (n leaves below a root), chain, grid (diamonds: each task needs two of the layer below) and mapreduce
 (three levels). Every measurement is a process of its own, in turns; CPU is that of the process and its children,
@@ -11,6 +12,9 @@ are left out; --peers-python names an interpreter that has them (their pins do n
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import itertools
 import json
 import os
 import platform
@@ -22,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ SHAPES = ("wide", "chain", "grid", "mapreduce")
 CONTENT = "x" * 1024
 Graph = list[list[int]]
 Work = Callable[[], object]
+#: What a contender measures beside CPU, wall time and memory.
+extra: dict[str, float] = {}
 
 
 def edges(shape: str, n: int) -> list[list[int]]:
@@ -66,7 +73,7 @@ def measured(work: Callable[[], object], n: int) -> dict[str, float]:
     work()
     wall, used = time.perf_counter() - wall, cpu() - cpu_before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024
-    return {"cpu_ms": used / n * 1e3, "wall_ms": wall / n * 1e3, "kb": max(0.0, peak - memory) / n}
+    return {"cpu_ms": used / n * 1e3, "wall_ms": wall / n * 1e3, "kb": max(0.0, peak - memory) / n, **extra}
 
 
 # ---------------------------------------------------------------- contenders (each in a process of its own)
@@ -146,11 +153,35 @@ def contender_superluigi(case: str, graph: Graph, folder: str, workers: int, sle
     return ours(luigi_tasks(AtomicTaskWithMetadata, graph, our_body(folder, sleep, fresh)), workers)
 
 
-def contender_superluigi_threads(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
-    from superluigi.tasks import AtomicTaskWithMetadata
+def importable(name: str, graph: Graph, folder: str, sleep: float) -> Any:
+    """The root of a graph of as many tasks from a module that other processes import."""
+    import engine_tasks
 
     os.environ["SUPERLUIGI_DURABLE"] = "false"
-    return ours(luigi_tasks(AtomicTaskWithMetadata, graph, our_body(folder, sleep)), workers, "threads")
+    return getattr(engine_tasks, name)(folder=folder, i=len(graph) - 1, seconds=sleep)
+
+
+def contender_workers_superluigi(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
+    executor = "threads" if case == "threads" else None
+    return ours(importable("Wide", graph, folder, sleep), workers, executor)
+
+
+def contender_workers_luigi(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
+    return luigis(importable("LuigiWide", graph, folder, sleep), workers)
+
+
+def contender_chain(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
+    """Prints how long after each task the next one began."""
+    go = ours(importable("Link", graph, folder, sleep), workers, None if case == "here" else case)
+
+    def measured_gaps() -> None:
+        go()
+        times = [Path(f"{folder}/{i}.txt").read_text().split() for i in range(len(graph))]
+        gaps = sorted(float(later[0]) - float(earlier[1]) for earlier, later in itertools.pairwise(times))
+        extra["gap_ms"] = statistics.median(gaps) * 1e3
+        extra["gap_95_ms"] = gaps[int(len(gaps) * 0.95)] * 1e3
+
+    return measured_gaps
 
 
 def contender_superluigi_engine_only(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
@@ -230,6 +261,27 @@ def contender_redun(case: str, graph: Graph, folder: str, workers: int, sleep: f
         for i, deps in enumerate(graph):
             values.append(step(i, [values[dep] for dep in deps]))
         redun.Scheduler().run(values[-1])
+
+    return go
+
+
+def contender_taskproc(case: str, graph: Graph, folder: str, workers: int, sleep: float) -> Work:
+    import taskproc
+
+    module = "from taskproc import FutureList, Task\n\nclass Step(Task):\n"  # it reads the source of a class
+    module += "    def __init__(self, i, inputs):\n        self.inputs = FutureList(inputs)\n\n"
+    module += f"    def run_task(self):\n        return {CONTENT!r}\n"
+    Path("taskproc_steps.py").write_text(module)
+    sys.path.insert(0, "")
+    from taskproc_steps import Step
+
+    def go() -> None:
+        with taskproc.Graph(folder):
+            values: list[Any] = []
+            for i, deps in enumerate(graph):
+                values.append(Step(i, [values[dep] for dep in deps]))
+        with contextlib.redirect_stdout(io.StringIO()):
+            values[-1].run_graph(executor=ThreadPoolExecutor(1))
 
     return go
 
@@ -340,7 +392,7 @@ def cold(tables: Tables, options: argparse.Namespace) -> None:
     )
     for shape, n in (("wide", 1_000),) if options.quick else (("wide", 1_000), ("grid", 1_000), ("wide", 10_000)):
         repeats = options.repeats if n <= 1_000 else 1
-        names = ["superluigi", "superluigi-engine-only", *(["luigi"] if n <= 1_000 or options.patient else [])]
+        names = ["superluigi", "superluigi-engine-only", *(["luigi"] if n <= 1_000 else [])]
         for name in names:
             result = median(sys.executable, repeats, name, "cold", shape, n)
             if result:
@@ -349,6 +401,9 @@ def cold(tables: Tables, options: argparse.Namespace) -> None:
             result = median(options.peers_python, 1, name, "cold", shape, n)
             if result:
                 tables.row(shape, n, name, result["cpu_ms"], result["wall_ms"])
+    result = run_child(options.taskproc_python, "taskproc", "cold", "wide", 50)  # a process for each task
+    if result:
+        tables.row("wide", 50, "taskproc", result["cpu_ms"], result["wall_ms"])
 
 
 def warm(tables: Tables, options: argparse.Namespace) -> None:
@@ -361,17 +416,60 @@ def warm(tables: Tables, options: argparse.Namespace) -> None:
 
 
 def workers(tables: Tables, options: argparse.Namespace) -> None:
-    tables.head("Two workers on tasks of 10 ms", "tasks", "engine", "1 worker s", "2 workers s", "speed-up")
     n = 300 if options.quick else 1_000
-    for name in ("superluigi", "superluigi-threads", "luigi"):
-        one = run_child(sys.executable, name if name == "luigi" else "superluigi", "cold", "wide", n, 1, 0.01)
-        two = run_child(sys.executable, name, "cold", "wide", n, 2, 0.01)
-        if one and two:
-            seconds = [r["wall_ms"] * n / 1e3 for r in (one, two)]
-            tables.row(n, name, *seconds, f"{seconds[0] / seconds[1]:.2f} ×")
+    tables.head(
+        f"Two workers on {n:,} tasks of 10 ms", "engine", "workers", "wall s", "CPU s", "speed-up against one worker"
+    )
+    alone: dict[str, float] = {}
+    for name, case, number in (
+        ("superluigi", "here", 1),
+        ("superluigi", "threads", 2),
+        ("superluigi", "processes", 2),
+        ("luigi", "here", 1),
+        ("luigi", "processes", 2),
+    ):
+        result = median(sys.executable, min(2, options.repeats), f"workers-{name}", case, "wide", n, number, 0.01)
+        if result:
+            wall = result["wall_ms"] * n / 1e3
+            alone.setdefault(name, wall)
+            speed_up = f"{alone[name] / wall:.2f} ×"
+            tables.row(name, f"{number}, {case}", wall, result["cpu_ms"] * n / 1e3, speed_up)
 
 
-SECTIONS = {"empty": empty, "cold": cold, "warm": warm, "workers": workers}
+def handover(tables: Tables, options: argparse.Namespace) -> None:
+    tables.head(
+        "From the end of run() to the beginning of its dependant's (a chain; the commit of the output is in it)",
+        "where",
+        "workers",
+        "median ms",
+        "95 % within ms",
+    )
+    for case, number in (("here", 1), ("threads", 2), ("processes", 2)):
+        result = median(sys.executable, min(2, options.repeats), "chain", case, "chain", 200, number, 0.01)
+        if result:
+            tables.row(case, number, result["gap_ms"], result["gap_95_ms"])
+
+
+def against_luigi(tables: Tables, options: argparse.Namespace) -> None:
+    """The slow one: Luigi needs minutes for 10,000 tasks."""
+    n = 2_000 if options.quick else 10_000
+    tables.head(f"{n:,} cold tasks (wide) against Luigi with LocalTarget", "engine", "CPU s", "wall s", "Luigi takes")
+    ours_ = run_child(sys.executable, "superluigi", "cold", "wide", n)
+    theirs = run_child(sys.executable, "luigi", "cold", "wide", n)
+    for name, result in (("superluigi, with records", ours_), ("luigi", theirs)):
+        if result:
+            times = f"{result['cpu_ms'] / ours_['cpu_ms']:.1f} × CPU, {result['wall_ms'] / ours_['wall_ms']:.1f} × wall"
+            tables.row(name, result["cpu_ms"] * n / 1e3, result["wall_ms"] * n / 1e3, times if ours_ else "")
+
+
+SECTIONS = {
+    "empty": empty,
+    "cold": cold,
+    "warm": warm,
+    "workers": workers,
+    "handover": handover,
+    "luigi": against_luigi,
+}
 
 
 def fill(name: str, shape: str, n: int, folder: str) -> None:
@@ -384,9 +482,10 @@ def fill(name: str, shape: str, n: int, folder: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--patient", action="store_true", help="Luigi and all peers at 10,000 tasks too (many minutes)")
+    parser.add_argument("--patient", action="store_true", help="all peers at 10,000 tasks too (many minutes)")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--peers-python", default=sys.executable)
+    parser.add_argument("--taskproc-python", default=sys.executable, help="it needs cloudpickle 2, dask cloudpickle 3")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--child", nargs=6)

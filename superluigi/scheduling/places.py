@@ -269,13 +269,24 @@ class Places:
         `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
         tasks with one leave this process.
         """
+        spec = self._spec(task, never_here)
+        if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
+            spec = "processes"
+        return self._here if spec == "here" else self._place(spec)
+
+    def expect(self, task: Task, count: int) -> None:
+        """Start `count` processes in the background, if that is where tasks like `task` are going to run."""
+        if self._spec(task) == "processes":
+            place = self._place("processes")
+            if isinstance(place, Processes):
+                place.executor.prestart(count)
+
+    def _spec(self, task: Task, never_here: bool = False) -> object:
         asked = getattr(type(task), "executor", None)
         spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
         if spec is None:
             spec = "processes" if never_here or self._max_workers > 1 else "here"
-        if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
-            spec = "processes"
-        return self._here if spec == "here" else self._place(spec)
+        return spec
 
     def _place(self, spec: object) -> Place:
         key = spec if isinstance(spec, str) else id(spec)

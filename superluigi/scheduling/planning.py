@@ -78,14 +78,21 @@ class Planner(luigi.worker.Worker):
         seen = {task.task_id for task in level}
         while level:
             following: list[Task] = []
+            waiting = 0
             for task, answer in zip(level, self._completeness.ask(level), strict=True):
                 for requirement in self._schedule_or_mail(task, answer):
                     if requirement.task_id not in seen:
                         self._validate_task(requirement)
                         seen.add(requirement.task_id)
                         following.append(requirement)
+                if waiting < self.worker_processes and task.task_id in self.requirements:
+                    waiting += 1
+                    self._expect(task, waiting)
             level = following
         return bool(self.add_succeeded)
+
+    def _expect(self, task: Task, count: int) -> None:
+        """`count` tasks that may run at the same time are going to run, `task` among them."""
 
     def _schedule_or_mail(self, task: Task, answer: bool | Trouble) -> list[Task]:
         """`_schedule`; somebody is told when that fails for a reason that is not the task's, e.g. a lost luigid."""

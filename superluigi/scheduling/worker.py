@@ -98,6 +98,9 @@ class Worker(Planner):
         self._unverified: set[str] = set()
         self._resent: set[str] = set()
 
+    def _expect(self, task: Task, count: int) -> None:
+        self._places.expect(task, count)
+
     # -- running
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
