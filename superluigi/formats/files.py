@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from superluigi import config
@@ -35,7 +35,7 @@ def save(value: Any, path: Path | str, *, format: str | None = None, shown: obje
     if path.is_dir():
         return folders.save(value, path, save)
     shown = shown or path
-    entry, compression = _to_write(value, path, format, str(shown))
+    entry, compression = _to_write(value, format, str(shown))
     with _new_file(path) as temporary:
         what = f"A value of type {_name(value)} cannot be saved as {shown}"
         if not compression:
@@ -86,10 +86,10 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         return entry.resolve().load(plain, as_type)
 
 
-def _to_write(value: Any, path: Path, format: str | None, shown: str) -> tuple[Entry, str]:
+def _to_write(value: Any, format: str | None, shown: str) -> tuple[Entry, str]:
     if format is not None:
         return _named(format)
-    suffix, compression = _split(path)
+    suffix, compression = _split(PurePath(shown))  # a stage is called so that a name without a suffix has one
     found = candidates(suffix, path=shown)
     fitting = [entry for entry in found if entry.types and entry.made_for(type(value))]
     open_ = [entry for entry in found if not entry.types]
@@ -112,7 +112,7 @@ def _named(format: str) -> tuple[Entry, str]:
     return by_name(name), f".{compression}" if compression else ""
 
 
-def _split(path: Path) -> tuple[str, str]:
+def _split(path: PurePath) -> tuple[str, str]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     return (suffixes[-1] if suffixes else ""), compression
@@ -150,9 +150,11 @@ def _explained(what: str, entry: Entry, *value: Any) -> Iterator[None]:
     """Turn whatever a library raises into a `FormatError` that says what would work instead."""
     try:
         yield
-    except (MissingDependencyError, OSError, MemoryError):
+    except (MissingDependencyError, MemoryError):
         raise
     except Exception as error:  # libraries raise what they like; the cause is chained
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's or the file system's, and not a library's word for a file that is none of its own
         reason = str(error) or type(error).__name__
         if isinstance(error, SuperLuigiError) and reason.startswith(what):
             raise

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from superluigi import formats
 from superluigi.errors import FormatError, MissingDependencyError, OptionError
+from superluigi.targets import LocalFileTarget
 
 has = {name: importlib.util.find_spec(name) is not None for name in ("polars", "openpyxl", "zstandard", "joblib")}
 SUFFIX_EXTRAS = [""] + [".gz"] + ([".zst"] if has["zstandard"] else [])
@@ -199,6 +200,22 @@ def test_an_unknown_suffix_lists_the_known_ones_and_suggests_one(tmp_path: Path)
     (tmp_path / "y.abc").write_text("1")
     with pytest.raises(FormatError, match="Known suffixes"):
         formats.load(tmp_path / "y.abc")
+
+
+@pytest.mark.parametrize("name", ["json", ".json", "no.suffix.at.all", "x.tar.gz"])
+def test_a_target_without_a_known_suffix_takes_no_value(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FormatError, match=r"suffix.*Known suffixes"):
+        LocalFileTarget(tmp_path / name).dump(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["x.json", "x.json.gz", "x.json.zst", "x.csv.gz", "x.parquet", "x.npy", "x.xlsx", "x.pickle"]
+)
+def test_a_file_that_is_none_of_its_suffix_is_said_to_be_unreadable(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{\xff")
+    with pytest.raises(FormatError, match=f"{name} cannot be (read|decompressed)"):
+        LocalFileTarget(tmp_path / name).load()
 
 
 def test_pickles_can_be_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
