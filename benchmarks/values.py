@@ -63,9 +63,7 @@ class Layer(Task):
     right: Requires[Task]
 
 
-def medians(
-    turns: int, clock: Callable[[], float] = time.perf_counter, **works: Callable[[], Any]
-) -> dict[str, float]:
+def medians(turns: int, clock: Callable[[], float] = time.perf_counter, **works: Callable[[], Any]) -> dict[str, float]:
     """Median seconds of each work, measured in turns so that a busy machine slows all alike."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(turns):

@@ -45,12 +45,12 @@ def read_json(path: Path) -> Record | None:
         StorageAccessError: it may not be read.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise StorageAccessError(f"Cannot read {path}: {error.strerror}. Check its owner and mode.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not a record.")

@@ -244,7 +244,7 @@ class LocalLocation(Location):
 
     def _read(self, path: Path) -> Record | None:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
@@ -253,7 +253,7 @@ class LocalLocation(Location):
             ) from error
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # also what is no text at all: a pickle, say
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
             ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -166,10 +168,23 @@ def test_data_without_a_record_has_a_history_of_itself_only(tmp_path: Path) -> N
     assert lineage.read(tmp_path / "stray.txt") is None
 
 
-def test_a_pickle_where_a_record_should_be_is_never_loaded(made: Path) -> None:
-    bomb = b"cos\nsystem\n(S'touch " + str(made / "boom").encode() + b"'\ntR."
+class Bomb:
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.file}",)
+
+
+@pytest.mark.parametrize("protocol", [0, 4], ids=["as text", "binary"])
+def test_a_pickle_where_a_record_should_be_is_never_loaded(made: Path, protocol: int) -> None:
+    bomb = pickle.dumps(Bomb(str(made / "boom")), protocol)
     (made / "clean.csv.metadata.json").write_bytes(bomb)
-    lineage.trace(made / "report-v1.txt")
+    found = lineage.trace(made / "report-v1.txt")
+    assert found.states[str(made / "clean.csv")] == "unreadable"
+    with pytest.raises(RecordError, match="not valid JSON"):
+        lineage.trace(made / "clean.csv")
+    lineage.verify(made)
     with pytest.warns(UserWarning, match="left out"):
         lineage.frame(made)
     assert not (made / "boom").exists()
