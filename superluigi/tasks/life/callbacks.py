@@ -9,6 +9,7 @@ from typing import Any
 import luigi
 from luigi.event import Event
 
+from superluigi.errors import DefinitionError
 from superluigi.scheduling import logs
 
 _guard = threading.Lock()
@@ -19,6 +20,7 @@ _tasks: dict[str, Any] = {}
 
 def on_completed(task: luigi.Task, callback: Callable[[Any], object]) -> None:
     """Call `callback(task)` when `task` is complete: now, or in this process as soon as a run here has made it."""
+    _refuse_what_cannot_be_called(callback)
     _listen()
     if task.complete():
         _call(callback, task)
@@ -30,9 +32,15 @@ def on_completed(task: luigi.Task, callback: Callable[[Any], object]) -> None:
 
 def on_failed(task: luigi.Task, callback: Callable[[Any, BaseException], object]) -> None:
     """Call `callback(task, error)` when a run of this process has given the task up; not for tries that are retried."""
+    _refuse_what_cannot_be_called(callback)
     with _guard:
         _failed.setdefault(task.task_id, []).append(callback)
         _tasks.setdefault(task.task_id, task)
+
+
+def _refuse_what_cannot_be_called(callback: object) -> None:
+    if not callable(callback):
+        raise DefinitionError(f"{callback!r} is no callback: give a function of the task.")
 
 
 def settle(failures: Mapping[str, BaseException], completed: Iterable[str] = ()) -> None:

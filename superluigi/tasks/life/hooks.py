@@ -38,7 +38,7 @@ class Job:
     task: luigi.Task
     #: Added to the environment; None unsets a variable. What is not named here stays as it is.
     environment: dict[str, Any] = field(default_factory=dict)
-    #: The command before `python -m superluigi.execute`, as words; empty for none.
+    #: The command before `python -m superluigi.execute`, as words (a hook may set text); empty for none.
     prefix: list[str] = field(default_factory=list)
     #: What the scheduler counts.
     resources: dict[str, Any] = field(default_factory=dict)
@@ -88,6 +88,7 @@ def job_of(task: luigi.Task, resources: Mapping[str, Any] | None = None) -> Job:
     found = list(_hooks_of(task)) if _there_are_hooks() else []
     for hook in found:
         hook.process(job)
+        job.prefix = words(job.prefix, task)  # text will do here, too
     if found:
         task.__dict__["_job"] = job
     return job

@@ -31,7 +31,7 @@ def shared_path(task: Any, name: str, exclude: Iterable[str], timeout: float | N
         ParameterError: `exclude` names a parameter that there is not, or `name` is no name of a folder.
         TaskTimeoutError: another attempt kept it for longer than `timeout`.
     """
-    folder = _place(task, name, tuple(exclude))
+    folder = _place(task, name, (exclude,) if isinstance(exclude, str) else tuple(exclude))
     folder.mkdir(parents=True, exist_ok=True)
     scope = scopes.of(task)
     if scope is not None:

@@ -253,7 +253,7 @@ def test_one_process_at_a_time_writes_a_shared_folder(user: Any, eventually: Cal
             max_iter = IntParameter()
             def run(self, output_path):
                 folder = self.shared_path("ckpt", exclude=("max_iter",))
-                assert folder == self.shared_path("ckpt", exclude=("max_iter",))
+                assert folder == self.shared_path("ckpt", exclude="max_iter"), "one name may stand alone"
                 with open(folder / "log", "a") as stream:
                     for i in range(20):
                         stream.write(f"{self.max_iter} "); stream.flush(); time.sleep(0.01)

@@ -39,7 +39,7 @@ class Needs(SubmitHook):
             stream.write(f"{self.spec}\n")
         job.environment[f"HOME_OF_{self.spec}"] = "/opt/" + self.spec
         job.environment["SEEN"] = job.environment.get("SEEN", "") + self.spec
-        job.prefix = ["nice", "-n", "2"]
+        job.prefix = ["nice", "-n", "2"] if self.spec == "java" else "nice -n 2"  # type: ignore[assignment]
         job.resources[self.spec] = 1
 
 
@@ -106,6 +106,12 @@ class Both(Base):
 
     def run(self, output_path: Path) -> None:
         output_path.write_text("never")
+
+
+def test_what_cannot_be_called_is_no_callback() -> None:
+    for register in (Model().on_completed, Model().on_failed):
+        with pytest.raises(DefinitionError, match="5 is no callback"):
+            register(5)  # type: ignore[operator]
 
 
 def test_a_broken_hook_fails_its_task_only() -> None:
