@@ -16,8 +16,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,9 +24,21 @@ from typing import Any
 
 from superluigi import config
 from superluigi.storage import atomic, copying, staging
+from superluigi.storage.cache_files import (
+    ODD,
+    facts_of,
+    fault,
+    files_in,
+    free,
+    load,
+    lock,
+    move,
+    remove_copy,
+    same,
+    segment,
+    size_of,
+)
 
-_LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
-_ODD = "%~"  # begins every name that is not the key's own
 _ACCOUNT = "cache-size"
 
 #: File name inside a folder ("" for a single file) -> what more is known of it: `etag`, `sha256`.
@@ -36,17 +46,6 @@ Facts = Mapping[str, Mapping[str, Any]]
 #: Called with the path to write and, for folders, the files of another version that may be linked:
 #: name -> (ETag, file). Returns what it knows of each file.
 Fetch = Callable[[Path, Mapping[str, tuple[str, Path]]], Facts]
-
-
-def segment(part: str) -> str:
-    """One part of a key as a file name: itself wherever that is possible, unique always."""
-    special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
-    if special is not None:
-        return _ODD + special
-    if len(os.fsencode(part)) > _LONGEST_NAME or "\0" in part:
-        digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
-        return f"{_ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}"
-    return f"{_ODD}is{part}" if part.startswith((_ODD, staging.STAGING)) else part
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ class Cache:
     def entries(self) -> list[Info]:
         """All entries, least recently used first."""
         found = []
-        for file in _files(self.state_folder, ".json"):
-            state = _load(file)
+        for file in files_in(self.state_folder, ".json"):
+            state = load(file)
             if state is not None:
                 with contextlib.suppress(OSError):
                     used = file.stat().st_mtime
@@ -105,7 +104,7 @@ class Cache:
         """
         limit, least = self.limit_bytes, self.min_free_bytes
         over = self._size() + coming - limit if limit is not None else 0
-        missing = least + coming - _free(self.root) if least else 0
+        missing = least + coming - free(self.root) if least else 0
         if max(over, missing) <= 0:
             return 0
         entries = self.entries()
@@ -135,7 +134,7 @@ class Cache:
     def verify(self) -> Iterator[tuple[Info, str]]:
         """Each entry with what is wrong with its copy: "" or `missing`, `changed`; reads every byte with a digest."""
         for info in self.entries():
-            yield info, _fault(self.root, _load(info.state_file) or {})
+            yield info, fault(self.root, load(info.state_file) or {})
 
     def clear(self) -> int:
         """Remove every entry that is not in use; bytes freed."""
@@ -150,9 +149,9 @@ class Cache:
             with lock(stem.with_suffix(".use"), wait=False) as unused:
                 if not unused:
                     return False
-                state = _load(info.state_file)
+                state = load(info.state_file)
                 info.state_file.unlink(missing_ok=True)
-                _remove_copy(self.root, state)
+                remove_copy(self.root, state)
                 # The lock files go while their locks are held: whoever waits for them looks again.
                 for suffix in (".use", ".fill"):
                     stem.with_suffix(suffix).unlink(missing_ok=True)
@@ -197,17 +196,17 @@ class Entry:
     @property
     def path(self) -> Path:
         """Where the copy is, or would be."""
-        state = _load(self.state_file)
+        state = load(self.state_file)
         return self.cache.root / (state["path"] if state else self.relative)
 
     def valid(self, tag: str) -> dict[str, Any] | None:
         """The state if the copy is whole and was made from the data that `tag` names."""
-        state = _load(self.state_file)
+        state = load(self.state_file)
         if state is None or state["tag"] != tag:
             return None
         path = self.cache.root / state["path"]
         root = str(path)
-        whole = all(_same(f"{root}/{name}" if name else root, facts) for name, facts in state["files"].items())
+        whole = all(same(f"{root}/{name}" if name else root, facts) for name, facts in state["files"].items())
         return state if whole else None
 
     @contextlib.contextmanager
@@ -237,12 +236,12 @@ class Entry:
     @contextlib.contextmanager
     def _held(self, tag: str, fetch: Fetch, size: int, refresh: bool) -> Iterator[Path]:
         """The path of a valid copy that stays as it is while the block lasts."""
-        # Asked without the lock first: a reader that finds nothing must not, for that moment, count as one that
-        # uses the entry, or it would keep the filler it is about to wait for from publishing.
-        if not refresh and (_load(self.state_file) or {}).get("tag") == tag:
+        # Asked without the lock first: a reader that finds nothing, or a damaged copy, must not, for that moment,
+        # count as one that uses the entry, or it would keep the filler it is about to wait for from publishing.
+        state = None if refresh else self.valid(tag)
+        if state is not None:
             with lock(self.stem.with_suffix(".use"), shared=True):
-                state = self.valid(tag)
-                if state is not None:
+                if load(self.state_file) == state:  # else it was replaced or evicted just now
                     os.utime(self.state_file)  # last used now
                     yield self.cache.root / state["path"]
                     return
@@ -287,34 +286,34 @@ class Entry:
 
     def _reusable(self) -> dict[str, tuple[str, Path]]:
         """Of a folder's copy of another version: name -> ETag and file, for those that are still as they were."""
-        state = _load(self.state_file) if self.folder else None
+        state = load(self.state_file) if self.folder else None
         if state is None:
             return {}
         path = self.cache.root / state["path"]
         return {
             name: (facts["etag"], path / name)
             for name, facts in state["files"].items()
-            if "etag" in facts and _same(path / name, facts)
+            if "etag" in facts and same(path / name, facts)
         }
 
     def adopt(self, source: Path, tag: str, facts: Facts) -> None:
         """Make `source` (a file or folder of the same file system that was just uploaded) the local copy."""
         with lock(self.stem.with_suffix(".fill"), wait=False) as mine:
             if mine:
-                self.cache.make_room(_size_of(source))
+                self.cache.make_room(size_of(source))
                 self._publish(source, tag, facts)
 
     def _publish(self, source: Path, tag: str, facts: Facts) -> Path | None:
         """Move `source` into place and write the state; the caller holds `fill`."""
         root = str(source)
-        files = {name: {**_facts(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
+        files = {name: {**facts_of(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
         size = sum(int(file["size"]) for file in files.values())
         with lock(self.stem.with_suffix(".use"), wait=False) as unused:
             if not unused:
                 return None
-            old = _load(self.state_file)
+            old = load(self.state_file)
             self.state_file.unlink(missing_ok=True)
-            _remove_copy(self.cache.root, old)
+            remove_copy(self.cache.root, old)
             path = self._put_in_place(source)
             state = {
                 "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
@@ -331,11 +330,11 @@ class Entry:
     def _put_in_place(self, source: Path) -> Path:
         """Under the key's own name, or aside where another entry's file or folder is in the way."""
         own = self.cache.root / self.relative
-        aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{_ODD}more", self.stem.name)
-        if not os.path.lexists(own) and not self._inside_a_folder_entry() and _move(source, own):
+        aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{ODD}more", self.stem.name)
+        if not os.path.lexists(own) and not self._inside_a_folder_entry() and move(source, own):
             return own
         copying.remove_tree(aside)
-        _move(source, aside / own.name)
+        move(source, aside / own.name)
         return aside / own.name
 
     def _inside_a_folder_entry(self) -> bool:
@@ -345,113 +344,3 @@ class Entry:
         return any(
             self.cache.entry(self.place, self.bucket, f"{prefix}/", folder=True).state_file.exists() for prefix in above
         )
-
-
-# ---------------------------------------------------------------- parts
-
-
-@contextlib.contextmanager
-def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
-    """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""
-    while True:
-        try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            continue
-        try:
-            try:
-                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if not _is_at(descriptor, file):
-                continue  # evicted while we waited: this lock guards nothing any more
-            yield True
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _is_at(descriptor: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(file))
-    except FileNotFoundError:
-        return False
-
-
-def _move(source: Path, destination: Path) -> bool:
-    """Rename into a folder that is made if missing; False if a part of the way is a file."""
-    for _ in range(100):
-        try:
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            atomic.replace(source, destination)
-            return True
-        except FileNotFoundError:  # somebody removed the empty folder in between
-            continue
-        except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return False
-    return False
-
-
-def _remove_copy(root: Path, state: dict[str, Any] | None) -> None:
-    if state is None:
-        return
-    path = root / state["path"]
-    if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
-        copying.remove_tree(path)
-    with contextlib.suppress(OSError):  # the first folder that is not empty ends it
-        for folder in path.parents:
-            if folder == root:
-                break
-            folder.rmdir()
-
-
-def _load(file: Path) -> dict[str, Any] | None:
-    try:
-        state = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return (
-        state if isinstance(state, dict) and {"path", "tag", "size", "made", "files", "uri"} <= state.keys() else None
-    )
-
-
-def _fault(root: Path, state: Mapping[str, Any]) -> str:
-    for name, facts in state.get("files", {}).items():
-        file = root / state["path"] / name if name else root / state["path"]
-        if not file.exists():
-            return "missing"
-        if not _same(file, facts) or ("sha256" in facts and copying.sha256(file) != facts["sha256"]):
-            return "changed"
-    return ""
-
-
-def _facts(path: str | Path) -> dict[str, Any]:
-    status = os.stat(path)
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
-
-
-def _same(path: str | Path, facts: Mapping[str, Any]) -> bool:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns, status.st_ino) == (facts["size"], facts["mtime_ns"], facts["inode"])
-
-
-def _size_of(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _free(root: Path) -> int:
-    while not root.exists():
-        root = root.parent
-    return shutil.disk_usage(root).free
-
-
-def _files(folder: Path, suffix: str) -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
-        yield from (Path(item.path) for item in found if item.name.endswith(suffix))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import TargetKindError
-from superluigi.storage import atomic, cache, s3_client, s3_leftovers, staging
+from superluigi.storage import atomic, cache, cache_files, s3_client, s3_leftovers, staging
 from superluigi.storage.base import Location
 from superluigi.storage.s3_client import S3Client, S3Options
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -97,7 +97,7 @@ class S3Location(Location):
         if self.conditions.create and self.conditions.match:
             return contextlib.nullcontext()
         name = hashlib.sha256(f"{self.s3.place} {self.uri}".encode()).hexdigest()[:32]
-        return cache.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
+        return cache_files.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
 
     # ---- what was seen lately
 
@@ -136,7 +136,7 @@ class S3Location(Location):
 
     def name(self) -> str:
         """The last part of the key, fit for a file name."""
-        return cache.segment(self.place.key.rstrip("/").rpartition("/")[2])
+        return cache_files.segment(self.place.key.rstrip("/").rpartition("/")[2])
 
     def other_kind(self, key: str, prefix: bool) -> bool:
         """Whether something is at `key` (or below it, with `prefix`)."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetKindError, TargetMissingError, TransferError
-from superluigi.storage import cache, s3_contents
+from superluigi.storage import cache, cache_files, s3_contents
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_download import download_many
@@ -318,7 +318,7 @@ class PrefixLocation(S3Location):
 
 def local_name(relative: str) -> str:
     """The part of a key after the prefix as a relative path; itself wherever a file system allows."""
-    return "/".join(cache.segment(part) for part in relative.split("/"))
+    return "/".join(cache_files.segment(part) for part in relative.split("/"))
 
 
 def _linked(source: Path, path: str) -> bool:

@@ -196,9 +196,29 @@ def test_threads_fill_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
 def test_a_reader_that_finds_no_copy_does_not_hold_the_entry_while_another_fills_it(tmp_path: Path, mocker) -> None:
     entry = Cache(tmp_path).entry("", "bucket", "key")
     lock = mocker.spy(cache, "lock")
-    with pytest.raises(ConnectionError), entry.open("a version", mocker.Mock(side_effect=ConnectionError)):
-        pass
-    assert [call.args[0].suffix for call in lock.call_args_list] == [".fill"]
+
+    def locks_of_a_failing_read() -> list[str]:
+        lock.reset_mock()
+        with pytest.raises(ConnectionError), entry.open("a version", mocker.Mock(side_effect=ConnectionError)):
+            pass
+        return [call.args[0].suffix for call in lock.call_args_list]
+
+    assert locks_of_a_failing_read() == [".fill"]
+    (tmp_path / "new").write_text("1")
+    entry.adopt(tmp_path / "new", "a version", {"": {}})
+    entry.path.write_text("damaged")
+    assert locks_of_a_failing_read() == [".fill"]
+
+
+def test_threads_mend_a_damaged_copy_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
+    thing.download().write_bytes(b"damaged")
+    with s3_server.counted() as seen:
+        threads = [threading.Thread(target=thing.download) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(gets(seen)) == 1 and thing.download().read_bytes() == b"one"
 
 
 _FILL = """

@@ -1,0 +1,137 @@
+"""Names, locks and states of local copies: what the cache does to single files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi.storage import atomic, copying, staging
+
+_LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
+ODD = "%~"  # begins every name that is not the key's own
+
+
+def segment(part: str) -> str:
+    """One part of a key as a file name: itself wherever that is possible, unique always."""
+    special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
+    if special is not None:
+        return ODD + special
+    if len(os.fsencode(part)) > _LONGEST_NAME or "\0" in part:
+        digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
+        return f"{ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}"
+    return f"{ODD}is{part}" if part.startswith((ODD, staging.STAGING)) else part
+
+
+@contextlib.contextmanager
+def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not _is_at(descriptor, file):
+                continue  # evicted while we waited: this lock guards nothing any more
+            yield True
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def move(source: Path, destination: Path) -> bool:
+    """Rename into a folder that is made if missing; False if a part of the way is a file."""
+    for _ in range(100):
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(source, destination)
+            return True
+        except FileNotFoundError:  # somebody removed the empty folder in between
+            continue
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return False
+    return False
+
+
+def remove_copy(root: Path, state: dict[str, Any] | None) -> None:
+    if state is None:
+        return
+    path = root / state["path"]
+    if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
+        copying.remove_tree(path)
+    with contextlib.suppress(OSError):  # the first folder that is not empty ends it
+        for folder in path.parents:
+            if folder == root:
+                break
+            folder.rmdir()
+
+
+def load(file: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return (
+        state if isinstance(state, dict) and {"path", "tag", "size", "made", "files", "uri"} <= state.keys() else None
+    )
+
+
+def fault(root: Path, state: Mapping[str, Any]) -> str:
+    for name, facts in state.get("files", {}).items():
+        file = root / state["path"] / name if name else root / state["path"]
+        if not file.exists():
+            return "missing"
+        if not same(file, facts) or ("sha256" in facts and copying.sha256(file) != facts["sha256"]):
+            return "changed"
+    return ""
+
+
+def facts_of(path: str | Path) -> dict[str, Any]:
+    status = os.stat(path)
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def same(path: str | Path, facts: Mapping[str, Any]) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns, status.st_ino) == (facts["size"], facts["mtime_ns"], facts["inode"])
+
+
+def size_of(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def free(root: Path) -> int:
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free
+
+
+def files_in(folder: Path, suffix: str) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        yield from (Path(item.path) for item in found if item.name.endswith(suffix))
