@@ -105,23 +105,35 @@ class _Emitter:
         self._send = send
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
+        #: Ids of tasks whose START was told and whose end was not.
+        self._begun: set[str] = set()
         self._complained = False
         self._thread = threading.Thread(target=self._deliver, name="superluigi-openlineage", daemon=True)
         self._thread.start()
 
     def on_start(self, task: luigi.Task) -> None:
         self._attempts[task.task_id] = self._attempts.get(task.task_id, 0) + 1
+        self._begun.add(task.task_id)
         self._put(lambda: openlineage.started(self._draft(task)))
 
+    def _ends(self, task: luigi.Task) -> None:
+        """Every end has a beginning: a process that died took the news of its START with it."""
+        if task.task_id not in self._begun:
+            self.on_start(task)
+        self._begun.discard(task.task_id)
+
     def on_success(self, task: luigi.Task) -> None:
+        self._ends(task)
         self._put(lambda: openlineage.completed(*self._published(task)))
 
     def on_failure(self, task: luigi.Task, error: BaseException) -> None:
+        self._ends(task)
         trace = "".join(traceback.format_exception(error))
         message = f"{type(error).__name__}: {error}"
         self._put(lambda: openlineage.failed(self._draft(task), iso(utc_now()), message, trace))
 
     def on_lost(self, task: luigi.Task, message: str) -> None:
+        self._ends(task)
         self._put(lambda: openlineage.failed(self._draft(task), iso(utc_now()), message))
 
     def close(self) -> None:

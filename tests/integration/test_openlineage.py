@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -256,6 +257,29 @@ def test_a_run_writes_its_events_to_a_file(
     told = {event["run"]["runId"] for event in lineage.to_openlineage(tmp_path / "second.txt")}
     assert told == {event["run"]["runId"] for event in events[:4]}, "records tell the same runs afterwards"
     assert "hunter2" not in file.read_text()
+
+
+class EventDies(AtomicTaskWithMetadata):
+    root = luigi.Parameter()
+
+    def output(self) -> Any:
+        return LocalFileTarget(f"{self.root}/dies.txt")
+
+    def run(self, output_path: Path) -> None:
+        os._exit(3)
+
+
+def test_a_process_that_died_is_a_run_that_began_and_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "events.jsonl"
+    monkeypatch.setenv("OPENLINEAGE_URL", str(file))
+    with pytest.raises(TaskFailedError):
+        run_task(EventDies(str(tmp_path)), executor="processes")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    for event in events:
+        check_event(event)
+    assert [event["eventType"] for event in events] == ["START", "FAIL"]
+    assert len({event["run"]["runId"] for event in events}) == 1
+    assert "exit code 3" in events[1]["run"]["facets"]["errorMessage"]["message"]
 
 
 @pytest.fixture
