@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from superluigi.cli import _output
 from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
@@ -30,7 +31,7 @@ superluigi queue tasks pi --state FAILED --log
 superluigi queue kill pi --name 'Draw*' --force
 """
 _STATES = ("WAITING", "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "KILLED", "BLOCKED")
-_COLOURS = {"SUCCEEDED": "green", "RUNNING": "blue", "FAILED": "red", "KILLED": "red", "BLOCKED": "yellow"}
+_COLOURS = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "red", "BLOCKED": "yellow"}
 
 
 def configure(parser: Parser) -> None:
@@ -236,13 +237,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _show(row: TaskRow) -> None:
-    colour = _COLOURS.get(row.state, "default")
     by = f" by {row.blocked_by}" if row.blocked_by else ""
     last = f"  {row.error.strip().splitlines()[-1]}" if row.error and row.state in ("FAILED", "KILLED") else ""
     seconds = f" {(row.ended - row.started).total_seconds():.1f}s" if row.ended and row.started else ""
-    screen = console()
-    screen.print(f"[{colour}]{row.state:<9}[/]", end=" ")
-    screen.print(f"{row.id}{by}  attempts={row.attempts}{seconds}{last}", markup=False)
+    state = f"{row.state:<9}", _COLOURS.get(row.state, "")
+    _output.line(state, f" {row.id}{by}  attempts={row.attempts}{seconds}{last}")
 
 
 def _show_log(row: TaskRow) -> None:
@@ -251,7 +250,7 @@ def _show_log(row: TaskRow) -> None:
             if file.is_file():
                 sys.stdout.writelines(f"    | {line}\n" for line in file.read_text(errors="replace").splitlines())
     for line in (row.error or "").splitlines():
-        print(f"    ! {line}")
+        _output.line(f"    ! {line}")
 
 
 def _time(args: argparse.Namespace) -> int:

@@ -246,7 +246,16 @@ class QueueMachine(RuleBasedStateMachine):
         ),
     )
     def finish(self, data: Any, kind: str) -> None:
+        self._finish(data.draw(st.sampled_from(sorted(self.held))), kind)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), kind=st.sampled_from(["succeeded", "complete", "failed", "requeued", "missing"]))
+    def somebody_kills_what_ends_by_itself(self, data: Any, kind: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.held)))
+        self._kill(name)
+        self._finish(name, kind)
+
+    def _finish(self, name: str, kind: str) -> None:
         with self.database.write() as connection:
             assert claims.finish(connection, self.held.pop(name), Result(kind), self.now, LEASE)
         self.model.finish(name, kind, self.now)
@@ -327,7 +336,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), running=st.booleans())
     def kill(self, data: Any, running: bool) -> None:
-        name = data.draw(st.sampled_from(sorted(self.held if running and self.held else self.model.rows)))
+        self._kill(data.draw(st.sampled_from(sorted(self.held if running and self.held else self.model.rows))))
+
+    def _kill(self, name: str) -> None:
         with self.database.write() as connection:
             rows = plan.select_rows(connection, ids=[name], state=None, name=None)
             plan.kill(connection, rows, self.now)
