@@ -168,6 +168,23 @@ def test_search_finds_by_words_of_parameters_and_goes_to_the_task(browser: Any, 
     opened.close()
 
 
+def test_the_keyboard_walks_along_the_data(browser: Any, root: Path) -> None:
+    run_task(PagedReport(str(root)))
+    opened = Opened(browser, plot_lineage(root / "report.txt").save(root / "walk.html"))
+    page = opened.page
+    page.locator(".node", has_text="PagedReport").focus()
+    page.keyboard.press("Enter")
+    assert opened.text("#details h2") == "PagedReport"
+    page.keyboard.press("ArrowUp")
+    above = opened.text("#details h2")
+    assert above in ("PagedClean", "source.txt")
+    page.keyboard.press("ArrowDown")
+    assert opened.text("#details h2") in ("PagedReport", "PagedClean")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#details")
+    opened.close()
+
+
 def test_states_can_be_hidden_and_families_opened(browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, Picture(many(200)).save(tmp_path / "many.html"))
     page = opened.page

@@ -214,7 +214,20 @@
       event.preventDefault();
       choose(node.dataset.id);
     }
+    const next = node && neighbour(node.dataset.id, event.key);
+    if (next && drawn.has(next)) {
+      event.preventDefault();
+      drawn.get(next).focus({ preventScroll: true });
+      choose(next, { center: true });
+    }
   });
+  function neighbour(id, key) {  // up and down along the data, left and right within a row
+    if (key === "ArrowUp" || key === "ArrowDown") return view === "tasks" && ((key === "ArrowUp" ? above : below).get(id) || [])[0];
+    if (key !== "ArrowLeft" && key !== "ArrowRight") return null;
+    const places = views[view].layout.places;
+    const row = Object.keys(places).filter((one) => places[one][1] === places[id][1]).sort((one, other) => places[one][0] - places[other][0]);
+    return row[row.indexOf(id) + (key === "ArrowLeft" ? -1 : 1)];
+  }
   document.querySelector(".zoom").addEventListener("click", (event) => {
     const box = graph.getBoundingClientRect(), kind = event.target.dataset.zoom;
     if (kind === "fit") fit();
@@ -488,7 +501,7 @@
 
   $("h1").textContent = data.title;
   $(".heading p").textContent = data.subtitle || "";
-  $("#hint").textContent = "drag to move · wheel to zoom · click a task";
+  $("#hint").textContent = "drag to move · wheel to zoom · click a task, or Tab, Enter and arrow keys";
   paint();
   let wanted = null;
   try { wanted = decodeURIComponent(location.hash.slice(1)); } catch (_) { /* a hash that is not ours */ }
