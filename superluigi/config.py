@@ -100,18 +100,21 @@ def get(name: str) -> Any:
         ConfigError: no such setting, or its text cannot be read.
     """
     setting = SETTINGS.get(name)
-    if setting is not None and setting.parse in (_flag, _bytes):  # asked many times a task
+    if setting is not None and setting.parse in (_flag, _bytes, _folder):  # asked many times a task
         text = os.environ.get(setting.variable)
         if text is None:
             text = _from_luigi_config(name)
-        with contextlib.suppress(ValueError):
-            return _parsed(setting, setting.default if text is None else text)
+        if text is None:
+            text = setting.default
+        if setting.parse is not _folder or text.startswith(("/", "~")):  # others depend on the present folder
+            with contextlib.suppress(ValueError):
+                return _parsed(setting, text, os.environ.get("HOME"))
     return lookup(name)[0]
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(setting: Setting, text: str) -> Any:
-    return setting.parse(text)
+def _parsed(setting: Setting, text: str, home: str | None) -> Any:
+    return setting.parse(text)  # `~` in it is `home`
 
 
 def lookup(name: str) -> tuple[Any, str]:
@@ -169,6 +172,8 @@ def _from_luigi_config(name: str) -> str | None:
     from luigi.configuration import get_config  # late: `import superluigi` stays light
 
     config = get_config()
+    if _toml(config) is None and not config.has_section(SECTION):
+        return None
     check()
     for spelling in (name, name.replace("_", "-")):
         if config.has_option(SECTION, spelling):

@@ -26,6 +26,8 @@ def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
     """
     if structure is None:
         return None
+    if not hasattr(type(structure), "__iter__"):  # most are tasks and targets; the checks below cost more
+        return function(structure)
     if isinstance(structure, Mapping):
         mapped = {key: map_structure(function, value) for key, value in structure.items()}
         return mapped if type(structure) is dict else _rebuild(structure, mapped)
@@ -55,7 +57,7 @@ def flatten(structure: Any) -> list[Any]:
 
 def is_iterable(value: Any) -> bool:
     """Whether a structure may be iterated into; strings, bytes and items with no `__iter__` may not."""
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    return hasattr(type(value), "__iter__") and not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
 
 
 def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> Iterator[tuple[Node, list[Node]]]:

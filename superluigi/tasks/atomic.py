@@ -43,7 +43,10 @@ class TaskWithMetadata(Task):
     def outputs_exist(self) -> bool:
         """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
         targets = self._recorded()
-        if not super().outputs_exist():
+        if targets and self.existence_is_plain():
+            if not all(target.exists() for target in targets):
+                return False
+        elif not super().outputs_exist():
             return False
         if len(targets) < 2:
             return True

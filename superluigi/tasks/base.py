@@ -183,6 +183,10 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
             outputs.refuse_strangers(self, error)
             raise
 
+    def existence_is_plain(self) -> bool:
+        """Whether no mix-in has a say in `outputs_exist`."""
+        return getattr(super().complete, "__func__", None) is luigi.Task.complete
+
     def can_be_forced(self) -> bool:
         """Whether this kind of task can tell in which run its outputs were made."""
         return False
