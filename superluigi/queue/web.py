@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from superluigi.queue import states
@@ -177,14 +178,23 @@ def _serialized(row: TaskRow) -> dict[str, Any]:
     started = row.started.timestamp() if row.started else None
     ended = row.ended.timestamp() if row.ended else None
     said = f"blocked by {row.blocked_by}" if row.blocked_by else None
+    submitted = _submitted(row.run)
     return {
         "display_name": row.id, "status": _STATUS[row.state], "workers": [row.worker] if row.worker else [],
         "worker_running": row.worker if row.state == states.RUNNING else None, "time_running": started,
-        "start_time": started or 0, "last_updated": ended or started or 0, "params": dict(row.params),
+        "start_time": started or submitted, "last_updated": ended or started or submitted, "params": dict(row.params),
         "name": row.name, "priority": row.priority, "resources": {}, "resources_running": None,
         "tracking_url": None, "status_message": said, "progress_percentage": None,
         "re_enable_able": row.state in (states.FAILED, states.KILLED), "deps": [],
     }  # fmt: skip
+
+
+def _submitted(run: str) -> float:
+    """When a run was submitted, by its id (`scheduling.run.new_run_id`); 0 for ids of other origin."""
+    try:
+        return datetime.strptime(run.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def serve(queue: Queue, host: str, port: int, ready: Callable[[str], None]) -> None:

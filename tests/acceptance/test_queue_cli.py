@@ -145,6 +145,8 @@ def test_luigis_own_page_shows_the_queue(folder: Path) -> None:
         (failed,) = ask("task_list", status="FAILED", upstream_status="")  # type: ignore[misc]
         assert "step three breaks" in ask("fetch_error", task_id=failed)["error"]  # type: ignore[index,call-overload]
         last = next(iter(ask("task_search", task_str="Last")["PENDING"]))  # type: ignore[index,call-overload]
+        waiting = ask("task_list", status="PENDING", upstream_status="")[last]  # type: ignore[index,call-overload]
+        assert time.time() - 3600 < waiting["last_updated"] <= time.time()  # since it was submitted, not since 1970
         graph = ask("dep_graph", task_id=last, include_done=True)
         assert len(graph) == 5  # type: ignore[arg-type]
         assert len(ask("inverse_dep_graph", task_id=failed)) == 2  # type: ignore[arg-type]
