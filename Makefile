@@ -35,7 +35,7 @@ test: $(STAMP) ## the tests (some minutes)
 	$(PYTEST) -n 2 --dist loadgroup
 
 test-long: $(STAMP) ## hundreds of kills and all else that needs minutes
-	$(PYTEST) -m "long or not long" --timeout 1800
+	$(PYTEST) -m "long or not long" --timeout 1800 -o faulthandler_timeout=1800
 
 test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
 	$(COMPOSE) up --detach --wait minio
