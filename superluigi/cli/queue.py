@@ -189,10 +189,10 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from superluigi.queue import facade
+    from superluigi.queue import facade, finding
 
     several = "://" not in args.pattern and not args.pattern.endswith(".sqlite")
-    found = list(facade.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
+    found = list(finding.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
     lines = []
     for name, path in found:
         address = str(path) if several else args.pattern

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
-import getpass
-import os
 import shutil
 import subprocess
 import sys
@@ -17,11 +14,12 @@ from typing import Any
 
 import luigi
 
-from superluigi import config, graph
+from superluigi import graph
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.failures import failure_of
+from superluigi.queue.finding import Which, ids_of, state_named
 from superluigi.queue.spawner import Spawner, SpawnOptions
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.states import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
@@ -31,7 +29,6 @@ from superluigi.queue.work import Worker, WorkOptions, lease_seconds
 from superluigi.scheduling import force as forcing
 from superluigi.scheduling.run import Run
 
-Which = Any  # a task, its id, a row, a submission, or an iterable of these
 #: Pauses between two looks of somebody who waits, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
 
@@ -161,12 +158,12 @@ class Queue:
         """
         wanted = None if tags is None else {key: str(value) for key, value in tags.items()}
         with self._database.read() as connection:
-            return views.rows(connection, ids=_ids(which), state=_state(state), name=name, tags=wanted)
+            return views.rows(connection, ids=ids_of(which), state=state_named(state), name=name, tags=wanted)
 
     def attempts(self, task: Which) -> list[AttemptRow]:
         """Every attempt at one task that has ended, the first one first."""
         with self._database.read() as connection:
-            return [row for task_id in _ids((task,)) or () for row in views.attempts(connection, task_id)]
+            return [row for task_id in ids_of((task,)) or () for row in views.attempts(connection, task_id)]
 
     def edges(self) -> list[tuple[str, str]]:
         """Pairs of task ids: what is required, and what requires it."""
@@ -221,10 +218,10 @@ class Queue:
     def _chosen(
         self, connection: Any, which: Sequence[Which], state: str | None, name: str | None
     ) -> list[tuple[int, str]]:
-        if _state(state) == states.BLOCKED:
-            blocked = {row.id for row in views.rows(connection, ids=_ids(which), state=state, name=name)}
+        if state_named(state) == states.BLOCKED:
+            blocked = {row.id for row in views.rows(connection, ids=ids_of(which), state=state, name=name)}
             return plan.select_rows(connection, ids=blocked, state=None, name=None)
-        return plan.select_rows(connection, ids=_ids(which), state=state, name=name)
+        return plan.select_rows(connection, ids=ids_of(which), state=state, name=name)
 
     def pause(self, pool: str | None = None) -> None:
         """Start nothing new (in one pool, or at all); what runs goes on."""
@@ -252,7 +249,7 @@ class Queue:
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         deadline = None if seconds is None else time.monotonic() + seconds
-        ids = None if which is None else _ids((which,))
+        ids = None if which is None else ids_of((which,))
         nap = _LOOKS_SECONDS[0]
         while not (self.activity().settled or self._have_ended(ids)):
             if deadline is not None and time.monotonic() >= deadline:
@@ -350,7 +347,7 @@ class Queue:
             pools=chosen, lease_seconds=self._lease_seconds, recheck_seconds=self._recheck_seconds,
             keep_alive=keep_alive,
         )  # fmt: skip
-        ids = None if until is None else _ids((until,))
+        ids = None if until is None else ids_of((until,))
         Spawner(self._database, options, lambda: self._have_ended(ids)).run()
         self._call_back()
 
@@ -386,22 +383,6 @@ class Queue:
         self.close()
 
 
-def names(pattern: str = "*") -> Iterator[tuple[str, Path]]:
-    """Named queues (SQLite files in the folder of queues) that match: `(name, file)`, sorted.
-
-    `*` also matches across folders; `user/name` means the same as `name` for one's own.
-    """
-    folder: Path = config.get("queue_dir")
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name
-        user = str(os.getuid())
-    for file in sorted(folder.rglob(f"*{SUFFIX}")):
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{user}/{name}", pattern):
-            yield name, file
-
-
 def _tasks_of(tasks: Any) -> list[luigi.Task]:
     found = graph.flatten(tasks)
     for task in found:
@@ -419,33 +400,6 @@ def _plan(roots: list[luigi.Task], **options: Any) -> forcing.ForcePlan:
     if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
         tasks = tasks.with_recorded(*discovered(tasks.tasks.values()))
     return forcing.plan(tasks, **options)
-
-
-def _state(state: str | None) -> str | None:
-    if state is not None and state not in states.SHOWN:
-        raise OptionError(f"{state!r} is no state.{config.suggestion(state, states.SHOWN)} {', '.join(states.SHOWN)}.")
-    return state
-
-
-def _ids(which: Sequence[Which]) -> list[str] | None:
-    """The task ids that are meant; None for no condition."""
-    if not which:
-        return None
-    found: list[str] = []
-    for item in which:
-        if isinstance(item, str):
-            found.append(item)
-        elif isinstance(item, luigi.Task):
-            found.append(item.task_id)
-        elif isinstance(item, TaskRow):
-            found.append(item.id)
-        elif isinstance(item, Submission):
-            found.extend(sorted(item.ids))
-        elif isinstance(item, Iterable):
-            found.extend(_ids(list(item)) or ())
-        else:
-            raise OptionError(f"{item!r} is neither a task, its id, a row, nor several of these.")
-    return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager

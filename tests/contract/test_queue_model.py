@@ -176,7 +176,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.lost: list[Claim] = []
         self.runs = 0
         self.workers = 0
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             for table in reversed(people.tables.metadata.sorted_tables):
                 if not table.name.endswith(("_meta", "_needs")):
                     connection.execute(table.delete())
@@ -214,7 +214,7 @@ class QueueMachine(RuleBasedStateMachine):
         walk(root)
         self.runs += 1
         run = f"run{self.runs}"
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             plan.add_run(connection, run, self.now, "{}")
             plan.add(connection, list(specs.values()), run, retry_failed=retry_failed)
         self.model.submit(list(specs.values()), run, retry_failed)
@@ -227,7 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _claim(self, pool: str) -> None:
         expected = self.model.claim(pool)
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             self.workers += 1
             claim = claims.claim(connection, f"w{self.workers}", pool, self.now, LEASE)
         assert (claim.task_id if claim else None) == expected
@@ -256,7 +256,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._finish(name, kind)
 
     def _finish(self, name: str, kind: str) -> None:
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             assert claims.finish(connection, self.held.pop(name), Result(kind), self.now, LEASE)
         self.model.finish(name, kind, self.now)
         self.model.settle()
@@ -268,7 +268,7 @@ class QueueMachine(RuleBasedStateMachine):
         run = row.run
         specs = [SPECS[number] for number in sorted(wanted)]
         ids = [spec.task_id for spec in specs]
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             result = Result("waiting", specs=specs, requirements=ids)
             assert claims.finish(connection, self.held.pop("T7"), result, self.now)
         was_killed = row.kill
@@ -286,7 +286,7 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.model.rows[name]
         if row.rerun is not None or row.kill:
             return
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             connection.execute(
                 people.tables.tasks.update().where(people.tables.tasks.c.task_id == name)
                 .values(state="PENDING", fence=row.fence - 1, attempts=row.attempts - 1, lease=None)
@@ -300,7 +300,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), kind=st.sampled_from(["succeeded", "failed", "killed"]))
     def a_worker_that_lost_its_lease_changes_nothing(self, data: Any, kind: str) -> None:
         claim = data.draw(st.sampled_from(self.lost))
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             assert claims.status(connection, claim) == "lost"
             assert claims.renew(connection, claim, self.now + LEASE) == "lost"
             assert not claims.finish(connection, claim, Result(kind), self.now)
@@ -310,7 +310,7 @@ class QueueMachine(RuleBasedStateMachine):
     def renew(self, data: Any) -> None:
         name = data.draw(st.sampled_from(sorted(self.held)))
         row = self.model.rows[name]
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             state = claims.renew(connection, self.held[name], self.now + LEASE)
         assert state == ("kill" if row.kill else "held")
         row.lease = self.now + LEASE
@@ -318,7 +318,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 35.0, 70.0]))
     def time_passes_and_somebody_sweeps(self, seconds: float) -> None:
         self.now += seconds
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             claims.sweep(connection, self.now)
         for name, row in self.model.rows.items():
             if row.state == "WAITING" and row.due is not None and row.due <= self.now:
@@ -339,7 +339,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._kill(data.draw(st.sampled_from(sorted(self.held if running and self.held else self.model.rows))))
 
     def _kill(self, name: str) -> None:
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             rows = plan.select_rows(connection, ids=[name], state=None, name=None)
             plan.kill(connection, rows, self.now)
         row = self.model.rows[name]
@@ -352,7 +352,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.rows)
     @rule(state=st.sampled_from(["FAILED", "KILLED", "WAITING", "SUCCEEDED"]))
     def retry(self, state: str) -> None:
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             plan.retry(connection, plan.select_rows(connection, ids=None, state=state, name=None))
         for row in self.model.rows.values():
             if row.state == state:
@@ -367,7 +367,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._pause(pool, False)
 
     def _pause(self, pool: str | None, paused: bool) -> None:
-        with self.database.write() as connection:
+        with self.database.write(flush=False) as connection:
             people.set_paused(connection, pool, paused)
         names = {pool} if pool else {"default", "small"}
         self.model.paused = self.model.paused | names if paused else self.model.paused - names

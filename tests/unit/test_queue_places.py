@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool as ConnectionPool
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
-from superluigi.queue import Pool, Queue, database, facade, tables
+from superluigi.queue import Pool, Queue, database, finding, tables
 from superluigi.queue.providers.local import LocalProvider
 
 MOUNTS = """\
@@ -131,10 +131,10 @@ def test_named_queues_are_listed_by_pattern(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
     for name in ("pi", "e", "team/pi"):
         Queue(name).close()
-    assert [name for name, _ in facade.names()] == ["e", "pi", "team/pi"]
-    assert [name for name, _ in facade.names("pi")] == ["pi"]
-    assert [name for name, _ in facade.names("team/*")] == ["team/pi"]
-    assert len(list(facade.names("*/*"))) == 3
+    assert [name for name, _ in finding.names()] == ["e", "pi", "team/pi"]
+    assert [name for name, _ in finding.names("pi")] == ["pi"]
+    assert [name for name, _ in finding.names("team/*")] == ["team/pi"]
+    assert len(list(finding.names("*/*"))) == 3
 
 
 def test_pools_say_what_is_wrong_with_them_all_at_once() -> None:
