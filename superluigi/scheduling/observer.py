@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from luigi.task import Task
@@ -29,9 +30,22 @@ class Observer:
 class Reporter(TaskStatusReporter):
     """Luigi's reporter, telling the observer too."""
 
-    def __init__(self, scheduler: Any, task_id: str, worker_id: str, messages: Any, observer: Observer) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        task_id: str,
+        worker_id: str,
+        messages: Any,
+        observer: Observer,
+        freed: Callable[[], object],
+    ) -> None:
         super().__init__(scheduler, task_id, worker_id, messages)
         self._observer = observer
+        self._freed = freed
+
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
+        super().decrease_running_resources(decrease_resources)
+        self._freed()
 
     def update_status_message(self, message: str) -> None:
         super().update_status_message(message)

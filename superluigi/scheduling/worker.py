@@ -199,7 +199,11 @@ class Worker(Planner):
             messages = queue.SimpleQueue()
         elif task.accepts_messages:
             messages = Outbox(lambda told: place.tell(attempting.future, task.task_id, told))
-        return Reporter(self._scheduler, task.task_id, self._id, messages, self._observer)
+
+        def freed() -> None:
+            self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
+
+        return Reporter(self._scheduler, task.task_id, self._id, messages, self._observer, freed)
 
     @rpc_message_callback  # type: ignore[untyped-decorator]
     def set_worker_processes(self, n: int) -> None:

@@ -295,6 +295,27 @@ def test_tasks_that_all_differ_cost_no_more_than_tasks_that_are_alike() -> None:
     assert looked_at(400) < 3 * looked_at(1)
 
 
+class Yields(Noted):
+    """Needs both licences to begin with, and the first task keeps one only until the second has begun."""
+
+    resources = {"licence": 2}
+
+    def work(self) -> None:
+        task: Any = self
+        task.decrease_running_resources({"licence": 1})
+        deadline = time.monotonic() + 60
+        while sum(line[0] == "begin" for line in diary(self.folder)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_what_a_running_task_gives_back_is_used_at_once(tmp_path: Path, executor: str) -> None:
+    both = [Yields(folder=str(tmp_path), name=name) for name in ("one", "two")]
+    options: dict[str, Any] = {"resources": {"licence": 3}, "worker_config": {"wait_interval": 100}}
+    assert run_graph(both, num_workers=2, executor=executor, **options).success
+    assert [line[0] for line in diary(tmp_path)][:2] == ["begin", "begin"]
+
+
 def test_limits_are_read_as_numbers_at_once_or_per_time() -> None:
     limits = Limits.parse({"gpu": 1, "TrainTask": 2, "api": "10/minute", "web": "3/10s"})
     assert limits.at_once == {"gpu": 1, "TrainTask": 2}
