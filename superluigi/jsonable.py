@@ -30,8 +30,11 @@ def jsonable(value: Any, where: str = "metadata") -> Any:
     return _convert(value, where, ())
 
 
+_PLAIN = (str, int, bool, type(None))
+
+
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
-    if value is None or type(value) in (str, int, bool):
+    if type(value) in _PLAIN:
         return value
     if isinstance(value, enum.Enum):
         return _convert(value.value, where, above)
@@ -45,7 +48,12 @@ def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
         raise RecordValueError(f"The value of {where} contains itself; JSON cannot hold a cycle.")
     inside = (*above, id(value))
     if isinstance(value, Mapping):
-        return {_key(key, where): _convert(item, f"{where}[{key!r}]", inside) for key, item in value.items()}
+        return {  # what needs no conversion needs no name for its error either: records of many inputs are large
+            key if type(key) is str else _key(key, where): item
+            if type(item) in _PLAIN
+            else _convert(item, f"{where}[{key!r}]", inside)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple, range, deque, Set, ValuesView)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
         return [_convert(item, f"{where}[{index}]", inside) for index, item in enumerate(items)]
