@@ -27,7 +27,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from superluigi.executors import child
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import LENT, Outcome
-from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 from superluigi.tasks.life import checkpoint, logs, prefix, rerun
 
@@ -97,7 +97,7 @@ def exhaust(task: Task, run: Run) -> tuple[Task, ...]:
                 return ()
             if not isinstance(wanted, DynamicRequirements):
                 wanted = DynamicRequirements(wanted)
-            if not wanted.complete(lambda required: complete_now(required, run)):
+            if not wanted.complete(lambda required: is_complete(required, run)):
                 return tuple(wanted.flat_requirements)
             answer = wanted.paths
 
@@ -172,7 +172,7 @@ def by_hand(
     again = rerun.task_again(module, file, task, params, path)
     run = Run(store=store)
     with entered(run):
-        missing = [required for required in again.deps() if not complete_now(required, run)]
+        missing = [required for required in again.deps() if not is_complete(required, run)]
         if missing:
             print(f"not complete, run it first: {missing[0]}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1)

@@ -33,7 +33,7 @@ from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, rebuild
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
-from superluigi.scheduling.completeness import complete_now
+from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -98,7 +98,7 @@ class Child:
         tells = can_tell(task, run.plan.forces(task))
         if tells and not is_external(task):
             with entered(run):
-                if complete_now(task, run):
+                if is_complete(task, run):
                     return {"kind": "complete"}
         check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
         outcome = run_attempt(

@@ -19,7 +19,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.errors import ExecutionError, GracefulTimeout, RemoteError
 from superluigi.scheduling import logs
-from superluigi.scheduling.completeness import complete_now, is_plain_wrapper
+from superluigi.scheduling.completeness import is_complete, is_plain_wrapper
 from superluigi.scheduling.run import Run, entered
 
 MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
@@ -167,7 +167,7 @@ class _Attempt:
                 requirements = self._exhaust()
             if requirements:
                 return Outcome(task.task_id, PENDING, requirements=requirements)
-            if self.check_complete_on_run and not complete_now(task, self.run):
+            if self.check_complete_on_run and not is_complete(task, self.run):
                 raise ExecutionError(
                     f"{task} finished running, but complete() is still returning False. Does run() write "
                     "every output that output() names?"
@@ -190,7 +190,7 @@ class _Attempt:
 
     def _external(self) -> Outcome:
         self.task.trigger_event(Event.START, self.task)
-        if complete_now(self.task, self.run):
+        if is_complete(self.task, self.run):
             expl = self.task.on_success()
             self.task.trigger_event(Event.SUCCESS, self.task)
             return Outcome(self.task.task_id, DONE, expl=expl)
@@ -231,7 +231,7 @@ class _Attempt:
     def _complete(self, task: Task) -> bool:
         if task.task_id in self.known:
             return True
-        complete = complete_now(task, self.run)
+        complete = is_complete(task, self.run)
         if complete:
             self.confirmed.append(task.task_id)
         return complete

@@ -11,7 +11,6 @@ from contextvars import copy_context
 
 from luigi.task import Task, WrapperTask
 
-from superluigi.scheduling import force
 from superluigi.scheduling.run import Run
 
 #: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
@@ -33,9 +32,16 @@ class Trouble:
         self.error = error
 
 
-def complete_now(task: Task, run: Run) -> bool:
-    """The present answer for one task, as the force plan of `run` has it; nothing is remembered."""
-    return bool(force.is_complete(task, run)) if run.plan else bool(task.complete())
+def is_complete(task: Task, run: Run) -> bool:
+    """Whether `task` need not run now: complete as always, or, if `run` forces it, made in this run.
+
+    For forced tasks without records this is False; whoever runs them keeps a list of what it has done.
+    """
+    if not run.plan.forces(task):
+        return bool(task.complete())
+    can = getattr(task, "can_be_forced", None)
+    made_in = getattr(task, "made_in", None)
+    return bool(can is not None and can() and made_in is not None and made_in(run))
 
 
 class Completeness:
@@ -137,7 +143,7 @@ class Completeness:
 
     def _answer(self, task: Task) -> bool | Trouble:
         try:
-            answer = force.is_complete(task, self._run) if self._run.plan else task.complete()
+            answer = is_complete(task, self._run) if self._run.plan.forces(task) else task.complete()
             if answer is True or answer is False:
                 return answer
             raise TypeError(f"complete() of {task} must return True or False, but returned {answer!r}.")

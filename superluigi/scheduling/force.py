@@ -10,15 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import luigi
 
 from superluigi import graph
 from superluigi.errors import OptionError
-
-if TYPE_CHECKING:
-    from superluigi.scheduling.run import Run
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,6 @@ class ForcePlan:
         if not self or task.run is None:
             return False
         return self.everything or task.task_id in self.ids or task.task_family in self.families
-
-
-def is_complete(task: luigi.Task, run: Run) -> bool:
-    """Whether `task` need not run: complete as always, or, if forced, made in this run.
-
-    For forced tasks without records this is False; whoever runs them keeps a list of what it has done.
-    """
-    if run.plan.forces(task):
-        can = getattr(task, "can_be_forced", None)
-        made_in = getattr(task, "made_in", None)
-        return bool(can is not None and can() and made_in is not None and made_in(run))
-    return bool(task.complete())
 
 
 def requirements(task: Any) -> list[luigi.Task]:
