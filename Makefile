@@ -1,6 +1,8 @@
 # `make` lists the targets. Everything runs in the environment .venv, which is made when it is missing.
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-long test-minio check lint types layers docs docs-serve bench wheel wheels clean
+# Tests start many processes: each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -349,7 +349,8 @@ def test_a_restart_of_the_database_server_ends_neither_worker_nor_spawner(
     name = postgres.database(postgres_server, f"restart{secrets.token_hex(4)}")
     with Queue(name) as queue:
         queue.submit([module.Sleeper(number=number, seconds=0.5) for number in range(6)])
-        with _command("spawn", name, "--workers", "1") as spawner:
+        # a claim whose answer got lost waits for its lease
+        with _command("spawn", name, "--workers", "1", "--lease", "10") as spawner:
             _until(_begun)
             for _ in range(3):
                 with psycopg.connect(name, autocommit=True) as connection:
