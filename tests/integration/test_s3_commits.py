@@ -481,6 +481,35 @@ def test_put_options_reach_data_and_what_fits_the_record(s3_server, s3_bucket) -
         assert read(thing) == version and thing.read_metadata() and read(folder) == {"x": version}
 
 
+def test_a_key_of_kms_and_an_acl_reach_the_data(s3_server, s3_bucket) -> None:
+    options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/pipelines", "ACL": "public-read"}
+    client = s3_server.client()
+    try:
+        client.put_object(Bucket=s3_bucket, Key="plain", Body=b"", **options)
+    except client.exceptions.ClientError as error:
+        pytest.skip(f"this server refuses such options from anybody: {error}")
+    thing = S3ObjectTarget(s3_bucket, "a", put_options=options, **s3_server.client_options)
+    for version in (b"small", b"0123456789abcdef" * (2 << 20)):  # the second goes up in parts
+        write(thing, version)
+        there = client.head_object(Bucket=s3_bucket, Key="a")
+        assert (there["ServerSideEncryption"], there["SSEKMSKeyId"]) == ("aws:kms", "alias/pipelines")
+        grants = client.get_object_acl(Bucket=s3_bucket, Key="a")["Grants"]
+        assert any(grant["Grantee"].get("URI", "").endswith("AllUsers") for grant in grants)
+        assert read(thing) == version and thing.read_metadata()
+
+
+def test_whoever_pays_for_requests_is_named_in_every_one_that_reads(s3_server, s3_bucket, local_root) -> None:
+    write(S3ObjectTarget(s3_bucket, "a", **s3_server.client_options), b"1")
+    write(S3PrefixTarget(s3_bucket, "f", **s3_server.client_options), {"x": b"1", "y": b"2"})
+    options = {**s3_server.client_options, "get_options": {"RequestPayer": "requester"}, "local_root": local_root / "b"}
+    with s3_server.counted() as seen:
+        thing, folder = S3ObjectTarget(s3_bucket, "a", **options), S3PrefixTarget(s3_bucket, "f", **options)
+        assert thing.exists() and folder.exists() and thing.read_metadata() and folder.read_metadata()
+        assert read(thing) == b"1" and read(folder) == {"x": b"1", "y": b"2"}
+    assert len(seen) > 5
+    assert [str(request) for request in seen if request.headers.get("x-amz-request-payer") != "requester"] == []
+
+
 def test_luigi_s_file_system_interface(s3_server, s3_bucket, thing) -> None:
     with thing.open("w") as stream:
         stream.write("héllo")
