@@ -183,13 +183,17 @@ def test_8_processes_and_50_reads_of_20_keys_fetch_each_key_once(s3_server: S3Se
     assert len(gets(seen)) == 20 and max(Counter(gets(seen)).values()) == 1
 
 
+def download_in_threads(thing: S3ObjectTarget) -> None:
+    threads = [threading.Thread(target=thing.download) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_threads_fill_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
     with s3_server.counted() as seen:
-        threads = [threading.Thread(target=thing.download) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        download_in_threads(thing)
     assert len(gets(seen)) == 1
 
 
@@ -213,11 +217,7 @@ def test_a_reader_that_finds_no_copy_does_not_hold_the_entry_while_another_fills
 def test_threads_mend_a_damaged_copy_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
     thing.download().write_bytes(b"damaged")
     with s3_server.counted() as seen:
-        threads = [threading.Thread(target=thing.download) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        download_in_threads(thing)
     assert len(gets(seen)) == 1 and thing.download().read_bytes() == b"one"
 
 
