@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,7 @@ class Database:
         self.url = url_of(name)
         self.is_sqlite = self.url.drivername == "sqlite"
         self._engine: Engine | None = None
+        self._closing: Callable[[], object]
         self._pid = 0
         self._offset: float | None = None
         if self.is_sqlite:
@@ -182,7 +183,7 @@ class Database:
             self._engine = self._make_engine()
             self._pid = os.getpid()
             # A queue that nobody closes is closed with its last reference, by the process that opened it.
-            weakref.finalize(self, _dispose, self._engine, self._pid)
+            self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine.connect()
 
     def _make_engine(self) -> Engine:
@@ -253,8 +254,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections of this process; the next use opens them again."""
-        if self._engine is not None and self._pid == os.getpid():
-            self._engine.dispose()
+        if self._engine is not None:
+            self._closing()  # once only: what is closed is not kept until we go
         self._engine = None
 
 
