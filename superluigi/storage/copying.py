@@ -103,9 +103,10 @@ def digested(path: str) -> tuple[str, os.stat_result]:
         status = os.fstat(descriptor)
         digest = hashlib.sha256()
         if status.st_size <= _CHUNK:
-            while data := os.read(descriptor, _CHUNK):
+            size = status.st_size or _CHUNK  # a buffer of a whole chunk is memory fetched and given back for each file
+            while data := os.read(descriptor, size):
                 digest.update(data)
-                if len(data) == status.st_size:
+                if len(data) == size:
                     break
         else:
             buffer = memoryview(bytearray(_CHUNK))
