@@ -11,8 +11,8 @@ from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import places
 from superluigi.lineage.reading import absent
 from superluigi.lineage.shape import read_json, sound
-from superluigi.storage.base import SCHEMA, Record
-from superluigi.storage.local import RECORD_SUFFIX
+from superluigi.storage import copying
+from superluigi.storage.base import RECORD_SUFFIX, SCHEMA, Record
 from superluigi.storage.staging import is_ours
 
 #: Requests under way at once when records lie on S3.
@@ -29,9 +29,8 @@ def record_addresses(place: str) -> Iterator[str]:
         raise absent(str(root))
     if not root.is_dir():
         raise TargetMissingError(f"{root} is a file. Name the folder that holds the outputs.")
-    for folder, inner, files in os.walk(root):
-        inner[:] = sorted(name for name in inner if not is_ours(name))
-        yield from (os.path.join(folder, name) for name in sorted(files) if name.endswith(RECORD_SUFFIX))
+    for _, entries in copying.walk(root, is_ours, tolerant=True):
+        yield from sorted(entry.path for entry in entries if entry.name.endswith(RECORD_SUFFIX) and not entry.is_dir())
 
 
 def read_record_file(address: str) -> Record | None:

@@ -9,8 +9,7 @@ from typing import Any
 
 from superluigi.errors import OptionError, RecordError
 from superluigi.lineage.shape import read_json, sound
-from superluigi.storage.base import Location
-from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location
 
 Reference = Mapping[str, Any]
 S3 = "s3://"

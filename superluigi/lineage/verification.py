@@ -16,8 +16,8 @@ from superluigi.lineage.findings import CHANGED, HALF_COMMITTED, MISSING, OK, WI
 from superluigi.lineage.reading import absent
 from superluigi.lineage.shape import read_json, sound
 from superluigi.storage import staging
-from superluigi.storage.base import Location, Record
-from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, LocalLocation
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location, Record
+from superluigi.storage.local import LocalLocation
 from superluigi.storage.local_folder import FolderLocation
 
 _LIVE_WRITER_S = 2.0
@@ -63,11 +63,19 @@ def _is_output(folder: Path) -> bool:
     )
 
 
-def _below(folder: Path) -> Iterator[Check]:
+def _below(root: Path) -> Iterator[Check]:
     """Everything below a folder that is no output itself."""
-    if _is_output(folder):
-        yield _check(places.location_of(folder))
-        return
+    waiting = [root]  # not by recursion: folders may be thousands deep
+    while waiting:
+        folder = waiting.pop()
+        if folder != root and _is_output(folder):
+            yield _check(places.location_of(folder))
+        else:
+            yield from _in(folder, waiting)
+
+
+def _in(folder: Path, waiting: list[Path]) -> Iterator[Check]:
+    """What lies directly in a folder; folders in it that are not known as outputs are left to `waiting`."""
     names = sorted(os.listdir(folder))
     recorded = {
         name.removesuffix(PENDING_SUFFIX).removesuffix(RECORD_SUFFIX)
@@ -83,7 +91,7 @@ def _below(folder: Path) -> Iterator[Check]:
             continue
         path = folder / name
         if path.is_dir() and not path.is_symlink():
-            yield from _below(path)
+            waiting.append(path)
         else:
             yield _without_record(path)
 

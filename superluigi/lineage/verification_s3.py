@@ -19,8 +19,7 @@ from superluigi.lineage.findings import (
 )
 from superluigi.lineage.reading import absent
 from superluigi.storage import s3_client, s3_contents, s3_leftovers, s3_transfer
-from superluigi.storage.base import Location, Record
-from superluigi.storage.local import RECORD_SUFFIX
+from superluigi.storage.base import RECORD_SUFFIX, Location, Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_prefix import PrefixLocation

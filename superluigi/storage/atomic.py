@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitError, StorageAccessError, TargetError
+from superluigi.storage import copying
 from superluigi.storage.steps import step
 
 _RENAME_EXCHANGE = 2  # renameat2(2)
@@ -116,7 +117,7 @@ def stamp(path: Path) -> None:
 # ---------------------------------------------------------------- flush
 
 
-def flush_file(path: Path) -> None:
+def flush_file(path: str | Path) -> None:
     """fsync(2) one file's data."""
     step("flush file")
     descriptor = os.open(path, os.O_RDONLY)
@@ -126,7 +127,7 @@ def flush_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def flush_folder(folder: Path) -> None:
+def flush_folder(folder: str | Path) -> None:
     """fsync(2) a folder, so that names made in it survive a power cut."""
     step("flush folder")
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -141,19 +142,17 @@ def flush_folder(folder: Path) -> None:
 
 def flush_tree(root: Path) -> None:
     """Flush every file and folder below `root`, by one syncfs(2) where there are many."""
-    files: list[Path] = []
-    folders: list[Path] = []
-    for current, _, names in os.walk(root):
-        folders.append(Path(current))
-        files += [Path(current, name) for name in names[:_SYNCFS_FROM]]
-        if len(files) >= _SYNCFS_FROM and _syncfs(root):
+    files: list[str] = []
+    folders: list[str] = []
+    for folder, entries in copying.walk(root):
+        folders.append(folder)
+        files += [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]  # a pipe would wait
+        if len(files) + len(folders) >= _SYNCFS_FROM and _syncfs(root):
             return
-        files += [Path(current, name) for name in names[_SYNCFS_FROM:]]
-    for file in files:
-        if stat.S_ISREG(file.lstat().st_mode):  # opening a pipe would wait for its writer
-            flush_file(file)
-    for folder in folders:
-        flush_folder(folder)
+    for path in files:
+        flush_file(path)
+    for path in folders:
+        flush_folder(path)
 
 
 def _syncfs(path: Path) -> bool:

@@ -15,8 +15,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from superluigi.errors import TargetKindError
+
 Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
+RECORD_SUFFIX = ".metadata.json"
+#: Follows the name of a record whose commit is under way.
+PENDING_SUFFIX = ".pending"
 #: How records are encoded: bytes of a file name that are no UTF-8 become what JSON writes for them, `\\udcff`.
 SURROGATES = "backslashreplace"
 
@@ -28,6 +33,21 @@ def record_text(record: Mapping[str, Any]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
     lines = (f"{_encode(key)}: {_encode(value)}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def check_name(uri: str) -> None:
+    """Refuse an output that has the name of another one's record: a commit there would replace it.
+
+    Raises:
+        TargetKindError: with the name that is free.
+    """
+    name = uri.rstrip("/").removesuffix(PENDING_SUFFIX)
+    if name.endswith(RECORD_SUFFIX):
+        plain = name.removesuffix(RECORD_SUFFIX)
+        raise TargetKindError(
+            f"An output cannot be {uri}: that is where the record of {plain or uri} goes. Choose another name, such as "
+            f"{plain}.json."
+        )
 
 
 class Staged(abc.ABC):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
 from superluigi.storage import atomic, copying, identity, staging
-from superluigi.storage.local import PENDING_SUFFIX, RECORD_SUFFIX, FileLocation, LocalLocation
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX
+from superluigi.storage.local import FileLocation, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
 
 
@@ -41,7 +41,7 @@ def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
 
 
 def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
-    for current, folders, files in os.walk(root):
+    for current, entries in copying.walk(root, staging.is_ours, tolerant=True):
         here = Path(current)
         for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
             yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
@@ -49,13 +49,12 @@ def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
             yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):
             yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
-        for name in files:
+        for name in (entry.name for entry in entries):
             if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
                 yield (
                     Leftover(str(here / name), "half-done commit", _size(here / name)),
                     _Removal(here / name, location),
                 )
-        folders[:] = [name for name in folders if not staging.is_ours(name)]
 
 
 class _Removal:
@@ -94,4 +93,9 @@ def _named_by(pending: Path, suffix: str = "") -> Path:
 def _size(path: Path) -> int:
     if not path.is_dir() or path.is_symlink():
         return path.lstat().st_size
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    return sum(
+        entry.stat(follow_symlinks=False).st_size
+        for _, entries in copying.walk(path, tolerant=True)
+        for entry in entries
+        if not entry.is_dir(follow_symlinks=False)
+    )

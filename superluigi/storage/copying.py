@@ -7,10 +7,11 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,28 +58,50 @@ def clone(source: int, destination: int) -> bool:
     return True
 
 
+def walk(
+    root: str | Path, skip: Callable[[str], bool] | None = None, *, tolerant: bool = False
+) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Each folder from `root` down, before those in it, by name, with its entries; links are not followed.
+
+    However deep: Python's own walks give up after a thousand levels. Entries whose name `skip` accepts are left out,
+    and, if `tolerant`, folders that are gone or may not be read.
+    """
+    waiting = [str(root)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            found = entries(folder)
+        except OSError:
+            if not tolerant:
+                raise
+            continue
+        if skip is not None:
+            found = [entry for entry in found if not skip(entry.name)]
+        yield folder, found
+        waiting += sorted((entry.path for entry in found if entry.is_dir(follow_symlinks=False)), reverse=True)
+
+
 def copy_tree(source: Path, destination: Path, skip: Callable[[str], bool]) -> None:
     """Copy a folder: sub-folders, empty ones, symlinks (as links), modes; files are cloned where possible.
 
     Entries whose name `skip` accepts are left out.
     """
-    destination.mkdir()
-    with os.scandir(source) as scan:
-        entries = list(scan)
-    for entry in entries:
-        if skip(entry.name):
-            continue
-        target = destination / entry.name
-        if entry.is_symlink():
-            os.symlink(os.readlink(entry.path), target)
-        elif entry.is_dir():
-            copy_tree(Path(entry.path), target, skip)
-        elif entry.is_file():
-            copy_file(Path(entry.path), target)
-        else:  # opening a pipe would wait for its writer
-            raise TargetKindError(f"{entry.path} is a pipe, socket or device; a folder holds files, folders and links.")
-    shutil.copymode(source, destination)
-    os.chmod(destination, stat.S_IMODE(os.stat(destination).st_mode) | stat.S_IRWXU)
+    cut, folders = len(str(source)), []
+    for folder, found in walk(source, skip):
+        target = f"{destination}{folder[cut:]}"
+        os.mkdir(target)
+        folders.append((folder, target))
+        for entry in found:
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), f"{target}/{entry.name}")
+            elif entry.is_file():
+                copy_file(Path(entry.path), Path(target, entry.name))
+            elif not entry.is_dir():  # opening a pipe would wait for its writer
+                raise TargetKindError(
+                    f"{entry.path} is a pipe, socket or device; a folder holds files, folders and links."
+                )
+    for folder, target in folders:
+        os.chmod(target, stat.S_IMODE(os.stat(folder).st_mode) | stat.S_IRWXU)
 
 
 def copy_file(source: Path, destination: Path) -> None:
@@ -118,17 +141,46 @@ def digested(path: str) -> tuple[str, os.stat_result]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or folder, whatever its modes; nothing happens when it is gone."""
+    """Remove a file or folder, whatever its modes and depth; nothing happens when it is gone.
+
+    Folders in folders are moved up to the top before they are emptied, so that no path gets too long.
+    """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
+    top = str(path)
+    while folders := _without_files(top):
+        for folder in folders:
+            for inner in _without_files(folder):
+                _forced(os.rename, inner, f"{top}/{secrets.token_hex(8)}")
+            _forced(os.rmdir, folder)
+    _forced(os.rmdir, top)
 
-    def unlock(function: Any, name: str, _: Any) -> None:
-        if isinstance(_[1], FileNotFoundError):
-            return
-        os.chmod(os.path.dirname(name), stat.S_IRWXU)
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(name, stat.S_IRWXU)
-            function(name)
 
-    shutil.rmtree(path, onerror=unlock)
+def _without_files(folder: str) -> list[str]:
+    """Remove all from `folder` but the folders in it, which are returned."""
+    folders = []
+    for entry in _forced(entries, folder) or ():
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.path)
+        else:
+            _forced(os.unlink, entry.path)
+    return folders
+
+
+def entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in one folder."""
+    with os.scandir(folder) as scan:
+        return list(scan)
+
+
+def _forced(function: Callable[..., Any], path: str, *more: str) -> Any:
+    """Call it, if need be after taking all rights to the folders concerned; None for what is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return function(path, *more)
+        except PermissionError:
+            for name in (path, *map(os.path.dirname, (path, *more))):
+                if stat.S_ISDIR(os.lstat(name).st_mode):
+                    os.chmod(name, stat.S_IRWXU)
+            return function(path, *more)

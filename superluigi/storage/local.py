@@ -27,13 +27,21 @@ from superluigi.errors import (
     TargetMissingError,
 )
 from superluigi.storage import atomic, copying, staging
-from superluigi.storage.base import SCHEMA, SURROGATES, Location, Record, Staged, record_text
+from superluigi.storage.base import (
+    PENDING_SUFFIX,
+    RECORD_SUFFIX,
+    SCHEMA,
+    SURROGATES,
+    Location,
+    Record,
+    Staged,
+    check_name,
+    record_text,
+)
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.scratch import scratch
 from superluigi.storage.steps import step
 
-RECORD_SUFFIX = ".metadata.json"
-PENDING_SUFFIX = ".pending"
 _MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
 
 
@@ -138,6 +146,7 @@ class LocalLocation(Location):
             self._put_record({"schema": SCHEMA, **record, "output": output})
 
     def stage(self) -> Staged:
+        check_name(self.uri)
         with atomic.explained("write to", self.path):
             self._check_names()
             if self.record_path.is_dir():

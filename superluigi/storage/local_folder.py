@@ -15,8 +15,8 @@ from pathlib import Path
 from superluigi import config, graph
 from superluigi.errors import OutputNotWrittenError, RecordError, TargetKindError
 from superluigi.storage import atomic, copying, staging
-from superluigi.storage.base import SURROGATES, Record, record_text
-from superluigi.storage.local import PENDING_SUFFIX, LocalLocation
+from superluigi.storage.base import PENDING_SUFFIX, SURROGATES, Record, record_text
+from superluigi.storage.local import LocalLocation
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
 

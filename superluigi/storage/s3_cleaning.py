@@ -11,10 +11,10 @@ from typing import Any
 from superluigi import config
 from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_leftovers
+from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, S3Options, client
 from superluigi.storage.s3_conditions import conditions_of
-from superluigi.storage.s3_location import RECORD_SUFFIX
 from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
 from superluigi.storage.s3_transfer import delete_many, listing
 

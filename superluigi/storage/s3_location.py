@@ -19,7 +19,6 @@ from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_record import Register
 from superluigi.storage.s3_transfer import Head, Progress, head, listing
 
-RECORD_SUFFIX = ".metadata.json"
 #: How long a check may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
 #: Of `put_options`, what the records' objects get too.

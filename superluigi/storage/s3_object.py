@@ -19,7 +19,7 @@ from superluigi.errors import (
     TransferError,
 )
 from superluigi.storage import cache, copying, crc32, identity, s3_transfer, staging
-from superluigi.storage.base import SCHEMA, Record, Staged
+from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_download import download
@@ -93,6 +93,7 @@ class ObjectLocation(S3Location):
         raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
 
     def stage(self) -> StagedObject:
+        check_name(self.uri)
         if not self.place.key or self.place.key.endswith("/"):
             raise TargetKindError(
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."

@@ -15,7 +15,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetKindError, TargetMissingError, TransferError
 from superluigi.storage import cache, cache_files, s3_contents
-from superluigi.storage.base import SCHEMA, Record, Staged
+from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_download import download_many
 from superluigi.storage.s3_location import S3Location, S3Place, kind_error
@@ -117,6 +117,7 @@ class PrefixLocation(S3Location):
     def stage(self) -> Staged:
         from superluigi.storage.s3_prefix_commit import StagedPrefix  # it needs this class
 
+        check_name(self.uri)
         self.clean()
         seen = self.recent()
         if not isinstance(seen, Seen) or seen.data is None:

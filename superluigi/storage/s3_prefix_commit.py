@@ -16,7 +16,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -131,10 +131,7 @@ class StagedPrefix(Staged):
                 f"A file was written to output_path, but the output {self.location.uri} is an {_KIND}: output_path "
                 "is an existing empty folder. Write into it, or use S3ObjectTarget."
             )
-        found = []
-        for current, _, names in os.walk(self.path, followlinks=True):
-            below = os.path.relpath(current, self.path).replace(os.sep, "/")
-            found += [(name if below == "." else f"{below}/{name}", f"{current}/{name}") for name in names]
+        found = [(path[len(str(self.path)) + 1 :], path) for path in _files_below(str(self.path))]
         if not found:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "
@@ -387,3 +384,24 @@ class StagedPrefix(Staged):
             f"{self.location.uri} is being written, or was changed, by another writer while this output was being "
             "made. Its output stands, ours was discarded; check for two runs of the same task."
         )
+
+
+def _files_below(root: str) -> Iterator[str]:
+    """All files, through links too: a prefix knows no links.
+
+    Raises:
+        TargetKindError: a pipe, a link that leads nowhere, or one to a folder that holds it.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        status = os.stat(folder)
+        if (here := (status.st_dev, status.st_ino)) in above:
+            raise TargetKindError(f"{folder} is a link to a folder that holds it, so its files have no end. Remove it.")
+        for entry in copying.entries(folder):
+            if entry.is_dir():
+                waiting.append((entry.path, above | {here}))
+            elif entry.is_file():
+                yield entry.path
+            else:
+                raise TargetKindError(f"{entry.path} is no file that could go to S3, nor a link to one. Remove it.")

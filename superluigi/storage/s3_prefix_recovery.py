@@ -20,7 +20,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_contents
-from superluigi.storage.base import Record
+from superluigi.storage.base import PENDING_SUFFIX, Record
 from superluigi.storage.s3_client import S3Client, explained, is_absent, is_precondition
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_contents import Content
@@ -39,7 +39,7 @@ from superluigi.storage.s3_transfer import (
 
 #: How long a claim of another host stands without a sign of life.
 LEASE = timedelta(hours=1)
-CLAIM = ".pending"
+CLAIM = PENDING_SUFFIX
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import luigi
 from luigi.format import Format
 
 from superluigi.errors import OptionError
-from superluigi.storage.local import RECORD_SUFFIX, FileLocation
+from superluigi.storage.base import RECORD_SUFFIX
+from superluigi.storage.local import FileLocation
 from superluigi.storage.local_folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget
 

@@ -10,8 +10,9 @@ from typing import Any
 import luigi.target
 
 from superluigi.errors import OptionError
+from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.s3_client import S3Options
-from superluigi.storage.s3_location import RECORD_SUFFIX, S3Place
+from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_prefix import PrefixLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from luigi.target import FileSystem
 
 from superluigi.errors import OptionError
+from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.s3_client import client
-from superluigi.storage.s3_location import RECORD_SUFFIX, S3Place
+from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_transfer import copy_many, delete_many, head, listing
 

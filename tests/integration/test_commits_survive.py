@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from superluigi.errors import CommitError, StorageAccessError, TargetError
+from superluigi.errors import CommitError, StorageAccessError, TargetError, TargetKindError
 from superluigi.storage import copying
 from superluigi.storage.base import SCHEMA
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
@@ -332,6 +332,17 @@ def test_a_moved_store_keeps_its_records(tmp_path: Path) -> None:
         assert look(kind(tmp_path / "there")) == ("one", "one")
         shutil.rmtree(tmp_path / "there")
         shutil.rmtree(tmp_path / "here")
+
+
+def test_an_output_named_like_the_record_of_another_is_refused(rig: TargetRig) -> None:
+    if isinstance(rig, (LocalFileRig, S3ObjectRig)):
+        rig.suffix = ""
+    publish(rig, "one", "x")
+    for name in ("x.metadata.json", "x.metadata.json.pending"):
+        with pytest.raises(TargetKindError, match=r"record of .*x goes.*such as .*x\.json"):
+            publish(rig, "two", name)
+    assert look(rig, "x") == ("one", "one")
+    assert rig.leftovers() == []
 
 
 # ---------------------------------------------------------------- cleaning
