@@ -55,9 +55,14 @@ class LocalLocation(Location):
         self._record_elsewhere = record_path
 
     @cached_property
-    def record_path(self) -> Path:
+    def record_uri(self) -> str:  # type: ignore[override]
         """Beside the data, unless it was told where."""
-        return self._record_elsewhere or self.path.with_name(self.path.name + RECORD_SUFFIX)
+        return str(self._record_elsewhere or f"{self.path}{RECORD_SUFFIX}")
+
+    @cached_property
+    def record_path(self) -> Path:
+        """`record_uri` as a path."""
+        return Path(self.record_uri)
 
     @cached_property
     def pending_path(self) -> Path:
@@ -67,10 +72,6 @@ class LocalLocation(Location):
     @property
     def uri(self) -> str:  # type: ignore[override]
         return str(self.path)
-
-    @property
-    def record_uri(self) -> str:  # type: ignore[override]
-        return str(self.record_path)
 
     @property
     def final(self) -> Path:
@@ -84,8 +85,8 @@ class LocalLocation(Location):
         """Whether what is there is of our kind."""
 
     @abc.abstractmethod
-    def identity(self, path: Path) -> Record:
-        """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more."""
+    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+        """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more; at `status`, if given."""
 
     @abc.abstractmethod
     def content(self, path: Path) -> Record:
@@ -120,8 +121,8 @@ class LocalLocation(Location):
             before = self._stat()
             if before is None:
                 return None
-            record = self._read(self.record_path)
-            if record is not None and self._describes(record):
+            record = self._read(self.record_uri)
+            if record is not None and self._describes(record, before):
                 return record
             pending = self._read_pending()
             if pending is not None and self._describes(pending):
@@ -234,12 +235,13 @@ class LocalLocation(Location):
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return atomic.locked(self.final.parent)
 
-    def _describes(self, record: Record) -> bool:
+    def _describes(self, record: Record, status: os.stat_result | None = None) -> bool:
+        """Whether the data that is there (or was, when `status` was asked for) is what `record` describes."""
         output = record.get("output")
         if not isinstance(output, dict):
             return False
         try:
-            now = self.identity(self.final)
+            now = self.identity(self.path, status)
             if all(output.get(key) == value for key, value in now.items()):
                 return True
             # moved or copied with its record: other inode and time, the same bytes
@@ -251,9 +253,10 @@ class LocalLocation(Location):
         final = self.final
         return _content_of(self, tuple(sorted(self.identity(final).items())))
 
-    def _read(self, path: Path) -> Record | None:
+    def _read(self, path: Path | str) -> Record | None:
         try:
-            text = path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                text = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
@@ -261,7 +264,7 @@ class LocalLocation(Location):
                 f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
             ) from error
         try:
-            record = json.loads(text)
+            record = json.loads(text.decode())
         except (ValueError, RecursionError) as error:  # also what is no text at all: a pickle, say
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
@@ -335,8 +338,8 @@ class FileLocation(LocalLocation):
     def fits(self, status: os.stat_result) -> bool:
         return stat.S_ISREG(status.st_mode)
 
-    def identity(self, path: Path) -> Record:
-        return file_facts(os.stat(path))
+    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+        return file_facts(status or os.stat(path))
 
     def content(self, path: Path) -> Record:
         return {**file_facts(os.stat(path)), "digest": {"sha256": copying.sha256(path)}}

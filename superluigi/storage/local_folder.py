@@ -42,8 +42,8 @@ class FolderLocation(LocalLocation):
     def fits(self, status: os.stat_result) -> bool:
         return stat.S_ISDIR(status.st_mode)
 
-    def identity(self, path: Path) -> Record:
-        status = os.stat(path)
+    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+        status = os.stat(path)  # with the walk: one that is older may be another folder's
         size, count, newest = 0, 0, status.st_mtime_ns  # `prepare` stamps the folder: no two commits share a time
         for entry, is_item in self._entries(path):
             count += is_item

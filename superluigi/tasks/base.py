@@ -156,9 +156,11 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         return variants.variant(task, extras) if isinstance(task, Task) else task
 
     def __repr__(self) -> str:
-        private = {name for name, parameter in self.get_params() if parameter.visibility == ParameterVisibility.PRIVATE}
-        texts = {k: v for k, v in self.to_str_params(only_significant=True).items() if k not in private}
-        return f"{self.get_task_family()}({', '.join(f'{name}={text}' for name, text in texts.items())})"
+        texts = self.to_str_params(only_significant=True)
+        for name, parameter in self.get_params():
+            if parameter.visibility == ParameterVisibility.PRIVATE:
+                texts.pop(name, None)
+        return f"{self.get_task_family()}({', '.join([f'{name}={text}' for name, text in texts.items()])})"
 
     def input(self) -> Any:
         """The outputs of `requires()`, in its shape; None where that is None."""
