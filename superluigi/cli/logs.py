@@ -34,11 +34,13 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the logs of one attempt."""
     from superluigi.tasks.life import folder as folders
+    from superluigi.tasks.life import spare
 
     task = task_of(args)
     if not hasattr(task, "task_hash"):
         raise TargetMissingError(f"{task} is no Super Luigi task: its logs are not kept.")
     base = folders.folder_of(task)
+    spare.adopt()
     if args.follow:
         _wait_for(base)
     folder = folders.attempt_folder(base, args.attempt)

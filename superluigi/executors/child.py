@@ -31,6 +31,7 @@ _listeners: dict[str, Callable[[Any], None]] = {}
 #: What the parent told since the last call came in and nobody listened to yet: a call takes a while to begin.
 _untold: list[tuple[str, Any]] = []
 _telling = threading.Lock()
+_exits: list[Callable[[], None]] = []
 
 
 def send_message(value: Any) -> None:
@@ -50,6 +51,12 @@ def listen(key: str, receiver: Callable[[Any], None] | None) -> None:
         _untold[:] = [(told, value) for told, value in _untold if told != key]
     for value in early:
         receiver(value)
+
+
+def at_exit(tidy: Callable[[], None]) -> None:
+    """Have `tidy` called when this process ends in good order; `os._exit` skips what `atexit` knows."""
+    if tidy not in _exits:
+        _exits.append(tidy)
 
 
 def _tell(key: str, value: Any) -> None:
@@ -74,6 +81,9 @@ def main(fd: int, parent_pid: int) -> None:
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         _serve(connection, calls)
     _flush()
+    for tidy in _exits:
+        with contextlib.suppress(Exception):
+            tidy()
     os._exit(0)  # threads that tasks left behind must not keep the process
 
 

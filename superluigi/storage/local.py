@@ -86,7 +86,7 @@ class LocalLocation(Location):
 
     @abc.abstractmethod
     def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
-        """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more; at `status`, if given."""
+        """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more (or `status`'s)."""
 
     @abc.abstractmethod
     def content(self, path: Path) -> Record:

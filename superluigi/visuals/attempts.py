@@ -16,6 +16,7 @@ def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
 
     Meant for tasks whose output is missing; a task whose last attempt went well is left out.
     """
+    _put_in_place()
     found: dict[str, str] = {}
     for task in tasks:
         text = _log(task, "stderr.log")
@@ -28,6 +29,7 @@ def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
 
 def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
     """Task id -> the end of what its last attempt in this workspace printed; silent ones are left out."""
+    _put_in_place()
     found: dict[str, str] = {}
     for task in tasks:
         text = "\n".join(filter(None, (_log(task, name).strip() for name in ("stdout.log", "stderr.log"))))
@@ -38,8 +40,16 @@ def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
 
 def log_file(task: Any) -> str:
     """The file that holds what the last attempt of a task wrote to stderr, its traceback included; "" if none does."""
+    _put_in_place()
     file = _file(task, "stderr.log")
     return str(file) if file is not None and file.is_file() else ""
+
+
+def _put_in_place() -> None:
+    """Logs of attempts whose process was killed before they had a folder."""
+    from superluigi.tasks.life import spare
+
+    spare.adopt()
 
 
 def _file(task: Any, name: str) -> Path | None:

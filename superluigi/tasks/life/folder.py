@@ -20,6 +20,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.lineage.facts import public_params
 from superluigi.scheduling.run import Run
-from superluigi.tasks.life.rerun import script
+from superluigi.tasks.life import rerun
 from superluigi.tasks.life.seeds import identity_of
 
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
@@ -52,6 +53,27 @@ def folder_of(task: Any) -> Path:
 def place_of(task: Any) -> str:
     """The same as text: for records, which need no Path."""
     return f"{workspace()}/jobs/{task.get_task_family()}/{identity_of(task)}"
+
+
+def about(task: Any, run: Run) -> dict[str, Any]:
+    """What the folder of an attempt that begins now will tell of it, as JSON."""
+    began = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {
+        "base": place_of(task),
+        "keep": bool(getattr(task, "keep_task_dir", False)),
+        "resumable": getattr(task, "resumable", False) is True,
+        "params": public_params(task),
+        "rerun": rerun.arguments(task, run),
+        "began": f"begun {began} by process {os.getpid()} on {socket.gethostname()}",
+    }
+
+
+def cannot_be_made(place: object, error: OSError) -> StorageAccessError:
+    """The error for a workspace that takes no files."""
+    return StorageAccessError(
+        f"The task folder {place} cannot be made: {error.strerror}. Free space, change its rights, or name "
+        "another place in SUPERLUIGI_WORKSPACE."
+    )
 
 
 class TaskFolder:
@@ -78,22 +100,29 @@ class TaskFolder:
             folder = cls(given, given, None, 0)
             folder.wanted = True
             return folder
-        base = Path(place_of(task))
+        return cls.again(about(task, run))
+
+    @classmethod
+    def again(cls, about: Mapping[str, Any]) -> TaskFolder:
+        """`begin` for an attempt that is known by what `about` said of it.
+
+        Raises:
+            StorageAccessError: it cannot be made.
+        """
+        base = Path(about["base"])
         try:
-            patience: float = config.get("grace_seconds") + 5 if getattr(task, "resumable", False) is True else 0.0
-            folder = cls._fresh(base, bool(getattr(task, "keep_task_dir", False)), patience)
-            folder._describe(task, run)
+            patience: float = config.get("grace_seconds") + 5 if about["resumable"] else 0.0
+            folder = cls._fresh(base, about["keep"], patience)
+            _write(folder.path / PARAMS, json.dumps(about["params"], indent=2, default=str) + "\n")
+            _write(folder.path / RERUN, rerun.script(about["rerun"], f"Attempt {folder.number}, {about['began']}."))
         except OSError as error:
-            raise StorageAccessError(
-                f"The task folder {base} cannot be made: {error.strerror}. Free space, change its rights, or name "
-                "another place in SUPERLUIGI_WORKSPACE."
-            ) from error
+            raise cannot_be_made(base, error) from error
         return folder
 
     @classmethod
     def _fresh(cls, base: Path, keep: bool, patience: float) -> TaskFolder:
         new = _make(base)
-        lock = _hold(base)
+        lock = _hold(base, made=True)
         deadline = time.monotonic() + patience
         while lock is None and time.monotonic() < deadline:  # an attempt that was told to end may still be saving
             time.sleep(0.1)
@@ -101,15 +130,10 @@ class TaskFolder:
         if lock is None:  # another attempt runs here: it keeps the front place
             number, path = _next_attempt(base)
             return cls(path, path, None, number)
-        (base / CANCEL).unlink(missing_ok=True)
+        if not new:
+            (base / CANCEL).unlink(missing_ok=True)
         number = 1 if new else _move_away(base, keep)
         return cls(base, base, lock, number)
-
-    def _describe(self, task: Any, run: Run) -> None:
-        _write(self.path / PARAMS, json.dumps(public_params(task), indent=2, default=str) + "\n")
-        began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        where = f"process {os.getpid()} on {socket.gethostname()}"
-        _write(self.path / RERUN, script(task, run, f"Attempt {self.number}, begun {began} by {where}."))
 
     def open_log(self, name: str) -> int:
         """A descriptor that appends to one of the logs."""
@@ -124,20 +148,30 @@ class TaskFolder:
         """The attempt has ended: drop the checkpoint after a success, and a folder that nobody would look at."""
         with contextlib.suppress(OSError):
             if success:
-                remove(self.checkpoint)
-                remove(self.base / AGAIN)
-                if not self.wanted and self._says_nothing():
-                    shutil.rmtree(self.path)
+                self._drop()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def _says_nothing(self) -> bool:
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                if entry.name not in (*OURS, LOCK) or (entry.name in (STDOUT, STDERR) and entry.stat().st_size):
-                    return False
-        return True
+    def _drop(self) -> None:
+        found = _entries(self.base)
+        for name in (CHECKPOINT, AGAIN):
+            if name in found:
+                remove(self.base / name)
+                del found[name]
+        if self.path != self.base:
+            found = _entries(self.path)
+        silent = not any(found.get(name) for name in (STDOUT, STDERR))
+        if silent and not self.wanted and set(found) <= {*OURS, LOCK}:
+            for name in found:
+                os.unlink(self.path / name)
+            os.rmdir(self.path)
+
+
+def _entries(folder: Path) -> dict[str, int]:
+    """Names in a folder and the size of each."""
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
 
 
 def _make(folder: Path) -> bool:
@@ -152,10 +186,12 @@ def _make(folder: Path) -> bool:
     return True
 
 
-def _hold(base: Path) -> int | None:
-    """The lock of `base`, or None if an attempt has it."""
+def _hold(base: Path, *, made: bool = False) -> int | None:
+    """The lock of `base`, which was `made` if it was not there, or None if an attempt has it."""
     while True:
-        _make(base)
+        if not made:
+            _make(base)
+        made = False
         try:
             descriptor = os.open(base / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:

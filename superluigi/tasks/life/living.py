@@ -148,7 +148,7 @@ def facts(task: Any) -> dict[str, Any]:
         known = here.folder_if_any
         if known is not None:
             found["task_dir"] = str(known.path)
-        elif here.sink is not None:
+        elif here.sink is not None or here.spare is not None:
             found["task_dir"] = folder.place_of(task)
     return found
 

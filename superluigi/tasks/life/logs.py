@@ -20,8 +20,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from superluigi.errors import StorageAccessError
 from superluigi.tasks.life import scope as scopes
-from superluigi.tasks.life.folder import STDERR, STDOUT
+from superluigi.tasks.life import spare
+from superluigi.tasks.life.folder import STDERR, STDOUT, about, cannot_be_made, place_of
+from superluigi.tasks.life.hooks import own
 from superluigi.tasks.life.scope import Scope
 
 _NAMES = (STDOUT, STDERR)
@@ -58,7 +61,7 @@ class Sink:
                 os.close(self._files.pop())
 
 
-def _complain(error: OSError) -> None:
+def _complain(error: Exception) -> None:
     warnings.warn(f"What the task prints cannot be kept: {error}", RuntimeWarning, stacklevel=3)
 
 
@@ -102,16 +105,50 @@ def _descriptors_to_files(scope: Scope) -> Iterator[None]:
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     before = [os.dup(1), os.dup(2)]
     try:
-        files = [scope.folder.open_log(name) for name in _NAMES]
-        for descriptor, file in enumerate(files, start=1):
-            os.dup2(file, descriptor)
-            os.close(file)
-        yield
+        with _files(scope) as files:
+            for descriptor, file in enumerate(files, start=1):
+                os.dup2(file, descriptor)
+            yield
     finally:
-        flush()
         for descriptor, file in enumerate(before, start=1):
             os.dup2(file, descriptor)
             os.close(file)
+
+
+@contextlib.contextmanager
+def _files(scope: Scope) -> Iterator[list[int]]:
+    """Descriptors for what the attempt prints: in its folder if there is one, else spare ones."""
+    if scope.given_folder is not None or own(scope.task, "resumable") or os.path.isdir(place_of(scope.task)):
+        files = [scope.folder.open_log(name) for name in _NAMES]
+        try:
+            yield files
+        finally:
+            flush()
+            for file in files:
+                os.close(file)
+        return
+    try:
+        scope.spare = spare.ready()
+        scope.spare.begin(about(scope.task, scope.run))
+    except OSError as error:
+        raise cannot_be_made(place_of(scope.task), error) from error
+    try:
+        yield scope.spare.descriptors
+    finally:
+        flush()
+        with scope.guard:
+            if scope.folder_if_any is None and not scope.spare.is_empty:
+                keep(scope)
+            if scope.folder_if_any is None:
+                scope.spare.end()
+
+
+def keep(scope: Scope) -> None:
+    """Have a folder for what an attempt prints, if that is possible; a full disk must not fail the task."""
+    try:
+        scope.folder  # noqa: B018
+    except StorageAccessError as error:
+        _complain(error)
 
 
 def flush() -> None:

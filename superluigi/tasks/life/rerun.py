@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import pprint
@@ -31,42 +32,48 @@ if __name__ == "__main__":
 '''
 
 
-def script(task: luigi.Task, run: Run, attempt: str, name: str = "rerun.py") -> str:
-    """The text of `rerun.py`; parameters of private visibility are not in it."""
+def arguments(task: luigi.Task, run: Run) -> dict[str, Any]:
+    """What the script needs to know, as JSON; parameters of private visibility are not in it."""
     hidden = {n for n, p in task.get_params() if p.visibility == ParameterVisibility.PRIVATE}
-    file = _file_of(type(task))
-    arguments: dict[str, Any] = {
+    return {
+        "shown": repr(task),
         "module": type(task).__module__,
-        "file": None if file is None else os.path.abspath(file),
+        "file": _file_of(type(task)),
         "task": task.get_task_family(),
         "params": {key: text for key, text in task.to_str_params().items() if key not in hidden},
-        "folder": os.getcwd(),
-        "path": _own_path(),
+        "folder": (here := os.getcwd()),
+        "path": _own_path(tuple(sys.path), here),
         "store": run.store,
     }
-    lines = [f"        {key}={_literal(value)}," for key, value in arguments.items()]
-    shown = repr(task).replace("\\", "\\\\").replace('"""', "'''")
+
+
+def script(arguments: Mapping[str, Any], attempt: str, name: str = "rerun.py") -> str:
+    """The text of `rerun.py`."""
+    lines = [f"        {key}={_literal(value)}," for key, value in arguments.items() if key != "shown"]
+    shown = arguments["shown"].replace("\\", "\\\\").replace('"""', "'''")
     return _SCRIPT.format(task=shown, name=name, attempt=attempt, arguments="\n".join(lines))
 
 
+@functools.lru_cache(maxsize=1024)
 def _file_of(cls: type) -> str | None:
     """Where the class was written; `__main__` of a worker process is not the script that defined it."""
     for base in cls.__mro__:
         code = getattr(inspect.unwrap(vars(base).get("run", base)), "__code__", None)
         if base.__module__ == cls.__module__ and code is not None:
-            file: str = code.co_filename
-            return file
-    return getattr(sys.modules.get(cls.__module__), "__file__", None)
+            return os.path.abspath(str(code.co_filename))
+    file: str | None = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return None if file is None else os.path.abspath(file)
 
 
 def _literal(value: object) -> str:
     return pprint.pformat(value, width=100, sort_dicts=False).replace("\n", "\n" + " " * 12)
 
 
-def _own_path() -> list[str]:
-    """The import path, less what every process of this Python has."""
+@functools.lru_cache(maxsize=16)
+def _own_path(path: tuple[str, ...], folder: str) -> list[str]:
+    """The import `path`, less what every process of this Python has."""
     shared = (sys.prefix, sys.base_prefix, sys.exec_prefix)
-    entries = [os.path.abspath(entry or ".") for entry in sys.path]
+    entries = [os.path.normpath(os.path.join(folder, entry)) for entry in path]
     return list(dict.fromkeys(entry for entry in entries if not entry.startswith(shared)))
 
 

@@ -35,6 +35,8 @@ class Scope:
     thread: int = field(default_factory=threading.get_ident)
     #: Where what is printed goes, by number of the stream; see `logs`.
     sink: Any = None
+    #: Where that goes until there is a folder, in a process of the attempt's own.
+    spare: Any = None
     #: Whether the seeded generators of the process are this attempt's alone; None where nothing was seeded.
     alone: Alone | None = None
     #: The task has asked for its seed.
@@ -66,6 +68,8 @@ class Scope:
         with self.guard:
             if self._folder is None:
                 self._folder = TaskFolder.begin(self.task, self.run, self.given_folder)
+                if self.spare is not None:
+                    self.spare.move_into(self._folder.path)
             return self._folder
 
     @property

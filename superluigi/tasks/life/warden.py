@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from superluigi import config
-from superluigi.tasks.life import cancel, logs
+from superluigi.tasks.life import cancel, logs, spare
 from superluigi.tasks.life.folder import CHECKPOINT, LOCK, RERUN, workspace
 
 _EVERY_SECONDS = 0.3
@@ -45,6 +45,8 @@ def _watch() -> None:
         for scope in old:
             if scope.own_process:
                 logs.flush()
+                if scope.spare is not None:
+                    logs.keep(scope)
             cancel.look(scope)
         if old and not pruned:
             pruned = True
@@ -69,6 +71,7 @@ def prune(root: Path | None = None, keep_days: float | None = None) -> list[Path
     A folder with a checkpoint belongs to a task that is not finished and stays.
     """
     days: float = config.get("keep_days") if keep_days is None else keep_days
+    spare.adopt(root)
     oldest = time.time() - days * 86_400
     removed = []
     for folder in sorted((root or workspace()).glob("jobs/*/*")):

@@ -147,6 +147,51 @@ def test_a_killed_attempt_leaves_its_folder_and_the_next_one_puts_it_aside(
     assert f"attempt {run.pid}" in user.cli("logs", "pipeline", "Victim", "--attempt", "1")
 
 
+def test_an_attempt_that_kills_its_process_at_once_leaves_its_folder_too(user: Any) -> None:
+    user.write("""
+        class Bang(Base):
+            def run(self, output_path):
+                print("the last words", flush=True)
+                os.kill(os.getpid(), 9)
+        class Mute(Base):
+            def run(self, output_path):
+                os._exit(3)
+    """)
+    user.run("""
+        for task in Bang(), Mute():
+            try:
+                run_task(task, executor="processes")
+            except RuntimeError as error:
+                print(error)
+    """)
+    assert user.cli("logs", "pipeline", "Bang") == "the last words\n"
+    folder, mute = user.jobs("Bang"), user.jobs("Mute")
+    assert {"params.json", "rerun.py", "stdout.log", "stderr.log"} <= set(os.listdir(folder))
+    assert (mute / "rerun.py").exists()
+    assert not os.listdir(user.workspace / "spare")
+
+
+def test_attempts_that_print_nothing_leave_no_files_even_while_they_run(user: Any) -> None:
+    user.write("""
+        class Quick(Base):
+            def run(self, output_path):
+                jobs = os.path.join(os.environ["SUPERLUIGI_WORKSPACE"], "jobs", "Quick")
+                output_path.write_text(str(os.path.exists(jobs)))
+        class Chatty(Base):
+            number = IntParameter()
+            def requires(self):
+                return Quick() if self.number == 0 else Chatty(self.number - 1)
+            def run(self, output_path):
+                print("number", self.number)
+                output_path.write_text("x")
+    """)
+    user.run("run_task(Chatty(2), executor='processes')")
+    assert "False" in [path.read_text() for path in user.folder.rglob("*.txt")]
+    logs = [path.read_text() for path in (user.workspace / "jobs").glob("Chatty/*/stdout.log")]
+    assert sorted(logs) == ["number 0\n", "number 1\n", "number 2\n"]
+    assert not os.listdir(user.workspace / "spare")
+
+
 def test_attempts_beyond_the_limit_are_dropped_and_a_kept_folder_stays(user: Any) -> None:
     user.write("""
         class Fresh(Base):
