@@ -11,7 +11,6 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,24 @@ _AT_FDCWD = -100
 _SYNCFS_FROM = 32  # from so many files on, one syncfs(2) is cheaper than an fsync each
 
 
-def replace(source: Path, destination: Path) -> None:
+def replace(source: str | Path, destination: str | Path) -> None:
     """Move `source` to `destination`; readers see the old file or the new one, never a part."""
     step("rename")
     os.replace(source, destination)
+
+
+def write_new(path: str, content: bytes, *, flush: bool) -> None:
+    """Write a new file whole; its mode is that of a plain `open(path, "w")`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(content)
+        while left:  # a full disk takes a part before it refuses
+            left = left[os.write(descriptor, left) :]
+        step("flush record")
+        if flush:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -57,28 +70,39 @@ def _exchange_function() -> Any:
     return swap and (lambda first, second: swap(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE))
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+class locked:  # noqa: N801 - used like a function, on the way of every commit
     """Hold the publishing lock of `folder`: an flock(2) on the folder itself, so no lock file exists.
 
     Freed by the kernel when its process dies. Where the file system knows no locks, writers are not kept
     apart (docs/promises.md says so).
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # by hand: a forked child may share the descriptor
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        except BaseException:  # Ctrl-C while waiting
+            os.close(self.descriptor)
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # by hand: a forked child may share the descriptor
+        except OSError:
+            pass
+        finally:
+            os.close(self.descriptor)
 
 
 def as_plain_open(staged: Path, final: Path) -> None:
     """Give `staged` the mode and owner that `open(final, "w")` would have left.
 
-    A new file has the umask's mode already. A replaced file keeps its mode and owner, unless the writer
+    A new file or folder has the umask's mode already. A replaced one keeps its mode and owner, unless the writer
     chose a mode by itself.
     """
     try:
@@ -87,7 +111,8 @@ def as_plain_open(staged: Path, final: Path) -> None:
         return
     new = os.stat(staged)
     old_mode, new_mode = stat.S_IMODE(old.st_mode), stat.S_IMODE(new.st_mode)
-    if old_mode != new_mode and new_mode == 0o666 & ~current_umask():
+    usual = 0o777 if stat.S_ISDIR(new.st_mode) else 0o666
+    if old_mode != new_mode and new_mode == usual & ~current_umask():
         os.chmod(staged, old_mode)
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         with contextlib.suppress(PermissionError):  # only root may give files away
@@ -97,9 +122,9 @@ def as_plain_open(staged: Path, final: Path) -> None:
 def current_umask() -> int:
     """This process's umask, read without changing it where /proc tells."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        with open("/proc/self/status", "rb") as status:
             for line in status:
-                if line.startswith("Umask:"):
+                if line.startswith(b"Umask:"):
                     return int(line.split()[1], 8)
     except OSError:
         pass
@@ -187,19 +212,22 @@ def advice(error: OSError) -> str:
     return _ADVICE.get(error.errno or 0, "What was there before is unchanged.")
 
 
-@contextlib.contextmanager
-def explained(action: str, path: Path | str) -> Iterator[None]:
+class explained:  # noqa: N801 - used like a function, on the way of every commit
     """Turn the system's errors into ours: what failed, where, what now."""
-    try:
-        yield
-    except TargetError:
-        raise
-    except PermissionError as error:
-        refusing = error.filename2 or error.filename or path  # of a rename, the destination
-        raise StorageAccessError(
-            f"Cannot {action} {path}: {error.strerror}. Check the owner and mode of {refusing}, and its attributes."
-        ) from error
-    except OSError as error:
-        wrapped = CommitError(f"Cannot {action} {path}: {error.strerror or error}. {advice(error)}")
+
+    def __init__(self, action: str, path: Path | str) -> None:
+        self.action, self.path = action, path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, TargetError):
+            return
+        failed = f"Cannot {self.action} {self.path}: {error.strerror or error}."
+        if isinstance(error, PermissionError):
+            refusing = error.filename2 or error.filename or self.path  # of a rename, the destination
+            raise StorageAccessError(f"{failed} Check the owner and mode of {refusing}, and its attributes.") from error
+        wrapped = CommitError(f"{failed} {advice(error)}")
         wrapped.errno = error.errno
         raise wrapped from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import secrets
 import socket
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def _own(pid: int) -> str:
 
 def token() -> str:
     """A unique name that says who made it: `<host>-<pid>-<start>-<random>`."""
-    return f"{_own(os.getpid())}-{secrets.token_hex(6)}"
+    return f"{_own(os.getpid())}-{os.urandom(6).hex()}"
 
 
 _TOKEN = re.compile(r"(?P<host>[A-Za-z0-9._]+)-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{12}")

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import (
@@ -41,8 +41,6 @@ from superluigi.storage.base import (
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.scratch import scratch
 from superluigi.storage.steps import step
-
-_MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
 
 
 class LocalLocation(Location):
@@ -150,22 +148,24 @@ class LocalLocation(Location):
         check_name(self.uri)
         with atomic.explained("write to", self.path):
             self._check_names()
-            if self.record_path.is_dir():
+            if os.path.isdir(self.record_path):
                 raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
             self._recover_swap()
-            parent = self.final.parent
-            made = staging.missing_parents(parent)
-            if made:
+            final = self.final
+            parent, made = final.parent, []
+            if not os.access(parent, os.W_OK | os.X_OK):
+                made = staging.missing_parents(parent)
+                if not made:
+                    read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
+                    code = errno.EROFS if read_only else errno.EACCES
+                    raise OSError(code, os.strerror(code), str(parent))
                 parent.mkdir(parents=True, exist_ok=True)
-            elif not os.access(parent, os.W_OK | os.X_OK):
-                read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
-                code = errno.EROFS if read_only else errno.EACCES
-                raise OSError(code, os.strerror(code), str(parent))
-            for folder in {parent, self.record_path.parent}:
+            for folder in {str(parent), os.path.dirname(self.record_path)}:
                 for left in staging.sweep(folder):
                     step("remove left-over")
-                    copying.remove_tree(left)
-            return self._staged(made)
+                    with contextlib.suppress(PermissionError):  # of another user, whose own next commit removes it
+                        copying.remove_tree(left)
+            return self._staged(final, made)
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -203,7 +203,7 @@ class LocalLocation(Location):
     # ---- parts
 
     @abc.abstractmethod
-    def _staged(self, made: list[Path]) -> LocalStaged: ...
+    def _staged(self, final: Path, made: list[Path]) -> LocalStaged: ...
 
     def _check_names(self) -> None:
         """Long names are refused before the work, not after it."""
@@ -285,6 +285,8 @@ class LocalLocation(Location):
             self._settle_held()
 
     def _settle_held(self) -> None:
+        if not os.path.lexists(self.pending_path):
+            return
         pending = self._read_pending()
         if pending is not None and self._stat() is not None and self._describes(pending):
             atomic.replace(self.pending_path, self.record_path)
@@ -294,35 +296,33 @@ class LocalLocation(Location):
 
     def _put_record(self, record: Record) -> None:
         """Replace the record in one step; the caller holds the lock."""
-        self._write_pending(record)
-        atomic.replace(self.pending_path, self.record_path)
-
-    def _write_pending(self, record: Record) -> None:
-        """Have the record waiting, whole: it is written under a name of this process and renamed."""
-        token, staged = staging.staged_path(self.record_path)
+        token = staging.new_token()
         try:
-            step("write pending record")
-            with self._open_new(staged) as file:
-                file.write(record_text(record))
-                file.flush()
-                step("flush record")
-                if config.get("durable"):
-                    os.fsync(file.fileno())
-            atomic.replace(staged, self.pending_path)
-        except BaseException:
-            copying.remove_tree(staged)
-            raise
+            self._write_pending(record, token, durable=config.get("durable"))
         finally:
             staging.forget(token)
-        if config.get("durable"):
-            atomic.flush_folder(self.record_path.parent)
+        atomic.replace(self.pending_path, self.record_path)
 
-    def _open_new(self, path: Path) -> IO[str]:
+    def _write_pending(self, record: Record, token: str, *, durable: bool) -> None:
+        """Have the record waiting, whole: it is written under a name of this process and renamed."""
+        staged = staging.beside(self.record_path, token)
+        content = record_text(record).encode("utf-8", SURROGATES)
         try:
-            return open(path, "x", encoding="utf-8", errors=SURROGATES)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return open(path, "x", encoding="utf-8", errors=SURROGATES)
+            step("write pending record")
+            try:
+                atomic.write_new(staged, content, flush=durable)
+            except FileNotFoundError:
+                made = staging.missing_parents(self.record_path.parent)
+                self.record_path.parent.mkdir(parents=True, exist_ok=True)
+                for folder in made if durable else ():
+                    atomic.flush_folder(folder.parent)
+                atomic.write_new(staged, content, flush=durable)
+            atomic.replace(staged, self.pending_path)
+        except BaseException:
+            copying.remove_tree(Path(staged))
+            raise
+        if durable:
+            atomic.flush_folder(self.record_path.parent)
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""
@@ -342,13 +342,14 @@ class FileLocation(LocalLocation):
         return file_facts(status or os.stat(path))
 
     def content(self, path: Path) -> Record:
-        return {**file_facts(os.stat(path)), "digest": {"sha256": copying.sha256(path)}}
+        digest, status = copying.digested(str(path))
+        return {**file_facts(status), "digest": {"sha256": digest}}
 
     def copy(self, destination: Path) -> None:
         copying.copy_file(self.final, destination)
 
-    def _staged(self, made: list[Path]) -> LocalStaged:
-        return LocalStaged(self, made)
+    def _staged(self, final: Path, made: list[Path]) -> LocalStaged:
+        return LocalStaged(self, final, made)
 
 
 def file_facts(status: os.stat_result) -> Record:

@@ -7,6 +7,7 @@ makes recoverable. The old tree is removed after the new one is visible.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from superluigi.storage.base import PENDING_SUFFIX, SURROGATES, Record, record_t
 from superluigi.storage.local import LocalLocation
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
+
+_log = logging.getLogger(__name__)
 
 
 class FolderLocation(LocalLocation):
@@ -121,8 +124,8 @@ class FolderLocation(LocalLocation):
                         waiting.append(entry.path)
                     yield entry, is_item
 
-    def _staged(self, made: list[Path]) -> LocalStaged:
-        staged = StagedFolder(self, made)
+    def _staged(self, final: Path, made: list[Path]) -> LocalStaged:
+        staged = StagedFolder(self, final, made)
         step("make staging folder")
         staged.path.mkdir()
         return staged
@@ -161,7 +164,14 @@ class StagedFolder(LocalStaged):
     def _finished(self) -> None:
         super()._finished()
         step("remove replaced folder")
-        copying.remove_tree(self.path)  # after an exchange, the old tree has this name
+        try:
+            copying.remove_tree(self.path)  # after an exchange, the old tree has this name
+        except PermissionError as error:
+            _log.warning(
+                "%s was replaced, but what it was before belongs to another user and stays as %s (%s). "
+                "Let its owner run `superluigi clean %s`.",
+                self.location.path, self.path, error.strerror, self.final.parent,
+            )  # fmt: skip
 
     def _publish(self, record: Record | None) -> None:
         if record is None and self.location.record_inside:
@@ -205,8 +215,7 @@ class StagedFolder(LocalStaged):
         atomic.flush_tree(self.path)
 
     def _check(self) -> None:
-        self._check_other_files()
-        if not self.path.is_dir():
+        if not stat.S_ISDIR(self._written()):
             raise TargetKindError(
                 f"A file was written to output_path, but the output {self.location.path} is a LocalFolderTarget: "
                 "output_path is an existing empty folder. Write into it, or use LocalFileTarget."

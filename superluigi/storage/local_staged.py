@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,27 +27,26 @@ class LocalStaged(Staged):
 
     location: LocalLocation
 
-    def __init__(self, location: LocalLocation, made: list[Path]) -> None:
-        self.location = location
-        self.final = location.final
-        self.commit_id, self.path = staging.staged_path(self.final)
+    def __init__(self, location: LocalLocation, final: Path, made: list[Path]) -> None:
+        self.location, self.final = location, final
+        self.commit_id, self.path = staging.staged_path(final)
         self._made_folders = made
         self._done = False
         self._output: Record | None = None
+        self._durable = True
 
     def prepare(self) -> Record:
         if self._output is None:
             location = self.location
             with atomic.explained("finish writing", location.path):
+                self._durable = config.get("durable")
                 self._check()
                 atomic.as_plain_open(self.path, self.final)
                 atomic.stamp(self.path)
-                with self._flushing():
-                    content = location.content(self.path)
                 self._output = {
                     "type": location.kind,
                     "path": location.uri,
-                    **content,
+                    **self._flushed_content(),
                     "commit": self.commit_id,
                     **self.notes,
                 }
@@ -88,9 +87,9 @@ class LocalStaged(Staged):
     def _publish(self, record: Record | None) -> None:
         location = self.location
         if record is not None:
-            location._write_pending(record)
+            location._write_pending(record, self.commit_id, durable=self._durable)
         self._swap()
-        if config.get("durable"):
+        if self._durable:
             for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
                 atomic.flush_folder(folder)
         if record is not None:
@@ -102,19 +101,18 @@ class LocalStaged(Staged):
     def _swap(self) -> None:
         atomic.replace(self.path, self.final)
 
-    @contextlib.contextmanager
-    def _flushing(self) -> Iterator[None]:
-        """Flush while the block digests: the disk works beside the processor where there is much to write."""
-        if not config.get("durable"):
-            yield
-        elif not self._is_much():
+    def _flushed_content(self) -> Record:
+        """Flush and digest: the disk works beside the processor where there is much to write."""
+        if not self._durable:
+            return self.location.content(self.path)
+        if not self._is_much():
             self._flush()
-            yield
-        else:
-            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="superluigi-flush") as pool:
-                flushed = pool.submit(self._flush)
-                yield
-                flushed.result()
+            return self.location.content(self.path)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="superluigi-flush") as pool:
+            flushed = pool.submit(self._flush)
+            content = self.location.content(self.path)
+            flushed.result()
+            return content
 
     def _is_much(self) -> bool:
         return self.path.stat().st_size > _MUCH
@@ -123,14 +121,15 @@ class LocalStaged(Staged):
         atomic.flush_file(self.path)
 
     def _check(self) -> None:
-        self._check_other_files()
-        if not self.path.is_dir() and not self.path.is_file():
+        mode = self._written()
+        if stat.S_ISREG(mode):
+            return
+        if not stat.S_ISDIR(mode):
             raise TargetKindError(f"output_path for {self.location.path} is a pipe, socket or device. {_WRITE_A_COPY}")
-        if self.path.is_dir():
-            raise TargetKindError(
-                f"A folder was written to output_path, but the output {self.location.path} is a "
-                f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
-            )
+        raise TargetKindError(
+            f"A folder was written to output_path, but the output {self.location.path} is a "
+            f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
+        )
 
     def _side_files(self) -> list[Path]:
         """What the writer put beside `output_path`, under names that begin with its name."""
@@ -141,17 +140,23 @@ class LocalStaged(Staged):
             for file in self._side_files():
                 copying.remove_tree(file)
 
-    def _check_other_files(self) -> None:
-        if self.path.is_symlink():
+    def _written(self) -> int:
+        """The mode of what was written, which is no link."""
+        try:
+            mode = os.lstat(self.path).st_mode
+        except FileNotFoundError:
+            raise self._not_written() from None
+        if stat.S_ISLNK(mode):
             raise TargetKindError(
                 f"output_path for {self.location.path} became a symbolic link to {os.readlink(self.path)}, whose data "
                 f"others can change. {_WRITE_A_COPY}"
             )
-        if self.path.exists():
-            return
+        return mode
+
+    def _not_written(self) -> OutputNotWrittenError:
         near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())
         hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
-        raise OutputNotWrittenError(
+        return OutputNotWrittenError(
             f"Nothing was written to output_path for {self.location.path}.{hint} "
             "Write the result to output_path, or return a value."
         )

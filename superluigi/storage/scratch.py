@@ -23,7 +23,8 @@ def scratch(near: Path) -> Iterator[Path]:
     parent = near if _can_clone_in(near) else Path(config.get("local_data_dir"))
     with atomic.explained("make a temporary copy in", parent):
         for dead in staging.dead_staging(parent):
-            staging.drop_staging(dead)
+            with contextlib.suppress(PermissionError):  # of another user
+                staging.drop_staging(dead)
         folder = staging.staging_folder(parent)
     try:
         yield folder

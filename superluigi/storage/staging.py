@@ -24,7 +24,7 @@ NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
 _SWEEP_SHARE = 20  # looking for left-overs may take a twentieth of the time
 
 _active: set[str] = set()
-_sweeps: dict[Path, tuple[float, float]] = {}
+_sweeps: dict[str, tuple[float, float]] = {}
 
 
 def is_ours(name: str) -> bool:
@@ -34,10 +34,21 @@ def is_ours(name: str) -> bool:
 
 def staged_path(final: Path) -> tuple[str, Path]:
     """A new token, and the path beside `final` where its replacement is written; the suffix is kept."""
+    token = new_token()
+    return token, Path(beside(final, token))
+
+
+def new_token() -> str:
+    """A new token, whose things are not swept until it is forgotten."""
     token = identity.token()
-    prefix = f"{_PREFIX}{token}."
     _active.add(token)
-    return token, final.with_name(_shortened(prefix, final.name))
+    return token
+
+
+def beside(final: Path, token: str) -> str:
+    """The path beside `final` where what replaces it is written; the suffix is kept."""
+    folder, name = os.path.split(final)
+    return os.path.join(folder, _shortened(f"{_PREFIX}{token}.", name))
 
 
 def _shortened(prefix: str, name: str) -> str:
@@ -81,20 +92,21 @@ def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def sweep(parent: Path, *, always: bool = False) -> list[Path]:
+def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
     """What is left below `parent` by dead processes of this host, or by this one without need.
 
     Reads the folder, so it answers with nothing while the last look is too recent for its cost, unless `always`.
     """
+    parent = str(parent)
     last = _sweeps.get(parent)
     began = time.perf_counter()
     if last is not None and not always and began - last[0] < _SWEEP_SHARE * last[1]:
         return []
     try:
-        names = [name for name in os.listdir(parent) if is_ours(name)]
+        names = [name for name in os.listdir(parent) if name.startswith(STAGING)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    journals = [parent / name for name in names if name.startswith(_SWAP)]
+    journals = [Path(parent, name) for name in names if name.startswith(_SWAP)]
     needed = {
         name for journal in journals for name in journalled(journal).values()
     }  # a swap's recovery still wants these
@@ -108,7 +120,7 @@ def sweep(parent: Path, *, always: bool = False) -> list[Path]:
             continue
         token = identity.token_in(name[len(_PREFIX) :])
         if token and (identity.is_dead(token) or (identity.is_own(token) and token not in _active)):
-            found.append(parent / name)
+            found.append(Path(parent, name))
     return found
 
 

@@ -95,7 +95,8 @@ def _path(path: str | os.PathLike[str]) -> Path:
     if os.path.basename(text.rstrip("/")) in ("", ".."):
         raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")
     try:
-        return Path(text).expanduser() if text.startswith("~") else Path(path)
+        plain = path if isinstance(path, Path) else Path(text)
+        return plain.expanduser() if text.startswith("~") else plain
     except RuntimeError as error:
         raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
 

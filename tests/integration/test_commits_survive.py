@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -17,9 +18,9 @@ from typing import Any
 import pytest
 
 from superluigi.errors import CommitError, StorageAccessError, TargetError, TargetKindError
-from superluigi.storage import copying
+from superluigi.storage import copying, steps
 from superluigi.storage.base import SCHEMA
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3PrefixTarget
 from superluigi.testing import crash
 from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import (
@@ -188,8 +189,32 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(open_to_all: Path, ki
     assert look(rig) == ("old", "old")
 
 
-def look_shared(rig: TargetRig) -> str:
-    with rig.target().tmp_read_path(shared=True) as path:
+@pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
+def test_bytes_are_flushed_before_they_get_their_name_and_the_name_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    rig = kind(tmp_path)
+    publish(rig, "one")
+    done: list[str | int] = []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append(os.fstat(descriptor).st_ino), flush(descriptor)))
+    monkeypatch.setattr(steps, "hook", done.append)
+    publish(rig, "two")
+    path, record = rig.target().path, rig.target().metadata_path
+    renames = [n for n, what in enumerate(done) if what in ("rename", "exchange")]
+    assert len(renames) == 3, "the record waits under its name, the data is swapped, the record is named"
+    before, after = set(done[: renames[1]]), set(done[renames[1] :])
+    assert {one.stat().st_ino for one in (path, record, *path.rglob("*"))} <= before
+    assert tmp_path.stat().st_ino in before & after
+
+    monkeypatch.setenv("SUPERLUIGI_DURABLE", "false")
+    done.clear()
+    publish(rig, "three")
+    assert {type(what) for what in done} == {str}
+
+
+def look_shared(rig: TargetRig, name: str = "output") -> str:
+    with rig.target(name).tmp_read_path(shared=True) as path:
         return rig.read(path)
 
 
@@ -244,6 +269,40 @@ def test_modes_are_those_of_a_plain_open(tmp_path: Path) -> None:
         os.umask(before)
 
 
+def test_a_replaced_output_keeps_its_owner_and_a_new_one_is_the_writers(open_to_all: Path) -> None:
+    me = os.geteuid()
+    other, group = (65534, 65533) if me == 0 else (me, os.getegid())  # only root can give files to others
+    for kind in (LocalFileRig, LocalFolderRig):
+        rig = kind(open_to_all / kind.__name__)
+        publish(rig, "one")
+        path = rig.target().path
+        assert path.stat().st_uid == me
+        os.chown(path, other, group)
+        path.chmod(0o750)
+        publish(rig, "two")
+        assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (other, group, 0o750)
+        os.chown(path, me, os.getegid())
+        rig.folder.chmod(0o777)
+        as_nobody(publish, rig, "three")
+        assert path.stat().st_uid == other, "who may not give files away becomes the owner, as of any new file"
+        assert look(rig) == ("three", "three")
+
+
+@pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
+def test_what_another_user_left_stops_nobody(open_to_all: Path, kind: Any) -> None:
+    rig = kind(open_to_all / "shared")
+    rig.folder.mkdir()
+    rig.folder.chmod(0o1777)
+    assert crash.stopped_in_child(4, "death", publish, rig, "of root") == crash.DEATH
+    before = rig.leftovers()
+    assert before
+    as_nobody(publish, rig, "mine", "other")
+    assert as_nobody(look_shared, rig, "other") == "mine"
+    assert rig.leftovers() == (before if os.geteuid() == 0 else [])
+    publish(rig, "of root")
+    assert rig.leftovers() == []
+
+
 def test_a_link_at_the_destination_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     for kind, real in (
@@ -285,32 +344,74 @@ def test_a_folder_keeps_modes_links_and_empty_sub_folders(tmp_path: Path) -> Non
             assert os.readlink(tree / "dangling") == "nowhere"
 
 
-def test_data_and_record_may_lie_on_different_file_systems(tmp_path: Path) -> None:
-    elsewhere = Path("/dev/shm") / f"superluigi-test-{os.getpid()}"
-    if elsewhere.parent.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.fail("this test needs a machine where /dev/shm is a file system of its own")
-    try:
-        for n in range(1, 30):
-            target = LocalFileTarget(tmp_path / "data", metadata_path=elsewhere / "record.json")
-            rig = _FixedRig(tmp_path, target)
-            publish(rig, "old")
-            code = crash.stopped_in_child(n, "death", publish, rig, "new")
-            assert crash.in_child(look, rig) in (("old", "old"), ("new", "new"))
-            if code == 0:
-                break
-        else:
-            pytest.fail("a commit has fewer than 30 steps")
-    finally:
+@pytest.fixture(params=KINDS)
+def rig_with_records_elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TargetRig]:
+    """Records on another file system than the data, or in another bucket."""
+    if request.param in ("file", "folder"):
+        elsewhere = Path("/dev/shm") / f"superluigi-test-{os.getpid()}"
+        if elsewhere.parent.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.fail("this test needs a machine where /dev/shm is a file system of its own")
+        kind = LocalFileRig if request.param == "file" else LocalFolderRig
+        yield _ElsewhereRig(kind(tmp_path), {"metadata_path": elsewhere / "record.json"})
         copying.remove_tree(elsewhere)
+    else:
+        server: S3Server = request.getfixturevalue("s3_server")
+        kind = S3ObjectRig if request.param == "object" else S3PrefixRig
+        yield _ElsewhereRig(
+            kind(server.create_bucket(), dict(server.client_options)), {"metadata_bucket": server.create_bucket()}
+        )
 
 
-class _FixedRig(LocalFileRig):
-    def __init__(self, folder: Path, fixed: LocalFileTarget) -> None:
-        super().__init__(folder)
-        self.fixed = fixed
+class _ElsewhereRig(TargetRig):
+    def __init__(self, rig: TargetRig, options: dict[str, Any]) -> None:
+        self.rig, self.options = rig, options
 
     def target(self, name: str = "output", **options: Any) -> Any:
-        return self.fixed
+        return self.rig.target(name, **{**self.options, **options})
+
+    def leftovers(self) -> list[str]:
+        return self.rig.leftovers()
+
+    def overwrite_as_stranger(self, name: str = "output") -> None:
+        self.rig.overwrite_as_stranger(name)
+
+
+def stopped_at_each_step(rig: TargetRig, how: crash.How, old: str | None) -> None:
+    """Data and record agree wherever a commit stops, and the next one needs no help."""
+    publish(rig, "new")  # what is found out once is no step
+    allowed = {old, "new"} | ({None} if how == "death" and isinstance(rig.target(), S3PrefixTarget) else set())
+    n, total = 0, 1
+    while n <= total:
+        rig.target().remove()
+        if old:
+            publish(rig, old)
+        if how == "death" and n:
+            assert crash.stopped_in_child(n, how, publish, rig, "new") == crash.DEATH
+        else:
+            with contextlib.suppress(OSError), crash.stopping_at(n, how) as steps:
+                publish(rig, "new")
+            total = total if n else len(steps)
+        seen, recorded = look(rig)
+        assert seen == recorded and seen in allowed, f"step {n}: {seen} with the record of {recorded}"
+        n += 1
+    assert total > 5
+    publish(rig, "last")
+    assert look(rig) == ("last", "last")
+    assert rig.leftovers() == []
+
+
+@pytest.mark.parametrize("old", ["old", pytest.param(None, marks=pytest.mark.long)], ids=["overwriting", "first"])
+def test_a_record_in_another_place_agrees_with_its_data_after_an_error_at_any_step(
+    rig_with_records_elsewhere: TargetRig, old: str | None
+) -> None:
+    stopped_at_each_step(rig_with_records_elsewhere, "error", old)
+
+
+@pytest.mark.long
+def test_a_record_in_another_place_agrees_with_its_data_after_a_death_at_any_step(
+    rig_with_records_elsewhere: TargetRig,
+) -> None:
+    stopped_at_each_step(rig_with_records_elsewhere, "death", "old")
 
 
 def test_a_clock_that_is_set_back_confuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
