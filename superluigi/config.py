@@ -67,7 +67,7 @@ class Setting:
     parse: Callable[[str], Any]
     help: str
 
-    @property
+    @functools.cached_property
     def variable(self) -> str:
         return f"SUPERLUIGI_{self.name.upper()}"
 
@@ -108,13 +108,13 @@ def get(name: str) -> Any:
             text = setting.default
         if setting.parse is not _folder or text.startswith(("/", "~")):  # others depend on the present folder
             with contextlib.suppress(ValueError):
-                return _parsed(setting, text, os.environ.get("HOME"))
+                return _parsed(name, text, os.environ.get("HOME") if setting.parse is _folder else None)
     return lookup(name)[0]
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(setting: Setting, text: str, home: str | None) -> Any:
-    return setting.parse(text)  # `~` in it is `home`
+def _parsed(name: str, text: str, home: str | None) -> Any:
+    return SETTINGS[name].parse(text)  # `~` in it is `home`
 
 
 def lookup(name: str) -> tuple[Any, str]:

@@ -109,5 +109,7 @@ def ancestors_of(edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]) 
 
 def digest(value: Any) -> str:
     """Hex SHA-256 of a JSON value, the same in every process and on every machine."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
