@@ -246,7 +246,9 @@ def _show(row: TaskRow) -> None:
 
 def _show_log(row: TaskRow) -> None:
     if row.log:
-        for file in (Path(row.log), Path(row.log).with_name("stderr.log")):
+        from superluigi.queue.states import stderr_of
+
+        for file in map(Path, (row.log, stderr_of(row.log))):
             if file.is_file():
                 sys.stdout.writelines(f"    | {line}\n" for line in file.read_text(errors="replace").splitlines())
     for line in (row.error or "").splitlines():

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from superluigi.queue import runs, tables
 from superluigi.queue.database import Database
 from superluigi.queue.handle import ChildProcess, ending
-from superluigi.queue.states import Pool, TaskSpec
+from superluigi.queue.states import Pool, TaskSpec, stderr_of
 from superluigi.queue.store import claims
 from superluigi.queue.store.claims import Claim, Result
 
@@ -47,6 +47,7 @@ class Attempts:
     ) -> None:
         self._worker = worker
         self._database = database
+        self._logs = str(database.logs)
         self._pool = pool
         self._lease_seconds = lease_seconds
         self._should_leave = should_leave
@@ -58,13 +59,14 @@ class Attempts:
 
     def make(self, claim: Claim) -> Result:
         """One attempt at a task, and what came of it."""
-        folder = self._database.logs / claim.name / claim.task_id / str(claim.fence)
+        # No folders of their own: making one costs as much as the rest of an empty attempt.
+        log = f"{self._logs}/{claim.name}/{claim.task_id}-{claim.fence}.stdout.log"
         try:
             child = self._child_for(claim)
         except OSError as error:
             return Result("failed", f"The prefix command {self._pool.prefix!r} cannot be started: {error}", 127)
-        child.begin(claim, folder, self._known(claim))
-        return self._watch(claim, child, folder)
+        child.begin(claim, log, self._known(claim))
+        return self._watch(claim, child, log)
 
     def close(self) -> None:
         """End the child."""
@@ -72,9 +74,8 @@ class Attempts:
         if child is not None:
             child.end(GRACE_SECONDS)
 
-    def _watch(self, claim: Claim, child: ChildProcess, folder: Path) -> Result:
+    def _watch(self, claim: Claim, child: ChildProcess, log: str) -> Result:
         """Wait for the reply; meanwhile keep the lease, and end the child when that is called for."""
-        log = str(folder / "stdout.log")
         patience = min(0.5, self._lease_seconds / 6)
         lease = _Lease(self._database, claim, self._lease_seconds)
         timeout_at: float | None = None
@@ -90,7 +91,7 @@ class Attempts:
             if code is not None and not self._told_to_end(code):
                 return self._died(code, child, log)
             if timeout_at is not None and time.monotonic() >= timeout_at:
-                return self._timed_out(claim, folder)
+                return self._timed_out(claim, log)
             if self._should_leave():
                 self.close()
                 killed = self._pool.on_term == "kill"
@@ -111,10 +112,10 @@ class Attempts:
     def _died(self, code: int, child: ChildProcess, log: str) -> Result:
         self.close()
         said = f"The process that ran the task died: {ending(code)}."
-        tail = _tail(Path(log).with_name("stderr.log")) or _tail(child.log)
+        tail = _tail(Path(stderr_of(log))) or _tail(child.log)
         return Result("failed", f"{said}\n{tail}".strip(), code, log)
 
-    def _timed_out(self, claim: Claim, folder: Path) -> Result:
+    def _timed_out(self, claim: Claim, log: str) -> Result:
         self.close()
         said = f"The task took longer than its timeout of {claim.timeout:g} seconds and was ended."
         # Only its class knows who listens to Luigi's events, so a fresh child fires them.
@@ -122,9 +123,9 @@ class Attempts:
         with contextlib.suppress(OSError):
             child = self._child_for(claim)
             for event in ("TIMEOUT", "PROCESS_FAILURE"):
-                child.fire(claim, folder, event, [said])
+                child.fire(claim, log, event, [said])
                 child.receive(patience)
-        return Result("failed", said, -signal.SIGKILL, str(folder / "stdout.log"))
+        return Result("failed", said, -signal.SIGKILL, log)
 
     def _child_for(self, claim: Claim) -> ChildProcess:
         """A child that knows the run and the class of `claim`; a new one when the old one may hold old code."""

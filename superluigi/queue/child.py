@@ -32,6 +32,7 @@ from luigi.event import Event
 from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, rebuild
+from superluigi.queue.states import stderr_of
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
@@ -166,19 +167,26 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 @contextlib.contextmanager
-def _output_to(folder: str) -> Iterator[None]:
-    """Send what this process and its children print to `stdout.log` and `stderr.log` in `folder`."""
-    os.makedirs(folder, exist_ok=True)
+def _output_to(log: str) -> Iterator[None]:
+    """Send what this process and its children print to the file `log` and the one for stderr beside it."""
     _flush()
-    for fd, name in ((1, "stdout.log"), (2, "stderr.log")):
-        # Append: an event may be fired after its attempt.
-        file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for fd, name in ((1, log), (2, stderr_of(log))):
+        file = _appended(name)
         os.dup2(file, fd)
         os.close(file)
     try:
         yield
     finally:
         _flush()
+
+
+def _appended(name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND  # append: an event may be fired after its attempt
+    try:
+        return os.open(name, flags, 0o644)
+    except FileNotFoundError:  # the first attempt at a task of this family
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        return os.open(name, flags, 0o644)
 
 
 def _flush() -> None:

@@ -207,7 +207,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading."""
-        with self._explained(), self._connected() as connection:
+        with self._explained(), self._connected() as connection, _as_sqlalchemy_raises(connection):
             yield connection
 
     @contextlib.contextmanager
@@ -219,7 +219,7 @@ class Database:
         """
         with self._explained(), self._connected() as connection:
             connection = connection.execution_options(superluigi_write="flush" if flush else "fast")
-            with connection.begin(), _as_sqlalchemy_raises(connection):
+            with _as_sqlalchemy_raises(connection), connection.begin():
                 yield connection
 
     @contextlib.contextmanager
@@ -292,8 +292,36 @@ def _begin_sqlite(connection: Connection) -> None:
     if write:
         # After a power cut NORMAL may lose the latest commits, never the consistency.
         cursor.execute(f"PRAGMA synchronous={'FULL' if write == 'flush' else 'NORMAL'}")
-    cursor.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        _become_the_writer(cursor)
+    else:
+        cursor.execute("BEGIN")
     cursor.close()
+
+
+def _become_the_writer(cursor: Any) -> None:
+    """BEGIN IMMEDIATE; whoever must wait looks again soon: others write for a fraction of a millisecond.
+
+    SQLite's own waiting sleeps 1 ms, then 2, 5, 10 … 100.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    nap = _WRITER_NAPS_SECONDS[0]
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(nap)
+            nap = min(1.5 * nap, _WRITER_NAPS_SECONDS[1])
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_SECONDS * 1000)}")
+
+
+#: Pauses of a writer that waits for its turn, growing from the first to the second.
+_WRITER_NAPS_SECONDS = (0.00005, 0.005)
 
 
 def _begin_postgres(connection: Connection) -> None:
@@ -302,11 +330,12 @@ def _begin_postgres(connection: Connection) -> None:
     if write:
         cursor = connection.connection.cursor()
         late = "" if write == "flush" else "SET LOCAL synchronous_commit TO OFF; "
-        cursor.execute(f"BEGIN; {late}{_LOCK}")
+        cursor.execute(f"BEGIN; {late}SELECT {LOCK}")
         cursor.close()
 
 
-_LOCK = f"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
+#: Who holds it is the only writer, until its transaction ends.
+LOCK = f"pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
 #: A connection that was used so recently is believed to live: asking costs as much as a statement.
 _FRESH_SECONDS = 1.0
 
@@ -326,14 +355,14 @@ def _ping_after_a_while(connection: Any, record: Any, _proxy: object) -> None:
 
 @contextlib.contextmanager
 def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
-    """Give errors that come straight from the driver (`statement.Statement`) the face of all others."""
+    """Give errors that come straight from the driver (`statement.Statement`, BEGIN) the face of all others."""
     driver = connection.dialect.loaded_dbapi
     try:
         yield
     except driver.Error as error:
-        raw = connection.connection.dbapi_connection
-        lost = connection.dialect.is_disconnect(error, raw, None)
-        if lost:
+        lost = connection.invalidated
+        if not lost and connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None):
+            lost = True
             connection.invalidate(error)
         raise DBAPIError.instance(
             None, None, error, driver.Error, connection_invalidated=lost, dialect=connection.dialect

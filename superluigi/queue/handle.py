@@ -70,11 +70,11 @@ class ChildProcess:
         self._known.add(digest)
         self._send({"code": digest, "pickle": base64.b64encode(pickle).decode()})
 
-    def begin(self, claim: Claim, log: Path, known: list[str]) -> None:
+    def begin(self, claim: Claim, log: str, known: list[str]) -> None:
         """Have it begin an attempt; `receive` gives the reply."""
         self._send({"task": _row(claim, log, known)})
 
-    def fire(self, claim: Claim, log: Path, event: str, arguments: list[Any]) -> None:
+    def fire(self, claim: Claim, log: str, event: str, arguments: list[Any]) -> None:
         """Have it fire one of Luigi's events for an attempt that is over."""
         self._send({"event": event, "task": _row(claim, log, []), "arguments": arguments})
 
@@ -138,10 +138,10 @@ def _end_left_overs(below: list[tuple[int, int]]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _row(claim: Claim, log: Path, known: list[str]) -> dict[str, Any]:
+def _row(claim: Claim, log: str, known: list[str]) -> dict[str, Any]:
     return {
         "name": claim.name, "module": claim.module, "params": claim.params, "code": claim.code,
-        "run": claim.run, "worker": claim.worker, "log": str(log), "known": known,
+        "run": claim.run, "worker": claim.worker, "log": log, "known": known,
         "tags": claim.tags, "timed": claim.timeout is not None,
     }  # fmt: skip
 

@@ -163,7 +163,7 @@ class TaskRow:
     worker: str | None
     started: datetime | None
     ended: datetime | None
-    #: The file with the standard output of the latest attempt; `stderr.log` lies beside it.
+    #: The file with the standard output of the latest attempt; `stderr_of` names the one beside it.
     log: str | None
     module: str
     pool: str
@@ -201,6 +201,11 @@ class TaskRow:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
+
+
+def stderr_of(log: str) -> str:
+    """The file with the standard error of the attempt whose standard output is in `log`."""
+    return f"{log.removesuffix('stdout.log')}stderr.log"
 
 
 def load_json(text: str | None) -> Any:

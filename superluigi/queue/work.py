@@ -20,7 +20,7 @@ from superluigi.queue import tables
 from superluigi.queue.attempts import GRACE_SECONDS, Attempts
 from superluigi.queue.database import Database
 from superluigi.queue.states import DEFAULT_POOL
-from superluigi.queue.store import claims, people, views
+from superluigi.queue.store import claims, people, turn, views
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.storage import identity
 
@@ -131,20 +131,22 @@ class Worker:
                 time.sleep(1.0)
 
     def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
-        if outcome is None and not stop and not self._anything_to_do():
+        if outcome is None and (stop or not self._anything_to_do()):
             return None
-        with self._database.write(flush=False) as connection:
-            now = self._database.now()
-            if outcome is not None and not claims.finish(connection, *outcome, now, self._options.recheck_seconds):
-                logger.warning("%s: the lease was lost, its outcome is void", outcome[0].task_id)
-            if stop:
-                return None
-            if now > self._seen + self._options.lease_seconds / 3:
-                self._seen = now
+        now = self._database.now()
+        if now > self._seen + self._options.lease_seconds / 3:
+            self._seen = now
+            with self._database.write(flush=False) as connection:
                 if people.worker_seen(connection, self.name, now):
                     self.leave()
-                    return None
-            return claims.claim(connection, self.name, self._options.pool, now, self._options.lease_seconds)
+                    stop = True
+        counts, claim = turn.take(
+            self._database, outcome, self.name, None if stop else self._options.pool, self._options.lease_seconds,
+            self._options.recheck_seconds,
+        )  # fmt: skip
+        if not counts and outcome is not None:
+            logger.warning("%s: the lease was lost, its outcome is void", outcome[0].task_id)
+        return claim
 
     def _anything_to_do(self) -> bool:
         """Look without writing, so that idle workers do not stand in the way of busy ones."""

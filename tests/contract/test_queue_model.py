@@ -22,7 +22,7 @@ from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
 from superluigi.queue.states import Pool, TaskSpec
-from superluigi.queue.store import claims, people, plan, views
+from superluigi.queue.store import claims, people, plan, turn, views
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.testing import postgres
 
@@ -163,10 +163,19 @@ class Model:
             found |= more
 
 
+class Clocked(Database):
+    """A database with a clock of the machine's."""
+
+    moment = 1000.0
+
+    def now(self) -> float:
+        return self.moment
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Does the same to the queue and to the model, and compares everything that can be seen."""
 
-    database: Database
+    database: Clocked
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,6 +239,9 @@ class QueueMachine(RuleBasedStateMachine):
         with self.database.write(flush=False) as connection:
             self.workers += 1
             claim = claims.claim(connection, f"w{self.workers}", pool, self.now, LEASE)
+        self._claimed(claim, expected)
+
+    def _claimed(self, claim: Claim | None, expected: str | None) -> None:
         assert (claim.task_id if claim else None) == expected
         if claim is not None:
             row = self.model.rows[claim.task_id]
@@ -260,6 +272,26 @@ class QueueMachine(RuleBasedStateMachine):
             assert claims.finish(connection, self.held.pop(name), Result(kind), self.now, LEASE)
         self.model.finish(name, kind, self.now)
         self.model.settle()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), kind=st.sampled_from(["succeeded", "complete", "failed", "requeued", "missing", "lost"]))
+    def finish_and_claim_the_next_in_one_turn(self, data: Any, kind: str) -> None:
+        if kind == "lost":
+            if not self.lost:
+                return
+            claim, kind = data.draw(st.sampled_from(self.lost)), "succeeded"
+        else:
+            claim = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
+            self.model.finish(claim.task_id, kind, self.now)
+            self.model.settle()
+        pool = data.draw(st.sampled_from(["default", "small"]))
+        expected = self.model.claim(pool)
+        self.database.moment = self.now
+        self.workers += 1
+        outcome = claim, Result(kind, error=kind, exit_code=3)
+        counts, following = turn.take(self.database, outcome, f"w{self.workers}", pool, LEASE, LEASE)
+        assert counts == (claim not in self.lost)
+        self._claimed(following, expected)
 
     @precondition(lambda self: "T7" in self.held)
     @rule(wanted=st.sets(st.sampled_from([0, 1, 6]), min_size=1))
@@ -398,14 +430,14 @@ SETTINGS = settings(
 
 
 def test_random_operations_agree_with_the_model_on_sqlite(tmp_path: Path) -> None:
-    database = Database(str(tmp_path / "model.sqlite"))
+    database = Clocked(str(tmp_path / "model.sqlite"))
     machine = type("SqliteMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=SETTINGS)
     database.close()
 
 
 def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: str) -> None:  # noqa: F811
-    database = Database(postgres.database(postgres_server, f"model{secrets.token_hex(4)}"))
+    database = Clocked(postgres.database(postgres_server, f"model{secrets.token_hex(4)}"))
     machine = type("PostgresMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=15))
     database.close()
@@ -413,7 +445,7 @@ def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: s
 
 @pytest.mark.long
 def test_many_more_random_operations_agree_with_the_model(any_queue_name: str) -> None:  # noqa: F811
-    database = Database(any_queue_name)
+    database = Clocked(any_queue_name)
     machine = type("LongMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=1000, stateful_step_count=60))
     database.close()

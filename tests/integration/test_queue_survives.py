@@ -364,6 +364,25 @@ def test_a_restart_of_the_database_server_ends_neither_worker_nor_spawner(
         assert queue.check() == []
 
 
+def test_a_worker_whose_connection_is_cut_under_a_running_task_goes_on(project: Project, postgres_server: str) -> None:
+    import psycopg
+
+    module = project(SLEEPERS)
+    name = postgres.database(postgres_server, f"cut{secrets.token_hex(4)}")
+    with Queue(name) as queue, psycopg.connect(name, autocommit=True) as connection:
+        queue.submit(module.Sleeper(seconds=3))
+        with _command("work", name, "--lease", "10") as worker:
+            _until(_begun)
+            for _ in range(20):  # the worker looks at its lease twice a second
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                time.sleep(0.1)
+            assert worker.wait(90) == 0
+        assert [(row.state, row.attempts) for row in queue.tasks()] == [("SUCCEEDED", 1)]
+
+
 def test_workers_of_a_spawner_look_for_external_data_as_often_as_was_said(project: Project, queue_name: str) -> None:
     module = project("""
         class Data(luigi.ExternalTask):

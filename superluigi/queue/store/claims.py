@@ -7,7 +7,7 @@ cannot change anything any more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ _FIRST = (
 # One statement. For each kind of need (there are few) it reads one entry of the claim index; among those whose
 # resources suffice, the most urgent wins, the oldest of equals. Scalar sub-queries, not a join: PostgreSQL would
 # choose to hash the whole table while it has no statistics of it yet, right after a submission.
-_CLAIM = Statement(
+CLAIM = Statement(
     f"""
     UPDATE {_T} SET state = 'RUNNING', worker = :worker, fence = fence + 1, lease = :lease,
         attempts = attempts + 1, started = :now, ended = NULL, exit_code = NULL, kill = 0
@@ -97,10 +97,13 @@ _CLAIM = Statement(
 def claim(connection: Connection, worker: str, pool: str, now: float, lease_seconds: float) -> Claim | None:
     """Take the next task of `pool`, or None: nothing is ready, the pool is full or paused, resources are short."""
     parameters = {"worker": worker, "pool": pool, "now": now, "lease": now + lease_seconds}
-    row = _CLAIM(connection, parameters)
-    if row is None:
-        return None
-    values: tuple[Any, ...] = (*row, worker, now, now + lease_seconds)
+    row = CLAIM(connection, parameters)
+    return None if row is None else claimed(row, parameters)
+
+
+def claimed(row: Sequence[Any], parameters: Mapping[str, Any]) -> Claim:
+    """The claim that the row which `CLAIM` returned stands for."""
+    values: tuple[Any, ...] = (*row, parameters["worker"], parameters["now"], parameters["lease"])
     return Claim(*values)
 
 
@@ -133,7 +136,7 @@ def _word(row: tuple[Any, ...] | None) -> str:
 
 # The state machine of an attempt's end, in one statement: what is decided first stands first.
 _READY = "CASE WHEN unmet > 0 THEN 'WAITING' ELSE 'PENDING' END"
-_END = Statement(
+END = Statement(
     f"""
     UPDATE {_T} SET
         state = CASE
@@ -154,12 +157,12 @@ _END = Statement(
     {_MINE} RETURNING state
     """
 )
-_RELEASE_DEPENDENTS = Statement(
+RELEASE_DEPENDENTS = Statement(
     f"UPDATE {_T} SET unmet = unmet - 1, "
     "state = CASE WHEN state = 'WAITING' AND unmet = 1 AND due IS NULL THEN 'PENDING' ELSE state END "
     f"WHERE id IN (SELECT downstream FROM {tables.edges.name} WHERE upstream = :row)"
 )
-_ADD_ATTEMPT = Statement(
+ADD_ATTEMPT = Statement(
     f"INSERT INTO {tables.attempts.name} (task, fence, number, outcome, worker, host, started, ended, exit_code, "
     "error, log) VALUES (:row, :fence, :number, :outcome, :worker, :host, :started, :ended, :exit_code, :error, :log)"
 )
@@ -167,29 +170,35 @@ _ADD_ATTEMPT = Statement(
 
 def finish(connection: Connection, claim: Claim, result: Result, now: float, recheck_seconds: float = 60.0) -> bool:
     """Record how the attempt of `claim` ended; False, and nothing changes, when the lease was lost."""
-    counted = result.kind not in ("complete", "waiting", "missing")
-    ended = {
-        **_mine(claim), "now": now, "recheck": now + recheck_seconds,
-        "killed": int(result.kind == "killed"), "done": int(result.kind in ("succeeded", "complete")),
-        "missing": int(result.kind == "missing"), "failed": int(result.kind == "failed"),
-        "spent": int(result.kind == "failed" and _is_spent(connection, claim, now)),
-        "attempts": claim.attempt if counted else claim.attempt - 1,
-        "error": result.error, "exit_code": result.exit_code, "log": result.log,
-    }  # fmt: skip
-    row = _END(connection, ended)
+    values = ended(claim, result, now, recheck_seconds)
+    values["spent"] = int(result.kind == "failed" and _is_spent(connection, claim, now))
+    row = END(connection, values)
     if row is None:
         return False
-    if counted or result.kind == "waiting":
-        outcome = result.kind.upper()
-        _keep_attempt(connection, claim, outcome, claim.started, now, result.exit_code, result.error, result.log)
+    if values["kept"]:
+        ADD_ATTEMPT(connection, values)
     if row[0] == states.SUCCEEDED:
-        _RELEASE_DEPENDENTS(connection, {"row": claim.row})
+        RELEASE_DEPENDENTS(connection, values)
     elif result.kind == "waiting":
         plan.add_codes(connection, result.codes)
         plan.add(connection, result.specs, claim.run)
         plan.add_requirements(connection, claim.row, result.requirements)
         plan.recount(connection, [claim.row])
     return True
+
+
+def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> dict[str, Any]:
+    """The parameters of `END` (but `spent`), `ADD_ATTEMPT` and `RELEASE_DEPENDENTS`; `kept`: it was an attempt."""
+    kind = result.kind
+    counted = kind not in ("complete", "waiting", "missing")
+    return {
+        **_mine(claim), "now": now, "recheck": now + recheck_seconds,
+        "killed": int(kind == "killed"), "done": int(kind in ("succeeded", "complete")),
+        "missing": int(kind == "missing"), "failed": int(kind == "failed"),
+        "attempts": claim.attempt if counted else claim.attempt - 1, "kept": int(counted or kind == "waiting"),
+        "number": claim.attempt, "outcome": kind.upper(), "host": host_of(claim.worker), "started": claim.started,
+        "ended": now, "error": result.error, "exit_code": result.exit_code, "log": result.log,
+    }  # fmt: skip
 
 
 def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
@@ -206,17 +215,6 @@ def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
     counted = [time for time in times if row.retry_window is None or time >= now - row.retry_window]
     expired = row.retry_deadline is not None and counted and now >= counted[-1] + row.retry_deadline
     return bool(expired or len(counted) + 1 >= row.max_failures)
-
-
-def _keep_attempt(
-    connection: Connection, claim: Claim, outcome: str, started: float | None, ended: float,
-    exit_code: int | None, error: str | None, log: str | None,
-) -> None:  # fmt: skip
-    row = {
-        **_mine(claim), "number": claim.attempt, "outcome": outcome, "host": host_of(claim.worker),
-        "started": started, "ended": ended, "exit_code": exit_code, "error": error, "log": log,
-    }  # fmt: skip
-    _ADD_ATTEMPT(connection, row)
 
 
 def host_of(worker: str) -> str:
@@ -271,8 +269,9 @@ def _take_back(connection: Connection, row: Any, now: float) -> None:
         .values(state=state, lease=None, kill=0, ended=now, losses=losses, error=error, due=None,
                 run=row.rerun or row.run, rerun=None)
     )  # fmt: skip
-    claim = Claim(
-        row.id, row.task_id, row.name, row.module, row.params, row.code, row.run, row.fence, row.attempts,
-        row.timeout, row.tags, row.worker, row.started, row.lease,
-    )  # fmt: skip
-    _keep_attempt(connection, claim, "LOST", row.started, now, None, error, None)
+    attempt = {
+        "row": row.id, "fence": row.fence, "number": row.attempts, "outcome": "LOST", "worker": row.worker,
+        "host": host_of(row.worker), "started": row.started, "ended": now, "exit_code": None, "error": error,
+        "log": None,
+    }  # fmt: skip
+    ADD_ATTEMPT(connection, attempt)

@@ -21,6 +21,10 @@ class Statement:
     def __init__(self, sql: str) -> None:
         self._sql = {"qmark": sql, "pyformat": _NAME.sub(r"%(\1)s", sql)}
 
+    def inside_function(self, **instead: str) -> str:
+        """Its text for a function whose arguments are called `_name`; `instead` of some stand other words."""
+        return _NAME.sub(lambda match: instead.get(match[1], f"_{match[1]}"), self._sql["qmark"]).strip()
+
     def __call__(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Execute it; the first row, if it returns rows."""
         cursor: Any = connection.connection.cursor()

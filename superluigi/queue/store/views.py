@@ -113,7 +113,7 @@ def attempts(connection: Connection, task_id: str) -> list[AttemptRow]:
         AttemptRow(
             number=row.number, outcome=row.outcome, worker=row.worker, host=row.host,
             started=_moment(row.started), ended=_moment(row.ended), exit_code=row.exit_code, error=row.error,
-            stdout=row.log, stderr=row.log.replace("stdout.log", "stderr.log") if row.log else None,
+            stdout=row.log, stderr=states.stderr_of(row.log) if row.log else None,
         )
         for row in connection.execute(query)
     ]  # fmt: skip
