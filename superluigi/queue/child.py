@@ -22,16 +22,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import luigi
 from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.queue import runs
-from superluigi.queue.specs import SpecOptions, can_tell, collect, rebuild
+from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
 from superluigi.queue.states import stderr_of
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
@@ -51,6 +51,7 @@ class Child:
         self._reply_fd = reply_fd
         self._runs: dict[str, Run] = {}
         self._codes: dict[str, bytes] = {}
+        self._classes: dict[tuple[str, str, str | None], type[luigi.Task]] = {}
         self._attempts = 0
 
     def handle(self, request: Mapping[str, Any]) -> None:
@@ -69,8 +70,15 @@ class Child:
             line = line[os.write(self._reply_fd, line) :]
 
     def _task(self, row: Mapping[str, Any]) -> luigi.Task:
-        code = self._codes[row["code"]] if row["code"] else None
-        return rebuild(row["module"], row["name"], json.loads(row["params"]), code, json.loads(row["tags"] or "{}"))
+        where = row["module"], row["name"], row["code"]
+        cls = self._classes.get(where)
+        if cls is None:
+            home = found(where[0], where[1], self._codes[where[2]] if where[2] else None)
+            if isinstance(home, luigi.Task):
+                return home
+            cls = self._classes[where] = home
+            _remember_parameters(cls)
+        return remake(cls, row["name"], json.loads(row["params"]), json.loads(row["tags"] or "{}"))
 
     def _learn_run(self, text: str) -> None:
         run, surroundings = runs.decode(text)
@@ -115,11 +123,11 @@ class Child:
             return {"kind": "requeued", "error": f"{task} asked for another attempt."}
         if outcome.status == "PENDING":
             roots = list(dict.fromkeys(outcome.requirements))
-            found = collect(roots, run, SpecOptions(by_value=by_value))
+            graph = collect(roots, run, SpecOptions(by_value=by_value))
             return {
                 "kind": "waiting",
-                "specs": [asdict(spec) for spec in found.specs],
-                "codes": {key: base64.b64encode(value).decode() for key, value in found.codes.items()},
+                "specs": [asdict(spec) for spec in graph.specs],
+                "codes": {key: base64.b64encode(value).decode() for key, value in graph.codes.items()},
                 "requirements": [root.task_id for root in roots],
             }
         if outcome.error is None and outcome.expl == MISSING_EXTERNAL:
@@ -140,6 +148,22 @@ class Child:
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()
         return {"kind": "fired"}
+
+
+def _remember_parameters(cls: type[luigi.Task]) -> None:
+    """Let a plain Luigi class, in this process, walk `dir(cls)` for its parameters once; else it is five times a task.
+
+    Ours remember them anyway; a class with a `get_params` of its own is left alone.
+    """
+    luigis: Callable[[type[luigi.Task]], list[tuple[str, luigi.Parameter]]] = vars(luigi.Task)["get_params"].__func__
+    if getattr(cls.get_params, "__func__", None) is not luigis:
+        return
+    known = tuple(cls.get_params())
+
+    def get_params(asked: type[luigi.Task]) -> list[tuple[str, luigi.Parameter]]:
+        return list(known) if asked is cls else luigis(asked)
+
+    cast(Any, cls).get_params = classmethod(get_params)
 
 
 def _outputs(task: Any) -> list[Any]:

@@ -205,10 +205,13 @@ class Database:
         return engine
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A connection for reading."""
-        with self._explained(), self._connected() as connection, _as_sqlalchemy_raises(connection):
-            yield connection
+    def read(self, *, one_moment: bool = False) -> Iterator[Connection]:
+        """A connection for reading; with `one_moment`, all that is read is of the same moment."""
+        with self._explained(), self._connected() as connection:
+            if one_moment:
+                connection = connection.execution_options(superluigi_moment=True)
+            with _as_sqlalchemy_raises(connection):
+                yield connection
 
     @contextlib.contextmanager
     def write(self, *, flush: bool = True) -> Iterator[Connection]:
@@ -325,12 +328,17 @@ _WRITER_NAPS_SECONDS = (0.00005, 0.005)
 
 
 def _begin_postgres(connection: Connection) -> None:
-    """One round trip for all that a transaction needs; readers do without one."""
-    write = connection.get_execution_options().get("superluigi_write")
-    if write:
-        cursor = connection.connection.cursor()
+    """One round trip for all that a transaction needs; who reads with one statement does without."""
+    options = connection.get_execution_options()
+    begin = ""
+    if write := options.get("superluigi_write"):
         late = "" if write == "flush" else "SET LOCAL synchronous_commit TO OFF; "
-        cursor.execute(f"BEGIN; {late}SELECT {LOCK}")
+        begin = f"BEGIN; {late}SELECT {LOCK}"
+    elif options.get("superluigi_moment"):
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    if begin:
+        cursor = connection.connection.cursor()
+        cursor.execute(begin)
         cursor.close()
 
 

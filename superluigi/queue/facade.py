@@ -157,12 +157,12 @@ class Queue:
         `state="WAITING"` includes the blocked ones, `state="BLOCKED"` selects them; `name` may hold `*`.
         """
         wanted = None if tags is None else {key: str(value) for key, value in tags.items()}
-        with self._database.read() as connection:
+        with self._database.read(one_moment=True) as connection:
             return views.rows(connection, ids=ids_of(which), state=state_named(state), name=name, tags=wanted)
 
     def attempts(self, task: Which) -> list[AttemptRow]:
         """Every attempt at one task that has ended, the first one first."""
-        with self._database.read() as connection:
+        with self._database.read(one_moment=True) as connection:
             return [row for task_id in ids_of((task,)) or () for row in views.attempts(connection, task_id)]
 
     def edges(self) -> list[tuple[str, str]]:
@@ -187,7 +187,7 @@ class Queue:
 
     def check(self) -> list[str]:
         """What is inconsistent in the tables, in words; an empty list for a sound queue."""
-        with self._database.read() as connection:
+        with self._database.read(one_moment=True) as connection:
             return views.check(connection)
 
     # --- steering -----------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Queue:
     def _have_ended(self, ids: Sequence[str] | None) -> bool:
         if ids is None:
             return False
-        with self._database.read() as connection:
+        with self._database.read(one_moment=True) as connection:
             return not views.unfinished(connection, ids)
 
     def delete(self, *, force: bool = False) -> None:

@@ -274,20 +274,34 @@ def rebuild(
     Raises:
         ParameterError: the module does not define it, or not with these parameters.
     """
-    cls: type[luigi.Task] | None
+    home = found(module, name, code)
+    return home if isinstance(home, luigi.Task) else remake(home, name, params, tags)
+
+
+def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luigi.Task:
+    """The class that a row names, or the very task, where that was stored by value.
+
+    Raises:
+        ParameterError: the module does not define it.
+    """
     if code is not None:
-        found = _unpickled(code)
-        if isinstance(found, luigi.Task):
-            return found
-        cls = found
-    else:
-        home = importlib.import_module(module)
-        cls = _class_of(name, module)
-        if cls is None:
-            raise ParameterError(
-                f"Module {module!r} ({getattr(home, '__file__', 'built in')}) defines no task {name!r} when it is "
-                "imported. Tasks must be defined at the top of a module; or submit(…, by_value=True)."
-            )
+        return _unpickled(code)
+    home = importlib.import_module(module)
+    cls = _class_of(name, module)
+    if cls is None:
+        raise ParameterError(
+            f"Module {module!r} ({getattr(home, '__file__', 'built in')}) defines no task {name!r} when it is "
+            "imported. Tasks must be defined at the top of a module; or submit(…, by_value=True)."
+        )
+    return cls
+
+
+def remake(cls: type[luigi.Task], name: str, params: Mapping[str, str], tags: Mapping[str, Any] | None) -> luigi.Task:
+    """The task of that class with the parameters and tags of its row.
+
+    Raises:
+        ParameterError: the class does not take these parameters.
+    """
     try:
         task: luigi.Task = cls.from_str_params(params)
     except Exception as error:  # `parse` of any parameter class may raise anything

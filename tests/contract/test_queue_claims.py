@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
 from superluigi.queue.states import Pool, TaskSpec
-from superluigi.queue.store import claims, people, plan, views
+from superluigi.queue.store import claims, people, plan, turn, views
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.queue.tables import tasks
 
@@ -121,3 +122,149 @@ def test_a_failure_long_after_the_first_is_the_last_where_a_deadline_says_so(dat
     for now, state in ((0.0, "PENDING"), (49.0, "PENDING"), (50.0, "FAILED")):
         _finish(database, _claim(database, now=now), "failed", now=now)
         assert _states(database) == {"Upper": state}
+
+
+def _take(database: Database, outcome: tuple[Claim, Result] | None = None, pool: str | None = "default") -> str | None:
+    """What a worker gets that tells of `outcome` and asks for the next task."""
+    counts, claim = turn.take(database, outcome, "one", pool, 60.0, 60.0)
+    assert counts
+    return claim.task_id if claim is not None else None
+
+
+def _running(database: Database) -> Claim:
+    with database.read() as connection:
+        row = connection.execute(tasks.select().where(tasks.c.state == "RUNNING")).one()
+    return Claim(row.id, row.task_id, "", "", "", None, "", row.fence, row.attempts, None, None, row.worker, 0.0, 0.0)
+
+
+def _turn(database: Database, kind: str) -> str | None:
+    """End the only running task, and take the next one."""
+    return _take(database, (_running(database), Result(kind)))
+
+
+def test_a_pool_gives_as_many_tasks_as_it_may_run_and_none_while_paused(database: Database) -> None:
+    with database.write() as connection:
+        people.save_pools(connection, {"two": Pool(2), "other": Pool()})
+    _submit(database, *[TaskSpec(f"T{n}", "T", "m", "{}", pool="two") for n in range(4)])
+    assert [_take(database, pool=pool) for pool in ("default", "other", "two", "two", "two")] == [
+        None, None, "T0", "T1", None,
+    ]  # fmt: skip
+    with database.write() as connection:
+        people.set_paused(connection, "two", True)
+        plan.kill(connection, plan.select_rows(connection, ids=["T3"], state=None, name=None), 0.0)
+        connection.execute(tasks.update().where(tasks.c.task_id == "T1").values(state="SUCCEEDED", lease=None))
+    assert _turn(database, "succeeded") is None
+    with database.write() as connection:
+        people.set_paused(connection, "two", False)
+    assert [_take(database, pool="two"), _take(database, pool="two")] == ["T2", None]
+
+
+def test_the_most_urgent_is_next_whatever_it_needs_and_the_oldest_of_equals(database: Database) -> None:
+    needs = [{}, {"gun": 1.0}, {"horse": 1.0}, {"gun": 1.0}, {}]
+    _submit(database, *[
+        TaskSpec(f"T{n}", "T", "m", "{}", resources=need, priority=priority)
+        for n, (need, priority) in enumerate(zip(needs, (0.0, 1.0, 2.0, 3.0, 2.0), strict=True))
+    ])  # fmt: skip
+    assert _take(database) == "T3"
+    # T1 needs the gun that T3 has
+    assert [_take(database), _take(database), _take(database), _take(database)] == ["T2", "T4", "T0", None]
+    with database.write() as connection:
+        connection.execute(tasks.update().where(tasks.c.task_id != "T3").where(tasks.c.state == "RUNNING")
+                           .values(state="SUCCEEDED", lease=None))  # fmt: skip
+    assert _turn(database, "complete") == "T1"
+
+
+def test_a_turn_releases_what_waited_for_the_task_that_it_ends_and_takes_it(database: Database) -> None:
+    _submit(database, UPPER, LOWER)
+    assert _take(database) == "Upper"
+    assert _turn(database, "requeued") == "Upper"
+    assert _turn(database, "succeeded") == "Lower"
+    assert _turn(database, "failed") is None
+    assert _states(database) == {"Upper": "SUCCEEDED", "Lower": "WAITING"}
+    with database.read() as connection:
+        told = [[row.outcome for row in views.attempts(connection, name)] for name in ("Upper", "Lower")]
+    assert told == [["REQUEUED", "SUCCEEDED"], ["FAILED"]]
+
+
+def test_a_running_task_that_is_to_be_killed_is_told_so_at_the_next_look(database: Database) -> None:
+    _submit(database, UPPER)
+    claim = _claim(database)
+    with database.write() as connection:
+        assert claims.status(connection, claim) == claims.renew(connection, claim, 60.0) == "held"
+        plan.kill(connection, [(claim.row, "RUNNING")], 0.0)
+        assert claims.status(connection, claim) == claims.renew(connection, claim, 60.0) == "kill"
+    assert _states(database) == {"Upper": "RUNNING"}
+
+
+def test_a_task_whose_lease_ran_out_is_given_to_another_but_not_for_ever(database: Database) -> None:
+    _submit(database, UPPER)
+    for loss in range(1, claims.MAX_LOSSES + 1):
+        assert _states(database) == {"Upper": "PENDING"}
+        now = 100.0 * loss
+        lost = _claim(database, now=now)
+        for later, taken_back in ((60.0, 0), (61.0, 1), (62.0, 0)):
+            with database.write() as connection:
+                assert claims.overdue(connection, now + later) == bool(taken_back)
+                assert claims.sweep(connection, now + later) == taken_back
+        assert not _finish(database, lost, "succeeded")
+    assert _states(database) == {"Upper": "FAILED"}
+
+
+def test_losses_count_anew_after_an_attempt_that_told_of_its_end(database: Database) -> None:
+    _submit(database, replace(UPPER, max_failures=9))
+    for kind in ("requeued", "failed", "requeued"):
+        for _ in range(claims.MAX_LOSSES - 1):
+            _claim(database)
+            with database.write() as connection:
+                claims.sweep(connection, 61.0)
+        _finish(database, _claim(database), kind)
+    assert _states(database) == {"Upper": "PENDING"}
+
+
+def test_a_task_that_was_forced_while_its_worker_was_lost_runs_for_the_new_run(database: Database) -> None:
+    _submit(database, UPPER)
+    _claim(database)
+    _submit(database, replace(UPPER, forced=True), run="forced")
+    with database.write() as connection:
+        claims.sweep(connection, 61.0)
+    again = _claim(database)
+    assert again.run == "forced"
+    _finish(database, again, "succeeded")
+    assert _states(database) == {"Upper": "SUCCEEDED"}
+
+
+def test_retried_tasks_have_all_their_attempts_again(database: Database) -> None:
+    _submit(database, replace(UPPER, max_failures=2))
+    for state in ("PENDING", "FAILED"):
+        _finish(database, _claim(database), "failed")
+        assert _states(database) == {"Upper": state}
+    with database.write() as connection:
+        plan.retry(connection, plan.select_rows(connection, ids=None, state="FAILED", name=None))
+    for state in ("PENDING", "FAILED"):
+        _finish(database, _claim(database), "failed")
+        assert _states(database) == {"Upper": state}
+
+
+def test_at_every_moment_a_queue_with_work_says_so(database: Database) -> None:
+    """A chain through two pools: something is pending or runs at every moment, whatever moves meanwhile."""
+    with database.write() as connection:
+        people.save_pools(connection, {"other": Pool()})
+    chain = [
+        TaskSpec(f"T{n}", "T", "m", "{}", pool=("default", "other")[n % 2], deps=(f"T{n - 1}",) if n else ())
+        for n in range(300)
+    ]
+    _submit(database, *chain)
+    seen = []
+
+    def work() -> None:
+        for spec in chain[:-1]:  # the last one stays pending
+            _take(database, pool=spec.pool)
+            _take(database, (_running(database), Result("succeeded")), None)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while worker.is_alive():
+        with database.read() as connection:
+            seen.append(views.activity(connection))
+    assert seen
+    assert not [activity for activity in seen if activity.settled]

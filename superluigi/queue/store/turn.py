@@ -44,10 +44,10 @@ def take(
 
 
 _PARAMETERS = {
-    "row": "integer", "fence": "integer", "by": "text", "worker": "text", "pool": "text", "now": "float", "lease": "float",
-    "recheck": "float", "killed": "integer", "done": "integer", "missing": "integer", "attempts": "integer",
-    "kept": "integer", "number": "integer", "outcome": "text", "host": "text", "started": "float", "error": "text",
-    "exit_code": "integer", "log": "text",
+    "row": "integer", "fence": "integer", "by": "text", "worker": "text", "pool": "text", "now": "float",
+    "lease": "float", "recheck": "float", "killed": "integer", "done": "integer", "missing": "integer",
+    "attempts": "integer", "kept": "integer", "number": "integer", "outcome": "text", "host": "text",
+    "started": "float", "error": "text", "exit_code": "integer", "log": "text",
 }  # fmt: skip
 _CREATE = f"""
 CREATE OR REPLACE FUNCTION pg_temp.superluigi_turn({", ".join(f"_{name} {kind}" for name, kind in _PARAMETERS.items())})

@@ -143,22 +143,27 @@ class Activity:
         return not (self.running or self.pending or self.delayed)
 
 
-_RUNNING = text(f"SELECT COUNT(*) FROM {_T} WHERE state = 'RUNNING'")
-_PENDING = text(
-    f"SELECT p.name, (SELECT COUNT(*) FROM (SELECT 1 FROM {_T} t WHERE t.state = 'PENDING' AND t.pool = p.name "
-    f"LIMIT 1000) few) FROM {tables.pools.name} p WHERE p.paused = 0"
-)
-_DELAYED = text(
-    f"SELECT 1 FROM {_T} WHERE due IS NOT NULL AND state = 'WAITING' AND external = 0 "
-    f"AND EXISTS (SELECT 1 FROM {tables.pools.name} p WHERE p.name = pool AND p.paused = 0) LIMIT 1"
+# One statement, so that it sees one moment: between two, what runs may end and release what then is pending.
+_ACTIVITY = text(
+    f"""
+    SELECT 'running' AS kind, '' AS pool, COUNT(*) AS number FROM {_T} WHERE state = 'RUNNING'
+    UNION ALL
+    SELECT 'pending', p.name, (
+        SELECT COUNT(*) FROM (SELECT 1 FROM {_T} t WHERE t.state = 'PENDING' AND t.pool = p.name LIMIT 1000) few)
+    FROM {tables.pools.name} p WHERE p.paused = 0
+    UNION ALL
+    SELECT 'delayed', '', COUNT(*) FROM (
+        SELECT 1 FROM {_T} WHERE due IS NOT NULL AND state = 'WAITING' AND external = 0
+        AND EXISTS (SELECT 1 FROM {tables.pools.name} p WHERE p.name = pool AND p.paused = 0) LIMIT 1) few
+    """
 )
 
 
 def activity(connection: Connection) -> Activity:
     """What could still happen; costs the same for long and short queues."""
-    pending = {name: count for name, count in connection.execute(_PENDING) if count}
-    running = connection.execute(_RUNNING).scalar_one()
-    return Activity(running, pending, connection.execute(_DELAYED).first() is not None)
+    found = {(kind, pool): number for kind, pool, number in connection.execute(_ACTIVITY)}
+    pending = {pool: number for (kind, pool), number in found.items() if kind == "pending" and number}
+    return Activity(found["running", ""], pending, bool(found["delayed", ""]))
 
 
 def times(connection: Connection) -> list[tuple[str, int, float, float, float]]:
