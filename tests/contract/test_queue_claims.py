@@ -137,9 +137,9 @@ def _running(database: Database) -> Claim:
     return Claim(row.id, row.task_id, "", "", "", None, "", row.fence, row.attempts, None, None, row.worker, 0.0, 0.0)
 
 
-def _turn(database: Database, kind: str) -> str | None:
+def _turn(database: Database, kind: str, pool: str = "default") -> str | None:
     """End the only running task, and take the next one."""
-    return _take(database, (_running(database), Result(kind)))
+    return _take(database, (_running(database), Result(kind)), pool)
 
 
 def test_a_pool_gives_as_many_tasks_as_it_may_run_and_none_while_paused(database: Database) -> None:
@@ -153,10 +153,13 @@ def test_a_pool_gives_as_many_tasks_as_it_may_run_and_none_while_paused(database
         people.set_paused(connection, "two", True)
         plan.kill(connection, plan.select_rows(connection, ids=["T3"], state=None, name=None), 0.0)
         connection.execute(tasks.update().where(tasks.c.task_id == "T1").values(state="SUCCEEDED", lease=None))
-    assert _turn(database, "succeeded") is None
+    assert _turn(database, "succeeded", "two") is None
     with database.write() as connection:
         people.set_paused(connection, "two", False)
-    assert [_take(database, pool="two"), _take(database, pool="two")] == ["T2", None]
+        plan.retry(connection, plan.select_rows(connection, ids=["T3"], state=None, name=None))
+    assert [_take(database, pool="two"), _take(database, pool="two"), _take(database, pool="two")] == [
+        "T2", "T3", None,
+    ]  # fmt: skip
 
 
 def test_the_most_urgent_is_next_whatever_it_needs_and_the_oldest_of_equals(database: Database) -> None:
@@ -184,6 +187,43 @@ def test_a_turn_releases_what_waited_for_the_task_that_it_ends_and_takes_it(data
     with database.read() as connection:
         told = [[row.outcome for row in views.attempts(connection, name)] for name in ("Upper", "Lower")]
     assert told == [["REQUEUED", "SUCCEEDED"], ["FAILED"]]
+
+
+def test_what_was_complete_already_is_no_attempt_and_nothing_but_failures_counts_as_one(database: Database) -> None:
+    _submit(database, UPPER, LOWER)
+    assert _take(database) == "Upper"
+    assert _turn(database, "complete") == "Lower"
+    assert _turn(database, "succeeded") is None
+    with database.read() as connection:
+        rows = [(row.id, row.attempts, row.failures) for row in views.rows(connection)]
+        kept = [[row.outcome for row in views.attempts(connection, name)] for name in ("Upper", "Lower")]
+    assert rows == [("Upper", 0, 0), ("Lower", 1, 0)]
+    assert kept == [[], ["SUCCEEDED"]]
+
+
+def test_whoever_lost_the_lease_is_told_so_and_goes_on_with_the_next_task(database: Database) -> None:
+    _submit(database, UPPER, replace(UPPER, task_id="Other"))
+    lost = _claim(database)
+    with database.write() as connection:
+        claims.sweep(connection, 61.0)
+    assert _claim(database, "two").task_id == "Upper"
+    counts, claim = turn.take(database, (lost, Result("succeeded")), "one", "default", 60.0, 60.0)
+    assert not counts
+    assert claim is not None and claim.task_id == "Other"
+    assert _states(database) == {"Upper": "RUNNING", "Other": "RUNNING"}
+
+
+def test_a_turn_waits_for_whoever_writes_and_sees_what_he_wrote(database: Database) -> None:
+    _submit(database, UPPER, replace(UPPER, task_id="Other"))
+    taken: list[str | None] = []
+    thread = threading.Thread(target=lambda: taken.append(_take(database)))
+    with database.write() as connection:
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        plan.kill(connection, plan.select_rows(connection, ids=["Upper"], state=None, name=None), 0.0)
+    thread.join()
+    assert taken == ["Other"]
 
 
 def test_a_running_task_that_is_to_be_killed_is_told_so_at_the_next_look(database: Database) -> None:

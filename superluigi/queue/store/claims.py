@@ -266,7 +266,7 @@ def _take_back(connection: Connection, row: Any, now: float) -> None:
     connection.execute(
         tables.tasks.update()
         .where(tables.tasks.c.id == row.id)
-        .values(state=state, lease=None, kill=0, ended=now, losses=losses, error=error, due=None,
+        .values(state=state, lease=None, kill=0, ended=now, losses=losses, error=error,
                 run=row.rerun or row.run, rerun=None)
     )  # fmt: skip
     attempt = {

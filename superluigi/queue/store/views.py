@@ -191,6 +191,7 @@ def check(connection: Connection) -> list[str]:
         ("is RUNNING without a lease", "state = 'RUNNING' AND lease IS NULL"),
         ("has a lease but is not RUNNING", "state <> 'RUNNING' AND lease IS NOT NULL"),
         ("is PENDING with unmet requirements", "state = 'PENDING' AND unmet > 0"),
+        ("has a time to wait for but is not WAITING", "state <> 'WAITING' AND due IS NOT NULL"),
         ("is WAITING for nothing", "state = 'WAITING' AND unmet = 0 AND due IS NULL"),
     ):
         found = connection.execute(text(f"SELECT task_id FROM {_T} WHERE {condition}"))
