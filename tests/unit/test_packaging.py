@@ -83,3 +83,16 @@ def test_every_command_is_in_the_docs() -> None:
 
     page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert [name for name in command_lines() if f"| `superluigi {name}" not in page] == []
+
+
+def test_the_page_of_promises_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    code = "".join(
+        file.read_text(encoding="utf-8")
+        for folder in ("tests", "superluigi/testing")
+        for file in (ROOT / folder).rglob("*.py")
+    )
+    known = set(re.findall(r"^\s*(?:def|class) (\w+)", code, re.MULTILINE))
+    named = set(re.findall(r"`(test_\w+|Test\w+)`", page))
+    assert len(named) > 30
+    assert named - known == set()
