@@ -10,7 +10,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import CommitConflictError
-from superluigi.storage import identity, s3_leftovers
+from superluigi.storage import cache_files, identity, s3_leftovers
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, S3Options, client
@@ -26,7 +26,8 @@ def clean(
     dry_run: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> list[Leftover]:
-    """Remove (or only list) left-overs below `s3://bucket/prefix`; whole outputs are never touched.
+    """Remove (or only list) left-overs below `s3://bucket/prefix`, and in the local data folder what dead processes
+    of this host were sending to that server; whole outputs are never touched.
 
     Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
     longer run, and temporary keys of other hosts and multipart uploads older than `older_than`, but for those that
@@ -35,20 +36,19 @@ def clean(
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
     s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
     limit = datetime.now(timezone.utc) - older_than
-    found = []
-    if not dry_run:
-        s3_leftovers.clean(s3, root)
-    for leftover, remove in _leftovers(s3, bucket, prefix, limit, root):
-        found.append(leftover)
-        if not dry_run:
-            with contextlib.suppress(CommitConflictError):  # another process is just doing it
-                remove()
-    return found
+    found = list(_leftovers(s3, bucket, prefix, limit, root))  # first: what is told is the same in a dry run
+    for _, remove in () if dry_run else found:
+        with contextlib.suppress(CommitConflictError):  # another process is just doing it
+            remove()
+    return [leftover for leftover, _ in found]
 
 
 def _leftovers(
     s3: S3Client, bucket: str, prefix: str, limit: datetime, root: Path
 ) -> Iterator[tuple[Leftover, Callable[[], object]]]:
+    for folder in s3_leftovers.dead(s3, root):
+        noted = Leftover(str(folder), "unfinished commit", cache_files.size_of(folder))
+        yield noted, _call(s3_leftovers.follow, s3, folder, root)
     living = s3_leftovers.uploads_of_the_living(root)
     for upload in s3_leftovers.uploads(s3, bucket, prefix):
         if upload["Initiated"] < limit and upload["UploadId"] not in living:

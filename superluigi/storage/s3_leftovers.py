@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 from superluigi.storage import identity, staging
 from superluigi.storage.s3_client import S3Client, code_of, explained, is_absent
+
+_log = logging.getLogger(__name__)
 
 NOTE = "note.jsonl"
 #: A part of the names of keys that are on the server only while a commit is under way.
@@ -43,17 +46,29 @@ class Note:
 
 def clean(s3: S3Client, root: Path) -> None:
     """Follow the notes of dead processes of this host that used the same server; drop their folders."""
-    for folder in staging.dead_staging(root):
-        lines = _lines(folder / NOTE)
-        if any(line.get("endpoint") != s3.place for line in lines):
-            continue  # another server's: whoever talks to that one next will do it
-        try:
-            for line in lines:
-                _follow(s3, line, root)
-        except Exception:  # noqa: BLE001  # not our business now: the note stays, the next one tries again
-            continue
-        staging.drop_staging(folder)
-        s3.seen.clear()  # what was seen before may be gone now
+    for folder in dead(s3, root):
+        follow(s3, folder, root)
+
+
+def dead(s3: S3Client, root: Path) -> list[Path]:
+    """Staging folders of dead processes of this host; of another server's, whoever talks to that one takes care."""
+    return [
+        folder
+        for folder in staging.dead_staging(root)
+        if all(line.get("endpoint") == s3.place for line in _lines(folder / NOTE))
+    ]
+
+
+def follow(s3: S3Client, folder: Path, root: Path) -> None:
+    """Do what the note in a dead process's staging folder says, and drop the folder; if that fails, it stays."""
+    try:
+        for line in _lines(folder / NOTE):
+            _follow(s3, line, root)
+    except Exception as error:  # noqa: BLE001  # of a bucket that is gone or refuses: the next one tries again
+        _log.info("What %s says could not be done: %s", folder / NOTE, error)
+        return
+    staging.drop_staging(folder)
+    s3.seen.clear()  # what was seen before may be gone now
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from superluigi import lineage
 from superluigi.errors import CommitError, StorageAccessError, TargetError, TargetKindError
-from superluigi.storage import copying, steps
+from superluigi.storage import cleaning, copying, s3_cleaning, steps
 from superluigi.storage.base import SCHEMA
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3PrefixTarget
 from superluigi.testing import crash
@@ -469,3 +470,41 @@ def test_clean_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Pa
     assert rig.leftovers() == [".superluigi-otherhost-1-1-0123456789ab.output.txt"]
     seen, recorded = look(rig)
     assert seen in ("one", "new") and recorded == seen
+
+
+def cleaned(rig: TargetRig, *, dry_run: bool = False) -> set[str]:
+    """What `superluigi clean` finds in the place of a rig."""
+    if isinstance(rig, S3ObjectRig):
+        found = s3_cleaning.clean(f"s3://{rig.bucket}/place", dry_run=dry_run, options=rig.options)
+    else:
+        found = cleaning.clean(rig.folder, dry_run=dry_run)
+    return {item.path for item in found}
+
+
+def everything(rig: TargetRig) -> list[str]:
+    """All names that can be seen in the place of a rig and, for S3, in the folder of what is being sent."""
+    seen = rig.keys() if isinstance(rig, S3ObjectRig) else [str(path) for path in rig.folder.rglob("*")]
+    return sorted([*seen, *rig.leftovers()])
+
+
+@pytest.mark.parametrize("share", [7, pytest.param(1, marks=pytest.mark.long)], ids=["some-steps", "all-steps"])
+def test_cleaning_after_a_death_removes_what_it_said_it_would_and_leaves_a_sound_output(
+    rig: TargetRig, share: int
+) -> None:
+    publish(rig, "new")
+    publish(rig, "old")
+    with crash.stopping_at(0, "error") as begun:
+        publish(rig, "new")
+    for n in range(share, len(begun) + 1, share):
+        publish(rig, "old")
+        assert crash.stopped_in_child(n, "death", publish, rig, "new") == crash.DEATH
+        before = everything(rig)
+        told = cleaned(rig, dry_run=True)
+        assert everything(rig) == before
+        assert bool(told) == bool(rig.leftovers()), f"step {n}"
+        assert cleaned(rig) == told, f"step {n}"
+        assert rig.leftovers() == [], f"step {n}"
+        assert cleaned(rig) == set()
+        seen = look(rig)
+        assert seen in (("old", "old"), ("new", "new")), f"step {n}"
+        assert [one.state for one in lineage.verify(rig.target())] == ["ok"], f"step {n}"
