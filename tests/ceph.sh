@@ -42,11 +42,13 @@ touch keyring
 monmaptool --create --clobber --fsid "$fsid" --addv a "[v1:127.0.0.1:$((port + 1))]" monmap >/dev/null
 ceph-mon -i a --mkfs --monmap monmap --keyring keyring
 ceph-mon -i a
+again() { for _ in {1..50}; do "$@" && return; sleep 0.2; done; return 1; } # a young monitor refuses now and then
+again ceph -s >/dev/null
 ceph-osd -i 0 --mkfs --osd-uuid "$(cat /proc/sys/kernel/random/uuid)"
-ceph osd new "$(cat osd/fsid)" 0
-ceph-osd -i 0
-ceph osd crush add osd.0 1.0 root=default host=here
+again ceph osd new "$(cat osd/fsid)" 0
+again ceph-osd -i 0
+again ceph osd crush add osd.0 1.0 root=default host=here
 radosgw -n client.rgw --rgw-frontends "beast endpoint=127.0.0.1:$port"
-radosgw-admin user create --uid=test --display-name=test --access-key=testkey --secret-key=testsecret12345678 >/dev/null
+again radosgw-admin user create --uid=test --display-name=test --access-key=testkey --secret-key=testsecret12345678 >/dev/null
 until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do sleep 0.2; done
 echo "http://127.0.0.1:$port"
