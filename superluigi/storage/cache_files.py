@@ -30,6 +30,11 @@ def segment(part: str) -> str:
     return f"{ODD}is{part}" if part.startswith((ODD, staging.STAGING)) else part
 
 
+def local_name(relative: str) -> str:
+    """The part of a key after a prefix as a relative path."""
+    return "/".join(map(segment, relative.split("/")))
+
+
 @contextlib.contextmanager
 def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""

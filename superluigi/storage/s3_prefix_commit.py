@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
-from superluigi.storage import copying, identity, s3_contents, staging
+from superluigi.storage import cache_files, copying, identity, s3_contents, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note
 from superluigi.storage.s3_location import quietly
-from superluigi.storage.s3_prefix import PrefixLocation, local_name
 from superluigi.storage.s3_prefix_recovery import (
     LEASE,
     Claim,
@@ -38,11 +37,11 @@ from superluigi.storage.s3_prefix_recovery import (
     put_record,
     undo,
 )
+from superluigi.storage.s3_prefix_state import KIND, PrefixState
 from superluigi.storage.s3_record import commit_of
 from superluigi.storage.s3_transfer import Condition, Member, delete_many, head, in_threads, listing
 from superluigi.storage.s3_upload import read_file, upload_many
 
-_KIND = "S3PrefixTarget"
 _ATTEMPTS = 5
 
 
@@ -74,7 +73,7 @@ def changes(wanted: Mapping[str, Content], old: Mapping[str, Content], there: Ma
 class StagedPrefix(Staged):
     """A local folder on its way to a prefix; `replaced` is the commit of what was there when the work began."""
 
-    def __init__(self, location: PrefixLocation, folder: Path, empty: bool, replaced: str | None) -> None:
+    def __init__(self, location: PrefixState, folder: Path, empty: bool, replaced: str | None) -> None:
         self.location, self.folder, self.empty, self.replaced = location, folder, empty, replaced
         self.commit_id = folder.name
         self.path = folder / "output" / location.name()
@@ -97,7 +96,7 @@ class StagedPrefix(Staged):
             found = in_threads(described, self._files(), os.cpu_count() or 2)
             self._members = sorted(found, key=lambda member: member.key)
             described_output = s3_contents.output_of(
-                _KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
+                KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
             )
             self._output = {**described_output, **self.notes}
         return self._output
@@ -113,7 +112,10 @@ class StagedPrefix(Staged):
         with location.alone():
             published = self._publish(made)
         facts = {
-            local_name(member.key[len(place.key) :]): {"etag": self._etags[member.key], "sha256": member.sha256}
+            cache_files.local_name(member.key[len(place.key) :]): {
+                "etag": self._etags[member.key],
+                "sha256": member.sha256,
+            }
             for member in self._members
         }
         location.adopt(self.path, self.commit_id, facts)
@@ -128,7 +130,7 @@ class StagedPrefix(Staged):
     def _files(self) -> list[tuple[str, str]]:
         if self.path.exists() and not self.path.is_dir():
             raise TargetKindError(
-                f"A file was written to output_path, but the output {self.location.uri} is an {_KIND}: output_path "
+                f"A file was written to output_path, but the output {self.location.uri} is an {KIND}: output_path "
                 "is an existing empty folder. Write into it, or use S3ObjectTarget."
             )
         found = [(path[len(str(self.path)) + 1 :], path) for path in _files_below(str(self.path))]

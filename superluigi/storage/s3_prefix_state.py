@@ -1,0 +1,122 @@
+"""What is at an S3 prefix now: record, claim and data, seen by as few requests as can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from superluigi.errors import CommitConflictError, TargetKindError
+from superluigi.storage import cache
+from superluigi.storage.base import Record
+from superluigi.storage.s3_contents import Content
+from superluigi.storage.s3_location import S3Location, S3Place
+from superluigi.storage.s3_prefix_recovery import CLAIM, PrefixPlace, recover
+from superluigi.storage.s3_transfer import head, listing
+
+KIND = "S3PrefixTarget"
+#: Keys that one look asks for: record, manifest, claim, and what sorts between them and the data.
+_LOOK_KEYS = 12
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look found. `data` is None where the look did not reach that far."""
+
+    record: bool
+    claim: bool
+    data: bool | None
+
+    @property
+    def nothing(self) -> bool:
+        return not self.record and not self.claim and self.data is False
+
+
+class PrefixState(S3Location):
+    """One prefix (`place.key`, with its slash), its record and its local copy."""
+
+    kind = KIND
+
+    def __init__(self, place: S3Place, contents_limit: int = 10) -> None:
+        super().__init__(place)
+        self.contents_limit = contents_limit
+        self.where = PrefixPlace(place.bucket, place.key, place.record_bucket, place.record_key)
+
+    def look_around(self) -> Seen:
+        """What is there, by one request where the record is beside the data.
+
+        Record, claim and data have neighbouring names (`a.metadata.json`, `a.metadata.json.pending`, `a/…`),
+        so that a listing of a few keys tells of all three.
+        """
+        place = self.place
+        if place.record_bucket != place.bucket or place.record_key != f"{place.key[:-1]}.metadata.json":
+            there = head(self.s3, place.record_bucket, place.record_key, place.get_options)
+            seen = Seen(there is not None, there is None and self._has_claim(), None if there else self.has_data())
+        else:
+            seen = self._list_around()
+        return seen
+
+    def _list_around(self) -> Seen:
+        place = self.place
+        keys = []
+        # Everything that sorts before the record but after this is a name that hardly anybody uses.
+        before = place.record_key[:-1] + "m~"
+        found = listing(
+            self.s3, place.bucket, place.key[:-1], place.get_options, StartAfter=before, MaxKeys=_LOOK_KEYS, pages=1
+        )
+        for item in found:
+            keys.append(item["Key"])
+            if item["Key"].startswith(place.key) and self.where.is_content(item["Key"]):
+                break
+        else:
+            if len(keys) >= _LOOK_KEYS:
+                there = place.record_key in keys
+                return Seen(there, place.record_key + CLAIM in keys or (not there and self._has_claim()), None)
+        data = bool(keys) and keys[-1].startswith(place.key) and self.where.is_content(keys[-1])
+        return Seen(place.record_key in keys, self.where.claim_key in keys, data)
+
+    def _has_claim(self) -> bool:
+        return head(self.s3, self.place.record_bucket, self.where.claim_key, {}) is not None
+
+    def has_data(self) -> bool:
+        found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
+        return any(self.where.is_content(item["Key"]) for item in found)
+
+    def recover(self) -> bool:
+        """Finish or undo what a dead process left; False if somebody alive is at it."""
+        try:
+            return recover(self.s3, self.where, self.register.put_options, self.conditions)
+        except CommitConflictError:
+            return False  # another process is just doing it
+
+    def stored_record(self) -> Record | None:
+        records, _ = self.register.read()
+        if not records:
+            if not self._has_claim() or not self.recover():
+                return None
+            records, _ = self.register.read()
+        record = records[0] if records else None
+        kind = (record.get("output") or {}).get("type", KIND) if record else KIND
+        if kind != KIND:
+            raise TargetKindError(
+                f"{self.record_uri} is the record of an {kind}, but {KIND} expects a prefix at {self.uri}. "
+                f"Use {kind}, another prefix, or metadata_object_key."
+            )
+        return record
+
+    def listed(self) -> list[Content]:
+        """What is under the prefix now, whoever put it there."""
+        found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
+        return [
+            Content(item["Key"], item["Size"], item["ETag"].strip('"'))
+            for item in found
+            if self.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0)
+        ]
+
+    # ---- the local copy
+
+    def adopt(self, folder: Path, commit: str, facts: cache.Facts) -> None:
+        """Make a folder that was just uploaded the local copy of the prefix."""
+        self.entry().adopt(folder, commit, facts)
+
+    def entry(self) -> cache.Entry:
+        return self.cache.entry(self.s3.place, self.place.bucket, self.place.key, folder=True)
