@@ -54,7 +54,7 @@ def serve(connection: socket.socket) -> None:
             total = sum(len(block) for block in blocks)
             if b"Content-Length" not in headers:
                 headers += b"Content-Length: %d\r\n" % total
-            start = b"HTTP/1.1 %s\r\nDate: %s\r\nServer: MinIO\r\n%s\r\n" % (status, DATE, headers)
+            start = b"HTTP/1.1 %s\r\nDate: %s\r\nServer: Superluigi\r\n%s\r\n" % (status, DATE, headers)
             if total < 65536:
                 connection.sendall(start + b"".join(blocks))
             else:

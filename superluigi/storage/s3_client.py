@@ -110,16 +110,21 @@ class S3Client:
             from botocore.config import Config  # type: ignore[import-untyped]
 
             config = Config(s3={**(self.boto.meta.config.s3 or {}), "payload_signing_enabled": False})
-            self._parts = self.remake(config) if self.is_known and self.remake else self.boto
+            self._parts = self.remake(config) if self.verifies_crc32 and self.remake else self.boto
         return self._parts
 
     @property
     def is_known(self) -> bool:
-        """Whether this is a server that honours conditions and checksums: S3, MinIO, moto, MiniStack, LocalStack.
+        """Whether this is surely a server that honours conditions: S3, the embedded server, MiniStack, a new moto.
 
-        A header that says `AmazonS3` proves nothing: rclone says so too, and honours nothing.
+        Names prove little: rclone says `AmazonS3` and honours nothing, an old moto or MinIO has the name of a new one.
         """
-        return self.is_aws or self.server.lower().startswith(("minio", "werkzeug", "aws-emulator"))
+        return self.verifies_crc32 or "amazon.com" in self.server
+
+    @property
+    def verifies_crc32(self) -> bool:
+        """Whether this is surely a server that refuses bytes whose CRC32 is another one; moto believes everything."""
+        return self.is_aws or self.server.lower().startswith(("superluigi", "aws-emulator"))
 
     @property
     def endpoint(self) -> str:
@@ -270,7 +275,9 @@ def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
     if http_response is not None:
         headers = http_response.headers
         # Emulators of AWS that name no server (MiniStack, LocalStack) have this header, which S3 itself has not.
-        made.server = headers.get("server") or ("aws-emulator" if "x-amzn-requestid" in headers else made.server)
+        name = headers.get("server") or ("aws-emulator" if "x-amzn-requestid" in headers else "")
+        if not made.server.startswith(name):  # moto says all of its name in some answers only
+            made.server = name
 
 
 def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:

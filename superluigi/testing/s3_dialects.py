@@ -2,7 +2,7 @@
 
     with s3_server(dialect=CEPH_16) as server: ...
 
-`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do.
+`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do, `OLD_MOTO` what moto did up to 5.0.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Dialect:
     bare_etags: bool = False
     #: Checksums other than Content-MD5 (as header or trailer) are refused, and none is given back.
     only_md5: bool = False
+    #: Checksums are not compared with the bytes.
+    believes: bool = False
     #: A completed multipart upload is not told its ETag.
     silent_completes: bool = False
     #: Names of user metadata come back as `Superluigi-Commit`.
@@ -63,6 +65,7 @@ class Dialect:
 
     def headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers of an answer as this server would give them."""
+        headers = [item for item in headers if item[0].lower() != "server"]  # moto's own, besides the one above
         if self.only_md5:
             headers = [item for item in headers if not item[0].lower().startswith("x-amz-checksum")]
         if self.titled_metadata:
@@ -90,6 +93,7 @@ def _has_versions(environ: WSGIEnvironment, app: WSGIApplication) -> bool:
 
 S3 = Dialect()
 UNCONDITIONAL = Dialect(server="OldStore/1", puts=False, completes=False, deletes=False, titled_metadata=True)
+OLD_MOTO = Dialect(server="Werkzeug/3.1.9 Python/3.11.7", puts=False, completes=False, deletes=False, believes=True)
 CEPH_16 = Dialect(
     server="Ceph",
     completes=False,

@@ -30,13 +30,14 @@ _CREDENTIALS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+_FILES = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 _OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE")
 
 
 class Place:
     """Where tasks run in a test: a store, a workspace, an S3 server once it is asked for."""
 
-    def __init__(self, root: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, root: Path, stack: contextlib.ExitStack, outside: Mapping[str, str]) -> None:
         self.root = root
         #: The default home of outputs.
         self.store = root / "store"
@@ -44,7 +45,7 @@ class Place:
         self.workspace = root / "workspace"
         #: Local copies of S3 data.
         self.local_data = root / "data"
-        self._stack = stack
+        self._stack, self._outside = stack, outside
         self._s3: S3Server | None = None
 
     @property
@@ -55,8 +56,12 @@ class Place:
             MissingDependencyError: moto is not installed.
         """
         if self._s3 is None:
-            from superluigi.testing.s3_server import s3_server
+            from superluigi.testing.s3_server import ENDPOINT_VARIABLE, s3_server
 
+            if ENDPOINT_VARIABLE in os.environ:  # a server that knows whom it lets in
+                for name in (*_CREDENTIALS, *_FILES):
+                    os.environ.pop(name)
+                os.environ.update(self._outside)
             self._s3 = self._stack.enter_context(s3_server())
             self._stack.callback(self._s3.reset)
             os.environ["AWS_ENDPOINT_URL"] = self._s3.endpoint_url
@@ -72,7 +77,8 @@ def run_in(folder: str | os.PathLike[str] | None = None) -> Iterator[Place]:
     """While this is open, tasks of this process and its children use a store, a workspace and an S3 that vanish.
 
     They are made inside `folder` (pytest's `tmp_path`), by default in the system's temporary folder. Nobody's AWS
-    credentials are read; without `Place.s3` there is no S3 at all. Commits are not flushed to disk.
+    credentials are read, but for a server that `SUPERLUIGI_TEST_S3_ENDPOINT` names; without `Place.s3` there is no S3
+    at all. Commits are not flushed to disk.
     """
     parent = None if folder is None else Path(folder).absolute()
     if parent is not None:
@@ -85,10 +91,11 @@ def run_in(folder: str | os.PathLike[str] | None = None) -> Iterator[Place]:
         "SUPERLUIGI_QUEUE_DIR": str(root / "queues"),
         "SUPERLUIGI_DURABLE": "false",
         "AWS_ENDPOINT_URL": _NOWHERE,
-        "AWS_CONFIG_FILE": str(root / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(root / "none"),
+        **dict.fromkeys(_FILES, str(root / "none")),
         **_CREDENTIALS,
     }
+    names = {*_CREDENTIALS, *_FILES, *_OTHERS} - {"AWS_ENDPOINT_URL_S3"}
+    outside = {name: value for name, value in os.environ.items() if name in names}
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         stack.callback(Register.clear_instance_cache)  # what tasks remember of this place goes with it
@@ -96,7 +103,7 @@ def run_in(folder: str | os.PathLike[str] | None = None) -> Iterator[Place]:
         for name in _OTHERS:
             os.environ.pop(name, None)
         Register.clear_instance_cache()
-        yield Place(root, stack)
+        yield Place(root, stack, outside)
 
 
 def assert_record(made: Any, **expected: Any) -> dict[str, Any]:

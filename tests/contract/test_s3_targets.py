@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from superluigi.errors import CommitConflictError, TransferError
+from superluigi.storage import s3_transfer
 from superluigi.targets import S3ObjectTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import crash
-from superluigi.testing.s3_dialects import CEPH_16, UNCONDITIONAL
+from superluigi.testing.fault_proxy import Fault, FaultProxy
+from superluigi.testing.s3_dialects import CEPH_16, OLD_MOTO, UNCONDITIONAL, Dialect
 from superluigi.testing.s3_server import S3Server, s3_server
 from superluigi.testing.target_suite import S3ObjectRig, S3PrefixRig, TargetRig, TargetSuite, look, publish
 
@@ -94,6 +101,41 @@ def test_an_object_on_ceph_is_replaced_with_its_record(ceph: S3Server, size: int
         assert record is not None and record["output"]["etag"] and target.read_metadata() == record
     with target.tmp_read_path() as path:
         assert path.read_bytes() == b"2" * size
+
+
+@pytest.mark.parametrize("dialect", [OLD_MOTO, replace(OLD_MOTO, server="MinIO")], ids=["moto", "MinIO"])
+def test_an_old_server_with_the_name_of_a_newer_one_is_not_believed(dialect: Dialect) -> None:
+    with s3_server(dialect=dialect) as server:
+        target = S3ObjectTarget(server.create_bucket(), "k", **server.client_options)
+        won, together = list[str](), threading.Barrier(4)
+
+        def commit(name: str) -> None:
+            with target.stage() as staged:
+                staged.path.write_text(name)
+                together.wait()
+                with contextlib.suppress(CommitConflictError):
+                    staged.commit({"run": {"id": name}})
+                    won.append(name)
+
+        threads = [threading.Thread(target=commit, args=(f"{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [target.location.made_by(), target.download().read_text()] == won * 2
+
+
+def test_bits_that_flip_in_a_part_are_noticed_where_the_server_minds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_transfer, "SINGLE_LIMIT", 1 << 20)
+    with s3_server(dialect=OLD_MOTO) as server:
+        parts = urlsplit(server.endpoint_url)
+        with FaultProxy(parts.hostname or "", parts.port or 80) as proxy:
+            options = {**server.client_options, "endpoint_url": proxy.url}
+            target = S3ObjectTarget(server.create_bucket(), "k", **options)
+            proxy.add(Fault.CORRUPT_REQUEST, method="PUT", query="partNumber=1", after=1000)
+            with pytest.raises(TransferError, match="arrived changed"), target.tmp_write_path() as path:
+                path.write_bytes(bytes(2 << 20))
+            assert not target.exists()
 
 
 def tried_out(rig: TargetRig) -> TargetRig:

@@ -14,6 +14,8 @@ from superluigi.parameters import IntParameter
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 from superluigi.testing import assert_record, run_alone, run_in
+from superluigi.testing.s3_dialects import UNCONDITIONAL
+from superluigi.testing.s3_server import ENDPOINT_VARIABLE, s3_server
 
 
 class Numbers(AtomicTaskWithMetadata):
@@ -90,6 +92,20 @@ def test_s3_is_there_when_asked_for_and_nobody_elses_otherwise(tmp_path: Path) -
         assert_record(OnS3().output(), task_family="OnS3")
         listed = place.s3.client().list_objects_v2(Bucket="my-bucket")["Contents"]
         assert [item["Key"] for item in listed] == ["a/b.txt", "a/b.txt.metadata.json"]
+
+
+def test_a_server_that_was_named_gets_the_credentials_that_belong_to_it(tmp_path: Path, monkeypatch) -> None:
+    with s3_server(dialect=UNCONDITIONAL) as server:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, server.endpoint_url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-server")
+        with run_in(tmp_path) as place:
+            with pytest.raises(TaskFailedError):
+                run_task(OnS3())
+            place.bucket("my-bucket")
+            run_task(OnS3())
+        assert server.requests and all(
+            "Credential=of-the-server/" in r.headers["authorization"] for r in server.requests
+        )
 
 
 def test_a_record_that_differs_is_told_in_every_point(tmp_path: Path) -> None:
