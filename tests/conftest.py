@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from luigi.task_register import Register
 
-from superluigi.targets import S3ObjectTarget
+from superluigi.targets import S3PrefixTarget
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
 from superluigi.testing.s3_server import s3_server as running_s3_server
 
@@ -62,10 +62,11 @@ def s3_server(_s3_process: S3Server) -> Iterator[S3Server]:
 def s3_bucket(s3_server: S3Server) -> str:
     """A fresh, empty bucket; talk to it with `s3_server.client_options`."""
     bucket = s3_server.create_bucket()
-    if os.environ.get(ENDPOINT_VARIABLE):  # what it can do is tried out by a first commit: not counted in tests
-        tried = S3ObjectTarget(bucket, "tried-out", **s3_server.client_options)
+    if os.environ.get(ENDPOINT_VARIABLE):  # what it can do is found out by a first commit: not counted in tests
+        tried = S3PrefixTarget(bucket, "tried-out", **s3_server.client_options)
         with tried.tmp_write_path() as path:
-            path.touch()
+            (path / "x").touch()
+        assert tried.exists()
         tried.remove()
     return bucket
 

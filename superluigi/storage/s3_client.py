@@ -95,6 +95,8 @@ class S3Client:
     #: (bucket, key) -> when, and the head of what was there (None: nothing).
     seen: dict[tuple[str, str], tuple[float, Any]] = dataclasses.field(default_factory=dict)
 
+    #: Whether its listings were seen to be in the order of S3, that of bytes; some have `a/b` before `a.b`.
+    seen_in_order: bool = False
     #: Makes another client with more configuration.
     remake: Callable[[Any], Any] | None = None
     _parts: Any = None
@@ -125,6 +127,11 @@ class S3Client:
     def verifies_crc32(self) -> bool:
         """Whether this is surely a server that refuses bytes whose CRC32 is another one; moto believes everything."""
         return self.is_aws or self.server.lower().startswith(("superluigi", "aws-emulator"))
+
+    @property
+    def in_order(self) -> bool:
+        """Whether a key that a listing has passed by is surely not there."""
+        return self.seen_in_order or self.is_known
 
     @property
     def endpoint(self) -> str:

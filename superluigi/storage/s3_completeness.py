@@ -61,13 +61,14 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     prefix = os.path.commonprefix(wanted)  # noqa: RUF071  # character by character is what S3 wants
     most = max(_PAGE, len(wanted) * _KEYS_PER_QUESTION)
     seen: set[str] = set()
-    last, whole = "", False
-    start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if wanted[0] != prefix else {}
+    last, whole, in_order = "", False, first.s3.in_order
+    start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if in_order and wanted[0] != prefix else {}
     with keys_only():
         for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
-            last = item["Key"]
-            seen.add(last)
-            whole = last >= wanted[-1]
+            seen.add(item["Key"])
+            if in_order:
+                last = item["Key"]
+                whole = last >= wanted[-1]
             if whole or count >= most:
                 break
         else:

@@ -49,11 +49,17 @@ class PrefixState(S3Location):
         """
         place = self.place
         if place.record_bucket != place.bucket or place.record_key != f"{place.key[:-1]}.metadata.json":
-            there = head(self.s3, place.record_bucket, place.record_key, place.get_options)
-            seen = Seen(there is not None, there is None and self._has_claim(), None if there else self.has_data())
-        else:
-            seen = self._list_around()
+            return self._ask_around()
+        seen = self._list_around()
+        if seen.record and seen.data:
+            self.s3.seen_in_order = True
+        elif not self.s3.in_order:  # SeaweedFS and others have `a/b` before `a.b`, and so passed something by
+            return self._ask_around()
         return seen
+
+    def _ask_around(self) -> Seen:
+        there = head(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options)
+        return Seen(there is not None, there is None and self._has_claim(), None if there else self.has_data())
 
     def _list_around(self) -> Seen:
         place = self.place

@@ -2,7 +2,8 @@
 
     with s3_server(dialect=CEPH_16) as server: ...
 
-`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do, `OLD_MOTO` what moto did up to 5.0.
+`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do, `OLD_MOTO` what moto did up to 5.0,
+`SEAWEED` how SeaweedFS 4.48 lists (and s3rver, but for `start-after`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote_to_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -35,6 +37,8 @@ class Dialect:
     only_md5: bool = False
     #: Checksums are not compared with the bytes.
     believes: bool = False
+    #: Listings are in the order of a tree's walk, `a/b` before `a.b`, and `start-after` is meant so.
+    tree_order: bool = False
     #: A completed multipart upload is not told its ETag.
     silent_completes: bool = False
     #: Names of user metadata come back as `Superluigi-Commit`.
@@ -63,6 +67,21 @@ class Dialect:
             return "412 PreconditionFailed"
         return ""
 
+    def listed(self, query: str, result: Iterable[bytes]) -> Iterable[bytes]:
+        """A listing (of all keys: `whole_query` was asked) in this server's order, as long as before."""
+        if not self.tree_order:
+            return result
+        text, asked = b"".join(result), parse_qs(query)
+        found = sorted(re.findall(rb"<Contents>.*?</Contents>", text, re.DOTALL), key=_walked)
+        start = asked.get("start-after", [""])[0].encode().split(b"/")
+        chosen = b"".join([item for item in found if _walked(item) > start][: int(asked.get("max-keys", ["1000"])[0])])
+        blank = re.sub(rb"<Contents>.*</Contents>", b"@", text, flags=re.DOTALL)
+        return [blank.replace(b"@", chosen).ljust(len(text))]
+
+    def whole_query(self, query: str) -> str:
+        """What to ask the embedded server, so that `listed` can choose."""
+        return re.sub("&?(start-after|max-keys)=[^&]*", "", query) if self.tree_order else query
+
     def headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers of an answer as this server would give them."""
         headers = [item for item in headers if item[0].lower() != "server"]  # moto's own, besides the one above
@@ -79,6 +98,11 @@ class Dialect:
         ):
             return result
         return [re.sub(rb"<ETag>[^<]*</ETag>", lambda m: b"<ETag></ETag>".ljust(len(m[0])), b"".join(result))]
+
+
+def _walked(item: bytes) -> list[bytes]:
+    key = re.search(rb"<Key>(.*?)</Key>", item, re.DOTALL)
+    return unquote_to_bytes(key[1]).split(b"/") if key else []
 
 
 def _has_versions(environ: WSGIEnvironment, app: WSGIApplication) -> bool:
@@ -103,3 +127,4 @@ CEPH_16 = Dialect(
     only_md5=True,
     silent_completes=True,
 )
+SEAWEED = Dialect(server="SeaweedFS", tree_order=True)

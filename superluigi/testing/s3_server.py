@@ -122,11 +122,20 @@ class S3Server:
             client.delete_bucket(Bucket=bucket)
 
 
+def open_uploads(client: Any, bucket: str) -> list[dict[str, Any]]:
+    """Multipart uploads that were begun and not finished, as boto3 tells of them."""
+    try:
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+        return [upload for page in pages for upload in page.get("Uploads", ())]
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchUpload", "NotImplemented"):  # rclone, s3rver: there is none
+            raise
+        return []
+
+
 def _empty(client: Any, bucket: str) -> None:
-    with contextlib.suppress(client.exceptions.NoSuchUpload):  # what rclone answers when there is none
-        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-            for upload in page.get("Uploads", ()):
-                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    for upload in open_uploads(client, bucket):
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for item in page.get("Contents", ()):
             client.delete_object(Bucket=bucket, Key=item["Key"])
@@ -209,9 +218,13 @@ class _Strict:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         _hide_line_breaks(environ)
         if method in ("GET", "HEAD"):
-            result: Iterable[bytes] = self.app(environ, started)
-            if "list-type=2" in environ.get("QUERY_STRING", ""):
-                result = _show_line_breaks(result)
+            query = environ.get("QUERY_STRING", "")
+            if "list-type=2" in query:
+                environ["QUERY_STRING"] = self.dialect.whole_query(query)
+                result: Iterable[bytes] = self.dialect.listed(query, _show_line_breaks(self.app(environ, started)))
+                environ["QUERY_STRING"] = query
+            else:
+                result = self.app(environ, started)
         else:
             # Read before locking: a client that stalls in its body must not stop the others.
             chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "")

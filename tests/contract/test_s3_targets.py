@@ -13,11 +13,12 @@ import pytest
 
 from superluigi.errors import CommitConflictError, TransferError
 from superluigi.storage import s3_transfer
+from superluigi.storage.s3_completeness import exists_many
 from superluigi.targets import S3ObjectTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import crash
 from superluigi.testing.fault_proxy import Fault, FaultProxy
-from superluigi.testing.s3_dialects import CEPH_16, OLD_MOTO, UNCONDITIONAL, Dialect
+from superluigi.testing.s3_dialects import CEPH_16, OLD_MOTO, SEAWEED, UNCONDITIONAL, Dialect
 from superluigi.testing.s3_server import S3Server, s3_server
 from superluigi.testing.target_suite import S3ObjectRig, S3PrefixRig, TargetRig, TargetSuite, look, publish
 
@@ -143,6 +144,33 @@ def tried_out(rig: TargetRig) -> TargetRig:
     publish(rig, "one")
     rig.target().remove()
     return rig
+
+
+@pytest.mark.parametrize("changes", [{}, {"puts": False}], ids=["conditions", "none"])
+def test_a_prefix_is_found_where_listings_are_in_the_order_of_a_tree(changes: dict[str, Any]) -> None:
+    with s3_server(dialect=replace(SEAWEED, **changes)) as server:
+        bucket = server.create_bucket()
+        rig = S3PrefixRig(bucket, server.client_options)
+        others = [S3ObjectTarget(bucket, key, **server.client_options) for key in ("place/output/x", "place/output-1")]
+        for text in ("one", "two"):
+            assert not others[0].exists()
+            publish(rig, text)
+            assert look(rig) == (text, text)
+        rig.target().remove()
+        assert look(rig) == (None, None)
+        rig.client().put_object(Bucket=bucket, Key="place/output/strange", Body=b"1")
+        external = rig.target()
+        external.location.external = True
+        assert not rig.target().exists() and external.exists()
+
+
+def test_many_outputs_are_found_where_listings_are_in_the_order_of_a_tree() -> None:
+    with s3_server(dialect=SEAWEED) as server:
+        bucket, names = server.create_bucket(), [f"a/{letter}-{number}" for letter in "bx" for number in range(9)]
+        for key in ("a/x/9", *names):
+            server.client().put_object(Bucket=bucket, Key=key, Body=b"1")
+        targets = [S3ObjectTarget(bucket, key, **server.client_options) for key in (*names, "a/x-9")]
+        assert exists_many([target.location for target in targets]) == [True] * 18 + [False]
 
 
 class InsideRig(S3PrefixRig):
