@@ -18,7 +18,7 @@ from superluigi.lineage.findings import (
     Verified,
 )
 from superluigi.lineage.reading import absent
-from superluigi.storage import s3_client, s3_contents, s3_leftovers, s3_transfer
+from superluigi.storage import s3_contents, s3_errors, s3_leftovers, s3_transfer
 from superluigi.storage.base import RECORD_SUFFIX, Location, Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_object import ObjectLocation
@@ -144,7 +144,7 @@ def _sha256(location: ObjectLocation | PrefixLocation, key: str, options: Any) -
     digest = hashlib.sha256()
     uri = f"s3://{location.place.bucket}/{key}"
     try:
-        with s3_client.explained("read", uri):
+        with s3_errors.explained("read", uri):
             answer = location.s3.boto.get_object(Bucket=location.place.bucket, Key=key, **options)
             for chunk in answer["Body"].iter_chunks(_CHUNK):
                 digest.update(chunk)

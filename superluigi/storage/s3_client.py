@@ -20,15 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from superluigi.errors import (
-    BucketMissingError,
-    CommitError,
-    OptionError,
-    StorageAccessError,
-    TargetError,
-    TransferError,
-)
+from superluigi.errors import OptionError, StorageAccessError
 from superluigi.storage import steps
+from superluigi.storage.s3_errors import without_secrets
 
 #: Connections to one endpoint, and so the most transfers at once.
 CONNECTIONS = 32
@@ -38,13 +32,6 @@ _CLIENT_OPTIONS = (
     "endpoint_url", "region_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
     "verify", "use_ssl", "api_version", "config", *_SESSION_OPTIONS,
 )  # fmt: skip
-_REFUSED = {
-    "403", "401", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidClientTokenId", "AllAccessDisabled",
-    "AccountProblem", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "AccessDeniedException",
-}  # fmt: skip
-_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion", "NoSuchUpload"}
-_PRECONDITION = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ class S3Options:
 
     def __repr__(self) -> str:  # never shows a secret
         shown = {name: value for name, value in self.items if name in ("endpoint_url", "region_name", "profile_name")}
-        return f"S3Options({shown}{', role_arn=' + self.role_arn if self.role_arn else ''})"
+        return without_secrets(f"S3Options({shown}{', role_arn=' + self.role_arn if self.role_arn else ''})")
 
 
 # ---------------------------------------------------------------- clients
@@ -217,6 +204,7 @@ def _make(options: S3Options) -> S3Client:
             made.boto = session.client("s3", config=config, **given)
         made.remake = lambda more: _watched(made, session.client("s3", config=config.merge(more), **given))
     except (BotoCoreError, ValueError) as error:
+        error.args = tuple(without_secrets(str(part)) for part in error.args)
         raise OptionError(f"No S3 client can be made from {options!r}: {error}") from error
     for (_, *others), parent in list(_clients.items()):
         if others == [options, _surroundings()]:  # forked: what the parent knows of its server is true here as well
@@ -391,65 +379,3 @@ def _make_store(s3: S3Client, bucket: str) -> Any | None:
         credential_provider=signing,
         unsigned_payload=secure,
     )
-
-
-# ---------------------------------------------------------------- errors
-
-
-def code_of(error: BaseException) -> str:
-    """The S3 error code of a botocore ClientError, or ''."""
-    response = getattr(error, "response", None)
-    return str(response["Error"].get("Code", "")) if isinstance(response, dict) and "Error" in response else ""
-
-
-def is_absent(error: BaseException) -> bool:
-    return code_of(error) in _ABSENT
-
-
-def is_precondition(error: BaseException) -> bool:
-    return code_of(error) in _PRECONDITION
-
-
-@contextlib.contextmanager
-def explained(action: str, uri: str) -> Iterator[None]:
-    """Turn errors of botocore into ours: what failed, where, what now."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except TargetError:
-        raise
-    except (ClientError, BotoCoreError) as error:
-        raise translated(error, action, uri) from error
-
-
-def translated(error: Exception, action: str, uri: str) -> TargetError:
-    """Our error for one of botocore's."""
-    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
-
-    code = code_of(error)
-    bucket = uri.removeprefix("s3://").partition("/")[0]
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)) or (
-        isinstance(error, ClientError) and _is_refusal(error, code)
-    ):
-        return StorageAccessError(
-            f"Cannot {action} {uri}: the store refuses ({code or error}). Whether it exists is unknown. "
-            "Check the AWS credentials, profile or role in force, and their rights on this bucket."
-        )
-    if code == "NoSuchBucket":
-        return BucketMissingError(
-            f"Cannot {action} {uri}: there is no bucket {bucket!r}. Create it, or check its name and the endpoint."
-        )
-    if isinstance(error, ClientError):
-        message = error.response.get("Error", {}).get("Message", "")
-        kind = TransferError if action.startswith(("download", "upload")) else CommitError
-        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. What was there before is unchanged.")
-    return TransferError(
-        f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
-        "nothing that is not whole has been published."
-    )
-
-
-def _is_refusal(error: Any, code: str) -> bool:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return code in _REFUSED or (status in (401, 403) and code != "InvalidObjectState")

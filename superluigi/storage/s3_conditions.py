@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.storage import atomic, identity, staging
-from superluigi.storage.s3_client import S3Client, explained, is_precondition
+from superluigi.storage.s3_client import S3Client
+from superluigi.storage.s3_errors import explained, is_precondition
 from superluigi.storage.s3_leftovers import MARK, Note, delete
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from superluigi.errors import TargetMissingError, TransferError
 from superluigi.storage import copying, crc32, s3_transfer
-from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_absent, is_precondition
+from superluigi.storage.s3_client import S3Client, fast_store
+from superluigi.storage.s3_errors import code_of, explained, is_absent, is_precondition
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
     PARTS_AT_ONCE,

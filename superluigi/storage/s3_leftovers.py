@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.storage import identity, staging
-from superluigi.storage.s3_client import S3Client, code_of, explained, is_absent
+from superluigi.storage.s3_client import S3Client
+from superluigi.storage.s3_errors import code_of, explained, is_absent
 
 _log = logging.getLogger(__name__)
 

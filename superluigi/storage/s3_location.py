@@ -42,6 +42,8 @@ class S3Place:
     put_options: Mapping[str, Any] = field(default_factory=dict)
     get_options: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
+    cache_limit_bytes: int | None = None
+    cache_min_free_bytes: int | None = None
 
 
 class S3Location(Location):
@@ -81,7 +83,7 @@ class S3Location(Location):
 
     @property
     def cache(self) -> cache.Cache:
-        return cache.Cache(self.local_root)
+        return cache.Cache(self.local_root, self.place.cache_limit_bytes, self.place.cache_min_free_bytes)
 
     @property
     def local_path(self) -> Path:

@@ -21,9 +21,10 @@ from typing import Any
 from superluigi.errors import CommitConflictError
 from superluigi.storage import identity, s3_contents
 from superluigi.storage.base import PENDING_SUFFIX, Record
-from superluigi.storage.s3_client import S3Client, explained, is_absent, is_precondition
+from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_contents import Content
+from superluigi.storage.s3_errors import explained, is_absent, is_precondition
 from superluigi.storage.s3_leftovers import MARK
 from superluigi.storage.s3_record import Register, commit_of, to_json
 from superluigi.storage.s3_transfer import (

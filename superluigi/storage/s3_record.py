@@ -20,8 +20,9 @@ from typing import Any
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
 from superluigi.storage import identity
 from superluigi.storage.base import SURROGATES, Record, record_text
-from superluigi.storage.s3_client import S3Client, explained, is_precondition
+from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
+from superluigi.storage.s3_errors import explained, is_precondition
 from superluigi.storage.s3_transfer import Condition, Head, delete_many, get_bytes, head, put_bytes
 
 PENDING = "superluigi_pending"

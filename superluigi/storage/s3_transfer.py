@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from superluigi.errors import CommitConflictError
-from superluigi.storage.s3_client import (
-    S3Client,
-    code_of,
-    explained,
-    is_absent,
-    is_precondition,
-    translated,
-)
+from superluigi.storage.s3_client import S3Client
+from superluigi.storage.s3_errors import code_of, explained, is_absent, is_precondition, translated
 
 #: Called with the bytes moved since the last call; from several threads.
 Progress = Callable[[int], None]

@@ -17,7 +17,8 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TransferError
 from superluigi.storage import s3_transfer, steps
-from superluigi.storage.s3_client import S3Client, code_of, explained, fast_store, is_precondition
+from superluigi.storage.s3_client import S3Client, fast_store
+from superluigi.storage.s3_errors import code_of, explained, is_precondition
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
     PARTS_AT_ONCE,

@@ -51,6 +51,8 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         bucket, object_key: where the data is.
         metadata_bucket, metadata_object_key: where its record is; beside it, as `<key>.metadata.json`, by default.
         local_root: where local copies go; setting `local_data_dir` by default.
+        cache_limit_bytes, cache_min_free_bytes: what the copies there may take and must leave free when this target
+            adds one; the settings of these names by default.
         format: Luigi's format for `open`.
         put_options, get_options: further arguments of PutObject (`ServerSideEncryption`, `SSEKMSKeyId`, `ACL`,
             `StorageClass`, `Tagging`, …) and GetObject (`RequestPayer`, `VersionId`, …).
@@ -73,6 +75,8 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         put_options: Mapping[str, Any] | None = None,
         get_options: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
+        cache_limit_bytes: int | None = None,
+        cache_min_free_bytes: int | None = None,
         **client_options: Any,
     ) -> None:
         _check(bucket, object_key, "object_key")
@@ -80,7 +84,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         place = S3Place(
             bucket, object_key, metadata_bucket or bucket, metadata_object_key or object_key + RECORD_SUFFIX,
             S3Options.of(client_options), Path(local_root) if local_root else None,
-            dict(put_options or {}), dict(get_options or {}), progress,
+            dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = ObjectLocation(place)
         self._set_paths()
@@ -100,7 +104,8 @@ class S3PrefixTarget(_S3Target):
         metadata_bucket, metadata_object_key: where its record is; `<prefix without slash>.metadata.json` by default.
         metadata_inside_prefix: put the record under the prefix, as `.metadata.json`.
         metadata_contents_limit: how many objects the record lists; digest and count cover all.
-        local_root, put_options, get_options, progress, client_options: as for `S3ObjectTarget`.
+        local_root, cache_limit_bytes, cache_min_free_bytes, put_options, get_options, progress, client_options: as for
+            `S3ObjectTarget`.
     """
 
     is_folder = True
@@ -119,6 +124,8 @@ class S3PrefixTarget(_S3Target):
         put_options: Mapping[str, Any] | None = None,
         get_options: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
+        cache_limit_bytes: int | None = None,
+        cache_min_free_bytes: int | None = None,
         **client_options: Any,
     ) -> None:
         _check(bucket, prefix.strip("/"), "prefix")
@@ -133,7 +140,7 @@ class S3PrefixTarget(_S3Target):
         place = S3Place(
             bucket, self.prefix, metadata_bucket or bucket, record_key,
             S3Options.of(client_options), Path(local_root) if local_root else None,
-            dict(put_options or {}), dict(get_options or {}), progress,
+            dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = PrefixLocation(place, metadata_contents_limit)
         self._set_paths()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from superluigi import config
 from superluigi.storage import cache, identity
 from superluigi.storage.cache import Cache
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
@@ -150,6 +151,23 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(
     assert not any(target.local_path.exists() for target in targets)
 
 
+@pytest.mark.parametrize("how", ["environment", "config", "argument"])
+def test_the_bound_may_be_given_in_three_ways(s3_server: S3Server, s3_bucket: str, monkeypatch, how: str) -> None:
+    options: dict[str, Any] = dict(s3_server.client_options)
+    with contextlib.ExitStack() as stack:
+        if how == "environment":
+            monkeypatch.setenv("SUPERLUIGI_CACHE_LIMIT_BYTES", "1500")
+        elif how == "config":
+            stack.enter_context(config.applied({"superluigi": {"cache_limit_bytes": "1500B"}}))
+        else:
+            options["cache_limit_bytes"] = 1500
+        targets = [S3ObjectTarget(s3_bucket, f"{number}", **options) for number in range(3)]
+        for target in targets:
+            s3_server.client().put_object(Bucket=s3_bucket, Key=target.object_key, Body=bytes(1000))
+            target.download()
+    assert [target.local_path.exists() for target in targets] == [False, False, True]
+
+
 def test_free_disk_space_is_left(thing: S3ObjectTarget, local_root: Path) -> None:
     thing.download()
     cache = Cache(local_root, min_free_bytes=1 << 60)
@@ -167,20 +185,49 @@ def _read_all(bucket: str, options: dict[str, Any], rounds: int, count: int, wro
                 wrong.value += 1
 
 
-def test_8_processes_and_50_reads_of_20_keys_fetch_each_key_once(s3_server: S3Server, s3_bucket: str) -> None:
+_FILL = """
+import os, sys, time
+from superluigi.targets import S3ObjectTarget
+
+def hang(_):
+    print("filling", flush=True)
+    time.sleep(60)
+
+S3ObjectTarget(sys.argv[1], sys.argv[2], endpoint_url=sys.argv[3], progress=hang).download()
+"""
+
+
+def _filler(bucket: str, key: str, server: S3Server) -> subprocess.Popen[str]:
+    """A process that is in the middle of a fetch, holding the lock."""
+    command = [sys.executable, "-c", _FILL, bucket, key, server.endpoint_url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "filling\n"
+    return process
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "a filler is killed"])
+def test_8_processes_and_50_reads_of_20_keys_fetch_each_key_once(
+    s3_server: S3Server, s3_bucket: str, killed: bool
+) -> None:
     for number in range(20):
         s3_server.client().put_object(Bucket=s3_bucket, Key=f"k{number}", Body=b"%d" % number * 1000)
     context = multiprocessing.get_context("forkserver")
     wrong = context.Value("i", 0)
-    with s3_server.counted() as seen:
+    with s3_server.counted() as seen, contextlib.ExitStack() as stack:
+        if killed:
+            filler = stack.enter_context(_filler(s3_bucket, "k7", s3_server))
         arguments = (s3_bucket, s3_server.client_options, 50, 20, wrong)
         processes = [context.Process(target=_read_all, args=arguments) for _ in range(8)]
         for process in processes:
             process.start()
+        if killed:
+            while len(gets(s3_server.requests)) < 10:  # they are at work, and soon wait for the one who has k7
+                time.sleep(0.01)
+            filler.kill()
         for process in processes:
             process.join()
     assert [process.exitcode for process in processes] == [0] * 8 and wrong.value == 0
-    assert len(gets(seen)) == 20 and max(Counter(gets(seen)).values()) == 1
+    assert Counter(gets(seen)) == {f"/{s3_bucket}/k{number}": 1 + (killed and number == 7) for number in range(20)}
 
 
 def download_in_threads(thing: S3ObjectTarget) -> None:
@@ -221,38 +268,16 @@ def test_threads_mend_a_damaged_copy_once(s3_server: S3Server, thing: S3ObjectTa
     assert len(gets(seen)) == 1 and thing.download().read_bytes() == b"one"
 
 
-_FILL = """
-import sys
-from superluigi.targets import S3ObjectTarget
-print("begins", flush=True)
-S3ObjectTarget(sys.argv[1], "a/thing.txt", endpoint_url=sys.argv[2]).download()
-"""
-
-
-def _filler(bucket: str, proxy: FaultProxy) -> subprocess.Popen[str]:
-    """A process that is in the middle of a fetch, holding the lock."""
-    command = [sys.executable, "-c", _FILL, bucket, proxy.url]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    while not any(entry.fault is Fault.HANG for entry in proxy.log):
-        time.sleep(0.01)
-    return process
-
-
 def test_a_killed_filler_frees_its_lock_and_leaves_nothing(
-    s3_bucket: str, thing: S3ObjectTarget, proxy: FaultProxy, local_root: Path
+    s3_server: S3Server, s3_bucket: str, thing: S3ObjectTarget, local_root: Path
 ) -> None:
-    options = {**dict(thing.location.place.options.items), "endpoint_url": proxy.url}
-    proxy.add(Fault.HANG, method="GET", path="thing", skip=0, seconds=60)
-    target = S3ObjectTarget(s3_bucket, "a/thing.txt", **options)
-    with _filler(s3_bucket, proxy) as process:
-        waiter = threading.Thread(target=target.download)
+    with _filler(s3_bucket, "a/thing.txt", s3_server) as process:
+        waiter = threading.Thread(target=thing.download)
         waiter.start()
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         waiter.join(30)
         assert not waiter.is_alive()
-    assert target.download().read_bytes() == b"one"
+    assert thing.download().read_bytes() == b"one"
     hidden = [path.name for path in (local_root / ".superluigi").rglob("*")]
     assert not [name for name in hidden if identity.is_token(name) or "partial" in name]
 

@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import pickle
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
 
-from superluigi.errors import StorageAccessError, TransferError
+from superluigi.errors import OptionError, StorageAccessError, TransferError
 from superluigi.storage import s3_client
 from superluigi.storage.s3_client import S3Options
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
@@ -38,6 +39,17 @@ def test_secrets_are_not_shown_and_targets_travel_by_pickle(s3_server: S3Server)
     assert pickle.loads(pickle.dumps(target)).location.place == target.location.place
 
 
+@pytest.mark.parametrize("address", ["http://me:very-secret@127.0.0.1:9", "http://me:very-secret@[nowhere"])
+def test_a_password_in_an_address_is_shown_nowhere(monkeypatch, caplog, address: str) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    caplog.set_level("INFO")
+    target = S3ObjectTarget("bucket", "k", endpoint_url=address, region_name="us-east-1")
+    with pytest.raises((TransferError, OptionError)) as caught:
+        target.exists()
+    shown = "".join(traceback.format_exception(caught.value)) + repr(target.location.place) + caplog.text
+    assert "very-secret" not in shown and "***@" in shown
+
+
 @embedded_only
 def test_a_role_is_assumed_late_and_its_credentials_sign_and_refresh(s3_server: S3Server, s3_bucket: str) -> None:
     options = {
@@ -59,6 +71,22 @@ def test_a_role_is_assumed_late_and_its_credentials_sign_and_refresh(s3_server: 
     assert "Credential=ASIA" in used  # temporary credentials, not those of the caller
     credentials = target.location.s3.session.get_credentials()
     assert credentials.refresh_needed() is False and credentials.method == "assume-role"
+
+
+@embedded_only
+def test_a_role_s_credentials_are_renewed_before_they_end_for_both_engines(s3_server: S3Server, s3_bucket: str) -> None:
+    # Those of a quarter of an hour are due as soon as they are there: that is when botocore begins to renew.
+    role = {"role_arn": "arn:aws:iam::123456789012:role/reader", "role_duration_seconds": 900}
+    folder = S3PrefixTarget(s3_bucket, "f", **s3_server.client_options, **role)
+    used = []
+    for text in ("1", "2"):
+        with s3_server.counted() as seen, folder.tmp_write_path() as path:
+            for number in range(3):
+                (path / f"{number}").write_text(text)
+        assert folder.exists() and (folder.download() / "0").read_text() == text
+        assert [request for request in seen if request.method == "POST" and request.path == "/"]
+        used.append({request.headers["authorization"].split("/")[0] for request in seen if request.method == "PUT"})
+    assert all("Credential=ASIA" in key for keys in used for key in keys) and not used[0] & used[1]
 
 
 def test_a_refusal_is_an_error_and_never_absence(s3_server: S3Server, s3_bucket: str) -> None:
