@@ -29,9 +29,19 @@ def queue_name(tmp_path: Path) -> str:
     return str(tmp_path / "queue.sqlite")
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def either_queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The name of a new queue, in SQLite; and in PostgreSQL too where there is time for long tests."""
+    return _new_name(request, tmp_path)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The name of a new queue, once in SQLite and once in PostgreSQL."""
+    return _new_name(request, tmp_path)
+
+
+def _new_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "queue.sqlite")
     server: str = request.getfixturevalue("postgres_server")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import any_queue_name, postgres_server, project, queue_name  # noqa: F401
+from queue_support import any_queue_name, either_queue_name, postgres_server, project, queue_name  # noqa: F401
 
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueTimeoutError
 from superluigi.queue import Pool, Queue
@@ -144,9 +144,9 @@ def test_rows_are_frozen_and_give_the_task_back(project: Project, queue_name: st
         assert json.dumps(row.as_json())
 
 
-def test_a_task_that_is_complete_meanwhile_is_not_run(project: Project, queue_name: str) -> None:
+def test_a_task_that_is_complete_meanwhile_is_not_run(project: Project, either_queue_name: str) -> None:
     module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
+    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         queue.submit(module.Average(seeds=2))
         Path("out").mkdir()
         Path("out/draw-0.json").write_text("3")
@@ -157,9 +157,9 @@ def test_a_task_that_is_complete_meanwhile_is_not_run(project: Project, queue_na
         assert [row.attempts for row in queue.tasks()] == [0, 0, 1]
 
 
-def test_an_output_that_went_away_is_made_again(project: Project, queue_name: str) -> None:
+def test_an_output_that_went_away_is_made_again(project: Project, either_queue_name: str) -> None:
     module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
+    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         queue.submit(module.Draw(seed=1))
         queue.work("draws")
         Path("out/draw-1.json").unlink()
@@ -168,9 +168,9 @@ def test_an_output_that_went_away_is_made_again(project: Project, queue_name: st
         assert _ran() == ["draw 1", "draw 1"]
 
 
-def test_forced_tasks_are_made_again_exactly_once(project: Project, queue_name: str) -> None:
+def test_forced_tasks_are_made_again_exactly_once(project: Project, either_queue_name: str) -> None:
     module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
+    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         for options in ({}, {"force": True}, {"force_upstream": True}, {"force_upstream_to_task": module.Draw(seed=1)}):
             before = len(_ran())
             queue.submit(module.Echo(seeds=2), **options)
@@ -278,10 +278,10 @@ def test_every_kind_of_failure_is_told_in_its_row(project: Project, any_queue_na
 
 
 def test_a_module_that_cannot_be_imported_fails_its_tasks_and_nothing_else(
-    project: Project, queue_name: str
+    project: Project, either_queue_name: str
 ) -> None:  # fmt: skip
     module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
+    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         queue.submit(module.Average(seeds=1))
         Path(f"{module.__name__}.py").write_text("import nothing_of_that_name\n")
         queue.work("draws")
@@ -290,7 +290,7 @@ def test_a_module_that_cannot_be_imported_fails_its_tasks_and_nothing_else(
         assert [row.state for row in queue.tasks(name="Average")] == ["BLOCKED"]
 
 
-def test_a_chain_of_a_thousand_tasks_behind_a_failed_one_is_listed(project: Project, queue_name: str) -> None:
+def test_a_chain_of_a_thousand_tasks_behind_a_failed_one_is_listed(project: Project, either_queue_name: str) -> None:
     module = project("""
         class Link(luigi.Task):
             number = luigi.IntParameter()
@@ -305,7 +305,7 @@ def test_a_chain_of_a_thousand_tasks_behind_a_failed_one_is_listed(project: Proj
                 raise ValueError("the first link breaks")
     """)
     sys.setrecursionlimit(1000)
-    with Queue(queue_name) as queue:
+    with Queue(either_queue_name) as queue:
         queue.submit([module.Link(number=number) for number in range(1001)])
         queue.work()
         assert len(queue.tasks(state="BLOCKED")) == len(queue.tasks(state="WAITING")) == 1000
@@ -345,9 +345,9 @@ def test_retry_by_state_id_and_name_and_kill_that_stays(project: Project, any_qu
         assert queue.kill(name="*") == 6
 
 
-def test_a_paused_queue_starts_nothing_and_goes_on_when_resumed(project: Project, queue_name: str) -> None:
+def test_a_paused_queue_starts_nothing_and_goes_on_when_resumed(project: Project, either_queue_name: str) -> None:
     module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
+    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         queue.submit(module.Average(seeds=2))
         queue.pause()
         queue.spawn(workers=1)
@@ -417,7 +417,7 @@ def test_yielded_requirements_become_rows_and_a_circle_is_refused(project: Proje
         assert queue.check() == []
 
 
-def test_missing_external_data_is_looked_for_again_later(project: Project, queue_name: str) -> None:
+def test_missing_external_data_is_looked_for_again_later(project: Project, either_queue_name: str) -> None:
     module = project("""
         class Data(luigi.ExternalTask):
             def output(self):
@@ -433,7 +433,7 @@ def test_missing_external_data_is_looked_for_again_later(project: Project, queue
             def run(self):
                 self.output().open("w").close()
     """)
-    with Queue(queue_name, recheck=timedelta(seconds=0)) as queue:
+    with Queue(either_queue_name, recheck=timedelta(seconds=0)) as queue:
         queue.submit(module.Uses())
         queue.work(max_tasks=3)
         (data,) = queue.tasks(name="Data")
@@ -443,7 +443,7 @@ def test_missing_external_data_is_looked_for_again_later(project: Project, queue
         assert {row.state for row in queue.tasks()} == {"SUCCEEDED"}
 
 
-def test_priorities_and_resources_count_over_all_workers(project: Project, queue_name: str) -> None:
+def test_priorities_and_resources_count_over_all_workers(project: Project, either_queue_name: str) -> None:
     module = project("""
         class Tool(luigi.Task):
             number = luigi.IntParameter()
@@ -460,7 +460,7 @@ def test_priorities_and_resources_count_over_all_workers(project: Project, queue
                 with open("log", "a") as log:
                     log.write(f"end {self.number}\\n")
     """)
-    with Queue(queue_name) as queue:
+    with Queue(either_queue_name) as queue:
         queue.submit([module.Tool(number=number) for number in range(6)])
         queue.spawn(workers=3)
         lines = Path("log").read_text().splitlines()
@@ -574,9 +574,9 @@ def test_what_cannot_be_stored_is_refused_before_anything_is(project: Project, q
         assert queue.tasks() == []
 
 
-def test_a_run_through_a_queue_reports_like_a_run_without_one(project: Project, queue_name: str) -> None:
+def test_a_run_through_a_queue_reports_like_a_run_without_one(project: Project, either_queue_name: str) -> None:
     module = project(PI)
-    queue = Queue(queue_name, pools={"draws": Pool()})
+    queue = Queue(either_queue_name, pools={"draws": Pool()})
     with queue:
         report = run_graph(module.Echo(seeds=3), Run(), queue, num_workers=2)
         assert report.success and len(report.made) == 5
@@ -585,7 +585,9 @@ def test_a_run_through_a_queue_reports_like_a_run_without_one(project: Project, 
         assert again.success and again.made == () and "1 complete ones were encountered" in again.summary
 
 
-def test_a_failed_run_through_a_queue_names_failures_and_missing_inputs(project: Project, queue_name: str) -> None:
+def test_a_failed_run_through_a_queue_names_failures_and_missing_inputs(
+    project: Project, either_queue_name: str
+) -> None:
     module = project("""
         class Data(luigi.ExternalTask):
             def output(self):
@@ -599,7 +601,7 @@ def test_a_failed_run_through_a_queue_names_failures_and_missing_inputs(project:
             def requires(self):
                 return [Data(), Bad()]
     """)
-    with Queue(queue_name) as queue:
+    with Queue(either_queue_name) as queue:
         report = run_graph(module.Top(), Run(), queue, num_workers=1)
         assert not report.success
         assert {(failure.kind, failure.task_id) for failure in report.failures} == {
@@ -653,7 +655,7 @@ LINES = """
 """
 
 
-def test_luigi_events_fire_where_the_task_runs(project: Project, queue_name: str) -> None:
+def test_luigi_events_fire_where_the_task_runs(project: Project, either_queue_name: str) -> None:
     module = project("""
         class Small(luigi.Task):
             def run(self):
@@ -663,7 +665,7 @@ def test_luigi_events_fire_where_the_task_runs(project: Project, queue_name: str
         def celebrate(task):
             pathlib.Path("celebrated").write_text(task.task_id)
     """)
-    with Queue(queue_name) as queue:
+    with Queue(either_queue_name) as queue:
         queue.submit(module.Small())
         queue.work()
         assert Path("celebrated").read_text() == module.Small().task_id

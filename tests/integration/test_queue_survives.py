@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import any_queue_name, postgres_server, project, queue_name  # noqa: F401
+from queue_support import any_queue_name, either_queue_name, postgres_server, project, queue_name  # noqa: F401
 from sqlalchemy import text
 
 from superluigi.errors import QueueError, QueueGoneError
@@ -95,11 +95,11 @@ def test_a_killed_worker_gives_its_task_back_and_takes_its_child_along(project: 
         assert queue.check() == []
 
 
-def test_a_killed_spawner_leaves_its_workers_and_the_next_takes_over(project: Project, queue_name: str) -> None:
+def test_a_killed_spawner_leaves_its_workers_and_the_next_takes_over(project: Project, either_queue_name: str) -> None:
     module = project(SLEEPERS)
-    with Queue(queue_name, lease=LEASE) as queue:
+    with Queue(either_queue_name, lease=LEASE) as queue:
         queue.submit([module.Sleeper(number=0, seconds=3), module.Sleeper(number=1, seconds=0)])
-        with _command("spawn", queue_name, "--workers", "1", "--lease", "2") as spawner:
+        with _command("spawn", either_queue_name, "--workers", "1", "--lease", "2") as spawner:
             _until(_begun)
             spawner.kill()
         queue.spawn(workers=1)
@@ -107,13 +107,13 @@ def test_a_killed_spawner_leaves_its_workers_and_the_next_takes_over(project: Pr
         assert len(_begun(0)) == 1
 
 
-def test_after_a_kill_of_everything_a_restart_finishes(project: Project, queue_name: str) -> None:
+def test_after_a_kill_of_everything_a_restart_finishes(project: Project, either_queue_name: str) -> None:
     module = project(SLEEPERS)
-    with Queue(queue_name, lease=LEASE) as queue:
+    with Queue(either_queue_name, lease=LEASE) as queue:
         queue.submit([module.Sleeper(number=number) for number in range(2)])
         with (
-            _command("work", queue_name, "--lease", "2") as first,
-            _command("work", queue_name, "--lease", "2") as second,
+            _command("work", either_queue_name, "--lease", "2") as first,
+            _command("work", either_queue_name, "--lease", "2") as second,
         ):
             _until(lambda: _begun(0) and _begun(1))
             os.kill(_begun(0)[0], signal.SIGKILL)  # a child of a worker of ours, alive a moment ago
@@ -127,11 +127,13 @@ def test_after_a_kill_of_everything_a_restart_finishes(project: Project, queue_n
         assert {row.state for row in queue.tasks()} == {"SUCCEEDED"}
 
 
-def test_a_worker_that_lost_its_lease_ends_its_child_and_changes_nothing(project: Project, queue_name: str) -> None:
+def test_a_worker_that_lost_its_lease_ends_its_child_and_changes_nothing(
+    project: Project, either_queue_name: str
+) -> None:
     module = project(SLEEPERS)
-    with Queue(queue_name, lease=LEASE) as queue:
+    with Queue(either_queue_name, lease=LEASE) as queue:
         queue.submit(module.Sleeper())
-        with _command("work", queue_name, "--lease", "2") as worker:
+        with _command("work", either_queue_name, "--lease", "2") as worker:
             _until(_begun)
             worker.send_signal(signal.SIGSTOP)  # it sleeps through its lease
             time.sleep(2.2)
@@ -144,12 +146,12 @@ def test_a_worker_that_lost_its_lease_ends_its_child_and_changes_nothing(project
         assert [(row.state, row.attempts) for row in queue.tasks()] == [("SUCCEEDED", 2)]
 
 
-def test_a_lost_worker_on_another_host_is_known_by_its_lease_alone(project: Project, queue_name: str) -> None:
+def test_a_lost_worker_on_another_host_is_known_by_its_lease_alone(project: Project, either_queue_name: str) -> None:
     module = project(SLEEPERS)
     Path("be-quick").touch()
-    with Queue(queue_name, lease=LEASE) as queue:
+    with Queue(either_queue_name, lease=LEASE) as queue:
         queue.submit(module.Sleeper())
-        _pretend_claimed(queue_name, worker="elsewhere-1-1-000000000000", place="elsewhere//", lease=1.5)
+        _pretend_claimed(either_queue_name, worker="elsewhere-1-1-000000000000", place="elsewhere//", lease=1.5)
         assert queue.counts()["RUNNING"] == 1
         began = time.monotonic()
         queue.work()
@@ -157,16 +159,18 @@ def test_a_lost_worker_on_another_host_is_known_by_its_lease_alone(project: Proj
         assert [(row.state, row.attempts) for row in queue.tasks()] == [("SUCCEEDED", 2)]
 
 
-def test_a_recycled_pid_is_not_taken_for_the_worker_and_never_signalled(project: Project, queue_name: str) -> None:
+def test_a_recycled_pid_is_not_taken_for_the_worker_and_never_signalled(
+    project: Project, either_queue_name: str
+) -> None:
     module = project(SLEEPERS)
     Path("be-quick").touch()
-    with Queue(queue_name) as queue:
+    with Queue(either_queue_name) as queue:
         queue.submit(module.Sleeper())
         bystander = subprocess.Popen(["sleep", "60"])
         try:
             # Our own place, a pid that lives, but another start time: somebody else got the number.
             name = f"{identity.host()}-{bystander.pid}-1-000000000000"
-            _pretend_claimed(queue_name, worker=name, place=people.place(), lease=600)
+            _pretend_claimed(either_queue_name, worker=name, place=people.place(), lease=600)
             assert queue.kill(state="RUNNING") == 1
             queue.spawn(workers=1)
             assert [row.state for row in queue.tasks()] == ["KILLED"]
@@ -221,12 +225,12 @@ def test_kill_ends_a_running_task_with_all_it_started_and_it_stays_killed(
 
 @pytest.mark.parametrize(("on_term", "state"), [("requeue", "PENDING"), ("kill", "KILLED")])
 def test_a_worker_that_is_told_to_end_puts_its_task_back_or_kills_it(
-    project: Project, queue_name: str, on_term: str, state: str
+    project: Project, either_queue_name: str, on_term: str, state: str
 ) -> None:
     module = project(SLEEPERS)
-    with Queue(queue_name, pools={"default": Pool(on_term=on_term)}) as queue:  # type: ignore[arg-type]
+    with Queue(either_queue_name, pools={"default": Pool(on_term=on_term)}) as queue:  # type: ignore[arg-type]
         queue.submit(module.Sleeper())
-        with _command("work", queue_name) as worker:
+        with _command("work", either_queue_name) as worker:
             _until(_begun)
             worker.terminate()
             assert worker.wait(30) == 0
@@ -235,17 +239,19 @@ def test_a_worker_that_is_told_to_end_puts_its_task_back_or_kills_it(
         assert queue.tasks()[0].failures == 0
 
 
-def test_walltime_ends_a_worker_in_time(project: Project, queue_name: str) -> None:
+def test_walltime_ends_a_worker_in_time(project: Project, either_queue_name: str) -> None:
     module = project(SLEEPERS)
-    with Queue(queue_name, pools={"default": Pool(walltime=timedelta(seconds=7))}) as queue:
+    with Queue(either_queue_name, pools={"default": Pool(walltime=timedelta(seconds=7))}) as queue:
         queue.submit(module.Sleeper())
-        with _command("work", queue_name) as worker:
+        with _command("work", either_queue_name) as worker:
             _until(_begun)
             assert worker.wait(60) == 0
         assert [row.state for row in queue.tasks()] == ["PENDING"]
 
 
-def test_three_spawners_one_killed_never_run_more_than_the_pool_allows(project: Project, queue_name: str) -> None:
+def test_three_spawners_one_killed_never_run_more_than_the_pool_allows(
+    project: Project, either_queue_name: str
+) -> None:
     module = project("""
         class Step(luigi.Task):
             number = luigi.IntParameter()
@@ -258,9 +264,9 @@ def test_three_spawners_one_killed_never_run_more_than_the_pool_allows(project: 
                 with open("steps", "a") as log:
                     log.write("-")
     """)
-    with Queue(queue_name, pools={"narrow": Pool(2)}, lease=LEASE) as queue:
+    with Queue(either_queue_name, pools={"narrow": Pool(2)}, lease=LEASE) as queue:
         queue.submit([module.Step(number=number) for number in range(40)])
-        spawn = ("spawn", queue_name, "--lease", "2", "--workers", "4")
+        spawn = ("spawn", either_queue_name, "--lease", "2", "--workers", "4")
         with _command(*spawn) as one, _command(*spawn) as two, _command(*spawn) as three:
             _until(lambda: Path("steps").exists() and len(Path("steps").read_text()) > 10)
             one.kill()
