@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from superluigi.queue.states import Pool, TaskSpec
 from superluigi.queue.store import claims, people, plan, turn, views
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.queue.tables import tasks
+from superluigi.testing import postgres
 
 UPPER = TaskSpec("Upper", "Upper", "m", "{}")
 LOWER = TaskSpec("Lower", "Lower", "m", "{}", deps=("Upper",), max_failures=2, retry_delay=30.0)
@@ -308,3 +310,21 @@ def test_at_every_moment_a_queue_with_work_says_so(database: Database) -> None:
             seen.append(views.activity(connection))
     assert seen
     assert not [activity for activity in seen if activity.settled]
+
+
+def test_a_role_that_may_not_have_functions_of_its_own_works_with_more_round_trips(postgres_server: str) -> None:
+    import psycopg
+
+    name = f"poor{secrets.token_hex(4)}"
+    url = postgres.database(postgres_server, name)
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f'CREATE ROLE "{name}" LOGIN')
+        server.execute(f'REVOKE TEMP ON DATABASE "{name}" FROM PUBLIC')
+        server.execute(f'GRANT ALL ON SCHEMA public TO "{name}"')
+    database = Database(url.replace("queue@", f"{name}@"))
+    with database.write() as connection:
+        people.save_pools(connection, {"default": Pool()})
+    _submit(database, UPPER, LOWER)
+    assert [_take(database), _turn(database, "succeeded"), _turn(database, "succeeded")] == ["Upper", "Lower", None]
+    assert set(_states(database).values()) == {"SUCCEEDED"}
+    database.close()

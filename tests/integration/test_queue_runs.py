@@ -14,73 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import any_queue_name, either_queue_name, postgres_server, project, queue_name  # noqa: F401
+from queue_support import PI, any_queue_name, either_queue_name, postgres_server, project, queue_name, ran  # noqa: F401
 
-from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueTimeoutError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.running import run_graph
 from superluigi.scheduling.run import Run
 
 Project = Callable[[str], ModuleType]
-
-PI = """
-    class Draw(luigi.Task):
-        seed = luigi.IntParameter()
-        pool = "draws"
-
-        def output(self):
-            return luigi.LocalTarget(f"out/draw-{self.seed}.json")
-
-        def run(self):
-            import random
-            print("drawing with seed", self.seed, flush=True)
-            with open("ran.log", "a") as log:
-                log.write(f"draw {self.seed}\\n")
-            rng = random.Random(self.seed)
-            inside = sum(rng.random() ** 2 + rng.random() ** 2 < 1 for _ in range(2000))
-            with self.output().open("w") as file:
-                json.dump(4 * inside / 2000, file)
-
-
-    class Average(luigi.Task):
-        seeds = luigi.IntParameter(default=20)
-
-        def requires(self):
-            return [Draw(seed=seed) for seed in range(self.seeds)]
-
-        def output(self):
-            return luigi.LocalTarget(f"out/average-{self.seeds}.json")
-
-        def run(self):
-            with open("ran.log", "a") as log:
-                log.write("average\\n")
-            values = [json.load(target.open()) for target in self.input()]
-            with self.output().open("w") as file:
-                json.dump(sum(values) / len(values), file)
-
-
-    class Echo(luigi.Task):
-        seeds = luigi.IntParameter(default=20)
-
-        def requires(self):
-            return Average(seeds=self.seeds)
-
-        def output(self):
-            return luigi.LocalTarget(f"out/echo-{self.seeds}.txt")
-
-        def run(self):
-            with open("ran.log", "a") as log:
-                log.write("echo\\n")
-            value = json.load(self.input().open())
-            print("pi is about", value)
-            with self.output().open("w") as file:
-                file.write(str(value))
-"""
-
-
-def _ran() -> list[str]:
-    file = Path("ran.log")
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def test_twenty_draws_on_four_workers_give_pi_and_one_more_seed_runs_three_tasks_more(
@@ -91,7 +31,7 @@ def test_twenty_draws_on_four_workers_give_pi_and_one_more_seed_runs_three_tasks
     submitted = queue.submit(module.Echo())
     assert len(submitted.added) == 22
     assert queue.counts() == {"WAITING": 2, "PENDING": 20, "RUNNING": 0, "SUCCEEDED": 0, "FAILED": 0, "KILLED": 0}
-    assert not _ran()
+    assert not ran()
 
     queue.spawn(workers=4)
 
@@ -105,11 +45,11 @@ def test_twenty_draws_on_four_workers_give_pi_and_one_more_seed_runs_three_tasks
 
     assert queue.submit(module.Echo()).added == ()
     queue.spawn(workers=4)
-    assert len(_ran()) == 22
+    assert len(ran()) == 22
 
     assert len(queue.submit(module.Echo(seeds=21)).added) == 3
     queue.spawn(workers=4)
-    assert sorted(_ran()[22:]) == ["average", "draw 20", "echo"]
+    assert sorted(ran()[22:]) == ["average", "draw 20", "echo"]
     assert queue.check() == []
     queue.close()
 
@@ -153,7 +93,7 @@ def test_a_task_that_is_complete_meanwhile_is_not_run(project: Project, either_q
         Path("out/draw-1.json").write_text("3")
         queue.work("draws")
         queue.work()
-        assert _ran() == ["average"]
+        assert ran() == ["average"]
         assert [row.attempts for row in queue.tasks()] == [0, 0, 1]
 
 
@@ -165,207 +105,23 @@ def test_an_output_that_went_away_is_made_again(project: Project, either_queue_n
         Path("out/draw-1.json").unlink()
         assert len(queue.submit(module.Draw(seed=1)).added) == 1
         queue.work("draws")
-        assert _ran() == ["draw 1", "draw 1"]
+        assert ran() == ["draw 1", "draw 1"]
 
 
 def test_forced_tasks_are_made_again_exactly_once(project: Project, either_queue_name: str) -> None:
     module = project(PI)
     with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
         for options in ({}, {"force": True}, {"force_upstream": True}, {"force_upstream_to_task": module.Draw(seed=1)}):
-            before = len(_ran())
+            before = len(ran())
             queue.submit(module.Echo(seeds=2), **options)
             queue.spawn(workers=2)
-            ran = sorted(_ran()[before:])
+            made = sorted(ran()[before:])
             expected = {
                 "force": ["echo"],
                 "force_upstream_to_task": ["average", "draw 1", "echo"],
             }.get(next(iter(options), ""), ["average", "draw 0", "draw 1", "echo"])
-            assert ran == expected, options
+            assert made == expected, options
         assert {row.state for row in queue.tasks()} == {"SUCCEEDED"}
-
-
-FAILURES = """
-    class Fails(luigi.Task):
-        retry_count = 2
-
-        def run(self):
-            print("out"); print("err", file=sys.stderr)
-            raise ValueError("boom")
-
-    class After(luigi.Task):
-        def requires(self):
-            return Fails()
-
-        def run(self):
-            pass
-
-    class Exits(luigi.Task):
-        def run(self):
-            sys.exit(7)
-
-    class Dies(luigi.Task):
-        def run(self):
-            print("last words", file=sys.stderr, flush=True)
-            os._exit(9)
-
-    class NotWritten(luigi.Task):
-        def output(self):
-            return luigi.LocalTarget("never")
-
-        def run(self):
-            pass
-
-    class NoCommand(luigi.Task):
-        def run(self):
-            import subprocess
-            subprocess.run(["no-such-binary-anywhere"], check=True)
-
-    class OutOfMemory(luigi.Task):
-        def run(self):
-            import resource
-            resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
-            self.much = bytearray(2**31)
-
-    class Unpicklable(luigi.Task):
-        def run(self):
-            error = RuntimeError("with a lock inside")
-            import threading
-            error.lock = threading.Lock()
-            raise error
-
-    class Slow(luigi.Task):
-        worker_timeout = 1
-
-        def run(self):
-            time.sleep(60)
-
-    @luigi.Task.event_handler(luigi.Event.TIMEOUT)
-    def note(task, error):
-        pathlib.Path("timeout.txt").write_text(f"{task} {error}")
-
-    ALL = [After, Exits, Dies, NotWritten, NoCommand, OutOfMemory, Unpicklable, Slow]
-"""
-
-
-def test_every_kind_of_failure_is_told_in_its_row(project: Project, any_queue_name: str) -> None:
-    module = project(FAILURES)
-    with Queue(any_queue_name) as queue:
-        queue.submit([cls() for cls in module.ALL])
-        queue.spawn(workers=2)
-        rows = {row.name: row for row in queue.tasks()}
-
-        assert {name for name, row in rows.items() if row.state == "FAILED"} == set(rows) - {"After"}
-        assert rows["After"].state == "BLOCKED" and rows["After"].blocked_by == rows["Fails"].id
-        assert [row.name for row in queue.tasks(state="BLOCKED")] == ["After"]
-        assert [row.name for row in queue.tasks(state="WAITING")] == ["After"]
-        error = {name: row.error or "" for name, row in rows.items()}
-        assert "ValueError: boom" in error["Fails"] and "Traceback" in error["Fails"]
-        assert rows["Fails"].attempts == 2
-        first, last = queue.attempts(rows["Fails"])
-        assert (first.number, first.outcome, last.number, last.exit_code) == (1, "FAILED", 2, 1)
-        assert first.host and first.worker and first.started and first.ended
-        assert Path(first.stdout or "").read_text() == "out\n"
-        assert "err" in Path(first.stderr or "").read_text()
-        assert rows["Exits"].exit_code == 7
-        assert rows["Dies"].exit_code == 9 and "last words" in error["Dies"]
-        assert "complete() is still returning False" in error["NotWritten"]
-        assert "no-such-binary-anywhere" in error["NoCommand"]
-        assert "MemoryError" in error["OutOfMemory"]
-        assert "with a lock inside" in error["Unpicklable"]
-        assert "timeout of 1 seconds" in error["Slow"]
-        assert "Slow" in Path("timeout.txt").read_text()
-        assert queue.check() == []
-
-
-def test_a_module_that_cannot_be_imported_fails_its_tasks_and_nothing_else(
-    project: Project, either_queue_name: str
-) -> None:  # fmt: skip
-    module = project(PI)
-    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
-        queue.submit(module.Average(seeds=1))
-        Path(f"{module.__name__}.py").write_text("import nothing_of_that_name\n")
-        queue.work("draws")
-        (draw,) = queue.tasks(name="Draw")
-        assert draw.state == "FAILED" and "No module named 'nothing_of_that_name'" in (draw.error or "")
-        assert [row.state for row in queue.tasks(name="Average")] == ["BLOCKED"]
-
-
-def test_a_chain_of_a_thousand_tasks_behind_a_failed_one_is_listed(project: Project, either_queue_name: str) -> None:
-    module = project("""
-        class Link(luigi.Task):
-            number = luigi.IntParameter()
-
-            def requires(self):
-                return Link(number=self.number - 1) if self.number else []
-
-            def output(self):
-                return luigi.LocalTarget(f"link-{self.number}")
-
-            def run(self):
-                raise ValueError("the first link breaks")
-    """)
-    sys.setrecursionlimit(1000)
-    with Queue(either_queue_name) as queue:
-        queue.submit([module.Link(number=number) for number in range(1001)])
-        queue.work()
-        assert len(queue.tasks(state="BLOCKED")) == len(queue.tasks(state="WAITING")) == 1000
-        first = queue.tasks(module.Link(number=0))[0]
-        assert {row.blocked_by for row in queue.tasks(state="BLOCKED")} == {first.id}
-        assert queue.retry(first) == 1
-        assert queue.counts()["PENDING"] == 1
-
-
-def test_retry_by_state_id_and_name_and_kill_that_stays(project: Project, any_queue_name: str) -> None:
-    module = project("""
-        class Bad(luigi.Task):
-            number = luigi.IntParameter()
-
-            def run(self):
-                raise ValueError
-
-        class Other(Bad):
-            pass
-    """)
-    with Queue(any_queue_name) as queue:
-        queue.submit([cls(number=n) for cls in (module.Bad, module.Other) for n in range(3)])
-        assert queue.kill(module.Bad(number=0)) == 1
-        queue.work()
-        assert queue.counts() == {**dict.fromkeys(queue.counts(), 0), "FAILED": 5, "KILLED": 1}
-        queue.submit([module.Bad(number=n) for n in range(3)])
-        queue.work()
-        assert queue.counts()["KILLED"] == 1 and queue.counts()["FAILED"] == 5
-        assert queue.retry(name="Oth*") == 3
-        assert queue.counts()["PENDING"] == 3
-        assert queue.retry(queue.tasks(name="Bad", state="FAILED")[0].id) == 1
-        assert queue.retry(state="KILLED") == 1
-        assert queue.retry() == 1
-        assert queue.counts()["PENDING"] == 6
-        with pytest.raises(OptionError, match="kill which tasks"):
-            queue.kill()
-        assert queue.kill(name="*") == 6
-
-
-def test_a_paused_queue_starts_nothing_and_goes_on_when_resumed(project: Project, either_queue_name: str) -> None:
-    module = project(PI)
-    with Queue(either_queue_name, pools={"draws": Pool()}) as queue:
-        queue.submit(module.Average(seeds=2))
-        queue.pause()
-        queue.spawn(workers=1)
-        assert not _ran() and queue.counts()["PENDING"] == 2
-        queue.resume("draws")
-        queue.work("draws")
-        assert sorted(_ran()) == ["draw 0", "draw 1"]
-        queue.resume()
-        queue.spawn(workers=1)
-        assert queue.wait()["SUCCEEDED"] == 3
-
-
-def test_waiting_ends_with_the_timeout_that_was_given(project: Project, queue_name: str) -> None:
-    module = project(PI)
-    with Queue(queue_name, pools={"draws": Pool()}) as queue:
-        queue.submit(module.Draw(seed=1))
-        with pytest.raises(QueueTimeoutError, match="PENDING"):
-            queue.wait(timeout=timedelta(milliseconds=50))
 
 
 YIELDS = """
@@ -379,13 +135,20 @@ YIELDS = """
             with self.output().open("w") as file:
                 file.write(self.name)
 
+    class Signed(Part):
+        by = luigi.Parameter()
+
+        def run(self):
+            with self.output().open("w") as file:
+                file.write(self.name + self.by)
+
     class Whole(luigi.Task):
         def output(self):
             return luigi.LocalTarget("whole")
 
         def run(self):
             parts = yield [Part(name="a"), Part(name="b")]
-            more = yield Part(name="c")
+            more = yield Signed(name="c", by="d")
             with self.output().open("w") as file:
                 file.write("".join(part.open().read() for part in [*parts, more]))
 
@@ -410,7 +173,7 @@ def test_yielded_requirements_become_rows_and_a_circle_is_refused(project: Proje
     with Queue(any_queue_name) as queue:
         queue.submit([module.Whole(), module.Back()])
         queue.spawn(workers=2)
-        assert Path("whole").read_text() == "abc"
+        assert Path("whole").read_text() == "abcd"
         assert queue.tasks(name="Whole")[0].attempts == 1
         (round_,) = queue.tasks(name="Round")
         assert round_.state == "FAILED" and "cycle" in (round_.error or "")
@@ -496,82 +259,6 @@ def test_pools_carry_environment_and_prefix(project: Project, tmp_path: Path) ->
         (broken,) = queue.tasks(state="FAILED")
         assert broken.exit_code == 127 and "/no/such/command" in (broken.error or "")
         assert "COLOUR" not in os.environ
-
-
-MAIN = """
-import luigi, sys
-from superluigi.errors import DefinitionError
-from superluigi.queue import Queue
-
-class InMain(luigi.Task):
-    def output(self):
-        return luigi.LocalTarget("made-in-main")
-
-    def run(self):
-        with self.output().open("w") as file:
-            file.write(helper())
-
-def helper():
-    return "by value"
-
-if __name__ == "__main__":
-    queue = Queue("main")
-    try:
-        queue.submit(InMain())
-    except DefinitionError as error:
-        print(error)
-    queue.submit(InMain(), by_value=True)
-    queue.work()
-    print(queue.tasks()[0].state)
-"""
-
-
-def test_tasks_of_main_are_refused_with_the_remedy_or_stored_by_value(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(MAIN)
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
-    )
-    refusal, state = done.stdout.splitlines()
-    assert "__main__" in refusal and "by_value=True" in refusal and "module of its own" in refusal
-    assert state == "SUCCEEDED"
-    assert (tmp_path / "made-in-main").read_text() == "by value"
-
-
-def test_what_cannot_be_stored_is_refused_before_anything_is(project: Project, queue_name: str) -> None:
-    module = project("""
-        class Circle(luigi.Task):
-            number = luigi.IntParameter(default=0)
-
-            def requires(self):
-                return Circle(number=1 - self.number)
-
-        class Secret(luigi.Task):
-            password = luigi.Parameter(visibility=luigi.parameter.ParameterVisibility.PRIVATE, default="")
-
-        class Drifting(luigi.Parameter):
-            def parse(self, text):
-                return text + "!"
-
-        class Loses(luigi.Task):
-            value = Drifting()
-
-        class Lost(luigi.Task):
-            pool = "nowhere"
-    """)
-    with Queue(queue_name) as queue:
-        with pytest.raises(DefinitionError, match="circle"):
-            queue.submit(module.Circle())
-        with pytest.raises(ParameterError, match=r"password.*private"):
-            queue.submit(module.Secret(password="hunter2"))
-        with pytest.raises(ParameterError, match="do not survive"):
-            queue.submit(module.Loses(value="a"))
-        with pytest.raises(OptionError, match="nowhere"):
-            queue.submit(module.Lost())
-        with pytest.raises(OptionError, match="Luigi tasks"):
-            queue.submit(["Draw"])
-        with pytest.raises(OptionError, match="SUCCEEDED"):
-            queue.tasks(state="SUCCEDED")
-        assert queue.tasks() == []
 
 
 def test_a_run_through_a_queue_reports_like_a_run_without_one(project: Project, either_queue_name: str) -> None:
