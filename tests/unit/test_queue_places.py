@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from queue_support import postgres_server  # noqa: F401
 from sqlalchemy import event
 from sqlalchemy.pool import Pool as ConnectionPool
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
 from superluigi.queue import Pool, Queue, database, finding, tables
 from superluigi.queue.providers.local import LocalProvider
+from superluigi.testing import postgres
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
@@ -116,6 +118,26 @@ def test_an_older_version_is_migrated_with_all_it_holds(tmp_path: Path, version:
         assert queue.counts()["PENDING"] == 1
     with contextlib.closing(sqlite3.connect(name)) as connection:
         assert connection.execute("SELECT value FROM superluigi_meta").fetchone() == (str(tables.VERSION),)
+
+
+def test_on_postgresql_an_older_version_is_migrated_and_a_newer_one_refused(postgres_server: str) -> None:  # noqa: F811
+    import psycopg
+
+    name = postgres.database(postgres_server, f"older{os.getpid()}")
+    Queue(name).close()
+    with psycopg.connect(name, autocommit=True) as server:
+        for column in ("losses", "tags", "retry_window", "retry_deadline"):
+            server.execute(f"ALTER TABLE superluigi_tasks DROP COLUMN {column}")
+        server.execute("ALTER TABLE superluigi_edges DROP COLUMN yielded")
+        server.execute("UPDATE superluigi_meta SET value = '1' WHERE key = 'version'")
+        with Queue(name) as queue:
+            assert queue.tasks() == queue.check() == []
+            assert queue.work() == 0
+        found = server.execute("SELECT value FROM superluigi_meta").fetchall()
+        assert found == [(str(tables.VERSION),)]
+        server.execute("UPDATE superluigi_meta SET value = '99' WHERE key = 'version'")
+    with pytest.raises(QueueVersionError, match="version 99"):
+        Queue(name)
 
 
 def test_many_processes_may_make_one_queue_at_once(tmp_path: Path) -> None:
