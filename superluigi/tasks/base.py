@@ -22,7 +22,7 @@ from superluigi.scheduling import run as runs
 from superluigi.storage.base import Location
 from superluigi.tasks import entry, outputs, travel, variants
 from superluigi.tasks.conveniences import Conveniences
-from superluigi.tasks.life import tags
+from superluigi.tasks.life import scope, tags
 from superluigi.tasks.life.living import Living
 
 
@@ -164,7 +164,7 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def input(self) -> Any:
         """The outputs of `requires()`, in its shape; None where that is None."""
-        return graph.map_structure(lambda task: task.output(), self.requires())
+        return graph.map_structure(lambda task: task.output(), _required(self))
 
     def complete(self) -> bool:
         """Whether all outputs are there; a forced task also needs them to come from this run.
@@ -253,9 +253,12 @@ def hash_of(task: AnyTask) -> str:
     def children(node: AnyTask) -> list[luigi.Task]:
         if "task_hash" in node.__dict__:
             return []
-        required[node.task_id] = structure = _settled(node.requires())
-        plain = type(node)._requires is luigi.Task._requires
-        return graph.flatten(structure) if plain else force.requirements(node)
+        required[node.task_id] = structure = _settled(_required(node))
+        if type(node)._requires not in (luigi.Task._requires, Conveniences._requires):
+            return force.requirements(node)
+        flat: list[luigi.Task] = graph.flatten(structure)
+        steps = node.init if isinstance(node, Task) else ()
+        return [*flat, *(needed for step in steps for needed in step.deps())] if steps else flat
 
     try:
         for node, _ in graph.walk([task], children):
@@ -265,6 +268,28 @@ def hash_of(task: AnyTask) -> str:
     except graph.CycleError as error:
         raise DefinitionError(f"{task.task_family} requires itself: {error}.") from error
     return known[task.task_id]
+
+
+def _required(task: AnyTask) -> Any:
+    """`task.requires()`; an attempt asks once, for its hash and its inputs, unless it gets iterators."""
+    here = scope.of(task)
+    if here is None:
+        return task.requires()
+    if here.required is None:
+        structure = task.requires()
+        if _gives_once(structure):
+            return structure
+        here.required = (structure,)
+    return here.required[0]
+
+
+def _gives_once(structure: Any) -> bool:
+    """Whether there is an iterator in the nesting, which can be walked only once."""
+    if isinstance(structure, Mapping):
+        return any(_gives_once(value) for value in structure.values())
+    if isinstance(structure, (list, tuple)):
+        return any(_gives_once(item) for item in structure)
+    return hasattr(type(structure), "__next__")
 
 
 def _settled(structure: Any) -> Any:

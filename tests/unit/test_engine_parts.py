@@ -23,6 +23,8 @@ from superluigi.scheduling.limits import Limits, Rate, Rates
 from superluigi.scheduling.report import Failure, Report
 from superluigi.scheduling.run import Run
 from superluigi.scheduling.scheduler import ReadyScheduler
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.testing.executor_tasks import Noted, diary
 
 asked: Counter[str] = Counter()
@@ -56,6 +58,38 @@ def test_each_task_is_asked_once_what_it_requires_and_whether_it_is_complete(tmp
     asked.clear()
     run_graph([*roots, Watched(folder=str(tmp_path), name="new", below=4)])
     assert {n for question, n in asked.items() if question.startswith("complete")} == {1}
+
+
+class Recorded(AtomicTaskWithMetadata):
+    """Counts what it is asked, and keeps a record: which needs its hash, that of its requirements, and its inputs."""
+
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+    once = luigi.BoolParameter(default=False)
+
+    def requires(self) -> Any:
+        asked[f"requires {self.name}"] += 1
+        below = (Recorded(folder=self.folder, name=f"leaf{i}") for i in range(4 if self.name == "root" else 0))
+        return below if self.once else list(below)
+
+    def output(self) -> LocalFileTarget:
+        asked[f"output {self.name}"] += 1
+        return LocalFileTarget(f"{self.folder}/{self.name}.txt")
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text(self.name)
+
+
+def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(tmp_path: Path) -> None:
+    assert run_graph(Recorded(folder=str(tmp_path), name="root")).success
+    assert {question: n for question, n in asked.items() if n != 2} == {f"output leaf{i}": 3 for i in range(4)}
+
+
+def test_requirements_that_come_from_an_iterator_are_all_in_the_record(tmp_path: Path) -> None:
+    root = Recorded(folder=str(tmp_path), name="root", once=True)
+    assert run_graph(root).success
+    record = root.output().read_metadata()
+    assert record is not None and [item["size"] for item in record["input"]] == [5] * 4
 
 
 class Finds(Noted):

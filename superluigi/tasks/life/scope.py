@@ -58,6 +58,8 @@ class Scope:
     guard: threading.RLock = field(default_factory=threading.RLock)
     #: Open until the attempt ends: locks of shared folders.
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    #: What the task requires, in a tuple, once somebody has asked.
+    required: tuple[Any] | None = None
     _folder: TaskFolder | None = None
     #: Folder given by the process that started this one; its owner keeps it.
     given_folder: Path | None = None
