@@ -69,7 +69,7 @@ class TaskMeta(Register):
 
 
 def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
-    inherited: Any = vars(luigi.task.Task)["get_params"]
+    inherited: Any = vars(LuigiTask)["get_params"]
     found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
     return found
 
@@ -187,7 +187,7 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def existence_is_plain(self) -> bool:
         """Whether no mix-in has a say in `outputs_exist`."""
-        return getattr(super().complete, "__func__", None) is luigi.Task.complete
+        return getattr(super().complete, "__func__", None) is LuigiTask.complete
 
     def can_be_forced(self) -> bool:
         """Whether this kind of task can tell in which run its outputs were made."""
@@ -254,7 +254,7 @@ def hash_of(task: AnyTask) -> str:
         if "task_hash" in node.__dict__:
             return []
         required[node.task_id] = structure = _settled(_required(node))
-        if type(node)._requires not in (luigi.Task._requires, Conveniences._requires):
+        if type(node)._requires not in (LuigiTask._requires, Conveniences._requires):
             return force.requirements(node)
         flat: list[luigi.Task] = graph.flatten(structure)
         steps = node.init if isinstance(node, Task) else ()

@@ -10,6 +10,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.tasks.life import living
 
 
@@ -26,9 +27,7 @@ def install(cls: type, offered: frozenset[str]) -> None:
             type.__setattr__(cls, "run", _plain_entry(own))
         return
     written = _written(cls)
-    found = (
-        entry(cls.__name__, written, offered) if callable(written) and written is not luigi.task.Task.run else written
-    )
+    found = entry(cls.__name__, written, offered) if callable(written) and written is not LuigiTask.run else written
     if found is not getattr(cls, "run", None):
         type.__setattr__(cls, "run", found)
 
@@ -36,11 +35,11 @@ def install(cls: type, offered: frozenset[str]) -> None:
 def _written(cls: type) -> Any:
     """The first `run` along the bases; that of Luigi's base class, which does nothing, only for wrappers."""
     for base in cls.__mro__:
-        if base is luigi.task.Task:  # its `run` does nothing; a mix-in that stands behind it does
+        if base is LuigiTask:  # its `run` does nothing; a mix-in that stands behind it does
             continue
         if vars(base).get("run", _no_run) is not _no_run:
             return vars(base)["run"]
-    return luigi.task.Task.run if issubclass(cls, luigi.WrapperTask) else _no_run
+    return LuigiTask.run if issubclass(cls, luigi.WrapperTask) else _no_run
 
 
 def entry(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> Callable[..., Any]:

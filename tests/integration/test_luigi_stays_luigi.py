@@ -7,6 +7,7 @@ import gzip
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections import namedtuple
 from pathlib import Path
@@ -619,3 +620,30 @@ def test_a_folder_made_by_others_is_an_input(tmp_path: Path) -> None:
             return LocalFolderTarget(tmp_path / "given")
 
     assert Given().complete() and run_task(Given()) == tmp_path / "given"
+
+
+def test_code_that_puts_our_base_in_place_of_luigis_works(tmp_path: Path) -> None:
+    program = """
+        import luigi, luigi.task
+        import superluigi.tasks
+        luigi.Task = luigi.task.Task = superluigi.tasks.Task
+
+        class Leaf(luigi.Task):
+            name = luigi.Parameter()
+            def output(self):
+                return luigi.LocalTarget(self.name)
+            def run(self):
+                with self.output().open("w") as file:
+                    file.write(self.task_hash)
+
+        class Root(luigi.WrapperTask):
+            def requires(self):
+                return [Leaf("a"), Leaf("b")]
+
+        assert luigi.build([Root()], local_scheduler=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "b").read_text()) == 32
