@@ -42,6 +42,10 @@ FAILURES = """
             print("last words", file=sys.stderr, flush=True)
             os._exit(9)
 
+    class EndedByTheKernel(luigi.Task):
+        def run(self):
+            os.kill(os.getpid(), 9)  # as it does when memory runs out
+
     class NotWritten(luigi.Task):
         def output(self):
             return luigi.LocalTarget("never")
@@ -77,7 +81,7 @@ FAILURES = """
     def note(task, error):
         pathlib.Path("timeout.txt").write_text(f"{task} {error}")
 
-    ALL = [After, Exits, Dies, NotWritten, NoCommand, OutOfMemory, Unpicklable, Slow]
+    ALL = [After, Exits, Dies, EndedByTheKernel, NotWritten, NoCommand, OutOfMemory, Unpicklable, Slow]
 """
 
 
@@ -102,6 +106,8 @@ def test_every_kind_of_failure_is_told_in_its_row(project: Project, any_queue_na
         assert "err" in Path(first.stderr or "").read_text()
         assert rows["Exits"].exit_code == 7
         assert rows["Dies"].exit_code == 9 and "last words" in error["Dies"]
+        assert rows["EndedByTheKernel"].exit_code == -9
+        assert "SIGKILL" in error["EndedByTheKernel"] and "memory" in error["EndedByTheKernel"]
         assert "complete() is still returning False" in error["NotWritten"]
         assert "no-such-binary-anywhere" in error["NoCommand"]
         assert "MemoryError" in error["OutOfMemory"]
