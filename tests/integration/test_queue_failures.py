@@ -71,6 +71,10 @@ FAILURES = """
             error.lock = threading.Lock()
             raise error
 
+    class Odd(luigi.Task):
+        def run(self):
+            raise ValueError("nul \\0, no text \\udc80")
+
     class Slow(luigi.Task):
         worker_timeout = 1
 
@@ -81,7 +85,7 @@ FAILURES = """
     def note(task, error):
         pathlib.Path("timeout.txt").write_text(f"{task} {error}")
 
-    ALL = [After, Exits, Dies, EndedByTheKernel, NotWritten, NoCommand, OutOfMemory, Unpicklable, Slow]
+    ALL = [After, Exits, Dies, EndedByTheKernel, NotWritten, NoCommand, OutOfMemory, Unpicklable, Odd, Slow]
 """
 
 
@@ -112,6 +116,7 @@ def test_every_kind_of_failure_is_told_in_its_row(project: Project, any_queue_na
         assert "no-such-binary-anywhere" in error["NoCommand"]
         assert "MemoryError" in error["OutOfMemory"]
         assert "with a lock inside" in error["Unpicklable"]
+        assert "nul \\x00, no text \\udc80" in error["Odd"]  # what a database cannot hold is written out
         assert "timeout of 1 seconds" in error["Slow"]
         assert "Slow" in Path("timeout.txt").read_text()
         assert queue.check() == []

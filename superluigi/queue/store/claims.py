@@ -197,8 +197,15 @@ def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> d
         "missing": int(kind == "missing"), "failed": int(kind == "failed"),
         "attempts": claim.attempt if counted else claim.attempt - 1, "kept": int(counted or kind == "waiting"),
         "number": claim.attempt, "outcome": kind.upper(), "host": host_of(claim.worker), "started": claim.started,
-        "ended": now, "error": result.error, "exit_code": result.exit_code, "log": result.log,
+        "ended": now, "error": _storable(result.error), "exit_code": result.exit_code, "log": result.log,
     }  # fmt: skip
+
+
+def _storable(error: str | None) -> str | None:
+    """The words of an error, with what no database takes (lone surrogates, NUL) written out."""
+    if error is None:
+        return None
+    return error.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
