@@ -80,6 +80,8 @@ def main(fd: int, parent_pid: int) -> None:
     threading.Thread(target=_read, args=(connection, calls), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         _serve(connection, calls)
+    for signum in (signal.SIGTERM, signal.SIGINT):  # we are ending already; nobody is left to catch an interruption
+        signal.signal(signum, signal.SIG_IGN)
     _flush()
     for tidy in _exits:
         with contextlib.suppress(Exception):
