@@ -333,7 +333,7 @@ def run_child(python: str, name: str, case: str, shape: str, n: int, workers: in
     command = [python, __file__, "--child", name, case, shape, str(n), str(workers), str(sleep)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3600)
     except subprocess.TimeoutExpired:
         return None
     try:
