@@ -99,16 +99,28 @@ def test_an_error_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete
     assert set(seen(task).values()) == {("last", "last")} and task.complete()
 
 
+def make_on(server: dict[str, Any], place: Path, bucket: str) -> None:
+    """In another process, which has to be told of the server."""
+    SERVER.update(server)
+    make(place, bucket, "new")
+
+
 @pytest.mark.long
-def test_a_death_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete(tmp_path: Path) -> None:
-    task = Several(str(tmp_path))
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("on_s3", [False, True], ids=["local", "all-four"])
+def test_a_death_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete(
+    tmp_path: Path, s3_server: Any, s3_bucket: str, on_s3: bool
+) -> None:
+    bucket = s3_bucket if on_s3 else ""
+    SERVER.update(s3_server.client_options)
+    task = Several(str(tmp_path), bucket)
     n, code = 0, crash.DEATH
     while code == crash.DEATH:
-        make(tmp_path, "", "old")
+        make(tmp_path, bucket, "old")
         n += 1
-        code = crash.stopped_in_child(n, "death", make, tmp_path, "", "new")
+        code = crash.stopped_in_child(n, "death", make_on, dict(SERVER), tmp_path, bucket)
         check(task, "old")
-    assert n > 10
-    make(tmp_path, "", "last")
+    assert n > (30 if on_s3 else 10) and code == 0
+    make(tmp_path, bucket, "last")
     assert set(seen(task).values()) == {("last", "last")} and task.complete()
     assert sorted(os.listdir(tmp_path)) == ["file", "file.metadata.json", "folder", "folder.metadata.json", "text"]
