@@ -293,7 +293,7 @@ def test_at_every_moment_a_queue_with_work_says_so(database: Database) -> None:
         people.save_pools(connection, {"other": Pool()})
     chain = [
         TaskSpec(f"T{n}", "T", "m", "{}", pool=("default", "other")[n % 2], deps=(f"T{n - 1}",) if n else ())
-        for n in range(300)
+        for n in range(100)
     ]
     _submit(database, *chain)
     seen = []

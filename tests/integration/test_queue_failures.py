@@ -244,7 +244,7 @@ if __name__ == "__main__":
 def test_tasks_of_main_are_refused_with_the_remedy_or_stored_by_value(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(MAIN)
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=170
     )
     refusal, state = done.stdout.splitlines()
     assert "__main__" in refusal and "by_value=True" in refusal and "module of its own" in refusal
