@@ -40,7 +40,7 @@ def read(target: AtomicTarget) -> bytes | dict[str, bytes]:
 
 
 def keys(server: S3Server, bucket: str) -> list[str]:
-    return [item["Key"] for item in server.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return sorted(item["Key"] for item in server.client().list_objects_v2(Bucket=bucket).get("Contents", []))
 
 
 @pytest.fixture
