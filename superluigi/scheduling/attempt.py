@@ -245,7 +245,10 @@ class _Attempt:
         outputs = flatten(task.output())
         # a wrapper's own answer would ask everything below it again, which is exponential in its depth; what it
         # requires was looked at when it was made
-        there = all(output.exists() for output in outputs) if outputs else is_plain_wrapper(task)
+        if all(hasattr(output, "exists") for output in outputs):  # Luigi lets a task with a complete() return anything
+            there = all(output.exists() for output in outputs) if outputs else is_plain_wrapper(task)
+        else:
+            there = False
         if there or task.complete():  # not "made in this run": a forced wrapper has nothing that could say so
             self.confirmed.append(task.task_id)
             return True

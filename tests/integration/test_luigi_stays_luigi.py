@@ -647,3 +647,32 @@ def test_code_that_puts_our_base_in_place_of_luigis_works(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "b").read_text()) == 32
+
+
+def test_a_task_that_says_itself_when_it_is_complete_may_put_out_anything() -> None:
+    class Says(luigi.Task):
+        done = False
+
+        def run(self) -> None:
+            Says.done = True
+
+        def complete(self) -> bool:
+            return Says.done
+
+        def output(self) -> str:
+            return "no target"
+
+    class Hears(luigi.Task):
+        heard: Any = None
+
+        def requires(self) -> luigi.Task:
+            return Says()
+
+        def run(self) -> None:
+            Hears.heard = self.input()
+
+        def complete(self) -> bool:
+            return Hears.heard is not None
+
+    run_task(Hears())
+    assert Hears.heard == "no target"
