@@ -133,7 +133,8 @@ class StagedPrefix(Staged):
                 f"A file was written to output_path, but the output {self.location.uri} is an {KIND}: output_path "
                 "is an existing empty folder. Write into it, or use S3ObjectTarget."
             )
-        found = [(path[len(str(self.path)) + 1 :], path) for path in _files_below(str(self.path))]
+        below = _files_below(str(self.path)) if self.path.exists() else ()
+        found = [(path[len(str(self.path)) + 1 :], path) for path in below]
         if not found:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "

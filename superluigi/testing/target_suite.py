@@ -375,7 +375,9 @@ class TargetSuite(abc.ABC):
 
     def every_step(self, rig: TargetRig, old: str | None) -> Iterator[int]:
         """1 … as many storage operations as a commit takes, each time from the same beginning."""
-        publish(rig, "new")  # what is found out once (what a server can do) is no step
+        for text in ("old", "new"):  # what is found out once (what a server can do, how it lists) is no step
+            publish(rig, text)
+            look(rig)
         n = total = 0
         while n == 0 or n <= total:
             rig.target().remove()
