@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from superluigi.scheduling.run import Run
-from superluigi.tasks.life.folder import TaskFolder
+from superluigi.tasks.life.folder import TaskFolder, cannot_be_made
 from superluigi.tasks.life.seeds import Alone
 
 
@@ -71,7 +71,10 @@ class Scope:
             if self._folder is None:
                 self._folder = TaskFolder.begin(self.task, self.run, self.given_folder)
                 if self.spare is not None:
-                    self.spare.move_into(self._folder.path)
+                    try:
+                        self.spare.move_into(self._folder.path)
+                    except OSError as error:
+                        raise cannot_be_made(self._folder.path, error) from error
             return self._folder
 
     @property

@@ -53,6 +53,11 @@ class Spare:
         """Whether nothing was printed."""
         return not any(os.fstat(descriptor).st_size for descriptor in self.descriptors)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has removed the files, perhaps with the whole workspace."""
+        return os.fstat(self._note).st_nlink == 0
+
     def move_into(self, folder: Path) -> None:
         """Make the files those of a task folder; the next attempt gets others."""
         for name in _NAMES:
@@ -77,7 +82,7 @@ def ready() -> Spare:
     """
     global _current
     root = folders.workspace()
-    if _current is None or (_current.pid, _current.root) != (os.getpid(), root):
+    if _current is None or (_current.pid, _current.root) != (os.getpid(), root) or _current.is_gone:
         with contextlib.suppress(OSError):
             adopt(root)
         _current = Spare(root)
@@ -95,13 +100,12 @@ def adopt(root: Path | None = None) -> None:
     where = (root or folders.workspace()) / SPARE
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(where):
-            if identity.is_dead(name):
+            first, _, adopter = name.partition("+")
+            if identity.is_dead(adopter or first):  # who adopted it may have been killed as well
                 with contextlib.suppress(OSError, ValueError, KeyError):  # another one was faster, or has no space
-                    taken = where / f"{name}.{identity.token()}"
+                    taken = where / f"{first}+{identity.token()}"
                     os.rename(where / name, taken)
                     _settle(taken)
-            elif "." in name and identity.is_dead(name.rpartition(".")[2]):  # its adopter was killed as well
-                shutil.rmtree(where / name, ignore_errors=True)
 
 
 def _settle(taken: Path) -> None:

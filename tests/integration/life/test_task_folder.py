@@ -309,3 +309,50 @@ def test_capturing_can_be_switched_off(user: Any) -> None:
     out = user.run("run_task(Talk(), executor='processes')", SUPERLUIGI_CAPTURE_LOGS="false")
     assert "hello" in out
     assert not (user.workspace / "jobs").exists()
+
+
+def test_a_workspace_that_is_removed_under_a_run_costs_no_task(user: Any) -> None:
+    user.write("""
+        import shutil
+        class First(Base):
+            def run(self, output_path):
+                output_path.write_text("x")
+        class Second(Base):
+            def requires(self):
+                return First()
+            def run(self, output_path):
+                shutil.rmtree(os.environ["SUPERLUIGI_WORKSPACE"])
+                print("said into a file that is gone")
+                output_path.write_text("x")
+        class Third(Base):
+            def requires(self):
+                return Second()
+            def run(self, output_path):
+                print("kept again")
+                output_path.write_text("x")
+    """)
+    user.run("run_task(Third(), executor='processes')")
+    assert (user.jobs("Third") / "stdout.log").read_text() == "kept again\n"
+
+
+def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(user: Any) -> None:
+    from superluigi.storage import identity
+
+    user.write("""
+        class Bang(Base):
+            def run(self, output_path):
+                print("the last words", flush=True)
+                os.kill(os.getpid(), 9)
+    """)
+    user.run("""
+        from superluigi.tasks.life import spare
+        spare.adopt = lambda *_: None
+        try:
+            run_task(Bang(), executor="processes")
+        except RuntimeError:
+            pass
+    """)
+    [left] = (user.workspace / "spare").iterdir()
+    left.rename(left.with_name(f"{left.name}+{identity.host()}-1-1-{'0' * 12}"))
+    assert user.cli("logs", "pipeline", "Bang") == "the last words\n"
+    assert not os.listdir(user.workspace / "spare")
