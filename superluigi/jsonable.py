@@ -30,16 +30,12 @@ def jsonable(value: Any, where: str = "metadata") -> Any:
     return _convert(value, where, ())
 
 
-_PLAIN = frozenset((str, int, bool, type(None)))
-_TEXT = frozenset((str,))
+_PLAIN = (str, int, bool, type(None))
 
 
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
-    kind = type(value)
-    if kind in _PLAIN:
+    if type(value) in _PLAIN:
         return value
-    if kind is dict and _PLAIN.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
-        return value.copy()  # needs no conversion: records of many inputs hold many of these
     if isinstance(value, enum.Enum):
         return _convert(value.value, where, above)
     if isinstance(value, int):
@@ -52,8 +48,10 @@ def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
         raise RecordValueError(f"The value of {where} contains itself; JSON cannot hold a cycle.")
     inside = (*above, id(value))
     if isinstance(value, Mapping):
-        return {
-            key if type(key) is str else _key(key, where): _convert(item, f"{where}[{key!r}]", inside)
+        return {  # what needs no conversion needs no name for its error either: records of many inputs are large
+            key if type(key) is str else _key(key, where): item
+            if type(item) in _PLAIN
+            else _convert(item, f"{where}[{key!r}]", inside)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple, range, deque, Set, ValuesView)):

@@ -30,6 +30,7 @@ import luigi
 from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
+from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
 from superluigi.queue.states import stderr_of
@@ -155,7 +156,7 @@ def _remember_parameters(cls: type[luigi.Task]) -> None:
 
     Ours remember them anyway; a class with a `get_params` of its own is left alone.
     """
-    luigis: Callable[[type[luigi.Task]], list[tuple[str, luigi.Parameter]]] = vars(luigi.Task)["get_params"].__func__
+    luigis: Callable[[type[luigi.Task]], list[tuple[str, luigi.Parameter]]] = vars(LuigiTask)["get_params"].__func__
     if getattr(cls.get_params, "__func__", None) is not luigis:
         return
     known = tuple(cls.get_params())

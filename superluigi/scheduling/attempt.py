@@ -245,10 +245,8 @@ class _Attempt:
         outputs = flatten(task.output())
         # a wrapper's own answer would ask everything below it again, which is exponential in its depth; what it
         # requires was looked at when it was made
-        if all(hasattr(output, "exists") for output in outputs):  # Luigi lets a task with a complete() return anything
-            there = all(output.exists() for output in outputs) if outputs else is_plain_wrapper(task)
-        else:
-            there = False
+        # Luigi lets a task with a complete() of its own return what is no target
+        there = all(hasattr(o, "exists") and o.exists() for o in outputs) if outputs else is_plain_wrapper(task)
         if there or task.complete():  # not "made in this run": a forced wrapper has nothing that could say so
             self.confirmed.append(task.task_id)
             return True

@@ -264,7 +264,7 @@ class LocalLocation(Location):
                 f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
             ) from error
         try:
-            record = json.loads(text.decode())
+            record = json.loads(text)
         except (ValueError, RecursionError) as error:  # also what is no text at all: a pickle, say
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."

@@ -257,8 +257,7 @@ def hash_of(task: AnyTask) -> str:
         if type(node)._requires not in (LuigiTask._requires, Conveniences._requires):
             return force.requirements(node)
         flat: list[luigi.Task] = graph.flatten(structure)
-        steps = node.init if isinstance(node, Task) else ()
-        return [*flat, *(needed for step in steps for needed in step.deps())] if steps else flat
+        return [*flat, *node.required_by_steps()] if isinstance(node, Task) else flat
 
     try:
         for node, _ in graph.walk([task], children):

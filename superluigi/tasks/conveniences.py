@@ -28,8 +28,13 @@ class Conveniences:
     def _requires(self) -> list[Any]:
         """Luigi's hook: what is required beside `requires()`; here, for the init steps."""
         required: list[Any] = super()._requires()  # type: ignore[misc]
+        steps = self.required_by_steps()
+        return [*required, *steps] if steps else required
+
+    def required_by_steps(self) -> list[Any]:
+        """What the init steps require."""
         steps: tuple[Any, ...] = self.init  # type: ignore[attr-defined]
-        return [*required, *(task for step in steps for task in step.deps())] if steps else required
+        return [task for step in steps for task in step.deps()]
 
     def validate(self) -> None:
         """Override to check parameters together; raise `ValueError` with what is wrong. Runs before anything else."""
