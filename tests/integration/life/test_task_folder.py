@@ -353,6 +353,6 @@ def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(
             pass
     """)
     [left] = (user.workspace / "spare").iterdir()
-    left.rename(left.with_name(f"{left.name}+{identity.host()}-1-1-{'0' * 12}"))
+    left.rename(left.with_name(f"{left.name}+{identity.host()}-1-99999999-{'0' * 12}"))
     assert user.cli("logs", "pipeline", "Bang") == "the last words\n"
     assert not os.listdir(user.workspace / "spare")
