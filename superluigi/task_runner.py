@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from superluigi import graph
 from superluigi.errors import OptionError
 from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
-from superluigi.lineage.recorded import discovered
+from superluigi.lineage.recorded import widened
 from superluigi.lineage.refresh import Refresh
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.scheduling import engine, force
@@ -110,6 +110,7 @@ def run_task(
         "force_upstream_to_task_cls": force_upstream_to_task_cls,
         "force_downstream_of": force_downstream_of,
     }
+    choices = {name: list(choice) if isinstance(choice, Iterator) else choice for name, choice in choices.items()}
     with settings.applied(sections):
         settings.check()
         root = _instance(task)
@@ -125,7 +126,7 @@ def run_task(
             rule = _refresh_rule(root, refresh, plan)
         plan = plan if rule is None else ForcePlan(ids=rule.ids)
         run = replace(run, plan=plan, options={**run.options, "refresh": rule})
-        memory = ForcedRunMemory(root.task_id, plan)
+        memory = ForcedRunMemory(root.task_id, plan, choices)
         if resume:
             run = memory.resumed(run)
         with entered(run), memory.kept(run), emitting(run):
@@ -198,8 +199,7 @@ def _instance(task: AnyTask | type[AnyTask]) -> luigi.Task:
 def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     if all(options[name] is None for name in options if name not in ("force", "force_upstream")):
         return force.plan(force.roots_only([root]), **options)
-    tasks = force.graph_of([root])
-    return force.plan(tasks.with_recorded(*discovered(tasks.tasks.values())), **options)
+    return force.plan(widened(force.graph_of([root])), **options)
 
 
 def _refuse_circles(root: luigi.Task) -> None:

@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import luigi
 
 from superluigi import graph
+from superluigi.errors import TargetError
 from superluigi.lineage import places
+from superluigi.lineage.rebuilt import task_of
+from superluigi.scheduling import force
+from superluigi.scheduling.force import TaskGraph
 from superluigi.storage.base import Record
 from superluigi.targets.base import AtomicTarget
 
 
-def discovered(tasks: Iterable[luigi.Task]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Task id -> ids it required at run time, and the family of each of these and of all they were made from.
+def widened(known: TaskGraph) -> TaskGraph:
+    """`known` with what its tasks required at run time, and with all that is below that.
 
-    Only links between records are followed, never copies; what has no record is where the trail ends.
+    A task that a record names is made again where its class is loaded; of others the links between records are
+    followed, never copies. What has no record is where the trail ends.
     """
     edges: dict[str, list[str]] = {}
     families: dict[str, str] = {}
-    waiting: list[Mapping[str, Any]] = []
-    for task in tasks:
-        found = [reference for record in _records_of(task) for reference in _references(record, "dynamic_input")]
-        if found:
-            edges[task.task_id] = [str(reference["task_id"]) for reference in found]
-            waiting += found
+    tasks: dict[str, luigi.Task] = {}
+    waiting: list[luigi.Task | places.Reference] = list(known.tasks.values())
     while waiting:
-        reference = waiting.pop()
-        task_id = str(reference["task_id"])
-        if task_id in families:
-            continue
-        record = places.location_at(
-            str(reference["path"]), reference.get("type"), reference.get("metadata_path")
-        ).read_record()
-        families[task_id] = str(record["task_family"]) if record else task_id.partition("_")[0]
-        if record:
-            below = _references(record, "input") + _references(record, "dynamic_input")
-            edges[task_id] = [str(item["task_id"]) for item in below]
+        item = waiting.pop()
+        below: list[Any] = []
+        if isinstance(item, luigi.Task):
+            task_id = item.task_id
+            if task_id in tasks:
+                continue
+            tasks[task_id], families[task_id] = item, item.task_family
+            if task_id not in known.tasks:
+                below += _static(item)
+            for record in _records_of(item):
+                below += _references(record, "dynamic_input")
+        else:
+            task_id = str(item["task_id"])
+            if task_id in known.tasks or task_id in families:
+                continue
+            found = _record_at(item)
+            made = None if found is None else task_of(found)
+            if made is not None:
+                waiting.append(made)
+                continue
+            families[task_id] = str((found or item).get("task_family") or task_id.partition("_")[0])
+            below += _references(found or {}, "input", "dynamic_input")
+        if below:
+            edges[task_id] = [one.task_id if isinstance(one, luigi.Task) else str(one["task_id"]) for one in below]
             waiting += below
-    return edges, families
+    return known.joined(edges, families, tasks)
+
+
+def _static(task: luigi.Task) -> list[luigi.Task]:
+    try:
+        return force.requirements(task)
+    except Exception:  # noqa: BLE001 - user code, asked about a task of the past: it will say so when it runs
+        return []
 
 
 def _records_of(task: luigi.Task) -> list[Record]:
@@ -48,16 +69,17 @@ def _records_of(task: luigi.Task) -> list[Record]:
     return [record for record in records if record is not None]
 
 
-def _references(record: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    waiting = [record.get(key)]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        elif isinstance(item, Mapping) and isinstance(item.get("path"), str) and "type" in item:
-            if item.get("task_id"):
-                found.append(item)
-        elif isinstance(item, Mapping):
-            waiting += item.values()
-    return found
+def _record_at(reference: places.Reference) -> Record | None:
+    if not reference.get("task_hash"):
+        return None  # made by a task that keeps no records
+    try:
+        return places.location_at(
+            str(reference["path"]), reference.get("type"), reference.get("metadata_path")
+        ).read_record()
+    except TargetError:
+        return None  # where it was there is something else now
+
+
+def _references(record: Mapping[str, Any], *keys: str) -> list[places.Reference]:
+    found = places.references([record.get(key) for key in keys])
+    return [reference for reference in found if reference.get("task_id")]

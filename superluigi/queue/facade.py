@@ -394,11 +394,11 @@ def _tasks_of(tasks: Any) -> list[luigi.Task]:
 def _plan(roots: list[luigi.Task], **options: Any) -> forcing.ForcePlan:
     if not any(options.values()):
         return forcing.ForcePlan()
-    from superluigi.lineage.recorded import discovered
+    from superluigi.lineage.recorded import widened
 
     tasks = forcing.graph_of(roots)
     if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
-        tasks = tasks.with_recorded(*discovered(tasks.tasks.values()))
+        tasks = widened(tasks)
     return forcing.plan(tasks, **options)
 
 

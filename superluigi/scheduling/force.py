@@ -57,10 +57,12 @@ class TaskGraph:
     #: Ids of the tasks that were asked for.
     roots: Sequence[str]
 
-    def with_recorded(self, edges: Mapping[str, Sequence[str]], families: Mapping[str, str]) -> TaskGraph:
-        """The same graph with requirements that earlier runs discovered, as their records tell."""
-        joined = {node: [*self.edges.get(node, ()), *edges.get(node, ())] for node in {**edges, **self.edges}}
-        return TaskGraph(joined, {**families, **self.families}, self.tasks, self.roots)
+    def joined(
+        self, edges: Mapping[str, Sequence[str]], families: Mapping[str, str], tasks: Mapping[str, luigi.Task]
+    ) -> TaskGraph:
+        """The same graph with what else is known, for instance from records of earlier runs."""
+        both = {node: [*self.edges.get(node, ()), *edges.get(node, ())] for node in {**edges, **self.edges}}
+        return TaskGraph(both, {**families, **self.families}, {**tasks, **self.tasks}, self.roots)
 
 
 def graph_of(roots: Iterable[luigi.Task]) -> TaskGraph:
@@ -140,10 +142,21 @@ def plan(
 
 
 def _several(choice: Choice) -> list[Any]:
-    items = [choice] if isinstance(choice, (str, type, luigi.Task)) else list(choice)
+    several = isinstance(choice, Iterable) and not isinstance(choice, (str, type, luigi.Task))
+    items = list(choice) if several else [choice]
     if not items:
         raise OptionError("The list of tasks or classes to force is empty; name at least one.")
     return items
+
+
+def spelled(options: Mapping[str, Choice]) -> list[str]:
+    """Who is named in options as `plan` takes them: ids of tasks, names of classes without their package."""
+    named: set[str] = set()
+    for choice in options.values():
+        for item in [] if choice is None or isinstance(choice, bool) else _several(choice):
+            whole = item.__name__ if isinstance(item, type) else item
+            named.add(whole.rpartition(".")[2] if isinstance(whole, str) else item.task_id)
+    return sorted(named)
 
 
 def _is_meant(item: Any, task_id: str, tasks: TaskGraph) -> bool:
@@ -153,8 +166,15 @@ def _is_meant(item: Any, task_id: str, tasks: TaskGraph) -> bool:
     if isinstance(item, type):
         return isinstance(task, item) if task is not None else family == getattr(item, "task_family", None)
     if isinstance(item, str):
-        return bool(item in (family, family.rpartition(".")[2]))
+        names = {family, family.rpartition(".")[2]}
+        return item in names or (task is not None and item in _bases_of(type(task)))
     raise OptionError(f"{item!r} is neither a task, a task class nor the name of one.")
+
+
+def _bases_of(cls: type) -> list[str]:
+    """Names of the user's own classes that `cls` derives from, and its own; not those that all tasks share."""
+    shared = ("luigi.", "superluigi.")
+    return [base.__name__ for base in cls.__mro__ if base is not object and not base.__module__.startswith(shared)]
 
 
 def _unknown(option: str, item: Any, tasks: TaskGraph) -> str:

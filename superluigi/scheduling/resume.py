@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from superluigi import config, graph
 from superluigi.errors import OptionError
+from superluigi.scheduling import force
 from superluigi.scheduling.force import ForcePlan
 from superluigi.scheduling.run import Run
 
 
 class ForcedRunMemory:
-    """A small file in the workspace: id and start of the last unfinished forced run of one root and plan."""
+    """A file in the workspace: id, start and plan of the last unfinished forced run of one root and set of options.
 
-    def __init__(self, root_id: str, plan: ForcePlan) -> None:
+    The options and not the plan tell which run is meant: what the first half has made has new records, from which
+    another plan may follow.
+    """
+
+    def __init__(self, root_id: str, plan: ForcePlan, options: Mapping[str, Any]) -> None:
         self._root = root_id
-        key = graph.digest([root_id, plan.everything, sorted(plan.ids), sorted(plan.families)])[:24]
+        key = graph.digest([root_id, plan.everything, force.spelled(options)])[:24]
         self._plan = plan
         self._path = Path(config.get("workspace")) / "forced" / f"{key}.json"
 
     def resumed(self, run: Run) -> Run:
-        """`run` with the identity of the unfinished one: what that one has made already counts as made.
+        """`run` with identity and plan of the unfinished one: what that one has made already counts as made.
 
         Raises:
             OptionError: nothing is forced, so there is nothing to resume.
@@ -34,7 +40,12 @@ class ForcedRunMemory:
             raise OptionError("resume=True goes with one of the force options: it goes on with that forced run.")
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
-            return replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]))
+            self._plan = replace(
+                self._plan,
+                ids=self._plan.ids.union(known["ids"]),
+                families=self._plan.families.union(known["families"]),
+            )
+            return replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]), plan=self._plan)
         except (FileNotFoundError, ValueError, KeyError):
             return run  # it ended well, or never began: a forced run like any other
 
@@ -45,7 +56,8 @@ class ForcedRunMemory:
             yield
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root})
+        whole = {"ids": sorted(self._plan.ids), "families": sorted(self._plan.families)}
+        text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root, **whole})
         self._path.write_text(text, encoding="utf-8")
         yield
         self._path.unlink(missing_ok=True)

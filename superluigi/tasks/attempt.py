@@ -152,7 +152,7 @@ class Attempt:
                 except StopIteration as stop:
                     return stop.value
                 targets = yield requirement
-                self.draft.add_dynamic_input(graph.map_structure(inputs.reference, targets))
+                self.draft.add_dynamic_input(inputs.discovered(requirement, targets))
                 answer = self.answer(requirement, targets)
 
     def _finished_record(self) -> Record:

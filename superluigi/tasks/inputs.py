@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import luigi
+from luigi.task import DynamicRequirements
 
+from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.lineage import record as records
 from superluigi.storage.base import Record
@@ -53,6 +56,25 @@ def reference(target: luigi.Target) -> Record:
         return records.reference(made["output"], made, location.record_uri)
     described = location.describe() or {"type": type(target).__name__, "path": location.uri}
     return records.reference({**described, "type": type(target).__name__}, None, None)
+
+
+def discovered(required: Any, targets: Any) -> Any:
+    """References to `targets`, the outputs of tasks that were yielded, in their shape.
+
+    Forcing finds its way by them, so that each names its task, also one that keeps no records.
+    """
+    if isinstance(required, DynamicRequirements):
+        required = required.requirements
+    if isinstance(required, luigi.Task):
+        made = {"task_id": required.task_id, "task_family": required.get_task_family()}
+        return graph.map_structure(lambda target: _named(reference(target), made), targets)
+    if isinstance(required, Mapping):
+        return {key: discovered(one, targets[key]) for key, one in required.items()}
+    return [discovered(one, target) for one, target in zip(required, targets, strict=True)]
+
+
+def _named(found: Record, made: Record) -> Record:
+    return found if found.get("task_id") else {**found, **made}
 
 
 def as_atomic(target: luigi.Target) -> AtomicTarget | None:

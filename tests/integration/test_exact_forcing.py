@@ -166,3 +166,86 @@ def test_two_forcing_runs_at_once_do_not_disturb_each_other(folder: str) -> None
     counted = ran(folder)
     assert all(2 <= counted[name] <= 3 for name in ("leaf0", "leaf1", "leaf2", "root")), counted
     assert (Path(folder) / "root.txt").read_text() == "whole"
+
+
+class Plain(luigi.Task):
+    """A task of Luigi's own: there is no record of it."""
+
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(str(Path(self.folder) / f"{self.name}.txt"))
+
+    def run(self) -> None:
+        note(self.folder, "run", self.name)
+        Path(self.output().path).write_text(self.name)
+
+
+class Above(Counted):
+    def requires(self) -> Any:
+        return Plain(folder=self.folder, name="plain")
+
+
+class Special(Above):
+    """Its own requirement is known only to who asks it."""
+
+
+class Finds(Counted):
+    """Nothing but records tell that it needs anything."""
+
+    def run(self, output_path: Any) -> Any:  # type: ignore[override]
+        yield Plain(folder=self.folder, name="found-plain")
+        yield {"special": Special(folder=self.folder, name="special")}
+        if (Path(self.folder) / "broken").exists():
+            raise ValueError("broken")
+        note(self.folder, "run", self.name)
+        output_path.write_text("found")
+
+
+@pytest.mark.parametrize(
+    ("meant", "forced"),
+    [
+        (Above, ["special", "root"]),
+        ("Above", ["special", "root"]),
+        (lambda folder: Plain(folder=folder, name="plain"), ["plain", "special", "root"]),
+        (lambda folder: Plain(folder=folder, name="found-plain"), ["found-plain", "root"]),
+        (Plain, ["plain", "found-plain", "special", "root"]),
+    ],
+    ids=["base class", "its name", "below a discovered task", "without a record", "class without records"],
+)
+def test_discovered_tasks_are_found_by_base_class_and_below_and_without_a_record(
+    meant: Any, forced: list[str], folder: str
+) -> None:
+    root = Finds(folder=folder, name="root")
+    run_task(root)
+    before = ran(folder)
+    named = isinstance(meant, (str, type))
+    run_task(
+        root, **{"force_upstream_to_task_cls" if named else "force_upstream_to_task": meant if named else meant(folder)}
+    )
+    assert ran(folder) - before == Counter(forced)
+
+
+class Late(Counted):
+    """Makes for the first time, in a forced run, what tells of its requirement."""
+
+    def run(self, output_path: Any) -> Any:  # type: ignore[override]
+        yield Counted(folder=self.folder, name="leaf-late")
+        note(self.folder, "run", self.name)
+        output_path.write_text("late")
+
+
+class BreaksLate(Breaks):
+    def requires(self) -> Any:
+        return [Late(folder=self.folder, name="late"), Counted(folder=self.folder, name="leaf")]
+
+
+def test_a_forced_run_resumes_though_its_first_half_brought_new_requirements_to_light(folder: str) -> None:
+    root = BreaksLate(folder=folder, name="root")
+    (Path(folder) / "broken").touch()
+    with pytest.raises(TaskFailedError):
+        run_task(root, force_downstream_of="Counted")
+    (Path(folder) / "broken").unlink()
+    run_task(root, force_downstream_of="Counted", resume=True)
+    assert ran(folder) == Counter(["leaf", "leaf-late", "late", "root"])
