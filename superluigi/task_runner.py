@@ -27,6 +27,7 @@ from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.life import callbacks
 from superluigi.tasks.life.environment import parse as parse_environment
 from superluigi.tasks.listed import complete_many
+from superluigi.visuals import tree
 from superluigi.visuals.ending import table
 
 Config = Mapping[str, Mapping[str, Any]]
@@ -79,7 +80,8 @@ def run_task(
         resume: go on with the last forced run of the same task and options that failed half-way.
         refresh: make what is stale again and nothing else: "inputs" (parameters or inputs differ from what the
             record says), "code" (that, or the code it reaches), "all" (that, or versions of packages it uses).
-        dry_run: print what would run, and why; touch nothing; return a list of `lineage.explaining.Explanation`.
+        dry_run: print the tree with the state of each task (complete, would run, forced, missing external); touch
+            nothing; return a list of `lineage.explaining.Explanation`.
         executor: where tasks run: None, "threads", "processes", "dask", "tcp://…", a Dask client, or any
             `concurrent.futures.Executor`.
         resources: how much of each resource there is.
@@ -121,14 +123,14 @@ def run_task(
         )
         with entered(run):  # outputs may depend on the store
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
+            rule = None if dry_run else _refresh_rule(root, refresh, plan)
+            run = replace(run, plan=plan if rule is None else ForcePlan(ids=rule.ids))
+            memory = ForcedRunMemory(root.task_id, run.plan, choices)
+            if resume:
+                run = memory.resumed(run)
             if dry_run:
-                return _dry_run(root, refresh, plan)
-            rule = _refresh_rule(root, refresh, plan)
-        plan = plan if rule is None else ForcePlan(ids=rule.ids)
-        run = replace(run, plan=plan, options={**run.options, "refresh": rule})
-        memory = ForcedRunMemory(root.task_id, plan, choices)
-        if resume:
-            run = memory.resumed(run)
+                return _dry_run(root, refresh, run, resume)
+        run = replace(run, options={**run.options, "refresh": rule})
         with entered(run), memory.kept(run), emitting(run):
             if queue is not None:
                 report = _through_queue(root, run, queue, num_workers, resources)
@@ -144,6 +146,7 @@ def run_task(
                     on_error=on_error,
                     progress=progress,
                     complete_many=complete_many(run),
+                    remember=memory.remember,
                 )
             if report_file is not None:
                 from superluigi.visuals import plot_run
@@ -215,10 +218,9 @@ def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Ref
     return Refresh.of([root], refresh)
 
 
-def _dry_run(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> list[Explanation]:
-    explained = why(root, refresh=refresh, plan=plan)
-    would = sum(one.runs for one in explained)
-    _say("\n".join([*map(str, explained), f"{would} of {len(explained)} tasks would run."]))
+def _dry_run(root: luigi.Task, refresh: str | None, run: Run, resume: bool) -> list[Explanation]:
+    explained = why(root, refresh=refresh, plan=run.plan, resumed=run if resume else None)
+    _say(tree.of_dry_run(explained))
     return explained
 
 

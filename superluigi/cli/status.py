@@ -7,7 +7,7 @@ attempt failed), external. Nothing is run. A task that was shown before is named
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from superluigi.cli._output import json_option, line, print_json
@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     """Print the tree and how many tasks are in which state; always 0."""
     task = task_of(args)
     from superluigi.lineage.explaining import why
+    from superluigi.visuals import tree
     from superluigi.visuals.attempts import last_failures
 
     explained = why(task)
@@ -43,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
         print_json(told)
         return 0
     by_id = {one["task_id"]: one for one in told}
-    for prefix, one, again in tree(by_id, explained[-1].task_id):
+    for prefix, one, again in tree.lines(by_id, explained[-1].task_id):
         sign, style = _LOOKS[one["state"]]
         params = ", ".join(f"{name}={value}" for name, value in one["params"].items())
         end = " (see above)" if again else _told(one)
@@ -61,18 +62,3 @@ def _told(one: Mapping[str, Any]) -> str:
     if one["state"] == "failed":
         return f"  {one['detail']}"
     return f"  {one['reason']}: {one['detail']}" if one["state"] == "stale" else ""
-
-
-def tree(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
-    """Lines from the root down: the branches before it, the task, and whether its own needs were shown before."""
-    shown: set[str] = set()
-    waiting = [(root, "", "")]
-    while waiting:
-        task_id, prefix, branch = waiting.pop()
-        node = nodes[task_id]
-        again = task_id in shown and bool(node["requires"])
-        shown.add(task_id)
-        yield prefix + branch, node, again
-        below = [] if again else node["requires"]
-        inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
-        waiting.extend((one, inner, "└── " if one == below[-1] else "├── ") for one in reversed(below))

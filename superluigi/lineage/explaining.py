@@ -11,7 +11,9 @@ from superluigi import graph
 from superluigi.lineage import rebuilt, staleness
 from superluigi.lineage.facts import Gatherer, is_external, is_wrapper, public_params
 from superluigi.lineage.staleness import Facts, Reason
+from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.run import Run
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Explanation:
     #: `complete`, `stale` (exists, but would not be made like this today), `missing`, or `external`.
     state: str
     facts: Facts
+
+    @property
+    def external(self) -> bool:
+        """Whether others make it."""
+        return is_external(self.task)
 
     @property
     def task_id(self) -> str:
@@ -52,12 +59,15 @@ class Explanation:
         return f"{self.task.get_task_family()}: {Reason(self.reason, self.detail)}"
 
 
-def why(root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None = None) -> list[Explanation]:
+def why(
+    root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None = None, resumed: Run | None = None
+) -> list[Explanation]:
     """Every task below `root` (requirements first, the root last) with its reason.
 
     `refresh` and `plan` are the options of the run in question: without them a run makes what is missing,
     as Luigi does, and staleness is told but does not count. A task whose requirements would run is told as
-    `input changed` when the run would make it for that.
+    `input changed` when the run would make it for that. What `resumed`, a forced run that is to go on, has made
+    counts as made.
 
     Raises:
         OptionError: `refresh` is no known mode.
@@ -70,7 +80,7 @@ def why(root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None 
         absent = [one.get_task_family() for one in required if facts[one].missing]
         if absent and is_wrapper(task):
             facts[task] = Facts(missing=(f"{', '.join(sorted(set(absent)))} is missing",))
-    judged = {task: _judged(task, facts[task], plan) for task, _ in order}
+    judged = {task: _judged(task, facts[task], plan, resumed) for task, _ in order}
     running = _running(root, order, judged, refresh)
     return [
         Explanation(
@@ -86,8 +96,8 @@ def why(root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None 
     ]
 
 
-def _judged(task: luigi.Task, facts: Facts, plan: ForcePlan | None) -> Reason:
-    if plan is not None and plan.forces(task):
+def _judged(task: luigi.Task, facts: Facts, plan: ForcePlan | None, resumed: Run | None) -> Reason:
+    if plan is not None and plan.forces(task) and not (resumed and is_complete(task, resumed)):
         return Reason(staleness.FORCED)
     return staleness.judge(facts)
 

@@ -11,7 +11,7 @@ from contextvars import copy_context
 
 from luigi.task import Task, WrapperTask
 
-from superluigi.scheduling.run import Run
+from superluigi.scheduling.run import MADE_BEFORE, Run
 
 #: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
 CompleteMany = Callable[[Sequence[Task]], Mapping[str, bool]]
@@ -35,13 +35,16 @@ class Trouble:
 def is_complete(task: Task, run: Run) -> bool:
     """Whether `task` need not run now: complete as always, or, if `run` forces it, made in this run.
 
-    For forced tasks without records this is False; whoever runs them keeps a list of what it has done.
+    For forced tasks without records this is False, unless a run that is resumed has made them; whoever runs them
+    keeps a list of what it has done.
     """
     if not run.plan.forces(task):
         return bool(task.complete())
     can = getattr(task, "can_be_forced", None)
     made_in = getattr(task, "made_in", None)
-    return bool(can is not None and can() and made_in is not None and made_in(run))
+    if can is not None and can() and made_in is not None:
+        return bool(made_in(run))
+    return task.task_id in run.options.get(MADE_BEFORE, ()) and bool(task.complete())
 
 
 class Completeness:

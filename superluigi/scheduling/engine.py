@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -49,6 +49,7 @@ def run_graph(
     scheduler: Any = None,
     scheduler_config: Mapping[str, Any] | None = None,
     worker_config: Mapping[str, Any] | None = None,
+    remember: Callable[[str], object] | None = None,
 ) -> Report:
     """Make `tasks` and all they require as part of `run`; say what came of it.
 
@@ -56,7 +57,8 @@ def run_graph(
     process for one worker, processes for more. `central_scheduler` is True (the `luigid` of Luigi's
     configuration) or an address. `scheduler_config` and `worker_config` override Luigi's configuration
     sections `[scheduler]` and `[worker]`. `progress` None shows live lines on a terminal only, True shows
-    them or, elsewhere, a plain line now and then, False nothing. Failures of tasks are in the report, not raised.
+    them or, elsewhere, a plain line now and then, False nothing. `remember` is told the id of each forced task
+    that was made and leaves no record of it. Failures of tasks are in the report, not raised.
 
     Raises:
         OptionError: options that mean nothing or contradict each other.
@@ -81,6 +83,7 @@ def run_graph(
             on_error=on_error,
             limits=limits,
             observer=observer,
+            remember=remember,
             **(worker_config or {}),
         )
         try:

@@ -14,14 +14,14 @@ from superluigi import config, graph
 from superluigi.errors import OptionError
 from superluigi.scheduling import force
 from superluigi.scheduling.force import ForcePlan
-from superluigi.scheduling.run import Run
+from superluigi.scheduling.run import MADE_BEFORE, Run
 
 
 class ForcedRunMemory:
     """A file in the workspace: id, start and plan of the last unfinished forced run of one root and set of options.
 
     The options and not the plan tell which run is meant: what the first half has made has new records, from which
-    another plan may follow.
+    another plan may follow. What it made without leaving records is kept in a second file, a line for each task.
     """
 
     def __init__(self, root_id: str, plan: ForcePlan, options: Mapping[str, Any]) -> None:
@@ -45,7 +45,11 @@ class ForcedRunMemory:
                 ids=self._plan.ids.union(known["ids"]),
                 families=self._plan.families.union(known["families"]),
             )
-            return replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]), plan=self._plan)
+            run = replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]), plan=self._plan)
+            with contextlib.suppress(FileNotFoundError):
+                made = self._journal(run).read_text(encoding="utf-8").split()
+                run = replace(run, options={**run.options, MADE_BEFORE: frozenset(made)})
+            return run
         except (FileNotFoundError, ValueError, KeyError):
             return run  # it ended well, or never began: a forced run like any other
 
@@ -59,5 +63,26 @@ class ForcedRunMemory:
         whole = {"ids": sorted(self._plan.ids), "families": sorted(self._plan.families)}
         text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root, **whole})
         self._path.write_text(text, encoding="utf-8")
-        yield
-        self._path.unlink(missing_ok=True)
+        journal = self._journal(run)
+        for other in self._path.parent.glob(f"{self._path.stem}-*.made"):
+            if other != journal:
+                other.unlink(missing_ok=True)
+        with journal.open("a", encoding="utf-8", buffering=1) as self._lines:
+            yield
+        journal.unlink(missing_ok=True)
+        if self._is_of(run):
+            self._path.unlink(missing_ok=True)
+
+    def remember(self, task_id: str) -> None:
+        """A forced task that leaves no record has been made."""
+        self._lines.write(f"{task_id}\n")
+
+    def _journal(self, run: Run) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{run.id}.made")
+
+    def _is_of(self, run: Run) -> bool:
+        """Whether the memory is still of `run`: another one may have begun since."""
+        try:
+            return bool(json.loads(self._path.read_text(encoding="utf-8"))["id"] == run.id)
+        except (FileNotFoundError, ValueError, KeyError):
+            return False

@@ -19,6 +19,9 @@ from typing import Any
 from superluigi import config
 from superluigi.scheduling.force import ForcePlan
 
+#: The option that holds ids of forced tasks without records that an interrupted run, now resumed, has made.
+MADE_BEFORE = "made_before"
+
 
 def new_run_id() -> str:
     """A unique run id that sorts by time: `20131215T101500Z-1f2e3d4c`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,7 @@ class Worker(Planner):
         assistant: bool = False,
         places: Places | None = None,
         on_error: str = "continue",
+        remember: Callable[[str], object] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -89,6 +90,7 @@ class Worker(Planner):
         self._places = places or Places(self.luigi_run, None, self.worker_processes)
         self._owns_places = places is None
         self._on_error = on_error
+        self._remember = remember or (lambda task_id: None)
         self._discovered: dict[str, set[str]] = {}
         #: Ids of what this run has made, in order (a dict for its order).
         self.made: dict[str, None] = {}
@@ -384,10 +386,13 @@ class Worker(Planner):
             self._unverified.add(task.task_id)
             if self.luigi_run.plan.forces(task):  # nothing but this run knows that it has been made
                 self._completeness.done(task.task_id)
+                self._remember(task.task_id)
             else:
                 self._completeness.forget(task.task_id)
         for batched in self._batch_members(task.task_id):
             self.made[batched.task_id] = None
+            if self.luigi_run.plan.forces(batched):
+                self._remember(batched.task_id)
 
     def _batch_members(self, task_id: str) -> list[Task]:
         members = self._batch_running_tasks.get(task_id)

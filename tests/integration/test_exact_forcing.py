@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -249,3 +250,41 @@ def test_a_forced_run_resumes_though_its_first_half_brought_new_requirements_to_
     (Path(folder) / "broken").unlink()
     run_task(root, force_downstream_of="Counted", resume=True)
     assert ran(folder) == Counter(["leaf", "leaf-late", "late", "root"])
+
+
+class AbovePlain(Breaks):
+    """Its requirements leave no records; one of them has no output at all."""
+
+    def requires(self) -> Any:
+        return [Plain(folder=self.folder, name="plain"), Silent(folder=self.folder, name="silent")]
+
+
+class Silent(luigi.Task):
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+
+    def run(self) -> None:
+        note(self.folder, "run", self.name)
+        (Path(self.folder) / "silent").touch()
+
+    def complete(self) -> bool:
+        return (Path(self.folder) / "silent").exists()
+
+
+@pytest.mark.parametrize(("num_workers", "executor"), [(1, None), (2, "threads"), (2, "processes")])
+def test_a_resumed_run_knows_what_it_made_without_leaving_records(
+    folder: str, num_workers: int, executor: str | None
+) -> None:
+    root = AbovePlain(folder=folder, name="root")
+    options: dict[str, Any] = {"num_workers": num_workers, "executor": executor}
+    run_task(root, **options)
+    (Path(folder) / "broken").touch()
+    for resume in (False, True):
+        with pytest.raises(TaskFailedError):
+            run_task(root, force_upstream=True, resume=resume, **options)
+    (Path(folder) / "broken").unlink()
+    run_task(root, force_upstream=True, resume=True, **options)
+    assert ran(folder) == Counter({"plain": 2, "silent": 2, "root": 2})
+    run_task(root, force_upstream=True, resume=True, **options)  # nothing to resume any more: a forced run
+    assert ran(folder) == Counter({"plain": 3, "silent": 3, "root": 3})
+    assert not [*(Path(os.environ["SUPERLUIGI_WORKSPACE"]) / "forced").iterdir()]

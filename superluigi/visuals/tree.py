@@ -1,0 +1,51 @@
+"""A graph as text: a tree from one task down to what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from superluigi.lineage import staleness
+from superluigi.lineage.explaining import Explanation
+from superluigi.lineage.staleness import Reason
+
+#: Deeper levels are not indented any more: a chain of 10,000 tasks would be 200 MB of blanks.
+WIDEST = 120
+
+COMPLETE, WOULD_RUN, FORCED, MISSING, NOT_NEEDED = "complete", "would run", "forced", "missing external", "not needed"
+
+
+def lines(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """Lines from the root down: the branches before it, the task, and whether its own needs were shown before."""
+    shown: set[str] = set()
+    waiting = [(root, "", "")]
+    while waiting:
+        task_id, prefix, branch = waiting.pop()
+        node = nodes[task_id]
+        again = task_id in shown and bool(node["requires"])
+        shown.add(task_id)
+        yield prefix + branch, node, again
+        below = [] if again else node["requires"]
+        inner = prefix + ({"": "", "├── ": "│   ", "└── ": "    "}[branch] if len(prefix) < WIDEST else "")
+        waiting.extend((one, inner, "└── " if one == below[-1] else "├── ") for one in reversed(below))
+
+
+def of_dry_run(explained: Sequence[Explanation]) -> str:
+    """The tree of what a run would do with each task, and how many tasks of each state there are."""
+    told = {one.task_id: {**one.as_json(), "word": _word(one), "task": one.task} for one in explained}
+    text = []
+    for prefix, one, again in lines(told, explained[-1].task_id):
+        why = "" if one["word"] != WOULD_RUN else f": {Reason(one['reason'], one['detail'])}"
+        text.append(f"{prefix}{one['task']}  {one['word']}{' (see above)' if again else why}")
+    words = [one["word"] for one in told.values()]
+    counts = {word: words.count(word) for word in (WOULD_RUN, FORCED, COMPLETE, MISSING, NOT_NEEDED)}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return "\n".join([*text, f"{len(told)} tasks: {said}"])
+
+
+def _word(one: Explanation) -> str:
+    if one.runs:
+        return FORCED if one.reason == staleness.FORCED else WOULD_RUN
+    if one.state == "missing":
+        return MISSING if one.external else NOT_NEEDED
+    return COMPLETE
