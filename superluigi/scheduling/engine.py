@@ -66,7 +66,7 @@ def run_graph(
     """
     run = run or Run()
     roots = [tasks] if isinstance(tasks, Task) else list(tasks)
-    _check_options(num_workers, on_error)
+    _check_options(num_workers, on_error, resources)
     limits = Limits.parse(rate_limits)
     if scheduler is None:
         scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
@@ -153,11 +153,14 @@ def _watchable(scheduler: Any, run: Run) -> AbstractContextManager[None]:
     return window.opened(scheduler, run.id) if isinstance(scheduler, ReadyScheduler) else nullcontext()
 
 
-def _check_options(num_workers: int, on_error: str) -> None:
+def _check_options(num_workers: int, on_error: str, resources: object) -> None:
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
         raise OptionError(f"num_workers={num_workers!r} must be a whole number of at least 1.")
     if on_error not in ("continue", "stop"):
         raise OptionError(f"on_error={on_error!r} is unknown; it is 'continue' or 'stop'.")
+    amounts = resources.values() if isinstance(resources, Mapping) else () if resources is None else (None,)
+    if not all(isinstance(amount, int) and amount >= 0 for amount in amounts):
+        raise OptionError(f"resources={resources!r} must be a dict of names and whole numbers, like {{'gpu': 1}}.")
 
 
 @contextmanager

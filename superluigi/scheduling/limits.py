@@ -13,6 +13,8 @@ from luigi.task import Task
 from superluigi.errors import OptionError
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+#: When to look again for a place that is held by a task on its way (seconds).
+_SOON = 0.05
 _RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
 
 
@@ -38,6 +40,13 @@ class Limits:
         Raises:
             OptionError: a value is neither a count nor `count/unit` (`"10/minute"`, `"3/10s"`).
         """
+        if not isinstance(rate_limits, (Mapping, type(None))) or not all(
+            isinstance(name, str) for name in rate_limits or ()
+        ):
+            raise OptionError(
+                f"rate_limits={rate_limits!r} must be a dict of names (resources, task classes, channels) and limits, "
+                "like {'gpu': 1, 'api': '10/minute'}."
+            )
         at_once: dict[str, int] = {}
         per_time: dict[str, Rate] = {}
         for name, value in (rate_limits or {}).items():
@@ -67,7 +76,7 @@ class Limits:
 def _rate(name: str, value: object) -> Rate:
     match = _RATE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
     unit = None if match is None else next((s for u, s in SECONDS.items() if _abbreviates(match[3], u)), None)
-    if match is None or unit is None or not int(match[1]):
+    if match is None or unit is None or not int(match[1]) or not float(match[2] or 1):
         raise OptionError(
             f"rate_limits[{name!r}]={value!r} is neither a number of tasks at once (2) nor a number per time "
             f"('10/minute', '3/10s'; units: {', '.join(SECONDS)})."
@@ -85,6 +94,8 @@ class Rates:
     def __init__(self, rates: Mapping[str, Rate]) -> None:
         self._rates = dict(rates)
         self._starts: dict[str, deque[float]] = {name: deque() for name in self._rates}
+        #: How many have been handed out and are still on their way.
+        self._coming = dict.fromkeys(self._rates, 0)
         #: When the earliest task that was held back may start; None when none was.
         self.due: float | None = None
 
@@ -108,10 +119,28 @@ class Rates:
         now = time.time()
         while starts and starts[0] <= now - rate.seconds:
             starts.popleft()
-        return None if len(starts) < rate.count else starts[len(starts) - rate.count] + rate.seconds
+        over = len(starts) + self._coming[name] - rate.count
+        if over < 0:
+            return None
+        return starts[over] + rate.seconds if over < len(starts) else now + _SOON
 
     def take(self, resources: Mapping[str, int]) -> None:
         """A task that takes `resources` starts now."""
         for name in resources:
             if name in self._rates:
+                self._starts[name].append(time.time())
+
+    def delay(self, resources: Mapping[str, int]) -> bool:
+        """What has just been taken is only on its way; `begin` will say when it starts. False if nothing is limited."""
+        names = [name for name in resources if name in self._rates]
+        for name in names:
+            self._starts[name].pop()
+            self._coming[name] += 1
+        return bool(names)
+
+    def begin(self, resources: Mapping[str, int]) -> None:
+        """A task that was delayed starts now."""
+        for name in resources:
+            if name in self._rates:
+                self._coming[name] -= 1
                 self._starts[name].append(time.time())

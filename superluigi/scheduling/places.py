@@ -46,6 +46,8 @@ class Place:
     shares_memory = True
     #: Whether the place itself keeps a time limit (where the attempt runs).
     bounds_time = False
+    #: Whether an order that asks for it is answered with `BEGIN` when the attempt begins.
+    announces = False
     executor: Executor
 
     def submit_order(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
@@ -108,6 +110,7 @@ class Processes(Place):
 
     here = False
     shares_memory = False
+    announces = True
     executor: ProcessExecutor
 
     def __init__(self, executor: ProcessExecutor, run: Run, ours: bool) -> None:
@@ -127,8 +130,8 @@ class Processes(Place):
         on_message: Callable[[Any], None] | None = None,
         **options: Any,
     ) -> Future[Any]:
-        timeout = options.pop("timeout", 0)
-        order = parcel.dump_order(parcel.Order(task, tuple(check), known, announce=bool(timeout), **options))
+        options["announce"] = bool(options.pop("timeout", 0) or options.get("announce"))
+        order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
         return self.executor.submit_call(parcel.call(self._context, order), on_message)
 
     def open(self, future: Future[Any], task: Task) -> Outcome:

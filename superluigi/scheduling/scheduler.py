@@ -67,7 +67,7 @@ class ReadyScheduler(Scheduler):
         self._policies: dict[tuple[Any, ...], Any] = {}
         self._history_kept = not isinstance(self._task_history, NopHistory)
         self._lent: dict[str, Container[str]] = {}
-        self._rates = rates or Rates({})
+        self.rates = rates or Rates({})
 
     def lend(self, worker_id: str, tasks: Container[str]) -> None:
         """`worker_id` holds `tasks` (a live view) itself and needs no parameters to load them."""
@@ -296,7 +296,7 @@ class ReadyScheduler(Scheduler):
                 del self._state.batches[batch_id]
 
     def _choose(self, worker: str, assistant: bool) -> Node | None:
-        self._rates.forget_due()
+        self.rates.forget_due()
         ready = self._state.ready
         if not ready.bound and not assistant:
             return ready.best_for(worker)
@@ -339,7 +339,7 @@ class ReadyScheduler(Scheduler):
         return [entry[3] for entry in taken]
 
     def _give(self, reply: dict[str, Any], node: Node, worker: str, host: str | None) -> None:
-        self._rates.take(node.resources)
+        self.rates.take(node.resources)
         self.update_metrics_task_started(node)
         self._state.set_status(node, RUNNING, self._config)
         node.worker_running = worker
@@ -359,7 +359,7 @@ class ReadyScheduler(Scheduler):
         together = "|".join(node.id for node in batch)
         batch_id = hashlib.new("md5", together.encode(), usedforsecurity=False).hexdigest()
         params: dict[str, Any] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
-        self._rates.take(best.resources)
+        self.rates.take(best.resources)
         for node in batch:
             self._state.set_batch_running(node, batch_id, worker)
             node.resources_running = node.resources.copy()
@@ -405,7 +405,7 @@ class ReadyScheduler(Scheduler):
         A failed task counts when somebody has limited its retries (a task's `retry_count` or
         `[scheduler] retry_count`): with Luigi's default nobody would ever stop waiting.
         """
-        dues = [due for due in (self._rates.due, self._state.next_retry(worker)) if due is not None]
+        dues = [due for due in (self.rates.due, self._state.next_retry(worker)) if due is not None]
         return min(dues, default=None)
 
     @_locked

@@ -89,11 +89,11 @@ class Selection:
         return (
             may_take(group, self._worker, self._assistant)
             and self._scheduler._has_resources(node.resources, self._used)
-            and self._scheduler._rates.allows(node.resources)
+            and self._scheduler.rates.allows(node.resources)
         )
 
     def _reserve(self, group: Group, node: Node) -> bool:
-        if not self._scheduler._rates.allows(node.resources):
+        if not self._scheduler.rates.allows(node.resources):
             return False
         workers = (*group.kind.workers, self._worker) if self._assistant else group.kind.workers
         for worker in workers:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
-from superluigi.errors import TargetMissingError
+from superluigi.errors import OptionError, TargetMissingError
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.report import Failure, Report
 
@@ -47,6 +47,9 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
     outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
+    starved = [f for task in _ordered(partition["not_run"], worker) for f in _starved(task, worker)]
+    outcomes.update({failure.task_id: "scheduling failed" for failure in starved})
+    failures += starved
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
     return Report(
@@ -109,6 +112,23 @@ def _missing(task: Task) -> Failure:
         "check its parameters."
     )
     return Failure(task.task_id, str(task), "missing", error)
+
+
+def _starved(task: Task, worker: Worker) -> list[Failure]:
+    """Whether a task that never started asks for more of a resource than there is."""
+    totals = getattr(worker._scheduler, "_resources", None)
+    if not isinstance(totals, Mapping):
+        return []  # a central scheduler has its own
+    needs = worker._resources(task)
+    lacking = {name: amount for name, amount in needs.items() if amount > totals.get(name, 1)}
+    if not lacking:
+        return []
+    said = ", ".join(f"{amount} of {name}, of which there is {totals.get(name, 1)}" for name, amount in lacking.items())
+    error = OptionError(
+        f"{task} never started: it needs {said}. Give more (run_task(resources=…), rate_limits, or [resources] of "
+        "Luigi's configuration), or let it ask for less."
+    )
+    return [Failure(task.task_id, str(task), "scheduling", error)]
 
 
 def _paths(task: Task) -> list[str]:

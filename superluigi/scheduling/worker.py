@@ -52,6 +52,8 @@ class Attempting:
     timeout: float = 0.0
     started: float = field(default_factory=time.time)
     timed_out: bool = False
+    #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
+    delayed: dict[str, int] | None = None
 
     def is_alive(self) -> bool:
         return False  # Luigi's __exit__ asks; ending attempts is the places' business
@@ -191,6 +193,9 @@ class Worker(Planner):
                 outcome = self._attempt_here(attempting)
             self._finish(task_id, outcome)
         else:
+            if place.announces and self._near and self._limits.per_time:
+                resources = self._resources(task)
+                attempting.delayed = resources if self._scheduler.rates.delay(resources) else None
             self._submit(attempting)
             self._running_tasks[task_id] = attempting  # from now on it may be told something
 
@@ -254,6 +259,7 @@ class Worker(Planner):
                 process_context=self._config.task_process_context,
                 on_message=lambda message: self._arrived.put(("message", message)),
                 timeout=attempting.timeout,
+                announce=attempting.delayed is not None,
             )
         attempting.future = future
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
@@ -289,11 +295,18 @@ class Worker(Planner):
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
         attempting = self._running_tasks.get(task_id)
         if attempting is not None and method == BEGIN:
-            attempting.deadline = time.monotonic() + attempting.timeout
+            self._begun(attempting)
+            if attempting.timeout:
+                attempting.deadline = time.monotonic() + attempting.timeout
         elif attempting is not None and method in REPORTS:
             getattr(attempting.status_reporter, method)(*args)
         elif attempting is not None and method == RESPOND:
             self._scheduler.add_scheduler_message_response(task_id, *args)
+
+    def _begun(self, attempting: Attempting) -> None:
+        if attempting.delayed is not None:
+            self._scheduler.rates.begin(attempting.delayed)
+            attempting.delayed = None
 
     def _take_spooled(self) -> None:
         for message in self._places.spooled():
@@ -368,7 +381,7 @@ class Worker(Planner):
         )
         if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
             self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
-        self._running_tasks.pop(task_id)
+        self._begun(self._running_tasks.pop(task_id))
         self._observer.ended(task, status, outcome)
         if outcome.missing:
             self._reschedule(task, outcome.missing)
