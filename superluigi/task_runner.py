@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -242,6 +243,10 @@ def _shown(paths: Any) -> str:
 
 
 def _say(text: str) -> None:
-    """Print for people; a run must not fail because nobody listens."""
+    """Print for people; a run must not fail because nobody listens, or cannot read it."""
     with contextlib.suppress(BrokenPipeError):
-        print(text, flush=True)  # noqa: T201
+        try:
+            print(text, flush=True)  # noqa: T201
+        except UnicodeEncodeError:  # a path or a task's name has letters that this terminal or file cannot hold
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201

@@ -71,6 +71,8 @@ class Report:
     failures: tuple[Failure, ...] = ()
     #: Id of a blocked task → ids of the failed or missing tasks that block it.
     blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Id → text of a blocked task, for as many as `describe` names.
+    names: Mapping[str, str] = field(default_factory=dict)
     #: Ids of tasks that this run made, in the order in which they ended.
     made: tuple[str, ...] = ()
     #: Every attempt that failed, in the order in which they ended; also of tasks that succeeded later.
@@ -90,7 +92,7 @@ class Report:
 
     def describe(self) -> str:
         """The failures for people: alike ones together, with their last log lines and whom they block."""
-        return "\n".join(_describe_group(group, self.blocked) for group in _grouped(self.failures))
+        return "\n".join(_describe_group(group, self.blocked, self.names) for group in _grouped(self.failures))
 
     def raise_failure(self) -> None:
         """Raise TaskFailedError, chained to the first failure, unless the run was a success."""
@@ -110,7 +112,8 @@ def _grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
 
 
 _NAMED = 5
-_BLOCKED_NAMED = 8
+#: So many of those that a failure blocks are named.
+BLOCKED_NAMED = 8
 _WORDS = {
     "failed": "failed",
     "missing": "is missing: nobody in this run makes it",
@@ -121,7 +124,7 @@ _WORDS = {
 }
 
 
-def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]) -> str:
+def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]], names_of: Mapping[str, str]) -> str:
     first = group[0]
     names = ", ".join(f.task for f in group[:_NAMED])
     if len(group) > _NAMED:
@@ -133,6 +136,7 @@ def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]
     ids = {f.task_id for f in group}
     held = [task for task, by in blocked.items() if not ids.isdisjoint(by)]
     if held:
-        more = f" and {len(held) - _BLOCKED_NAMED} more" if len(held) > _BLOCKED_NAMED else ""
-        lines.append(f"    blocks {', '.join(held[:_BLOCKED_NAMED])}{more}")
+        more = f" and {len(held) - BLOCKED_NAMED} more" if len(held) > BLOCKED_NAMED else ""
+        named = ", ".join(names_of.get(task, task) for task in held[:BLOCKED_NAMED])
+        lines.append(f"    blocks {named}{more}")
     return "\n".join(lines)

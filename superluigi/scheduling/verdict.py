@@ -11,7 +11,7 @@ from luigi.task import Task
 
 from superluigi.errors import OptionError, TargetMissingError
 from superluigi.scheduling.attempt import is_external
-from superluigi.scheduling.report import Failure, Report
+from superluigi.scheduling.report import BLOCKED_NAMED, Failure, Report
 
 if TYPE_CHECKING:
     from superluigi.scheduling.worker import Worker
@@ -52,6 +52,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     failures += starved
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
+    blocked = _blocked(worker, outcomes)
     return Report(
         run_id=worker.luigi_run.id,
         summary=_summary(partition, worker),
@@ -59,7 +60,8 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
         success=status in GOOD and all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
         outcomes=outcomes,
         failures=tuple(_as_missing(worker, f) for f in failures),
-        blocked=_blocked(worker, outcomes),
+        blocked=blocked,
+        names=_names(blocked, worker),
         made=tuple(worker.made),
         failed_attempts=tuple(worker.failed_attempts),
     )
@@ -198,6 +200,17 @@ def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, .
         if found:
             causes[task.task_id] = tuple(found)[:_CAUSES_NAMED]
     return causes
+
+
+def _names(blocked: Mapping[str, Sequence[str]], worker: Worker) -> dict[str, str]:
+    """The texts of the first that each failure blocks; writing those of 10,000 would take seconds."""
+    told: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for task_id, causes in blocked.items():
+        if any(told.get(cause, 0) < BLOCKED_NAMED for cause in causes):
+            names[task_id] = str(worker._scheduled_tasks[task_id])
+            told.update((cause, told.get(cause, 0) + 1) for cause in causes)
+    return names
 
 
 #: So many culprits are named for one blocked task: a root above 10,000 failures would name them all.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,16 @@ def test_a_dry_run_only_asks_s3(s3_server: S3Server, s3_bucket: str, local_root:
         assert {request.method for request in seen} <= {"HEAD", "GET"}
         assert len(seen) <= 8 * 6, [str(request) for request in seen]
     assert everything_in(local_root) == before
+
+
+def test_a_run_does_not_fail_because_its_terminal_cannot_show_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "grün…"
+    folder.mkdir()
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    root = Step(folder=str(folder), name="leaf")
+    run_task(root, dry_run=True)
+    assert run_task(root) == folder / "leaf.txt"
+    assert rb"gr\xfcn\u2026" in printed.getvalue()

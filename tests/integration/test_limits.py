@@ -77,4 +77,5 @@ class AboveHungry(Call):
 def test_a_task_that_needs_more_than_there_is_says_so(options: Any, there: int, tmp_path: Path) -> None:
     with pytest.raises(TaskFailedError, match=f"3 of gpu, of which there is {there}") as caught:
         run_task(AboveHungry(folder=str(tmp_path), name="above"), **options)
-    assert "blocks AboveHungry" in str(caught.value)
+    above = AboveHungry(folder=str(tmp_path), name="above")
+    assert f"    blocks {above}" in str(caught.value)
