@@ -9,6 +9,7 @@ the caller's `__main__` is not run again; what it defines travels by value (clou
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -56,6 +57,8 @@ class _Child:
     #: Why we ended it, if we did.
     ended_because: BaseException | None = None
     sending: threading.Lock = field(default_factory=threading.Lock)
+    #: Readable when the process has ended; None where the kernel has no such thing.
+    end: int | None = None
 
     def send(self, *message: Any) -> None:
         with self.sending:
@@ -84,7 +87,7 @@ class ProcessExecutor(Executor):
         self._waiting: deque[_Call] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, lambda: self._wake_read.recv(4096))
         self._closing = False
         self._thread = threading.Thread(target=self._listen, name="superluigi-processes", daemon=True)
         self._thread.start()
@@ -217,7 +220,11 @@ class ProcessExecutor(Executor):
             with contextlib.suppress(OSError):
                 child.send("call", 0, self._initial)
         self._children.append(child)
-        self._selector.register(child.connection, selectors.EVENT_READ, child)
+        self._selector.register(child.connection, selectors.EVENT_READ, functools.partial(self._receive, child))
+        # what a task has forked holds the socket too: its end is not always the end of the process
+        with contextlib.suppress(OSError, AttributeError):
+            child.end = os.pidfd_open(process.pid)
+            self._selector.register(child.end, selectors.EVENT_READ, functools.partial(self._ended, child))
         self._wake()
         return child
 
@@ -231,13 +238,22 @@ class ProcessExecutor(Executor):
                 if self._closing and not self._children and not self._waiting:
                     break
             for key, _ in self._selector.select():
-                if key.data is None:
-                    self._wake_read.recv(4096)
-                else:
-                    self._receive(key.data)
+                key.data()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
+
+    def _ended(self, child: _Child) -> None:
+        """Hear what a process said before it ended, whoever still holds its socket; the end of that buries it."""
+        self._forget_end(child)
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(child.connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RD)
+
+    def _forget_end(self, child: _Child) -> None:
+        if child.end is not None:
+            self._selector.unregister(child.end)
+            os.close(child.end)
+            child.end = None
 
     def _receive(self, child: _Child) -> None:
         try:
@@ -269,6 +285,7 @@ class ProcessExecutor(Executor):
             call.future.set_exception(child.ended_because or WorkerLostError("ended"))
 
     def _bury(self, child: _Child) -> None:
+        self._forget_end(child)
         self._selector.unregister(child.connection)
         child.connection.close()
         kill_tree(child.process.pid)  # what the dead process had started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -13,11 +14,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import luigi
 import pytest
 
 from superluigi.scheduling.engine import run_graph
 from superluigi.scheduling.run import Run
-from superluigi.testing.executor_tasks import Noted, diary
+from superluigi.testing.executor_tasks import Noted, diary, note
 
 # No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
 SCRIPT = """
@@ -195,3 +197,27 @@ def test_all_finish_although_workers_are_killed(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_five_hundred_finish_although_a_worker_is_killed_every_second(tmp_path: Path) -> None:
     assert _survives_kills(str(tmp_path), 500, 1.0) > 0
+
+
+class LeavesAHelper(Noted):
+    """Forks a process that outlives it, as a multiprocessing Manager or Pool does, and holds what it inherited."""
+
+    then = luigi.Parameter(default="")
+
+    def work(self) -> None:
+        helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True)
+        helper.start()
+        note(self.folder, "helper", helper.pid)
+        if self.then == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("then", ["", "die"])
+def test_what_a_task_has_forked_keeps_no_run_from_ending(tmp_path: Path, then: str) -> None:
+    roots = [LeavesAHelper(folder=str(tmp_path), name=f"h{i}", then=then if i else "") for i in range(2)]
+    report = run_graph(roots, Run(), num_workers=2, executor="processes")
+    assert report.counts() == ({"ran": 1, "failed": 1} if then else {"ran": 2})
+    assert all("SIGKILL" in str(failure.error) for failure in report.failures)
+    helpers = [int(line[1]) for line in diary(tmp_path) if line[0] == "helper"]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in helpers), 20)
