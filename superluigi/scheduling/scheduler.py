@@ -69,6 +69,13 @@ class ReadyScheduler(Scheduler):
         self._lent: dict[str, Container[str]] = {}
         self.rates = rates or Rates({})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Luigi's worker takes the scheduler along to processes that it spawns, and with its messages."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("lock", "_lent")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.RLock(), _lent={})
+
     def lend(self, worker_id: str, tasks: Container[str]) -> None:
         """`worker_id` holds `tasks` (a live view) itself and needs no parameters to load them."""
         self._lent[worker_id] = tasks

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import pickle
 import time
 import uuid
 from collections.abc import Iterator
@@ -140,6 +141,10 @@ class Conversation:
             retry_policy_dict={"retry_count": claim.retry_count},
             **more,
         )
+
+    def travel(self) -> None:
+        """Go on with a pickled copy: Luigi's worker takes its scheduler along to processes that it spawns."""
+        self._scheduler = pickle.loads(pickle.dumps(self._scheduler))
 
     def step(self, worker: str, outcome: str, which: int, seconds: int) -> None:
         self._clock.now += seconds + 1
@@ -372,7 +377,9 @@ class SchedulerSuite:
                 clock.now = 1_000_000.0
                 talk = Conversation(scheduler, clock)
                 talk.open(tasks)
-                for step in steps:
+                for i, step in enumerate(steps):
+                    if i == len(steps) // 2:
+                        talk.travel()
                     talk.step(*step)
                 talks.append(talk)
             oracle, ours = talks
