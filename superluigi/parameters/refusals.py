@@ -63,11 +63,7 @@ def explain(
             f"{family}: a parameter was given twice, by place and by name: {_short(kwargs)}."
         )
     if "Error when parsing the default value" in str(error):
-        name = next((name for name in names if f"default value of '{name}'" in str(error)), "?")
-        return WrongParameterError(
-            f"{family}: the value of {name!r} in the configuration cannot be read: {error.__cause__ or error}. "
-            f"Correct section [{family}]."
-        )
+        return WrongParameterError(f"{error}: {error.__cause__}. Correct section [{family}] of the configuration.")
     return None
 
 

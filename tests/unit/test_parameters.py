@@ -460,7 +460,7 @@ def test_configuration_fills_arguments_explicit_beats_config_beats_default() -> 
         assert (task.n, task.xs, task.flag, task.name) == (3, [datetime.date(2013, 1, 2)], True, "x")
         assert task.optim == Optim(2.0, (1,)) and FromConfig().n == 2
         config.set("FromConfig", "n", "many")
-        with pytest.raises(ParameterError, match="FromConfig: the value of 'n'"):
+        with pytest.raises(ParameterError, match=r"FromConfig.*'n': .*'many'. Correct section \[FromConfig\]"):
             FromConfig()
     finally:
         config.remove_section("FromConfig")
