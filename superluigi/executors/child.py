@@ -16,12 +16,17 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from superluigi.executors.kill import kill_tree
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: How long a call may clean up once the parent is gone.
+GRACE_SECONDS = 10.0
 
 #: Whether this process makes one attempt at a time and nothing else: its descriptors and environment are the task's.
 alone = False
@@ -136,6 +141,8 @@ def _read(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, 
         except (EOFError, OSError):
             calls.put(None)
             os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone: end what runs, let it clean up
+            time.sleep(GRACE_SECONDS)
+            kill_tree(os.getpid())  # a task that swallows the interruption
             return
         if message[0] == "call":
             with _telling:

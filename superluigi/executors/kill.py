@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -33,26 +34,29 @@ def kill_tree(pid: int) -> None:
     below = descendants(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    for child in below:
+    kill_all(below)
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """SIGKILL to each of `pids`; fine when they are gone."""
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(child, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
-def end_tree(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Ask `process` to end (SIGTERM); kill it and its descendants when it has not after `grace` seconds.
+def end_tree(process: subprocess.Popen[bytes], grace: float, below: Sequence[int]) -> None:
+    """Ask `process` to end (SIGTERM); kill it and `below`, its descendants, when it has not after `grace` seconds.
 
-    Returns at once. `process` must lead its own process group.
+    Returns at once. `process` must lead its own process group. Who sees it end earlier kills `below`: those that have
+    left the group do not go with it.
     """
-    below = descendants(process.pid)
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
 
     def finish() -> None:
         if process.returncode is None:
             kill_tree(process.pid)
-        for child in below:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(child, signal.SIGKILL)
+            kill_all(below)
 
     if grace <= 0:
         finish()
@@ -60,3 +64,17 @@ def end_tree(process: subprocess.Popen[bytes], grace: float) -> None:
     timer = threading.Timer(grace, finish)
     timer.daemon = True
     timer.start()
+
+
+@contextlib.contextmanager
+def no_second_interrupt() -> Iterator[None]:
+    """Ctrl-C again while everything is being ended would leave half of it behind; it takes seconds at most."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
-from superluigi.executors.kill import end_tree, kill_tree
+from superluigi.executors.kill import descendants, end_tree, kill_all, kill_tree
 
 BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -56,6 +56,8 @@ class _Child:
     call: _Call | None = None
     #: Why we ended it, if we did.
     ended_because: BaseException | None = None
+    #: What it had started when it was asked to end.
+    below: list[int] = field(default_factory=list)
     sending: threading.Lock = field(default_factory=threading.Lock)
     #: Readable when the process has ended; None where the kernel has no such thing.
     end: int | None = None
@@ -63,6 +65,10 @@ class _Child:
     def send(self, *message: Any) -> None:
         with self.sending:
             self.connection.send(message)
+
+    def end(self, grace: float) -> None:
+        self.below = descendants(self.process.pid)
+        end_tree(self.process, grace, self.below)
 
 
 class ProcessExecutor(Executor):
@@ -150,7 +156,7 @@ class ProcessExecutor(Executor):
             if child is None:
                 return False
             child.ended_because = reason
-        end_tree(child.process, GRACE_SECONDS)
+        child.end(GRACE_SECONDS)
         return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -178,7 +184,7 @@ class ProcessExecutor(Executor):
             for child in children:
                 child.ended_because = child.ended_because or WorkerLostError("The run was interrupted.")
         for child in children:
-            end_tree(child.process, GRACE_SECONDS)
+            child.end(GRACE_SECONDS)
         self._wake()
         self._thread.join(GRACE_SECONDS * 3)
 
@@ -270,7 +276,7 @@ class ProcessExecutor(Executor):
         if number == 0:
             if not ok:
                 child.ended_because = _loads_error(result)
-                end_tree(child.process, 0)
+                child.end(0)
             return
         with self._lock:
             child.call = None
@@ -289,6 +295,7 @@ class ProcessExecutor(Executor):
         self._selector.unregister(child.connection)
         child.connection.close()
         kill_tree(child.process.pid)  # what the dead process had started
+        kill_all(child.below)
         code = child.process.wait()
         with self._lock:
             self._children.remove(child)

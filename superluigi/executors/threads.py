@@ -11,6 +11,11 @@ from contextvars import copy_context
 from typing import Any
 
 
+def interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in a thread, as soon as it runs Python code again."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+
+
 class ThreadExecutor(Executor):
     """At most `max_workers` daemon threads, each call with a copy of the submitter's context.
 
@@ -77,8 +82,6 @@ class ThreadExecutor(Executor):
         self.shutdown(wait=False)
         for thread in self._threads:
             if thread.is_alive() and thread.ident is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
-                )
+                interrupt(thread.ident)
         for thread in self._threads:
             thread.join(seconds / max(1, len(self._threads)))

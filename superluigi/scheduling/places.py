@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -19,6 +20,7 @@ from luigi.task_status import DONE
 
 from superluigi import executors
 from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError
+from superluigi.executors.kill import no_second_interrupt
 from superluigi.executors.processes import ProcessExecutor
 from superluigi.executors.threads import ThreadExecutor
 from superluigi.scheduling import parcel
@@ -316,12 +318,13 @@ class Places:
 
     def close(self, abort: bool = False) -> None:
         """Shut down the executors that we made; with `abort`, end what runs in them."""
-        while self._made:
-            _, place = self._made.popitem()
-            if abort:
-                place.abort()
-            else:
-                place.close()
+        with no_second_interrupt() if abort else contextlib.nullcontext():
+            while self._made:
+                _, place = self._made.popitem()
+                if abort:
+                    place.abort()
+                else:
+                    place.close()
 
 
 def _opened(answer: Outcome | parcel.Unloadable | SuperLuigiError, task: Task) -> Outcome:

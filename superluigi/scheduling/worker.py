@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,8 +24,10 @@ from superluigi.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from superluigi.executors.kill import no_second_interrupt
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
+from superluigi.scheduling.interrupting import end_threads
 from superluigi.scheduling.messages import REPORTS, RESPOND, Outbox
 from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.parcel import BEGIN
@@ -47,6 +50,8 @@ class Attempting:
     place: Place
     status_reporter: TaskStatusReporter | None = None
     future: Future[Any] | None = None
+    #: The thread that it runs in, where that is one of this process.
+    thread: int | None = None
     #: Seconds on the monotonic clock; None without a time limit.
     deadline: float | None = None
     timeout: float = 0.0
@@ -121,7 +126,9 @@ class Worker(Planner):
         try:
             self._loop()
         except BaseException:
-            self._places.close(abort=True)
+            with no_second_interrupt():
+                self._places.close(abort=True)
+                end_threads(self._running_tasks.values())
             raise
         return bool(self.run_succeeded)
 
@@ -219,7 +226,7 @@ class Worker(Planner):
         self._places.resize(self.worker_processes)
 
     def _attempt_here(self, attempting: Attempting) -> Outcome:
-        task = attempting.task
+        task, attempting.thread = attempting.task, threading.get_ident()
         return run_attempt(
             task,
             self.luigi_run,

@@ -203,6 +203,11 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         """The attempt at this task that runs in this thread, or None; two runs may share one task object."""
         return self.__dict__.get("_attempts", {}).get(threading.get_ident())
 
+    def abandon_attempts(self) -> None:
+        """Drop what attempts at this task have staged: the run was interrupted, but their threads do not end."""
+        for attempt in list(self.__dict__.get("_attempts", {}).values()):
+            attempt.stack.close()
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         for name in ("_attempts", "_variants"):

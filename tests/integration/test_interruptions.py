@@ -23,7 +23,8 @@ from superluigi.testing.executor_tasks import Noted, diary, note
 
 # No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
 SCRIPT = """
-    import sys, time
+    import subprocess, sys, time
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
     import luigi
     from superluigi.targets import LocalFileTarget
@@ -32,6 +33,7 @@ SCRIPT = """
     from superluigi.testing.executor_tasks import note
 
     FOLDER, WORKERS, EXECUTOR = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    LENT = EXECUTOR == "lent threads"
     note(FOLDER, "script")
 
     class Slow(AtomicTaskWithMetadata):
@@ -43,8 +45,21 @@ SCRIPT = """
         def run(self, output_path):
             output_path.write_text("partial")
             note(FOLDER, "begin", self.number)
-            time.sleep(60 if self.number >= 3 and not Path(FOLDER, "quick").exists() else 0)
+            if self.number >= 3 and not Path(FOLDER, "quick").exists():
+                self.wait()
             output_path.write_text("whole")
+
+        def wait(self):
+            if Path(FOLDER, "daemons").exists():  # they leave our process group, and our session
+                subprocess.Popen(["sleep", "600"], start_new_session=True)
+                note(FOLDER, "daemon")
+            try:
+                in_python = LENT or Path(FOLDER, "tidies").exists()  # else in one long call
+                for _ in range(600 if in_python else 1):
+                    time.sleep(0.1 if in_python else 60)
+            finally:
+                note(FOLDER, "tidying")
+                time.sleep(0.5 if Path(FOLDER, "tidies").exists() else 0)
 
     class Root(AtomicTaskWithMetadata):
         def requires(self):
@@ -56,6 +71,8 @@ SCRIPT = """
         def run(self, output_path):
             output_path.write_text("root")
 
+    if LENT:
+        EXECUTOR = ThreadPoolExecutor(WORKERS)
     run_task(Root(), num_workers=WORKERS, executor=None if EXECUTOR == "None" else EXECUTOR)
 """
 
@@ -105,7 +122,10 @@ def stray_files(folder: Path) -> list[str]:
     return [str(p) for p in (folder / "out").rglob("*") if p.is_file() and p.name not in known and p.stat().st_size]
 
 
-@pytest.mark.parametrize(("workers", "executor"), [(1, "None"), (2, "threads"), (2, "processes")])
+WAYS = [(1, "None"), (2, "threads"), (2, "lent threads"), (2, "processes")]
+
+
+@pytest.mark.parametrize(("workers", "executor"), WAYS)
 def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     script: Path, tmp_path: Path, workers: int, executor: str
 ) -> None:
@@ -117,8 +137,7 @@ def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     assert time.monotonic() - began < 30
     assert process.returncode not in (0, None), said
     wait_until(lambda: alive_in(tmp_path) == [], 5)
-    if executor != "threads":  # a thread inside one long C call cannot be interrupted
-        assert stray_files(tmp_path) == []
+    assert stray_files(tmp_path) == []
     (tmp_path / "quick").touch()
     again = start(script, tmp_path, workers, executor)
     said, _ = again.communicate(timeout=60)
@@ -127,6 +146,31 @@ def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     assert [counted[str(i)] for i in range(3)] == [1, 1, 1]  # what was complete did not run again
     assert (tmp_path / "out" / "root.txt").read_text() == "root"
     assert all((tmp_path / "out" / f"{i}.txt").read_text() == "whole" for i in range(6))
+
+
+@pytest.mark.parametrize(("workers", "executor"), WAYS[1:])
+def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
+    script: Path, tmp_path: Path, workers: int, executor: str
+) -> None:
+    (tmp_path / "tidies").touch()
+    process = start(script, tmp_path, workers, executor)
+    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 3 + workers)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: ["tidying"] in diary(tmp_path))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, None), said
+    assert alive_in(tmp_path) == []
+    assert stray_files(tmp_path) == []
+
+
+def test_ctrl_c_ends_what_a_task_has_started_in_a_session_of_its_own(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "daemons").touch()
+    process = start(script, tmp_path, 2, "processes")
+    wait_until(lambda: diary(tmp_path).count(["daemon"]) == 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)  # they hold its stdout
+    wait_until(lambda: alive_in(tmp_path) == [], 5)
 
 
 def test_children_end_when_the_parent_is_killed(script: Path, tmp_path: Path) -> None:

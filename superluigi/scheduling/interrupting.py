@@ -1,0 +1,39 @@
+"""Ctrl-C for attempts that run in threads of this process, ours or of an executor that we were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any
+
+from superluigi.executors.threads import ThreadExecutor, interrupt
+
+if TYPE_CHECKING:
+    from superluigi.scheduling.worker import Attempting
+
+#: How long an interrupted thread may clean up.
+GRACE_SECONDS = 3.0
+
+
+def end_threads(attempts: Iterable[Attempting]) -> None:
+    """End what runs in threads; our own executor has interrupted its own already.
+
+    A thread inside one long call in C notices nothing until it returns: what its attempt has staged is removed
+    nevertheless, so that no temporary file is left behind.
+    """
+    left = [(attempt, future) for attempt in attempts if (future := _running(attempt)) is not None]
+    lent = [(attempt, future) for attempt, future in left if not isinstance(attempt.place.executor, ThreadExecutor)]
+    for attempt, future in lent:
+        if not future.cancel() and attempt.thread is not None:
+            interrupt(attempt.thread)
+    wait([future for _, future in lent], GRACE_SECONDS)
+    for attempt, _ in left:
+        if _running(attempt) is not None:
+            abandon = getattr(attempt.task, "abandon_attempts", None)
+            if abandon is not None:
+                abandon()
+
+
+def _running(attempt: Attempting) -> Future[Any] | None:
+    future = attempt.future if attempt.place.shares_memory else None
+    return None if future is None or future.done() else future
