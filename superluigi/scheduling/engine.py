@@ -114,6 +114,7 @@ def make_scheduler(
         return _central(central, resources, limits)
     settings = {
         "prune_on_get_work": True,
+        "record_task_history": False,  # as in Luigi: the configuration that says otherwise is for luigid
         **({} if _is_configured("stable_done_cooldown_secs") else {"stable_done_cooldown_secs": 0}),
         **({} if _is_configured("retry_delay") else {"limited_retry_delay": RETRY_DELAY_SECONDS}),
         **(config or {}),

@@ -39,6 +39,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     partition = execution_summary._partition_tasks(worker)
     partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
     _explain_pending(partition, worker)
+    partition["failed"] -= {t for t in partition["failed"] if _made_after_all(t, worker)}
     skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
     partition["completed"] -= skipped
     partition["already_done"] |= skipped
@@ -65,6 +66,12 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
         made=tuple(worker.made),
         failed_attempts=tuple(worker.failed_attempts),
     )
+
+
+def _made_after_all(task: Task, worker: Worker) -> bool:
+    """Whether a batch failed whose tasks have all been made since; Luigi would not forget it."""
+    members = worker.failed_batches.get(task.task_id)
+    return members is not None and all(member.task_id in worker.made for member in members)
 
 
 def _summary(partition: dict[str, set[Task]], worker: Worker) -> str:

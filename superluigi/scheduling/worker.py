@@ -103,6 +103,8 @@ class Worker(Planner):
         self.made: dict[str, None] = {}
         #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
         self.skipped: dict[str, None] = {}
+        #: Id of a batch that failed → the tasks in it, which may be made later, together or not.
+        self.failed_batches: dict[str, list[Task]] = {}
         #: Made by this run, but nobody has looked whether the outputs are really there.
         self._unverified: set[str] = set()
         self._resent: set[str] = set()
@@ -411,6 +413,7 @@ class Worker(Planner):
                 self._completeness.forget(task.task_id)
         for batched in self._batch_members(task.task_id):
             self.made[batched.task_id] = None
+            self.failures.pop(batched.task_id, None)
             if self.luigi_run.plan.forces(batched):
                 self._remember(batched.task_id)
 
@@ -433,7 +436,11 @@ class Worker(Planner):
             told = f"{type(error).__name__}: {error}"
             worker = f"{outcome.host}-{outcome.pid}"
             self.failed_attempts.append(FailedAttempt(task.task_id, told, outcome.started, outcome.duration, worker))
-        self._note_failure(task, kind, error, outcome.traceback, outcome.log, outcome.host)
+        members = self._batch_members(task.task_id)
+        if members:
+            self.failed_batches[task.task_id] = members
+        for one in members or [task]:
+            self._note_failure(one, kind, error, outcome.traceback, outcome.log, outcome.host)
         logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
 
     def _will_retry(self, task_id: str) -> bool:
