@@ -60,7 +60,7 @@ class _Child:
     below: list[int] = field(default_factory=list)
     sending: threading.Lock = field(default_factory=threading.Lock)
     #: Readable when the process has ended; None where the kernel has no such thing.
-    end: int | None = None
+    exit_fd: int | None = None
 
     def send(self, *message: Any) -> None:
         with self.sending:
@@ -229,8 +229,8 @@ class ProcessExecutor(Executor):
         self._selector.register(child.connection, selectors.EVENT_READ, functools.partial(self._receive, child))
         # what a task has forked holds the socket too: its end is not always the end of the process
         with contextlib.suppress(OSError, AttributeError):
-            child.end = os.pidfd_open(process.pid)
-            self._selector.register(child.end, selectors.EVENT_READ, functools.partial(self._ended, child))
+            child.exit_fd = os.pidfd_open(process.pid)
+            self._selector.register(child.exit_fd, selectors.EVENT_READ, functools.partial(self._ended, child))
         self._wake()
         return child
 
@@ -256,10 +256,10 @@ class ProcessExecutor(Executor):
             ours.shutdown(socket.SHUT_RD)
 
     def _forget_end(self, child: _Child) -> None:
-        if child.end is not None:
-            self._selector.unregister(child.end)
-            os.close(child.end)
-            child.end = None
+        if child.exit_fd is not None:
+            self._selector.unregister(child.exit_fd)
+            os.close(child.exit_fd)
+            child.exit_fd = None
 
     def _receive(self, child: _Child) -> None:
         try:
