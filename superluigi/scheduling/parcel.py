@@ -16,7 +16,7 @@ from luigi.task import Task
 from superluigi import config as settings
 from superluigi.errors import SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
 from superluigi.scheduling.run import Run
@@ -33,10 +33,13 @@ class Surroundings:
     #: Luigi's configuration as it stands in the caller: section → option → raw value.
     config: dict[str, dict[str, str]]
     log_level: int
+    #: Luigi's mock files, for processes of this machine that we start.
+    mocks: tuple[bytes, bytes] | None = None
 
     @staticmethod
-    def here() -> Surroundings:
-        return Surroundings(tuple(sys.path), settings.raw_sections(), logs.logger.getEffectiveLevel())
+    def here(near: bool) -> Surroundings:
+        level = logs.logger.getEffectiveLevel()
+        return Surroundings(tuple(sys.path), settings.raw_sections(), level, mocks.lent() if near else None)
 
     def take_over(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
@@ -45,6 +48,8 @@ class Surroundings:
             for option, value in options.items():
                 parser.set(section, option, value)
         logs.logger.setLevel(self.log_level)
+        if self.mocks is not None:
+            mocks.take_over(self.mocks)
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,9 @@ def prepare(context: bytes) -> Run:
     return run
 
 
-def dump_context(run: Run) -> bytes:
-    """The part that all attempts of a run share."""
-    return pickle.dumps((Surroundings.here(), cloudpickle.dumps(run)))
+def dump_context(run: Run, near: bool = False) -> bytes:
+    """The part that all attempts of a run share; `near`: for processes that we start ourselves."""
+    return pickle.dumps((Surroundings.here(near), cloudpickle.dumps(run)))
 
 
 def dump_order(order: Order) -> bytes:

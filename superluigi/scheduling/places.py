@@ -118,7 +118,7 @@ class Processes(Place):
     def __init__(self, executor: ProcessExecutor, run: Run, ours: bool) -> None:
         self.executor = executor
         self._ours = ours
-        self._context = parcel.dump_context(run)
+        self._context = parcel.dump_context(run, near=ours)
         if ours:
             executor.initialize(parcel.prepare, self._context)
             self._context = b""

@@ -676,3 +676,25 @@ def test_a_task_that_says_itself_when_it_is_complete_may_put_out_anything() -> N
 
     run_task(Hears())
     assert Hears.heard == "no target"
+
+
+class Mocked(luigi.Task):
+    n = luigi.IntParameter()
+
+    def requires(self) -> list[luigi.Task]:
+        return [Mocked(n=self.n - 1)] if self.n else []
+
+    def output(self) -> MockTarget:
+        return MockTarget(f"/mocked/{self.n}")
+
+    def run(self) -> None:
+        above = "".join(target.open().read() for target in self.input())
+        with self.output().open("w") as stream:
+            stream.write(f"{above}{self.n}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_luigis_mock_files_are_seen_by_all_workers(workers: int) -> None:
+    MockTarget.fs.clear()
+    run_task(Mocked(n=2), num_workers=workers)
+    assert MockTarget("/mocked/2").open().read() == "012"
