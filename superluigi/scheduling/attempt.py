@@ -181,7 +181,16 @@ class _Attempt:
         except GracefulTimeout:
             return Outcome(task.task_id, PENDING, again=True)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
-            return self._failed(error, missing)
+            return self._failed(error, missing or self._gone(error, check))
+
+    def _gone(self, error: BaseException, check: Iterable[Task] | None) -> tuple[str, ...]:
+        """Ids of requirements that nobody looked at again because they were complete, but that are not there."""
+        if check is None or not isinstance(error, FileNotFoundError):
+            return ()
+        try:
+            return tuple(t.task_id for t in self.task.deps() if not self._fulfilled(t))
+        except Exception:  # noqa: BLE001 - user code; what the task failed with says more
+            return ()
 
     def _is_up_to_date(self) -> bool:
         """In a run that refreshes: whether the requirements, made again, gave what this task has read before."""

@@ -392,7 +392,7 @@ class Worker(Planner):
             self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
         self._begun(self._running_tasks.pop(task_id))
         self._observer.ended(task, status, outcome)
-        if outcome.missing:
+        if outcome.missing and self._config.check_unfulfilled_deps:
             self._reschedule(task, outcome.missing)
         self.run_succeeded &= status == DONE or bool(new_deps)
         lost = isinstance(outcome.error, ExecutorLostError)
