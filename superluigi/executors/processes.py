@@ -66,7 +66,7 @@ class _Child:
         with self.sending:
             self.connection.send(message)
 
-    def end(self, grace: float) -> None:
+    def ask_to_end(self, grace: float) -> None:
         self.below = descendants(self.process.pid)
         end_tree(self.process, grace, self.below)
 
@@ -156,7 +156,7 @@ class ProcessExecutor(Executor):
             if child is None:
                 return False
             child.ended_because = reason
-        child.end(GRACE_SECONDS)
+        child.ask_to_end(GRACE_SECONDS)
         return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -184,7 +184,7 @@ class ProcessExecutor(Executor):
             for child in children:
                 child.ended_because = child.ended_because or WorkerLostError("The run was interrupted.")
         for child in children:
-            child.end(GRACE_SECONDS)
+            child.ask_to_end(GRACE_SECONDS)
         self._wake()
         self._thread.join(GRACE_SECONDS * 3)
 
@@ -276,7 +276,7 @@ class ProcessExecutor(Executor):
         if number == 0:
             if not ok:
                 child.ended_because = _loads_error(result)
-                child.end(0)
+                child.ask_to_end(0)
             return
         with self._lock:
             child.call = None
