@@ -16,7 +16,8 @@ class Failure:
     task_id: str
     #: The task as Luigi prints it: `Family(param=value, …)`.
     task: str
-    #: "failed", "missing" (an external input), "timeout", "cancelled", "lost" (its process died) or "scheduling".
+    #: "failed", "missing" (an external input), "timeout", "cancelled", "lost" (its process died), "scheduling"
+    #: or "disabled".
     kind: str
     error: BaseException
     #: The formatted traceback, "" where there is none.
@@ -121,6 +122,7 @@ _WORDS = {
     "cancelled": "was cancelled",
     "lost": "lost its process",
     "scheduling": "could not be scheduled",
+    "disabled": "is disabled",
 }
 
 

@@ -9,7 +9,7 @@ from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
-from superluigi.errors import OptionError, TargetMissingError
+from superluigi.errors import ExecutionError, OptionError, TargetMissingError
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.report import BLOCKED_NAMED, Failure, Report
 
@@ -34,6 +34,10 @@ WORDS = {
 }
 
 
+#: Why nobody runs a task that says so itself.
+DISABLED = "its attribute `disabled` is true, so neither it nor what requires it is run."
+
+
 def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = execution_summary._partition_tasks(worker)
@@ -53,6 +57,9 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     failures += starved
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
+    disabled = [t for i, t in worker._scheduled_tasks.items() if i not in outcomes and t.disabled]
+    failures += [Failure(t.task_id, str(t), "disabled", ExecutionError(DISABLED), instance=t) for t in disabled]
+    outcomes.update({task.task_id: "disabled" for task in disabled})
     blocked = _blocked(worker, outcomes)
     return Report(
         run_id=worker.luigi_run.id,
@@ -193,7 +200,8 @@ def _requirements_first(by_id: dict[str, Task], worker: Worker) -> list[Task]:
 
 def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """Blocked task → the failed or missing tasks at the root of it, nearest first."""
-    bad = {i for i, word in outcomes.items() if word in ("failed", "cancelled", "missing", "scheduling failed")}
+    culprits = ("failed", "cancelled", "missing", "scheduling failed", "disabled")
+    bad = {i for i, word in outcomes.items() if word in culprits}
     if not bad:
         return {}
     waiting = {i: t for i, t in worker._scheduled_tasks.items() if outcomes.get(i) in ("blocked", "not run")}

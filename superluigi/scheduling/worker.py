@@ -119,7 +119,7 @@ class Worker(Planner):
         self._keep_alive_thread.stop()
         self._keep_alive_thread.join()
         if self._owns_places:
-            self._places.close(abort=kind is not None)
+            self._places.close(abort=kind is not None or bool(self._running_tasks))
 
     def run(self) -> bool:
         """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
@@ -137,18 +137,18 @@ class Worker(Planner):
     def _loop(self) -> None:
         while True:
             while len(self._running_tasks) >= self.worker_processes > 0:
-                self._wait()
+                self._handle_next_task()
             response = self._get_work()
             if response.worker_state == WORKER_STATE_DISABLED:
                 self._start_phasing_out()
             if response.task_id is not None:
                 self._run_task(response.task_id)
             elif self._running_tasks:
-                self._wait()
+                self._handle_next_task()
             elif not self._wait_for_work(response):
                 break
         while self._running_tasks:
-            self._wait()
+            self._handle_next_task()
 
     def _get_work(self) -> Any:
         response = super()._get_work()
@@ -273,7 +273,7 @@ class Worker(Planner):
         attempting.future = future
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
 
-    def _wait(self) -> None:
+    def _handle_next_task(self) -> None:
         """Wait for one thing to happen: an attempt ends, a task reports, a time limit passes."""
         try:
             kind, value = self._arrived.get(timeout=self._patience())

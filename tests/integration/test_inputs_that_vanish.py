@@ -1,4 +1,4 @@
-"""What a task requires and what was there when the run began is removed before the task reads it."""
+"""What a task requires is removed before the task reads it, or is not to be made at all."""
 
 from __future__ import annotations
 
@@ -80,3 +80,20 @@ def test_a_removed_requirement_is_not_made_again_where_nobody_wants_that(tmp_pat
     report = run_graph([Vandal(folder=folder, name="v"), Reads(folder=folder, name="r")], worker_config=config)
     assert diary(tmp_path).count(["base"]) == 1
     assert [type(failure.error) for failure in report.failures] == [TargetMissingError]
+
+
+class Retired(Noted):
+    disabled = True
+
+
+class NeedsRetired(Noted):
+    def requires(self) -> list[luigi.Task]:
+        return [Retired(folder=self.folder, name="old"), Base(folder=self.folder)]
+
+
+def test_a_disabled_task_is_named_as_what_blocks_the_rest(tmp_path: Path) -> None:
+    report = run_graph(NeedsRetired(folder=str(tmp_path), name="root"))
+    assert sorted(report.outcomes.values()) == ["disabled", "not run", "ran"]
+    assert "Retired(" in report.describe() and "is disabled" in report.describe()
+    assert "blocks NeedsRetired(" in report.describe()
+    assert run_graph(Retired(folder=str(tmp_path), name="old")).failures[0].kind == "disabled"
