@@ -14,7 +14,7 @@ from luigi import configuration
 from luigi.task import Task
 
 from superluigi import config as settings
-from superluigi.errors import SuperLuigiError, TaskTimeoutError
+from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
@@ -98,12 +98,22 @@ def dump_context(run: Run, near: bool = False) -> bytes:
 
 
 def dump_order(order: Order) -> bytes:
-    """Pickle an order; tasks whose own state does not pickle travel as class and parameters."""
+    """Pickle an order; tasks whose own state does not pickle travel as class and parameters.
+
+    Raises:
+        ExecutionError: these do not either.
+    """
     try:
         return bytes(cloudpickle.dumps(order))
     except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code
         bare = replace(order, task=_Bare.of(order.task), check=tuple(_Bare.of(t) for t in order.check))
+    try:
         return bytes(cloudpickle.dumps(bare))
+    except Exception as error:
+        raise ExecutionError(
+            f"{order.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or have "
+            'its class run in threads (executor = "threads").'
+        ) from error
 
 
 class _Bare:

@@ -18,6 +18,7 @@ from luigi.task_status import DISABLED, DONE, FAILED
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.errors import (
+    ExecutionError,
     ExecutorLostError,
     TargetMissingError,
     TaskCancelledError,
@@ -259,17 +260,21 @@ class Worker(Planner):
         if attempting.place.shares_memory:
             future = attempting.place.executor.submit(self._attempt_here, attempting)
         else:
-            future = attempting.place.submit_order(
-                task,
-                self._to_check(task),
-                frozenset(known),
-                worker_id=self._id,
-                check_complete_on_run=self._config.check_complete_on_run,
-                process_context=self._config.task_process_context,
-                on_message=lambda message: self._arrived.put(("message", message)),
-                timeout=attempting.timeout,
-                announce=attempting.delayed is not None,
-            )
+            try:
+                future = attempting.place.submit_order(
+                    task,
+                    self._to_check(task),
+                    frozenset(known),
+                    worker_id=self._id,
+                    check_complete_on_run=self._config.check_complete_on_run,
+                    process_context=self._config.task_process_context,
+                    on_message=lambda message: self._arrived.put(("message", message)),
+                    timeout=attempting.timeout,
+                    announce=attempting.delayed is not None,
+                )
+            except ExecutionError as error:  # it cannot be pickled: that attempt has failed, not the run
+                future = Future()
+                future.set_exception(error)
         attempting.future = future
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
 
