@@ -30,7 +30,11 @@ def jsonable(value: Any, where: str = "metadata") -> Any:
     return _convert(value, where, ())
 
 
-_PLAIN = (str, int, bool, type(None))
+class Jsonable(dict[str, Any]):
+    """A dict that holds nothing but JSON, so that nobody need look through it again."""
+
+
+_PLAIN = (str, int, bool, type(None), Jsonable)
 
 
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from superluigi.errors import RecordKeyError, RecordValueError
-from superluigi.jsonable import jsonable
+from superluigi.jsonable import Jsonable, jsonable
 from superluigi.storage.base import SCHEMA, Record
 
 #: Keys that are known before `run` and stay as they are.
@@ -67,7 +67,7 @@ def reference(description: Mapping[str, Any], record: Mapping[str, Any] | None, 
     """How a record mentions an input: where it is, which bytes, and the link to its own record. Never a copy."""
     # Data without a record is compared by its bytes; time and inode spare reading them when nothing was touched.
     keys = _REFERENCE if record is not None else (*_REFERENCE, "mtime_ns", "inode")
-    found: Record = {key: description[key] for key in keys if description.get(key) is not None}
+    found = Jsonable({key: description[key] for key in keys if description.get(key) is not None})
     if record is not None:
         found["task_id"] = record.get("task_id")
         found["task_hash"] = record.get("task_hash")

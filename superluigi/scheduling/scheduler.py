@@ -123,7 +123,8 @@ class ReadyScheduler(Scheduler):
             node.batchable = batchable
         node.remove = None
         self._annotate(node, tracking_url, expl)
-        self._take_status(node, status, worker, bool(new_deps))
+        if not node.status == status == DONE:
+            self._take_status(node, status, worker, bool(new_deps))
         if status == FAILED and self._config.batch_emails:
             self._mail_failure(node, worker, family, expl, owners)
         if deps is not None:
@@ -149,7 +150,9 @@ class ReadyScheduler(Scheduler):
         if node is None:
             if not asker.enabled:
                 return None
-            return self._state.create(task_id, PENDING, priority, self._default_policy)
+            # most tasks of a run are done before it; a history wants to hear of the change
+            born = DONE if status == DONE and not self._history_kept else PENDING
+            return self._state.create(task_id, born, priority, self._default_policy)
         if node.status != RUNNING and not asker.enabled:
             return None
         cooling = time.time() - node.updated < self._config.stable_done_cooldown_secs
@@ -165,6 +168,8 @@ class ReadyScheduler(Scheduler):
             node.resources_running = dict(members[0].resources_running) if members else {}
 
     def _annotate(self, node: Node, tracking_url: str | None, expl: Any) -> None:
+        if tracking_url is expl is node.tracking_url is node.batch_id is None:
+            return
         members = self._state.get_batch_running_tasks(node.batch_id) if node.batch_id is not None else ()
         if tracking_url is not None or node.status != RUNNING:
             node.tracking_url = tracking_url
@@ -201,7 +206,7 @@ class ReadyScheduler(Scheduler):
         if priority > before or before is not node.priority:
             node.priority = max(priority, before)
             self._state.moved(node)
-        work = [node]
+        work = [node] if node.deps else []
         while work:
             current = work.pop()
             for dep in current.deps:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from luigi.scheduler import SimpleTaskState
-from luigi.task_status import DISABLED, DONE, FAILED, PENDING, RUNNING
+from luigi.task_status import DISABLED, DONE, FAILED, PENDING, RUNNING, UNKNOWN
 
 from superluigi.scheduling.node import Interned, Node
 from superluigi.scheduling.ready import ReadyIndex
@@ -53,7 +53,13 @@ class IndexedState(SimpleTaskState):
         self._status_tasks[status][task_id] = node
         if status == PENDING:
             self.refresh(node)
+        elif status == DONE:
+            self._spread(node, UNKNOWN, DONE, was_dead=False)
         return node
+
+    def get_worker(self, worker_id: str) -> Any:
+        """Luigi's makes a new one at each call, to throw it away."""
+        return self._active_workers.get(worker_id) or super().get_worker(worker_id)
 
     def set_state(self, state: Any) -> None:
         super().set_state(state)

@@ -11,6 +11,7 @@ from luigi.task import Task
 
 from superluigi.errors import ExecutionError, OptionError, TargetMissingError
 from superluigi.scheduling.attempt import is_external
+from superluigi.scheduling.planning import family_of
 from superluigi.scheduling.report import BLOCKED_NAMED, Failure, Report
 
 if TYPE_CHECKING:
@@ -91,11 +92,12 @@ def _summary(partition: dict[str, set[Task]], worker: Worker) -> str:
 class _Shown:
     """A task as Luigi's summary sees it, which sorts by text and asks the parameters for each text anew."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_task", "task_family")
     _params: ClassVar[dict[type, list[Any]]] = {}
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self.task_family = family_of(task)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -113,7 +115,7 @@ class _Shown:
             return str(task)
         values = task.param_kwargs
         said = ", ".join(f"{n}={p.serialize(values[n])}" for n, p in self.get_params() if p.significant)
-        return f"{task.task_family}({said})"
+        return f"{self.task_family}({said})"
 
 
 def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:

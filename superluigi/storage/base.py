@@ -9,6 +9,7 @@ a record is an opaque JSON dict of which storage reads and writes only `record["
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -33,6 +34,26 @@ def record_text(record: Mapping[str, Any]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
     lines = (f"{_encode(key)}: {_encode(value)}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+#: What a reference to data says of its record, beside `output`.
+_ABOUT = ("task_id", "task_hash", "run")
+_ABOUT_LINES = tuple(f'"{key}": '.encode() for key in (*_ABOUT, "output"))
+
+
+def record_about(text: bytes) -> Any:
+    """`output`, `task_id`, `task_hash` and `run` of a record, without parsing the rest where `record_text` wrote it.
+
+    Raises:
+        ValueError: the text is no JSON.
+    """
+    if text.startswith(b'{\n"') and text.endswith(b"\n}\n"):
+        lines = [line for line in text.split(b"\n") if line.startswith(_ABOUT_LINES)]
+        with contextlib.suppress(ValueError):  # somebody has put it into another shape
+            about = json.loads(b"{" + b"".join(lines).rstrip(b",") + b"}")
+            if len(about) == len(lines) and "output" in about:
+                return about
+    return json.loads(text)
 
 
 def check_name(uri: str) -> None:
@@ -125,9 +146,13 @@ class Location(abc.ABC):
     def read_record(self) -> Record | None:
         """The record of exactly the data that is there, or None; repairs a half-done commit (P2)."""
 
+    def read_about(self) -> Record | None:
+        """As `read_record`, but only `output`, `task_id`, `task_hash` and `run` need be in it."""
+        return self.read_record()
+
     def made_by(self) -> str | None:
         """The id of the run that made what is there, or None; as cheap as the store allows."""
-        record = self.read_record()
+        record = self.read_about()
         return None if record is None else (record.get("run") or {}).get("id")
 
     @abc.abstractmethod

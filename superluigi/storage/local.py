@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ from superluigi.storage.base import (
     Record,
     Staged,
     check_name,
+    record_about,
     record_text,
 )
 from superluigi.storage.local_staged import LocalStaged
@@ -48,14 +49,20 @@ class LocalLocation(Location):
 
     kind: ClassVar[str]
 
-    def __init__(self, path: Path, record_path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, record_path: Path | None = None) -> None:
+        """`path` is absolute; a text is what `str(Path(text))` would give."""
+        self.uri = str(path)
         self._record_elsewhere = record_path
+
+    @cached_property
+    def path(self) -> Path:
+        """`uri` as a path."""
+        return Path(self.uri)
 
     @cached_property
     def record_uri(self) -> str:  # type: ignore[override]
         """Beside the data, unless it was told where."""
-        return str(self._record_elsewhere or f"{self.path}{RECORD_SUFFIX}")
+        return str(self._record_elsewhere or f"{self.uri}{RECORD_SUFFIX}")
 
     @cached_property
     def record_path(self) -> Path:
@@ -68,13 +75,9 @@ class LocalLocation(Location):
         return self.record_path.with_name(self.record_path.name + PENDING_SUFFIX)
 
     @property
-    def uri(self) -> str:  # type: ignore[override]
-        return str(self.path)
-
-    @property
     def final(self) -> Path:
         """Where data is really put: through a symlink, as `open(path, "w")` would write."""
-        return Path(os.path.realpath(self.path)) if os.path.islink(self.path) else self.path
+        return Path(os.path.realpath(self.uri)) if os.path.islink(self.uri) else self.path
 
     # ---- what each kind adds
 
@@ -83,7 +86,7 @@ class LocalLocation(Location):
         """Whether what is there is of our kind."""
 
     @abc.abstractmethod
-    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+    def identity(self, path: Path | str, status: os.stat_result | None = None) -> Record:
         """Cheap facts that tell these bytes from others: `size`, `mtime_ns`, `inode` and more (or `status`'s)."""
 
     @abc.abstractmethod
@@ -115,11 +118,17 @@ class LocalLocation(Location):
         return {"type": self.kind, "path": self.uri, **self._digested()}
 
     def read_record(self) -> Record | None:
+        return self._settled_record(json.loads)
+
+    def read_about(self) -> Record | None:
+        return self._settled_record(record_about)
+
+    def _settled_record(self, parse: Callable[[bytes], Any]) -> Record | None:
         for _ in range(100):  # a writer that commits all the time must not keep us for ever
             before = self._stat()
             if before is None:
                 return None
-            record = self._read(self.record_uri)
+            record = self._read(self.record_uri, parse)
             if record is not None and self._describes(record, before):
                 return record
             pending = self._read_pending()
@@ -212,7 +221,7 @@ class LocalLocation(Location):
 
     def _stat(self) -> os.stat_result | None:
         try:
-            status = os.stat(self.path)
+            status = os.stat(self.uri)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
@@ -241,7 +250,7 @@ class LocalLocation(Location):
         if not isinstance(output, dict):
             return False
         try:
-            now = self.identity(self.path, status)
+            now = self.identity(self.uri, status)
             if all(output.get(key) == value for key, value in now.items()):
                 return True
             # moved or copied with its record: other inode and time, the same bytes
@@ -253,10 +262,9 @@ class LocalLocation(Location):
         final = self.final
         return _content_of(self, tuple(sorted(self.identity(final).items())))
 
-    def _read(self, path: Path | str) -> Record | None:
+    def _read(self, path: Path | str, parse: Callable[[bytes], Any] = json.loads) -> Record | None:
         try:
-            with open(path, "rb", buffering=0) as file:
-                text = file.read()
+            text = _read_whole(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
@@ -264,7 +272,7 @@ class LocalLocation(Location):
                 f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
             ) from error
         try:
-            record = json.loads(text)
+            record = parse(text)
         except (ValueError, RecursionError) as error:  # also what is no text at all: a pickle, say
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
@@ -338,7 +346,7 @@ class FileLocation(LocalLocation):
     def fits(self, status: os.stat_result) -> bool:
         return stat.S_ISREG(status.st_mode)
 
-    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+    def identity(self, path: Path | str, status: os.stat_result | None = None) -> Record:
         return file_facts(status or os.stat(path))
 
     def content(self, path: Path) -> Record:
@@ -350,6 +358,21 @@ class FileLocation(LocalLocation):
 
     def _staged(self, final: Path, made: list[Path]) -> LocalStaged:
         return LocalStaged(self, final, made)
+
+
+def _read_whole(path: Path | str) -> bytes:
+    """The bytes of a small file; `open` would ask for its size, kind and position before."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(descriptor, _CHUNK)]
+        while len(parts[-1]) == _CHUNK:
+            parts.append(os.read(descriptor, _CHUNK))
+    finally:
+        os.close(descriptor)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+_CHUNK = 1 << 16
 
 
 def file_facts(status: os.stat_result) -> Record:

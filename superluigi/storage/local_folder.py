@@ -30,7 +30,7 @@ class FolderLocation(LocalLocation):
     kind = "LocalFolderTarget"
     other_kind = "LocalFileTarget"
 
-    def __init__(self, path: Path, record_path: Path | None = None, contents_limit: int = 10) -> None:
+    def __init__(self, path: Path | str, record_path: Path | None = None, contents_limit: int = 10) -> None:
         super().__init__(path, record_path)
         self.contents_limit = contents_limit
 
@@ -45,7 +45,7 @@ class FolderLocation(LocalLocation):
     def fits(self, status: os.stat_result) -> bool:
         return stat.S_ISDIR(status.st_mode)
 
-    def identity(self, path: Path, status: os.stat_result | None = None) -> Record:
+    def identity(self, path: Path | str, status: os.stat_result | None = None) -> Record:
         status = os.stat(path)  # with the walk: one that is older may be another folder's
         size, count, newest = 0, 0, status.st_mtime_ns  # `prepare` stamps the folder: no two commits share a time
         for entry, is_item in self._entries(path):
@@ -107,11 +107,11 @@ class FolderLocation(LocalLocation):
             journal.unlink()
         return True
 
-    def _entries(self, root: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    def _entries(self, root: Path | str) -> Iterator[tuple[os.DirEntry[str], bool]]:
         """All below `root` but staging folders and our own record; True for contents: files, links, empty folders."""
         hidden = self.record_inside and {
-            str(root / self.record_inside),
-            str(root / self.record_inside) + PENDING_SUFFIX,
+            os.path.join(root, self.record_inside),
+            os.path.join(root, self.record_inside) + PENDING_SUFFIX,
         }
         waiting = [str(root)]
         while waiting:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from superluigi.storage.local_folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget
 
 
+#: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
+_ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
+
+
 class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     """One file; replaced by a single rename.
 
@@ -25,23 +31,29 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         format: Luigi's format for `open`.
     """
 
-    path: Path  # type: ignore[assignment]
+    location: FileLocation
+
+    @cached_property
+    def path(self) -> Path:  # type: ignore[override]
+        """The file, as it was named."""
+        return self.location.path
 
     @property
     def metadata_path(self) -> Path:
         """Where the record is."""
         return self.location.record_path
 
-    location: FileLocation
-
     def __init__(
         self, path: str | os.PathLike[str], metadata_path: str | os.PathLike[str] | None = None, format: Any = None
     ) -> None:
-        self.path = _path(path)
         self.is_tmp = False
+        self._set_format(format)
+        if metadata_path is None and type(path) is str and path[:1] == "/" and not _ODD.search(path):
+            self.location = FileLocation(path)  # a run looks at many targets, mostly only whether they exist
+            return
         if isinstance(metadata_path, Format):
             raise OptionError(f"The format of a target is given by name: LocalFileTarget({str(path)!r}, format=…).")
-        self._set_format(format)
+        self.path = _path(path)
         record_path = _other_place(self.path, metadata_path)
         if record_path and _absolute(self.path) in record_path.parents:
             raise OptionError(

@@ -111,11 +111,8 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     @classmethod
     def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
         """Luigi's own answer, which walks `dir(cls)`, remembered until a task class changes."""
-        known: tuple[int, list[tuple[str, luigi.Parameter]]] | None = cls.__dict__.get("_known_params")
-        if known is None or known[0] != TaskMeta._parameter_version:
-            known = TaskMeta._parameter_version, _luigis_params(cls)
-            type.__setattr__(cls, "_known_params", known)
-        return list(known[1])
+        known: list[tuple[str, luigi.Parameter]] = _remembered(cls, "_known_params", _luigis_params)
+        return list(known)
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Any) -> Any:
@@ -133,11 +130,16 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
         """Luigi's, less the parameters that do not count while they have their default."""
-        texts: dict[str, str] = super().to_str_params(only_significant, only_public)
+        known = _remembered(type(self), "_known_texts", _Texts)
+        if known.luigis:
+            values = self.param_kwargs
+            texts = {name: said(values[name]) for name, said in known.shown[bool(only_significant), bool(only_public)]}
+        else:
+            texts = super().to_str_params(only_significant, only_public)
         texts.update(self.texts_beside_parameters())
         if only_significant:
-            for name, parameter in self.get_params():
-                if name in texts and _is_ignored(self, name, parameter):
+            for name, parameter in known.ignored:
+                if name in texts and self.param_kwargs.get(name) == parameter.normalize(parameter._default):
                     del texts[name]
         return texts
 
@@ -158,9 +160,6 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def __repr__(self) -> str:
         texts = self.to_str_params(only_significant=True)
-        for name, parameter in self.get_params():
-            if parameter.visibility == ParameterVisibility.PRIVATE:
-                texts.pop(name, None)
         return f"{self.get_task_family()}({', '.join([f'{name}={text}' for name, text in texts.items()])})"
 
     def input(self) -> Any:
@@ -326,8 +325,33 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     return None if structure is None else known[structure.task_id]
 
 
-def _is_ignored(task: AnyTask, name: str, parameter: luigi.Parameter) -> bool:
-    if not getattr(parameter, "ignore_default", False):
-        return False
-    default = parameter._default
-    return bool(task.param_kwargs.get(name) == parameter.normalize(default))
+def _remembered(cls: type, name: str, find: Callable[[type], Any]) -> Any:
+    """`find(cls)`, kept under `name` until some task class changes."""
+    known: tuple[int, Any] | None = cls.__dict__.get(name)
+    if known is None or known[0] != TaskMeta._parameter_version:
+        known = TaskMeta._parameter_version, find(cls)
+        type.__setattr__(cls, name, known)
+    return known[1]
+
+
+class _Texts:
+    """Which parameters of a class become texts, and how."""
+
+    def __init__(self, cls: Any) -> None:
+        behind = cls.__mro__[cls.__mro__.index(Task) + 1 :]
+        #: Whether no class between ours and Luigi's has a `to_str_params` of its own.
+        self.luigis = next(base for base in behind if "to_str_params" in vars(base)) is LuigiTask
+        params = [(n, p) for n, p in cls.get_params() if p.visibility != ParameterVisibility.PRIVATE]
+        #: By `only_significant` and `only_public`.
+        self.shown = {
+            (significant, public): [
+                (name, parameter.serialize)
+                for name, parameter in params
+                if (parameter.significant or not significant)
+                and (parameter.visibility == ParameterVisibility.PUBLIC or not public)
+            ]
+            for significant in (False, True)
+            for public in (False, True)
+        }
+        #: What does not count while it has its default.
+        self.ignored = [(name, p) for name, p in params if getattr(p, "ignore_default", False)]

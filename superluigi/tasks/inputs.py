@@ -51,7 +51,7 @@ def reference(target: luigi.Target) -> Record:
     if ours is None:
         return {"type": type(target).__name__, "path": str(getattr(target, "path", target))}
     location = ours.location
-    made = location.read_record()
+    made = location.read_about()
     if made is not None:
         return records.reference(made["output"], made, location.record_uri)
     described = location.describe() or {"type": type(target).__name__, "path": location.uri}
