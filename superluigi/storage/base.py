@@ -9,8 +9,8 @@ a record is an opaque JSON dict of which storage reads and writes only `record["
 from __future__ import annotations
 
 import abc
-import contextlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,9 +36,8 @@ def record_text(record: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-#: What a reference to data says of its record, beside `output`.
-_ABOUT = ("task_id", "task_hash", "run")
-_ABOUT_LINES = tuple(f'"{key}": '.encode() for key in (*_ABOUT, "output"))
+_ABOUT_LINES = re.compile(rb'\n("(?:task_id|task_hash|run|output)": .*)')
+_decode = json.JSONDecoder().raw_decode
 
 
 def record_about(text: bytes) -> Any:
@@ -48,11 +47,14 @@ def record_about(text: bytes) -> Any:
         ValueError: the text is no JSON.
     """
     if text.startswith(b'{\n"') and text.endswith(b"\n}\n"):
-        lines = [line for line in text.split(b"\n") if line.startswith(_ABOUT_LINES)]
-        with contextlib.suppress(ValueError):  # somebody has put it into another shape
-            about = json.loads(b"{" + b"".join(lines).rstrip(b",") + b"}")
-            if len(about) == len(lines) and "output" in about:
-                return about
+        lines = _ABOUT_LINES.findall(text)
+        try:
+            chosen = (b"{" + b"".join(lines).rstrip(b",") + b"}").decode()
+            about, end = _decode(chosen)
+        except (ValueError, RecursionError):  # somebody has put it into another shape
+            return json.loads(text)
+        if end == len(chosen) and len(about) == len(lines) and "output" in about:
+            return about
     return json.loads(text)
 
 

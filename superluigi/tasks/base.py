@@ -252,21 +252,24 @@ def hash_of(task: AnyTask) -> str:
     Raises:
         DefinitionError: the requirements form a cycle.
     """
+    if "task_hash" in task.__dict__:
+        return str(task.__dict__["task_hash"])
     known: dict[str, str] = {}  # by id: `externalize(Task)` makes a new class, so a new task, at each call
     required: dict[str, Any] = {}
 
     def children(node: AnyTask) -> list[luigi.Task]:
-        if "task_hash" in node.__dict__:
-            return []
         required[node.task_id] = structure = _settled(_required(node))
         if type(node)._requires not in (LuigiTask._requires, Conveniences._requires):
-            return force.requirements(node)
-        flat: list[luigi.Task] = graph.flatten(structure)
-        return [*flat, *node.required_by_steps()] if isinstance(node, Task) else flat
+            below = force.requirements(node)
+        else:
+            below = graph.flatten(structure)
+            if isinstance(node, Task):
+                below += node.required_by_steps()
+        return [requirement for requirement in below if "task_hash" not in requirement.__dict__]
 
     try:
         for node, _ in graph.walk([task], children):
-            known[node.task_id] = node.__dict__.get("task_hash") or _hash_one(node, required[node.task_id], known)
+            known[node.task_id] = _hash_one(node, required[node.task_id], known)
             if isinstance(node, Task):
                 node.__dict__["task_hash"] = known[node.task_id]
     except graph.CycleError as error:
@@ -322,7 +325,7 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
         return sorted((_stable(item, known) for item in structure), key=str)
     if graph.is_iterable(structure):
         return [_stable(item, known) for item in structure]
-    return None if structure is None else known[structure.task_id]
+    return None if structure is None else structure.__dict__.get("task_hash") or known[structure.task_id]
 
 
 def _remembered(cls: type, name: str, find: Callable[[type], Any]) -> Any:
