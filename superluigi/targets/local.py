@@ -17,7 +17,6 @@ from superluigi.storage.local import FileLocation
 from superluigi.storage.local_folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget
 
-
 #: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
 _ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
 

@@ -258,14 +258,16 @@ def hash_of(task: AnyTask) -> str:
     required: dict[str, Any] = {}
 
     def children(node: AnyTask) -> list[luigi.Task]:
-        required[node.task_id] = structure = _settled(_required(node))
+        structure = _required(node)
+        nothing = structure is None or (type(structure) is list and not structure)  # as most tasks require
+        required[node.task_id] = structure = structure if nothing else _settled(structure)
         if type(node)._requires not in (LuigiTask._requires, Conveniences._requires):
             below = force.requirements(node)
         else:
-            below = graph.flatten(structure)
-            if isinstance(node, Task):
+            below = [] if nothing else graph.flatten(structure)
+            if isinstance(node, Task) and node.init:
                 below += node.required_by_steps()
-        return [requirement for requirement in below if "task_hash" not in requirement.__dict__]
+        return [requirement for requirement in below if "task_hash" not in requirement.__dict__] if below else below
 
     try:
         for node, _ in graph.walk([task], children):
@@ -292,6 +294,8 @@ def _required(task: AnyTask) -> Any:
 
 def _gives_once(structure: Any) -> bool:
     """Whether there is an iterator in the nesting, which can be walked only once."""
+    if not hasattr(type(structure), "__iter__"):  # here and below: most items are tasks, the other checks cost more
+        return False
     if isinstance(structure, Mapping):
         return any(_gives_once(value) for value in structure.values())
     if isinstance(structure, (list, tuple)):
@@ -301,6 +305,8 @@ def _gives_once(structure: Any) -> bool:
 
 def _settled(structure: Any) -> Any:
     """The same nesting with iterators, which give their items only once, as lists; sets stay sets."""
+    if not hasattr(type(structure), "__iter__"):
+        return structure
     if isinstance(structure, Mapping):
         return {key: _settled(value) for key, value in structure.items()}
     if isinstance(structure, (set, frozenset)) or not graph.is_iterable(structure):
@@ -309,7 +315,7 @@ def _settled(structure: Any) -> Any:
 
 
 def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:
-    hashes = _stable(required, known)
+    hashes = _stable(required, known) if required or type(required) is not list else []
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
         params.setdefault("hash_seed", class_seed)
@@ -318,6 +324,10 @@ def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:
 
 def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     """The hashes of required tasks in their nesting, as JSON that is the same in every process."""
+    if structure is None:
+        return None
+    if not hasattr(type(structure), "__iter__"):
+        return structure.__dict__.get("task_hash") or known[structure.task_id]
     if isinstance(structure, Mapping):  # keys may be anything: dates, tuples, numbers beside text
         items = [[f"{type(key).__name__} {key}", _stable(value, known)] for key, value in structure.items()]
         return ["dict", sorted(items, key=lambda item: item[0])]
@@ -325,7 +335,7 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
         return sorted((_stable(item, known) for item in structure), key=str)
     if graph.is_iterable(structure):
         return [_stable(item, known) for item in structure]
-    return None if structure is None else structure.__dict__.get("task_hash") or known[structure.task_id]
+    return structure.__dict__.get("task_hash") or known[structure.task_id]
 
 
 def _remembered(cls: type, name: str, find: Callable[[type], Any]) -> Any:
