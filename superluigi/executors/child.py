@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from superluigi.executors.kill import kill_tree
+from superluigi.executors.pickling import dumps
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: How long a call may clean up once the parent is gone.
@@ -113,11 +114,9 @@ def _serve(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int,
 
 
 def _make(payload: bytes) -> tuple[bool, bytes]:
-    import cloudpickle  # type: ignore[import-untyped]
-
     try:
         function, args, kwargs = pickle.loads(payload)
-        return True, cloudpickle.dumps(function(*args, **kwargs))
+        return True, dumps(function(*args, **kwargs))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - carried to the parent, which raises it

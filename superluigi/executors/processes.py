@@ -30,6 +30,7 @@ from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
 from superluigi.executors.kill import descendants, end_tree, kill_all, kill_tree
+from superluigi.executors.pickling import dumps
 
 BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -100,10 +101,10 @@ class ProcessExecutor(Executor):
 
     def initialize(self, initializer: Callable[..., object], *args: Any) -> None:
         """Have every process that is started from now on call `initializer(*args)` first."""
-        self._initial = _dumps((initializer, args, {}))
+        self._initial = dumps((initializer, args, {}))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.submit_call(_dumps((fn, args, kwargs)))
+        return self.submit_call(dumps((fn, args, kwargs)))
 
     def submit_call(self, payload: bytes, on_message: Message | None = None) -> Future[Any]:
         """Like `submit` for a call that is pickled already; `on_message` gets what the call sends.
@@ -319,13 +320,6 @@ def _obituary(pid: int, code: int) -> str:
         else "A library it uses crashed, or somebody sent the signal."
     )
     return f"The process {pid} that ran this task died unexpectedly with exit code {code} ({name}). {hint}"
-
-
-def _dumps(value: Any) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]
-
-    dumped: bytes = cloudpickle.dumps(value)
-    return dumped
 
 
 def _loads_error(dumped: bytes) -> BaseException:

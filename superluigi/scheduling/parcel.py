@@ -16,6 +16,7 @@ from luigi.task import Task
 from superluigi import config as settings
 from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child
+from superluigi.executors.pickling import dumps
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
@@ -94,7 +95,7 @@ def prepare(context: bytes) -> Run:
 
 def dump_context(run: Run, near: bool = False) -> bytes:
     """The part that all attempts of a run share; `near`: for processes that we start ourselves."""
-    return pickle.dumps((Surroundings.here(near), cloudpickle.dumps(run)))
+    return pickle.dumps((Surroundings.here(near), dumps(run)))
 
 
 def dump_order(order: Order) -> bytes:
@@ -104,11 +105,11 @@ def dump_order(order: Order) -> bytes:
         ExecutionError: these do not either.
     """
     try:
-        return bytes(cloudpickle.dumps(order))
+        return dumps(order)
     except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code
         bare = replace(order, task=_Bare.of(order.task), check=tuple(_Bare.of(t) for t in order.check))
     try:
-        return bytes(cloudpickle.dumps(bare))
+        return dumps(bare)
     except Exception as error:
         raise ExecutionError(
             f"{order.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or have "
@@ -166,7 +167,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
     that came by value go back by value, which an executor's own pickle refuses.
     """
     if not timeout:
-        return bytes(cloudpickle.dumps(run_order(context, dumped, spool)))
+        return dumps(run_order(context, dumped, spool))
     from superluigi.executors.processes import ProcessExecutor
 
     with ProcessExecutor(1) as executor:
@@ -179,7 +180,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
             executor.end(future, answer)
         except SuperLuigiError as error:
             answer = error
-    return bytes(cloudpickle.dumps(answer))
+    return dumps(answer)
 
 
 def call(context: bytes, order: bytes) -> bytes:
