@@ -32,7 +32,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
-    lines = (f"{_encode(key)}: {_encode(value)}" for key, value in record.items())
+    lines = [f"{_encode(key)}: {_encode(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

@@ -70,9 +70,14 @@ class LocalLocation(Location):
         return Path(self.record_uri)
 
     @cached_property
-    def pending_path(self) -> Path:
+    def pending_uri(self) -> str:
         """Where the record of a commit waits until the data is swapped."""
-        return self.record_path.with_name(self.record_path.name + PENDING_SUFFIX)
+        return f"{self.record_uri}{PENDING_SUFFIX}"
+
+    @property
+    def pending_path(self) -> Path:
+        """`pending_uri` as a path."""
+        return Path(self.pending_uri)
 
     @property
     def final(self) -> Path:
@@ -147,7 +152,7 @@ class LocalLocation(Location):
             )
         with self._locked():
             self._settle_held()
-            known = self._read(self.record_path)
+            known = self._read(self.record_uri)
             output = known["output"] if known is not None and self._describes(known) else None
             if output is None:
                 output = {"type": self.kind, "path": self.uri, **self.content(self.final)}
@@ -155,9 +160,9 @@ class LocalLocation(Location):
 
     def stage(self) -> Staged:
         check_name(self.uri)
-        with atomic.explained("write to", self.path):
+        with atomic.explained("write to", self.uri):
             self._check_names()
-            if os.path.isdir(self.record_path):
+            if os.path.isdir(self.record_uri):
                 raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
             self._recover_swap()
             final = self.final
@@ -169,7 +174,7 @@ class LocalLocation(Location):
                     code = errno.EROFS if read_only else errno.EACCES
                     raise OSError(code, os.strerror(code), str(parent))
                 parent.mkdir(parents=True, exist_ok=True)
-            for folder in {str(parent), os.path.dirname(self.record_path)}:
+            for folder in {str(parent), os.path.dirname(self.record_uri)}:
                 for left in staging.sweep(folder):
                     step("remove left-over")
                     with contextlib.suppress(PermissionError):  # of another user, whose own next commit removes it
@@ -216,7 +221,7 @@ class LocalLocation(Location):
 
     def _check_names(self) -> None:
         """Long names are refused before the work, not after it."""
-        if len(os.fsencode(self.pending_path.name)) > staging.NAME_MAX:
+        if len(os.fsencode(os.path.basename(self.pending_uri))) > staging.NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(self.path))
 
     def _stat(self) -> os.stat_result | None:
@@ -282,7 +287,7 @@ class LocalLocation(Location):
     def _read_pending(self) -> Record | None:
         """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
         try:
-            return self._read(self.pending_path)
+            return self._read(self.pending_uri)
         except RecordError:
             return None
 
@@ -293,11 +298,11 @@ class LocalLocation(Location):
             self._settle_held()
 
     def _settle_held(self) -> None:
-        if not os.path.lexists(self.pending_path):
+        if not os.path.lexists(self.pending_uri):
             return
         pending = self._read_pending()
         if pending is not None and self._stat() is not None and self._describes(pending):
-            atomic.replace(self.pending_path, self.record_path)
+            atomic.replace(self.pending_uri, self.record_uri)
         else:
             step("drop pending record")
             self.pending_path.unlink(missing_ok=True)
@@ -309,11 +314,11 @@ class LocalLocation(Location):
             self._write_pending(record, token, durable=config.get("durable"))
         finally:
             staging.forget(token)
-        atomic.replace(self.pending_path, self.record_path)
+        atomic.replace(self.pending_uri, self.record_uri)
 
     def _write_pending(self, record: Record, token: str, *, durable: bool) -> None:
         """Have the record waiting, whole: it is written under a name of this process and renamed."""
-        staged = staging.beside(self.record_path, token)
+        staged = staging.beside(self.record_uri, token)
         content = record_text(record).encode("utf-8", SURROGATES)
         try:
             step("write pending record")
@@ -325,12 +330,12 @@ class LocalLocation(Location):
                 for folder in made if durable else ():
                     atomic.flush_folder(folder.parent)
                 atomic.write_new(staged, content, flush=durable)
-            atomic.replace(staged, self.pending_path)
+            atomic.replace(staged, self.pending_uri)
         except BaseException:
             copying.remove_tree(Path(staged))
             raise
         if durable:
-            atomic.flush_folder(self.record_path.parent)
+            atomic.flush_folder(os.path.dirname(self.record_uri))
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""

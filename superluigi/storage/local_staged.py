@@ -38,7 +38,7 @@ class LocalStaged(Staged):
     def prepare(self) -> Record:
         if self._output is None:
             location = self.location
-            with atomic.explained("finish writing", location.path):
+            with atomic.explained("finish writing", location.uri):
                 self._durable = config.get("durable")
                 self._check()
                 atomic.as_plain_open(self.path, self.final)
@@ -56,7 +56,7 @@ class LocalStaged(Staged):
         output = self.prepare()
         location = self.location
         published = None if record is None else {**record, "output": output}
-        with atomic.explained("publish", location.path):
+        with atomic.explained("publish", location.uri):
             location._stat()  # raises if something of another kind appeared there
             with atomic.locked(self.final.parent):
                 try:
@@ -93,7 +93,7 @@ class LocalStaged(Staged):
             for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
                 atomic.flush_folder(folder)
         if record is not None:
-            atomic.replace(location.pending_path, location.record_path)
+            atomic.replace(location.pending_uri, location.record_uri)
         else:
             step("drop record")
             location.record_path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ STAGING = ".superluigi"
 _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
-_SWEEP_SHARE = 20  # looking for left-overs may take a twentieth of the time
+_SWEEP_SHARE = 50  # looking for left-overs may take a fiftieth of the time
 
 _active: set[str] = set()
 _sweeps: dict[str, tuple[float, float]] = {}
@@ -45,7 +45,7 @@ def new_token() -> str:
     return token
 
 
-def beside(final: Path, token: str) -> str:
+def beside(final: Path | str, token: str) -> str:
     """The path beside `final` where what replaces it is written; the suffix is kept."""
     folder, name = os.path.split(final)
     return os.path.join(folder, _shortened(f"{_PREFIX}{token}.", name))
