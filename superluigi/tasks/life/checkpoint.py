@@ -113,7 +113,7 @@ def _count(scope: Scope) -> int:
 @contextlib.contextmanager
 def graceful(scope: Scope) -> Iterator[None]:
     """SIGTERM gives a resumable task time to end by itself; only in the main thread, where signals arrive."""
-    if not own(scope.task, "resumable") or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)

@@ -204,14 +204,16 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         here.given_folder = prefix.inside_folder
     elsewhere = bool(job.prefix) and not behind_prefix and not prefix.switched_off
     with contextlib.ExitStack() as stack:
-        stack.enter_context(checkpoint.graceful(here))
+        if own(task, "resumable"):
+            stack.enter_context(checkpoint.graceful(here))
         stack.enter_context(scope.entered(here))
         stack.enter_context(_ended(here))
         if config.get("capture_logs") and not elsewhere:
             stack.enter_context(logs.captured(here))
-        stack.enter_context(_in_environment(here, job, elsewhere))
+        if job.environment or own(task, "environment") is not None or run.options.get("environment") is not None:
+            stack.enter_context(_in_environment(here, job, elsewhere))
         if config.get("seed_random") and not elsewhere:
-            stack.enter_context(_seeded(here))
+            here.alone = stack.enter_context(seeds.seeded(seeds.seed_of(task), keep=not alone))
         if not behind_prefix:
             stack.enter_context(checkpoint.counted(here))
         stack.enter_context(cancel.watched(here, sys._getframe()))
@@ -263,9 +265,3 @@ def _in_environment(here: Scope, job: hooks.Job, elsewhere: bool) -> Iterator[No
         here.layered = True
         with layers.installed():
             yield
-
-
-@contextlib.contextmanager
-def _seeded(here: Scope) -> Iterator[None]:
-    with seeds.seeded(seeds.seed_of(here.task), keep=not here.own_process) as here.alone:
-        yield

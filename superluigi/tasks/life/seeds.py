@@ -64,8 +64,11 @@ def seeded(seed: int, *, keep: bool) -> Iterator[Alone]:
         random.seed(seed)
         _seed_numpy(seed)
         try:
-            with _seeded_on_import(seed):
+            if _NUMPY in sys.modules:
                 yield me
+            else:
+                with _seeded_on_import(seed):
+                    yield me
         finally:
             if before is not None:
                 _put_back(before)
@@ -94,9 +97,6 @@ def _put_back(states: tuple[Any, Any]) -> None:
 
 @contextlib.contextmanager
 def _seeded_on_import(seed: int) -> Iterator[None]:
-    if _NUMPY in sys.modules:
-        yield
-        return
     finder = _SeedingFinder(seed)
     sys.meta_path.insert(0, finder)
     try:
