@@ -55,9 +55,34 @@ def _read(root: str, _period: int) -> dict[str, Any]:
             found["branch"] = line.split(maxsplit=2)[2]
         elif line and not line.startswith("#"):
             found["dirty"] = True
-    remote = _git(root, "config", "--get", "remote.origin.url")
-    found["repo"] = without_credentials(remote.strip()) if remote and remote.strip() else None
+    remote = _origin(root)
+    found["repo"] = without_credentials(remote) if remote else None
     return found
+
+
+#: A line of a configuration file (git-config(1)) without quotes, continuations and comments behind values.
+_PLAIN = re.compile(
+    r"\s*(?:[#;].*"
+    r'|\[(?P<section>[\w.-]+(?: "[^"\\]*")?)\]'
+    r'|(?P<name>[\w-]+)\s*=\s*(?P<value>[^"\\#;]*))?'
+)
+
+
+def _origin(root: str) -> str | None:
+    """The address of `origin`: from the repository's own file, or from `git` (slow) where that is not plain."""
+    try:
+        lines = Path(root, ".git", "config").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):  # a linked work tree, for instance
+        lines = ["\\"]
+    section, url = "", None
+    for line in lines:
+        match = _PLAIN.fullmatch(line)
+        section = match["section"] or section if match else section
+        if match is None or section.lower().startswith("include"):
+            return (_git(root, "config", "--get", "remote.origin.url") or "").strip() or None
+        if (match["name"] or "").lower() == "url" and re.fullmatch('remote "origin"', section, re.IGNORECASE):
+            url = match["value"].strip()
+    return url
 
 
 def _git(root: str, *arguments: str) -> str | None:

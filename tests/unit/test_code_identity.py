@@ -237,6 +237,29 @@ def test_the_repository_is_told_without_credentials(load: Load, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        '[core]\n\tbare = false\n[remote "origin"]\n\turl = https://a/b.git\n\tfetch = +refs/heads/*:refs/x/*\n',
+        '[remote "other"]\n\turl = https://a/wrong.git\n[branch "main"]\n\tremote = origin\n',
+        '# a comment\n[REMOTE "origin"]\n  URL=https://a/b.git  \n',
+        '[remote "origin"]\n\turl = "https://a/quoted.git"\n',
+        '[remote "origin"]\n\turl = https://a/b.git ; why\n',
+        '[remote "origin"]\n\turl = https://a/\\\nb.git\n',
+        '[remote "origin"]\n\turl = https://a/first.git\n\turl = https://a/last.git\n',
+        '[remote "origin"]\n\turl = https://a/b.git\n[include]\n\tpath = more\n',
+        "",
+    ],
+)
+def test_the_address_is_what_git_itself_says(config: str, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".git" / "more").write_text('[remote "origin"]\n\turl = https://a/included.git\n')
+    (tmp_path / ".git" / "config").write_text(config)
+    words = ["git", "config", "--file", ".git/config", "--includes", "--get", "remote.origin.url"]
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+    assert git._origin(str(tmp_path)) == (said or None)
+
+
+@pytest.mark.parametrize(
     ("url", "told"),
     [
         ("https://user:secret@host:8443/a/b.git", "https://host:8443/a/b.git"),
