@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from luigi import configuration
-from luigi.rpc import RemoteScheduler
+from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task import Task
 
-from superluigi.errors import OptionError
+from superluigi.errors import ExecutorLostError, OptionError
 from superluigi.scheduling import logs, window
 from superluigi.scheduling.central import OwnNames
 from superluigi.scheduling.completeness import CompleteMany
@@ -62,6 +62,7 @@ def run_graph(
 
     Raises:
         OptionError: options that mean nothing or contradict each other.
+        ExecutorLostError: the central scheduler does not answer (any more).
         KeyboardInterrupt: after everything that ran has been ended.
     """
     run = run or Run()
@@ -91,6 +92,12 @@ def run_graph(
                 worker.add_all(roots)
                 worker.run()
             places.close()
+        except RPCError as error:
+            places.close(abort=True)
+            raise ExecutorLostError(
+                f"The central scheduler does not answer ({error}). What has been made is safe: start luigid and run "
+                "again, or leave central_scheduler out."
+            ) from error
         except BaseException:
             places.close(abort=True)
             raise

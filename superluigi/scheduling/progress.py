@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ REFRESHES_PER_SECOND = 5
 #: Between two plain lines.
 PLAIN_SECONDS = 5.0
 NAME_WIDTH = 60
+#: What would begin another line, or move the cursor.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass
@@ -111,25 +114,48 @@ class Plain(Tally):
 
 
 class Live(Tally):
-    """What rich draws: a line for each running task and a bar for all."""
+    """What rich draws: one line for each running task, however long its name, and a bar for all."""
 
-    def __rich__(self) -> Any:
-        from rich.console import Group
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.cells import cell_len
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1))
-        for running in list(self.running.values())[:LINES]:
-            told = "" if running.percentage is None else f"{running.percentage:3.0f} %"
+        shown = list(self.running.values())[:LINES]
+        width = min(max((cell_len(one.name) for one in shown), default=0), options.max_width // 2)
+        for running in shown:
+            told = "" if running.percentage is None else f"{running.percentage:.0f} %"
             elapsed = _duration(time.monotonic() - running.since)
-            table.add_row(Text("▶", "green"), Text(running.name), Text(elapsed, "dim"), told, Text(running.message))
+            yield _one_line(
+                ("▶ ", "green"),
+                _cut(running.name, width),
+                (f" {elapsed:>7}", "dim"),
+                f" {told:>5} {_CONTROL.sub(' ', running.message)}",
+            )
         more = len(self.running) - LINES
-        rows: list[Any] = [table] + ([Text(f"… and {more} more", "dim")] if more > 0 else [])
-        bar = ProgressBar(total=max(1, self.total()), completed=self.done + len(self.failed), width=40)
+        if more > 0:
+            yield Text(f"… and {more} more", "dim")
+        said = self.line()
+        bar = max(5, min(40, options.max_width - len(said) - 2))
         total = Table.grid(padding=(0, 1))
-        total.add_row(bar, Text(self.line(), "red" if self.failed else ""))
-        return Group(*rows, total)
+        total.add_row(
+            ProgressBar(total=max(1, self.total()), completed=self.done + len(self.failed), width=bar),
+            Text(said, "red" if self.failed else "", no_wrap=True, overflow="ellipsis"),
+        )
+        yield total
+
+
+def _one_line(*parts: Any) -> Any:
+    from rich.text import Text
+
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis", end="\n")
+
+
+def _cut(name: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return set_cell_size(name, width) if cell_len(name) <= width else f"{set_cell_size(name, width - 1)}…"
 
 
 @contextlib.contextmanager
@@ -153,6 +179,7 @@ def shown(progress: bool | None) -> Iterator[Observer]:
 
 
 def _short(name: str) -> str:
+    name = _CONTROL.sub(" ", name)
     return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
 
 

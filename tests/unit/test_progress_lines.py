@@ -1,0 +1,42 @@
+"""What a terminal shows of running tasks, drawn at several widths."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import luigi
+import pytest
+from rich.console import Console
+
+from superluigi.errors import ExecutorLostError
+from superluigi.scheduling.progress import Live
+from superluigi.task_runner import run_task
+from superluigi.testing.executor_tasks import Noted, diary
+
+
+class Named(luigi.Task):
+    name = luigi.Parameter()
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_each_running_task_has_one_line_however_long_its_name(width: int) -> None:
+    live = Live()
+    tasks = [Named(name=name) for name in ("short", "n" * 300, "中" * 80, "two\nlines\x1b[2J", "[red]")]
+    for number, task in enumerate(tasks):
+        live.started(task)
+        live.progressed(task.task_id, 10.0 * number, f"message {number}\nof {'m' * 200}")
+    printed = io.StringIO()
+    Console(file=printed, width=width, force_terminal=False).print(live)
+    lines = printed.getvalue().splitlines()
+    assert len(lines) == len(tasks) + 1
+    assert [line.startswith("▶ N") for line in lines] == [True] * len(tasks) + [False]
+    assert "0 of 5" in lines[-1]
+    assert "\x1b" not in printed.getvalue()
+
+
+def test_a_central_scheduler_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    nobody = {"scheduler_host": "127.0.0.1", "scheduler_port": 9, "rpc_retry_attempts": 1}
+    with pytest.raises(ExecutorLostError, match="start luigid"):
+        run_task(Noted(folder=str(tmp_path), name="one"), config={"core": nobody}, central_scheduler=True)
+    assert diary(tmp_path) == []
