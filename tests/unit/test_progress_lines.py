@@ -35,6 +35,7 @@ def test_each_running_task_has_one_line_however_long_its_name(width: int) -> Non
     assert "\x1b" not in printed.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:The configuration contains the parameter .rpc_retry_attempts")
 def test_a_central_scheduler_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     nobody = {"scheduler_host": "127.0.0.1", "scheduler_port": 9, "rpc_retry_attempts": 1}
     with pytest.raises(ExecutorLostError, match="start luigid"):
