@@ -42,6 +42,9 @@ logger = logs.logger
 #: A process may take so long to start and load the task; then its time limit counts all the same.
 START_SECONDS = 60.0
 
+#: Whoever is done waits no longer for a ping under way: to a luigid that is gone it takes minutes to fail.
+PING_SECONDS = 2.0
+
 
 @dataclass
 class Attempting:
@@ -118,7 +121,7 @@ class Worker(Planner):
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         """Stop the keep-alive thread and end what still runs."""
         self._keep_alive_thread.stop()
-        self._keep_alive_thread.join()
+        self._keep_alive_thread.join(PING_SECONDS)
         if self._owns_places:
             self._places.close(abort=kind is not None or bool(self._running_tasks))
 

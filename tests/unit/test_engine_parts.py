@@ -285,6 +285,26 @@ def test_a_task_class_may_ask_for_its_executor(tmp_path: Path) -> None:
     assert note_thread[0].startswith("superluigi-")
 
 
+@pytest.mark.timeout(60)
+def test_a_ping_that_takes_for_ever_keeps_no_worker(tmp_path: Path) -> None:
+    asking, answer = threading.Event(), threading.Event()
+
+    class Slow(ReadyScheduler):
+        def ping(self, **kwargs: Any) -> Any:
+            asking.set()
+            answer.wait(120)
+
+    class Waits(Noted):
+        def work(self) -> None:
+            assert asking.wait(30)
+
+    try:
+        task = Waits(folder=str(tmp_path), name="a")
+        assert run_graph(task, scheduler=Slow(), worker_config={"ping_interval": 0.01}).success
+    finally:
+        answer.set()
+
+
 def test_the_history_that_luigid_is_told_to_keep_is_not_ours(tmp_path: Path) -> None:
     """Luigi's configuration files are read by luigid and by clients; a client that needs no luigid keeps no history."""
     config = luigi.configuration.get_config()
