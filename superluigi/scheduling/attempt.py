@@ -136,17 +136,21 @@ class _Attempt:
         self.confirmed: list[str] = []
         self.events: list[tuple[str, tuple[Any, ...]]] = []
         self.collect_events = collect_events
+        self.started = time.time()
 
     def carry_out(self, check: Iterable[Task] | None) -> Outcome:
-        started = time.time()
         with self._events_kept():
-            outcome = self._attempt(check)
-        return replace(
-            outcome,
+            return self._attempt(check)
+
+    def _came_to(self, status: str, **what: Any) -> Outcome:
+        return Outcome(
+            self.task.task_id,
+            status,
             confirmed=tuple(self.confirmed),
             events=tuple(self.events),
-            started=started,
-            duration=time.time() - started,
+            started=self.started,
+            duration=time.time() - self.started,
+            **what,
         )
 
     def _attempt(self, check: Iterable[Task] | None) -> Outcome:
@@ -160,13 +164,13 @@ class _Attempt:
                 missing = tuple(t.task_id for t in unmet)
                 raise ExecutionError(_unfulfilled(unmet))
             if self._is_up_to_date():
-                return Outcome(task.task_id, DONE, skipped=True)
+                return self._came_to(DONE, skipped=True)
             task.trigger_event(Event.START, task)
             began = time.time()
             with self._lent():
                 requirements = self._exhaust()
             if requirements:
-                return Outcome(task.task_id, PENDING, requirements=requirements)
+                return self._came_to(PENDING, requirements=requirements)
             if self.check_complete_on_run and not is_complete(task, self.run):
                 raise ExecutionError(
                     f"{task} finished running, but complete() is still returning False. Does run() write "
@@ -175,11 +179,11 @@ class _Attempt:
             task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
             expl = task.on_success()
             task.trigger_event(Event.SUCCESS, task)
-            return Outcome(task.task_id, DONE, expl=expl)
+            return self._came_to(DONE, expl=expl)
         except KeyboardInterrupt:
             raise
         except GracefulTimeout:
-            return Outcome(task.task_id, PENDING, again=True)
+            return self._came_to(PENDING, again=True)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
             return self._failed(error, missing or self._gone(error, check))
 
@@ -202,8 +206,8 @@ class _Attempt:
         if is_complete(self.task, self.run):
             expl = self.task.on_success()
             self.task.trigger_event(Event.SUCCESS, self.task)
-            return Outcome(self.task.task_id, DONE, expl=expl)
-        return Outcome(self.task.task_id, FAILED, expl=MISSING_EXTERNAL)
+            return self._came_to(DONE, expl=expl)
+        return self._came_to(FAILED, expl=MISSING_EXTERNAL)
 
     def _failed(self, error: BaseException, missing: tuple[str, ...]) -> Outcome:
         text = traceback.format_exc()
@@ -215,7 +219,7 @@ class _Attempt:
             raise
         except BaseException:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
             expl = f"on_failure() failed too:\n{traceback.format_exc()}\n{text}"
-        return Outcome(self.task.task_id, FAILED, expl, error=error, traceback=text, missing=missing)
+        return self._came_to(FAILED, expl=expl, error=error, traceback=text, missing=missing)
 
     def _exhaust(self) -> tuple[Task, ...]:
         """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""

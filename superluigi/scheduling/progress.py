@@ -29,10 +29,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 @dataclass
 class _Running:
-    name: str
+    task: Task
     since: float = field(default_factory=time.monotonic)
     percentage: float | None = None
     message: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a line shows; only asked for where there are lines."""
+        return _short(str(self.task))
 
 
 class Tally(Observer):
@@ -54,7 +59,7 @@ class Tally(Observer):
 
     def started(self, task: Task) -> None:
         self.waiting.discard(task.task_id)
-        self.running[task.task_id] = _Running(_short(str(task)))
+        self.running[task.task_id] = _Running(task)
 
     def ended(self, task: Task, status: str, outcome: Outcome) -> None:
         self.running.pop(task.task_id, None)
