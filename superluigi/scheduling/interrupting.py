@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.executors.threads import ThreadExecutor, interrupt
 
 if TYPE_CHECKING:
-    from superluigi.scheduling.worker import Attempting
+    from superluigi.scheduling.attempting import Attempting
 
 #: How long an interrupted thread may clean up.
 GRACE_SECONDS = 3.0

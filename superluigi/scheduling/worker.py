@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 from luigi.event import Event
@@ -23,49 +22,24 @@ from superluigi.errors import (
     TargetMissingError,
     TaskCancelledError,
     TaskTimeoutError,
-    WorkerLostError,
 )
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
+from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, kind_of, timeout_error
 from superluigi.scheduling.interrupting import end_threads
 from superluigi.scheduling.messages import REPORTS, RESPOND, Outbox
 from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.parcel import BEGIN
-from superluigi.scheduling.places import Lost, Place, Places
+from superluigi.scheduling.places import Lost, Places
 from superluigi.scheduling.planning import Planner, family_of, retry_policy
 from superluigi.scheduling.report import FailedAttempt
 from superluigi.scheduling.run import Run
 
 logger = logs.logger
 
-#: A process may take so long to start and load the task; then its time limit counts all the same.
-START_SECONDS = 60.0
-
 #: Whoever is done waits no longer for a ping under way: to a luigid that is gone it takes minutes to fail.
 PING_SECONDS = 2.0
-
-
-@dataclass
-class Attempting:
-    """An attempt that runs somewhere."""
-
-    task: Task
-    place: Place
-    status_reporter: TaskStatusReporter | None = None
-    future: Future[Any] | None = None
-    #: The thread that it runs in, where that is one of this process.
-    thread: int | None = None
-    #: Seconds on the monotonic clock; None without a time limit.
-    deadline: float | None = None
-    timeout: float = 0.0
-    started: float = field(default_factory=time.time)
-    timed_out: bool = False
-    #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
-    delayed: dict[str, int] | None = None
-
-    def is_alive(self) -> bool:
-        return False  # Luigi's __exit__ asks; ending attempts is the places' business
 
 
 class Worker(Planner):
@@ -237,7 +211,7 @@ class Worker(Planner):
             task,
             self.luigi_run,
             check=self._to_check(task),
-            known=_Done(self.made, self._completeness.known),
+            known=Done(self.made, self._completeness.known),
             reporter=attempting.status_reporter,
             worker_id=self._id,
             check_complete_on_run=self._config.check_complete_on_run,
@@ -336,7 +310,7 @@ class Worker(Planner):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
                 attempting.timed_out = True
                 if attempting.future is not None:
-                    attempting.place.end(attempting.future, _timeout_error(attempting))
+                    attempting.place.end(attempting.future, timeout_error(attempting))
 
     def _outcome(self, attempting: Attempting, future: Future[Any]) -> Outcome | None:
         """The outcome of an ended attempt; None when it was sent again in another way."""
@@ -439,7 +413,7 @@ class Worker(Planner):
         external = is_external(task)
         if not (external and self._config.retry_external_tasks):
             self._email_task_failure(task, outcome.expl)
-        kind = "missing" if external else _kind(error)
+        kind = "missing" if external else kind_of(error)
         if outcome.started:
             told = f"{type(error).__name__}: {error}"
             worker = f"{outcome.host}-{outcome.pid}"
@@ -474,29 +448,3 @@ class Worker(Planner):
                 self.made.pop(task_id, None)
             self._completeness.forget(task.task_id)
             self.add(task)
-
-
-class _Done:
-    """The ids of all that is complete by now, as a live view."""
-
-    def __init__(self, made: dict[str, None], known: dict[str, bool]) -> None:
-        self._made = made
-        self._known = known
-
-    def __contains__(self, task_id: object) -> bool:
-        return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
-
-
-def _timeout_error(attempting: Attempting) -> TaskTimeoutError:
-    return TaskTimeoutError(
-        f"{attempting.task} timed out after {attempting.timeout:g} seconds and was terminated. Give it more time "
-        "(worker_timeout on the task, or [worker] timeout), or split it."
-    )
-
-
-def _kind(error: BaseException) -> str:
-    if isinstance(error, TaskTimeoutError):
-        return "timeout"
-    if isinstance(error, TaskCancelledError):
-        return "cancelled"
-    return "lost" if isinstance(error, WorkerLostError) else "failed"
