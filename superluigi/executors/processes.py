@@ -13,7 +13,6 @@ import functools
 import itertools
 import json
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -29,6 +28,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
+from superluigi.executors import byvalue
 from superluigi.executors.kill import descendants, end_tree, kill_all, kill_tree
 from superluigi.executors.pickling import dumps
 
@@ -323,7 +323,7 @@ def _obituary(pid: int, code: int) -> str:
 
 
 def _loads_error(dumped: bytes) -> BaseException:
-    error, text = pickle.loads(dumped)
+    error, text = byvalue.loads(dumped)
     if error is None:
         return RemoteError(text.strip().rpartition("\n")[2], text)
     error.__cause__ = RemoteError(f'\n"""\n{text}"""', text)
@@ -333,7 +333,7 @@ def _loads_error(dumped: bytes) -> BaseException:
 def _resolve(future: Future[Any], ok: bool, result: bytes) -> None:
     try:
         if ok:
-            future.set_result(pickle.loads(result))
+            future.set_result(byvalue.loads(result))
         else:
             future.set_exception(_loads_error(result))
     except Exception as error:  # noqa: BLE001 - the result cannot be unpickled here: that is the result

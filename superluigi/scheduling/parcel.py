@@ -15,7 +15,7 @@ from luigi.task import Task
 
 from superluigi import config as settings
 from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
-from superluigi.executors import child
+from superluigi.executors import byvalue, child
 from superluigi.executors.pickling import dumps
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
@@ -87,7 +87,7 @@ def prepare(context: bytes) -> Run:
     if run is None:
         surroundings, dumped_run = pickle.loads(context)
         surroundings.take_over()
-        run = pickle.loads(dumped_run)
+        run = byvalue.loads(dumped_run)
         _prepared.clear()
         _prepared[context] = run
     return run
@@ -139,7 +139,7 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     """Run one attempt in this process; messages go to the parent process, or to the file `spool`."""
     run = prepare(context)
     try:
-        order: Order = pickle.loads(dumped)
+        order: Order = byvalue.loads(dumped)
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id

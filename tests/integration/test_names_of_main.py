@@ -1,0 +1,49 @@
+"""Task classes of a script travel by value; their names stay theirs, there and here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+    import sys
+    from concurrent.futures import ProcessPoolExecutor
+    import luigi
+    from luigi.task_register import Register
+    from superluigi.scheduling.engine import run_graph
+
+    FOLDER, EXECUTOR = sys.argv[1:]
+
+    class Leaf(luigi.Task):
+        n = luigi.IntParameter()
+
+        def output(self):
+            return luigi.LocalTarget(f"{FOLDER}/{self.task_id}")
+
+        def run(self):
+            assert Register.get_task_cls(self.task_family) is type(self)
+            self.output().open("w").close()
+
+    class Root(Leaf):
+        def run(self):
+            yield [Leaf(n=i) for i in range(4)]
+            super().run()
+
+    executor = ProcessPoolExecutor(2) if EXECUTOR == "pool" else EXECUTOR
+    report = run_graph(Root(n=0), num_workers=2, executor=executor)
+    assert report.success, report.describe()
+    assert Register.get_task_cls("Leaf") is Leaf and Register.get_task_cls("Root") is Root
+"""
+
+
+@pytest.mark.parametrize("executor", ["processes", "pool"])
+def test_a_class_of_a_script_is_found_by_its_name_in_every_process(tmp_path: Path, executor: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script), str(tmp_path), executor]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
