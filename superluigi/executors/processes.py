@@ -28,9 +28,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
-from superluigi.executors import byvalue
+from superluigi.executors import pickling
 from superluigi.executors.kill import descendants, end_tree, kill_all, kill_tree
-from superluigi.executors.pickling import dumps
 
 BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -101,10 +100,10 @@ class ProcessExecutor(Executor):
 
     def initialize(self, initializer: Callable[..., object], *args: Any) -> None:
         """Have every process that is started from now on call `initializer(*args)` first."""
-        self._initial = dumps((initializer, args, {}))
+        self._initial = pickling.dumps((initializer, args, {}))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.submit_call(dumps((fn, args, kwargs)))
+        return self.submit_call(pickling.dumps((fn, args, kwargs)))
 
     def submit_call(self, payload: bytes, on_message: Message | None = None) -> Future[Any]:
         """Like `submit` for a call that is pickled already; `on_message` gets what the call sends.
@@ -323,7 +322,7 @@ def _obituary(pid: int, code: int) -> str:
 
 
 def _loads_error(dumped: bytes) -> BaseException:
-    error, text = byvalue.loads(dumped)
+    error, text = pickling.loads(dumped)
     if error is None:
         return RemoteError(text.strip().rpartition("\n")[2], text)
     error.__cause__ = RemoteError(f'\n"""\n{text}"""', text)
@@ -333,7 +332,7 @@ def _loads_error(dumped: bytes) -> BaseException:
 def _resolve(future: Future[Any], ok: bool, result: bytes) -> None:
     try:
         if ok:
-            future.set_result(byvalue.loads(result))
+            future.set_result(pickling.loads(result))
         else:
             future.set_exception(_loads_error(result))
     except Exception as error:  # noqa: BLE001 - the result cannot be unpickled here: that is the result

@@ -15,8 +15,7 @@ from luigi.task import Task
 
 from superluigi import config as settings
 from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
-from superluigi.executors import byvalue, child
-from superluigi.executors.pickling import dumps
+from superluigi.executors import child, pickling
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
@@ -87,7 +86,7 @@ def prepare(context: bytes) -> Run:
     if run is None:
         surroundings, dumped_run = pickle.loads(context)
         surroundings.take_over()
-        run = byvalue.loads(dumped_run)
+        run = pickling.loads(dumped_run)
         _prepared.clear()
         _prepared[context] = run
     return run
@@ -95,7 +94,7 @@ def prepare(context: bytes) -> Run:
 
 def dump_context(run: Run, near: bool = False) -> bytes:
     """The part that all attempts of a run share; `near`: for processes that we start ourselves."""
-    return pickle.dumps((Surroundings.here(near), dumps(run)))
+    return pickle.dumps((Surroundings.here(near), pickling.dumps(run)))
 
 
 def dump_order(order: Order) -> bytes:
@@ -105,11 +104,11 @@ def dump_order(order: Order) -> bytes:
         ExecutionError: these do not either.
     """
     try:
-        return dumps(order)
+        return pickling.dumps(order)
     except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code
         bare = replace(order, task=_Bare.of(order.task), check=tuple(_Bare.of(t) for t in order.check))
     try:
-        return dumps(bare)
+        return pickling.dumps(bare)
     except Exception as error:
         raise ExecutionError(
             f"{order.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or have "
@@ -139,7 +138,7 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     """Run one attempt in this process; messages go to the parent process, or to the file `spool`."""
     run = prepare(context)
     try:
-        order: Order = byvalue.loads(dumped)
+        order: Order = pickling.loads(dumped)
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
@@ -167,7 +166,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
     that came by value go back by value, which an executor's own pickle refuses.
     """
     if not timeout:
-        return dumps(run_order(context, dumped, spool))
+        return pickling.dumps(run_order(context, dumped, spool))
     from superluigi.executors.processes import ProcessExecutor
 
     with ProcessExecutor(1) as executor:
@@ -180,7 +179,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
             executor.end(future, answer)
         except SuperLuigiError as error:
             answer = error
-    return dumps(answer)
+    return pickling.dumps(answer)
 
 
 def call(context: bytes, order: bytes) -> bytes:

@@ -19,7 +19,7 @@ from luigi.task_status import DONE
 
 from superluigi import executors
 from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError
-from superluigi.executors import byvalue
+from superluigi.executors import pickling
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.executors.processes import ProcessExecutor
 from superluigi.executors.threads import ThreadExecutor
@@ -212,7 +212,7 @@ class Foreign(Place):
             raise Lost(ExecutionError(f"{type(self.executor).__name__} gave up this attempt: {error}")) from error
         except Exception as error:  # whatever its own protocol calls it
             raise Lost(error) from error
-        outcome = _opened(byvalue.loads(answer), task)
+        outcome = _opened(pickling.loads(answer), task)
         if outcome.status == DONE:
             _check_visible(task, outcome.host)
         return outcome

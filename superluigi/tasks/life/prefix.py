@@ -26,7 +26,7 @@ from typing import Any
 from luigi.task_status import DONE, PENDING
 
 from superluigi.errors import CommandFailedError, RemoteError, WorkerLostError
-from superluigi.executors import byvalue
+from superluigi.executors import pickling
 from superluigi.executors.kill import descendants
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import LENT, Outcome, fire
@@ -103,7 +103,7 @@ def _attempt(scope: Scope, words: list[str]) -> Outcome:
             raise
         code = _wait(scope, child, folder)
         try:
-            answer: Outcome = byvalue.loads((folder / OUTCOME).read_bytes())
+            answer: Outcome = pickling.loads((folder / OUTCOME).read_bytes())
         except FileNotFoundError:
             raise _obituary(scope, words, code) from None
     fire(scope.task, answer.events)
