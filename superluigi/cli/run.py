@@ -50,6 +50,13 @@ def configure(parser: Parser) -> None:
     where.add_argument("--queue", metavar="NAME", help="submit to this durable queue, work on it, and wait")
     where.add_argument("--store", metavar="PLACE", help="home of outputs without a place: a folder or s3://…")
     where.add_argument("--on-error", choices=("continue", "stop"), help="what happens after a failure")
+    where.add_argument(
+        "--limit",
+        action="append",
+        metavar="NAME=N",
+        help="at most N tasks at once of a resource, class or channel, or so many per time (api=10/minute)",
+    )
+    where.add_argument("--resource", action="append", metavar="NAME=N", help="how many there are (default: 1 of each)")
     where.add_argument("--central-scheduler", action="store_true", help="ask luigid which task is next")
     where.add_argument("--local-output", action="store_true", help="return local copies of S3 outputs")
     where.add_argument("--force-local-download", action="store_true", help="fetch inputs again from S3")
@@ -87,6 +94,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
             "queue": args.queue,
             "store": args.store,
             "on_error": args.on_error,
+            "rate_limits": _numbers("--limit", args.limit),
+            "resources": _numbers("--resource", args.resource),
             "central_scheduler": args.central_scheduler,
             "local_output": args.local_output,
             "force_local_download": args.force_local_download,
@@ -96,3 +105,16 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         }.items()
         if value not in (None, False)
     }
+
+
+def _numbers(flag: str, given: list[str] | None) -> dict[str, int | str] | None:
+    """`["gpu=1", "api=10/minute"]` as `run_task` takes it."""
+    if not given:
+        return None
+    found: dict[str, int | str] = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        if not name or not number:
+            raise OptionError(f"{flag} {text}: write a name and a number, such as {flag} gpu=1.")
+        found[name] = int(number) if number.isdecimal() else number
+    return found

@@ -193,6 +193,39 @@ def test_a_command_line_that_cannot_be_read_exits_with_1(words: tuple[str, ...],
     assert reply in done.stderr and "Traceback" not in done.stderr
 
 
+def test_limits_and_resources_are_given_by_name(folder: Path) -> None:
+    (folder / "limited.py").write_text(
+        "import time\n"
+        "import luigi\n"
+        "from superluigi.parameters import IntParameter\n"
+        "from superluigi.tasks import AtomicTaskWithMetadata\n"
+        "class Call(AtomicTaskWithMetadata):\n"
+        "    number = IntParameter()\n"
+        "    channel, suffix, resources = 'api', '.txt', {'gpu': 2}\n"
+        "    def run(self, output_path):\n"
+        "        output_path.write_text(str(time.time()))\n"
+        "class Calls(luigi.WrapperTask):\n"
+        "    def requires(self):\n"
+        "        return [Call(number=n) for n in range(3)]\n"
+    )
+    words = ("run", "limited.py", "Calls", "--workers", "3", "--executor", "threads", "--resource", "gpu=4")
+    done = superluigi(folder, *words, "--limit", "api=1/0.4s")
+    assert done.returncode == 0, done.stderr
+    first, second, third = sorted(float(path.read_text()) for path in folder.glob("superluigi-data/Call/*.txt"))
+    assert second - first >= 0.35
+    assert third - second >= 0.35
+
+
+@pytest.mark.parametrize(
+    "words", [("--limit", "api"), ("--limit", "=3"), ("--limit", "api=often"), ("--resource", "gpu=1.5")]
+)
+def test_a_limit_that_cannot_be_read_is_answered_with_an_example(words: tuple[str, ...], folder: Path) -> None:
+    refused = run(folder, "--date", "2013-12-15", *words)
+    assert refused.returncode == 1
+    assert "10/minute" in refused.stderr or "gpu" in refused.stderr
+    assert not (folder / "out").exists()
+
+
 def test_help_of_a_task_shows_its_parameters_with_luigis_descriptions_and_defaults_but_no_secret(folder: Path) -> None:
     (folder / "my.cfg").write_text("[Predictions]\nversion = 8\n")
     done = superluigi(folder, "run", "pipeline", "Predictions", "--config", "my.cfg", "--help")
