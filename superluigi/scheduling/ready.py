@@ -59,12 +59,17 @@ class Line:
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
+        #: The entry by which a group stands here. Others of it are left over: they go when they come up, for if each
+        #: were replaced by the next head, every head there ever was would be replaced at each request.
+        self._standing: dict[Group, Entry] = {}
 
     def announce(self, head: Entry, groups: Iterable[Group]) -> None:
         """`head` is the best of its group now; `groups` are all that may stand in this line."""
         heapq.heappush(self._heap, head)
+        self._standing[head[4]] = head
         if len(self._heap) % 1024 == 0:  # a line that nobody asks would keep them all
-            self._heap = [found for group in groups if (found := group.head()) is not None]
+            self._standing = {group: found for group in groups if (found := group.head()) is not None}
+            self._heap = list(self._standing.values())
             heapq.heapify(self._heap)
 
     def first(self) -> Entry | None:
@@ -73,11 +78,15 @@ class Line:
             entry: Entry = heap[0]
             if entry[3].entry is entry:
                 return entry
-            following: Entry | None = entry[4].head()
-            if following is None:
+            group = entry[4]
+            if self._standing.get(group) is not entry:
                 heapq.heappop(heap)
+            elif (following := group.head()) is None:
+                heapq.heappop(heap)
+                del self._standing[group]
             else:
                 heapq.heapreplace(heap, following)
+                self._standing[group] = following
         return None
 
     def __iter__(self) -> Generator[Entry, None, None]:

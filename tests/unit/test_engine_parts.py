@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -321,26 +322,53 @@ def test_the_history_that_luigid_is_told_to_keep_is_not_ours(tmp_path: Path) -> 
 # -- limits
 
 
+def calls_of(work: Callable[[], object]) -> int:
+    """How many Python functions `work` calls."""
+    calls = 0
+
+    def count(frame: Any, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def run_all(scheduler: ReadyScheduler) -> None:
+    while (task_id := scheduler.get_work(worker="me")["task_id"]) is not None:
+        scheduler.add_task(worker="me", task_id=task_id, status="DONE")
+
+
 def test_tasks_that_all_differ_cost_no_more_than_tasks_that_are_alike() -> None:
     def looked_at(kinds: int) -> int:
         scheduler = ReadyScheduler(resources={f"lock{i}": 1 for i in range(400)})
         for i in range(400):
             scheduler.add_task(worker="me", task_id=str(i), resources={f"lock{i % kinds}": 1})
-        calls = 0
-
-        def count(frame: Any, event: str, arg: object) -> None:
-            nonlocal calls
-            calls += event == "call"
-
-        sys.setprofile(count)
-        try:
-            for _ in range(400):
-                scheduler.add_task(worker="me", task_id=scheduler.get_work(worker="me")["task_id"], status="DONE")
-        finally:
-            sys.setprofile(None)
-        return calls
+        return calls_of(lambda: run_all(scheduler))
 
     assert looked_at(400) < 3 * looked_at(1)
+
+
+@pytest.mark.parametrize("resources", [{}, {"cpu": 1}])
+def test_a_task_of_a_large_map_and_reduce_costs_what_one_of_a_small_one_costs(resources: dict[str, int]) -> None:
+    """Each reducer is older than the maps that are left: once its own are done it is next, ahead of all of them."""
+
+    def looked_at(width: int) -> float:
+        scheduler = ReadyScheduler(resources={"cpu": 1})
+        maps = {f"reduce{r}": [f"map{r}-{m}" for m in range(width)] for r in range(width)}
+        scheduler.add_task(worker="me", task_id="root", deps=list(maps), resources=resources)
+        for reduce, needed in maps.items():
+            scheduler.add_task(worker="me", task_id=reduce, deps=needed, resources=resources)
+        for needed in maps.values():
+            for task_id in needed:
+                scheduler.add_task(worker="me", task_id=task_id, resources=resources)
+        return calls_of(lambda: run_all(scheduler)) / (width * width + width)
+
+    assert looked_at(64) < 1.2 * looked_at(8)
 
 
 class Yields(Noted):
