@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from superluigi.errors import ParameterError
+from superluigi.errors import OptionError, ParameterError
 
 Extend = Callable[["Parser", list[str]], list[str]]
 
@@ -22,6 +22,18 @@ def similar(word: str, known: Iterable[str]) -> str:
     candidates = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), candidates, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(candidates[name] for name in near)}?" if near else ""
+
+
+def pair(flag: str, text: str, form: str) -> tuple[str, str]:
+    """The two sides of `text`, which was given to `flag`.
+
+    Raises:
+        OptionError: it has not this form.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise OptionError(f"{flag} {text!r}: expected {form}.")
+    return name, value
 
 
 class Parser(argparse.ArgumentParser):

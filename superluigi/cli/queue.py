@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from superluigi.cli import _output
 from superluigi.cli._output import console, json_option, print_json
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
 
@@ -216,7 +216,7 @@ def _counted(counts: Any) -> str:
 
 
 def _tasks(args: argparse.Namespace) -> int:
-    tags = dict(_pair(text) for text in args.tag)
+    tags = dict(pair("--tag", text, "KEY=VALUE") for text in args.tag)
     with _opened(args) as queue:
         rows = queue.tasks(*(args.id or ()), **_which(args), tags=tags or None)
     if args.json:
@@ -227,13 +227,6 @@ def _tasks(args: argparse.Namespace) -> int:
         if args.log:
             _show_log(row)
     return 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise OptionError(f"--tag {text!r}: expected KEY=VALUE.")
-    return key, value
 
 
 def _show(row: TaskRow) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError
 
@@ -113,8 +113,8 @@ def _numbers(flag: str, given: list[str] | None) -> dict[str, int | str] | None:
         return None
     found: dict[str, int | str] = {}
     for text in given:
-        name, _, number = text.rpartition("=")
-        if not name or not number:
-            raise OptionError(f"{flag} {text}: write a name and a number, such as {flag} gpu=1.")
+        name, number = pair(flag, text, "NAME=N, such as gpu=1")
+        if not name:
+            raise OptionError(f"{flag} {text!r} has no name. Write it as gpu=1.")
         found[name] = int(number) if number.isdecimal() else number
     return found

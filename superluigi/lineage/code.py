@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from superluigi.jsonable import Jsonable
 from superluigi.lineage import git
 from superluigi.lineage.parts import shortened
 from superluigi.lineage.reach import Reached, reached
@@ -24,15 +25,15 @@ def code_identity(task: Any) -> dict[str, Any]:
     """
     found = _identified(_class_of(task))
     repository = git.state(found.folder) if found.folder is not None else git.NOTHING
-    return {
-        "digest": {"sha256": found.digest},
-        "repo": repository["repo"],
-        "commit": repository["commit"],
-        "branch": repository["branch"],
-        "dirty": repository["dirty"],
-        "path": found.path,
-        "parts": dict(found.parts),
-    }
+    return Jsonable(
+        digest={"sha256": found.digest},
+        repo=repository["repo"],
+        commit=repository["commit"],
+        branch=repository["branch"],
+        dirty=repository["dirty"],
+        path=found.path,
+        parts=dict(found.parts),
+    )
 
 
 def code_digest(task: Any) -> str:

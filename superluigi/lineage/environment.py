@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from superluigi.jsonable import Jsonable
 from superluigi.lineage.reach import reached
 
 #: Versions that every record tells; a change of these alone never makes an output stale.
@@ -25,8 +26,8 @@ def environment(task: Any = None) -> dict[str, Any]:
     names directly; without one, those that this process has imported. Never an environment variable.
     """
     if task is None:
-        return {**_fixed(), "packages": _versions(frozenset(_imported()))}
-    return {**_fixed(), "packages": packages(task)}
+        return Jsonable({**_fixed(), "packages": _versions(frozenset(_imported()))})
+    return Jsonable({**_fixed(), "packages": packages(task)})
 
 
 def packages(task: Any) -> dict[str, str]:

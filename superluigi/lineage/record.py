@@ -48,8 +48,6 @@ OURS = (
     "dynamic_input",
     "output",
 )
-#: Facts that all tasks of a class share; they are JSON already and are never handed out, only copies of them.
-_SHARED = ("code", "environment")
 _REFERENCE = ("type", "path", "size", "count", "digest", "etag", "version")
 
 
@@ -85,7 +83,7 @@ class Draft:
     def __init__(self, started: datetime, known: Mapping[str, Any]) -> None:
         self.started = started
         ours = {"schema": SCHEMA, **known, "start_time": iso(started)}
-        self._known = {key: ours[key] if key in _SHARED else jsonable(ours[key]) for key in BEFORE}
+        self._known = {key: jsonable(ours[key]) for key in BEFORE}
         self._dynamic: list[Any] = []
 
     @cached_property

@@ -294,7 +294,7 @@ def _required(task: AnyTask) -> Any:
 
 def _gives_once(structure: Any) -> bool:
     """Whether there is an iterator in the nesting, which can be walked only once."""
-    if not hasattr(type(structure), "__iter__"):  # here and below: most items are tasks, the other checks cost more
+    if not graph.is_iterable(structure):  # most items are tasks: they are known first, here and below
         return False
     if isinstance(structure, Mapping):
         return any(_gives_once(value) for value in structure.values())
@@ -305,17 +305,15 @@ def _gives_once(structure: Any) -> bool:
 
 def _settled(structure: Any) -> Any:
     """The same nesting with iterators, which give their items only once, as lists; sets stay sets."""
-    if not hasattr(type(structure), "__iter__"):
+    if not graph.is_iterable(structure) or isinstance(structure, (set, frozenset)):
         return structure
     if isinstance(structure, Mapping):
         return {key: _settled(value) for key, value in structure.items()}
-    if isinstance(structure, (set, frozenset)) or not graph.is_iterable(structure):
-        return structure
     return [_settled(item) for item in structure]
 
 
 def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:
-    hashes = _stable(required, known) if required or type(required) is not list else []
+    hashes = _stable(required, known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
         params.setdefault("hash_seed", class_seed)
@@ -326,16 +324,14 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     """The hashes of required tasks in their nesting, as JSON that is the same in every process."""
     if structure is None:
         return None
-    if not hasattr(type(structure), "__iter__"):
+    if not graph.is_iterable(structure):
         return structure.__dict__.get("task_hash") or known[structure.task_id]
     if isinstance(structure, Mapping):  # keys may be anything: dates, tuples, numbers beside text
         items = [[f"{type(key).__name__} {key}", _stable(value, known)] for key, value in structure.items()]
         return ["dict", sorted(items, key=lambda item: item[0])]
     if isinstance(structure, (set, frozenset)):
         return sorted((_stable(item, known) for item in structure), key=str)
-    if graph.is_iterable(structure):
-        return [_stable(item, known) for item in structure]
-    return structure.__dict__.get("task_hash") or known[structure.task_id]
+    return [_stable(item, known) for item in structure]
 
 
 def _remembered(cls: type, name: str, find: Callable[[type], Any]) -> Any:
