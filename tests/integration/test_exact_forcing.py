@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from superluigi.errors import TaskFailedError
 from superluigi.scheduling.engine import run_graph
 from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.resume import ForcedRunMemory
 from superluigi.scheduling.run import Run
 from superluigi.targets import LocalFileTarget
 from superluigi.task_runner import run_task
@@ -288,3 +290,20 @@ def test_a_resumed_run_knows_what_it_made_without_leaving_records(
     run_task(root, force_upstream=True, resume=True, **options)  # nothing to resume any more: a forced run
     assert ran(folder) == Counter({"plain": 3, "silent": 3, "root": 3})
     assert not [*(Path(os.environ["SUPERLUIGI_WORKSPACE"]) / "forced").iterdir()]
+
+
+def test_a_forced_run_that_ends_well_leaves_the_memory_of_a_later_one_of_the_same_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path))
+    first, second = Run(), Run()
+
+    def memory() -> ForcedRunMemory:
+        return ForcedRunMemory("Root__1", ForcePlan(everything=True), {"force_upstream": True})
+
+    with pytest.raises(ZeroDivisionError), ExitStack() as earlier:
+        earlier.enter_context(memory().kept(first))
+        with memory().kept(second):
+            earlier.close()
+            raise ZeroDivisionError
+    assert memory().resumed(Run()).id == second.id

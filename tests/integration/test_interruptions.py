@@ -53,6 +53,11 @@ SCRIPT = """
             if Path(FOLDER, "daemons").exists():  # they leave our process group, and our session
                 subprocess.Popen(["sleep", "600"], start_new_session=True)
                 note(FOLDER, "daemon")
+            while Path(FOLDER, "swallows").exists():
+                try:
+                    time.sleep(600)
+                except BaseException:
+                    note(FOLDER, "swallowed")
             try:
                 in_python = LENT or Path(FOLDER, "tidies").exists()  # else in one long call
                 for _ in range(600 if in_python else 1):
@@ -179,6 +184,16 @@ def test_children_end_when_the_parent_is_killed(script: Path, tmp_path: Path) ->
     process.kill()
     process.communicate(timeout=10)
     wait_until(lambda: alive_in(tmp_path) == [], 20)
+
+
+def test_a_task_that_swallows_the_end_of_its_parent_is_killed(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "swallows").touch()
+    process = start(script, tmp_path, 2, "processes")
+    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 5)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: ["swallowed"] in diary(tmp_path), 20)
+    wait_until(lambda: alive_in(tmp_path) == [], 60)
 
 
 def test_tasks_of_main_run_in_processes_and_the_script_itself_only_once(script: Path, tmp_path: Path) -> None:
