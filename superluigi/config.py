@@ -233,6 +233,30 @@ def ensure(values: Mapping[str, Mapping[str, Any]] | None) -> None:
     _ensured = values
 
 
+def set_config(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put `{section: {key: value}}` into Luigi's configuration for the rest of this process.
+
+    For one run, give `run_task(config=…)` instead, which leaves nothing behind.
+    """
+    from luigi.configuration import get_config
+
+    parser = get_config()
+    for section, items in sections.items():
+        for key, value in items.items():
+            parser.set(section, key, _config_text(value) if _toml(parser) is None else value)
+
+
+def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
+    """`set_config` with what a file says: `config_file`, else the setting `default_task_config` where there is one.
+
+    Raises:
+        ConfigError: the named file is missing or cannot be read.
+    """
+    default: Path = get("default_task_config")
+    if config_file is not None or default.is_file():
+        set_config(read_file(config_file or default))
+
+
 def _config_text(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
@@ -255,3 +279,11 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         return {section: dict(parser.items(section)) for section in parser.sections()}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"The config file {file} cannot be read: {error}") from error
+
+
+def __getattr__(name: str) -> Any:
+    """`SUPERLUIGI_…`, the value in force of a setting under the name of its environment variable."""
+    setting = next((known for known in SETTINGS.values() if known.variable == name), None)
+    if setting is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return get(setting.name)

@@ -20,6 +20,7 @@ SuperLuigiError
 ├── FormatError (ValueError)               a value cannot be saved or loaded
 ├── ConfigError (ValueError)               a setting is unknown, missing or unreadable
 ├── MissingDependencyError (ImportError)   an optional package is needed
+├── RenamedError (ImportError)             a name of the first super-luigi package that is no more
 ├── ExecutionError (RuntimeError)          what happened while tasks ran
 │   ├── TaskFailedError                    one or more tasks of a run failed
 │   ├── WorkerLostError                    the process that ran a task died
@@ -134,6 +135,10 @@ class ConfigError(SuperLuigiError, ValueError):
 
 class MissingDependencyError(SuperLuigiError, ImportError):
     """An optional package is needed for what was asked; the message names the extra."""
+
+
+class RenamedError(SuperLuigiError, ImportError):
+    """A name of the first `super-luigi` package that is no more; the message says what to write."""
 
 
 class ExecutionError(SuperLuigiError, RuntimeError):

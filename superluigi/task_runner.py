@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi
 
 from superluigi import config as settings
-from superluigi import graph
+from superluigi import graph, renamed
+from superluigi.config import set_config as set_config
+from superluigi.config import set_config_file as set_config_file
 from superluigi.errors import OptionError
 from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
@@ -250,3 +254,27 @@ def _say(text: str) -> None:
         except UnicodeEncodeError:  # a path or a task's name has letters that this terminal or file cannot hold
             encoding = sys.stdout.encoding
             print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m superluigi.task_runner --task module.Class --config-file FILE`; see `superluigi run` for all flags."""
+    parser = argparse.ArgumentParser(prog="python -m superluigi.task_runner", epilog="Better: superluigi run --help.")
+    parser.add_argument("--task", required=True, metavar="MODULE.CLASS")
+    parser.add_argument("--config-file", metavar="FILE", help="its sections have the task's parameters")
+    parser.add_argument("--central-scheduler", action="store_true")
+    args = parser.parse_args(arguments)
+    module, _, name = args.task.rpartition(".")
+    sys.path.insert(0, os.getcwd())
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        parser.error(f"there is no task {args.task}: {error}")
+    run_task(cls, config_file=args.config_file, central_scheduler=args.central_scheduler)
+
+
+def __getattr__(name: str) -> NoReturn:
+    renamed.refuse("superluigi.task_runner", name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

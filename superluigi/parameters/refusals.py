@@ -17,6 +17,14 @@ from superluigi.config import suggestion
 from superluigi.errors import ParameterError
 from superluigi.parameters.checked import RefusedError
 
+#: What the first `super-luigi` package had as parameters of every task.
+RUN_OPTIONS = ("force", "raise_exception")
+
+
+def of_the_run(option: str) -> str:
+    """What to write in place of a parameter `force` or `raise_exception`."""
+    return f"{option} is an option of the run, not of a task: run_task(task, {option}=True)."
+
 
 class WrongParameterError(ParameterError, ParameterException):
     """A value that the parameter does not take."""
@@ -51,7 +59,9 @@ def explain(
         if not unknown:
             return UnknownParameterError(f"{family} was given {len(args)} values ({_short(tuple(args))}). {known}")
         given = ", ".join(f"{name}={_short(kwargs[name])}" for name in unknown)
-        return UnknownParameterError(f"{family} does not know {given}.{suggestion(unknown[0], names)} {known}")
+        options = [name for name in unknown if name in RUN_OPTIONS]
+        hint = f" {of_the_run(options[0])}" if options else suggestion(unknown[0], names)
+        return UnknownParameterError(f"{family} does not know {given}.{hint} {known}")
     if isinstance(error, MissingParameterException):
         name = next((name for name in names if f"the '{name}' parameter" in str(error)), "?")
         return MissingParameterError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 from luigi.format import Format, get_default_format
@@ -15,8 +16,20 @@ from luigi.target import AtomicLocalFile
 from superluigi import formats
 from superluigi.errors import OptionError
 from superluigi.jsonable import jsonable
+from superluigi.renamed import TARGET_MEMBERS
 from superluigi.scheduling import run
 from superluigi.storage.base import Location, Record, Staged
+
+
+def contents_limit(given: int | None) -> int:
+    """The argument `metadata_contents_limit` as a number; None is no limit.
+
+    Raises:
+        OptionError: it is below 0.
+    """
+    if given is not None and given < 0:
+        raise OptionError(f"metadata_contents_limit must be 0 or more, or None for no limit, not {given}.")
+    return sys.maxsize if given is None else given
 
 
 class AtomicTarget(luigi.Target):
@@ -37,15 +50,16 @@ class AtomicTarget(luigi.Target):
         return self.location.exists()
 
     @contextlib.contextmanager
-    def tmp_read_path(self, *, shared: bool = False) -> Iterator[Path]:
+    def tmp_read_path(self, force_local_download: bool = False, *, shared: bool = False) -> Iterator[Path]:
         """A temporary local path with the content, yours to change or delete; gone after the block.
 
-        With `shared` it may be the stored file itself, read-only by agreement: for large inputs.
+        With `shared` it may be the stored file itself, read-only by agreement: for large inputs. With
+        `force_local_download` remote data is fetched again although a valid local copy exists.
 
         Raises:
             TargetMissingError: the target does not exist.
         """
-        refresh = run.current().force_local_download
+        refresh = force_local_download or run.current().force_local_download
         with self.location.open_copy(shared=shared, refresh=refresh) as path:
             yield path
 
@@ -107,6 +121,13 @@ class AtomicTarget(luigi.Target):
     def remove(self) -> None:
         """Remove the output and its record; nothing happens when there is none."""
         self.location.remove()
+
+    if not TYPE_CHECKING:  # a misspelt member stays an error for type checkers
+
+        def __getattr__(self, name):
+            advice = TARGET_MEMBERS.get(name)
+            known = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(known if advice is None else f"{known} any more. {advice}")
 
     def __str__(self) -> str:
         return str(self.path)

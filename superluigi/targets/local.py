@@ -6,16 +6,17 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi
 from luigi.format import Format
 
+from superluigi import renamed
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local import FileLocation
 from superluigi.storage.local_folder import FolderLocation
-from superluigi.targets.base import AtomicTarget, StreamTarget
+from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 
 #: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
 _ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
@@ -68,7 +69,7 @@ class LocalFolderTarget(AtomicTarget):
         path: the folder. `~` is expanded.
         metadata_path: its record; `<path>.metadata.json` by default.
         metadata_inside_folder: put the record into the folder, as `.metadata.json`.
-        metadata_contents_limit: how many files the record lists; digest and count cover all.
+        metadata_contents_limit: how many files the record lists, None for all of them; digest and count cover all.
     """
 
     is_folder = True
@@ -85,16 +86,14 @@ class LocalFolderTarget(AtomicTarget):
         path: str | os.PathLike[str],
         metadata_path: str | os.PathLike[str] | None = None,
         metadata_inside_folder: bool = False,
-        metadata_contents_limit: int = 10,
+        metadata_contents_limit: int | None = 10,
     ) -> None:
         if metadata_inside_folder and metadata_path is not None:
             raise OptionError("Give metadata_path or metadata_inside_folder=True, not both.")
-        if metadata_contents_limit < 0:
-            raise OptionError(f"metadata_contents_limit must be 0 or more, not {metadata_contents_limit}.")
         self.path = _path(path)
         inside = self.path / RECORD_SUFFIX if metadata_inside_folder else metadata_path
         record_path = _other_place(self.path, inside)
-        self.location = FolderLocation(_absolute(self.path), record_path, metadata_contents_limit)
+        self.location = FolderLocation(_absolute(self.path), record_path, contents_limit(metadata_contents_limit))
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
@@ -124,3 +123,7 @@ def _other_place(path: Path, metadata_path: str | os.PathLike[str] | None) -> Pa
     if os.path.abspath(record) == os.path.abspath(path):
         raise OptionError(f"metadata_path is the path of the data itself: {path}. Choose another place for the record.")
     return _absolute(record)
+
+
+def __getattr__(name: str) -> NoReturn:
+    renamed.refuse(__name__, name)

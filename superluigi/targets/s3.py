@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi.target
 
+from superluigi import renamed
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.s3_client import S3Options
 from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_prefix import PrefixLocation
-from superluigi.targets.base import AtomicTarget, StreamTarget
+from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
 
 
@@ -103,7 +104,7 @@ class S3PrefixTarget(_S3Target):
         bucket, prefix: where the data is; the slash at the end may be left out.
         metadata_bucket, metadata_object_key: where its record is; `<prefix without slash>.metadata.json` by default.
         metadata_inside_prefix: put the record under the prefix, as `.metadata.json`.
-        metadata_contents_limit: how many objects the record lists; digest and count cover all.
+        metadata_contents_limit: how many objects the record lists, None for all of them; digest and count cover all.
         local_root, cache_limit_bytes, cache_min_free_bytes, put_options, get_options, progress, client_options: as for
             `S3ObjectTarget`.
     """
@@ -118,7 +119,7 @@ class S3PrefixTarget(_S3Target):
         metadata_bucket: str | None = None,
         metadata_object_key: str | None = None,
         metadata_inside_prefix: bool = False,
-        metadata_contents_limit: int = 10,
+        metadata_contents_limit: int | None = 10,
         local_root: str | os.PathLike[str] | None = None,
         *,
         put_options: Mapping[str, Any] | None = None,
@@ -131,8 +132,6 @@ class S3PrefixTarget(_S3Target):
         _check(bucket, prefix.strip("/"), "prefix")
         if metadata_inside_prefix and (metadata_object_key or metadata_bucket):
             raise OptionError("Give metadata_object_key (or metadata_bucket) or metadata_inside_prefix=True, not both.")
-        if metadata_contents_limit < 0:
-            raise OptionError(f"metadata_contents_limit must be 0 or more, not {metadata_contents_limit}.")
         self.bucket = bucket
         self.prefix = prefix if prefix.endswith("/") else f"{prefix}/"
         beside = f"{self.prefix[:-1]}{RECORD_SUFFIX}"
@@ -142,7 +141,7 @@ class S3PrefixTarget(_S3Target):
             S3Options.of(client_options), Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
-        self.location = PrefixLocation(place, metadata_contents_limit)
+        self.location = PrefixLocation(place, contents_limit(metadata_contents_limit))
         self._set_paths()
 
 
@@ -151,3 +150,7 @@ def _check(bucket: str, key: str, name: str) -> None:
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:
         raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")
+
+
+def __getattr__(name: str) -> NoReturn:
+    renamed.refuse(__name__, name)

@@ -20,6 +20,7 @@ from luigi.task import DynamicRequirements
 
 from superluigi import graph
 from superluigi.errors import CommitConflictError, OutputNotWrittenError
+from superluigi.lineage import input_records
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
@@ -45,8 +46,14 @@ class Attempt:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """The draft of the record, as a dict."""
-        return self.draft.metadata
+        """The draft of the record, as a dict; its inputs give their own records on demand."""
+        metadata = self.draft.metadata
+        metadata["input"] = input_records.with_records(metadata["input"], self._inputs)
+        return metadata
+
+    @cached_property
+    def _inputs(self) -> Any:
+        return self.task.input()
 
     @cached_property
     def task_dir(self) -> Path:
@@ -72,7 +79,7 @@ class Attempt:
                 "run": self._run_facts(),
                 "code": code_identity(task),
                 "environment": environment(task),
-                "input": graph.map_structure(inputs.reference, task.input()),
+                "input": graph.map_structure(inputs.reference, self._inputs),
             },
         )
 
@@ -190,7 +197,7 @@ class AtomicAttempt(Attempt):
     @cached_property
     def input_path(self) -> Any:
         """Temporary paths holding the inputs, in the shape of `requires()`."""
-        return self._read(self.task.input())
+        return self._read(self._inputs)
 
     @cached_property
     def output_path(self) -> Any:

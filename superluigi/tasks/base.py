@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -364,3 +365,30 @@ class _Texts:
         }
         #: What does not count while it has its default.
         self.ignored = [(name, p) for name, p in params if getattr(p, "ignore_default", False)]
+
+
+#: Names that users of the first `super-luigi` package import from here, and where they are by now.
+_ELSEWHERE = {
+    "AtomicTaskWithMetadata": ("superluigi.tasks.atomic", "AtomicTaskWithMetadata"),
+    "TaskWithMetadata": ("superluigi.tasks.atomic", "TaskWithMetadata"),
+    "BaseTask": ("superluigi.tasks.base", "Task"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, known = _ELSEWHERE[name]
+    return getattr(importlib.import_module(module), known)
+
+
+def apply_to_target(target: Any, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The same nesting of targets with `fn(target, *args, **kwargs)` in place of each."""
+    return graph.map_structure(lambda one: fn(one, *args, **kwargs), target)
+
+
+def build(tasks: Any, central_scheduler: bool = False) -> bool:
+    """Run a task or a list of them by `luigi.build`; whether all went well. `run_task` raises instead, and says why."""
+    return bool(
+        luigi.build(list(tasks) if graph.is_iterable(tasks) else [tasks], local_scheduler=not central_scheduler)
+    )

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from superluigi import graph
-from superluigi.errors import ParameterError
+from superluigi.errors import OptionError, ParameterError
+from superluigi.parameters import refusals
 from superluigi.parameters.annotations import required_by
+from superluigi.scheduling import run as runs
+
+
+class _RunOption:
+    """What was a parameter of every task in the first `super-luigi` package; a class may have its own of the name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, task: Any, owner: type) -> bool:
+        return task is not None and self.name == "force" and runs.current().plan.forces(task)
+
+    def __set__(self, task: Any, value: object) -> NoReturn:
+        raise OptionError(f"{task.get_task_family()}: {refusals.of_the_run(self.name)}")
 
 
 class Conveniences:
     """Mixed into `Task`; everything heavier is imported when it is used."""
+
+    #: Whether the run that is under way makes this task again although it is complete; set by `run_task(force…=)`.
+    force = _RunOption()
+    raise_exception = _RunOption()
 
     #: What `run` returns, as annotated; set when the class is made.
     returns: ClassVar[Any] = ...

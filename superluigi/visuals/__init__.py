@@ -1,6 +1,7 @@
 """Pictures of graphs: of a task and what it needs, of an output's history, of a run.
 
 plot_dependency_graph(task)              a `Picture`; shows itself in a notebook
+dependency_graph(task)                   the same graph for networkx
 plot_lineage(place)                      the same for the history of an output
 Picture.save("graph.html"), .show(), .svg, .mermaid
 """
@@ -8,32 +9,78 @@ Picture.save("graph.html"), .show(), .svg, .mermaid
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import luigi
 
+from superluigi import graph
+from superluigi.errors import MissingDependencyError, OptionError
+from superluigi.scheduling.force import requirements
+from superluigi.tasks.base import hash_of
+
 if TYPE_CHECKING:
+    import networkx
+
     from superluigi.scheduling.report import Report
     from superluigi.visuals.picture import Picture
 
 
 def plot_dependency_graph(
-    task: luigi.Task, path: str | os.PathLike[str] | None = None, *, refresh: str | None = None
+    task: luigi.Task,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    refresh: str | None = None,
+    ignore_beyond: type | Sequence[type] = (),
+    output_path: str | os.PathLike[str] | None = None,
+    **unused: Any,
 ) -> Picture:
     """The graph of a task and all it requires, coloured by state; nothing is run.
 
-    With `path` it is also saved: as a page (`.html`), `.svg`, or Mermaid (`.mmd`, `.md`).
+    With `path` (or `output_path`) it is also saved: as a page (`.html`), `.svg`, or Mermaid (`.mmd`, `.md`). What
+    tasks of the classes `ignore_beyond` require is left out. `height`, `font_size`, `hierarchical` and `notebook`,
+    which the first `super-luigi` package took, do nothing: the page finds its own layout.
 
     Raises:
-        OptionError: an unknown suffix or mode of `refresh`.
+        OptionError: an unknown suffix, mode of `refresh`, or argument.
     """
     from superluigi.visuals.build import of_task
     from superluigi.visuals.picture import Picture
 
-    picture = Picture(of_task(task, refresh=refresh))
+    if unknown := sorted(set(unused) - {"height", "font_size", "hierarchical", "notebook"}):
+        raise OptionError(f"plot_dependency_graph does not know {unknown[0]}. Use path=, refresh= or ignore_beyond=.")
+    picture = Picture(of_task(task, refresh=refresh, ignore_beyond=_classes(ignore_beyond)))
+    path = output_path if path is None else path
     if path is not None:
         picture.save(path)
     return picture
+
+
+def dependency_graph(task: luigi.Task, ignore_beyond: type | Sequence[type] = ()) -> networkx.DiGraph[int]:
+    """The same graph for networkx: numbered nodes with `task_family`, `task_hash`, `task_id` and `params`.
+
+    Edges lead from what is required to what requires it.
+
+    Raises:
+        MissingDependencyError: networkx is not installed.
+    """
+    try:
+        import networkx
+    except ImportError as error:
+        raise MissingDependencyError("dependency_graph needs networkx: pip install networkx") from error
+    beyond = _classes(ignore_beyond)
+    found: networkx.DiGraph[int] = networkx.DiGraph()
+    numbers: dict[str, int] = {}
+    for one, below in graph.walk([task], lambda one: [] if isinstance(one, beyond) else requirements(one)):
+        numbers[one.task_id] = number = len(numbers)
+        identity = {"task_family": one.get_task_family(), "task_id": one.task_id, "task_hash": hash_of(one)}
+        found.add_node(number, **identity, params=one.to_str_params(only_public=True))
+        found.add_edges_from((numbers[required.task_id], number) for required in below)
+    return found
+
+
+def _classes(given: type | Sequence[type]) -> tuple[type, ...]:
+    return (given,) if isinstance(given, type) else tuple(given)
 
 
 def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Picture:

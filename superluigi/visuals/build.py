@@ -29,12 +29,28 @@ def of_task(
     refresh: str | None = None,
     failures: Mapping[str, str] | None = None,
     logs: Mapping[str, str] | None = None,
+    ignore_beyond: tuple[type, ...] = (),
 ) -> Graph:
     """The graph below a task as it is now; nothing is run.
 
-    `failures` (task id -> why) marks tasks as failed, `logs` (task id -> text) adds logs.
+    `failures` (task id -> why) marks tasks as failed, `logs` (task id -> text) adds logs. What tasks of the classes
+    `ignore_beyond` require is left out.
     """
-    return of_explanations(why(task, refresh=refresh), failures=failures, logs=logs)
+    explained = _cut(why(task, refresh=refresh), ignore_beyond)
+    return of_explanations(explained, failures=failures, logs=logs)
+
+
+def _cut(explained: Sequence[Explanation], beyond: tuple[type, ...]) -> Sequence[Explanation]:
+    if not beyond:
+        return explained
+    kept: list[Explanation] = []
+    wanted = {explained[-1].task_id}
+    for one in reversed(explained):  # what requires stands behind what is required
+        if one.task_id in wanted:
+            one = replace(one, requires=()) if isinstance(one.task, beyond) else one
+            wanted.update(one.requires)
+            kept.append(one)
+    return kept[::-1]
 
 
 def of_explanations(
