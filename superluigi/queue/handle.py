@@ -19,7 +19,7 @@ from typing import Any
 from superluigi.executors import kill
 from superluigi.queue.runs import Surroundings
 from superluigi.queue.store.claims import Claim
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 
 class ChildProcess:
@@ -116,7 +116,7 @@ class ChildProcess:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         alive = self._process.poll() is None
-        below = [(pid, identity.start_time(pid)) for pid in kill.descendants(self.pid)] if alive else []
+        below = [(pid, owner_token.start_time(pid)) for pid in kill.descendants(self.pid)] if alive else []
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -133,7 +133,7 @@ class ChildProcess:
 def _end_left_overs(below: list[tuple[int, int]]) -> None:
     """End what an ended child has left running, also in sessions of its own; a recycled pid has another start."""
     for pid, started in below:
-        if started and identity.start_time(pid) == started:
+        if started and owner_token.start_time(pid) == started:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -19,7 +19,7 @@ from superluigi.queue.database import Database
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.states import Pool
 from superluigi.queue.store import claims, people, views
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")
 #: How long a worker without work waits for more before it ends; its spawner starts another when needed.
@@ -52,7 +52,7 @@ class Spawner:
     """Starts workers for the pools that it leads, until nothing more can run."""
 
     def __init__(self, database: Database, options: SpawnOptions, is_done: Callable[[], bool] = lambda: False) -> None:
-        self.name = identity.token()
+        self.name = owner_token.token()
         self._database = database
         self._options = options
         self._is_done = is_done

@@ -22,7 +22,7 @@ from superluigi.queue.database import Database
 from superluigi.queue.states import DEFAULT_POOL
 from superluigi.queue.store import claims, people, turn, views
 from superluigi.queue.store.claims import Claim, Result
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")
 #: How long a worker stays when there is work, but only in other pools, and nobody does it.
@@ -49,7 +49,7 @@ class Worker:
     """Works on one pool until there is nothing more to do or it is told to end."""
 
     def __init__(self, database: Database, options: WorkOptions) -> None:
-        self.name = identity.token()
+        self.name = owner_token.token()
         self._database = database
         self._options = options
         self._seen = 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
-from superluigi.storage import atomic, copying, identity, staging
+from superluigi.storage import atomic, copying, owner_token, staging
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX
 from superluigi.storage.local import FileLocation, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
@@ -80,7 +80,7 @@ def _half_done(pending: Path) -> LocalLocation | None:
         return None
     except (ValueError, KeyError, TypeError):  # not written by us: pending records are always whole
         return None
-    if identity.is_token(token) and not identity.is_dead(token):
+    if owner_token.is_token(token) and not owner_token.owner_is_gone(token):
         return None
     kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
     return kind(Path(output["path"]), _named_by(pending, RECORD_SUFFIX))

@@ -10,7 +10,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import CommitConflictError
-from superluigi.storage import cache_files, identity, s3_leftovers
+from superluigi.storage import cache_files, owner_token, s3_leftovers
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, S3Options, client
@@ -65,7 +65,7 @@ def _leftovers(
             if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
                 yield Leftover(leftover, "half-done commit", item["Size"]), _call(recover, s3, where, {}, conditions)
         token = s3_leftovers.token_in(key)
-        if token and (identity.is_dead(token) or (old and not _is_of_this_host(token))):
+        if token and (owner_token.owner_is_gone(token) or (old and not owner_token.is_of_this_world(token))):
             yield Leftover(leftover, "unfinished commit", item["Size"]), _call(delete_many, s3, bucket, [key], {})
 
 
@@ -74,10 +74,6 @@ def _place_of(bucket: str, record_key: str) -> PrefixPlace:
     inside = record_key.endswith("/" + RECORD_SUFFIX)
     prefix = record_key.removesuffix(RECORD_SUFFIX) if inside else f"{record_key.removesuffix(RECORD_SUFFIX)}/"
     return PrefixPlace(bucket, prefix, bucket, record_key)
-
-
-def _is_of_this_host(token: str) -> bool:
-    return token.startswith(f"{identity.host()}-")
 
 
 def _call(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from superluigi.storage import atomic, identity, staging
+from superluigi.storage import atomic, owner_token, staging
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import explained, is_precondition
 from superluigi.storage.s3_leftovers import MARK, Note, delete
@@ -49,7 +49,7 @@ def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions
             known, until = _try_out(s3, bucket, key.rpartition("/")[0], root), time.time() + _KEPT_SECONDS
             with contextlib.suppress(OSError):  # then the next process tries again
                 file.parent.mkdir(parents=True, exist_ok=True)
-                new = file.with_name(f"{file.name}.{identity.token()}")
+                new = file.with_name(f"{file.name}.{owner_token.token()}")
                 new.write_text(json.dumps({**dataclasses.asdict(known), "until": until}))
                 atomic.replace(new, file)
         _known[name] = known, until

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from superluigi.storage import identity, staging
+from superluigi.storage import owner_token, staging
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import code_of, explained, is_absent
 
@@ -130,6 +130,6 @@ def token_in(key: str) -> str | None:
     """The token of the commit that a temporary key belongs to, or None for other keys."""
     for part in key.split("/"):
         _, mark, rest = part.rpartition(MARK)
-        if mark and identity.is_token(rest):
+        if mark and owner_token.is_token(rest):
             return rest
     return None

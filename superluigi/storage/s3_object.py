@@ -18,7 +18,7 @@ from superluigi.errors import (
     TargetMissingError,
     TransferError,
 )
-from superluigi.storage import cache, copying, crc32, identity, s3_transfer, staging
+from superluigi.storage import cache, copying, crc32, owner_token, s3_transfer, staging
 from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -147,11 +147,14 @@ class ObjectLocation(S3Location):
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
         """Finish a commit whose process died before its last step; where we may not write, only read."""
-        if not identity.is_dead(commit_of(found) or "") and (commit_of(found) or "").startswith(f"{identity.host()}-"):
+        commit = commit_of(found) or ""
+        if owner_token.is_of_this_world(commit) and not owner_token.owner_is_gone(commit):
             return found  # its writer lives, and is about to do it
         known = {"etag": there.etag, **({"version": there.version} if there.version else {})}
         mended = {**found, "output": {**found["output"], **known}}
-        others = [item for item in records if item is not found and not identity.is_dead(commit_of(item) or "")]
+        others = [
+            item for item in records if item is not found and not owner_token.owner_is_gone(commit_of(item) or "")
+        ]
         announced = Announced(etag, [item for item in others if commit_of(item)], alone=False)
         quietly(lambda: self.register.settle(mended, announced, lambda: self.is_described_by(found), self.conditions))
         return mended

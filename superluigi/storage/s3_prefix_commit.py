@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
-from superluigi.storage import cache_files, copying, identity, s3_contents, staging
+from superluigi.storage import cache_files, copying, owner_token, s3_contents, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note
@@ -312,8 +312,8 @@ class StagedPrefix(Staged):
         there = head(self.location.s3, self.location.place.bucket, newest["Key"], {})
         if there is None or there.commit is None:
             return
-        if there.commit.startswith(f"{identity.host()}-"):
-            alive = not identity.is_dead(there.commit) and (self.folder.parent / there.commit).exists()
+        if owner_token.is_of_this_world(there.commit):
+            alive = not owner_token.owner_is_gone(there.commit) and (self.folder.parent / there.commit).exists()
         else:
             alive = datetime.now(timezone.utc) - newest["LastModified"] < LEASE
         if alive:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError
-from superluigi.storage import identity, s3_contents
+from superluigi.storage import owner_token, s3_contents
 from superluigi.storage.base import PENDING_SUFFIX, Record
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -85,8 +85,8 @@ class Claim:
 
     def is_abandoned(self) -> bool:
         """Whether nobody works on it any more, as far as this host can know."""
-        if self.holder.startswith(f"{identity.host()}-"):
-            return identity.is_dead(self.holder) or not os.path.exists(self.folder)
+        if owner_token.is_of_this_world(self.holder):
+            return owner_token.owner_is_gone(self.holder) or not os.path.exists(self.folder)
         return self.modified is not None and datetime.now(timezone.utc) - self.modified > LEASE
 
 
@@ -224,7 +224,7 @@ def recover(s3: S3Client, place: PrefixPlace, options: Mapping[str, Any], condit
         delete_many(s3, place.record_bucket, [place.claim_key], {})
         return True
     # A folder that lives as long as this process says to others on this host that we are at it.
-    mine = file.write(replace(claim, holder=identity.token(), folder="/"))
+    mine = file.write(replace(claim, holder=owner_token.token(), folder="/"))
     if claim.state == "switching":
         finish(s3, place, mine, options, conditions)
     else:

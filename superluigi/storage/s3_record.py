@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 from superluigi.storage.base import SURROGATES, Record, record_text
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
@@ -216,7 +216,7 @@ class Register:
 
 def _alive(records: list[Record]) -> list[Record]:
     """Those whose commit may still be under way: a record in the register before it was never ours to lose."""
-    here = f"{identity.host()}-"
-    own = [item for item in records if (commit_of(item) or "").startswith(here)]
-    foreign = [item for item in records if not (commit_of(item) or here).startswith(here)]
-    return [item for item in own if not identity.is_dead(commit_of(item) or "")] + foreign[-_STRANGERS_KEPT:]
+    commits = [(commit, item) for item in records if (commit := commit_of(item))]
+    own = [(commit, item) for commit, item in commits if owner_token.is_of_this_world(commit)]
+    foreign = [item for commit, item in commits if not owner_token.is_of_this_world(commit)]
+    return [item for commit, item in own if not owner_token.owner_is_gone(commit)] + foreign[-_STRANGERS_KEPT:]

@@ -1,7 +1,7 @@
 """Names for what is being written, and finding what dead processes left under such names.
 
 New content is written beside its destination, on the same file system, as
-`.superluigi-<host>-<pid>-<start>-<random>.<final name>` (see `identity`), so that publishing is one rename and no
+`.superluigi-<host>-<pid>-<start>-<random>.<final name>` (see `owner_token`), so that publishing is one rename and no
 inode is made in vain: file systems such as ext4 keep away from freed inodes for seconds, which makes every
 create-and-delete slow. Private folders for copies are `<parent>/.superluigi/<host>-<pid>-<start>-<random>/`.
 """
@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from superluigi.storage import copying, identity
+from superluigi.storage import copying, owner_token
 from superluigi.storage.steps import step
 
 STAGING = ".superluigi"
@@ -40,7 +40,7 @@ def staged_path(final: Path) -> tuple[str, Path]:
 
 def new_token() -> str:
     """A new token, whose things are not swept until it is forgotten."""
-    token = identity.token()
+    token = owner_token.token()
     _active.add(token)
     return token
 
@@ -86,8 +86,8 @@ def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
     found = []
     for journal in parent.glob(_SWAP + "*"):
         names = journalled(journal)
-        token = identity.token_in(names.get("new", "").removeprefix(_PREFIX))
-        if token and identity.is_dead(token):
+        token = owner_token.token_in(names.get("new", "").removeprefix(_PREFIX))
+        if token and owner_token.owner_is_gone(token):
             found.append((journal, parent / names["final"]))
     return found
 
@@ -118,8 +118,8 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
     for name in names:
         if not name.startswith(_PREFIX) or name in needed:
             continue
-        token = identity.token_in(name[len(_PREFIX) :])
-        if token and (identity.is_dead(token) or (identity.is_own(token) and token not in _active)):
+        token = owner_token.token_in(name[len(_PREFIX) :])
+        if token and (owner_token.owner_is_gone(token) or (owner_token.is_own(token) and token not in _active)):
             found.append(Path(parent, name))
     return found
 
@@ -130,7 +130,7 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
 def staging_folder(parent: Path) -> Path:
     """A fresh private folder below `parent` (which is made if missing), named after this process."""
     shared = parent / STAGING
-    folder = shared / identity.token()
+    folder = shared / owner_token.token()
     step("make staging folder")
     while True:
         try:
@@ -155,17 +155,17 @@ def drop_staging(folder: Path) -> None:
 
 def dead_staging(parent: Path) -> list[Path]:
     """Staging folders below `parent` whose process of this host no longer runs."""
-    return [folder for folder in _staging_folders(parent) if identity.is_dead(folder.name)]
+    return [folder for folder in _staging_folders(parent) if owner_token.owner_is_gone(folder.name)]
 
 
 def living_staging(parent: Path) -> list[Path]:
     """Staging folders below `parent` whose process lives, as far as this host can know."""
-    return [folder for folder in _staging_folders(parent) if not identity.is_dead(folder.name)]
+    return [folder for folder in _staging_folders(parent) if not owner_token.owner_is_gone(folder.name)]
 
 
 def _staging_folders(parent: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return [parent / STAGING / name for name in os.listdir(parent / STAGING) if identity.is_token(name)]
+        return [parent / STAGING / name for name in os.listdir(parent / STAGING) if owner_token.is_token(name)]
     return []
 
 

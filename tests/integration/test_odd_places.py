@@ -14,12 +14,13 @@ import luigi.format
 import pytest
 
 from superluigi.errors import CommitError, OptionError, RecordError, TargetKindError
-from superluigi.storage import atomic, identity
+from superluigi.storage import atomic, owner_token
 from superluigi.storage.cleaning import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.testing import crash
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
+HERE = f"{owner_token.host()}-{owner_token.world()}"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
 
 
@@ -237,14 +238,14 @@ def test_a_place_that_is_mounted_read_only_is_called_so(tmp_path: Path) -> None:
 
 IS_DEAD = """
 import os, sys
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 os.setuid(int(sys.argv[2]))
-print(identity.is_dead(sys.argv[1]))
+print(owner_token.owner_is_gone(sys.argv[1]))
 """
 
 
 def seen_from(*world: str, token: str, user: int = 0) -> str:
-    """What `identity.is_dead` says in another world."""
+    """What `owner_token.owner_is_gone` says in another world."""
     command = [*world, sys.executable, "-c", IS_DEAD, token, str(user)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "unshare" in done.stderr:
@@ -255,18 +256,17 @@ def seen_from(*world: str, token: str, user: int = 0) -> str:
 
 @needs_root
 def test_a_living_process_of_another_pid_namespace_is_not_taken_for_dead() -> None:
-    assert seen_from("unshare", "--pid", "--fork", "--mount-proc", token=identity.token()) == "False"
+    assert seen_from("unshare", "--pid", "--fork", "--mount-proc", token=owner_token.token()) == "False"
 
 
 @needs_root
 def test_a_living_process_that_proc_hides_is_not_taken_for_dead() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as living:
-        token = f"{identity.host()}-{living.pid}-{identity.start_time(living.pid)}-0123456789ab"
+        token = f"{HERE}-{living.pid}-{owner_token.start_time(living.pid)}-0123456789ab"
         hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
         assert seen_from("unshare", "--mount", "sh", "-c", hidden, "sh", token=token, user=65534) == "False"
-    assert identity.is_dead(token)
+    assert owner_token.owner_is_gone(token)
 
 
 def test_a_pid_that_was_given_to_another_process_is_dead() -> None:
-    assert identity.is_dead(f"{identity.host()}-{os.getppid()}-1-0123456789ab")
-    assert not identity.is_dead(f"elsewhere-{os.getppid()}-1-0123456789ab")
+    assert owner_token.owner_is_gone(f"{HERE}-{os.getppid()}-1-0123456789ab")

@@ -25,7 +25,7 @@ from superluigi.errors import QueueError, QueueGoneError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.database import Database
 from superluigi.queue.store import people
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 from superluigi.testing import postgres
 
 Project = Callable[[str], ModuleType]
@@ -76,7 +76,7 @@ def _begun(number: int = 0) -> list[int]:
 
 
 def _gone(pid: int) -> bool:
-    return identity.start_time(pid) == 0
+    return owner_token.start_time(pid) == 0
 
 
 def test_a_killed_worker_gives_its_task_back_and_takes_its_child_along(project: Project, any_queue_name: str) -> None:
@@ -169,7 +169,7 @@ def test_a_recycled_pid_is_not_taken_for_the_worker_and_never_signalled(
         bystander = subprocess.Popen(["sleep", "60"])
         try:
             # Our own place, a pid that lives, but another start time: somebody else got the number.
-            name = f"{identity.host()}-{bystander.pid}-1-000000000000"
+            name = f"{owner_token.host()}-{owner_token.world()}-{bystander.pid}-1-000000000000"
             _pretend_claimed(either_queue_name, worker=name, place=people.place(), lease=600)
             assert queue.kill(state="RUNNING") == 1
             queue.spawn(workers=1)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from superluigi import config
-from superluigi.storage import cache, identity
+from superluigi.storage import cache, owner_token
 from superluigi.storage.cache import Cache
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
@@ -279,7 +279,7 @@ def test_a_killed_filler_frees_its_lock_and_leaves_nothing(
         assert not waiter.is_alive()
     assert thing.download().read_bytes() == b"one"
     hidden = [path.name for path in (local_root / ".superluigi").rglob("*")]
-    assert not [name for name in hidden if identity.is_token(name) or "partial" in name]
+    assert not [name for name in hidden if owner_token.is_token(name) or "partial" in name]
 
 
 def test_an_interrupted_prefix_download_goes_on_where_it_stopped(

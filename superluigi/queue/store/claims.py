@@ -17,7 +17,7 @@ from superluigi.queue import states, tables
 from superluigi.queue.states import TaskSpec
 from superluigi.queue.store import plan
 from superluigi.queue.store.statement import Statement
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 #: A task whose workers vanish this often is not given to another: it probably ends them (out of memory).
 MAX_LOSSES = 5
@@ -225,8 +225,8 @@ def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
 
 
 def host_of(worker: str) -> str:
-    """The host in a worker's name (`storage.identity.token`)."""
-    return worker.rsplit("-", 3)[0] if identity.is_token(worker) else worker
+    """The host in a worker's name."""
+    return owner_token.host_of(worker)
 
 
 _DUE = text(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, text
 
 from superluigi.queue import tables
 from superluigi.queue.states import Pool, WorkerRow
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 
 @functools.lru_cache(maxsize=1)
@@ -30,12 +30,12 @@ def place() -> str:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:  # no /proc: the host's name must do
         pass
-    return f"{identity.host()}/{boot}/{namespace}"
+    return f"{owner_token.host()}/{boot}/{namespace}"
 
 
 def is_dead(name: str, where: str) -> bool:
     """Whether the process called `name` is known to be gone; False for other places: nobody here can know."""
-    return where == place() and identity.is_dead(name)
+    return where == place() and owner_token.owner_is_gone(name)
 
 
 def save_pools(connection: Connection, pools: Mapping[str, Pool]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.executors import child
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 from superluigi.tasks.life import folder as folders
 
 SPARE = "spare"
@@ -32,7 +32,7 @@ class Spare:
 
     def __init__(self, root: Path) -> None:
         self.pid, self.root = os.getpid(), root
-        self._folder = root / SPARE / identity.token()
+        self._folder = root / SPARE / owner_token.token()
         self._folder.mkdir(parents=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.descriptors = [os.open(self._folder / name, flags, 0o666) for name in _NAMES]
@@ -101,9 +101,9 @@ def adopt(root: Path | None = None) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(where):
             first, _, adopter = name.partition("+")
-            if identity.is_dead(adopter or first):  # who adopted it may have been killed as well
+            if owner_token.owner_is_gone(adopter or first):  # who adopted it may have been killed as well
                 with contextlib.suppress(OSError, ValueError, KeyError):  # another one was faster, or has no space
-                    taken = where / f"{first}+{identity.token()}"
+                    taken = where / f"{first}+{owner_token.token()}"
                     os.rename(where / name, taken)
                     _settle(taken)
 

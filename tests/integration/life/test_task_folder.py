@@ -336,7 +336,7 @@ def test_a_workspace_that_is_removed_under_a_run_costs_no_task(user: Any) -> Non
 
 
 def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(user: Any) -> None:
-    from superluigi.storage import identity
+    from superluigi.storage import owner_token
 
     user.write("""
         class Bang(Base):
@@ -353,6 +353,6 @@ def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(
             pass
     """)
     [left] = (user.workspace / "spare").iterdir()
-    left.rename(left.with_name(f"{left.name}+{identity.host()}-1-99999999-{'0' * 12}"))
+    left.rename(left.with_name(f"{left.name}+{owner_token.host()}-{owner_token.world()}-1-99999999-{'0' * 12}"))
     assert user.cli("logs", "pipeline", "Bang") == "the last words\n"
     assert not os.listdir(user.workspace / "spare")
