@@ -1,13 +1,14 @@
 """Stop a task that runs: it cleans up, publishes nothing, and is reported as cancelled.
 
-Reaches attempts in any process with the same workspace, within a second. Tasks of a queue are stopped by
-`superluigi queue kill`.
+Exit code 0 when an attempt was asked to stop, 1 when none runs now. Reaches attempts in any process
+with the same workspace, within a second. Tasks of a queue are stopped by `superluigi queue kill`.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from superluigi import config
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError
@@ -26,6 +27,21 @@ def main(args: argparse.Namespace) -> int:
     task = task_of(args)
     if not hasattr(task, "cancel"):
         raise OptionError(f"{task} is no Super Luigi task: it cannot be cancelled.")
-    task.cancel(args.reason)
-    print(f"asked to stop: {task}")
-    return 0
+    from superluigi.tasks.life.cancel import asked
+
+    stops, silent = asked(task, args.reason)
+    if stops:
+        print(f"asked to stop: {task}")
+    elif silent:
+        print(f"not stopped: {task}: {_unknown(silent)}")
+    else:
+        print(f"nothing to stop: no attempt at {task} runs in the workspace {config.get('workspace')}")
+    return 0 if stops else 1
+
+
+def _unknown(silent: list[str]) -> str:
+    shown = ", ".join(silent[:3]) + (" and others" if len(silent) > 3 else "")
+    return (
+        f"the process(es) {shown} (host-pid-start) did not say whether they run it. They may be stopped, another "
+        "user's, on a host that is not reached, or in a long call of a C library: try again, or end them."
+    )

@@ -15,18 +15,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from superluigi.errors import TaskCancelledError
-from superluigi.tasks.life import folder as folders
+from superluigi.storage.steps import step
+from superluigi.tasks.life import inbox
+from superluigi.tasks.life.folder import workspace
 from superluigi.tasks.life.scope import Scope
 
 #: A task that goes on as if nothing had been is told again after so long,
 AGAIN_SECONDS = 5.0
 #: and one that is still handling the exception, that is cleaning up, after so long.
 CLEANUP_SECONDS = 30.0
+#: How long a process may take to say whether it runs the task.
+ANSWER_SECONDS = 20.0
+#: In the folder of a process behind a command prefix: the one that started it passes a cancellation on.
+PASSED_ON = ".cancel"
 #: How the main thread is woken; only where nobody else uses this signal.
 SIGNAL = signal.SIGUSR2
 
@@ -46,15 +51,28 @@ class _Delivered(Cancelled):
         _insist(sys._getframe(1))
 
 
-def cancel(task: Any, reason: str = "cancelled") -> None:
-    """Ask the attempt at `task` that runs now, in this process or in another one with the same workspace, to stop."""
-    found = [scope for scope in running() if scope.task.task_id == task.task_id]
-    for scope in found:
-        interrupt(scope, reason)
-    if not found:
-        base = folders.folder_of(task)
-        base.mkdir(parents=True, exist_ok=True)
-        (base / folders.CANCEL).write_text(reason)
+def cancel(task: Any, reason: str = "cancelled") -> bool:
+    """Stop the attempts at `task` that run now, here and in other processes with the same workspace.
+
+    Whether there was one; an attempt that begins later is not meant. See `asked` for processes that do not answer.
+    """
+    return asked(task, reason)[0]
+
+
+def asked(task: Any, reason: str = "cancelled") -> tuple[bool, list[str]]:
+    """`cancel`, and the tokens of processes that live but did not say whether they run the task."""
+    elsewhere, silent = inbox.ask(workspace(), task.task_id, reason, ANSWER_SECONDS)
+    return _interrupt_all(task.task_id, reason) or elsewhere, silent
+
+
+def answer_others() -> None:
+    """Do what other processes ask of attempts here: called now and then."""
+    inbox.answer(_interrupt_all)
+
+
+def _interrupt_all(task_id: str, reason: str) -> bool:
+    told = [interrupt(scope, reason) for scope in running() if scope.task.task_id == task_id]
+    return any(told)
 
 
 def running() -> list[Scope]:
@@ -64,12 +82,38 @@ def running() -> list[Scope]:
 
 
 @contextlib.contextmanager
-def watched(scope: Scope, frame: FrameType) -> Iterator[None]:
-    """Let `scope` be found by `cancel`; turns a cancellation into TaskCancelledError. The attempt is above `frame`."""
-    scope.frame = frame
+def known(scope: Scope) -> Iterator[None]:
+    """Let `scope` be found by `cancel` while this is open, here and from other processes.
+
+    What surrounds the attempt is made inside of it: who asks meanwhile is obeyed as soon as that is done.
+    """
+    if not scope.behind_prefix:  # the process that started this one answers
+        inbox.ready(workspace())
     with _guard:
         _scopes.append(scope)
+    step("an attempt is known")
     try:
+        yield
+    except TaskCancelledError:
+        raise
+    except Exception as error:
+        if scope.cancelled is None:
+            raise
+        raise _cancelled(scope) from error  # from its clean-up, say; it is not tried again
+    finally:
+        with _guard:
+            _scopes.remove(scope)
+
+
+@contextlib.contextmanager
+def watched(scope: Scope, frame: FrameType) -> Iterator[None]:
+    """Raise Cancelled in what runs inside, above `frame`; it leaves as TaskCancelledError."""
+    try:
+        with scope.guard:
+            scope.frame = frame
+        step("an attempt is watched")
+        if scope.cancelled is not None:  # while its surroundings were made
+            raise Cancelled
         with _wakeable(scope):
             yield
             refuse_if_cancelled(scope)
@@ -77,13 +121,17 @@ def watched(scope: Scope, frame: FrameType) -> Iterator[None]:
         _calm(scope)
         if scope.cancelled is None:  # meant for a task around this one
             raise
-        raise TaskCancelledError(f"{scope.task} was cancelled: {scope.cancelled}.") from error
+        raise _cancelled(scope) from error
     finally:
         scope.frame = None
         if scope.insisting:
             sys.settrace(None)
-        with _guard:
-            _scopes.remove(scope)
+        with scope.guard:
+            scope.committing = True
+
+
+def _cancelled(scope: Scope) -> TaskCancelledError:
+    return TaskCancelledError(f"{scope.task} was cancelled: {scope.cancelled}.")
 
 
 def refuse_if_cancelled(scope: Scope) -> None:
@@ -99,36 +147,36 @@ def refuse_if_cancelled(scope: Scope) -> None:
         scope.committing = True
 
 
-def interrupt(scope: Scope, reason: str) -> None:
-    """Raise Cancelled in the thread of `scope`, unless it has begun to commit."""
+def interrupt(scope: Scope, reason: str) -> bool:
+    """Raise Cancelled in the thread of `scope`; False when it has begun to commit, or has ended."""
     with scope.guard:
         if scope.committing or not scope.active:
-            return
+            return False
         scope.cancelled = scope.cancelled or reason
+        if scope.frame is None:  # `watched` finds it
+            return True
         scope.told, scope.tellings = time.monotonic(), scope.tellings + 1
-        if scope.thread == threading.main_thread().ident:
+        if scope.pass_on is not None and scope.tellings == 1:
+            scope.pass_on(reason)
+        elif scope.thread == threading.main_thread().ident:
             if signal.getsignal(SIGNAL) is _on_signal:
                 signal.pthread_kill(scope.thread, SIGNAL)
             else:
                 _raise_in(scope.thread, _Delivered)
         else:
             _raise_in(scope.thread, _Delivered)
+        return True
 
 
 def look(scope: Scope) -> None:
-    """Whether somebody has left a cancellation in the task's folder, or one was swallowed: called now and then."""
+    """Tell an attempt once more that swallowed its cancellation: called now and then."""
     if scope.told is not None:
-        patience = CLEANUP_SECONDS if _handled(_being_handled(scope.thread)) else AGAIN_SECONDS
-        if time.monotonic() - scope.told > patience:
+        cleans_up = scope.pass_on is not None or _handled(_being_handled(scope.thread))
+        if time.monotonic() - scope.told > (CLEANUP_SECONDS if cleans_up else AGAIN_SECONDS):
             interrupt(scope, "cancelled")
-        return
-    if "task_hash" in scope.task.__dict__:
-        mark = Path(folders.place_of(scope.task), folders.CANCEL)
+    elif scope.behind_prefix and scope.given_folder is not None:
         with contextlib.suppress(OSError):
-            if mark.stat().st_mtime >= scope.started - 1:
-                reason = mark.read_text() or "cancelled"
-                mark.unlink(missing_ok=True)
-                interrupt(scope, reason)
+            interrupt(scope, (scope.given_folder / PASSED_ON).read_text())
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

@@ -35,7 +35,7 @@ from superluigi.tasks.life.seeds import identity_of
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
 #: Files of ours that belong to one attempt.
 OURS = (STDOUT, STDERR, PARAMS, RERUN)
-CHECKPOINT, ATTEMPTS, LOCK, CANCEL, AGAIN = "checkpoint", "attempts", ".lock", ".cancel", ".again"
+CHECKPOINT, ATTEMPTS, LOCK, AGAIN = "checkpoint", "attempts", ".lock", ".again"
 _STAYS = (CHECKPOINT, ATTEMPTS, LOCK, AGAIN)
 
 
@@ -130,8 +130,6 @@ class TaskFolder:
         if lock is None:  # another attempt runs here: it keeps the front place
             number, path = _next_attempt(base)
             return cls(path, path, None, number)
-        if not new:
-            (base / CANCEL).unlink(missing_ok=True)
         number = 1 if new else _move_away(base, keep)
         return cls(base, base, lock, number)
 

@@ -113,9 +113,13 @@ class Living:
         callbacks.on_failed(self, callback)  # type: ignore[arg-type]
         return self
 
-    def cancel(self, reason: str = "cancelled") -> None:
-        """Stop the attempt at this task that runs now, in any process with this workspace; it cleans up first."""
-        cancel.cancel(self, reason)
+    def cancel(self, reason: str = "cancelled") -> bool:
+        """Stop the attempts at this task that run now, in any process with this workspace; they clean up first.
+
+        Whether there was one. An attempt that begins later is not meant, and one that is publishing its output
+        goes on.
+        """
+        return cancel.cancel(self, reason)
 
     def process_resources(self) -> dict[str, Any]:
         """Luigi's, with what submit hooks add."""
@@ -200,6 +204,7 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
     alone = child.alone and threading.current_thread() is threading.main_thread()
     here = Scope(task, run, own_process=alone)
     behind_prefix = prefix.inside == task.task_id
+    here.behind_prefix = behind_prefix
     if behind_prefix:
         here.given_folder = prefix.inside_folder
     elsewhere = bool(job.prefix) and not behind_prefix and not prefix.switched_off
@@ -207,6 +212,8 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         if own(task, "resumable"):
             stack.enter_context(checkpoint.graceful(here))
         stack.enter_context(scope.entered(here))
+        warden.ensure()
+        stack.enter_context(cancel.known(here))
         stack.enter_context(_ended(here))
         if config.get("capture_logs") and not elsewhere:
             stack.enter_context(logs.captured(here))
@@ -217,7 +224,6 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         if not behind_prefix:
             stack.enter_context(checkpoint.counted(here))
         stack.enter_context(cancel.watched(here, sys._getframe()))
-        warden.ensure()
         if elsewhere:
             here.folder.wanted = True
             return (yield from prefix.steps(here, job.prefix))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import os
 import pickle
@@ -30,6 +31,7 @@ from superluigi.executors import pickling
 from superluigi.executors.kill import descendants
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import LENT, Outcome, fire
+from superluigi.tasks.life.cancel import PASSED_ON
 from superluigi.tasks.life.checkpoint import remaining_time
 from superluigi.tasks.life.environment import merged
 from superluigi.tasks.life.folder import STDERR, STDOUT
@@ -96,6 +98,7 @@ def _attempt(scope: Scope, words: list[str]) -> Outcome:
     folder = scope.folder.path
     with _order(scope, folder):
         line = command(scope.task, words, folder)
+        scope.pass_on = functools.partial(_pass_on, folder)
         try:
             child = _start(scope, line, folder)
         except CommandFailedError as error:
@@ -117,7 +120,8 @@ def _order(scope: Scope, folder: Path) -> Iterator[None]:
     deadline = None if left == float("inf") else time.time() + left
     order = ChildOrder(scope.task.task_id, scope.variables, deadline, os.getcwd())
     content = pickle.dumps((order, parcel.dump_context(scope.run), _dumped(scope.task)))
-    (folder / OUTCOME).unlink(missing_ok=True)
+    for name in (OUTCOME, PASSED_ON):
+        (folder / name).unlink(missing_ok=True)
     for name, data in ((ORDER, content), (MESSAGES, b"")):
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as stream:
@@ -125,8 +129,15 @@ def _order(scope: Scope, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in (ORDER, OUTCOME, MESSAGES):
+        for name in (ORDER, OUTCOME, MESSAGES, PASSED_ON):
             (folder / name).unlink(missing_ok=True)
+
+
+def _pass_on(folder: Path, reason: str) -> None:
+    """Leave a cancellation where the child looks for it, all at once."""
+    staged = folder / f"{PASSED_ON}.new"
+    staged.write_text(reason)
+    os.replace(staged, folder / PASSED_ON)
 
 
 def _dumped(task: Any) -> bytes:

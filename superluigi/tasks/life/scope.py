@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,10 @@ class Scope:
     seed_used: bool = False
     #: When (epoch) this process must have ended, once somebody has said so (SIGTERM, a walltime).
     ending: float | None = None
+    #: This process was started for the attempt, by one that has a scope for it as well.
+    behind_prefix: bool = False
+    #: Gives a cancellation, the first time, to the process in which the attempt is really made.
+    pass_on: Callable[[str], None] | None = None
     #: Why the attempt was cancelled.
     cancelled: str | None = None
     #: Below the attempt's own frames, while it runs.

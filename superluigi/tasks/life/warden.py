@@ -40,6 +40,7 @@ def _watch() -> None:
     pruned = False
     while True:
         time.sleep(_EVERY_SECONDS)
+        cancel.answer_others()
         now = time.time()
         old = [scope for scope in cancel.running() if now - scope.started > _EVERY_SECONDS]
         for scope in old:
