@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from superluigi.executors import child
-from superluigi.storage import identity
+from superluigi.storage import owner_token
 
 RUNNING = "running"
 _LOCK = "lock"
@@ -42,7 +42,7 @@ class Inbox:
     def __init__(self, root: Path) -> None:
         self.pid = os.getpid()
         _sweep(root)
-        self._folder = root / RUNNING / identity.token()
+        self._folder = root / RUNNING / owner_token.token()
         self._folder.mkdir(parents=True)
         self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         # not flock: processes that tasks fork would hold it on
@@ -159,8 +159,8 @@ def _sent(where: Path, request: str, refused: list[str]) -> Iterator[tuple[Path,
     mine = {inbox.name for inbox in _mine.values() if inbox.pid == os.getpid()}
     for name in names:
         folder = where / name
-        if identity.is_token(name) and name not in mine and _is_alive(folder):
-            number = identity.token()
+        if owner_token.is_token(name) and name not in mine and _is_alive(folder):
+            number = owner_token.token()
             staged = folder / number
             try:
                 staged.write_text(request)
@@ -208,7 +208,7 @@ def _is_alive(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:  # a file system without locks
-        return not identity.is_dead(folder.name)
+        return not owner_token.owner_is_gone(folder.name)
     finally:
         os.close(descriptor)
     return False
@@ -219,6 +219,6 @@ def _sweep(root: Path) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(root / RUNNING):
             folder = root / RUNNING / name
-            dead = identity.is_token(name) and identity.is_dead(name)
+            dead = owner_token.is_token(name) and owner_token.owner_is_gone(name)
             if dead and time.time() - folder.stat().st_mtime > _UNREAD_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
