@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from superluigi.tasks import storage_report as storage_report
     from superluigi.tasks import task as task
 
+__version__ = "0.1.0"
+
 #: The module that defines a public name; `lineage` is itself one.
 _HOMES = {
     "Const": "parameters",

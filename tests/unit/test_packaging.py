@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 from pathlib import Path
@@ -29,6 +30,19 @@ def test_every_public_name_is_there_and_is_what_type_checkers_think(name: str) -
     module = __import__(imported[name], fromlist=[name])
     assert getattr(module, name) is value
     assert name in dir(superluigi)
+
+
+def test_the_version_stands_in_one_place() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert superluigi.__version__ == importlib.metadata.version("superluigi") == citation["version"]
+    assert f"## {superluigi.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_workflow_does_what_make_check_does_on_every_python_that_is_promised() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    assert jobs["check"]["steps"][-1]["run"] == "make check"
+    classified = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text(encoding="utf-8"))
+    assert set(classified) <= set(jobs["check"]["strategy"]["matrix"]["python"])
 
 
 def test_an_unknown_public_name_is_an_ordinary_attribute_error() -> None:
