@@ -24,7 +24,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from luigi.task import DynamicRequirements, Task
 from luigi.task_status import DONE, FAILED, PENDING
 
-from superluigi.executors import child
+from superluigi.executors import child, signals
 from superluigi.scheduling import parcel
 from superluigi.scheduling.attempt import LENT, Outcome
 from superluigi.scheduling.completeness import is_complete
@@ -38,8 +38,8 @@ GRACE_SECONDS = 10.0
 def main(arguments: Sequence[str]) -> int:
     """Carry out the attempt in the folder `arguments[0]`; returns the exit code."""
     folder = Path(arguments[0])
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    signals.take(signal.SIGTERM, _interrupt)
+    signals.take(signal.SIGINT, _interrupt)
     threading.Thread(target=_watch_starter, daemon=True).start()
     try:
         outcome = _outcome(folder)
@@ -133,8 +133,8 @@ def _publish(path: Path, content: bytes) -> None:
 
 def _interrupt(signum: int, frame: object) -> None:
     """End as Ctrl-C ends a program: the task's clean-up runs; further signals do not disturb it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.take(signal.SIGTERM, signals.nothing)
+    signals.take(signal.SIGINT, signals.nothing)
     raise KeyboardInterrupt
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from superluigi.executors import signals
 from superluigi.executors.kill import kill_tree
 from superluigi.executors.pickling import dumps
 
@@ -79,15 +80,15 @@ def main(fd: int, parent_pid: int) -> None:
     global alone
     alone = True
     _die_with(parent_pid)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    signals.take(signal.SIGTERM, _interrupt)
+    signals.take(signal.SIGINT, _interrupt)
     connection: Connection[Any, Any] = Connection(fd)
     calls: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, calls), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         _serve(connection, calls)
     for signum in (signal.SIGTERM, signal.SIGINT):  # we are ending already; nobody is left to catch an interruption
-        signal.signal(signum, signal.SIG_IGN)
+        signals.take(signum, signals.nothing)
     _flush()
     for tidy in _exits:
         with contextlib.suppress(Exception):
@@ -156,8 +157,8 @@ def _read(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, 
 
 def _interrupt(signum: int, frame: object) -> None:
     """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.take(signal.SIGTERM, signals.nothing)
+    signals.take(signal.SIGINT, signals.nothing)
     raise KeyboardInterrupt
 
 

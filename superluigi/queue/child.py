@@ -30,6 +30,7 @@ import luigi
 from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
+from superluigi.executors import signals
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
@@ -235,7 +236,7 @@ _c_flush = _find_c_flush()
 
 def _interrupt(signum: int, frame: object) -> None:
     """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.take(signal.SIGTERM, signals.nothing)
     raise KeyboardInterrupt
 
 
@@ -263,8 +264,8 @@ def main() -> int:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which decides
+    signals.take(signal.SIGTERM, _interrupt)
+    signals.take(signal.SIGINT, signals.nothing)  # Ctrl-C is for the worker, which decides
     _prefer_as_victim()
     # The protocol moves to descriptors of its own: tasks find an empty stdin and cannot print into it.
     reply_fd, stream = os.dup(1), os.fdopen(os.dup(0), encoding="utf-8")

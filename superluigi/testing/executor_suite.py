@@ -181,6 +181,10 @@ class ExecutorSuite:
         (child,) = [line[1] for line in diary(folder) if line[0] == "child"]
         assert _gone(int(child))
 
+    def test_processes_that_a_task_forks_can_be_ended_at_once(self, run_it: Any, folder: str) -> None:
+        report = run_it(tasks.Forks(folder=folder, name="forks"))
+        assert report.success, report.describe()
+
     def test_a_task_that_ends_its_process_fails_alone(self, run_it: Any, folder: str) -> None:
         if not self.survives_death:
             pytest.skip("this executor does not survive the death of a process")

@@ -159,6 +159,23 @@ class Late(Sleeps):
         time.sleep(self.seconds)
 
 
+class Forks(Noted):
+    """Forks processes and ends them by SIGTERM, as pools do; some have not run a line yet."""
+
+    def work(self) -> None:
+        import signal
+
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            status = os.waitpid(child, 0)[1]
+            if not os.WIFSIGNALED(status):
+                raise RuntimeError(f"the forked process went on after SIGTERM: {status}")
+
+
 class Dies(Noted):
     """Ends the process it runs in."""
 

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from superluigi.errors import TaskCancelledError
+from superluigi.executors import signals
 from superluigi.storage.steps import step
 from superluigi.tasks.life import inbox
 from superluigi.tasks.life.folder import workspace
@@ -195,11 +196,11 @@ def _wakeable(scope: Scope) -> Iterator[None]:
     if not in_main or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(SIGNAL, _on_signal)
+    signals.take(SIGNAL, _on_signal)
     try:
         yield
     finally:
-        signal.signal(SIGNAL, signal.SIG_DFL)
+        signals.give_back(SIGNAL, _on_signal)
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:

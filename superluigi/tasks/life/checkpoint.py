@@ -20,6 +20,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
+from superluigi.executors import signals
 from superluigi.tasks.life.folder import AGAIN, CHECKPOINT, folder_of
 from superluigi.tasks.life.hooks import own
 from superluigi.tasks.life.scope import Scope
@@ -118,7 +119,7 @@ def graceful(scope: Scope) -> Iterator[None]:
         return
     before = signal.getsignal(signal.SIGTERM)
     grace = _Grace(scope, before)
-    signal.signal(signal.SIGTERM, grace.on_signal)
+    signals.take(signal.SIGTERM, grace.on_signal)
     try:
         yield
     finally:
@@ -147,8 +148,7 @@ class _Grace:
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if signal.getsignal(signal.SIGTERM) == self.on_signal:
-            signal.signal(signal.SIGTERM, self._before)
+        signals.give_back(signal.SIGTERM, self.on_signal)
         if self._timer is not None:  # the task is done in time; now the process does as it was told
             self._pass_on(signal.SIGTERM, None)
 

@@ -1,0 +1,65 @@
+"""Signal handlers of ours, which forked children do not inherit.
+
+What a task forks (`multiprocessing`, `os.fork`) is not ours to interrupt: a pool sends SIGTERM to end its processes
+and waits for that. So a forked child finds the handlers that stood there before ours. Programs that a task starts
+never have them (execve(2) resets handlers); therefore a signal that shall do nothing gets `nothing`, not SIG_IGN, which
+they would inherit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+#: Signal → what we have set and what stood there, the earliest first.
+_taken: dict[int, list[tuple[Handler, Handler]]] = {}
+_forking = threading.local()
+
+
+def take(signum: int, handler: Handler) -> None:
+    """Handle `signum` by `handler` in this process, but not in what it forks; only in the main thread."""
+    before = signal.signal(signum, handler)
+    _taken.setdefault(signum, []).append((handler, before))
+
+
+def give_back(signum: int, handler: Handler) -> None:
+    """Put back what stood there before `take`, unless another handler has been set since."""
+    known = _taken.get(signum, [])
+    places = [place for place, (ours, _) in enumerate(known) if ours == handler]
+    if not places:
+        return
+    _, before = known.pop(places[-1])
+    if places[-1] == len(known) and signal.getsignal(signum) == handler:
+        signal.signal(signum, signal.SIG_DFL if before is None else before)
+
+
+def nothing(signum: int, frame: FrameType | None) -> None:
+    """Handler of a signal that shall do nothing."""
+
+
+def _before_fork() -> None:
+    # A signal that came to the child before its handlers are right would be lost, or run ours there.
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, tuple(_taken)) if _taken else None
+
+
+def _after_fork_in_parent() -> None:
+    if _forking.mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _after_fork_in_child() -> None:
+    for signum, known in _taken.items():
+        while known and signal.getsignal(signum) == known[-1][0]:
+            before = known.pop()[1]
+            signal.signal(signum, signal.SIG_DFL if before is None else before)
+    _taken.clear()
+    _after_fork_in_parent()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
