@@ -1,16 +1,14 @@
-"""What the scheduler knows of one task: Luigi's `scheduler.Task` in a fifth of the memory."""
+"""What the scheduler knows of one task (Luigi's `scheduler.Task` in a fifth of the memory) and of ready ones alike."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, TypeAlias
 
 from luigi.parameter import ParameterVisibility
-
-if TYPE_CHECKING:
-    from superluigi.scheduling.ready import Entry
 
 #: Handed out once per node: ties in time are broken by who came first.
 _sequence = itertools.count()
@@ -187,6 +185,52 @@ class Node:
     def clear_failures(self) -> None:
         self.failures = []
         self.first_failure_time = None
+
+
+#: (-priority, time, sequence, node, group): the smallest goes first, which is Luigi's order; sequences differ.
+Entry: TypeAlias = "tuple[float, float, int, Node, Group]"
+
+
+class Kind(NamedTuple):
+    """What decides whether a ready task may start: equal for all tasks of a group."""
+
+    resources: tuple[tuple[str, int], ...]
+    workers: tuple[str, ...]
+    runnable: bool
+    #: Family and unbatched parameters of tasks that may be run in one batch, else None.
+    batch: Any
+
+
+class Group:
+    """Ready tasks of one kind. Entries that are no longer valid stay until they come up."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        #: How many ready tasks there are.
+        self.size = 0
+        self._heap: list[Entry] = []
+
+    def __lt__(self, other: Group) -> bool:
+        return False  # only an old and a new entry of one task come to this, and either may be first
+
+    def push(self, entry: Entry) -> None:
+        heapq.heappush(self._heap, entry)
+
+    def head(self) -> Entry | None:
+        heap = self._heap
+        while heap:
+            entry: Entry = heap[0]
+            if entry[3].entry is entry:
+                return entry
+            heapq.heappop(heap)
+        return None
+
+    def pop(self) -> Entry | None:
+        """Take the best entry out; the caller pushes it back unless the task starts."""
+        entry = self.head()
+        if entry is not None:
+            heapq.heappop(self._heap)
+        return entry
 
 
 class Interned:

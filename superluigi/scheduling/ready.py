@@ -4,54 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from superluigi.scheduling.node import Node
-
-#: (-priority, time, sequence, node, group): the smallest goes first, which is Luigi's order; sequences differ.
-Entry = tuple[float, float, int, Node, "Group"]
-
-
-class Kind(NamedTuple):
-    """What decides whether a ready task may start: equal for all tasks of a group."""
-
-    resources: tuple[tuple[str, int], ...]
-    workers: tuple[str, ...]
-    runnable: bool
-    #: Family and unbatched parameters of tasks that may be run in one batch, else None.
-    batch: Any
-
-
-class Group:
-    """Ready tasks of one kind. Entries that are no longer valid stay until they come up."""
-
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
-        #: How many ready tasks there are.
-        self.size = 0
-        self._heap: list[Entry] = []
-
-    def __lt__(self, other: Group) -> bool:
-        return False  # only an old and a new entry of one task come to this, and either may be first
-
-    def push(self, entry: Entry) -> None:
-        heapq.heappush(self._heap, entry)
-
-    def head(self) -> Entry | None:
-        heap = self._heap
-        while heap:
-            entry: Entry = heap[0]
-            if entry[3].entry is entry:
-                return entry
-            heapq.heappop(heap)
-        return None
-
-    def pop(self) -> Entry | None:
-        """Take the best entry out; the caller pushes it back unless the task starts."""
-        entry = self.head()
-        if entry is not None:
-            heapq.heappop(self._heap)
-        return entry
+from superluigi.scheduling.node import Entry, Group, Kind, Node
 
 
 class Line:

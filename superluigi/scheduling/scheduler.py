@@ -21,8 +21,7 @@ from luigi.task_history import NopHistory
 from luigi.task_status import BATCH_RUNNING, DISABLED, DONE, FAILED, PENDING, RUNNING, SUSPENDED, UNKNOWN
 
 from superluigi.scheduling.limits import Rates
-from superluigi.scheduling.node import Node
-from superluigi.scheduling.ready import Entry
+from superluigi.scheduling.node import Entry, Node
 from superluigi.scheduling.selection import Selection, may_take
 from superluigi.scheduling.state import UNLIMITED, IndexedState
 
@@ -314,7 +313,18 @@ class ReadyScheduler(Scheduler):
             return ready.best_for(worker)
         with contextlib.closing(ready.heads()) as heads:
             if ready.bound:
-                return Selection(self, worker, assistant).choose(heads)
+                since = time.time() - self._config.worker_disconnect_delay
+                active = self._state.get_active_workers(last_get_work_gt=since)
+                choice = Selection(
+                    worker,
+                    assistant,
+                    running=self._state.get_active_tasks_by_status(RUNNING),
+                    slots={w.id: w.info.get("workers", 1) for w in active},
+                    used=self._used_resources(),
+                    fits=self._has_resources,
+                    allows=self.rates.allows,
+                )
+                return choice.choose(heads)
             return next((head[3] for head in heads if may_take(head[4], worker, assistant)), None)
 
     def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:

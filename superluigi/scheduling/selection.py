@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import collections
 import heapq
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-from luigi.task_status import RUNNING
-
-from superluigi.scheduling.node import Node
-from superluigi.scheduling.ready import Entry, Group
-
-if TYPE_CHECKING:
-    from superluigi.scheduling.scheduler import ReadyScheduler
+from superluigi.scheduling.node import Entry, Group, Node
 
 
 def may_take(group: Group, worker: str, assistant: bool) -> bool:
@@ -31,15 +24,26 @@ class Selection:
     groups and worker slots.
     """
 
-    def __init__(self, scheduler: ReadyScheduler, worker: str, assistant: bool) -> None:
-        self._scheduler = scheduler
+    def __init__(
+        self,
+        worker: str,
+        assistant: bool,
+        *,
+        running: Iterable[Node],
+        slots: Mapping[str, int],
+        used: Mapping[str, int],
+        fits: Callable[[Mapping[str, int], Mapping[str, int]], bool],
+        allows: Callable[[Mapping[str, int]], bool],
+    ) -> None:
+        """`slots` has how many tasks each living worker may run, `used` what running tasks hold of the resources.
+
+        `fits(wanted, taken)` says whether resources are left, `allows(wanted)` whether their rates let a task start.
+        """
         self._worker = worker
         self._assistant = assistant
-        self._used = scheduler._used_resources()
+        self._running, self._slots = running, dict(slots)
+        self._fits, self._allows, self._used = fits, allows, used
         self._reserved: dict[str, int] = collections.defaultdict(int)
-        since = time.time() - scheduler._config.worker_disconnect_delay
-        active = scheduler._state.get_active_workers(last_get_work_gt=since)
-        self._slots = {w.id: w.info.get("workers", 1) for w in active}
 
     def choose(self, heads: Iterator[Entry]) -> Node | None:
         """The task to start, if any; `heads` are the best ready tasks of the groups."""
@@ -51,9 +55,8 @@ class Selection:
                 entry[4].push(entry)
 
     def _walk(self, heads: Iterator[Entry], popped: list[Entry]) -> Node | None:
-        running = self._scheduler._state.get_active_tasks_by_status(RUNNING)
         line: list[tuple[float, float, int, Node, Group | None]] = [
-            (-node.priority, node.time, node.sequence, node, None) for node in running
+            (-node.priority, node.time, node.sequence, node, None) for node in self._running
         ]
         heapq.heapify(line)
         coming = next(heads, None)
@@ -67,7 +70,7 @@ class Selection:
             group: Group | None = entry[4]
             if group is None:
                 self._account(node)
-            elif self._scheduler._has_resources(node.resources, self._reserved):
+            elif self._fits(node.resources, self._reserved):
                 if self._startable(group, node):
                     return node
                 if self._reserve(group, node):
@@ -88,12 +91,12 @@ class Selection:
     def _startable(self, group: Group, node: Node) -> bool:
         return (
             may_take(group, self._worker, self._assistant)
-            and self._scheduler._has_resources(node.resources, self._used)
-            and self._scheduler.rates.allows(node.resources)
+            and self._fits(node.resources, self._used)
+            and self._allows(node.resources)
         )
 
     def _reserve(self, group: Group, node: Node) -> bool:
-        if not self._scheduler.rates.allows(node.resources):
+        if not self._allows(node.resources):
             return False
         workers = (*group.kind.workers, self._worker) if self._assistant else group.kind.workers
         for worker in workers:

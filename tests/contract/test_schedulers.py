@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from superluigi.scheduling import node, scheduler, selection, state
+from superluigi.scheduling import node, scheduler, state
 from superluigi.scheduling.scheduler import ReadyScheduler
 from superluigi.scheduling.worker import Worker
 from superluigi.testing.scheduler_suite import STEPS, Claim, Plan, SchedulerSuite, claims, graphs
@@ -17,7 +17,7 @@ LONG = settings(max_examples=5000, deadline=None, suppress_health_check=list(Hea
 
 
 class TestReadySchedulerUnderLuigisWorker(SchedulerSuite):
-    clock_modules = (node, state, scheduler, selection)
+    clock_modules = (node, state, scheduler)
 
     def make(self, **config: Any) -> Any:
         return ReadyScheduler(**config)
