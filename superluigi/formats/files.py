@@ -16,7 +16,7 @@ from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiErr
 from superluigi.formats import folders
 from superluigi.formats.registry import COMPRESSIONS, Entry, by_name, candidates, entries
 
-#: In a record's `output.format`: the task's own `dump` wrote the bytes, so its `load` must read them.
+#: In a record's `output.format`: the task's own `save_output` wrote the bytes, so its `load_output` must read them.
 BY_TASK = "task"
 
 
@@ -66,8 +66,8 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
     path = Path(path)
     if format == BY_TASK:
         raise FormatError(
-            f"{path} was written by a task's own dump(value, path), so only that task can read it: use task.result(), "
-            "define load(self, path) on the task, or ask for input_path."
+            f"{path} was written by a task's own save_output(value, path), so only that task can read it: "
+            "use task.result(), define load_output(self, path) on the task, or ask for input_path."
         )
     allowed = bool(config.get("allow_pickle")) if allow_pickle is None else allow_pickle
     if path.is_dir() and format in (None, folders.FOLDER, folders.TABLE):

@@ -103,22 +103,6 @@ else:
         requires = True
 
 
-#: What Luigi and we ask of every task.
-_RESERVED = {
-    "clone",
-    "complete",
-    "deps",
-    "input",
-    "on_failure",
-    "on_success",
-    "output",
-    "outputs_exist",
-    "requires",
-    "run",
-}
-_RESERVED |= {"param_args", "param_kwargs", "task_family", "task_hash", "task_id"}
-
-
 def parameters_from_annotations(
     class_name: str, namespace: Mapping[str, Any], bases: Iterable[type] = ()
 ) -> dict[str, luigi.Parameter]:
@@ -196,8 +180,6 @@ def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Dec
         if annotation is Param or annotation is Meta or annotation is Requires:
             raise DefinitionError(f"{class_name}.{name}: write {annotation.__name__}[…] with a type.")
         if isinstance(annotation, Declared):
-            if name in _RESERVED:
-                raise DefinitionError(f"{class_name}.{name}: every task has {name!r} already. Choose another name.")
             found[name] = annotation
     return found
 

@@ -62,10 +62,10 @@ class ConstantTask(luigi.Task):
 
     task_namespace = "superluigi"
     #: Accepted where a task of a certain class is required.
-    is_stand_in = True
+    _superluigi_stand_in = True
     value: Any = ConstantValue()
 
-    def read_value(self, reader: Any, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: Any, as_type: Any) -> Any:
         """The value, without a file."""
         del reader, as_type
         return self.value.value

@@ -139,7 +139,7 @@ class IsTask(Adapter):
     def check(self, value: Any) -> Any:
         if isinstance(value, self.task_class):
             return value
-        if isinstance(value, luigi.Task) and getattr(type(value), "is_stand_in", False):
+        if isinstance(value, luigi.Task) and getattr(type(value), "_superluigi_stand_in", False):
             return value
         self.refuse(value)
 
@@ -211,7 +211,7 @@ class _OneOrMany(Adapter):
         self._values = not (is_class(item) and issubclass(item, luigi.Task))
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "is_stand_in", False)):
+        if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "_superluigi_stand_in", False)):
             return value
         return self.many.check(value)
 

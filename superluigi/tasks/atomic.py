@@ -24,11 +24,11 @@ class TaskWithMetadata(Task):
     """
 
     run_names: ClassVar[frozenset[str]] = frozenset({"metadata", "task_dir", "checkpoint_path"})
-    _attempt_class: ClassVar[type[Attempt]] = Attempt
+    _superluigi_attempt_class: ClassVar[type[Attempt]] = Attempt
 
     def can_be_forced(self) -> bool:
         """Records tell in which run the outputs were made."""
-        return bool(self._recorded())
+        return bool(self._superluigi_recorded())
 
     def made_in(self, this: runs.Run) -> bool:
         """Whether every output has a record of `this` run, or of an attempt that began after it did."""
@@ -42,7 +42,7 @@ class TaskWithMetadata(Task):
 
     def outputs_exist(self) -> bool:
         """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
-        targets = self._recorded()
+        targets = self._superluigi_recorded()
         if targets and self.existence_is_plain():
             if not all(target.exists() for target in targets):
                 return False
@@ -53,14 +53,14 @@ class TaskWithMetadata(Task):
         makers = {target.location.made_by() for target in targets}
         return len(makers - {None}) < 2
 
-    def _recorded(self) -> list[AtomicTarget]:
+    def _superluigi_recorded(self) -> list[AtomicTarget]:
         """The outputs that get a record; wrappers have none, and what others make needs none."""
         others = self.run is None or isinstance(self, luigi.WrapperTask)
         return [] if others else outputs.listed(self)
 
-    def _run_attempt(self, user_run: Callable[..., Any]) -> Any:
+    def _superluigi_attempt(self, user_run: Callable[..., Any]) -> Any:
         """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""
-        return living.begun(self._attempt_class(self).steps(user_run))
+        return living.begun(self._superluigi_attempt_class(self).steps(user_run))
 
 
 class AtomicTaskWithMetadata(TaskWithMetadata):
@@ -74,7 +74,7 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     run_names: ClassVar[frozenset[str]] = frozenset(
         {"input_path", "output_path", "metadata", "inputs", "task_dir", "checkpoint_path"}
     )
-    _attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
+    _superluigi_attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
     #: A run that ends well has committed every output: nobody need look again before a dependant starts.
     vouches_for_output: ClassVar[bool] = True
     #: The suffix of the default home, when it should not follow what `run` returns.

@@ -94,7 +94,7 @@ class Attempt:
         """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
         targets = self._targets()
         with self.stack:
-            attempts = self.task.__dict__.setdefault("_attempts", {})
+            attempts = self.task.__dict__.setdefault("_superluigi_attempts", {})
             attempts[threading.get_ident()] = self
             try:
                 self.begin(targets)

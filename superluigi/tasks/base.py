@@ -21,7 +21,7 @@ from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTa
 from superluigi.scheduling import force
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Location
-from superluigi.tasks import entry, outputs, ranges, travel, variants
+from superluigi.tasks import entry, names, outputs, ranges, travel, variants
 from superluigi.tasks.conveniences import Conveniences
 from superluigi.tasks.life import scope, tags
 from superluigi.tasks.life.living import Living
@@ -38,6 +38,7 @@ class TaskMeta(Register):
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
+        names.check_class(cls, namespace)
         user_run = namespace.get("run")
         if callable(user_run) and "returns" not in namespace:
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
@@ -53,8 +54,8 @@ class TaskMeta(Register):
             try:
                 task = super().__call__(*args, **kwargs)
             except (ParameterException, ValueError) as error:
-                names = [name for name, _ in cls.get_params()]
-                explained = refusals.explain(cls.get_task_family(), names, error, args, kwargs)
+                known = [name for name, _ in cls.get_params()]
+                explained = refusals.explain(cls.get_task_family(), known, error, args, kwargs)
                 if explained is None:
                     raise
                 raise explained from error
@@ -63,6 +64,8 @@ class TaskMeta(Register):
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
         TaskMeta._parameter_version += 1
+        if isinstance(value, luigi.Parameter):
+            names.check(cls.__name__, name, value)
         offered: frozenset[str] = getattr(cls, "run_names", frozenset())
         if name == "run" and callable(value) and offered:
             value = entry.entry(cls.__name__, value, offered)
@@ -112,7 +115,7 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     @classmethod
     def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
         """Luigi's own answer, which walks `dir(cls)`, remembered until a task class changes."""
-        known: list[tuple[str, luigi.Parameter]] = _remembered(cls, "_known_params", _luigis_params)
+        known: list[tuple[str, luigi.Parameter]] = _remembered(cls, "_superluigi_params", _luigis_params)
         return list(known)
 
     @classmethod
@@ -131,7 +134,7 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
         """Luigi's, less the parameters that do not count while they have their default."""
-        known = _remembered(type(self), "_known_texts", _Texts)
+        known = _remembered(type(self), "_superluigi_texts", _Texts)
         if known.luigis:
             values = self.param_kwargs
             texts = {name: said(values[name]) for name, said in known.shown[bool(only_significant), bool(only_public)]}
@@ -201,16 +204,16 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def current_attempt(self) -> Any:
         """The attempt at this task that runs in this thread, or None; two runs may share one task object."""
-        return self.__dict__.get("_attempts", {}).get(threading.get_ident())
+        return self.__dict__.get("_superluigi_attempts", {}).get(threading.get_ident())
 
     def abandon_attempts(self) -> None:
         """Drop what attempts at this task have staged: the run was interrupted, but their threads do not end."""
-        for attempt in list(self.__dict__.get("_attempts", {}).values()):
+        for attempt in list(self.__dict__.get("_superluigi_attempts", {}).values()):
             attempt.stack.close()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_attempts", "_variants"):
+        for name in ("_superluigi_attempts", "_superluigi_variants"):
             state.pop(name, None)
         return state
 

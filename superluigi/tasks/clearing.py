@@ -41,7 +41,8 @@ def outputs_of(tasks: Iterable[Any]) -> list[Output]:
     """The outputs of tasks, each once; those of external tasks and stand-ins are not ours and not listed."""
     found: dict[str, Output] = {}
     for task in tasks:
-        if isinstance(task, luigi.ExternalTask) or task.run is None or getattr(type(task), "is_stand_in", False):
+        stands_in = getattr(type(task), "_superluigi_stand_in", False)
+        if stands_in or isinstance(task, luigi.ExternalTask) or task.run is None:
             continue
         for target in graph.flatten(task.output()):
             if hasattr(target, "remove"):

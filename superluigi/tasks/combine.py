@@ -106,7 +106,7 @@ class Apply(AtomicTaskWithMetadata):
     task_namespace = "superluigi"
     function: Any = FunctionParameter()
     of: Any = _task()
-    none_is_a_value = True
+    _superluigi_keeps_none = True
 
     def requires(self) -> Any:
         return self.of

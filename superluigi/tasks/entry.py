@@ -55,7 +55,7 @@ def entry(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]
             return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
         if args or kwargs:
             return user_run(self, *args, **kwargs)
-        return living.lived(self, functools.partial(self._run_attempt, user_run))
+        return living.lived(self, functools.partial(self._superluigi_attempt, user_run))
 
     run.begins_attempt = True  # type: ignore[attr-defined]
     return run

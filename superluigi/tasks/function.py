@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get
 
 import luigi
 
+from superluigi.config import suggestion
 from superluigi.errors import DefinitionError
 from superluigi.parameters.annotations import Declared, annotation_of
 from superluigi.parameters.checked import Checked, Frozen, copied, parameter_for
 from superluigi.parameters.references import replaced
+from superluigi.tasks import names
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.values import Reader, table_wanted
 
@@ -28,7 +30,7 @@ class FunctionTask(AtomicTaskWithMetadata, Generic[Value]):
     #: The function as it was written.
     function: ClassVar[Callable[..., Any]]
     #: `None` is a value like others for a function.
-    none_is_a_value: ClassVar[bool] = True
+    _superluigi_keeps_none: ClassVar[bool] = True
 
     if TYPE_CHECKING:
 
@@ -37,13 +39,13 @@ class FunctionTask(AtomicTaskWithMetadata, Generic[Value]):
 
     def arguments(self, reader: Reader) -> dict[str, Any]:
         """The arguments of the call, with the values of tasks in place of the tasks."""
-        return {name: self._argument(name, parameter, reader) for name, parameter in self.get_params()}
+        return {name: self._superluigi_argument(name, parameter, reader) for name, parameter in self.get_params()}
 
     def call(self, given: Mapping[str, Any]) -> Any:
         """Call the function with its arguments and what it asked for by name."""
         return type(self).function(**self.arguments(self.current_attempt().reader), **given)
 
-    def _argument(self, name: str, parameter: luigi.Parameter[Any], reader: Reader) -> Any:
+    def _superluigi_argument(self, name: str, parameter: luigi.Parameter[Any], reader: Reader) -> Any:
         held = self.param_kwargs[name]
         if not (isinstance(held, Frozen) and held.has_tasks):
             return getattr(self, name)
@@ -121,8 +123,9 @@ def make_class(
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(f"@task: {name} is async, and nothing here awaits it. Use def, with asyncio.run inside.")
     for attribute in attributes:
-        if not hasattr(base, attribute):
-            raise DefinitionError(f"@task({attribute}=…) for {name}: tasks have no attribute {attribute!r}.")
+        if attribute not in names.SETTINGS and not hasattr(base, attribute):
+            hint = suggestion(attribute, names.SETTINGS)
+            raise DefinitionError(f"@task({attribute}=…) for {name}: tasks have no attribute {attribute!r}.{hint}")
     signature = inspect.signature(function)
     given = [argument for argument in signature.parameters if argument in GIVEN]
     namespace: dict[str, Any] = {
@@ -165,7 +168,7 @@ def _parameter(function: Callable[..., Any], argument: inspect.Parameter, base: 
         raise DefinitionError(f"{where}: a task cannot have *args or **kwargs. Take a list or a dict instead.")
     if argument.kind is argument.POSITIONAL_ONLY:
         raise DefinitionError(f"{where}: arguments are given by name. Take the '/' out.")
-    if hasattr(base, argument.name) or argument.name in ("self", "cls"):
+    if argument.name in names.RESERVED or hasattr(base, argument.name) or argument.name in ("self", "cls"):
         raise DefinitionError(f"{where}: {argument.name!r} has a meaning for every task. Choose another name.")
     annotation = annotation_of(function, argument.name)
     declared = annotation if isinstance(annotation, Declared) else Declared(Any if annotation is ... else annotation)

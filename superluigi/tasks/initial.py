@@ -23,7 +23,7 @@ class InitStep(Task):
 
     run_names: ClassVar[frozenset[str]] = frozenset({"inputs", "input_path", "task"})
     #: The mark that `init=…` looks for.
-    is_init_step: ClassVar[bool] = True
+    _superluigi_init_step: ClassVar[bool] = True
     #: What `run` returned when it was last run in this process.
     value: ClassVar[Any] = None
 
@@ -34,7 +34,7 @@ class InitStep(Task):
     def output(self) -> Any:
         return []
 
-    def _run_attempt(self, user_run: Callable[..., Any]) -> Any:
+    def _superluigi_attempt(self, user_run: Callable[..., Any]) -> Any:
         del user_run
         raise DefinitionError(f"{self} is an init step: pass it to a task (init=({type(self).__name__}(…),)).")
 

@@ -36,7 +36,7 @@ class MapReduceTask(AtomicTaskWithMetadata):
     may also take `inputs`, the values of `requires()`. The mapped values are kept: adding an item maps only that.
     """
 
-    none_is_a_value = True
+    _superluigi_keeps_none = True
     read_mode = "shared"
     #: Where reducing begins; also the result of nothing.
     accumulator: ClassVar[Any]
@@ -56,22 +56,22 @@ class MapReduceTask(AtomicTaskWithMetadata):
         raise DefinitionError(f"{type(self).__name__} needs a method reduce(self, accumulator, value).")
 
     def run(self) -> Any:
-        steps = [MapItem(owner=self, item=item) for item in self._items()]
+        steps = [MapItem(owner=self, item=item) for item in self._superluigi_items()]
         if steps:
             yield steps
         reader = self.current_attempt().reader
-        result = copy.deepcopy(self._start())
+        result = copy.deepcopy(self._superluigi_start())
         for step in steps:
             result = self.reduce(result, reader.value(step))
         return result
 
-    def _items(self) -> Iterable[Any]:
+    def _superluigi_items(self) -> Iterable[Any]:
         items: Any = self.items
         if not callable(items):
             return list(items)
         return list(items(**_named(items, self, self.current_attempt().reader)))
 
-    def _start(self) -> Any:
+    def _superluigi_start(self) -> Any:
         if not hasattr(self, "accumulator"):
             raise DefinitionError(f"{type(self).__name__} needs an accumulator: where reducing begins.")
         return self.accumulator() if inspect.ismethod(self.accumulator) else self.accumulator
@@ -87,7 +87,7 @@ class MapItem(AtomicTaskWithMetadata):
     """One item of a `MapReduceTask`."""
 
     task_namespace = "superluigi"
-    none_is_a_value = True
+    _superluigi_keeps_none = True
     owner: Any = _owner()
     item: Any = ConstantValue()
 

@@ -77,7 +77,7 @@ class NotebookTask(AtomicTaskWithMetadata, metaclass=_NotebookMeta):
                 raise ExecutionError(f"{self.path} failed in a cell: {error.ename}: {error.evalue}\n{error}") from error
         nbformat.write(notebook, output_path)
 
-    def load(self, path: Path) -> Any:
+    def load_output(self, path: Path) -> Any:
         """The executed notebook, as an `nbformat` object."""
         return _packages()[0].read(path, as_version=4)
 

@@ -42,7 +42,7 @@ class StandIn(Task):
 
     task_namespace = "superluigi"
     #: Accepted where a task of a certain class is required.
-    is_stand_in = True
+    _superluigi_stand_in = True
     of: Any = _reference()
 
     def requires(self) -> Any:
@@ -73,10 +73,10 @@ class Part(StandIn):
             return PartTarget(outputs, self.key)
         return outputs
 
-    def read_value(self, reader: Reader, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: Reader, as_type: Any) -> Any:
         """The part of the value; of several outputs and of folders, only that part is read."""
         outputs = self.of.output()
-        ours = getattr(self.of, "load", None)
+        ours = getattr(self.of, "load_output", None)
         if not isinstance(outputs, luigi.Target) and not callable(ours):
             return graph.map_structure(lambda target: reader.content(target, as_type), self._chosen(outputs))
         if isinstance(self.output(), PartTarget) and not callable(ours):
@@ -100,7 +100,7 @@ class AsPath(StandIn):
     def output(self) -> Any:
         return self.of.output()
 
-    def read_value(self, reader: Reader, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: Reader, as_type: Any) -> Any:
         """A temporary path holding the output, or paths in the shape of several outputs; yours to change."""
         del as_type
         return reader.copy(self.of)

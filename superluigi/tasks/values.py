@@ -43,10 +43,10 @@ class Reader:
 
     def value(self, task: luigi.Task, as_type: Any = None) -> Any:
         """The value of a complete task."""
-        read = getattr(task, "read_value", None)  # stand-ins know better: parts, paths, constants
+        read = getattr(task, "_superluigi_value", None)  # stand-ins know better: parts, paths, constants
         if read is not None:
             return read(self, as_type)
-        own_load = getattr(task, "load", None)
+        own_load = getattr(task, "load_output", None)
         if callable(own_load):
             return own_load(graph.map_structure(self.path, task.output()))
         wanted = as_type if _is_value_type(as_type) else returns(type(task))
@@ -157,9 +157,9 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
     flat: list[Staged] = graph.flatten(stages)
     if any(_is_written(staged) for staged in flat) or (value is None and not keeps_none(task, user_run)):
         return
-    own_dump = getattr(task, "dump", None)
-    if callable(own_dump):
-        own_dump(value, graph.map_structure(lambda staged: staged.path, stages))
+    own_save = getattr(task, "save_output", None)
+    if callable(own_save):
+        own_save(value, graph.map_structure(lambda staged: staged.path, stages))
         for staged in flat:
             staged.notes = {"format": formats.BY_TASK}
         return
@@ -170,7 +170,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
 
 def keeps_none(task: Any, user_run: Callable[..., Any]) -> bool:
     """Whether a `None` that `run` returns is a value, and not the end of a `run` that forgot to write."""
-    if getattr(task, "none_is_a_value", False):
+    if getattr(task, "_superluigi_keeps_none", False):
         return True
     if "output_path" in inspect.signature(user_run).parameters:
         return False

@@ -33,12 +33,12 @@ def variant(task: Any, extras: Mapping[str, Any]) -> Any:
         return task
     if "hash_seed" in marks:
         marks["hash_seed"] = str(marks["hash_seed"])
-    if "init" in marks and not hasattr(task, "_run_attempt"):
+    if "init" in marks and not hasattr(task, "_superluigi_attempt"):
         raise ParameterError(f"{task.task_family} cannot take init steps: derive it from AtomicTaskWithMetadata.")
     if "init" in marks:
         marks["init"] = _checked_steps(task.get_task_family(), marks["init"])
     key = json.dumps(_texts(marks))
-    known: dict[str, Any] = task.__dict__.setdefault("_variants", {})
+    known: dict[str, Any] = task.__dict__.setdefault("_superluigi_variants", {})
     if key not in known:
         known[key] = _made(task, marks)
     return known[key]
@@ -77,7 +77,7 @@ def _texts(marks: Mapping[str, Any]) -> dict[str, str]:
 
 def _made(task: Any, marks: Mapping[str, Any]) -> Any:
     other = copy.copy(task)
-    for name in ("task_hash", "_variants"):
+    for name in ("task_hash", "_superluigi_variants"):
         other.__dict__.pop(name, None)
     other.__dict__.update(marks)
     texts = other.to_str_params(only_significant=True, only_public=True)
@@ -88,6 +88,6 @@ def _made(task: Any, marks: Mapping[str, Any]) -> Any:
 
 def _checked_steps(family: str, init: Any) -> tuple[Any, ...]:
     steps = (init,) if isinstance(init, luigi.Task) else init
-    if not isinstance(steps, (list, tuple)) or not all(getattr(step, "is_init_step", False) for step in steps):
+    if not isinstance(steps, (list, tuple)) or not all(getattr(step, "_superluigi_init_step", False) for step in steps):
         raise ParameterError(f"{family}: init is {init!r}, but expected is a tuple of steps of classes from InitStep.")
     return tuple(steps)

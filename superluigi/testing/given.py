@@ -23,16 +23,16 @@ class GivenFile(ExternalTask):
     name = Parameter()
 
     def output(self) -> Any:
-        return self.__dict__["_target"]
+        return self.__dict__["_superluigi_given_target"]
 
 
 class GivenValue(GivenFile):
     """The same, for a value: that is what `inputs` hands to `run`."""
 
-    def read_value(self, reader: Any, as_type: Any = None) -> Any:
+    def _superluigi_value(self, reader: Any, as_type: Any = None) -> Any:
         """The value as it was given."""
         del reader, as_type
-        return copy.deepcopy(self.__dict__["_value"])
+        return copy.deepcopy(self.__dict__["_superluigi_given_value"])
 
 
 def given(task: luigi.Task, inputs: Any, folder: Path) -> luigi.Task:
@@ -69,19 +69,19 @@ def _paired(required: Any, value: Any, folder: Path, where: str) -> Any:
 def _stand_in(required: luigi.Task, value: Any, folder: Path) -> luigi.Task:
     if isinstance(value, Path):
         stand_in: Any = GivenFile(name=f"{required.task_id}-{secrets.token_hex(4)}")  # type: ignore[call-arg]
-        stand_in.__dict__["_target"] = _target_of(value)
+        stand_in.__dict__["_superluigi_given_target"] = _target_of(value)
         return stand_in  # type: ignore[no-any-return]
     stand_in = GivenValue(name=f"{required.task_id}-{secrets.token_hex(4)}")  # type: ignore[call-arg]
-    stand_in.__dict__["_value"] = value
+    stand_in.__dict__["_superluigi_given_value"] = value
     outputs = required.output()
     if isinstance(outputs, luigi.Target):
-        stand_in.__dict__["_target"] = _saved(outputs, value, folder)
+        stand_in.__dict__["_superluigi_given_target"] = _saved(outputs, value, folder)
         return stand_in  # type: ignore[no-any-return]
     flat, values = graph.flatten(outputs), graph.flatten(value)
     if len(flat) != len(values):
         raise DefinitionError(f"{required} has {len(flat)} outputs, but {len(values)} values are given: {value!r}")
     saved = iter([_saved(target, item, folder) for target, item in zip(flat, values, strict=True)])
-    stand_in.__dict__["_target"] = graph.map_structure(lambda _: next(saved), outputs)
+    stand_in.__dict__["_superluigi_given_target"] = graph.map_structure(lambda _: next(saved), outputs)
     return stand_in  # type: ignore[no-any-return]
 
 

@@ -262,10 +262,10 @@ class Own(AtomicTaskWithMetadata):
     def output(self) -> Any:
         return LocalFileTarget("own.json")
 
-    def dump(self, value: Any, path: Path) -> None:
+    def save_output(self, value: Any, path: Path) -> None:
         path.write_text(f"<{value}>")
 
-    def load(self, path: Path) -> Any:
+    def load_output(self, path: Path) -> Any:
         return int(path.read_text()[1:-1])
 
     def run(self) -> int:
@@ -280,7 +280,7 @@ class ReadsOwn(AtomicTaskWithMetadata):
         return int(inputs) + 1
 
 
-def test_a_tasks_own_dump_and_load_win_and_the_record_says_so() -> None:
+def test_a_tasks_own_save_output_and_load_output_win_and_the_record_says_so() -> None:
     assert compute(ReadsOwn()) == 8 and Own().result() == 7
     assert Path("own.json").read_text() == "<7>"
     assert Own().output().read_metadata()["output"]["format"] == "task"

@@ -17,6 +17,7 @@ lists and dicts of these.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,10 +26,11 @@ from typing import Any, TypeVar
 import luigi
 
 from superluigi.errors import DefinitionError
+from superluigi.parameters.checked import Frozen
 from superluigi.tasks.life import environment
 
 _Class = TypeVar("_Class", bound=type)
-_HOOKS = "_submit_hooks"
+_HOOKS = "_superluigi_hooks"
 
 
 @dataclass
@@ -76,7 +78,7 @@ def job_of(task: luigi.Task, resources: Mapping[str, Any] | None = None) -> Job:
         DefinitionError: the task's own environment or prefix is of a wrong type.
         What a hook raises.
     """
-    known: Job | None = task.__dict__.get("_job")
+    known: Job | None = task.__dict__.get("_superluigi_job")
     if known is not None:
         return known
     job = Job(
@@ -90,7 +92,7 @@ def job_of(task: luigi.Task, resources: Mapping[str, Any] | None = None) -> Job:
         hook.process(job)
         job.prefix = words(job.prefix, task)  # text will do here, too
     if found:
-        task.__dict__["_job"] = job
+        task.__dict__["_superluigi_job"] = job
     return job
 
 
@@ -154,12 +156,20 @@ def _found_in(value: Any, above: set[int]) -> Iterator[SubmitHook]:
     above = {*above, id(value)}
     for base in reversed(type(value).__mro__):
         yield from base.__dict__.get(_HOOKS, ())
-    if isinstance(value, luigi.Task):
-        inside: list[Any] = list(value.param_kwargs.values())
+    if isinstance(value, Frozen):
+        inside: list[Any] = [value.value]
+    elif isinstance(value, luigi.Task):
+        inside = list(value.param_kwargs.values())
     elif isinstance(value, Mapping):
         inside = [*value.keys(), *value.values()]
     elif isinstance(value, (list, tuple, set, frozenset)):
         inside = list(value)
+    elif isinstance(value, type):
+        inside = []
+    elif dataclasses.is_dataclass(value):
+        inside = [getattr(value, one.name) for one in dataclasses.fields(value)]
+    elif hasattr(value, "model_dump_json"):  # a pydantic model
+        inside = list(vars(value).values())
     else:
         inside = []
     for item in inside:

@@ -69,12 +69,12 @@ class Living:
     @property
     def tags(self) -> dict[str, Any]:
         """Names and values that are no part of the identity but in the record; see `tag`."""
-        known: dict[str, Any] = self.__dict__.setdefault("_tags", {})
+        known: dict[str, Any] = self.__dict__.setdefault("_superluigi_tags", {})
         return known
 
     @tags.setter
     def tags(self, value: Mapping[str, Any]) -> None:
-        self.__dict__["_tags"] = dict(value)
+        self.__dict__["_superluigi_tags"] = dict(value)
 
     @property
     def tagspath(self) -> PurePath:
@@ -83,7 +83,7 @@ class Living:
 
     def tag(self, *names: str, **values: Any) -> Any:
         """Add tags, by name alone or with a value; returns the task."""
-        self.__dict__.setdefault("_tags", {}).update({**dict.fromkeys(names, True), **values})
+        self.__dict__.setdefault("_superluigi_tags", {}).update({**dict.fromkeys(names, True), **values})
         return self
 
     def remaining_time(self) -> float:

@@ -62,13 +62,13 @@ def tagged(task: Any, marks: Mapping[str, Any]) -> Any:
     if not marks:
         return task
     other = copy.copy(task)
-    other.__dict__["_tags"] = {**task.__dict__.get("_tags", {}), **marks}
+    other.__dict__["_superluigi_tags"] = {**task.__dict__.get("_superluigi_tags", {}), **marks}
     return other
 
 
 def tags_of(task: luigi.Task) -> dict[str, Any]:
     """The tags of any task; a parameter that is called so is none."""
-    found: dict[str, Any] = task.__dict__.get("_tags", {})
+    found: dict[str, Any] = task.__dict__.get("_superluigi_tags", {})
     return found
 
 
