@@ -10,6 +10,7 @@ SuperLuigiError
 │   ├── TargetMissingError (FileNotFoundError)   something to read is not there
 │   ├── OutputNotWrittenError              run() ended without writing its output
 │   ├── CommitConflictError                another writer committed to the same place first
+│   ├── OutputClashError (ValueError)      two tasks have one place, or one is inside what another replaces
 │   ├── CommitError                        a commit could not be carried out; the old output stands
 │   ├── StorageAccessError (PermissionError)     the store refuses: credentials, rights
 │   ├── BucketMissingError                 the bucket does not exist
@@ -92,6 +93,10 @@ class OutputNotWrittenError(TargetError):
 
 class CommitConflictError(TargetError):
     """Another writer committed to the same place first; its output stands, ours was discarded."""
+
+
+class OutputClashError(TargetError, ValueError):
+    """Two outputs in one place, or one inside what another replaces as a whole; nothing was removed."""
 
 
 class CommitError(TargetError):

@@ -19,7 +19,7 @@ from superluigi.parameters import annotations as declared
 from superluigi.parameters.adapters import canonical
 from superluigi.parameters.checked import Frozen, Structured
 from superluigi.parameters.kinds import Anything
-from superluigi.storage.base import Location, Record, Staged
+from superluigi.storage.base import Ground, Location, Record, Staged
 from superluigi.targets.base import AtomicTarget
 
 #: Longer texts are replaced by their digest, so that a table of a gigabyte makes no id of a gigabyte.
@@ -122,6 +122,9 @@ class _ConstantLocation(Location):
 
     def remove(self) -> None:
         """A constant has no file; nothing happens."""
+
+    def grounds(self) -> list[Ground]:
+        return []
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:

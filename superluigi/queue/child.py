@@ -125,7 +125,7 @@ class Child:
             return {"kind": "requeued", "error": f"{task} asked for another attempt."}
         if outcome.status == "PENDING":
             roots = list(dict.fromkeys(outcome.requirements))
-            graph = collect(roots, run, SpecOptions(by_value=by_value))
+            graph = collect(roots, run, SpecOptions(by_value=by_value), asking=task)
             return {
                 "kind": "waiting",
                 "specs": [asdict(spec) for spec in graph.specs],

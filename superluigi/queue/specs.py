@@ -23,6 +23,7 @@ from superluigi import graph
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
 from superluigi.queue.states import DEFAULT_POOL, TaskSpec
 from superluigi.scheduling.attempt import is_external
+from superluigi.scheduling.clashes import Clashes
 from superluigi.scheduling.completeness import Completeness, Trouble
 from superluigi.scheduling.run import Run, entered
 
@@ -44,16 +45,23 @@ class Collected:
     codes: dict[str, bytes] = field(default_factory=dict)
 
 
-def collect(roots: Sequence[luigi.Task], run: Run, options: SpecOptions) -> Collected:
+def collect(roots: Sequence[luigi.Task], run: Run, options: SpecOptions, asking: luigi.Task | None = None) -> Collected:
     """Walk from `roots` down to what is complete, as Luigi does, and describe each task once.
 
+    `asking` is the task that asked for `roots` while it ran.
+
     Raises:
+        OutputClashError: two tasks have one place for their outputs, or one is inside what another replaces.
         DefinitionError: the graph has a cycle, or a task cannot be stored; the message has the remedy.
         ParameterError: parameters that do not survive the way through text.
         QueueError: `complete()` of a task raised.
     """
     with entered(run):
         complete, below = _discover(roots, run)
+        if not all(complete.values()):
+            clashes = Clashes(lambda task: roots if task is asking else ())
+            for task in (*below, asking) if asking else below:
+                clashes.add(task)
     describe = _Describer(options, run)
     specs: dict[str, TaskSpec] = {}
     try:

@@ -14,9 +14,10 @@ from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
-from superluigi.errors import SuperLuigiError
+from superluigi.errors import OutputClashError, SuperLuigiError
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import is_external
+from superluigi.scheduling.clashes import Clashes
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
 from superluigi.scheduling.limits import Limits
 from superluigi.scheduling.observer import Observer
@@ -57,6 +58,10 @@ class Planner(luigi.worker.Worker):
             self._scheduler.lend(self._id, self._scheduled_tasks)
         #: Static requirements of every task that was not complete.
         self.requirements: dict[str, list[Task]] = {}
+        #: Task id → what it asked for while it ran, by id.
+        self._discovered: dict[str, dict[str, Task]] = {}
+        self._clashes = Clashes(self._asked_for)
+        self._is_running = False
         self.failures: dict[str, Failure] = {}
         self.failed_attempts: list[FailedAttempt] = []
 
@@ -68,7 +73,12 @@ class Planner(luigi.worker.Worker):
         return self.add_all([task])
 
     def add_all(self, tasks: Sequence[Task]) -> bool:
-        """Add several tasks in one walk, level by level, asking each level's tasks together."""
+        """Add several tasks in one walk, level by level, asking each level's tasks together.
+
+        Raises:
+            OutputClashError: two of the tasks have one place for their outputs, and nothing runs yet; later, the
+                second of them fails.
+        """
         self.add_succeeded = True
         for task in tasks:
             self._validate_task(task)
@@ -89,7 +99,13 @@ class Planner(luigi.worker.Worker):
                     waiting += 1
                     self._expect(task, waiting)
             level = following
+        if self.requirements and not self._is_running:  # where nothing will run nothing is overwritten either
+            for task in list(self._scheduled_tasks.values()):
+                self._clashes.add(task)
         return bool(self.add_succeeded)
+
+    def _asked_for(self, task: Task) -> list[Task]:
+        return list(self._discovered.get(task.task_id, {}).values())
 
     def _expect(self, task: Task, count: int) -> None:
         """`count` tasks that may run at the same time are going to run, `task` among them."""
@@ -165,6 +181,11 @@ class Planner(luigi.worker.Worker):
             self._email_complete_error(task, answer.trace)
             self._note_failure(task, "scheduling", answer.error, answer.trace)
             return UNKNOWN, False, None
+        if self._is_running:
+            try:
+                self._clashes.add(task)
+            except OutputClashError as error:
+                return self._broken(task, error)
         if answer:
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             return DONE, False, None

@@ -76,7 +76,6 @@ class Worker(Planner):
         self._owns_places = places is None
         self._on_error = on_error
         self._remember = remember or (lambda task_id: None)
-        self._discovered: dict[str, set[str]] = {}
         #: Ids of what this run has made, in order (a dict for its order).
         self.made: dict[str, None] = {}
         #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
@@ -102,6 +101,7 @@ class Worker(Planner):
     def run(self) -> bool:
         """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
         self.run_succeeded = True
+        self._is_running = True
         self._add_worker()
         try:
             self._loop()
@@ -232,7 +232,7 @@ class Worker(Planner):
     def _submit(self, attempting: Attempting) -> None:
         task = attempting.task
         task_id = task.task_id
-        known = {t.task_id for t in self._static(task)} | self._discovered.get(task_id, set())
+        known = {t.task_id for t in self._static(task)} | self._discovered.get(task_id, {}).keys()
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
         if attempting.place.shares_memory:
             future = attempting.place.executor.submit(self._attempt_here, attempting)
@@ -433,10 +433,9 @@ class Worker(Planner):
         if not requirements:
             return []
         canonical = [self._scheduled_tasks.get(t.task_id, t) for t in requirements]
+        self._discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
         self.add_all([t for t in canonical if t.task_id not in self.made])
-        ids = [t.task_id for t in canonical]
-        self._discovered.setdefault(task.task_id, set()).update(ids)
-        return ids
+        return [t.task_id for t in canonical]
 
     def _reschedule(self, task: Task, missing: Sequence[str]) -> None:
         """Requirements that were there are gone: make them again, but not for ever."""

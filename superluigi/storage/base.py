@@ -11,10 +11,10 @@ from __future__ import annotations
 import abc
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from superluigi.errors import TargetKindError
 
@@ -122,6 +122,17 @@ class Staged(abc.ABC):
         self.discard()
 
 
+class Ground(NamedTuple):
+    """What an output takes up for itself, so that no two tasks have it: a file, a folder, a key, all below a prefix."""
+
+    #: Which store: None for the files of this machine, else anything that is equal exactly for the same store.
+    store: Hashable
+    #: An absolute path, or a key; that of a prefix ends with its slash.
+    path: str
+    #: Whether all below it is replaced and removed with it.
+    whole: bool = False
+
+
 class Location(abc.ABC):
     """One place for one output and its record."""
 
@@ -182,4 +193,12 @@ class Location(abc.ABC):
 
     @abc.abstractmethod
     def remove(self) -> None:
-        """Remove data and record; nothing happens when there is none."""
+        """Remove data and record; nothing happens when there is none.
+
+        Raises:
+            OutputClashError: another task's record is inside; nothing was removed.
+        """
+
+    def grounds(self) -> list[Ground]:
+        """What the output takes up, data first; a record beside its data need not be named."""
+        return [Ground("", self.uri), Ground("", self.record_uri)]

@@ -32,6 +32,7 @@ from superluigi.storage.base import (
     RECORD_SUFFIX,
     SCHEMA,
     SURROGATES,
+    Ground,
     Location,
     Record,
     Staged,
@@ -48,6 +49,7 @@ class LocalLocation(Location):
     """What files and folders share: the record beside them, its repair, staging, removal."""
 
     kind: ClassVar[str]
+    is_folder: ClassVar[bool] = False
 
     def __init__(self, path: Path | str, record_path: Path | None = None) -> None:
         """`path` is absolute; a text is what `str(Path(text))` would give."""
@@ -165,6 +167,7 @@ class LocalLocation(Location):
             if os.path.isdir(self.record_uri):
                 raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
             self._recover_swap()
+            self.refuse_inner("replace")
             final = self.final
             parent, made = final.parent, []
             if not os.access(parent, os.W_OK | os.X_OK):
@@ -197,9 +200,14 @@ class LocalLocation(Location):
                 self.copy(copy)
             yield copy
 
+    def grounds(self) -> list[Ground]:
+        data = Ground(None, self.uri, self.is_folder)
+        return [data] if self._record_elsewhere is None else [data, Ground(None, self.record_uri)]
+
     def remove(self) -> None:
         self.exists()  # raises for data of another kind
         with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
+            self.refuse_inner("remove")
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied
                 token, aside = staging.staged_path(final)
@@ -213,6 +221,13 @@ class LocalLocation(Location):
             step("drop record")  # last: data is never left behind without it
             self.record_path.unlink(missing_ok=True)
             self.pending_path.unlink(missing_ok=True)
+
+    def refuse_inner(self, action: str) -> None:
+        """Leave alone what other tasks have inside; nothing is inside a file.
+
+        Raises:
+            OutputClashError: names the outputs that would go with this one.
+        """
 
     # ---- parts
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from superluigi import config, graph
 from superluigi.errors import OutputNotWrittenError, RecordError, TargetKindError
-from superluigi.storage import atomic, copying, staging
+from superluigi.storage import atomic, copying, inner, staging
 from superluigi.storage.base import PENDING_SUFFIX, SURROGATES, Record, record_text
-from superluigi.storage.local import LocalLocation
+from superluigi.storage.local import LocalLocation, _read_whole
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
 
@@ -29,6 +29,7 @@ class FolderLocation(LocalLocation):
 
     kind = "LocalFolderTarget"
     other_kind = "LocalFileTarget"
+    is_folder = True
 
     def __init__(self, path: Path | str, record_path: Path | None = None, contents_limit: int = 10) -> None:
         super().__init__(path, record_path)
@@ -74,6 +75,19 @@ class FolderLocation(LocalLocation):
             "digest": {"sha256": graph.digest(contents)},
             "contents": contents[: self.contents_limit],
         }
+
+    def refuse_inner(self, action: str) -> None:
+        try:
+            own = {os.path.join(self.uri, self.record_inside or ""), self.pending_uri}
+            names = (entry.path for entry, is_item in self._entries(self.uri) if is_item)
+            found = inner.candidates(names, own)
+            inner.refuse(action, self.uri, found, _bytes_of, lambda _: self._is_as_recorded())
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing is there, or no longer
+
+    def _is_as_recorded(self) -> bool:
+        record = self._read(self.record_uri)
+        return record is not None and self._describes(record)
 
     def copy(self, destination: Path) -> None:
         for _ in range(100):
@@ -181,6 +195,7 @@ class StagedFolder(LocalStaged):
 
     def _swap(self) -> None:
         final = self.final
+        self.location.refuse_inner("replace")
         if not final.exists():
             atomic.replace(self.path, final)
         elif not atomic.exchange(self.path, final):
@@ -225,6 +240,13 @@ class StagedFolder(LocalStaged):
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
                 "Write at least one file into it."
             )
+
+
+def _bytes_of(path: str) -> bytes | None:
+    try:
+        return _read_whole(path)
+    except FileNotFoundError:
+        return None
 
 
 def _is_empty(folder: str) -> bool:

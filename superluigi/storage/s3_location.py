@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from superluigi import config
 from superluigi.errors import TargetKindError
 from superluigi.storage import atomic, cache, cache_files, s3_client, s3_leftovers, staging
-from superluigi.storage.base import Location
+from superluigi.storage.base import Ground, Location
 from superluigi.storage.s3_client import S3Client, S3Options
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_record import Register
@@ -55,6 +55,11 @@ class S3Location(Location):
         self.place = place
         self.uri = f"s3://{place.bucket}/{place.key}"
         self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
+
+    def grounds(self) -> list[Ground]:
+        place = self.place
+        data = Ground((self.s3.place, place.bucket), place.key, place.key.endswith("/"))
+        return [data, Ground((self.s3.place, place.record_bucket), place.record_key)]
 
     # ---- the ways out of here
 

@@ -129,8 +129,10 @@ class PrefixLocation(PrefixState):
         raise TransferError(f"{self.uri} is being replaced again and again; no whole version could be read.")
 
     def remove(self) -> None:
+        there = self.listed()
+        self.refuse_inner("remove", {item.key: item.etag or "" for item in there}, self._own)
         self.register.remove()  # first: from here on the output is absent, and never a part of itself
-        delete_many(self.s3, self.place.bucket, [item.key for item in self.listed()], self.place.get_options)
+        delete_many(self.s3, self.place.bucket, [item.key for item in there], self.place.get_options)
         ours = {self.where.claim_key}
         start = self.place.record_key + s3_contents.MANIFEST
         ours |= {item["Key"] for item in listing(self.s3, self.place.record_bucket, start, self.place.get_options)}
@@ -152,6 +154,11 @@ class PrefixLocation(PrefixState):
     def _named(self, record: Record) -> list[Content] | None:
         place = self.place
         return s3_contents.read(self.s3, place.record_bucket, place.record_key, record["output"], place.get_options)
+
+    def _own(self) -> dict[str, Content]:
+        records, _ = self.register.read()
+        named = self._named(records[0]) if records else None
+        return {item.key: item for item in named or ()}
 
     def _is_there(self, named: list[Content]) -> bool:
         """Whether exactly `named` is under the prefix, besides what a commit under way has put there."""

@@ -223,6 +223,7 @@ class StagedPrefix(Staged):
         switching = False
         try:
             old, old_manifest, there = self._what_is_there()
+            location.refuse_inner("replace", there, lambda: old)
             plan = changes({item.key: item for item in self._contents()}, old, there)
             self._send(plan, bool(self.replaced))
             full_plan = self._plan(record, plan, old_manifest)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, TargetKindError
-from superluigi.storage import cache
+from superluigi.storage import cache, inner
 from superluigi.storage.base import Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_location import S3Location, S3Place
 from superluigi.storage.s3_prefix_recovery import CLAIM, PrefixPlace, recover
-from superluigi.storage.s3_transfer import head, listing
+from superluigi.storage.s3_transfer import get_bytes, head, listing
 
 KIND = "S3PrefixTarget"
 #: Keys that one look asks for: record, manifest, claim, and what sorts between them and the data.
@@ -117,6 +118,30 @@ class PrefixState(S3Location):
             for item in found
             if self.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0)
         ]
+
+    def refuse_inner(self, action: str, there: Mapping[str, str], named: Callable[[], Mapping[str, Content]]) -> None:
+        """Leave alone what other tasks have below the prefix.
+
+        `there` is what is there (key -> ETag), `named` gives what the prefix's own record names.
+
+        Raises:
+            OutputClashError: names the outputs that would go with this one.
+        """
+        found = inner.candidates(there)
+        if not found:
+            return
+        own = named()
+        address = f"s3://{self.place.bucket}/"
+
+        def read(uri: str) -> bytes | None:
+            got = get_bytes(self.s3, self.place.bucket, uri.removeprefix(address), self.place.get_options)
+            return None if got is None else got[0]
+
+        def is_member(uri: str) -> bool:
+            item = own.get(uri.removeprefix(address))
+            return item is not None and item.etag == there[item.key]
+
+        inner.refuse(action, self.uri, [address + key for key in found], read, is_member)
 
     # ---- the local copy
 

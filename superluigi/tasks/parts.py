@@ -17,7 +17,7 @@ from superluigi.errors import DefinitionError, TargetMissingError
 from superluigi.parameters.checked import Structured, TaskReference
 from superluigi.parameters.kinds import Anything, IsTask
 from superluigi.parameters.luigi_task import AnyTask
-from superluigi.storage.base import Location, Record, Staged
+from superluigi.storage.base import Ground, Location, Record, Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.base import Task
 from superluigi.tasks.conveniences import Conveniences
@@ -151,6 +151,9 @@ class _PartLocation(Location):
 
     def remove(self) -> None:
         raise DefinitionError(f"{self.uri} is part of {self._whole.uri}; only the whole can be removed.")
+
+    def grounds(self) -> list[Ground]:
+        return []
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
