@@ -45,18 +45,18 @@ def read_record_file(address: str) -> Record | None:
 
 def s3_keys(place: str) -> Iterator[str]:
     """Addresses of all objects whose address begins with `place`, in the order of the store."""
-    from superluigi.storage import s3_client, s3_transfer
+    from superluigi.storage import s3_client, s3_options, s3_transfer
 
     bucket, prefix = places.split_s3(place)
-    for item in s3_transfer.listing(s3_client.client(s3_client.S3Options()), bucket, prefix, {}):
+    for item in s3_transfer.listing(s3_client.client(s3_options.S3Options()), bucket, prefix, {}):
         yield f"s3://{bucket}/{item['Key']}"
 
 
 def _read_s3(uri: str) -> Record | None:
-    from superluigi.storage import s3_client, s3_transfer
+    from superluigi.storage import s3_client, s3_options, s3_transfer
 
     bucket, key = places.split_s3(uri)
-    found = s3_transfer.get_bytes(s3_client.client(s3_client.S3Options()), bucket, key, {})
+    found = s3_transfer.get_bytes(s3_client.client(s3_options.S3Options()), bucket, key, {})
     if found is None:
         return None
     try:

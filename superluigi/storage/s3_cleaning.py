@@ -13,8 +13,9 @@ from superluigi.errors import CommitConflictError
 from superluigi.storage import cache_files, owner_token, s3_leftovers
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
-from superluigi.storage.s3_client import S3Client, S3Options, client
+from superluigi.storage.s3_client import S3Client, client
 from superluigi.storage.s3_conditions import conditions_of
+from superluigi.storage.s3_options import S3Options
 from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
 from superluigi.storage.s3_transfer import delete_many, listing
 

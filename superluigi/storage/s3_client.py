@@ -15,56 +15,38 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from superluigi.errors import OptionError, StorageAccessError
+from superluigi.errors import StorageAccessError
 from superluigi.storage import steps
-from superluigi.storage.s3_errors import without_secrets
+from superluigi.storage.s3_errors import access_error
+from superluigi.storage.s3_options import (
+    ROLE_OPTIONS,
+    SESSION_OPTIONS,
+    Environment,
+    S3Options,
+    environment,
+    variables_of,
+)
 
 #: Connections to one endpoint, and so the most transfers at once.
 CONNECTIONS = 32
-_SESSION_OPTIONS = ("profile_name", "aws_account_id")
-_ROLE_OPTIONS = ("role_session_name", "external_id", "role_duration_seconds", "sts_endpoint_url")
-_CLIENT_OPTIONS = (
-    "endpoint_url", "region_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
-    "verify", "use_ssl", "api_version", "config", *_SESSION_OPTIONS,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class S3Options:
-    """How to reach S3: keywords of a boto3 client, plus `role_arn` and friends. Frozen, hashable, picklable."""
-
-    items: tuple[tuple[str, Any], ...] = ()
-    role_arn: str | None = None
-
-    @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> S3Options:
-        """Check and freeze the keywords that a target was given.
-
-        Raises:
-            OptionError: an unknown keyword; names the known ones.
-        """
-        given = {name: value for name, value in keywords.items() if value is not None}
-        role = given.pop("role_arn", None)
-        known = (*_CLIENT_OPTIONS, *_ROLE_OPTIONS)
-        for name in given:
-            if name not in known:
-                raise OptionError(f"Unknown option {name!r} for S3. Known: {', '.join(sorted((*known, 'role_arn')))}.")
-        return cls(tuple(sorted(given.items())), role)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return dict(self.items).get(name, default)
-
-    def __repr__(self) -> str:  # never shows a secret
-        shown = {name: value for name, value in self.items if name in ("endpoint_url", "region_name", "profile_name")}
-        return without_secrets(f"S3Options({shown}{', role_arn=' + self.role_arn if self.role_arn else ''})")
 
 
 # ---------------------------------------------------------------- clients
+
+
+@dataclass
+class FastEngine:
+    """How the fast engine fares at one server, as one identity."""
+
+    works: bool = False
+    failures: int = 0
+    #: Once refused, boto3 does everything.
+    is_off: bool = False
 
 
 @dataclass
@@ -75,12 +57,17 @@ class S3Client:
     options: S3Options
     session: Any
     pid: int
+    #: What was around the process when it was made.
+    around: Environment = dataclasses.field(repr=False)
     #: Buckets that answered; a missing bucket and a missing key look the same to a HEAD.
     buckets: set[str] = dataclasses.field(default_factory=set)
     #: The `Server` header of the last answer.
     server: str = ""
-    #: (bucket, key) -> when, and the head of what was there (None: nothing).
-    seen: dict[tuple[str, str], tuple[float, Any]] = dataclasses.field(default_factory=dict)
+    #: What was looked at -> when, and what was there (None: nothing).
+    seen: dict[tuple[Any, ...], tuple[float, Any]] = dataclasses.field(default_factory=dict)
+    #: bucket -> the fast engine's store of it, which signs as this client does and asks the same server.
+    stores: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fast: FastEngine = dataclasses.field(default_factory=FastEngine)
 
     #: Whether its listings were seen to be in the order of S3, that of bytes; some have `a/b` before `a.b`.
     seen_in_order: bool = False
@@ -129,42 +116,49 @@ class S3Client:
         host = urlsplit(self.endpoint).hostname or ""
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
+    def is_renewed_by(self, other: S3Client) -> bool:
+        """Whether `other` is this client with what files say by now, which is how credentials are renewed."""
+        same = (self.options, variables_of(self.around)) == (other.options, variables_of(other.around))
+        return same and self.endpoint == other.endpoint
+
     @property
     def place(self) -> str:
-        """A folder name for this endpoint: empty for AWS, else `host_port`."""
+        """A folder name for this endpoint: empty for AWS, else `host_port`, and a mark of the path if it has one."""
         if self.is_aws:
             return ""
         parts = urlsplit(self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        return f"{parts.hostname}_{port}"
+        path = parts.path.strip("/")
+        mark = f"_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else ""
+        return f"{parts.hostname}_{port}{mark}"
 
 
 _lock = threading.Lock()
-_clients: dict[tuple[int, S3Options, tuple[str | None, ...]], S3Client] = {}
-#: What the environment says about where and who; tests and notebooks change it while the process runs.
-_SURROUNDINGS = (
-    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"),
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-)
+_clients: dict[tuple[int, S3Options, Environment], S3Client] = {}
+#: A notebook that goes through many identities, or a file of credentials that is renewed each hour, makes many.
+_MOST_CLIENTS = 64
 
 
 def client(options: S3Options) -> S3Client:
-    """The shared client for `options` and the AWS environment; made at the first call in this process."""
-    key = (os.getpid(), options, _surroundings())
+    """The shared client for `options` and what is around this process; made at the first call in this process.
+
+    Raises:
+        StorageAccessError: credentials, profile, region or address are not what a client can be made of.
+    """
+    key = (os.getpid(), options, environment())
     found = _clients.get(key)
-    if found is None:
+    while found is None:
         with _lock:
-            found = _clients.get(key)
-            if found is None:
-                # A forked child must not share sockets, nor close its parent's: it makes its own.
-                found = _clients[key] = _make(options)
+            # A forked child must not share sockets, nor close its parent's: it makes its own.
+            made = _clients.get(key) or _make(options, key[2])
+            now = environment()
+            if now == key[2]:  # else another thread has changed it meanwhile: nobody knows what this client read
+                found = _clients[key] = made
+                own = [other for other in _clients if other[0] == key[0]]
+                for oldest in own[:-_MOST_CLIENTS]:
+                    del _clients[oldest]
+        key = (os.getpid(), options, now)
     return found
-
-
-def _surroundings() -> tuple[str | None, ...]:
-    return tuple(map(os.environ.get, _SURROUNDINGS))
 
 
 def _after_fork() -> None:
@@ -175,51 +169,69 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _make(options: S3Options) -> S3Client:
+def _make(options: S3Options, around: Environment) -> S3Client:
     import boto3  # type: ignore[import-untyped]  # late: 0.2 s
+    from botocore import UNSIGNED  # type: ignore[import-untyped]
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
-    given = dict(options.items)
-    session_options = {name: given.pop(name) for name in _SESSION_OPTIONS if name in given}
-    role_options = {name: given.pop(name) for name in _ROLE_OPTIONS if name in given}
-    user_config = given.pop("config", None)
-    config = Config(max_pool_connections=CONNECTIONS, tcp_keepalive=True)
-    if user_config is not None:
-        config = config.merge(user_config)
+    given = options.keywords()
+    session_options = {name: given.pop(name) for name in SESSION_OPTIONS if name in given}
+    role_options = {name: given.pop(name) for name in ROLE_OPTIONS if name in given}
+    wanted = options.config()
     try:
+        config = Config(max_pool_connections=CONNECTIONS, tcp_keepalive=True).merge(Config(**wanted))
+        if options.anonymous:
+            config = config.merge(Config(signature_version=UNSIGNED))
         session = boto3.session.Session(**session_options)
         _share_loader(session)
         if options.role_arn:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
-        made = S3Client(boto, options, session, os.getpid())
+        made = S3Client(boto, options, session, os.getpid(), around)
         if not made.is_aws:
-            style = (getattr(user_config, "s3", None) or {}).get("addressing_style", "path")
+            style = (wanted.get("s3") or {}).get("addressing_style", "path")
             more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
-            if "request_checksum_calculation" not in getattr(user_config, "_user_provided_options", {}):
+            if "request_checksum_calculation" not in wanted:
                 # Trailing checksums are unknown to older servers; all of them verify Content-MD5, which we send.
                 more["request_checksum_calculation"] = "when_required"
             config = config.merge(Config(**more))
             made.boto = session.client("s3", config=config, **given)
         made.remake = lambda more: _watched(made, session.client("s3", config=config.merge(more), **given))
-    except (BotoCoreError, ValueError) as error:
-        error.args = tuple(without_secrets(str(part)) for part in error.args)
-        raise OptionError(f"No S3 client can be made from {options!r}: {error}") from error
+    except StorageAccessError:
+        raise
+    except Exception as error:  # of botocore and of whatever it calls: plug-ins, parsers, programs
+        raise access_error(error, f"No S3 client can be made ({options})") from error
     for (_, *others), parent in list(_clients.items()):
-        if others == [options, _surroundings()]:  # forked: what the parent knows of its server is true here as well
+        if others == [options, around]:  # forked: what the parent knows of its server is true here as well
             made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
     _watched(made, made.boto)
     return made
 
 
 def _watched(made: S3Client, boto: Any) -> Any:
+    _explain_credentials(boto, made.options)
     boto.meta.events.register("before-call.s3", _step)
     boto.meta.events.register("before-parse.s3.ListObjectsV2", _keep_keys)
     if not made.is_aws:
         boto.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
     return boto
+
+
+def _explain_credentials(boto: Any, options: S3Options) -> None:
+    """What goes wrong when credentials are fetched or renewed, which is late and may raise anything, in our words."""
+    credentials = boto._request_signer._credentials
+    if credentials is None or "get_frozen_credentials" in vars(credentials):
+        return
+    fetch = credentials.get_frozen_credentials
+
+    def explained() -> Any:
+        try:
+            return fetch()
+        except Exception as error:
+            raise access_error(error, f"No credentials can be had ({options})") from error
+
+    credentials.get_frozen_credentials = explained
 
 
 _lean = threading.local()
@@ -261,7 +273,7 @@ _loader: Any = None
 
 
 def _step(model: Any, params: Any, **_: Any) -> None:
-    from botocore import xform_name  # type: ignore[import-untyped]
+    from botocore import xform_name
 
     steps.step(f"{xform_name(model.name)} {params['url_path']}")
 
@@ -307,75 +319,3 @@ def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, 
         extra["DurationSeconds"] = role["role_duration_seconds"]
     fetcher = AssumeRoleCredentialFetcher(create, source, role_arn, extra_args=extra)
     core._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-
-
-# ---------------------------------------------------------------- obstore
-
-
-_stores: dict[tuple[int, S3Options, str], Any] = {}
-_runtime_pid: int | None = None
-
-
-def fast_store(s3: S3Client, bucket: str) -> Any | None:
-    """An obstore store of `bucket` that signs with boto3's credentials; None where it cannot be used.
-
-    Its Rust runtime does not survive a fork: a child of a process that has used it falls back to boto3.
-    """
-    global _runtime_pid
-    pid = os.getpid()
-    if _runtime_pid not in (None, pid) or os.environ.get("SUPERLUIGI_S3_ENGINE") == "boto3":
-        return None
-    key = (pid, s3.options, bucket)
-    if key not in _stores:
-        with _lock:
-            if key not in _stores:
-                _stores[key] = _make_store(s3, bucket)
-    if _stores[key] is not None:
-        _runtime_pid = pid
-    return _stores[key]
-
-
-def _make_store(s3: S3Client, bucket: str) -> Any | None:
-    try:
-        from obstore.store import S3Store
-    except ImportError:
-        return None
-    config = s3.boto.meta.config
-    verify = s3.options.get("verify")
-    secure = s3.endpoint.startswith("https:")
-    ca_bundle = secure and (verify if isinstance(verify, str) else os.environ.get("AWS_CA_BUNDLE"))
-    credentials = s3.boto._request_signer._credentials
-    if credentials is None or config.client_cert or config.proxies or ca_bundle or config.signature_version not in (
-        "s3v4", "v4", None
-    ):  # fmt: skip
-        return None  # what only boto3 knows how to do
-    client_options: dict[str, Any] = {"timeout": "300s", "connect_timeout": f"{int(config.connect_timeout)}s"}
-    if not secure:
-        client_options["allow_http"] = True
-    if verify is False:
-        client_options["allow_invalid_certificates"] = True
-    virtual = s3.is_aws and "." not in bucket
-    endpoint = s3.endpoint
-    if s3.is_aws and virtual:
-        parts = urlsplit(endpoint)
-        endpoint = f"{parts.scheme}://{bucket}.{parts.netloc}"
-
-    def signing() -> Any:
-        from datetime import datetime, timedelta, timezone
-
-        frozen = credentials.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "token": frozen.token,
-            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=2),
-        }  # fmt: skip
-
-    return S3Store(
-        bucket,
-        region=s3.boto.meta.region_name if s3.boto.meta.region_name not in (None, "aws-global") else "us-east-1",
-        endpoint=endpoint,
-        virtual_hosted_style_request=virtual,
-        client_options=client_options,  # type: ignore[arg-type]
-        retry_config={"max_retries": 4},
-        credential_provider=signing,
-        unsigned_payload=secure,
-    )

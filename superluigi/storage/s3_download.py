@@ -17,8 +17,9 @@ from typing import Any
 
 from superluigi.errors import TargetMissingError, TransferError
 from superluigi.storage import copying, crc32, s3_transfer
-from superluigi.storage.s3_client import S3Client, fast_store
+from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import code_of, explained, is_absent, is_precondition
+from superluigi.storage.s3_fast import FastStore, fast_store
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
     PARTS_AT_ONCE,
@@ -74,7 +75,9 @@ def _whole(s3: S3Client, bucket: str, member: Member, options: Options, progress
                     if _stream(answer["Body"], file.fileno(), 0, progress, digest) == found.size:
                         return found, (member.sha256 or found.sha256) in (None, digest.hexdigest())
             except s3.boto.exceptions.ClientError as error:
-                raise _missing(uri, error) from error
+                if (missing := _missing(uri, error)) is None:
+                    raise
+                raise missing from error
             except broken as error:
                 last = error
     raise _given_up(uri, last)
@@ -117,7 +120,9 @@ def _in_ranges(
         try:
             arrived = in_threads(fetch, range(0, member.size, part), PARTS_AT_ONCE)
         except s3.boto.exceptions.ClientError as error:
-            raise _missing(uri, error) from error
+            if (missing := _missing(uri, error)) is None:
+                raise
+            raise missing from error
         except _broken() as error:
             raise _given_up(uri, error) from error
     known = {"superluigi-sha256": member.sha256, "superluigi-crc32": member.crc32}
@@ -128,23 +133,26 @@ def _in_ranges(
     return found, member.sha256 in (None, copying.sha256(Path(member.path)))
 
 
-def _fast_range(store: Any, member: Member, descriptor: int, start: int, end: int) -> int | None:
+def _fast_range(store: FastStore | None, member: Member, descriptor: int, start: int, end: int) -> int | None:
     """Fetch and write one range; its CRC-32, or None where boto3 has to do it (again)."""
     if store is None:
         return None
     import obstore
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import PreconditionError
 
-    crc, position = 0, start
-    try:
-        answer = obstore.get(store, member.key, options={"range": (start, end), "if_match": member.etag})
+    def work() -> int | None:
+        crc, position = 0, start
+        answer = obstore.get(store.store, member.key, options={"range": (start, end), "if_match": member.etag})
         # Written block by block: collected first, every byte would be copied once more, into fresh memory.
         for block in answer.stream(min_chunk_size=_BLOCK):
             position += os.pwrite(descriptor, block, position)
             crc = zlib.crc32(block, crc)
-    except BaseError:
+        return crc if position == end else None
+
+    try:
+        return store.attempt(work)
+    except PreconditionError:
         return None
-    return crc if position == end else None
 
 
 def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> int:
@@ -181,8 +189,12 @@ def download_many(
         os.makedirs(folder, exist_ok=True)
 
     def one(member: Member) -> None:
-        fast = store is not None and member.size <= s3_transfer.SINGLE_LIMIT and PLAIN_KEY.fullmatch(member.key)
-        if fast and _fast_get(store, member):
+        if (
+            store is not None
+            and member.size <= s3_transfer.SINGLE_LIMIT
+            and PLAIN_KEY.fullmatch(member.key)
+            and _fast_get(store, member)
+        ):
             if progress:
                 progress(member.size)
             return
@@ -195,20 +207,22 @@ def download_many(
     in_threads(one, members, OBJECTS_AT_ONCE if largest < s3_transfer.PART // 4 else PARTS_AT_ONCE)
 
 
-def _fast_get(store: Any, member: Member) -> bool:
+def _fast_get(store: FastStore, member: Member) -> bool:
     """Fetch and write one small object; False where boto3 has to do it (again)."""
     import obstore
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import PreconditionError
 
-    try:
+    def work() -> Any:
         if member.sha256 is not None and member.size > 1:
             # One step where `get` and `bytes` are two; the digest below says more than If-Match would.
-            body = obstore.get_range(store, member.key, start=0, end=member.size)
-        else:
-            body = obstore.get(store, member.key, options={"if_match": member.etag} if member.etag else {}).bytes()
-    except BaseError:
+            return obstore.get_range(store.store, member.key, start=0, end=member.size)
+        return obstore.get(store.store, member.key, options={"if_match": member.etag} if member.etag else {}).bytes()
+
+    try:
+        body = store.attempt(work)
+    except PreconditionError:
         return False
-    if len(body) != member.size or member.sha256 not in (None, hashlib.sha256(body).hexdigest()):
+    if body is None or len(body) != member.size or member.sha256 not in (None, hashlib.sha256(body).hexdigest()):
         return False
     _write_new(member.path, body)
     return True
@@ -249,10 +263,10 @@ def _broken() -> tuple[type[Exception], ...]:
     return (_CutError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
 
 
-def _missing(uri: str, error: Any) -> Exception:
-    """Our error where the object is not there (any more), else the one that came."""
+def _missing(uri: str, error: Exception) -> TargetMissingError | None:
+    """Our error where the object is not there (any more); None where something else is wrong."""
     if (not is_absent(error) and not is_precondition(error)) or code_of(error) == "NoSuchBucket":
-        return error if isinstance(error, Exception) else TransferError(str(error))
+        return None
     changed = "" if is_absent(error) else " in the version that was asked for: it was replaced meanwhile"
     return TargetMissingError(f"{uri} does not exist{changed}. Run the task that makes it, or check the key.")
 

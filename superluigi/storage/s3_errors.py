@@ -53,17 +53,18 @@ def explained(action: str, uri: str) -> Iterator[None]:
 
 def translated(error: Exception, action: str, uri: str) -> TargetError:
     """Our error for one of botocore's, which loses the secrets that its message may hold, for it is chained."""
-    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import ClientError
 
-    error.args = tuple(without_secrets(str(part)) for part in error.args)
+    remedy = _remedy(error)
+    if remedy is not None:
+        return access_error(error, f"Cannot {action} {uri}")
+    _clear_of_secrets(error)
     code = code_of(error)
-    bucket = uri.removeprefix("s3://").partition("/")[0]
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)) or (
-        isinstance(error, ClientError) and _is_refusal(error, code)
-    ):
+    bucket = bucket_of(uri)
+    if isinstance(error, ClientError) and _is_refusal(error, code):
         return StorageAccessError(
             f"Cannot {action} {uri}: the store refuses ({code or error}). Whether it exists is unknown. "
-            "Check the AWS credentials, profile or role in force, and their rights on this bucket."
+            f"Check the AWS credentials, profile or role in force, and their rights on this bucket{_right(error)}."
         )
     if code == "NoSuchBucket":
         return BucketMissingError(
@@ -77,6 +78,98 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
         f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
         "nothing that is not whole has been published."
     )
+
+
+def bucket_of(uri: str) -> str:
+    """The bucket in `s3://bucket/key`; that of an access point is an ARN with slashes of its own."""
+    return split(uri)[0]
+
+
+_ADDRESS = re.compile(
+    r"s3://(arn:[^/]*:accesspoint/[^/]+|arn:[^/]*:outpost/[^/]+/accesspoint/[^/]+|[^/]*)(?:/(.*))?", re.DOTALL
+)
+
+
+def split(uri: str) -> tuple[str, str | None]:
+    """Bucket and key of `s3://bucket/key`; no key (None) where no slash follows the bucket."""
+    found = _ADDRESS.fullmatch(uri)
+    return (found[1], found[2]) if found else ("", None)
+
+
+# ---------------------------------------------------------------- who we are
+
+#: By the name of an error of botocore, for not every version has all of them: what to do about it.
+_KEYS = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give a profile_name; anonymous=True needs none"
+)
+_SIGN_IN = "Sign in again (`aws sso login`, or `aws login`, with the same profile), then run again"
+_FILES = (
+    "Mend the files that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name, or ~/.aws/config and ~/.aws/credentials"
+)
+_ADDRESS_ADVICE = "Write endpoint_url (AWS_ENDPOINT_URL) with its scheme, as in http://127.0.0.1:9000"
+_REGION = "Set AWS_DEFAULT_REGION or region_name to a region that exists, as in eu-central-1"
+_SETTINGS = "Check the options of the target and the AWS environment and config file"
+_REMEDIES = {
+    "NoCredentialsError": _KEYS,
+    "PartialCredentialsError": "Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither",
+    "ProfileNotFound": "Check AWS_PROFILE or profile_name; `aws configure list-profiles` shows those that exist",
+    "CredentialRetrievalError": "Check what the profile names: its credential_process, its source, its session",
+    "UnknownCredentialError": _FILES,
+    "MetadataRetrievalError": "Check the role of this machine or container, or set credentials",
+    "RefreshWithMFAUnsupportedError": "Get temporary credentials with MFA first (`aws sts get-session-token`)",
+    "MissingDependencyException": "Install what it names (`pip install 'botocore[crt]'`), or sign in another way",
+    "UnknownTokenProviderError": _SIGN_IN,
+    **dict.fromkeys(("SSOError", "LoginError", "TokenRetrievalError", "NoAuthTokenError"), _SIGN_IN),
+    **dict.fromkeys(("ConfigNotFound", "ConfigParseError", "InvalidConfigError"), _FILES),
+    **dict.fromkeys(("NoRegionError", "InvalidRegionError", "UnknownRegionError", "UnknownEndpointError"), _REGION),
+    "InvalidEndpointConfigurationError": _REGION,
+    **dict.fromkeys(("BaseEndpointResolverError", "EndpointProviderError"), _REGION),
+}  # fmt: skip
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+
+
+def access_error(error: Exception, failed: str) -> StorageAccessError:
+    """Our error for whatever keeps us from being somebody at the store: `failed`, why, and what now."""
+    why = str(_clear_of_secrets(error)).strip().rstrip(".") or type(error).__name__
+    remedy = _remedy(error) or _remedy_for_others(error)
+    return StorageAccessError(f"{failed}: {why}. Whether it exists is unknown. {remedy}.")
+
+
+def _remedy(error: BaseException) -> str | None:
+    """What to do where credentials, profile, region or address are the trouble; None where they are not."""
+    if code_of(error) in _EXPIRED:
+        return f"The credentials have expired. {_SIGN_IN}; or renew AWS_SESSION_TOKEN"
+    return next((_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES), None)
+
+
+def _remedy_for_others(error: Exception) -> str:
+    """For errors that have no name of their own: of parsers, programs and files that botocore uses."""
+    text = str(error).lower()
+    if isinstance(error, OSError):
+        return f"Check the file or program {error.filename}" if error.filename else _SETTINGS
+    if "endpoint" in text or "url" in text or "port" in text:
+        return _ADDRESS_ADVICE
+    return _SETTINGS
+
+
+def _clear_of_secrets(error: Exception) -> Exception:
+    error.args = tuple(without_secrets(part) if isinstance(part, str) else part for part in error.args)
+    return error
+
+
+def _right(error: BaseException) -> str:
+    """Which right the refused request needs."""
+    operation = str(getattr(error, "operation_name", ""))
+    looking = "s3:GetObject; without s3:ListBucket a missing key is refused as well"
+    right = {
+        "ListObjectsV2": "s3:ListBucket", "HeadObject": looking, "GetObject": looking,
+        "PutObject": "s3:PutObject", "CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject",
+        "CompleteMultipartUpload": "s3:PutObject", "CopyObject": "s3:GetObject and s3:PutObject",
+        "DeleteObject": "s3:DeleteObject", "DeleteObjects": "s3:DeleteObject",
+        "AbortMultipartUpload": "s3:AbortMultipartUpload", "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+        "ListObjectVersions": "s3:ListBucketVersions",
+    }.get(operation)  # fmt: skip
+    return f"; {operation} needs {right}" if right else ""
 
 
 def _is_refusal(error: Any, code: str) -> bool:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
+import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
 from superluigi.errors import TargetKindError
 from superluigi.storage import atomic, cache, cache_files, s3_client, s3_leftovers, staging
 from superluigi.storage.base import Ground, Location
-from superluigi.storage.s3_client import S3Client, S3Options
+from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
+from superluigi.storage.s3_options import S3Options
 from superluigi.storage.s3_record import Register
 from superluigi.storage.s3_transfer import Head, Progress, head, listing
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 #: How long a check may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
+#: So often long work looks whether its credentials were renewed.
+_PINNED_SECONDS = 60.0
 #: Of `put_options`, what the records' objects get too.
 _RECORD_OPTIONS = (
     "ACL", "BucketKeyEnabled", "ExpectedBucketOwner", "GrantFullControl", "GrantRead", "GrantReadACP",
@@ -46,6 +54,19 @@ class S3Place:
     cache_min_free_bytes: int | None = None
 
 
+_Self = TypeVar("_Self", bound="S3Location")
+
+
+def at_one_server(method: _Method) -> _Method:
+    """A method of an `S3Location` all of whose requests go to one server, as one identity."""
+
+    @functools.wraps(method)
+    def pinned(self: S3Location, *arguments: Any, **keywords: Any) -> Any:
+        return method(self.pinned(), *arguments, **keywords)
+
+    return pinned  # type: ignore[return-value]
+
+
 class S3Location(Location):
     """One output on S3."""
 
@@ -55,17 +76,41 @@ class S3Location(Location):
         self.place = place
         self.uri = f"s3://{place.bucket}/{place.key}"
         self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
+        self._pinned: tuple[S3Client, float] | None = None
 
     def grounds(self) -> list[Ground]:
-        place = self.place
-        data = Ground((self.s3.place, place.bucket), place.key, place.key.endswith("/"))
-        return [data, Ground((self.s3.place, place.record_bucket), place.record_key)]
+        place, server = self.place, self.s3.place
+        data = Ground((server, place.bucket), place.key, place.key.endswith("/"))
+        return [data, Ground((server, place.record_bucket), place.record_key)]
 
     # ---- the ways out of here
 
     @property
     def s3(self) -> S3Client:
-        return s3_client.client(self.place.options)
+        """The client for what is around this process now; in one piece of work, for what was when it began."""
+        if self._pinned is None:
+            return s3_client.client(self.place.options)
+        pinned, since = self._pinned
+        if pinned.pid == os.getpid() and time.monotonic() - since < _PINNED_SECONDS:
+            return pinned
+        now = s3_client.client(self.place.options)
+        if pinned.is_renewed_by(now) or pinned.pid != now.pid:
+            pinned = now
+        self._pinned = pinned, time.monotonic()
+        return pinned
+
+    def pinned(self: _Self) -> _Self:
+        """This location with the server, the identity and the local root that are in force now, whatever comes.
+
+        What tasks do to the environment between the beginning of a commit and its end must not send a part of it
+        to another server.
+        """
+        if self._pinned is not None:
+            return self
+        here = copy.copy(self)
+        here.place = dataclasses.replace(self.place, local_root=self.local_root)
+        here._pinned = self.s3, time.monotonic()
+        return here
 
     @property
     def local_root(self) -> Path:
@@ -107,12 +152,18 @@ class S3Location(Location):
 
     # ---- what was seen lately
 
+    @property
+    def _question(self) -> tuple[Any, ...]:
+        """What an answer of the store depends on, besides the client: another version of a key is another answer."""
+        place = self.place
+        return (self.kind, self.uri, self.record_uri, tuple(sorted((k, str(v)) for k, v in place.get_options.items())))
+
     def saw(self, there: Any) -> Any:
         """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
         seen = self.s3.seen
         if len(seen) > 20_000:
             seen.clear()
-        seen[self.place.bucket, self.place.key] = (time.monotonic(), there)
+        seen[self._question] = (time.monotonic(), there)
         return there
 
     def look(self) -> Head | None:
@@ -125,7 +176,7 @@ class S3Location(Location):
         A check and the commit that follows from it are one decision, and cost one look. What was seen serves
         once: the commit after that one looks for itself.
         """
-        when, there = self.s3.seen.pop((self.place.bucket, self.place.key), (float("-inf"), ...))
+        when, there = self.s3.seen.pop(self._question, (float("-inf"), ...))
         return there if time.monotonic() - when < _SEEN_SECONDS else ...
 
     # ---- staging

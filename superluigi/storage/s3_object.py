@@ -24,7 +24,7 @@ from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_download import download
 from superluigi.storage.s3_leftovers import Note
-from superluigi.storage.s3_location import S3Location, kind_error, quietly
+from superluigi.storage.s3_location import S3Location, at_one_server, kind_error, quietly
 from superluigi.storage.s3_record import Announced, Register, commit_of, describes
 from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_many, head
 from superluigi.storage.s3_upload import Upload, part_size
@@ -39,12 +39,14 @@ class ObjectLocation(S3Location):
 
     kind = _KIND
 
+    @at_one_server
     def exists(self) -> bool:
         there = self.saw(self.look())
         if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
             raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
         return there is not None
 
+    @at_one_server
     def describe(self) -> Record | None:
         there = self.look()
         if there is None:
@@ -54,6 +56,7 @@ class ObjectLocation(S3Location):
             known["digest"] = {"sha256": there.sha256}  # type: ignore[assignment]
         return {"type": _KIND, "path": self.uri, "size": there.size, **{k: v for k, v in known.items() if v}}
 
+    @at_one_server
     def read_record(self) -> Record | None:
         there = self.saw(self.look())
         while there is not None:
@@ -70,10 +73,12 @@ class ObjectLocation(S3Location):
                 return None
         return None
 
+    @at_one_server
     def made_by(self) -> str | None:
         there: Head | None = self.saw(self.look())
         return there.metadata.get("superluigi-run") if there else None
 
+    @at_one_server
     def write_record(self, record: Mapping[str, Any]) -> None:
         there = self.look()
         if there is None:
@@ -92,6 +97,7 @@ class ObjectLocation(S3Location):
                 continue
         raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
 
+    @at_one_server
     def stage(self) -> StagedObject:
         check_name(self.uri)
         if not self.place.key or self.place.key.endswith("/"):
@@ -103,6 +109,7 @@ class ObjectLocation(S3Location):
         replaced = self.look() if replaced is ... else replaced
         return StagedObject(self, self.staging(), replaced)
 
+    @at_one_server
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
         entry = self.cache.entry(self.s3.place, self.place.bucket, self.place.key)
@@ -140,6 +147,7 @@ class ObjectLocation(S3Location):
 
         return fetch
 
+    @at_one_server
     def remove(self) -> None:
         delete_many(self.s3, self.place.bucket, [self.place.key], self.place.get_options)
         self.recent()  # forget it

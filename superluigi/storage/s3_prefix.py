@@ -17,7 +17,7 @@ from superluigi.storage import cache, cache_files, s3_contents
 from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_download import download_many
-from superluigi.storage.s3_location import kind_error
+from superluigi.storage.s3_location import at_one_server, kind_error
 from superluigi.storage.s3_prefix_commit import StagedPrefix
 from superluigi.storage.s3_prefix_state import KIND, PrefixState, Seen
 from superluigi.storage.s3_record import commit_of
@@ -33,6 +33,7 @@ class PrefixLocation(PrefixState):
     def local_path(self) -> Path:
         return self.entry().path
 
+    @at_one_server
     def exists(self) -> bool:
         seen = self.look_around()
         if not seen.record and seen.claim and self.recover():
@@ -44,6 +45,7 @@ class PrefixLocation(PrefixState):
             return self._exists_without_record(seen)
         return seen.record
 
+    @at_one_server
     def describe(self) -> Record | None:
         record = self.stored_record()
         if record is not None:
@@ -54,6 +56,7 @@ class PrefixLocation(PrefixState):
         output = s3_contents.output_of(KIND, self.uri, contents, None, 0)
         return {key: value for key, value in output.items() if key != "contents"}
 
+    @at_one_server
     def read_record(self) -> Record | None:
         for _ in range(_RETRIES):
             record = self.stored_record()
@@ -67,10 +70,12 @@ class PrefixLocation(PrefixState):
                 return None  # a stranger changed the data
         return None
 
+    @at_one_server
     def made_by(self) -> str | None:
         record = self.stored_record()
         return None if record is None else (record.get("run") or {}).get("id")
 
+    @at_one_server
     def write_record(self, record: Mapping[str, Any]) -> None:
         for _ in range(_RETRIES):
             records, etag = self.register.read()
@@ -91,6 +96,7 @@ class PrefixLocation(PrefixState):
                 continue
         raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
 
+    @at_one_server
     def stage(self) -> Staged:
         check_name(self.uri)
         self.clean()
@@ -103,6 +109,7 @@ class PrefixLocation(PrefixState):
         replaced = self.stored_record() if seen.record else None
         return StagedPrefix(self, self.staging(), seen.nothing, commit_of(replaced) if replaced else None)
 
+    @at_one_server
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
         with contextlib.ExitStack() as stack:
@@ -128,6 +135,7 @@ class PrefixLocation(PrefixState):
                 return
         raise TransferError(f"{self.uri} is being replaced again and again; no whole version could be read.")
 
+    @at_one_server
     def remove(self) -> None:
         there = self.listed()
         self.refuse_inner("remove", {item.key: item.etag or "" for item in there}, self._own)

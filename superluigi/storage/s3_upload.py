@@ -17,8 +17,9 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TransferError
 from superluigi.storage import s3_transfer, steps
-from superluigi.storage.s3_client import S3Client, fast_store
+from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import code_of, explained, is_precondition
+from superluigi.storage.s3_fast import FastStore, fast_store
 from superluigi.storage.s3_transfer import (
     OBJECTS_AT_ONCE,
     PARTS_AT_ONCE,
@@ -210,23 +211,29 @@ def upload_many(
 
 
 def _fast_put(
-    store: Any, bucket: str, member: Member, labels: Mapping[str, str], options: Options, condition: Condition | None
+    store: FastStore,
+    bucket: str,
+    member: Member,
+    labels: Mapping[str, str],
+    options: Options,
+    condition: Condition | None,
 ) -> Put | None:
     import obstore
-    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
 
     attributes = {**labels, **({"Content-Type": options["ContentType"]} if "ContentType" in options else {})}
     mode: Any = "overwrite"
     if condition is not None:
         mode = "create" if condition.etag is None else {"e_tag": condition.etag}
     steps.step(f"put_object {bucket}/{member.key}")
+    body = read_file(member.path)
     try:
-        answer = obstore.put(
-            store, member.key, read_file(member.path), attributes=attributes, mode=mode, use_multipart=False
+        answer = store.attempt(
+            lambda: obstore.put(store.store, member.key, body, attributes=attributes, mode=mode, use_multipart=False)
         )
     except (AlreadyExistsError, PreconditionError) as error:
         raise CommitConflictError(f"s3://{bucket}/{member.key} was written by somebody else.") from error
-    except BaseError:
+    if answer is None:
         return None  # boto3 tries again, and says what is wrong in its own words
     return Put(plain_etag(answer["e_tag"]), answer["version"] if answer["version"] != "null" else None)
 

@@ -12,9 +12,9 @@ import luigi.target
 from superluigi import renamed
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
-from superluigi.storage.s3_client import S3Options
 from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
+from superluigi.storage.s3_options import S3Options
 from superluigi.storage.s3_prefix import PrefixLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System

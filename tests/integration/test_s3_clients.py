@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from superluigi.errors import OptionError, StorageAccessError, TransferError
+from superluigi.errors import StorageAccessError, TransferError
 from superluigi.storage import s3_client
-from superluigi.storage.s3_client import S3Options
+from superluigi.storage.s3_options import S3Options
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
@@ -44,7 +44,7 @@ def test_a_password_in_an_address_is_shown_nowhere(monkeypatch, caplog, address:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     caplog.set_level("INFO")
     target = S3ObjectTarget("bucket", "k", endpoint_url=address, region_name="us-east-1")
-    with pytest.raises((TransferError, OptionError)) as caught:
+    with pytest.raises((TransferError, StorageAccessError)) as caught:
         target.exists()
     shown = "".join(traceback.format_exception(caught.value)) + repr(target.location.place) + caplog.text
     assert "very-secret" not in shown and "***@" in shown
