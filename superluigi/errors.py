@@ -24,6 +24,7 @@ SuperLuigiError
 ├── RenamedError (ImportError)             a name of the first super-luigi package that is no more
 ├── ExecutionError (RuntimeError)          what happened while tasks ran
 │   ├── TaskFailedError                    one or more tasks of a run failed
+│   ├── UnguardedScriptError               a module that is only imported starts a run
 │   ├── WorkerLostError                    the process that ran a task died
 │   ├── ExecutorLostError                  the executor as a whole is gone; nothing more can run on it
 │   ├── SharedStorageError                 a worker says DONE, but its output is not visible here
@@ -162,6 +163,10 @@ class TaskFailedError(ExecutionError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class UnguardedScriptError(ExecutionError):
+    """A module that a worker process or command only imports starts a run; nothing was started."""
 
 
 class WorkerLostError(ExecutionError):

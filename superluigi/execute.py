@@ -60,7 +60,8 @@ def _outcome(folder: Path) -> Outcome:
     try:
         _settle_in(order)
         run = parcel.prepare(context)
-        task = pickle.loads(dumped).task
+        with parcel.importing_as_the_caller():
+            task = pickle.loads(dumped).task
         with entered(run), _told(task, folder / prefix.MESSAGES):
             requirements = exhaust(task, run)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from superluigi import graph, renamed
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.errors import OptionError
+from superluigi.executors.importing import refuse_if_importing
 from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.recorded import widened
@@ -107,6 +108,8 @@ def run_task(
         ConfigError: the config file is missing or unreadable. Nothing has run.
         TaskFailedError: lists every failed task and chains the first cause.
     """
+    if not dry_run:
+        refuse_if_importing("a run")
     stop = on_error != "continue"
     _refuse_with_queue(
         queue, executor=executor, central_scheduler=central_scheduler, rate_limits=rate_limits, on_error=stop

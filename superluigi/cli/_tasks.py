@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._parser import Parser, similar
 from superluigi.errors import ConfigError, ParameterError, SuperLuigiError
+from superluigi.executors.importing import only_importing
 
 if TYPE_CHECKING:
     import luigi
@@ -102,7 +103,8 @@ def import_module(name: str) -> ModuleType:
     else:
         _search_first(Path.cwd())
     try:
-        return importlib.import_module(name)
+        with only_importing():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise ParameterError(_broken_import(name, error)) from error
@@ -141,7 +143,8 @@ def _declared_modules() -> list[ModuleType]:
     loaded = []
     for point in entry_points(group=ENTRY_POINTS):
         try:
-            loaded.append(point.load())
+            with only_importing():
+                loaded.append(point.load())
         except Exception as error:  # noqa: BLE001 one broken package must not hide the others
             print(f"warning: {_broken_import(point.value, error)}", file=sys.stderr)
     return loaded

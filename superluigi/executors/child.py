@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from superluigi.executors import signals
+from superluigi.executors.importing import only_importing
 from superluigi.executors.kill import kill_tree
 from superluigi.executors.pickling import dumps
 
@@ -116,7 +117,8 @@ def _serve(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int,
 
 def _make(payload: bytes) -> tuple[bool, bytes]:
     try:
-        function, args, kwargs = pickle.loads(payload)
+        with only_importing():
+            function, args, kwargs = pickle.loads(payload)
         return True, dumps(function(*args, **kwargs))
     except KeyboardInterrupt:
         raise

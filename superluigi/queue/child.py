@@ -31,6 +31,7 @@ from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.executors import signals
+from superluigi.executors.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
@@ -75,7 +76,8 @@ class Child:
         where = row["module"], row["name"], row["code"]
         cls = self._classes.get(where)
         if cls is None:
-            home = found(where[0], where[1], self._codes[where[2]] if where[2] else None)
+            with only_importing():
+                home = found(where[0], where[1], self._codes[where[2]] if where[2] else None)
             if isinstance(home, luigi.Task):
                 return home
             cls = self._classes[where] = home

@@ -16,6 +16,7 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
+from superluigi.executors.importing import refuse_if_importing
 from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.failures import failure_of
@@ -127,6 +128,7 @@ class Queue:
             ParameterError: parameters that text cannot hold.
             OptionError: force options that cannot be combined, or a pool that does not exist.
         """
+        refuse_if_importing("tasks of a queue")
         roots = _tasks_of(tasks)
         if run is None:
             run = Run(plan=_plan(
@@ -336,6 +338,7 @@ class Queue:
         Raises:
             QueueError: workers cannot be started; the message has their last words.
         """
+        refuse_if_importing("workers")
         if workers is not None and workers < 1:
             raise OptionError(f"workers={workers} must be at least 1.")
         chosen = tuple(pools) if pools is not None else None

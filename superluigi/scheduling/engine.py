@@ -17,6 +17,7 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task import Task
 
 from superluigi.errors import ExecutorLostError, OptionError
+from superluigi.executors.importing import refuse_if_importing
 from superluigi.scheduling import logs, window
 from superluigi.scheduling.central import OwnNames
 from superluigi.scheduling.completeness import CompleteMany
@@ -65,6 +66,7 @@ def run_graph(
         ExecutorLostError: the central scheduler does not answer (any more).
         KeyboardInterrupt: after everything that ran has been ended.
     """
+    refuse_if_importing("a run")
     run = run or Run()
     roots = [tasks] if isinstance(tasks, Task) else list(tasks)
     _check_options(num_workers, on_error, resources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from luigi.task import Task
 from superluigi import config as settings
 from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child, pickling
+from superluigi.executors.importing import only_importing
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
@@ -33,16 +35,28 @@ class Surroundings:
     #: Luigi's configuration as it stands in the caller: section → option → raw value.
     config: dict[str, dict[str, str]]
     log_level: int
+    #: The caller's command line, for modules that read it when they are imported.
+    arguments: tuple[str, ...]
+    #: The process is one that we start on this machine.
+    near: bool
     #: Luigi's mock files, for processes of this machine that we start.
     mocks: tuple[bytes, bytes] | None = None
 
     @staticmethod
     def here(near: bool) -> Surroundings:
         level = logs.logger.getEffectiveLevel()
-        return Surroundings(tuple(sys.path), settings.raw_sections(), level, mocks.lent() if near else None)
+        return Surroundings(
+            sys_path=tuple(sys.path),
+            config=settings.raw_sections(),
+            log_level=level,
+            arguments=tuple(sys.argv),
+            near=near,
+            mocks=mocks.lent() if near else None,
+        )
 
     def take_over(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
+        _arguments[:] = self.arguments
         parser = configuration.get_config()
         for section, options in self.config.items():
             for option, value in options.items():
@@ -50,6 +64,8 @@ class Surroundings:
         logs.logger.setLevel(self.log_level)
         if self.mocks is not None:
             mocks.take_over(self.mocks)
+        if self.near:
+            sys.argv = list(self.arguments)
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,8 @@ class Order:
 
 
 _prepared: dict[bytes, Run] = {}
+#: Those of the caller.
+_arguments: list[str] = []
 
 
 def prepare(context: bytes) -> Run:
@@ -86,10 +104,16 @@ def prepare(context: bytes) -> Run:
     if run is None:
         surroundings, dumped_run = pickle.loads(context)
         surroundings.take_over()
-        run = pickling.loads(dumped_run)
+        with importing_as_the_caller():
+            run = pickling.loads(dumped_run)
         _prepared.clear()
         _prepared[context] = run
     return run
+
+
+def importing_as_the_caller() -> contextlib.AbstractContextManager[None]:
+    """To unpickle what imports the caller's modules."""
+    return only_importing(_arguments)
 
 
 def dump_context(run: Run, near: bool = False) -> bytes:
@@ -138,7 +162,8 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     """Run one attempt in this process; messages go to the parent process, or to the file `spool`."""
     run = prepare(context)
     try:
-        order: Order = pickling.loads(dumped)
+        with importing_as_the_caller():
+            order: Order = pickling.loads(dumped)
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id

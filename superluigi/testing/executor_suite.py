@@ -9,7 +9,9 @@ class TestMyExecutor(ExecutorSuite):
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -184,6 +186,19 @@ class ExecutorSuite:
     def test_processes_that_a_task_forks_can_be_ended_at_once(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.Forks(folder=folder, name="forks"))
         assert report.success, report.describe()
+
+    def test_a_worker_that_imports_a_module_which_starts_a_run_refuses_that(
+        self, run_it: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not self.other_processes:
+            pytest.skip("nothing is imported again")
+        name = f"unguarded_{os.urandom(6).hex()}"
+        (Path(folder) / f"{name}.py").write_text(tasks.UNGUARDED.format(name=name, main=os.getpid()))
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setitem(sys.modules, name, module := importlib.import_module(name))
+        report = run_it(getattr(module, name)(folder=folder, name="one"))
+        assert "if __name__ == '__main__':" in report.describe()
+        assert diary(folder) == []
 
     def test_a_task_that_ends_its_process_fails_alone(self, run_it: Any, folder: str) -> None:
         if not self.survives_death:

@@ -159,6 +159,20 @@ class Late(Sleeps):
         time.sleep(self.seconds)
 
 
+#: A module that starts a run when a worker imports it, and does not when the process `main` does.
+UNGUARDED = """
+import os
+from superluigi.testing.executor_tasks import Noted
+from superluigi.scheduling.engine import run_graph
+
+class {name}(Noted):
+    pass
+
+if os.getpid() != {main}:
+    run_graph(Noted(folder=os.path.dirname(__file__), name="must not run"))
+"""
+
+
 class Forks(Noted):
     """Forks processes and ends them by SIGTERM, as pools do; some have not run a line yet."""
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.executors import child
+from superluigi.executors.importing import refuse_if_importing
 from superluigi.scheduling import run as runs
 from superluigi.tasks.life import (
     callbacks,
@@ -176,6 +177,7 @@ def lived(task: Any, begin: Callable[[], Any]) -> Any:
     """`begin()` with all that the task asks for around it; a generator if that is one."""
     if scope.of(task) is not None:
         return begin()
+    refuse_if_importing(f"an attempt at {task}")
     return begun(_steps(task, begin))
 
 
