@@ -1,11 +1,13 @@
 """Remove the outputs of a task with their records; also of what it needs, or of what was made from it.
 
-Lists what would go and asks; --dry-run only lists, --yes does not ask. Outputs of external tasks are never removed.
+Lists what would go and asks; --dry-run only lists, --yes does not ask. Outputs of external tasks are never removed,
+nor what a record speaks of without lying beside it and being what it says.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from superluigi.cli._output import confirmed, json_option, print_json, yes_option
 from superluigi.cli._parser import Parser
@@ -25,14 +27,18 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Remove; 0 when done or nothing to do, 1 when the user said no."""
-    found = [output for output in selected(args) if output.present]
+    """Remove; 0 when done or nothing to do, 1 when the user said no or something is left alone."""
+    chosen = [output for output in selected(args) if output.present]
+    found = [output for output in chosen if not output.kept]
+    kept = [output for output in chosen if output.kept]
+    for output in kept:
+        print(f"left alone {output.path}: {output.kept}", file=sys.stderr)
     if args.dry_run or not found:
         if args.json:
             print_json([as_json(output) for output in found])
         else:
             print("\n".join(line(output) for output in found) or "nothing to remove: no output is there")
-        return 0
+        return 1 if kept else 0
     plural = "output" if len(found) == 1 else "outputs"
     if not confirmed(f"remove {len(found)} {plural}", yes=args.yes, items=map(line, found)):
         return 1
@@ -42,4 +48,4 @@ def main(args: argparse.Namespace) -> int:
             print(f"removed {output.path}")
     if args.json:
         print_json([as_json(output) for output in found])
-    return 0
+    return 1 if kept else 0

@@ -77,6 +77,12 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
 
         return folders.load(path, as_type, load_file, one_table=format == folders.TABLE)
     entry, compression = _to_read(path, as_type, format)
+    if entry.unpickles and format is not None and allow_pickle is not True and _split(path)[0] not in entry.suffixes:
+        raise FormatError(
+            f"{path} is not called like a pickle, but its record says that it is one ({format}). A record is not "
+            f"trusted with that: call the file {' or '.join(f'…{one}' for one in entry.suffixes) or 'otherwise'}, or "
+            "allow it where you load it (allow_pickle=True)."
+        )
     if entry.unpickles and not allowed:
         raise FormatError(
             f"{path} is a pickle: reading it would run code from the store. Allow it (allow_pickle=True, or the "

@@ -44,6 +44,23 @@ def location_of(place: Any) -> Location:
     return _some_s3(text)
 
 
+def beside(record: str) -> Location:
+    """What is beside a record, or around it, whatever the record says; a folder or prefix if there is one."""
+    if not is_s3(record):
+        return _local_beside(Path(record))
+    plain = record.removesuffix(RECORD_SUFFIX)
+    return _s3(plain, "S3PrefixTarget", record) if plain.endswith("/") else _some_s3(plain)
+
+
+def _local_beside(record: Path) -> Location:
+    from superluigi.targets.local import LocalFileTarget, LocalFolderTarget
+
+    if record.name == RECORD_SUFFIX:
+        return LocalFolderTarget(record.parent, metadata_inside_folder=True).location
+    path = record.with_name(record.name.removesuffix(RECORD_SUFFIX))
+    return LocalFolderTarget(path).location if path.is_dir() else LocalFileTarget(path).location
+
+
 def location_at(path: str, kind: str | None, record_path: str | None, like: Location | None = None) -> Location:
     """The location that a record's reference names: `path`, `type` and `metadata_path`.
 

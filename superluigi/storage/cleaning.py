@@ -44,7 +44,8 @@ def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
     for current, entries in copying.walk(root, staging.is_ours, tolerant=True):
         here = Path(current)
         for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
-            yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
+            if staging.swap_journal(final) == journal:  # a journal does not speak of other places
+                yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
         for path in sorted(staging.sweep(here, always=True)):
             yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):
@@ -62,7 +63,9 @@ class _Removal:
         self.path, self.location, self.staging = path, location, staging
 
     def __call__(self) -> None:
-        if self.location is not None:
+        if self.location is not None and self.path == self.location.pending_path:
+            self.location.settle()
+        elif self.location is not None:
             self.location.repair()
         elif self.staging:
             staging.drop_staging(self.path)

@@ -309,6 +309,10 @@ class LocalLocation(Location):
     def repair(self) -> None:
         """Finish or drop what a dead writer left half done, unless this place is read-only."""
         self._recover_swap()
+        self.settle()
+
+    def settle(self) -> None:
+        """Finish or drop a pending record, nothing else: the data may lie where only that record says."""
         with contextlib.suppress(OSError), self._locked():
             self._settle_held()
 

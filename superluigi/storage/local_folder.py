@@ -113,8 +113,7 @@ class FolderLocation(LocalLocation):
         if not os.path.lexists(journal):
             return False
         with atomic.explained("finish the swap of", self.path), contextlib.suppress(FileNotFoundError), self._locked():
-            names = staging.journalled(journal)
-            for whole in (final.with_name(names[key]) for key in ("new", "old") if key in names):
+            for whole in _moved_by(journal):
                 if not os.path.lexists(final) and os.path.lexists(whole):
                     atomic.replace(whole, final)
             step("drop journal")
@@ -240,6 +239,18 @@ class StagedFolder(LocalStaged):
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
                 "Write at least one file into it."
             )
+
+
+def _moved_by(journal: Path) -> list[Path]:
+    """The new and the old tree of a swap, as its journal says: only what was staged beside it, through no link."""
+    names = staging.journalled(journal)
+    found = []
+    for parts in (Path(str(names.get(key, ""))).parts for key in ("new", "old")):
+        top = journal.with_name(parts[0]) if parts else journal
+        staged = parts and staging.is_ours(parts[0]) and ".." not in parts and "/" not in parts
+        if staged and not (len(parts) > 1 and top.is_symlink()):
+            found.append(top.joinpath(*parts[1:]))
+    return found
 
 
 def _bytes_of(path: str) -> bytes | None:

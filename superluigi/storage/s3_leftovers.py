@@ -64,12 +64,20 @@ def follow(s3: S3Client, folder: Path, root: Path) -> None:
     """Do what the note in a dead process's staging folder says, and drop the folder; if that fails, it stays."""
     try:
         for line in _lines(folder / NOTE):
-            _follow(s3, line, root)
+            if _is_own(line, folder.name):
+                _follow(s3, line, root)
     except Exception as error:  # noqa: BLE001  # of a bucket that is gone or refuses: the next one tries again
         _log.info("What %s says could not be done: %s", folder / NOTE, error)
         return
     staging.drop_staging(folder)
     s3.seen.clear()  # what was seen before may be gone now
+
+
+def _is_own(line: Mapping[str, Any], token: str) -> bool:
+    """Whether what a line names carries the token of the commit that wrote the note: a note does not command."""
+    if line.get("action") == "delete":
+        return token_in(str(line.get("key"))) == token
+    return line.get("action") == "abort" or line.get("commit") == token
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -166,9 +166,11 @@ def finish(
         record = publish_record(s3, place, plan["record"], contents.values(), plan["limit"], options)
         put_record(s3, place, record, options, conditions)
     staged = [place.staged_key(claim.commit, key) for key in plan["copies"]]
-    delete_many(s3, place.bucket, [*plan["gone"], *staged], {})
-    if plan.get("old_manifest"):
-        delete_many(s3, place.record_bucket, [plan["old_manifest"]], {})
+    gone = [key for key in plan["gone"] if key.startswith(place.prefix) and place.is_content(key)]
+    delete_many(s3, place.bucket, [*gone, *staged], {})
+    manifest = str(plan.get("old_manifest") or "")
+    if manifest.startswith(place.record_key + s3_contents.MANIFEST):
+        delete_many(s3, place.record_bucket, [manifest], {})
     return record
 
 

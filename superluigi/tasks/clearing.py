@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from typing import Any
 import luigi
 
 from superluigi import config, graph
-from superluigi.errors import TargetMissingError
+from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage import listing, places
+from superluigi.lineage.rebuilt import task_of
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Location, Record
+from superluigi.storage.local import LocalLocation
 from superluigi.targets.base import AtomicTarget
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,17 @@ class Output:
     size: int | None
     #: A target or a location: what can be removed.
     place: Any
+    #: Why it is left alone; empty if it may be removed.
+    kept: str = ""
 
     def remove(self) -> None:
-        """Remove the output with its record."""
+        """Remove the output with its record.
+
+        Raises:
+            RecordError: it is known from a record only, which does not say truly what is beside it.
+        """
+        if self.kept:
+            raise RecordError(f"{self.path} is left alone: {self.kept}.")
         self.place.remove()
 
 
@@ -63,7 +76,8 @@ def downstream_of(task: Any, where: Iterable[str] = ()) -> list[Output]:
     """The outputs of `task` and every output that was made from them, as the records say; the last made first.
 
     Records are looked for in the store, beside the outputs of the task, and in the folders and prefixes `where`;
-    only those called `….metadata.json` are found.
+    only those called `….metadata.json` are found. A record describes and does not command: what it names is an output
+    here only where it lies beside its record and is what that says, or where the task that it names says so itself.
     """
     own = outputs_of([task])
     targets = [target for target in graph.flatten(task.output()) if isinstance(target, AtomicTarget)]
@@ -77,10 +91,10 @@ def downstream_of(task: Any, where: Iterable[str] = ()) -> list[Output]:
     waiting = [name for target in targets for name in (target.location.uri, target.location.record_uri)]
     while waiting:
         for address, record in made_from.get(waiting.pop(), ()):
-            path = record["output"]["path"]
-            if path not in found:
-                found[path] = _recorded(address, record)
-                waiting += [path, address]
+            output = _recorded(address, record)
+            if output.path not in found:
+                found[output.path] = output
+                waiting += [output.path, record["output"]["path"], address]
     return [*reversed(found.values()), *(output for output in own if output.path not in found)]
 
 
@@ -90,10 +104,17 @@ def clear_class(cls: Any) -> list[Any]:
     found = {output.path: output for output in outputs_of(living) if output.present}
     home = f"{store().rstrip('/')}/{cls.get_task_family()}"
     for address, record in _records({f"{home}/" if places.is_s3(home) else home}):
-        found.setdefault(record["output"]["path"], _recorded(address, record))
+        if record.get("task_family") == cls.get_task_family():
+            output = _recorded(address, record)
+            found.setdefault(output.path, output)
+    removed = []
     for output in found.values():
-        output.remove()
-    return [output.place for output in found.values()]
+        if output.kept:
+            _log.warning("%s is left alone: %s.", output.path, output.kept)
+        elif output.present:
+            output.remove()
+            removed.append(output.place)
+    return removed
 
 
 def store() -> str:
@@ -111,9 +132,33 @@ def _output(target: Any, family: str) -> Output:
 
 
 def _recorded(address: str, record: Record) -> Output:
-    output = record["output"]
-    location = places.location_of(address)
-    return Output(output["path"], str(record.get("task_family")), location.exists(), output.get("size"), location)
+    """The output that a record describes: what is beside it, or what its task says is its own; and matches it."""
+    family, size = str(record.get("task_family")), record["output"].get("size")
+    target = _own_target(address, record)
+    location = places.beside(address) if target is None else target.location
+    place = target or location
+    if not location.exists():
+        recorded = str(record["output"]["path"]).rstrip("/")
+        if target is not None or os.path.basename(recorded) == os.path.basename(location.uri.rstrip("/")):
+            return Output(location.uri, family, False, size, place)
+        kept = f"its record {address} lies elsewhere, and no task that is known here has it"
+        return Output(recorded, family, True, size, place, kept)
+    linked = target is None and isinstance(location, LocalLocation) and location.path.is_symlink()
+    if linked or location.read_record() is None:
+        kept = "it is a link" if linked else f"it is not what its record {address} describes"
+        return Output(location.uri, family, True, size, place, kept)
+    return Output(location.uri, family, True, size, place)
+
+
+def _own_target(address: str, record: Record) -> AtomicTarget | None:
+    """The output of the task that a record names, if that task, made again, has this record for its own."""
+    task = task_of(record)
+    try:
+        targets = [] if task is None else graph.flatten(task.output())
+    except Exception:  # noqa: BLE001 - user code; the record is then judged by what is beside it
+        return None
+    mine = [one for one in targets if isinstance(one, AtomicTarget) and one.location.record_uri == address]
+    return mine[0] if mine else None
 
 
 def _records(where: set[str]) -> Iterator[tuple[str, Record]]:
