@@ -26,7 +26,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.executors import child, signals
 from superluigi.scheduling import parcel
-from superluigi.scheduling.attempt import LENT, Outcome
+from superluigi.scheduling.attempt import LENT, Outcome, Unheard, lent
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 from superluigi.tasks.life import checkpoint, logs, prefix, rerun
@@ -107,21 +107,21 @@ def exhaust(task: Task, run: Run) -> tuple[Task, ...]:
 def _told(task: Any, messages: Path) -> Generator[None, None, None]:
     """Lend `task` functions that tell the starting process how it goes."""
 
+    class Told(Unheard):
+        """Writes what the task tells as lines of a file, by the names that the task knows."""
+
     def sender(name: str) -> Any:
-        def send(*args: Any) -> None:
+        def send(_told: Told, *args: Any) -> None:
             with contextlib.suppress(OSError), messages.open("ab", buffering=0) as stream:
                 stream.write(json.dumps([name, args]).encode() + b"\n")
 
         return send
 
-    names = [name for name in LENT.values() if name != "scheduler_messages"]
-    for name in names:
-        setattr(task, name, sender(name))
-    try:
+    for theirs, name in LENT.items():
+        if theirs != "scheduler_messages":
+            setattr(Told, theirs, sender(name))
+    with lent(task, Told()):
         yield
-    finally:
-        for name in names:
-            setattr(task, name, None)
 
 
 def _publish(path: Path, content: bytes) -> None:
@@ -178,7 +178,8 @@ def by_hand(
             print(f"not complete, run it first: {missing[0]}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1)
         try:
-            requirements = exhaust(again, run)
+            with lent(again):
+                requirements = exhaust(again, run)
         except Exception:  # noqa: BLE001 - whatever the task raises is what one is here to debug
             traceback.print_exc()
             if not sys.stdin.isatty() and "pdb" not in sys.modules:

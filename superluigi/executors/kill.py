@@ -44,6 +44,24 @@ def kill_all(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+#: What a program that a task starts, in a session of its own, must have in its environment to stay when the task ends.
+STAYS = "SUPERLUIGI_STAY=1"
+
+
+def marked(mark: str) -> list[int]:
+    """Pids of processes that were started with `mark` (`NAME=value`) in their environment, whoever is their parent."""
+    pids = [int(file.name) for file in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if has_mark(pid, mark)]
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Whether the process was started with `mark` in its environment; False when it is gone, or not ours to see."""
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 def end_tree(process: subprocess.Popen[bytes], grace: float, below: Sequence[int]) -> None:
     """Ask `process` to end (SIGTERM); kill it and `below`, its descendants, when it has not after `grace` seconds.
 

@@ -13,7 +13,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ class Attempts:
     def make(self, claim: Claim) -> Result:
         """One attempt at a task, and what came of it."""
         # No folders of their own: making one costs as much as the rest of an empty attempt.
-        log = f"{self._logs}/{claim.name}/{claim.task_id}-{claim.fence}.stdout.log"
+        family, name = (part.replace("/", "_") for part in (claim.name, claim.task_id))
+        log = f"{self._logs}/{family}/{name}-{claim.fence}.stdout.log"
         try:
             child = self._child_for(claim)
         except OSError as error:
@@ -78,6 +79,7 @@ class Attempts:
         """Wait for the reply; meanwhile keep the lease, and end the child when that is called for."""
         patience = min(0.5, self._lease_seconds / 6)
         lease = _Lease(self._database, claim, self._lease_seconds)
+        told = _Told(self._database, claim)
         timeout_at: float | None = None
         while True:
             wait = patience if timeout_at is None else min(patience, max(0.0, timeout_at - time.monotonic()))
@@ -85,11 +87,19 @@ class Attempts:
             if reply is not None and reply["kind"] == "begun":
                 timeout_at = time.monotonic() + (claim.timeout or math.inf)
                 continue
+            if reply is not None and reply["kind"] == "told":
+                told.hear(reply["what"], reply["value"])
+                continue
+            told.write(last=reply is not None)
             if reply is not None:
+                if reply.get("left"):
+                    # What it had at hand is gone (a pool of processes, say): the next attempt begins afresh.
+                    logger.warning("%s left processes running, which were ended: %s", claim.task_id, reply["left"])
+                    self.close()
                 return _result(reply, log)
             code = child.poll()
             if code is not None and not self._told_to_end(code):
-                return self._died(code, child, log)
+                return self._died(claim, code, child, log)
             if timeout_at is not None and time.monotonic() >= timeout_at:
                 return self._timed_out(claim, log)
             if self._should_leave():
@@ -109,23 +119,26 @@ class Attempts:
         """
         return code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self._leaving.wait(2.0)
 
-    def _died(self, code: int, child: ChildProcess, log: str) -> Result:
+    def _died(self, claim: Claim, code: int, child: ChildProcess, log: str) -> Result:
         self.close()
         said = f"The process that ran the task died: {ending(code)}."
         tail = _tail(Path(stderr_of(log))) or _tail(child.log)
-        return Result("failed", f"{said}\n{tail}".strip(), code, log)
+        said = f"{said}\n{tail}".strip()
+        self._tell_of_end(claim, log, ("PROCESS_FAILURE",), said)
+        return Result("failed", said, code, log)
 
     def _timed_out(self, claim: Claim, log: str) -> Result:
         self.close()
         said = f"The task took longer than its timeout of {claim.timeout:g} seconds and was ended."
-        # Only its class knows who listens to Luigi's events, so a fresh child fires them.
-        patience = min(2 * GRACE_SECONDS, self._lease_seconds / 2)
+        self._tell_of_end(claim, log, ("TIMEOUT", "PROCESS_FAILURE"), said)
+        return Result("failed", said, -signal.SIGKILL, log)
+
+    def _tell_of_end(self, claim: Claim, log: str, events: Sequence[str], said: str) -> None:
+        """Have a fresh child fire events and mail: only the task's class knows who listens and who is to be told."""
         with contextlib.suppress(OSError):
             child = self._child_for(claim)
-            for event in ("TIMEOUT", "PROCESS_FAILURE"):
-                child.fire(claim, log, event, [said])
-                child.receive(patience)
-        return Result("failed", said, -signal.SIGKILL, log)
+            child.tell_of_end(claim, log, events, said)
+            child.receive(min(2 * GRACE_SECONDS, self._lease_seconds / 2))
 
     def _child_for(self, claim: Claim) -> ChildProcess:
         """A child that knows the run and the class of `claim`; a new one when the old one may hold old code."""
@@ -180,6 +193,32 @@ _MADE = text(
     f"SELECT u.task_id FROM {tables.edges.name} e JOIN {tables.tasks.name} u ON u.id = e.upstream "
     "WHERE e.downstream = :row AND u.run = :run AND u.state = 'SUCCEEDED'"
 )
+
+
+class _Told:
+    """What a task tells while it runs, written to its row now and then."""
+
+    def __init__(self, database: Database, claim: Claim) -> None:
+        self._database = database
+        self._claim = claim
+        self._new: dict[str, Any] = {}
+        self._next = 0.0
+
+    def hear(self, what: str, value: Any) -> None:
+        self._new[what] = value
+        if what == "less":  # others may wait for what it gives back
+            self.write(last=True)
+
+    def write(self, *, last: bool) -> None:
+        """Write what is new; not more often than twice a second, unless it is the `last` chance."""
+        if not self._new or (time.monotonic() < self._next and not last):
+            return
+        new, self._new, self._next = self._new, {}, time.monotonic() + 0.5
+        try:
+            with self._database.write(flush=False) as connection:
+                claims.note(connection, self._claim, new)
+        except OperationalError as error:
+            logger.warning("%s: its progress could not be written: %s", self._claim.task_id, error)
 
 
 class _Lease:

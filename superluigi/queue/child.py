@@ -1,13 +1,14 @@
 """The process that runs attempts: `python -m superluigi.queue.child`, started by a worker.
 
 Protocol: JSON lines. On stdin one request per line, `{"run": …}` once for each run, `{"code": …}` once for
-each class that travels by value, `{"task": …}` for an attempt, `{"event": …}` to fire one of Luigi's events
-for an attempt that could not tell of its own end. On what was stdout one reply for each of the last two, and before it
-`{"kind": "begun"}` where a time limit begins to count. Plain pipes,
-so that a prefix command (`srun`, `nice`, `docker run -i`) may stand between worker and child.
+each class that travels by value, `{"task": …}` for an attempt, `{"events": …}` to fire Luigi's events, and to mail, for
+an attempt that failed and could not tell so itself. On what was stdout one reply for each of the last two, and before
+it `{"kind": "begun"}` where a time limit begins to count, and `{"kind": "told"}` for what the task tells while it runs.
+Plain pipes, so that a prefix command (`srun`, `nice`, `docker run -i`) may stand between worker and child.
 
-When stdin ends, the worker is gone or wants no more: the attempt is interrupted, its clean-up runs, and
-everything of this process group ends.
+When stdin ends, the worker is gone or wants no more: the attempt is interrupted, its clean-up runs, and everything
+that tasks have started ends. This process is the parent of orphans below it, so that a task cannot leave a process
+behind unseen: a reply says so (`"left"`), and the worker puts another child in the place of this one.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ import luigi
 from luigi.event import Event
 
 from superluigi.errors import CommandFailedError, TaskCancelledError
-from superluigi.executors import signals
+from superluigi.executors import kill, signals
 from superluigi.executors.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
-from superluigi.queue import runs
+from superluigi.queue import mails, runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
 from superluigi.queue.states import stderr_of
-from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, is_external, run_attempt
+from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, Unheard, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 #: Luigi keeps every task instance for ever; after so many attempts they are let go.
 _FORGET_AFTER = 1000
 #: How long an interrupted attempt may clean up when the worker is gone.
@@ -64,8 +65,8 @@ class Child:
         elif "code" in request:
             self._codes[request["code"]] = base64.b64decode(request["pickle"])
         else:
-            reply = self._fire(request) if "event" in request else self._attempt(request["task"])
-            self._say(reply)
+            reply = self._tell_of_end(request) if "events" in request else self._attempt(request["task"])
+            self._say({**reply, "left": _end_what_is_left()})
 
     def _say(self, reply: Mapping[str, Any]) -> None:
         line = f"{json.dumps(reply)}\n".encode()
@@ -74,15 +75,14 @@ class Child:
 
     def _task(self, row: Mapping[str, Any]) -> luigi.Task:
         where = row["module"], row["name"], row["code"]
-        cls = self._classes.get(where)
-        if cls is None:
+        home: type[luigi.Task] | luigi.Task | None = self._classes.get(where)
+        if home is None:
             with only_importing():
                 home = found(where[0], where[1], self._codes[where[2]] if where[2] else None)
-            if isinstance(home, luigi.Task):
-                return home
-            cls = self._classes[where] = home
-            _remember_parameters(cls)
-        return remake(cls, row["name"], json.loads(row["params"]), json.loads(row["tags"] or "{}"))
+            if not isinstance(home, luigi.Task):
+                self._classes[where] = home
+                _remember_parameters(home)
+        return remake(home, row["name"], row["id"], json.loads(row["params"]), json.loads(row["tags"] or "{}"))
 
     def _learn_run(self, text: str) -> None:
         run, surroundings = runs.decode(text)
@@ -116,7 +116,7 @@ class Child:
         check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
         outcome = run_attempt(
             task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
-            check_complete_on_run=tells and not getattr(task, "vouches_for_output", False),
+            check_complete_on_run=tells and not getattr(task, "vouches_for_output", False), reporter=_Told(self._say),
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=bool(row["code"]))
 
@@ -140,18 +140,88 @@ class Child:
         sys.stderr.write(f"{outcome.traceback or outcome.expl}\n")
         if isinstance(outcome.error, TaskCancelledError):
             return {"kind": "killed", "error": str(outcome.error)}
-        return {"kind": "failed", "error": _words(outcome), "exit_code": _exit_code(outcome.error)}
+        words = _words(outcome)
+        mails.failed(task, words)
+        return {"kind": "failed", "error": words, "exit_code": _exit_code(outcome.error)}
 
-    def _fire(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Fire an event in the name of an attempt whose process is gone; handlers run here as always."""
+    def _tell_of_end(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Fire events and mail in the name of an attempt whose process is gone; handlers run here as always."""
         row = request["task"]
         with _output_to(row["log"]):
             try:
                 task = self._task(row)
-                task.trigger_event(getattr(Event, request["event"]), task, *request["arguments"])
+                mails.failed(task, request["said"])
+                for event in request["events"]:
+                    task.trigger_event(getattr(Event, event), task, request["said"])
             except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
                 traceback.print_exc()
         return {"kind": "fired"}
+
+
+class _Told(Unheard):
+    """The reporter of a task in a queue: what it tells goes to the worker. No messages come: nobody sends them."""
+
+    def __init__(self, say: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def _tell(self, what: str, value: Any) -> None:
+        self._say({"kind": "told", "what": what, "value": value})
+
+    def update_tracking_url(self, tracking_url: str) -> None:
+        self._tell("tracking_url", None if tracking_url is None else str(tracking_url))
+
+    def update_status_message(self, message: str) -> None:
+        self._tell("status_message", None if message is None else str(message))
+
+    def update_progress_percentage(self, percentage: float) -> None:
+        self._tell("progress", None if percentage is None else float(percentage))
+
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
+        self._tell("less", {str(name): float(amount) for name, amount in decrease_resources.items()})
+
+
+def _end_what_is_left() -> list[str]:
+    """End what the attempt has left running; the names of these programs."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # the usual case, at the price of one system call
+        return []
+    except (AttributeError, OSError):
+        pass
+    kept = _own_services()
+    found = [pid for pid in kill.descendants(os.getpid()) if pid not in kept and not kill.has_mark(pid, kill.STAYS)]
+    left = [name for pid in found if (name := _program(pid))]
+    kill.kill_all(found)
+    for pid in found:
+        with contextlib.suppress(ChildProcessError):  # deeper down, or ours no more
+            os.waitpid(pid, 0)
+    return left
+
+
+def _program(pid: int) -> str:
+    """What runs as `pid`; empty for one that has ended and only waits for its parent."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _own_services() -> set[int]:
+    """Processes that serve this one for as long as it lives, whoever was the first to need them."""
+    found = set()
+    for module, path in (
+        ("multiprocessing.resource_tracker", "_resource_tracker._pid"),
+        ("multiprocessing.forkserver", "_forkserver._forkserver_pid"),
+        ("luigi.mock", "MockFileSystem._data._manager._process.pid"),
+    ):
+        value: Any = sys.modules.get(module)
+        for name in path.split("."):
+            value = getattr(value, name, None)
+        if isinstance(value, int):
+            found.add(value)
+    return found
 
 
 def _remember_parameters(cls: type[luigi.Task]) -> None:
@@ -266,6 +336,7 @@ def main() -> int:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     signals.take(signal.SIGTERM, _interrupt)
     signals.take(signal.SIGINT, signals.nothing)  # Ctrl-C is for the worker, which decides
     _prefer_as_victim()
@@ -285,10 +356,14 @@ def main() -> int:
             _busy.clear()
     except (KeyboardInterrupt, BrokenPipeError):
         return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
+        mails.send_batch()
     return 0
 
 
 if __name__ == "__main__":
     code = main()
     _flush()
+    kill.kill_all(pid for pid in kill.descendants(os.getpid()) if not kill.has_mark(pid, kill.STAYS))
     os._exit(code)  # threads that tasks left behind must not keep the process

@@ -6,13 +6,14 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import select
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class ChildProcess:
         self.started = time.time()
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        #: Tells what this child's tasks have started, also when the child is no more and cannot tell.
+        self._mark = f"{MARK}={secrets.token_hex(8)}"
         folder = surroundings.folder if os.path.isdir(surroundings.folder) else None
         with log.open("ab") as file:
             if folder is None:  # absolute paths still work; relative ones would go astray without a word
@@ -48,7 +51,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 cwd=folder,
-                env={**os.environ, **surroundings.environment(), **environment},
+                env={**os.environ, **surroundings.environment(), **environment, **dict([self._mark.split("=")])},
                 start_new_session=True,  # Ctrl-C is for the worker; and the group can be ended as a whole
             )
         self._buffer = b""
@@ -74,9 +77,9 @@ class ChildProcess:
         """Have it begin an attempt; `receive` gives the reply."""
         self._send({"task": _row(claim, log, known)})
 
-    def fire(self, claim: Claim, log: str, event: str, arguments: list[Any]) -> None:
-        """Have it fire one of Luigi's events for an attempt that is over."""
-        self._send({"event": event, "task": _row(claim, log, []), "arguments": arguments})
+    def tell_of_end(self, claim: Claim, log: str, events: Sequence[str], said: str) -> None:
+        """Have it fire Luigi's events, and send the mail, for an attempt that failed and could not do so itself."""
+        self._send({"events": events, "task": _row(claim, log, []), "said": said})
 
     def _send(self, message: Mapping[str, Any]) -> None:
         stream = self._process.stdin
@@ -111,36 +114,47 @@ class ChildProcess:
         return self._process.poll()
 
     def end(self, grace_seconds: float) -> int:
-        """Interrupt what it runs and wait; kill it with all its descendants when it takes too long."""
+        """Interrupt what it runs and wait; kill it when it takes too long. What its tasks have started goes with it."""
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        alive = self._process.poll() is None
-        below = [(pid, owner_token.start_time(pid)) for pid in kill.descendants(self.pid)] if alive else []
+        below = self._started() if self._process.poll() is None else {}
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
             self._process.wait(grace_seconds)
         except subprocess.TimeoutExpired:
-            kill.kill_tree(self.pid)
-        _end_left_overs(below)
+            below.update(self._started())
+        if self._process.returncode is None or below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # its number is ours: as long as its group has members
         code = self._process.wait()
+        # By mark as well: when the child died, what it had started is an orphan, perhaps in a session of its own.
+        _end_left_overs({**below, **{pid: owner_token.start_time(pid) for pid in kill.marked(self._mark)}})
         if self._process.stdout is not None:
             self._process.stdout.close()
         return code
 
+    def _started(self) -> dict[int, int]:
+        """Pids and start times of all below the child, which is the parent of the orphans among them."""
+        return {pid: owner_token.start_time(pid) for pid in kill.descendants(self.pid)}
 
-def _end_left_overs(below: list[tuple[int, int]]) -> None:
+
+#: The environment variable by which all that a child's tasks have started is known.
+MARK = "SUPERLUIGI_QUEUE_CHILD"
+
+
+def _end_left_overs(found: Mapping[int, int]) -> None:
     """End what an ended child has left running, also in sessions of its own; a recycled pid has another start."""
-    for pid, started in below:
-        if started and owner_token.start_time(pid) == started:
+    for pid, started in found.items():
+        if started and owner_token.start_time(pid) == started and not kill.has_mark(pid, kill.STAYS):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def _row(claim: Claim, log: str, known: list[str]) -> dict[str, Any]:
     return {
-        "name": claim.name, "module": claim.module, "params": claim.params, "code": claim.code,
+        "id": claim.task_id, "name": claim.name, "module": claim.module, "params": claim.params, "code": claim.code,
         "run": claim.run, "worker": claim.worker, "log": log, "known": known,
         "tags": claim.tags, "timed": claim.timeout is not None,
     }  # fmt: skip

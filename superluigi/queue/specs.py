@@ -1,6 +1,8 @@
 """Tasks as rows, and back: what the queue keeps of a task, and the walk from a graph to such rows.
 
-A row holds what Luigi calls a task (module, family, parameters as text); values of parameters with private
+A row holds what Luigi calls a task: module, family, parameters as text. Where a text does not give its value back
+(`None` of a plain `luigi.Parameter`), the value stands beside it, if JSON has it; else the whole task is pickled. Every
+task is tried out when it is submitted, and compared with its row before it runs. Values of parameters with private
 visibility never enter the database.
 """
 
@@ -10,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +22,7 @@ import luigi
 from luigi.parameter import ParameterVisibility
 from luigi.task_register import Register, TaskClassAmbigiousException, TaskClassNotFoundException
 
-from superluigi import graph
+from superluigi import config, graph
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
 from superluigi.queue.states import DEFAULT_POOL, TaskSpec
 from superluigi.scheduling.attempt import is_external
@@ -140,13 +143,19 @@ class _Describer:
         self._retry_deadline = config.getfloat("scheduler", "disable_hard_timeout", 0.0)
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
-        params = json.dumps(task.to_str_params())
+        texts = task.to_str_params()
+        values = None if getattr(task, "travels_whole", False) else values_beside(task, texts)
         module: str
         code: str | None
-        if getattr(task, "travels_whole", False):  # its texts name tasks that another process does not know
+        if values is None:  # its texts do not say all: they name tasks that another process does not know, say
             module, code = type(task).__module__, self._store(task)
+            self._check_copy(task, texts, code)
         else:
-            module, code = self._homes.get(type(task)) or self._home(task, params)
+            module, code = self._homes.get(type(task)) or self._home(task)
+        beside = {name: {"text": texts[name], "value": value} for name, value in (values or {}).items()}
+        params = json.dumps({**texts, **beside})
+        if _has_private(type(task)):  # private values may differ by instance
+            self._check_private(task)
         forced = self.run.plan.forces(task)
         timeout = task.worker_timeout if task.worker_timeout is not None else self._timeout
         retries = task.retry_count if task.retry_count is not None else self._retry_count
@@ -180,8 +189,8 @@ class _Describer:
         own = getattr(task, "pool", None)
         return wanted or (own if isinstance(own, str) else DEFAULT_POOL)
 
-    def _home(self, task: luigi.Task, params: str) -> tuple[str, str | None]:
-        """Module, and digest if stored by value, of the class of `task`; checked with this first instance."""
+    def _home(self, task: luigi.Task) -> tuple[str, str | None]:
+        """Module, and digest if stored by value, of the class of `task`."""
         cls = type(task)
         module, code = cls.__module__, None
         if module == "__main__":
@@ -194,26 +203,54 @@ class _Describer:
                 f"of its own and import it from there; or run the script as `python -m package.module`; or "
                 "store the class itself: submit(…, by_value=True)."
             )
-        again = _from_text(cls, json.loads(params), task)
-        hidden = [
-            name for name, p in cls.get_params()
-            if p.visibility == ParameterVisibility.PRIVATE and getattr(again, name) != getattr(task, name)
-        ]  # fmt: skip
-        if again.task_id != task.task_id or hidden:
-            named = f" ({', '.join(hidden)}: private, hence never stored; set it in Luigi's config)" if hidden else ""
-            raise ParameterError(f"The parameters of {task} do not survive the way through text{named}.")
-        if not hidden and not _has_private(cls):  # values of private parameters may differ by instance
-            self._homes[cls] = module, code
+        self._homes[cls] = module, code
         return module, code
+
+    def _check_copy(self, task: luigi.Task, texts: Mapping[str, str], digest: str) -> None:
+        """Refuse a pickled task that comes back as another one."""
+        address = next((f"{name}={text}" for name, text in texts.items() if _ADDRESS.search(text)), None)
+        cause: Exception | None = None
+        if address is None:
+            try:
+                remake(cloud_loads(self.codes[digest]), task.task_family, task.task_id, texts, None)
+                return
+            except Exception as error:  # noqa: BLE001 unpickling runs code of the values it meets
+                cause = error
+        raise ParameterError(
+            f"The parameters of {task} do not survive the way to another process: "
+            f"{f'{address} names an address of memory' if address else cause}. Give it values that text can hold: "
+            "numbers, text, dates, or functions and classes of a module by an annotated parameter."
+        ) from cause
+
+    def _check_private(self, task: luigi.Task) -> None:
+        """Refuse private values that are not what Luigi's config, or the default, gives: they are never stored."""
+        hidden = [
+            name for name, parameter in type(task).get_params()
+            if parameter.visibility == ParameterVisibility.PRIVATE
+            and not (
+                parameter.has_task_value(task.task_family, name)
+                and same(_held(parameter.task_value(task.task_family, name)), task.param_kwargs[name])
+            )
+        ]  # fmt: skip
+        if hidden:
+            raise ParameterError(
+                f"The parameters of {task} do not survive the way through text ({', '.join(hidden)}: private, hence "
+                "never stored; set it in Luigi's config)."
+            )
 
     def _store(self, thing: type[luigi.Task] | luigi.Task) -> str:
         import cloudpickle  # type: ignore[import-untyped]
 
+        shown = thing.__qualname__ if isinstance(thing, type) else str(thing)
+        if not config.get("allow_pickle"):
+            raise DefinitionError(
+                f"{shown} can only be pickled into the queue, and allow_pickle is false. Define its class in a module, "
+                "with parameters that text can hold; or set allow_pickle if you trust all who submit here."
+            )
         try:
             # Classes of importable modules are pickled by reference, as everybody expects.
             pickle: bytes = cloudpickle.dumps(thing)
         except Exception as error:  # pickling runs code of the values it meets
-            shown = thing.__qualname__ if isinstance(thing, type) else str(thing)
             raise DefinitionError(f"{shown} cannot be stored by value: {error}") from error
         digest = hashlib.sha256(pickle).hexdigest()
         self.codes[digest] = pickle
@@ -255,12 +292,72 @@ def _has_private(cls: type[luigi.Task]) -> bool:
     return any(parameter.visibility == ParameterVisibility.PRIVATE for _, parameter in cls.get_params())
 
 
-def _from_text(cls: type[luigi.Task], params: Mapping[str, str], task: luigi.Task) -> luigi.Task:
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")
+#: What JSON gives back as it was.
+_IN_JSON = (type(None), bool, int, float, str)
+
+
+def values_beside(task: luigi.Task, texts: Mapping[str, str]) -> dict[str, Any] | None:
+    """Values whose texts do not give them back, and that JSON can hold; None when one needs more than that."""
+    found: dict[str, Any] = {}
+    for name, parameter in type(task).get_params():
+        if name not in texts:
+            continue
+        held = task.param_kwargs[name]
+        if _comes_back(parameter, texts[name], held):
+            continue
+        if type(held) not in _IN_JSON:
+            return None
+        found[name] = held
+    return found
+
+
+def _comes_back(parameter: luigi.Parameter[Any], text: str, held: Any) -> bool:
+    """Whether `text` is read as the value `held`, of the same type, which is written as `text` again."""
     try:
-        again: luigi.Task = cls.from_str_params(params)
-    except Exception as error:  # `parse` of any parameter class may raise anything
-        raise ParameterError(f"The parameters of {task} cannot be read back from text: {error}") from error
-    return again
+        again = _held(parameter.normalize(parameter.parse(text)))
+        return same(again, held) and parameter.serialize(again) == text
+    except Exception:  # noqa: BLE001 `parse` of any parameter class may raise anything
+        return False
+
+
+def _held(value: Any) -> Any:
+    """`value` as Luigi's tasks hold it: it makes tuples of lists and sets."""
+    return tuple(value) if isinstance(value, (list, set)) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of the same types, inside containers as well; nan is the same as nan."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Mapping):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    return bool(one == other) or (isinstance(one, float) and one != one and other != other)
+
+
+def compare(task: luigi.Task, task_id: str, params: Mapping[str, Any]) -> luigi.Task:
+    """`task` itself, if it is the one of the row with this id and these parameters.
+
+    Raises:
+        ParameterError: it is another one, which must not run in its name.
+    """
+    now = task.to_str_params()
+    others = [name for name, text in texts_of(params).items() if now.get(name) != text]
+    if task.task_id == task_id and not others:
+        return task
+    differ = ", ".join(f"{name} is {now.get(name)!r}, not {texts_of(params)[name]!r}" for name in others)
+    raise ParameterError(
+        f"What this process makes of {task_id} is another task, {task.task_id}{f' ({differ})' if differ else ''}; "
+        "nothing ran. Its class has changed since it was submitted, or a value reads differently in each process (a "
+        "set, an object without a text of its own). Submit it again, with values whose text is the same everywhere."
+    )
+
+
+def texts_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a row's parameters."""
+    return {name: held if isinstance(held, str) else held["text"] for name, held in params.items()}
 
 
 def _name_of_main() -> str | None:
@@ -273,17 +370,19 @@ def _name_of_main() -> str | None:
 def rebuild(
     module: str,
     name: str,
-    params: Mapping[str, str],
+    params: Mapping[str, Any],
     code: bytes | None = None,
     tags: Mapping[str, Any] | None = None,
+    *,
+    task_id: str,
 ) -> luigi.Task:
     """The task that a row describes, with its tags; imports its module.
 
     Raises:
-        ParameterError: the module does not define it, or not with these parameters.
+        ParameterError: the module does not define it, or not with these parameters, or makes another task of them.
+        DefinitionError: it is pickled, and `allow_pickle` is false.
     """
-    home = found(module, name, code)
-    return home if isinstance(home, luigi.Task) else remake(home, name, params, tags)
+    return remake(found(module, name, code), name, task_id, params, tags)
 
 
 def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luigi.Task:
@@ -291,9 +390,15 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
 
     Raises:
         ParameterError: the module does not define it.
+        DefinitionError: it is pickled, and `allow_pickle` is false.
     """
     if code is not None:
-        return _unpickled(code)
+        if not config.get("allow_pickle"):
+            raise DefinitionError(
+                f"{name} was pickled into the queue, and allow_pickle is false: reading it would run code of whoever "
+                "submitted it. Set allow_pickle if you trust them, or have it defined in a module."
+            )
+        return cloud_loads(code)
     home = importlib.import_module(module)
     cls = _class_of(name, module)
     if cls is None:
@@ -304,23 +409,44 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
     return cls
 
 
-def remake(cls: type[luigi.Task], name: str, params: Mapping[str, str], tags: Mapping[str, Any] | None) -> luigi.Task:
-    """The task of that class with the parameters and tags of its row.
+def remake(
+    home: type[luigi.Task] | luigi.Task, name: str, task_id: str, params: Mapping[str, Any],
+    tags: Mapping[str, Any] | None,
+) -> luigi.Task:  # fmt: skip
+    """The task of a row, of that class or pickled as a whole, with its tags.
 
     Raises:
-        ParameterError: the class does not take these parameters.
+        ParameterError: the class does not take these parameters, or makes another task of them.
     """
-    try:
-        task: luigi.Task = cls.from_str_params(params)
-    except Exception as error:  # `parse` of any parameter class may raise anything
-        raise ParameterError(f"{name} cannot be made from the parameters {dict(params)}: {error}") from error
+    if isinstance(home, luigi.Task):
+        return compare(home, task_id, params)
+    task = _made(home, name, params)
+    if task.task_id != task_id or task.to_str_params() != texts_of(params):
+        # Luigi remembers instances by values that are equal, such as 1, 1.0 and True: there may be another one.
+        Register.clear_instance_cache()
+        task = compare(_made(home, name, params), task_id, params)
     if tags and getattr(task, "tags", None) != tags:
         cast(Any, task).tags = dict(tags)
     return task
 
 
+def _made(cls: type[luigi.Task], name: str, params: Mapping[str, Any]) -> luigi.Task:
+    try:
+        beside = {key: held["value"] for key, held in params.items() if not isinstance(held, str)}
+        if not beside:
+            task: luigi.Task = cls.from_str_params(params)
+            return task
+        given = {key: held for key, held in params.items() if key not in beside}
+        for key, parameter in cls.get_params():
+            if key in given:
+                given[key] = parameter.parse(given[key])
+        return cls(**given, **beside)
+    except Exception as error:  # `parse` of any parameter class may raise anything
+        raise ParameterError(f"{name} cannot be made from the parameters {texts_of(params)}: {error}") from error
+
+
 @functools.lru_cache(maxsize=64)
-def _unpickled(code: bytes) -> type[luigi.Task] | luigi.Task:
+def cloud_loads(code: bytes) -> type[luigi.Task] | luigi.Task:
     """The class, or the whole task, in `code`; the same one each time, as an import would give."""
     import cloudpickle
 
@@ -329,14 +455,15 @@ def _unpickled(code: bytes) -> type[luigi.Task] | luigi.Task:
 
 
 def _class_of(name: str, module: str) -> type[luigi.Task] | None:
+    """The class of that family which this very module defines: another module may use the name as well."""
     try:
-        cls: type[luigi.Task] = Register.get_task_cls(name)
+        cls: type[luigi.Task] | None = Register.get_task_cls(name)
     except TaskClassNotFoundException:
         return None
-    except TaskClassAmbigiousException:  # two modules use the name: the one of this module is meant
+    except TaskClassAmbigiousException:
         inside = getattr(sys.modules[module], name.rpartition(".")[2], None)
-        return inside if isinstance(inside, type) and issubclass(inside, luigi.Task) else None
-    return cls
+        cls = inside if isinstance(inside, type) and issubclass(inside, luigi.Task) else None
+    return cls if cls is not None and cls.__module__ == module else None
 
 
 def check_pools(specs: Iterable[TaskSpec], known: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ class TaskSpec:
     task_id: str
     name: str
     module: str
-    #: The parameters as JSON text of a dict of texts.
+    #: The parameters as JSON text of a dict of texts; `{"text", "value"}` where the text does not give the value back.
     params: str
     pool: str = DEFAULT_POOL
     priority: float = 0.0
@@ -177,16 +177,26 @@ class TaskRow:
     external: bool = False
     #: A task class that was stored by value (cloudpickle), for tasks defined in `__main__`.
     code: bytes | None = field(default=None, repr=False)
+    #: Values of parameters whose texts do not give them back, such as None.
+    values: Mapping[str, Any] = field(default_factory=dict)
+    #: What the latest attempt told of itself: percentage, message, address.
+    progress: float | None = None
+    status_message: str | None = None
+    tracking_url: str | None = None
 
     def task(self) -> luigi.Task:
         """The task itself, rebuilt; imports its module.
 
         Raises:
-            ParameterError: the module no longer defines it, or not with these parameters.
+            ParameterError: the module no longer defines it, or makes another task of these parameters.
         """
         from superluigi.queue.specs import rebuild
 
-        return rebuild(self.module, self.name, self.params, self.code, self.tags)
+        stored = {
+            name: {"text": text, "value": self.values[name]} if name in self.values else text
+            for name, text in self.params.items()
+        }
+        return rebuild(self.module, self.name, stored, self.code, self.tags, task_id=self.id)
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -196,6 +206,7 @@ class TaskRow:
             "worker": self.worker, "started": _iso(self.started), "ended": _iso(self.ended), "log": self.log,
             "module": self.module, "pool": self.pool, "priority": self.priority,
             "blocked_by": self.blocked_by, "tags": dict(self.tags), "run": self.run,
+            "progress": self.progress, "status_message": self.status_message, "tracking_url": self.tracking_url,
         }  # fmt: skip
 
 

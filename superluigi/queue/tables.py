@@ -31,7 +31,7 @@ from sqlalchemy import (
 from superluigi.errors import QueueError, QueueVersionError
 
 #: Version of the tables below; raise it together with a new entry in `_MIGRATIONS`.
-VERSION = 3
+VERSION = 4
 PREFIX = "superluigi_"
 
 metadata = MetaData()
@@ -99,6 +99,11 @@ tasks = Table(
     Column("exit_code", Integer),
     Column("error", Text),
     Column("log", Text),
+    # What the task tells while it runs, and the need that is left when it gives resources back.
+    Column("progress", Float),
+    Column("status_message", Text),
+    Column("tracking_url", Text),
+    Column("held", Integer),
 )  # fmt: skip
 
 Index(f"{PREFIX}tasks_state", tasks.c.state, tasks.c.pool)
@@ -234,5 +239,11 @@ def _from_2(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
 
 
+def _from_3(connection: Connection) -> None:
+    """Version 4 keeps what tasks tell while they run."""
+    for column in ("progress FLOAT", "status_message TEXT", "tracking_url TEXT", "held INTEGER"):
+        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
+
+
 #: From which version -> the step to the next one.
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -162,10 +162,13 @@ class QueueScheduler:
         return False
 
     def get_task_status_message(self, task_id: str) -> dict[str, Any]:
-        return {"taskId": task_id, "statusMessage": None}
+        return {"taskId": task_id, "statusMessage": self._told(task_id, "status_message")}
 
     def get_task_progress_percentage(self, task_id: str) -> dict[str, Any]:
-        return {"taskId": task_id, "progressPercentage": None}
+        return {"taskId": task_id, "progressPercentage": self._told(task_id, "progress")}
+
+    def _told(self, task_id: str, what: str) -> Any:
+        return next((getattr(row, what) for row in self._queue.tasks(task_id)), None)
 
 
 def _has_upstream(row: TaskRow, wanted: str) -> bool:
@@ -177,14 +180,14 @@ def _has_upstream(row: TaskRow, wanted: str) -> bool:
 def _serialized(row: TaskRow) -> dict[str, Any]:
     started = row.started.timestamp() if row.started else None
     ended = row.ended.timestamp() if row.ended else None
-    said = f"blocked by {row.blocked_by}" if row.blocked_by else None
+    said = f"blocked by {row.blocked_by}" if row.blocked_by else row.status_message
     submitted = _submitted(row.run)
     return {
         "display_name": row.id, "status": _STATUS[row.state], "workers": [row.worker] if row.worker else [],
         "worker_running": row.worker if row.state == states.RUNNING else None, "time_running": started,
         "start_time": started or submitted, "last_updated": ended or started or submitted, "params": dict(row.params),
         "name": row.name, "priority": row.priority, "resources": {}, "resources_running": None,
-        "tracking_url": None, "status_message": said, "progress_percentage": None,
+        "tracking_url": row.tracking_url, "status_message": said, "progress_percentage": row.progress,
         "re_enable_able": row.state in (states.FAILED, states.KILLED), "deps": [],
     }  # fmt: skip
 

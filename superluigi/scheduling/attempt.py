@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import queue
 import socket
 import time
 import traceback
@@ -45,6 +46,41 @@ LENT = {
     "decrease_running_resources": "decrease_running_resources",
     "scheduler_messages": "scheduler_messages",
 }
+
+
+class Unheard:
+    """The reporter of a task that runs where nobody asks how it goes: what it tells is dropped, no message comes."""
+
+    def __init__(self) -> None:
+        self.scheduler_messages: queue.Queue[Any] = queue.Queue()
+
+    def update_tracking_url(self, tracking_url: str) -> None:
+        pass
+
+    def update_status_message(self, message: str) -> None:
+        pass
+
+    def update_progress_percentage(self, percentage: float) -> None:
+        pass
+
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
+        pass
+
+    def report_task_statistics(self, statistics: dict[str, Any]) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def lent(task: Task, reporter: Reporter | None = None) -> Iterator[None]:
+    """Lend `task` what it may call while it runs, as Luigi does; it is always there, heard or not."""
+    listener = Unheard() if reporter is None else reporter
+    for theirs, name in LENT.items():
+        setattr(task, name, getattr(listener, theirs))
+    try:
+        yield
+    finally:
+        for name in LENT.values():
+            setattr(task, name, None)
 
 
 @dataclass(frozen=True)
@@ -167,7 +203,7 @@ class _Attempt:
                 return self._came_to(DONE, skipped=True)
             task.trigger_event(Event.START, task)
             began = time.time()
-            with self._lent():
+            with lent(self.task, self.reporter):
                 requirements = self._exhaust()
             if requirements:
                 return self._came_to(PENDING, requirements=requirements)
@@ -264,19 +300,6 @@ class _Attempt:
             self.confirmed.append(task.task_id)
             return True
         return False
-
-    @contextlib.contextmanager
-    def _lent(self) -> Iterator[None]:
-        if self.reporter is None:
-            yield
-            return
-        for theirs, name in LENT.items():
-            setattr(self.task, name, getattr(self.reporter, theirs))
-        try:
-            yield
-        finally:
-            for name in LENT.values():
-                setattr(self.task, name, None)
 
     @contextlib.contextmanager
     def _events_kept(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from luigi.task_register import Register
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
+from superluigi.scheduling.attempt import lent
 from superluigi.testing.given import given
 
 if TYPE_CHECKING:
@@ -166,11 +167,12 @@ def run_alone(task: luigi.Task, inputs: Any = None) -> Any:
 
 def _run(task: luigi.Task) -> Any:
     run: Callable[[], Any] = task.run
-    value = run()
-    if not hasattr(value, "send"):
-        return None
-    with contextlib.closing(value):
-        try:
-            return next(value)
-        except StopIteration:
+    with lent(task):
+        value = run()
+        if not hasattr(value, "send"):
             return None
+        with contextlib.closing(value):
+            try:
+                return next(value)
+            except StopIteration:
+                return None

@@ -279,7 +279,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is(project: Project, q
         with pytest.raises(ParameterError, match=r"password.*private"):
             queue.submit(module.Secret(password="hunter2"))
         with pytest.raises(ParameterError, match="do not survive"):
-            queue.submit(module.Loses(value="a"))
+            queue.submit(module.Loses(value=object()))
         with pytest.raises(OptionError, match="nowhere"):
             queue.submit(module.Lost())
         with pytest.raises(OptionError, match="Luigi tasks"):

@@ -120,13 +120,17 @@ def test_an_older_version_is_migrated_with_all_it_holds(tmp_path: Path, version:
         assert connection.execute("SELECT value FROM superluigi_meta").fetchone() == (str(tables.VERSION),)
 
 
+#: What version 4 added.
+_TOLD = ("progress", "status_message", "tracking_url", "held")
+
+
 def test_on_postgresql_an_older_version_is_migrated_and_a_newer_one_refused(postgres_server: str) -> None:  # noqa: F811
     import psycopg
 
     name = postgres.database(postgres_server, f"older{os.getpid()}")
     Queue(name).close()
     with psycopg.connect(name, autocommit=True) as server:
-        for column in ("losses", "tags", "retry_window", "retry_deadline"):
+        for column in ("losses", "tags", "retry_window", "retry_deadline", *_TOLD):
             server.execute(f"ALTER TABLE superluigi_tasks DROP COLUMN {column}")
         server.execute("ALTER TABLE superluigi_edges DROP COLUMN yielded")
         server.execute("UPDATE superluigi_meta SET value = '1' WHERE key = 'version'")

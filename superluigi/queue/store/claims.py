@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 
 from superluigi.queue import states, tables
 from superluigi.queue.states import TaskSpec
@@ -74,7 +74,8 @@ _FIRST = (
 CLAIM = Statement(
     f"""
     UPDATE {_T} SET state = 'RUNNING', worker = :worker, fence = fence + 1, lease = :lease,
-        attempts = attempts + 1, started = :now, ended = NULL, exit_code = NULL, kill = 0
+        attempts = attempts + 1, started = :now, ended = NULL, exit_code = NULL, kill = 0,
+        progress = NULL, status_message = NULL, tracking_url = NULL
     WHERE id = (
         SELECT f.id FROM (
             SELECT ({_FIRST.format("id")}) AS id, ({_FIRST.format("priority")}) AS priority
@@ -82,7 +83,8 @@ CLAIM = Statement(
             WHERE NOT EXISTS (
                 SELECT 1 FROM {tables.need_items.name} i LEFT JOIN {tables.resources.name} r ON r.name = i.resource
                 WHERE i.need = n.id AND i.amount > COALESCE(r.total, 1) - (
-                    SELECT COALESCE(SUM(u.amount), 0) FROM {_T} b JOIN {tables.need_items.name} u ON u.need = b.need
+                    SELECT COALESCE(SUM(u.amount), 0) FROM {_T} b JOIN {tables.need_items.name} u
+                    ON u.need = COALESCE(b.held, b.need)
                     WHERE b.state = 'RUNNING' AND u.resource = i.resource))
         ) f WHERE f.id IS NOT NULL ORDER BY f.priority DESC, f.id LIMIT 1)
     AND EXISTS (
@@ -124,6 +126,26 @@ def renew(connection: Connection, claim: Claim, until: float) -> str:
     return _word(_RENEW(connection, {**_mine(claim), "lease": until}))
 
 
+def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
+    """Write down what the task tells while it runs: `progress`, `status_message`, `tracking_url`, and `less`.
+
+    `less` are amounts of resources that it needs no longer: others may have them, until the attempt ends.
+    """
+    column = tables.tasks.c
+    mine = (
+        (column.id == claim.row) & (column.fence == claim.fence) & (column.worker == claim.worker)
+        & (column.state == states.RUNNING)
+    )  # fmt: skip
+    values = {
+        name: _storable(value) if isinstance(value, str) else value for name, value in told.items() if name != "less"
+    }
+    if less := told.get("less"):
+        held = connection.execute(select(func.coalesce(column.held, column.need)).where(mine)).scalar()
+        values["held"] = None if held is None else plan.smaller_need(connection, held, less)
+    if values:
+        connection.execute(tables.tasks.update().where(mine).values(**values))
+
+
 def _mine(claim: Claim) -> dict[str, Any]:
     return {"row": claim.row, "fence": claim.fence, "worker": claim.worker}
 
@@ -151,7 +173,8 @@ END = Statement(
             WHEN :killed = 1 OR :done = 1 OR kill = 1 OR rerun IS NOT NULL THEN NULL
             WHEN :missing = 1 THEN :recheck
             WHEN :failed = 1 AND :spent = 0 AND retry_delay > 0 THEN :now + retry_delay END,
-        lease = NULL, kill = 0, ended = :now, attempts = :attempts, failures = failures + :failed, losses = 0,
+        lease = NULL, kill = 0, held = NULL, ended = :now,
+        attempts = :attempts, failures = failures + :failed, losses = 0,
         error = :error, exit_code = :exit_code, log = COALESCE(:log, log),
         run = COALESCE(rerun, run), rerun = NULL
     {_MINE} RETURNING state
@@ -273,7 +296,7 @@ def _take_back(connection: Connection, row: Any, now: float) -> None:
     connection.execute(
         tables.tasks.update()
         .where(tables.tasks.c.id == row.id)
-        .values(state=state, lease=None, kill=0, ended=now, losses=losses, error=error,
+        .values(state=state, lease=None, kill=0, held=None, ended=now, losses=losses, error=error,
                 run=row.rerun or row.run, rerun=None)
     )  # fmt: skip
     attempt = {

@@ -160,7 +160,10 @@ def _signature(spec: TaskSpec) -> str:
 
 def _needs(connection: Connection, specs: Iterable[TaskSpec]) -> dict[str, int]:
     """The id of each distinct need for resources; 0 is none."""
-    wanted = {_signature(spec): spec.resources for spec in specs}
+    return _ids_of_needs(connection, {_signature(spec): spec.resources for spec in specs})
+
+
+def _ids_of_needs(connection: Connection, wanted: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
     found = {row.signature: row.id for row in connection.execute(select(tables.needs))}
     for signature, resources in wanted.items():
         if signature in found:
@@ -170,6 +173,15 @@ def _needs(connection: Connection, specs: Iterable[TaskSpec]) -> dict[str, int]:
         items = [{"need": found[signature], "resource": name, "amount": amount} for name, amount in resources.items()]
         connection.execute(tables.need_items.insert(), items)
     return found
+
+
+def smaller_need(connection: Connection, need: int, less: Mapping[str, float]) -> int:
+    """The need that is left of `need` when so much of each resource is given back."""
+    items = connection.execute(select(tables.need_items).where(tables.need_items.c.need == need))
+    left = {row.resource: max(0.0, row.amount - less.get(row.resource, 0.0)) for row in items}
+    left = {resource: amount for resource, amount in left.items() if amount}
+    signature = json.dumps(left, sort_keys=True)
+    return _ids_of_needs(connection, {signature: left})[signature] if left else 0
 
 
 def _merge_edges(

@@ -48,13 +48,17 @@ def rows(
 
 
 def _row(row: Any, blocked_by: str | None) -> TaskRow:
+    stored: dict[str, Any] = json.loads(row.params)
+    values = {name: held["value"] for name, held in stored.items() if not isinstance(held, str)}
     return TaskRow(
-        id=row.task_id, name=row.name, params=json.loads(row.params),
+        id=row.task_id, name=row.name,
+        params={name: held["text"] if name in values else held for name, held in stored.items()}, values=values,
         state=states.BLOCKED if blocked_by else row.state, attempts=row.attempts, error=row.error,
         exit_code=row.exit_code, worker=row.worker, started=_moment(row.started), ended=_moment(row.ended),
         log=row.log, module=row.module, pool=row.pool, priority=row.priority, blocked_by=blocked_by,
         tags=states.load_json(row.tags), run=row.run, failures=row.failures,
         external=bool(row.external), code=row.pickle,
+        progress=row.progress, status_message=row.status_message, tracking_url=row.tracking_url,
     )  # fmt: skip
 
 
