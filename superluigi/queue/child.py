@@ -357,7 +357,7 @@ def main() -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         return 128 + signal.SIGTERM
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
+        signals.take(signal.SIGTERM, signals.nothing)  # it ends already
         mails.send_batch()
     return 0
 
