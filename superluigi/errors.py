@@ -51,6 +51,40 @@ class SuperLuigiError(Exception):
     """Base of all errors of this package; catch it to catch them all."""
 
 
+#: Characters of a message that travel with a run; a task that fails with more has it whole in its log.
+MESSAGE_LIMIT = 20_000
+
+
+def message_of(error: BaseException) -> str:
+    """`str(error)`, cut at `MESSAGE_LIMIT`, whatever the error's own `__str__` does."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # noqa: BLE001 - foreign code
+        return f"(its text cannot be told: __str__ raised {type(broken).__name__})"
+    over = len(text) - MESSAGE_LIMIT
+    return text if over <= 0 else f"{text[:MESSAGE_LIMIT]}… ({over} more characters)"
+
+
+def tellable(error: BaseException, formatted: str = "") -> BaseException:
+    """`error` itself if its text can be had and has a sane size, else a `RemoteError` that stands for it.
+
+    What a run keeps, prints, sends and compares are errors of other people's classes: they pass this door once, where
+    they are caught, and may be treated like any other behind it. `formatted` is the traceback.
+    """
+    try:
+        if len(str(error)) <= MESSAGE_LIMIT:
+            return error
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - foreign code; said below
+        pass
+    stand_in = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}: {message_of(error)}", formatted)
+    stand_in.__cause__ = error
+    return stand_in
+
+
 class DefinitionError(SuperLuigiError, TypeError):
     """A task, target or option is written wrongly; nothing has run."""
 

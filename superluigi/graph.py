@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+
+import luigi
 
 Node = TypeVar("Node", bound=Hashable)
 
 
 class CycleError(ValueError):
-    """The graph has a cycle; the message names it."""
+    """The graph has a cycle; the message names it, `path` holds its nodes, the first again at the end."""
+
+    def __init__(self, message: str, path: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.path = list(path)
 
 
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
@@ -26,19 +32,21 @@ def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
     """
     if structure is None:
         return None
-    if not hasattr(type(structure), "__iter__"):  # most are tasks and targets; the checks below cost more
+    kind = type(structure)
+    if not hasattr(kind, "__iter__"):  # most are tasks and targets; the checks below cost more
+        return function(structure)
+    if kind is not list and kind is not dict and isinstance(structure, ITEMS):
         return function(structure)
     if isinstance(structure, Mapping):
         mapped = {key: map_structure(function, value) for key, value in structure.items()}
-        return mapped if type(structure) is dict else _rebuild(structure, mapped)
+        return mapped if kind is dict else _rebuild(structure, mapped)
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*(map_structure(function, item) for item in structure))
     if isinstance(structure, (list, tuple)):
         items = [map_structure(function, item) for item in structure]
-        return items if type(structure) is list else _rebuild(structure, items)
-    if is_iterable(structure):
-        return [map_structure(function, item) for item in structure]
-    return function(structure)
+        return items if kind is list else _rebuild(structure, items)
+    items_of = iterator(structure)
+    return function(structure) if items_of is None else [map_structure(function, item) for item in items_of]
 
 
 def _rebuild(structure: Any, items: Any) -> Any:
@@ -55,9 +63,23 @@ def flatten(structure: Any) -> list[Any]:
     return items
 
 
+#: Items whatever they can do besides: a target may be a list of its files, or be read line by line.
+ITEMS = (luigi.Target, luigi.Task, str, bytes)
+
+
 def is_iterable(value: Any) -> bool:
-    """Whether a structure may be iterated into; strings, bytes and items with no `__iter__` may not."""
-    return hasattr(type(value), "__iter__") and not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
+    """Whether a structure may be iterated into; tasks, targets, strings and items with no `__iter__` may not."""
+    return hasattr(type(value), "__iter__") and iterator(value) is not None
+
+
+def iterator(value: Any) -> Iterator[Any] | None:
+    """Over what is in a structure; None for an item. As in Luigi, what refuses to be iterated is one."""
+    if isinstance(value, ITEMS) or not isinstance(value, Iterable):
+        return None
+    try:
+        return iter(value)
+    except TypeError:
+        return None
 
 
 def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> Iterator[tuple[Node, list[Node]]]:
@@ -85,7 +107,7 @@ def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> I
             child = below[position]
             if child in open_:
                 path = [*list(open_)[list(open_).index(child) :], child]
-                raise CycleError(f"cycle: {' -> '.join(map(str, path))}")
+                raise CycleError(f"cycle: {' -> '.join(map(str, path))}", path)
             stack.append((node, below, position + 1))
             stack.append((child, list(children(child)), 0))
             open_[child] = None

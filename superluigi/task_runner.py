@@ -165,8 +165,7 @@ def run_task(
             _say(f"{report.summary}\n{table(report)}\n")
             if raise_exception:
                 _raise_own(report)
-            if not report.success and not report.failures:
-                _refuse_circles(root)
+            _refuse_circles(report)
             report.raise_failure()
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
@@ -213,9 +212,10 @@ def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     return force.plan(widened(force.graph_of([root])), **options)
 
 
-def _refuse_circles(root: luigi.Task) -> None:
-    """Tasks that wait for each other end a run without anything that failed; say why."""
-    force.graph_of([root])
+def _refuse_circles(report: Report) -> None:
+    """Tasks that wait for each other are a mistake in the pipeline, where nothing else has failed."""
+    if report.failures and all(failure.kind == "circle" for failure in report.failures):
+        raise report.failures[0].error
 
 
 def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Refresh | None:

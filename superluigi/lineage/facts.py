@@ -18,6 +18,7 @@ from superluigi.lineage.code import code_identity, code_parts
 from superluigi.lineage.environment import packages
 from superluigi.lineage.shape import sound
 from superluigi.lineage.staleness import Facts
+from superluigi.scheduling.completeness import is_plain_wrapper
 from superluigi.storage.base import Location, Record
 
 THREADS = 32
@@ -50,7 +51,7 @@ def is_external(task: luigi.Task) -> bool:
 
 def is_wrapper(task: luigi.Task) -> bool:
     """Whether the task only gathers others: it is complete when they are."""
-    return isinstance(task, luigi.WrapperTask) and type(task).complete is luigi.WrapperTask.complete
+    return is_plain_wrapper(task)
 
 
 def _says_complete(task: luigi.Task) -> bool:

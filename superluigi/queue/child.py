@@ -30,6 +30,7 @@ from typing import Any, TextIO, cast
 import luigi
 from luigi.event import Event
 
+from superluigi import graph
 from superluigi.errors import CommandFailedError, TaskCancelledError
 from superluigi.executors import kill, signals
 from superluigi.executors.importing import only_importing
@@ -241,9 +242,7 @@ def _remember_parameters(cls: type[luigi.Task]) -> None:
 
 
 def _outputs(task: Any) -> list[Any]:
-    from luigi.task import flatten
-
-    return list(flatten(task.output()))
+    return graph.flatten(task.output())
 
 
 def _name_of(target: Any) -> str:

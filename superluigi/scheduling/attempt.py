@@ -9,18 +9,19 @@ import queue
 import socket
 import time
 import traceback
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
 
 from luigi.event import Event
-from luigi.task import DynamicRequirements, Task, flatten
+from luigi.task import DynamicRequirements, Task
 from luigi.task_status import DONE, FAILED, PENDING
 
-from superluigi.errors import ExecutionError, GracefulTimeout, RemoteError
+from superluigi import graph
+from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout, RemoteError, message_of, tellable
 from superluigi.scheduling import logs
-from superluigi.scheduling.completeness import is_complete, is_plain_wrapper
+from superluigi.scheduling.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.scheduling.run import Run, entered
 
 MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
@@ -121,7 +122,7 @@ class Outcome:
         return replace(
             self,
             error=None if self.error is None else portable_error(self.error, self.traceback),
-            expl=self.expl if _travels(self.expl) else repr(self.expl),
+            expl=self.expl if _travels(self.expl) else shown(self.expl),
             events=tuple((event, args) for event, args in self.events if _travels(args)),
         )
 
@@ -148,9 +149,9 @@ def run_attempt(
     Raises nothing but KeyboardInterrupt: whatever the task raises becomes a FAILED outcome.
     """
     view = _ProcessView(task, worker_id, reporter)
-    with entered(run), logs.captured(task.task_id) as lines, _process_context(process_context, view):
+    with entered(run), logs.captured(task.task_id) as lines:
         attempt = _Attempt(task, run, known, reporter, collect_events, check_complete_on_run)
-        outcome = attempt.carry_out(check)
+        outcome = attempt.carry_out(check, _process_context(process_context, view))
         return replace(outcome, log=tuple(lines)) if lines else outcome
 
 
@@ -174,9 +175,18 @@ class _Attempt:
         self.collect_events = collect_events
         self.started = time.time()
 
-    def carry_out(self, check: Iterable[Task] | None) -> Outcome:
+    def carry_out(self, check: Iterable[Task] | None, around: contextlib.AbstractContextManager[None]) -> Outcome:
         with self._events_kept():
-            return self._attempt(check)
+            missing: list[str] = []
+            try:
+                with around:
+                    return self._attempt(check, missing)
+            except KeyboardInterrupt:
+                raise
+            except GracefulTimeout:
+                return self._came_to(PENDING, again=True)
+            except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
+                return self._failed(error, tuple(missing) or self._gone(error, check))
 
     def _came_to(self, status: str, **what: Any) -> Outcome:
         return Outcome(
@@ -189,39 +199,31 @@ class _Attempt:
             **what,
         )
 
-    def _attempt(self, check: Iterable[Task] | None) -> Outcome:
+    def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> Outcome:
         task = self.task
-        missing: tuple[str, ...] = ()
-        try:
-            if is_external(task):
-                return self._external()
-            unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]
-            if unmet:
-                missing = tuple(t.task_id for t in unmet)
-                raise ExecutionError(_unfulfilled(unmet))
-            if self._is_up_to_date():
-                return self._came_to(DONE, skipped=True)
-            task.trigger_event(Event.START, task)
-            began = time.time()
-            with lent(self.task, self.reporter):
-                requirements = self._exhaust()
-            if requirements:
-                return self._came_to(PENDING, requirements=requirements)
-            if self.check_complete_on_run and not is_complete(task, self.run):
-                raise ExecutionError(
-                    f"{task} finished running, but complete() is still returning False. Does run() write "
-                    "every output that output() names?"
-                )
-            task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
-            expl = task.on_success()
-            task.trigger_event(Event.SUCCESS, task)
-            return self._came_to(DONE, expl=expl)
-        except KeyboardInterrupt:
-            raise
-        except GracefulTimeout:
-            return self._came_to(PENDING, again=True)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
-            return self._failed(error, missing or self._gone(error, check))
+        if is_external(task):
+            return self._external()
+        unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]
+        if unmet:
+            missing.extend(t.task_id for t in unmet)
+            raise ExecutionError(_unfulfilled(unmet))
+        if self._is_up_to_date():
+            return self._came_to(DONE, skipped=True)
+        task.trigger_event(Event.START, task)
+        began = time.time()
+        with lent(self.task, self.reporter):
+            requirements = self._exhaust()
+        if requirements:
+            return self._came_to(PENDING, requirements=requirements)
+        if self.check_complete_on_run and not is_complete(task, self.run):
+            raise ExecutionError(
+                f"{task} finished running, but complete() is still returning False. Does run() write "
+                "every output that output() names?"
+            )
+        task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
+        expl = task.on_success()
+        task.trigger_event(Event.SUCCESS, task)
+        return self._came_to(DONE, expl=expl)
 
     def _gone(self, error: BaseException, check: Iterable[Task] | None) -> tuple[str, ...]:
         """Ids of requirements that nobody looked at again because they were complete, but that are not there."""
@@ -255,12 +257,13 @@ class _Attempt:
             raise
         except BaseException:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
             expl = f"on_failure() failed too:\n{traceback.format_exc()}\n{text}"
-        return self._came_to(FAILED, expl=expl, error=error, traceback=text, missing=missing)
+        return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
 
     def _exhaust(self) -> tuple[Task, ...]:
         """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
         steps = self.task.run()
         if not isinstance(steps, Generator):
+            refuse_async(steps, self.task)
             return ()
         answer: Any = None
         try:
@@ -269,13 +272,30 @@ class _Attempt:
                     wanted = next(steps) if answer is None else steps.send(answer)
                 except StopIteration:
                     return ()
-                if not isinstance(wanted, DynamicRequirements):
-                    wanted = DynamicRequirements(wanted)
-                if not wanted.complete(self._complete):
-                    return tuple(wanted.flat_requirements)
-                answer = wanted.paths
+                wanted = settled(wanted, self.task)
+                if not self._all_complete(wanted):
+                    return tuple(graph.flatten(wanted.requirements))
+                answer = answer_to(wanted)
         finally:
             steps.close()  # its `finally` blocks run now, not whenever the collector comes by
+
+    def _all_complete(self, wanted: DynamicRequirements) -> bool:
+        """Whether nothing that was asked for need be made.
+
+        One whose `complete()` raises fails the task that asked for it, after all others have been made.
+        """
+        if wanted.custom_complete is not None:
+            return bool(wanted.complete(self._complete))
+        raised: Exception | None = None
+        for task in graph.flatten(wanted.requirements):
+            try:
+                if not self._complete(task):
+                    return False
+            except Exception as error:  # noqa: BLE001 - user code
+                raised = raised or error
+        if raised is not None:
+            raise raised
+        return True
 
     def _complete(self, task: Task) -> bool:
         if task.task_id in self.known:
@@ -291,7 +311,7 @@ class _Attempt:
         Its outputs are looked at first: complete() is asked once per task and run, and the answer
         of before the task ran says nothing now.
         """
-        outputs = flatten(task.output())
+        outputs = graph.flatten(task.output())
         # a wrapper's own answer would ask everything below it again, which is exponential in its depth; what it
         # requires was looked at when it was made
         # Luigi lets a task with a complete() of its own return what is no target
@@ -329,10 +349,50 @@ def is_external(task: Task) -> bool:
     return task.run is None or task.run == NotImplemented
 
 
+def settled(wanted: Any, task: object) -> DynamicRequirements:
+    """What `run` has yielded, with generators and the like turned into lists: they can be walked once only.
+
+    Raises:
+        DefinitionError: something in it is no task.
+    """
+    asked: DynamicRequirements = wanted if isinstance(wanted, DynamicRequirements) else DynamicRequirements(wanted)
+    asked.requirements = graph.map_structure(_itself, asked.requirements)
+    for one in graph.flatten(asked.requirements):
+        refuse_other_than_tasks(one, f"A yield in run() of {task}")
+    return asked
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def answer_to(wanted: DynamicRequirements) -> Any:
+    """What a `yield` gives to `run`: the outputs, in the shape that was asked for."""
+    if type(wanted) is not DynamicRequirements:
+        return wanted.paths
+    return graph.map_structure(lambda task: task.output(), wanted.requirements)
+
+
+def refuse_async(steps: Any, task: object) -> None:
+    """Explain that nobody awaits what `run` has returned.
+
+    Raises:
+        DefinitionError: it is a coroutine, or an asynchronous generator.
+    """
+    if not isinstance(steps, (Awaitable, AsyncGenerator)):
+        return
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()  # else Python warns that it was never awaited
+    raise DefinitionError(
+        f"run() of {task} is asynchronous, so calling it runs nothing. Write `def run(self): asyncio.run(…)`."
+    )
+
+
 def _unfulfilled(tasks: list[Task]) -> str:
     said = []
     for task in tasks:
-        absent = [str(output) for output in flatten(task.output()) if not output.exists()]
+        absent = [str(output) for output in graph.flatten(task.output()) if not output.exists()]
         said.append(f"{task.task_id} ({', '.join(absent)})" if absent else task.task_id)
     noun = "dependency" if len(said) == 1 else "dependencies"
     return f"Unfulfilled {noun} at run time: {', '.join(said)}"
@@ -365,12 +425,22 @@ def portable_error(error: BaseException, text: str = "") -> BaseException:
     if _travels(error):
         return error
     kind = type(error)
-    return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {error}", text)
+    return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {message_of(error)}", text)
 
 
 def _travels(value: Any) -> bool:
     try:
         pickle.loads(pickle.dumps(value))
-    except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code means "no"
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - any failure of foreign __reduce__ code means "no"
         return False
     return True
+
+
+def shown(value: Any) -> str:
+    """`repr(value)`, whatever its own `__repr__` does."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - foreign code
+        return f"<{type(value).__name__}>"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from luigi.task import Task
+from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
-from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
+from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.places import Place
+from superluigi.scheduling.terms import Terms
 
 #: A process may take so long to start and load the task; then its time limit counts all the same.
 START_SECONDS = 60.0
@@ -23,6 +27,7 @@ class Attempting:
 
     task: Task
     place: Place
+    terms: Terms = field(default_factory=Terms)
     status_reporter: TaskStatusReporter | None = None
     future: Future[Any] | None = None
     #: The thread that it runs in, where that is one of this process.
@@ -63,3 +68,9 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, TaskCancelledError):
         return "cancelled"
     return "lost" if isinstance(error, WorkerLostError) else "failed"
+
+
+def failed_at_start(task: Task, error: Exception) -> Outcome:
+    """The outcome of an attempt that could not begin, for a reason that is the task's."""
+    text = traceback.format_exc()
+    return Outcome(task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text, started=time.time())

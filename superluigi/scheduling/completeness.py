@@ -8,9 +8,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from typing import Any
 
+from luigi.target import Target
 from luigi.task import Task, WrapperTask
 
+from superluigi.errors import DefinitionError, tellable
 from superluigi.scheduling.run import MADE_BEFORE, Run
 
 #: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
@@ -25,11 +28,11 @@ SAMPLE = 5
 
 
 class Trouble:
-    """The formatted traceback of a `complete()` that raised."""
+    """What a `complete()` raised that was asked just now, and its formatted traceback."""
 
-    def __init__(self, trace: str, error: BaseException) -> None:
-        self.trace = trace
-        self.error = error
+    def __init__(self, error: BaseException) -> None:
+        self.trace = traceback.format_exc()
+        self.error = tellable(error, self.trace)
 
 
 def is_complete(task: Task, run: Run) -> bool:
@@ -57,6 +60,8 @@ class Completeness:
         self.known: dict[str, bool] = {}
         self._requires: dict[str, list[Task]] = {}
         self._took: deque[float] = deque(maxlen=SAMPLE)
+        #: What was asked on behalf of a wrapper and raised; its own turn comes with the wrapper's requirements.
+        self._troubles: dict[str, Trouble] = {}
 
     def done(self, task_id: str) -> None:
         """The task has been made by this run, or was found complete by somebody trustworthy."""
@@ -66,24 +71,32 @@ class Completeness:
         self.known.pop(task_id, None)
 
     def requirements(self, task: Task) -> list[Task]:
-        """`task.deps()`, asked once unless it raises."""
+        """`task.deps()`, asked once unless it raises.
+
+        Raises:
+            DefinitionError: one of them is no task.
+        """
         kept = self._requires.get(task.task_id)
         if kept is None:
             kept = list(task.deps())
+            for requirement in kept:
+                refuse_other_than_tasks(requirement, f"requires() of {task}")
             if is_plain_wrapper(task):
                 self._requires[task.task_id] = kept
         return kept
 
     def ask(self, tasks: Sequence[Task]) -> list[bool | Trouble]:
         """One answer for each task, in order. A `complete()` that raises gives its `Trouble`."""
-        troubles: dict[str, Trouble] = {}
+        troubles = {i: self._troubles.pop(i) for i in [t.task_id for t in tasks] if i in self._troubles}
         wrappers = self._wrappers_among(tasks, troubles)
         direct = {t.task_id: t for t in tasks if not is_plain_wrapper(t)}
         for wrapper in wrappers:
             direct.update((t.task_id, t) for t in self._requires[wrapper.task_id] if not is_plain_wrapper(t))
-        self._ask_directly([t for i, t in direct.items() if i not in self.known], troubles)
+        self._ask_directly([t for i, t in direct.items() if i not in self.known and i not in troubles], troubles)
         for wrapper in reversed(wrappers):  # requirements before what needs them
-            self._conclude(wrapper, troubles)
+            self._conclude(wrapper)
+        asked = {t.task_id for t in tasks}
+        self._troubles.update((i, trouble) for i, trouble in troubles.items() if i not in asked)
         return [troubles.get(t.task_id) or self.known[t.task_id] for t in tasks]
 
     def _wrappers_among(self, tasks: Sequence[Task], troubles: dict[str, Trouble]) -> list[Task]:
@@ -105,19 +118,18 @@ class Completeness:
             state[task.task_id] = True
             try:
                 requirements = self.requirements(task)
-            except Exception as error:  # noqa: BLE001 - user code; reported with the task
-                troubles[task.task_id] = Trouble(traceback.format_exc(), error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - user code; reported with the task
+                troubles[task.task_id] = Trouble(error)
                 continue
             stack.append((task, True))
             stack.extend((t, False) for t in requirements if is_plain_wrapper(t))
         order.reverse()
         return order
 
-    def _conclude(self, wrapper: Task, troubles: dict[str, Trouble]) -> None:
-        for task in self._requires[wrapper.task_id]:
-            if task.task_id in troubles:
-                troubles[wrapper.task_id] = troubles[task.task_id]
-                return
+    def _conclude(self, wrapper: Task) -> None:
+        """What raised is not complete: the wrapper waits for it, and the others that it requires are made."""
         self.known[wrapper.task_id] = all(self.known.get(t.task_id) for t in self._requires[wrapper.task_id])
 
     def _ask_directly(self, tasks: list[Task], troubles: dict[str, Trouble]) -> None:
@@ -150,8 +162,10 @@ class Completeness:
             if answer is True or answer is False:
                 return answer
             raise TypeError(f"complete() of {task} must return True or False, but returned {answer!r}.")
-        except Exception as error:  # noqa: BLE001 - user code; reported with the task
-            return Trouble(traceback.format_exc(), error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code; reported with the task
+            return Trouble(error)
 
     def _keep(self, task: Task, answer: bool | Trouble, troubles: dict[str, Trouble]) -> None:
         if isinstance(answer, Trouble):
@@ -162,4 +176,37 @@ class Completeness:
 
 def is_plain_wrapper(task: Task) -> bool:
     """Whether a task is complete exactly when all that it requires is."""
-    return isinstance(task, WrapperTask) and type(task).complete is WrapperTask.complete
+    if not isinstance(task, WrapperTask):
+        return False
+    only_wraps = getattr(type(task), "only_wraps", None)
+    return type(task).complete is WrapperTask.complete or (only_wraps is not None and bool(only_wraps()))
+
+
+def refuse_other_than_tasks(required: Any, where: str) -> None:
+    """Explain what a task may require or yield.
+
+    Raises:
+        DefinitionError: `required` is no task, or one that has not been made properly.
+    """
+    if not isinstance(required, Task):
+        kind = required.__name__ if isinstance(required, type) else type(required).__name__
+        hint = (
+            "Wrap it in an ExternalTask"
+            if isinstance(required, Target)
+            else f"Call it: {kind}(…)"
+            if isinstance(required, type)
+            else "Return a task, or lists and dicts of tasks"
+        )
+        raise DefinitionError(f"{where} must give Task objects, but {_shown(required)} is a {kind}. {hint}.")
+    if not required.initialized():
+        raise DefinitionError(
+            f"{where} gives a {type(required).__name__} whose __init__ did not run. Call super().__init__(*args, "
+            "**kwargs) in it."
+        )
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001 - foreign code
+        return "what it gives"

@@ -61,7 +61,10 @@ class Limits:
 
     def resources_of(self, task: Task) -> dict[str, int]:
         """What `task` takes: its own resources, and one of each limit on its class or channel."""
-        taken = dict(task.process_resources() or {})
+        own: dict[str, int] = task.process_resources()
+        if not self:
+            return own
+        taken = dict(own or {})
         names = {cls.__name__ for cls in type(task).__mro__} | {task.task_family}
         channel = getattr(task, "channel", None)
         if isinstance(channel, str):

@@ -24,7 +24,10 @@ class _Keeper(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         lines = _lines.get()
         if lines is not None:
-            lines.extend(_format.format(record).splitlines())
+            try:
+                lines.extend(_format.format(record).splitlines())
+            except Exception:  # noqa: BLE001 - arguments that cannot be written, as with any other handler
+                self.handleError(record)
         root = logging.getLogger()
         if root.handlers == [self] and logging.lastResort and record.levelno >= logging.lastResort.level:
             logging.lastResort.handle(record)  # as if we were not here: nobody else shows this record

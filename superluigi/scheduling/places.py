@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from luigi.parameter import Parameter
-from luigi.task import Task, flatten
+from luigi.task import Task
 from luigi.task_status import DONE
 
-from superluigi import executors
-from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError
+from superluigi import executors, graph
+from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError, message_of
 from superluigi.executors import pickling
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.executors.processes import ProcessExecutor
@@ -273,11 +273,22 @@ class Places:
 
         `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
         tasks with one leave this process.
+
+        Raises:
+            ExecutionError: its class asks for an executor that cannot be had.
+            SuperLuigiError: the executor of the run cannot be had.
         """
         spec = self._spec(task, never_here)
         if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
             spec = "processes"
-        return self._here if spec == "here" else self._place(spec)
+        if spec == "here":
+            return self._here
+        try:
+            return self._place(spec)
+        except Exception as error:
+            if spec == self._default:
+                raise
+            raise ExecutionError(f"{task} asks for an executor that cannot be had: {message_of(error)}") from error
 
     def expect(self, task: Task, count: int) -> None:
         """Start `count` processes in the background, if that is where tasks like `task` are going to run."""
@@ -341,7 +352,7 @@ def _check_visible(task: Task, host: str) -> None:
     """Raise Lost unless the outputs that a worker says it wrote can be seen from here."""
     deadline = time.monotonic() + VISIBLE_WITHIN_SECONDS
     pause = 0.02
-    while absent := [output for output in flatten(task.output()) if not output.exists()]:
+    while absent := [output for output in graph.flatten(task.output()) if not output.exists()]:
         if time.monotonic() > deadline:
             where = ", ".join(str(getattr(output, "path", output)) for output in absent)
             raise Lost(

@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import luigi.worker
@@ -14,7 +14,7 @@ from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
-from superluigi.errors import OutputClashError, SuperLuigiError
+from superluigi.errors import OutputClashError, SuperLuigiError, tellable
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.clashes import Clashes
@@ -24,6 +24,7 @@ from superluigi.scheduling.observer import Observer
 from superluigi.scheduling.report import FailedAttempt, Failure
 from superluigi.scheduling.run import Run
 from superluigi.scheduling.scheduler import ReadyScheduler
+from superluigi.scheduling.terms import Terms
 
 logger = logs.logger
 
@@ -50,7 +51,7 @@ class Planner(luigi.worker.Worker):
         self._task_result_queue.close()  # Luigi's own, for its forked processes
         self.luigi_run = run or Run()
         self._completeness = Completeness(self.luigi_run, complete_many)
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._observer = observer or Observer()
         #: Our scheduler lives in this process: it asks for parameters only when it needs them.
         self._near = isinstance(self._scheduler, ReadyScheduler)
@@ -58,8 +59,8 @@ class Planner(luigi.worker.Worker):
             self._scheduler.lend(self._id, self._scheduled_tasks)
         #: Static requirements of every task that was not complete.
         self.requirements: dict[str, list[Task]] = {}
-        #: Task id → what it asked for while it ran, by id.
-        self._discovered: dict[str, dict[str, Task]] = {}
+        #: What tasks asked for by `yield` while they ran: id of the asking one → id → task.
+        self.discovered: dict[str, dict[str, Task]] = {}
         self._clashes = Clashes(self._asked_for)
         self._is_running = False
         self.failures: dict[str, Failure] = {}
@@ -92,7 +93,6 @@ class Planner(luigi.worker.Worker):
             for task, answer in zip(level, self._completeness.ask(level), strict=True):
                 for requirement in self._schedule_or_mail(task, answer):
                     if requirement.task_id not in seen:
-                        self._validate_task(requirement)
                         seen.add(requirement.task_id)
                         following.append(requirement)
                 if waiting < self.worker_processes and task.task_id in self.requirements:
@@ -105,7 +105,7 @@ class Planner(luigi.worker.Worker):
         return bool(self.add_succeeded)
 
     def _asked_for(self, task: Task) -> list[Task]:
-        return list(self._discovered.get(task.task_id, {}).values())
+        return list(self.discovered.get(task.task_id, {}).values())
 
     def _expect(self, task: Task, count: int) -> None:
         """`count` tasks that may run at the same time are going to run, `task` among them."""
@@ -121,10 +121,22 @@ class Planner(luigi.worker.Worker):
             self._email_unexpected_error(task, trace)
             raise
 
+    def needs(self, task_id: str) -> Iterator[Task]:
+        """What a task requires, statically and by `yield`, as far as this worker has heard."""
+        yield from self.requirements.get(task_id, ())
+        yield from self.discovered.get(task_id, {}).values()
+
     def _schedule(self, task: Task, answer: bool | Trouble) -> list[Task]:
         """Tell the scheduler about `task`; what it requires when it must run."""
-        status, runnable, requirements = self._judge(task, answer)
-        if task.disabled:
+        terms = Terms()
+        try:
+            terms = Terms.of_complete(task) if answer is True else Terms.of(task, self.limits)
+            status, runnable, requirements = self._judge(task, answer)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code: attributes, requires()
+            status, runnable, requirements = self._broken(task, error)
+        if terms.disabled:
             status = DISABLED
         self._scheduled_tasks[task.task_id] = task
         if requirements is not None:
@@ -133,22 +145,20 @@ class Planner(luigi.worker.Worker):
             worker=self._id,
             task_id=task.task_id,
             status=status,
-            deps=None if requirements is None else [t.task_id for t in requirements],
+            # also what it has asked for before: heard of again (in a circle, say) it still waits for that
+            deps=None if requirements is None else [t.task_id for t in self.needs(task.task_id)],
             runnable=runnable,
-            priority=task.priority,
-            resources=self._resources(task),
+            priority=terms.priority,
+            resources=terms.resources,
             params=task.to_str_params if self._near else task.to_str_params(),
             family=family_of(task),
             module=task.task_module,
-            batchable=_is_batchable(task),
-            retry_policy_dict=retry_policy(task),
-            accepts_messages=task.accepts_messages,
+            batchable=terms.batchable,
+            retry_policy_dict=terms.retry_policy,
+            accepts_messages=terms.accepts_messages,
         )
         self._observer.scheduled(task, status)
         return requirements or []
-
-    def _resources(self, task: Task) -> dict[str, int]:
-        return self._limits.resources_of(task) if self._limits else task.process_resources()
 
     def _add_task(self, *args: Any, **kwargs: Any) -> None:
         """Tell the scheduler, and remember it for the summary."""
@@ -161,7 +171,7 @@ class Planner(luigi.worker.Worker):
             self._add_task_history.append((task, status, kwargs["runnable"]))
             kwargs["param_visibilities"] = task._get_param_visibilities
             if status == FAILED:
-                kwargs["owners"] = task._owner_list()
+                kwargs["owners"] = _owners(task)
         if task_id in self._batch_running_tasks:
             for batched in self._batch_running_tasks.pop(task_id):
                 self._add_task_history.append((batched, status, True))
@@ -192,19 +202,15 @@ class Planner(luigi.worker.Worker):
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             return PENDING, bool(self._config.retry_external_tasks), None
-        try:
-            requirements = self._completeness.requirements(task)
-            self._add_task_batcher(task)
-            for requirement in requirements:
-                self._validate_dependency(requirement)
-        except Exception as error:  # noqa: BLE001 - user code in requires()
-            return self._broken(task, error)
+        requirements = self._completeness.requirements(task)
+        self._add_task_batcher(task)
         for requirement in requirements:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, requirement)
         return PENDING, True, requirements
 
-    def _broken(self, task: Task, error: Exception) -> tuple[str, bool, None]:
+    def _broken(self, task: Task, error: BaseException) -> tuple[str, bool, None]:
         trace = traceback.format_exc()
+        error = tellable(error, trace)
         self.add_succeeded = False
         self._log_dependency_error(task, _advice(error) or trace)
         task.trigger_event(Event.BROKEN_TASK, task, error)
@@ -243,22 +249,10 @@ def _class_family(task_class: type[Task]) -> str:
     return str(task_class.get_task_family()) if plain else ""
 
 
-def _is_batchable(task: Task) -> bool:
-    if type(task).batchable is not Task.batchable:
-        return bool(task.batchable)
-    return _class_is_batchable(type(task))
-
-
-@functools.lru_cache(maxsize=4096)
-def _class_is_batchable(task_class: type[Task]) -> bool:
-    return bool(task_class.batch_param_names())
-
-
-def retry_policy(task: Task) -> dict[str, Any] | None:
-    if task.retry_count is None and task.disable_hard_timeout is None and task.disable_window is None:
-        return None
-    return {
-        "retry_count": task.retry_count,
-        "disable_hard_timeout": task.disable_hard_timeout,
-        "disable_window": task.disable_window,
-    }
+def _owners(task: Task) -> list[str]:
+    """Who wants to hear of the task's failures; nobody where that cannot be told."""
+    try:
+        return list(task._owner_list())
+    except Exception:
+        logger.warning("The owner_email of %s cannot be told.", task, exc_info=True)
+        return []

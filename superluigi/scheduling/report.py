@@ -16,8 +16,8 @@ class Failure:
     task_id: str
     #: The task as Luigi prints it: `Family(param=value, …)`.
     task: str
-    #: "failed", "missing" (an external input), "timeout", "cancelled", "lost" (its process died), "scheduling"
-    #: or "disabled".
+    #: "failed", "missing" (an external input), "timeout", "cancelled", "lost" (its process died), "scheduling",
+    #: "circle" (it waits for itself) or "disabled".
     kind: str
     error: BaseException
     #: The formatted traceback, "" where there is none.
@@ -108,6 +108,8 @@ def _grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
     groups: dict[tuple[str, type[BaseException], str], list[Failure]] = {}
     for failure in failures:
         family = failure.task.partition("(")[0]
+        if failure.kind == "circle":  # each is another one
+            family = failure.task
         groups.setdefault((failure.kind, type(failure.error), family), []).append(failure)
     return list(groups.values())
 
@@ -122,6 +124,7 @@ _WORDS = {
     "cancelled": "was cancelled",
     "lost": "lost its process",
     "scheduling": "could not be scheduled",
+    "circle": "waits for itself",
     "disabled": "is disabled",
 }
 

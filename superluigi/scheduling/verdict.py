@@ -9,10 +9,12 @@ from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
-from superluigi.errors import ExecutionError, OptionError, TargetMissingError
+from superluigi import graph
+from superluigi.errors import DefinitionError, ExecutionError, OptionError, TargetMissingError
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.planning import family_of
 from superluigi.scheduling.report import BLOCKED_NAMED, Failure, Report
+from superluigi.scheduling.terms import Terms
 
 if TYPE_CHECKING:
     from superluigi.scheduling.worker import Worker
@@ -43,6 +45,10 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = execution_summary._partition_tasks(worker)
     partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
+    # Luigi tells external tasks by a flag that it does not give again when a task asks for more while it runs
+    waiting = {task for task in partition["still_pending_ext"] if not _is_external(task)}
+    partition["still_pending_ext"] -= waiting
+    partition["still_pending_not_ext"] |= waiting
     _explain_pending(partition, worker)
     partition["failed"] -= {t for t in partition["failed"] if _made_after_all(t, worker)}
     skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
@@ -53,12 +59,13 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
     outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
-    starved = [f for task in _ordered(partition["not_run"], worker) for f in _starved(task, worker)]
-    outcomes.update({failure.task_id: "scheduling failed" for failure in starved})
-    failures += starved
+    idle = _ordered(partition["not_run"], worker)
+    stuck = [f for task in idle for f in _starved(task, worker)] + _circles(idle, worker)
+    outcomes.update({failure.task_id: "scheduling failed" for failure in stuck})
+    failures += stuck
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
-    disabled = [t for i, t in worker._scheduled_tasks.items() if i not in outcomes and t.disabled]
+    disabled = [t for i, t in worker._scheduled_tasks.items() if i not in outcomes and Terms.of_complete(t).disabled]
     failures += [Failure(t.task_id, str(t), "disabled", ExecutionError(DISABLED), instance=t) for t in disabled]
     outcomes.update({task.task_id: "disabled" for task in disabled})
     blocked = _blocked(worker, outcomes)
@@ -137,7 +144,10 @@ def _starved(task: Task, worker: Worker) -> list[Failure]:
     totals = getattr(worker._scheduler, "_resources", None)
     if not isinstance(totals, Mapping):
         return []  # a central scheduler has its own
-    needs = worker._resources(task)
+    try:
+        needs = Terms.of(task, worker.limits).resources
+    except DefinitionError:
+        return []  # it could tell when it was scheduled
     lacking = {name: amount for name, amount in needs.items() if amount > totals.get(name, 1)}
     if not lacking:
         return []
@@ -149,15 +159,55 @@ def _starved(task: Task, worker: Worker) -> list[Failure]:
     return [Failure(task.task_id, str(task), "scheduling", error)]
 
 
-def _paths(task: Task) -> list[str]:
-    from luigi.task import flatten
+def _circles(tasks: Sequence[Task], worker: Worker) -> list[Failure]:
+    """One failure for each circle of tasks that wait for each other, by what they require or have yielded."""
+    by_id = {task.task_id: task for task in tasks}
+    below = {i: [t.task_id for t in worker.needs(i) if t.task_id in by_id] for i in by_id}
+    found: list[Failure] = []
+    while len(found) < _CIRCLES_NAMED:
+        try:
+            for _ in graph.walk(list(below), below.__getitem__):
+                pass
+            break
+        except graph.CycleError as circle:
+            around = [by_id[task_id] for task_id in circle.path]
+            names = [str(task) for task in around]
+            if len(names) > _CIRCLE_SHOWN:
+                half = _CIRCLE_SHOWN // 2
+                names = [*names[:half], f"… {len(names) - 2 * half} more …", *names[-half:]]
+            error = OptionError(
+                f"Tasks wait for each other in a circle: {' -> '.join(names)}. A pipeline needs a beginning: look at "
+                "what they require and yield."
+            )
+            first = around[0]
+            found.append(Failure(first.task_id, str(first), "circle", error, instance=first))
+            gone = set(circle.path)
+            below = {i: [t for t in waits if t not in gone] for i, waits in below.items() if i not in gone}
+    return found
 
-    return [str(getattr(output, "path", output)) for output in flatten(task.output())]
+
+#: So many circles are looked for, and so many tasks of one are named.
+_CIRCLES_NAMED = 10
+_CIRCLE_SHOWN = 12
+
+
+def _paths(task: Task) -> list[str]:
+    try:
+        return [str(getattr(output, "path", output)) for output in graph.flatten(task.output())]
+    except Exception:  # noqa: BLE001 - user code, for a message
+        return []
+
+
+def _is_external(task: Task) -> bool:
+    try:
+        return is_external(task)
+    except Exception:  # noqa: BLE001 - a `run` that raises when it is looked at is one, and no external data
+        return False
 
 
 def _as_missing(worker: Worker, failure: Failure) -> Failure:
     task = worker._scheduled_tasks.get(failure.task_id)
-    return _missing(task) if failure.kind == "missing" and task is not None and is_external(task) else failure
+    return _missing(task) if failure.kind == "missing" and task is not None and _is_external(task) else failure
 
 
 def _explain_pending(partition: dict[str, set[Task]], worker: Worker) -> None:
@@ -166,7 +216,7 @@ def _explain_pending(partition: dict[str, set[Task]], worker: Worker) -> None:
     by_id = {task.task_id: task for task in pending}
     for task in _requirements_first(by_id, worker):
         explained = False
-        for requirement in worker.requirements.get(task.task_id, ()):
+        for requirement in worker.needs(task.task_id):
             for kind, causes in _CAUSES.items():
                 if any(requirement in partition[cause] for cause in causes):
                     partition[kind].add(task)
@@ -195,7 +245,7 @@ def _requirements_first(by_id: dict[str, Task], worker: Worker) -> list[Task]:
             elif current.task_id not in seen:
                 seen.add(current.task_id)
                 stack.append((current, True))
-                below = worker.requirements.get(current.task_id, ())
+                below = worker.needs(current.task_id)
                 stack.extend((t, False) for t in below if t.task_id in by_id and t.task_id not in seen)
     return order
 
@@ -210,7 +260,7 @@ def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, .
     causes: dict[str, tuple[str, ...]] = {}
     for task in _requirements_first(waiting, worker):
         found: dict[str, None] = {}
-        for requirement in worker.requirements.get(task.task_id, ()):
+        for requirement in worker.needs(task.task_id):
             if requirement.task_id in bad:
                 found[requirement.task_id] = None
             found.update(dict.fromkeys(causes.get(requirement.task_id, ())[:_CAUSES_NAMED]))

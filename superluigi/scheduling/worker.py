@@ -17,24 +17,28 @@ from luigi.task_status import DISABLED, DONE, FAILED
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.errors import (
+    DefinitionError,
     ExecutionError,
     ExecutorLostError,
+    OptionError,
     TargetMissingError,
     TaskCancelledError,
     TaskTimeoutError,
+    tellable,
 )
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.scheduling import logs
-from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt
-from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, kind_of, timeout_error
+from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt, shown
+from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, failed_at_start, kind_of, timeout_error
 from superluigi.scheduling.interrupting import end_threads
 from superluigi.scheduling.messages import REPORTS, RESPOND, Outbox
 from superluigi.scheduling.observer import Reporter
 from superluigi.scheduling.parcel import BEGIN
 from superluigi.scheduling.places import Lost, Places
-from superluigi.scheduling.planning import Planner, family_of, retry_policy
+from superluigi.scheduling.planning import Planner, family_of
 from superluigi.scheduling.report import FailedAttempt
 from superluigi.scheduling.run import Run
+from superluigi.scheduling.terms import Terms
 
 logger = logs.logger
 
@@ -165,9 +169,16 @@ class Worker(Planner):
             return
         task: Task = self._scheduled_tasks[task_id]
         self._observer.started(task)
-        timeout = task.worker_timeout if task.worker_timeout is not None else self._config.timeout
-        place = self._places.for_task(task, timeout, never_here=self._config.force_multiprocessing)
-        attempting = Attempting(task, place)
+        try:
+            terms = Terms.of(task, self.limits)
+            timeout = self._config.timeout if terms.timeout is None else terms.timeout
+            place = self._places.for_task(task, timeout, never_here=self._config.force_multiprocessing)
+        except (DefinitionError, ExecutionError) as error:  # what it says of itself, where it wants to run
+            if isinstance(error, OptionError):  # what the run says
+                raise
+            self._finish(task_id, failed_at_start(task, error), Terms())
+            return
+        attempting = Attempting(task, place, terms)
         attempting.status_reporter = self._reporter(attempting)
         if timeout:
             attempting.timeout = timeout
@@ -178,10 +189,10 @@ class Worker(Planner):
             outcome = self._attempt_here(attempting)
             while outcome.again:
                 outcome = self._attempt_here(attempting)
-            self._finish(task_id, outcome)
+            self._finish(task_id, outcome, terms)
         else:
-            if place.announces and self._near and self._limits.per_time:
-                resources = self._resources(task)
+            if place.announces and self._near and self.limits.per_time:
+                resources = terms.resources
                 attempting.delayed = resources if self._scheduler.rates.delay(resources) else None
             self._submit(attempting)
             self._running_tasks[task_id] = attempting  # from now on it may be told something
@@ -232,7 +243,7 @@ class Worker(Planner):
     def _submit(self, attempting: Attempting) -> None:
         task = attempting.task
         task_id = task.task_id
-        known = {t.task_id for t in self._static(task)} | self._discovered.get(task_id, {}).keys()
+        known = {t.task_id for t in self._static(task)} | set(self.discovered.get(task_id, ()))
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
         if attempting.place.shares_memory:
             future = attempting.place.executor.submit(self._attempt_here, attempting)
@@ -249,7 +260,7 @@ class Worker(Planner):
                     timeout=attempting.timeout,
                     announce=attempting.delayed is not None,
                 )
-            except ExecutionError as error:  # it cannot be pickled: that attempt has failed, not the run
+            except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
                 future = Future()
                 future.set_exception(error)
         attempting.future = future
@@ -271,7 +282,7 @@ class Worker(Planner):
         if attempting is not None and attempting.future is future:
             outcome = self._outcome(attempting, future)
             if outcome is not None:
-                self._finish(task_id, outcome)
+                self._finish(task_id, outcome, attempting.terms)
         if self._arrived.empty():
             self._end_late()
 
@@ -323,9 +334,9 @@ class Worker(Planner):
                 self._submit(attempting)
                 return None
             return self._perished(attempting, lost.error)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever the executor says: the attempt came to nothing
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and future.exception() is not error:
+                raise  # somebody interrupts us; what the future holds, the task has raised itself
             return self._perished(attempting, error)
         fire(task, outcome.events)
         if outcome.again:
@@ -338,13 +349,14 @@ class Worker(Planner):
     def _perished(self, attempting: Attempting, error: BaseException) -> Outcome:
         """An attempt that never came back: its process died, or it was ended for being late."""
         task = attempting.task
+        error = tellable(error)
         if isinstance(error, TaskTimeoutError):
             task.trigger_event(Event.TIMEOUT, task, str(error))
         else:
             task.trigger_event(Event.PROCESS_FAILURE, task, str(error))
         return Outcome(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)
 
-    def _finish(self, task_id: str, outcome: Outcome) -> None:
+    def _finish(self, task_id: str, outcome: Outcome, terms: Terms) -> None:
         """Tell everybody what came of an attempt."""
         task: Task = self._scheduled_tasks[task_id]
         for confirmed in outcome.confirmed:
@@ -360,19 +372,21 @@ class Worker(Planner):
             worker=self._id,
             task_id=task_id,
             status=status,
-            expl=json.dumps(outcome.expl, default=repr),
-            resources=self._resources(task),
+            expl=_as_json(outcome.expl),
+            resources=terms.resources,
             runnable=None,
             params=task.to_str_params if self._near else task.to_str_params(),
             family=family_of(task),
             module=task.task_module,
             new_deps=new_deps,
             assistant=self._assistant,
-            retry_policy_dict=retry_policy(task),
+            retry_policy_dict=terms.retry_policy,
         )
         if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
             self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
-        self._begun(self._running_tasks.pop(task_id))
+        attempting = self._running_tasks.pop(task_id, None)
+        if attempting is not None:
+            self._begun(attempting)
         self._observer.ended(task, status, outcome)
         if outcome.missing and self._config.check_unfulfilled_deps:
             self._reschedule(task, outcome.missing)
@@ -433,7 +447,7 @@ class Worker(Planner):
         if not requirements:
             return []
         canonical = [self._scheduled_tasks.get(t.task_id, t) for t in requirements]
-        self._discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
+        self.discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
         self.add_all([t for t in canonical if t.task_id not in self.made])
         return [t.task_id for t in canonical]
 
@@ -447,3 +461,10 @@ class Worker(Planner):
                 self.made.pop(task_id, None)
             self._completeness.forget(task.task_id)
             self.add(task)
+
+
+def _as_json(expl: Any) -> str:
+    try:
+        return json.dumps(expl, default=repr)
+    except Exception:  # noqa: BLE001 - a value of the user's, with a circle or a broken __repr__
+        return json.dumps(shown(expl))

@@ -53,6 +53,8 @@ class TaskWithMetadata(Task):
         makers = {target.location.made_by() for target in targets}
         return len(makers - {None}) < 2
 
+    outputs_exist.is_luigis_own = True  # type: ignore[attr-defined]  # wrappers have no records
+
     def _superluigi_recorded(self) -> list[AtomicTarget]:
         """The outputs that get a record; wrappers have none, and what others make needs none."""
         others = self.run is None or isinstance(self, luigi.WrapperTask)

@@ -26,6 +26,7 @@ from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
 from superluigi.lineage.facts import public_params
 from superluigi.scheduling import run as runs
+from superluigi.scheduling.attempt import refuse_async, settled
 from superluigi.storage.base import Record, Staged
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import initial, inputs, outputs, values
@@ -103,6 +104,7 @@ class Attempt:
                 value = user_run(self.task, **self.fill(user_run, (), {}))
                 if inspect.isgenerator(value):
                     value = yield from self._follow(value)
+                refuse_async(value, self.task)
                 self.end(user_run, value)
             finally:
                 for thread in [thread for thread, attempt in attempts.items() if attempt is self]:
@@ -158,8 +160,9 @@ class Attempt:
                     requirement = generator.send(answer)
                 except StopIteration as stop:
                     return stop.value
-                targets = yield requirement
-                self.draft.add_dynamic_input(inputs.discovered(requirement, targets))
+                wanted = settled(requirement, self.task)
+                targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
+                self.draft.add_dynamic_input(inputs.discovered(wanted.requirements, targets))
                 answer = self.answer(requirement, targets)
 
     def _finished_record(self) -> Record:

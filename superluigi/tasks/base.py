@@ -43,6 +43,7 @@ class TaskMeta(Register):
         if callable(user_run) and "returns" not in namespace:
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
             type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
+        entry.refuse_async(cls)
         entry.install(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
@@ -188,6 +189,15 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         except (AttributeError, TypeError) as error:
             outputs.refuse_strangers(self, error)
             raise
+
+    @classmethod
+    def only_wraps(cls) -> bool:
+        """Whether a class is complete exactly when all that it requires is, and running it does nothing."""
+        next_complete: Any = super().complete
+        plain = cls.complete is Task.complete and hasattr(cls.outputs_exist, "is_luigis_own")
+        return plain and next_complete is luigi.WrapperTask.complete and cls.run is LuigiTask.run
+
+    outputs_exist.is_luigis_own = True  # type: ignore[attr-defined]  # a mark that an override does not have
 
     def existence_is_plain(self) -> bool:
         """Whether no mix-in has a say in `outputs_exist`."""

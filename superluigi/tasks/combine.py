@@ -93,9 +93,6 @@ class Tree(Task, luigi.WrapperTask):
         replaced(self.param_kwargs["tree"].value, lambda task: found.setdefault(task))
         return iter(found)
 
-    def complete(self) -> bool:
-        return all(task.complete() for task in self.tasks())
-
     def output(self) -> Any:
         return [target for task in self.tasks() for target in graph.flatten(task.output())]
 

@@ -74,8 +74,27 @@ def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def refuse_async(cls: type) -> None:
+    """Refuse methods that Luigi calls without awaiting what they return.
+
+    Raises:
+        RunSignatureError: one is `async def`.
+    """
+    for name in ("run", "requires", "output", "complete", "input"):
+        _refuse_async(cls.__name__, name, getattr(cls, name, None))
+
+
+def _refuse_async(class_name: str, name: str, method: Any) -> None:
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise RunSignatureError(
+            f"{class_name}.{name} is `async def`, so calling it runs nothing, and nobody awaits it. Write `def {name}` "
+            "and call asyncio.run(…) in it."
+        )
+
+
 def check_signature(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> None:
-    """Refuse a `run` that asks for names which its class does not offer."""
+    """Refuse a `run` that is asynchronous, or asks for names which its class does not offer."""
+    _refuse_async(class_name, "run", user_run)
     parameters = list(inspect.signature(user_run).parameters.values())[1:]
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

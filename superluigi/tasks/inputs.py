@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-from luigi.task import DynamicRequirements
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
@@ -63,8 +62,8 @@ def discovered(required: Any, targets: Any) -> Any:
 
     Forcing finds its way by them, so that each names its task, also one that keeps no records.
     """
-    if isinstance(required, DynamicRequirements):
-        required = required.requirements
+    if required is None:
+        return None
     if isinstance(required, luigi.Task):
         made = {"task_id": required.task_id, "task_family": required.get_task_family()}
         return graph.map_structure(lambda target: _named(reference(target), made), targets)

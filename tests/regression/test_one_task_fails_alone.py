@@ -1,0 +1,449 @@
+"""Whatever a task raises, or is asked and answers with nonsense: it fails by name, and the others run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from superluigi import run_task
+from superluigi.errors import MESSAGE_LIMIT, TaskFailedError, message_of
+from superluigi.parameters import Param
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task
+
+WAYS = [{}, {"num_workers": 2, "executor": "threads"}, {"num_workers": 2, "executor": "processes"}]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SUPERLUIGI_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SUPERLUIGI_DURABLE", "false")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Good(luigi.Task):
+    n = luigi.IntParameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(f"good-{self.n}.txt")
+
+    def run(self) -> None:
+        with self.output().open("w") as file:
+            file.write("x")
+
+
+def good() -> list[Good]:
+    return [Good(n) for n in range(2)]
+
+
+class Both(luigi.WrapperTask):
+    """The good ones, and one that is bad in the way that is asked for."""
+
+    kind = luigi.Parameter()
+
+    def requires(self) -> Any:
+        return [*good(), BAD[self.kind]()]
+
+
+def assert_fails_alone(root: luigi.Task, *words: str, **options: Any) -> TaskFailedError:
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(root, **options)
+    assert all(task.complete() for task in good())
+    for word in words:
+        assert word in str(caught.value)
+    assert "external" not in str(caught.value)
+    return caught.value
+
+
+# ---- errors of the strangest kinds
+
+
+class TextFails(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        return 404  # type: ignore[return-value]
+
+
+class TextExits(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class ReprFails:
+    def __repr__(self) -> str:
+        raise LookupError("no name")
+
+
+class NeedsTwo(Exception):  # noqa: N818
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class ReduceFails(Exception):  # noqa: N818
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not a traveller")
+
+
+class ReduceExits(Exception):  # noqa: N818
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+class NoException(BaseException):
+    pass
+
+
+def _lambda_inside() -> Exception:
+    error = ValueError("holds a function")
+    error.function = lambda: None  # type: ignore[attr-defined]
+    return error
+
+
+ERRORS: dict[str, Any] = {
+    "text fails": lambda: TextFails(404),
+    "text exits": TextExits,
+    "arguments without repr": lambda: ValueError(ReprFails(), 1),
+    "cannot be rebuilt": lambda: NeedsTwo(1, 2),
+    "reduce fails": ReduceFails,
+    "reduce exits": ReduceExits,
+    "holds a function": _lambda_inside,
+    "huge": lambda: ValueError("long " * MESSAGE_LIMIT),
+    "no Exception": lambda: NoException("base"),
+    "SystemExit(0)": lambda: SystemExit(0),
+    "GeneratorExit": GeneratorExit,
+    "StopIteration": StopIteration,
+    "KeyError of nothing": KeyError,
+}
+
+
+class Raises(luigi.Task):
+    kind = luigi.Parameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget("never.txt")
+
+    def run(self) -> None:
+        raise ERRORS[self.kind]()
+
+
+class RaisesWithRecords(AtomicTaskWithMetadata):
+    kind: Param[str]
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text("half")
+        raise ERRORS[self.kind]()
+
+
+class AllErrors(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [*good(), *(cls(kind=kind) for kind in ERRORS for cls in (Raises, RaisesWithRecords))]
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_whatever_a_task_raises_it_fails_by_name_and_the_others_run(options: dict[str, Any], here: Path) -> None:
+    error = assert_fails_alone(AllErrors(), **options)
+    failed = {task for task, _ in error.failures}
+    assert failed == {str(cls(kind=kind)) for kind in ERRORS for cls in (Raises, RaisesWithRecords)}
+    assert all(len(told) < 2 * MESSAGE_LIMIT for _, told in error.failures)
+    assert not (here / "never.txt").exists()
+    assert not RaisesWithRecords(kind="huge").complete()
+
+
+class Interrupts(luigi.Task):
+    def run(self) -> None:
+        raise KeyboardInterrupt
+
+
+class AnInterruption(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [*good(), Interrupts()]
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_an_interruption_that_a_task_raises_itself_ends_that_task_only(executor: str) -> None:
+    assert_fails_alone(AnInterruption(), "Interrupts()", num_workers=2, executor=executor)
+
+
+def test_a_raised_group_names_what_is_in_it() -> None:
+    group = pytest.importorskip("builtins").__dict__.get("ExceptionGroup")
+    if group is None:
+        pytest.skip("Python 3.10 has no groups")
+
+    class Grouped(AtomicTaskWithMetadata):
+        def run(self) -> None:
+            raise group("two", [ValueError("one"), KeyError("other")])
+
+    with pytest.raises(TaskFailedError, match="two"):
+        run_task(Grouped())
+
+
+def test_a_log_line_that_cannot_be_written_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of the test framework raise on purpose
+
+    class Logs(AtomicTaskWithMetadata):
+        def run(self) -> int:
+            logging.getLogger("mine").warning("this: %s", ReprFails())
+            return 1
+
+    run_task(Logs())
+    assert Logs().complete()
+
+
+@pytest.mark.parametrize("kind", sorted(ERRORS))
+def test_the_message_of_any_error_is_text_of_a_sane_length(kind: str) -> None:
+    assert len(message_of(ERRORS[kind]())) < MESSAGE_LIMIT + 100
+
+
+# ---- attributes that raise, or are nothing that they could be
+
+
+def raising(name: str) -> Any:
+    def fail(self: Any, *args: Any) -> Any:
+        raise LookupError(f"no {name} here")
+
+    return fail
+
+
+ATTRIBUTES = ["resources", "priority", "retry_count", "worker_timeout", "disable_window", "disable_hard_timeout"]
+ATTRIBUTES += ["disabled", "accepts_messages", "batchable"]
+METHODS = ["process_resources", "output", "requires", "complete", "deps"]
+NONSENSE = {
+    "resources": ["gpu", 3, {"gpu": "many"}, {"gpu": -1}, {1: 1}],
+    "priority": ["high", None, float("nan"), [1]],
+    "retry_count": ["two", -1, float("nan")],
+    "worker_timeout": ["10s", -5, {}],
+    "disable_window": ["a day", b"1"],
+    "disable_hard_timeout": [()],
+    "executor": ["procceses", 5],
+}
+
+
+def _bad(name: str, value: Any) -> type[luigi.Task]:
+    class Bad(luigi.Task):
+        def output(self) -> Any:
+            return luigi.LocalTarget("bad.txt")
+
+        def run(self) -> None:
+            with self.output().open("w") as file:
+                file.write("x")
+
+    Bad.__name__ = Bad.__qualname__ = "Bad"
+    setattr(Bad, name, value)
+    return Bad
+
+
+BAD: dict[str, Any] = {
+    **{name: _bad(name, property(raising(name))) for name in ATTRIBUTES},
+    **{name: _bad(name, raising(name)) for name in METHODS},
+    **{f"{name}={value!r}": _bad(name, value) for name, values in NONSENSE.items() for value in values},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD))
+def test_an_attribute_that_raises_or_is_nonsense_fails_that_task_by_name(kind: str, here: Path) -> None:
+    words = [kind.partition("=")[0]] if kind not in ("output", "requires", "complete", "deps") else []
+    assert_fails_alone(Both(kind), "Bad", *words)
+    assert not (here / "bad.txt").exists()
+
+
+@pytest.mark.parametrize("options", WAYS[1:])
+def test_so_it_is_with_other_executors(options: dict[str, Any]) -> None:
+    class Several(luigi.WrapperTask):
+        def requires(self) -> Any:
+            names = ["resources", "worker_timeout", "priority='high'", "complete", "executor=5"]
+            return [*good(), *(BAD[name]() for name in names)]
+
+    assert_fails_alone(Several(), "Bad", **options)
+
+
+def test_an_attribute_that_raises_only_when_the_task_starts_fails_it_then(here: Path) -> None:
+    class Moody(luigi.Task):
+        @property
+        def resources(self) -> Any:
+            if (here / "good-0.txt").exists():
+                raise LookupError("gone meanwhile")
+            return {}
+
+        def requires(self) -> Any:
+            return good()
+
+        def output(self) -> Any:
+            return luigi.LocalTarget("moody.txt")
+
+        def run(self) -> None:
+            raise AssertionError("it has no resources")
+
+    assert_fails_alone(Moody(), "resources", "gone meanwhile")
+
+
+def test_what_a_complete_task_says_of_itself_does_not_matter(here: Path) -> None:
+    (here / "bad.txt").write_text("there")
+    run_task(BAD["resources"]())
+
+
+def test_requirements_that_are_no_tasks_fail_the_one_that_names_them() -> None:
+    class Wrong(luigi.WrapperTask):
+        what = luigi.Parameter()
+
+        def requires(self) -> Any:
+            return {"text": "Good", "class": Good, "target": luigi.LocalTarget("x"), "number": [7]}[self.what]
+
+    class All(luigi.WrapperTask):
+        def requires(self) -> Any:
+            return [*good(), *(Wrong(what) for what in ("text", "class", "target", "number"))]
+
+    assert_fails_alone(All(), "4 tasks: Wrong(what=text)", "Task objects")
+
+
+# ---- complete() that raises, below wrappers of all kinds
+
+
+class Broken(luigi.Task):
+    def complete(self) -> bool:
+        raise ConnectionError("the database does not answer")
+
+
+class Wraps(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [Broken(), *good()]
+
+
+class WrapsWraps(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return {"inner": Wraps(), "own": Broken()}
+
+
+class OurWrapper(Task, luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [Wraps(), *good()]
+
+
+class BrokenExit(luigi.Task):
+    def complete(self) -> bool:
+        raise SystemExit(0)
+
+
+class WrapsExit(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [BrokenExit(), *good()]
+
+
+@pytest.mark.parametrize("root", [Wraps, WrapsWraps, OurWrapper, WrapsExit])
+@pytest.mark.parametrize("options", WAYS)
+def test_a_complete_that_raises_under_a_wrapper_stops_nothing_else(root: Any, options: dict[str, Any]) -> None:
+    error = assert_fails_alone(root(), "blocks", **options)
+    assert [task for task, _ in error.failures] in (["Broken()"], ["BrokenExit()"])
+
+
+def test_such_a_complete_is_asked_once(here: Path) -> None:
+    asked: list[int] = []
+
+    class Counted(luigi.Task):
+        def complete(self) -> bool:
+            asked.append(1)
+            raise ConnectionError("no")
+
+    class Top(luigi.WrapperTask):
+        def requires(self) -> Any:
+            return [Counted(), *good()]
+
+    assert_fails_alone(Top(), "Counted()")
+    assert len(asked) == 1
+
+
+# ---- requirements that a running task asks for
+
+
+class Fails(AtomicTaskWithMetadata):
+    def run(self) -> int:
+        raise ValueError("boom")
+
+
+class NotThere(ExternalTask):
+    def output(self) -> Any:
+        return LocalFileTarget("nothing.txt")
+
+
+class Asks(AtomicTaskWithMetadata):
+    def run(self) -> Any:
+        yield [*good(), Fails()]
+        return 1
+
+
+class PlainAsks(luigi.Task):
+    def output(self) -> Any:
+        return luigi.LocalTarget("plain.txt")
+
+    def run(self) -> Any:
+        yield {"a": Fails(), "b": good()}
+
+
+class AsksDeeper(AtomicTaskWithMetadata):
+    def requires(self) -> Any:
+        return Asks()
+
+    def run(self) -> int:
+        return 2
+
+
+class AsksForBroken(AtomicTaskWithMetadata):
+    def run(self) -> Any:
+        yield [Broken(), *good()]
+
+
+@pytest.mark.parametrize("root", [Asks, PlainAsks, AsksDeeper])
+@pytest.mark.parametrize("options", WAYS)
+def test_a_failed_dynamic_requirement_is_the_cause_and_nothing_is_external(root: Any, options: dict[str, Any]) -> None:
+    error = assert_fails_alone(
+        root(),
+        "Fails() failed: ValueError: boom",
+        f"blocks {'Asks' if root is not PlainAsks else 'PlainAsks'}()",
+        **options,
+    )
+    assert [task for task, _ in error.failures] == ["Fails()"]
+    assert f"blocks {'PlainAsks' if root is PlainAsks else 'Asks'}()" in str(error)
+
+
+def test_an_external_dynamic_requirement_that_is_missing_is_named_alone() -> None:
+    class Waits(AtomicTaskWithMetadata):
+        def run(self) -> Any:
+            yield [*good(), NotThere()]
+
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(Waits())
+    assert [task for task, _ in caught.value.failures] == ["NotThere()"]
+    assert "blocks Waits()" in str(caught.value)
+    assert all(task.complete() for task in good())
+
+
+def test_a_dynamic_requirement_whose_complete_raises_is_named_after_the_others_ran() -> None:
+    assert_fails_alone(AsksForBroken(), "the database does not answer")
+
+
+def test_a_dynamic_requirement_made_on_the_second_try_is_a_success(here: Path) -> None:
+    class Second(luigi.Task):
+        retry_count = 3
+
+        def output(self) -> Any:
+            return luigi.LocalTarget("second.txt")
+
+        def run(self) -> None:
+            if not (here / "first").exists():
+                (here / "first").touch()
+                raise ValueError("not yet")
+            Path("second.txt").write_text("x")
+
+    class Top(luigi.Task):
+        def output(self) -> Any:
+            return luigi.LocalTarget("top.txt")
+
+        def run(self) -> Any:
+            yield Second()
+            Path("top.txt").write_text("x")
+
+    run_task(Top())
+    assert (here / "top.txt").exists()
