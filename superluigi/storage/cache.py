@@ -31,11 +31,11 @@ from superluigi.storage.cache_files import (
     files_in,
     free,
     load,
+    local_name,
     lock,
     move,
     remove_copy,
     same,
-    segment,
     size_of,
 )
 
@@ -184,8 +184,7 @@ class Entry:
     def __init__(self, cache: Cache, place: str, bucket: str, key: str, folder: bool) -> None:
         self.cache, self.place, self.bucket, self.key, self.folder = cache, place, bucket, key, folder
         self.uri = f"s3://{bucket}/{key}"
-        parts = (key.rstrip("/") if folder else key).split("/")
-        self.relative = Path(*filter(None, (place, bucket)), *map(segment, parts))
+        self.relative = Path(*filter(None, (place, bucket)), local_name(key.rstrip("/") if folder else key))
         name = hashlib.sha256(json.dumps([place, bucket, key, folder]).encode()).hexdigest()[:32]
         self.stem = cache.state_folder / name
 

@@ -9,13 +9,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from superluigi.errors import TransferError
 from superluigi.storage import atomic, copying, staging
 
 _LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
+_LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it
 ODD = "%~"  # begins every name that is not the key's own
 
 
@@ -31,8 +34,62 @@ def segment(part: str) -> str:
 
 
 def local_name(relative: str) -> str:
-    """The part of a key after a prefix as a relative path."""
-    return "/".join(map(segment, relative.split("/")))
+    """A key, or the part of one after a prefix, as a relative path."""
+    name = "/".join(map(segment, relative.split("/")))
+    if len(os.fsencode(name)) <= _LONGEST_PATH:
+        return name
+    return f"{ODD}long~{hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]}"
+
+
+def local_names(relatives: Sequence[str]) -> dict[str, str]:
+    """All that is below a prefix as relative paths, another one for each key.
+
+    A key that others take for their folder (`a` beside `a/b`) has a name of its own, `%~keya`.
+
+    Raises:
+        TransferError: two keys have been made to have one name here.
+    """
+    folders = {relative[:end] for relative in relatives for end in _slashes(relative)}
+    names: dict[str, str] = {}
+    for relative in relatives:
+        name = local_name(relative)
+        if relative in folders:
+            folder, slash, last = name.rpartition("/")
+            name = f"{folder}{slash}{ODD}key{last}"
+        names[relative] = name
+    if len(set(names.values())) < len(names):
+        taken: dict[str, str] = {}
+        for relative, name in names.items():
+            if taken.setdefault(name, relative) != relative:
+                raise _same_name(taken[name], relative)
+    return names
+
+
+def _slashes(relative: str) -> Iterator[int]:
+    end = relative.find("/")
+    while end >= 0:
+        yield end
+        end = relative.find("/", end + 1)
+
+
+def check_apart(root: str, names: Iterable[str]) -> None:
+    """Refuse a copy whose file system took two names for one: for many, `A.txt` is `a.txt`.
+
+    Raises:
+        TransferError: names both.
+    """
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name and os.path.samefile(f"{root}/{other}", f"{root}/{name}"):
+            raise _same_name(other, name)
+
+
+def _same_name(first: str, second: str) -> TransferError:
+    return TransferError(
+        f"{first!r} and {second!r} cannot lie beside each other on this disk, where they are one name. Read them one "
+        "by one, or set SUPERLUIGI_LOCAL_DATA_DIR to a disk that tells them apart."
+    )
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from superluigi.errors import StorageAccessError
 from superluigi.storage.base import Location
 from superluigi.storage.s3_client import keys_only
 from superluigi.storage.s3_location import S3Location
@@ -63,7 +65,7 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     seen: set[str] = set()
     last, whole, in_order = "", False, first.s3.in_order
     start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if in_order and wanted[0] != prefix else {}
-    with keys_only():
+    with keys_only(), contextlib.suppress(StorageAccessError):  # who may read but not list asks for each
         for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
             seen.add(item["Key"])
             if in_order:

@@ -83,13 +83,14 @@ def read(
     Raises:
         RecordError: the manifest cannot be read.
     """
-    if not is_cut(output):
-        return [Content.from_json(item) for item in output.get("contents", ())]
-    key = manifest_key(record_key, str(output.get("commit")))
-    found = get_bytes(s3, bucket, key, options)
-    if found is None:
-        return None
+    key = record_key
     try:
+        if not is_cut(output):
+            return [Content.from_json(item) for item in output.get("contents", ())]
+        key = manifest_key(record_key, str(output.get("commit")))
+        found = get_bytes(s3, bucket, key, options)
+        if found is None:
+            return None
         return [Content.from_json(json.loads(line)) for line in found[0].splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"s3://{bucket}/{key} is not readable ({error}). Make the output again.") from error

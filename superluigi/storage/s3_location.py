@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
-from superluigi.errors import TargetKindError
+from superluigi.errors import RecordError, StorageAccessError, TargetKindError
 from superluigi.storage import atomic, cache, cache_files, s3_client, s3_leftovers, staging
-from superluigi.storage.base import Ground, Location
+from superluigi.storage.base import Ground, Location, Record
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_options import S3Options
@@ -129,7 +129,8 @@ class S3Location(Location):
     @property
     def register(self) -> Register:
         put_options = {key: value for key, value in self.place.put_options.items() if key in _RECORD_OPTIONS}
-        return Register(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options, put_options)
+        kind = _OthersRegister if self.external else Register
+        return kind(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options, put_options)
 
     @property
     def cache(self) -> cache.Cache:
@@ -200,6 +201,18 @@ class S3Location(Location):
         if prefix:
             return next(listing(self.s3, self.place.bucket, key, self.place.get_options, MaxKeys=1), None) is not None
         return head(self.s3, self.place.bucket, key, self.place.get_options) is not None
+
+
+class _OthersRegister(Register):
+    """What lies where the record of data made by others would be: it may be anything, and need not be for our eyes."""
+
+    def read(self) -> tuple[list[Record], str | None]:
+        try:
+            records, etag = super().read()
+        except (StorageAccessError, RecordError):
+            return [], None
+        ours = [record for record in records if isinstance(record.get("output"), dict)]
+        return ours, etag if ours else None
 
 
 def kind_error(uri: str, there: str, expects: str, use: str) -> TargetKindError:

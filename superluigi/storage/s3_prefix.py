@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from superluigi.errors import CommitConflictError, TargetMissingError, TransferError
+from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TransferError
 from superluigi.storage import cache, cache_files, s3_contents
 from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_download import download_many
+from superluigi.storage.s3_errors import is_absent
 from superluigi.storage.s3_location import at_one_server, kind_error
 from superluigi.storage.s3_prefix_commit import StagedPrefix
 from superluigi.storage.s3_prefix_state import KIND, PrefixState, Seen
@@ -47,7 +48,7 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def describe(self) -> Record | None:
-        record = self.stored_record()
+        record = self._matching_record()
         if record is not None:
             return {key: value for key, value in record["output"].items() if key != "contents"}
         contents = self.listed() if self.external else []
@@ -58,6 +59,8 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def read_record(self) -> Record | None:
+        if self.external:
+            return self._matching_record()
         for _ in range(_RETRIES):
             record = self.stored_record()
             if record is None:
@@ -126,7 +129,9 @@ class PrefixLocation(PrefixState):
                     path = stack.enter_context(entry.open(tag, fetch, size=size, shared=shared, refresh=refresh))
                 except TargetMissingError as error:
                     if record is not None and self._still(record):
-                        raise TransferError(
+                        # Gone, or another one: for whoever asks, the output as it was recorded is not there any more.
+                        kind = TargetMissingError if error.__cause__ and is_absent(error.__cause__) else TransferError
+                        raise kind(
                             f"{self.uri} is not what its record says: {error} Somebody changed it outside of "
                             "Super Luigi; make the output again, or remove its record to take the data as it is."
                         ) from error
@@ -150,7 +155,7 @@ class PrefixLocation(PrefixState):
     def _has_contents(self) -> bool:
         """The record is there and the look saw no data behind it: is it a record of ours at all?"""
         record = self.stored_record()
-        return record is not None and self.has_data()
+        return (record is not None or self.external) and self.has_data()
 
     def _exists_without_record(self, seen: Seen) -> bool:
         if seen.data or (seen.data is None and self.has_data()):
@@ -183,7 +188,7 @@ class PrefixLocation(PrefixState):
 
     def _current(self) -> tuple[Record | None, list[Content] | None]:
         """The record that is there, or without one what others have put there."""
-        record = self.stored_record()
+        record = self._matching_record()
         contents = self.listed() if record is None and self.external else None
         if record is None and not contents:
             if self.other_kind(self.place.key[:-1], prefix=False):
@@ -193,6 +198,17 @@ class PrefixLocation(PrefixState):
                 "it; for data made by others declare it as the output of an ExternalTask."
             )
         return record, contents
+
+    def _matching_record(self) -> Record | None:
+        """The record that is there; what others have changed since is theirs, and has none."""
+        record = self.stored_record()
+        if record is None or not self.external:
+            return record
+        try:
+            named = self._named(record)
+        except RecordError:
+            return None
+        return record if named is not None and self._is_there(named) else None
 
     def _contents_of(self, record: Record | None) -> list[Content]:
         named = self._named(record) if record else None
@@ -211,8 +227,9 @@ class PrefixLocation(PrefixState):
             contents = listed if listed is not None else self._contents_of(record)
             facts, missing = {}, list[Member]()
             root, begun = str(folder), any(folder.iterdir())
+            names = cache_files.local_names([item.key[len(self.place.key) :] for item in contents])
             for item in contents:
-                name = cache_files.local_name(item.key[len(self.place.key) :])
+                name = names[item.key[len(self.place.key) :]]
                 facts[name] = {"etag": item.etag, **({"sha256": item.sha256} if item.sha256 else {})}
                 path = f"{root}/{name}"
                 if begun and os.path.isfile(path) and os.path.getsize(path) == item.size:
@@ -222,6 +239,7 @@ class PrefixLocation(PrefixState):
                     continue
                 missing.append(Member(item.key, path, item.size, item.etag, item.sha256))
             download_many(self.s3, self.place.bucket, missing, self.place.get_options, self.place.progress)
+            cache_files.check_apart(root, facts)
             return facts
 
         return fetch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from superluigi.errors import CommitConflictError, TargetKindError
+from superluigi.errors import CommitConflictError, StorageAccessError, TargetKindError
 from superluigi.storage import cache, inner
 from superluigi.storage.base import Record
 from superluigi.storage.s3_contents import Content
@@ -64,7 +65,7 @@ class PrefixState(S3Location):
 
     def _list_around(self) -> Seen:
         place = self.place
-        keys = []
+        keys, data = [], False
         # Everything that sorts before the record but after this is a name that hardly anybody uses.
         before = place.record_key[:-1] + "m~"
         found = listing(
@@ -72,21 +73,30 @@ class PrefixState(S3Location):
         )
         for item in found:
             keys.append(item["Key"])
-            if item["Key"].startswith(place.key) and self.where.is_content(item["Key"]):
+            data = item["Key"].startswith(place.key) and self.is_data(item)
+            if data:
                 break
         else:
             if len(keys) >= _LOOK_KEYS:
                 there = place.record_key in keys
                 return Seen(there, place.record_key + CLAIM in keys or (not there and self._has_claim()), None)
-        data = bool(keys) and keys[-1].startswith(place.key) and self.where.is_content(keys[-1])
         return Seen(place.record_key in keys, self.where.claim_key in keys, data)
 
     def _has_claim(self) -> bool:
-        return head(self.s3, self.place.record_bucket, self.where.claim_key, {}) is not None
+        try:
+            return head(self.s3, self.place.record_bucket, self.where.claim_key, {}) is not None
+        except StorageAccessError:
+            if self.external:  # nobody who may only read it can have left a claim, nor mend one
+                return False
+            raise
 
     def has_data(self) -> bool:
         found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
-        return any(self.where.is_content(item["Key"]) for item in found)
+        return any(map(self.is_data, found))
+
+    def is_data(self, item: Mapping[str, Any]) -> bool:
+        """Whether what a listing names is content: nothing of ours, and no mark that consoles leave for a folder."""
+        return self.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0)
 
     def recover(self) -> bool:
         """Finish or undo what a dead process left; False if somebody alive is at it."""
@@ -113,11 +123,7 @@ class PrefixState(S3Location):
     def listed(self) -> list[Content]:
         """What is under the prefix now, whoever put it there."""
         found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
-        return [
-            Content(item["Key"], item["Size"], item["ETag"].strip('"'))
-            for item in found
-            if self.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0)
-        ]
+        return [Content(item["Key"], item["Size"], item["ETag"].strip('"')) for item in found if self.is_data(item)]
 
     def refuse_inner(self, action: str, there: Mapping[str, str], named: Callable[[], Mapping[str, Content]]) -> None:
         """Leave alone what other tasks have below the prefix.
