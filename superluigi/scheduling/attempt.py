@@ -20,7 +20,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi import graph
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout, RemoteError, message_of, tellable
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.scheduling.run import Run, entered
 
@@ -248,7 +248,7 @@ class _Attempt:
         return self._came_to(FAILED, expl=MISSING_EXTERNAL)
 
     def _failed(self, error: BaseException, missing: tuple[str, ...]) -> Outcome:
-        text = traceback.format_exc()
+        text = tracebacks.text_of(error)
         logs.logger.debug("%s failed", self.task, exc_info=True)
         self.task.trigger_event(Event.FAILURE, self.task, error)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from luigi.target import Target
 from luigi.task import Task, WrapperTask
 
 from superluigi.errors import DefinitionError, tellable
+from superluigi.scheduling import tracebacks
 from superluigi.scheduling.run import MADE_BEFORE, Run
 
 #: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
@@ -31,7 +31,7 @@ class Trouble:
     """What a `complete()` raised that was asked just now, and its formatted traceback."""
 
     def __init__(self, error: BaseException) -> None:
-        self.trace = traceback.format_exc()
+        self.trace = tracebacks.text_of(error)
         self.error = tellable(error, self.trace)
 
 

@@ -15,7 +15,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.errors import OutputClashError, SuperLuigiError, tellable
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.clashes import Clashes
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
@@ -209,7 +209,7 @@ class Planner(luigi.worker.Worker):
         return PENDING, True, requirements
 
     def _broken(self, task: Task, error: BaseException) -> tuple[str, bool, None]:
-        trace = traceback.format_exc()
+        trace = tracebacks.text_of(error)
         error = tellable(error, trace)
         self.add_succeeded = False
         self._log_dependency_error(task, _advice(error) or trace)

@@ -14,13 +14,13 @@ import logging
 import os
 import sys
 import threading
-import traceback
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from superluigi.errors import StorageAccessError
+from superluigi.scheduling import tracebacks
 from superluigi.tasks.life import scope as scopes
 from superluigi.tasks.life import spare
 from superluigi.tasks.life.folder import STDERR, STDOUT, about, cannot_be_made, place_of
@@ -74,8 +74,8 @@ def captured(scope: Scope) -> Iterator[None]:
             yield
         except GeneratorExit:  # the attempt waits for a requirement, that is all
             raise
-        except BaseException:
-            note(scope, traceback.format_exc())
+        except BaseException as error:
+            note(scope, tracebacks.text_of(error))
             raise
 
 

@@ -1,0 +1,64 @@
+"""Tracebacks begin at the user's first line: the frames of Luigi and Super Luigi above it help nobody find a fault."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+import threading
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+
+import luigi
+
+from superluigi import config
+from superluigi.errors import SuperLuigiError
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_TESTING = os.path.join(_PACKAGE, "testing", "")
+_RUNNERS = tuple(
+    os.path.join(os.path.dirname(os.path.abspath(file)), "")
+    for file in (os.path.join(_PACKAGE, "errors.py"), luigi.__file__, concurrent.futures.__file__)
+)
+_FILES = {module.__file__ for module in (contextlib, functools, threading)}
+
+
+def text_of(error: BaseException) -> str:
+    """The traceback as text, trimmed; `error` itself is trimmed too."""
+    trim(error)
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def trim(error: BaseException) -> None:
+    """Drop the frames before the first of the user's, in `error` and in what it was raised from.
+
+    An error of ours that no line of the user's has raised keeps no frame, since its text says all; any other keeps
+    every one. The setting `full_tracebacks` switches this off.
+    """
+    if config.get("full_tracebacks"):
+        return
+    for one in _chain(error):
+        first = one.__traceback__
+        while first is not None and not _is_users(first):
+            first = first.tb_next
+        if first is not None or isinstance(one, SuperLuigiError):
+            one.__traceback__ = first
+
+
+def _is_users(found: TracebackType) -> bool:
+    name = found.tb_frame.f_code.co_filename
+    return name.startswith(_TESTING) or not (name in _FILES or name.startswith(_RUNNERS))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += (one.__cause__, one.__context__)
+            waiting += getattr(one, "exceptions", ())  # of a group

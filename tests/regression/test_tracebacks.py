@@ -1,0 +1,106 @@
+"""What a user sees of an error begins at the user's own line: in the exception, its cause, the log and the report."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import luigi
+import pytest
+
+from superluigi import run_task
+from superluigi.errors import TaskFailedError
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata
+
+
+class Fails(AtomicTaskWithMetadata):
+    place = luigi.Parameter()
+    how = luigi.Parameter()
+
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget(f"{self.place}/never.txt")
+
+    def run(self, output_path: Path) -> None:
+        getattr(self, f"_{self.how}")(output_path)
+
+    def _plainly(self, output_path: Path) -> None:
+        raise ValueError("rows")
+
+    def _chained(self, output_path: Path) -> None:
+        try:
+            self._plainly(output_path)
+        except ValueError as error:
+            raise LookupError("columns") from error
+
+    def _silently(self, output_path: Path) -> None:
+        """Nothing is written."""
+
+    def _ours(self, output_path: Path) -> None:
+        LocalFileTarget(self.place).exists()
+
+
+class Yields(Fails):
+    def run(self, output_path: Path) -> object:  # type: ignore[override]
+        yield []
+        self._plainly(output_path)
+
+
+class BreaksInComplete(Fails):
+    def complete(self) -> bool:
+        raise ValueError("rows")
+
+
+class BreaksInRequires(Fails):
+    def requires(self) -> list[luigi.Task]:
+        raise ValueError("rows")
+
+
+def shown(task: luigi.Task, **options: object) -> list[str]:
+    """The files whose frames stand in the traceback of the first cause."""
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(task, **options)
+    cause = caught.value.__cause__
+    assert cause is not None
+    return [Path(frame.filename).name for frame in traceback.extract_tb(cause.__traceback__)]
+
+
+HERE = Path(__file__).name
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "executor": "threads"}])
+@pytest.mark.parametrize("cls", [Fails, Yields, BreaksInComplete, BreaksInRequires])
+def test_the_first_frame_is_the_users(cls: type[Fails], options: dict[str, object], tmp_path: Path) -> None:
+    found = shown(cls(place=str(tmp_path), how="plainly"), **options)
+    assert found and set(found) == {HERE}
+
+
+def test_the_log_and_the_error_of_another_process_begin_there_too(tmp_path: Path) -> None:
+    task = Fails(place=str(tmp_path), how="chained")
+    with pytest.raises(TaskFailedError):
+        run_task(task, num_workers=2, executor="processes")
+    text = (task.task_dir / "stderr.log").read_text()
+    files = [line.split('"')[1] for line in text.splitlines() if line.strip().startswith("File ")]
+    assert len(files) == 4 and {Path(name).name for name in files} == {HERE}
+
+
+def test_what_an_error_was_raised_from_begins_there_too(tmp_path: Path) -> None:
+    with pytest.raises(LookupError) as caught:
+        run_task(Fails(place=str(tmp_path), how="chained"), raise_exception=True)
+    first = caught.value.__cause__
+    assert first is not None
+    assert {Path(frame.filename).name for frame in traceback.extract_tb(first.__traceback__)} == {HERE}
+
+
+def test_frames_of_ours_below_the_users_line_stay(tmp_path: Path) -> None:
+    found = shown(Fails(place=str(tmp_path), how="ours"))
+    assert found[0] == HERE and set(found) > {HERE}
+
+
+def test_an_error_that_no_line_of_the_user_raised_has_no_frames(tmp_path: Path) -> None:
+    assert shown(Fails(place=str(tmp_path), how="silently")) == []
+
+
+def test_a_switch_shows_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_FULL_TRACEBACKS", "true")
+    assert set(shown(Fails(place=str(tmp_path), how="plainly"))) > {HERE}
