@@ -9,6 +9,7 @@ SuperLuigiError
 │   ├── TargetKindError                    a file where a folder is expected, or the reverse
 │   ├── TargetMissingError (FileNotFoundError)   something to read is not there
 │   ├── OutputNotWrittenError              run() ended without writing its output
+│   ├── UnfinishedOutputError              something beside the output would be lost, or bytes are not written yet
 │   ├── CommitConflictError                another writer committed to the same place first
 │   ├── OutputClashError (ValueError)      two tasks have one place, or one is inside what another replaces
 │   ├── CommitError                        a commit could not be carried out; the old output stands
@@ -124,6 +125,10 @@ class TargetMissingError(TargetError, FileNotFoundError):
 
 class OutputNotWrittenError(TargetError):
     """`run` ended without writing what it promised."""
+
+
+class UnfinishedOutputError(TargetError):
+    """`run` ended while its output was not whole: files lie beside it, or a file is still open and not all written."""
 
 
 class CommitConflictError(TargetError):

@@ -7,16 +7,20 @@ import ctypes
 import errno
 import fcntl
 import functools
+import logging
 import os
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitError, StorageAccessError, TargetError
 from superluigi.storage import copying
 from superluigi.storage.steps import step
+
+_log = logging.getLogger(__name__)
 
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _AT_FDCWD = -100
@@ -41,6 +45,20 @@ def write_new(path: str, content: bytes, *, flush: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move_folder(source: Path, destination: Path) -> None:
+    """Move a folder of ours into another one; its mode does not matter (the kernel wants to write `..` into it)."""
+    step("rename")
+    try:
+        os.replace(source, destination)
+    except PermissionError:
+        mode = stat.S_IMODE(os.lstat(source).st_mode)
+        if mode & stat.S_IWUSR:
+            raise
+        os.chmod(source, mode | stat.S_IRWXU)
+        os.replace(source, destination)
+        os.chmod(destination, mode)
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -210,6 +228,20 @@ _ADVICE = {
 def advice(error: OSError) -> str:
     """What to do about an error of the system."""
     return _ADVICE.get(error.errno or 0, "What was there before is unchanged.")
+
+
+@contextlib.contextmanager
+def mended_later(state: str) -> Iterator[None]:
+    """Work that a commit no longer depends on: if the system refuses it, a warning says how things stand."""
+    try:
+        yield
+    except OSError as error:
+        who = (
+            "Let the owner run `superluigi clean` there."
+            if isinstance(error, PermissionError)
+            else ("The next run there, or `superluigi clean`, sees to it.")
+        )
+        _log.warning("%s (%s). %s", state, error.strerror or error, who)
 
 
 class explained:  # noqa: N801 - used like a function, on the way of every commit

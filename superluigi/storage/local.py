@@ -26,7 +26,7 @@ from superluigi.errors import (
     TargetKindError,
     TargetMissingError,
 )
-from superluigi.storage import atomic, copying, staging
+from superluigi.storage import atomic, copying, owner_token, staging
 from superluigi.storage.base import (
     PENDING_SUFFIX,
     RECORD_SUFFIX,
@@ -169,20 +169,18 @@ class LocalLocation(Location):
             self._recover_swap()
             self.refuse_inner("replace")
             final = self.final
-            parent, made = final.parent, []
-            if not os.access(parent, os.W_OK | os.X_OK):
-                made = staging.missing_parents(parent)
-                if not made:
-                    read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
-                    code = errno.EROFS if read_only else errno.EACCES
-                    raise OSError(code, os.strerror(code), str(parent))
-                parent.mkdir(parents=True, exist_ok=True)
-            for folder in {str(parent), os.path.dirname(self.record_uri)}:
+            for folder in {str(final.parent), os.path.dirname(self.record_uri)}:
                 for left in staging.sweep(folder):
                     step("remove left-over")
                     with contextlib.suppress(PermissionError):  # of another user, whose own next commit removes it
                         copying.remove_tree(left)
-            return self._staged(final, made)
+            staged = self._staged(final)
+            try:
+                staged.begin()
+            except BaseException:
+                staged.discard()
+                raise
+            return staged
 
     @contextlib.contextmanager
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -210,10 +208,11 @@ class LocalLocation(Location):
             self.refuse_inner("remove")
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied
-                token, aside = staging.staged_path(final)
+                token = owner_token.token()
+                aside = staging.beside(final.parent, token)
                 atomic.replace(final, aside)
-                staging.forget(token)
-                copying.remove_tree(aside)
+                with staging.abandoning(token, final.parent):
+                    copying.remove_tree(Path(aside))
             else:
                 final.unlink(missing_ok=True)
             if self.path.is_symlink():
@@ -232,7 +231,7 @@ class LocalLocation(Location):
     # ---- parts
 
     @abc.abstractmethod
-    def _staged(self, final: Path, made: list[Path]) -> LocalStaged: ...
+    def _staged(self, final: Path) -> LocalStaged: ...
 
     def _check_names(self) -> None:
         """Long names are refused before the work, not after it."""
@@ -328,33 +327,26 @@ class LocalLocation(Location):
 
     def _put_record(self, record: Record) -> None:
         """Replace the record in one step; the caller holds the lock."""
-        token = staging.new_token()
-        try:
-            self._write_pending(record, token, durable=config.get("durable"))
-        finally:
-            staging.forget(token)
+        self._write_pending(record, owner_token.token(), durable=config.get("durable"))
         atomic.replace(self.pending_uri, self.record_uri)
 
     def _write_pending(self, record: Record, token: str, *, durable: bool) -> None:
         """Have the record waiting, whole: it is written under a name of this process and renamed."""
-        staged = staging.beside(self.record_uri, token)
+        folder = os.path.dirname(self.record_uri)
+        staged = staging.beside(folder, token, ".record")
         content = record_text(record).encode("utf-8", SURROGATES)
         try:
             step("write pending record")
-            try:
-                atomic.write_new(staged, content, flush=durable)
-            except FileNotFoundError:
-                made = staging.missing_parents(self.record_path.parent)
-                self.record_path.parent.mkdir(parents=True, exist_ok=True)
-                for folder in made if durable else ():
-                    atomic.flush_folder(folder.parent)
-                atomic.write_new(staged, content, flush=durable)
+            made = staging.with_folders(lambda: atomic.write_new(staged, content, flush=durable), folder)
+            for new in made if durable else ():
+                atomic.flush_folder(new.parent)
             atomic.replace(staged, self.pending_uri)
         except BaseException:
-            copying.remove_tree(Path(staged))
+            with contextlib.suppress(OSError), staging.abandoning(token, folder):
+                Path(staged).unlink(missing_ok=True)
             raise
         if durable:
-            atomic.flush_folder(os.path.dirname(self.record_uri))
+            atomic.flush_folder(folder)
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""
@@ -380,8 +372,8 @@ class FileLocation(LocalLocation):
     def copy(self, destination: Path) -> None:
         copying.copy_file(self.final, destination)
 
-    def _staged(self, final: Path, made: list[Path]) -> LocalStaged:
-        return LocalStaged(self, final, made)
+    def _staged(self, final: Path) -> LocalStaged:
+        return LocalStaged(self, final)
 
 
 def _read_whole(path: Path | str) -> bytes:

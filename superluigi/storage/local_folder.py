@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from superluigi import config, graph
-from superluigi.errors import OutputNotWrittenError, RecordError, TargetKindError
+from superluigi import graph
+from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError
 from superluigi.storage import atomic, copying, inner, staging
 from superluigi.storage.base import PENDING_SUFFIX, SURROGATES, Record, record_text
 from superluigi.storage.local import LocalLocation, _read_whole
@@ -106,6 +106,10 @@ class FolderLocation(LocalLocation):
         if self.record_inside:
             (destination / self.record_inside).unlink(missing_ok=True)
 
+    def _settle_held(self) -> None:
+        if not os.path.lexists(staging.swap_journal(self.final)):  # else its end decides which record is right
+            super()._settle_held()
+
     def _recover_swap(self) -> bool:
         """Finish a swap by two renames that a dead writer left between them; True if there was one."""
         final = self.final
@@ -137,11 +141,8 @@ class FolderLocation(LocalLocation):
                         waiting.append(entry.path)
                     yield entry, is_item
 
-    def _staged(self, final: Path, made: list[Path]) -> LocalStaged:
-        staged = StagedFolder(self, final, made)
-        step("make staging folder")
-        staged.path.mkdir()
-        return staged
+    def _staged(self, final: Path) -> LocalStaged:
+        return StagedFolder(self, final)
 
 
 class StagedFolder(LocalStaged):
@@ -149,78 +150,88 @@ class StagedFolder(LocalStaged):
 
     location: FolderLocation
 
-    def commit(self, record: Record | None) -> Record | None:
-        inside = self.location.record_inside
-        if record is None or inside is None:
-            return super().commit(record)
-        output = self.prepare()
-        record = {**record, "output": output}
-        with atomic.explained("publish", self.location.path):
-            place = self.path / inside
-            if os.path.lexists(place):
-                raise RecordError(f"The task wrote {inside} itself, but there the record of {self.location.path} goes.")
-            step("write record inside")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(record_text(record), encoding="utf-8", errors=SURROGATES)
-            if config.get("durable"):
-                atomic.flush_file(place)
-                atomic.flush_folder(place.parent)
-            os.utime(self.path, ns=(output["mtime_ns"],) * 2)
-            self.location._stat()
-            with atomic.locked(self.final.parent):
-                self._swap()
-                if config.get("durable"):
-                    atomic.flush_folder(self.final.parent)
-        self._finished()
-        return record
+    def __init__(self, location: FolderLocation, final: Path) -> None:
+        super().__init__(location, final)
+        #: Beside the destination: there names are exchanged without rights to the folders themselves.
+        self._beside = Path(staging.beside(final.parent, self.commit_id, ".new"))
+        self._old = Path(staging.beside(final.parent, self.commit_id, ".old"))
+        self._half_swapped = False
 
-    def _finished(self) -> None:
-        super()._finished()
-        step("remove replaced folder")
-        try:
-            copying.remove_tree(self.path)  # after an exchange, the old tree has this name
-        except PermissionError as error:
-            _log.warning(
-                "%s was replaced, but what it was before belongs to another user and stays as %s (%s). "
-                "Let its owner run `superluigi clean %s`.",
-                self.location.path, self.path, error.strerror, self.final.parent,
-            )  # fmt: skip
+    def begin(self) -> None:
+        super().begin()
+        self.path.mkdir()
 
     def _publish(self, record: Record | None) -> None:
-        if record is None and self.location.record_inside:
-            self._swap()
-        else:
+        inside = self.location.record_inside
+        if inside is None:
             super()._publish(record)
+            return
+        if record is not None:
+            self._write_record_inside(self.path / inside, record)
+        self._swap()
+        self._flush_names()
+
+    def _write_record_inside(self, place: Path, record: Record) -> None:
+        if os.path.lexists(place):
+            raise RecordError(f"The task wrote {place.name} itself, but there the record of {self.location.path} goes.")
+        step("write record inside")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(record_text(record), encoding="utf-8", errors=SURROGATES)
+        if self._durable:
+            atomic.flush_file(place)
+            atomic.flush_folder(place.parent)
+        os.utime(self.path, ns=(record["output"]["mtime_ns"],) * 2)
 
     def _swap(self) -> None:
         final = self.final
         self.location.refuse_inner("replace")
+        atomic.move_folder(self.path, self._beside)
         if not final.exists():
-            atomic.replace(self.path, final)
-        elif not atomic.exchange(self.path, final):
+            atomic.replace(self._beside, final)
+        elif not atomic.exchange(self._beside, final):
             self._swap_by_two_renames(final)
 
     def _swap_by_two_renames(self, final: Path) -> None:
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
         whoever comes next finish them (`LocalLocation._recover_swap`)."""
         journal = staging.swap_journal(final)
-        token, aside = staging.staged_path(final)
         try:
             step("write journal")
-            journal.write_text(staging.journal_text(final, self.path, aside))
-            if config.get("durable"):
+            journal.write_text(staging.journal_text(final, self._beside, self._old))
+            if self._durable:
                 atomic.flush_file(journal)
                 atomic.flush_folder(journal.parent)
-            atomic.replace(final, aside)
-            atomic.replace(self.path, final)
-        except BaseException:
-            if not final.exists() and aside.exists():
-                atomic.replace(aside, final)
-            raise
-        finally:
+            atomic.replace(final, self._old)
+            atomic.replace(self._beside, final)
+        except BaseException as error:
+            self._take_back(final, error)
             journal.unlink(missing_ok=True)
-            staging.forget(token)
-        copying.remove_tree(aside)
+            raise
+        with atomic.mended_later(f"{final} was committed; the journal of its swap is still {journal}"):
+            step("drop journal")
+            journal.unlink(missing_ok=True)
+
+    def _take_back(self, final: Path, error: BaseException) -> None:
+        if final.exists() or not self._old.exists():
+            return
+        try:
+            atomic.replace(self._old, final)
+        except OSError as again:
+            self._half_swapped = True  # the journal stays
+            raise CommitError(
+                f"Cannot publish {self.location.path}: {error}; and what was there before could not be put back: "
+                f"{again}. Nothing is lost: the old folder is {self._old}, the new one {self._beside}. The next "
+                f"look (a run, or `superluigi clean {final.parent}`) finishes the swap."
+            ) from error
+
+    def _drop(self) -> None:
+        """Also what was swapped away: after an exchange the old tree is `_beside`, after two renames `_old`."""
+        super()._drop()
+        if not self._half_swapped:  # else whoever finishes the swap needs both
+            with staging.abandoning(self.commit_id, self.final.parent):
+                step("remove replaced folder")
+                copying.remove_tree(self._beside)
+                copying.remove_tree(self._old)
 
     def _is_much(self) -> bool:
         return True

@@ -1,4 +1,7 @@
-"""New content for a local file or folder: written beside the destination, checked, published under its lock."""
+"""New content for a local file or folder: written beside the destination, checked, published under its lock.
+
+It grows under its final name in a private folder, the stage, in which nothing else may lie at the end.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from superluigi import config
 from superluigi.errors import OutputNotWrittenError, TargetKindError
-from superluigi.storage import atomic, copying, staging
+from superluigi.storage import atomic, copying, owner_token, stage_check, staging
 from superluigi.storage.base import Record, Staged
 from superluigi.storage.steps import step
 
@@ -27,13 +30,19 @@ class LocalStaged(Staged):
 
     location: LocalLocation
 
-    def __init__(self, location: LocalLocation, final: Path, made: list[Path]) -> None:
+    def __init__(self, location: LocalLocation, final: Path) -> None:
         self.location, self.final = location, final
-        self.commit_id, self.path = staging.staged_path(final)
-        self._made_folders = made
+        self.commit_id = owner_token.token()
+        self.stage = staging.beside(final.parent, self.commit_id)
+        self.path = Path(self.stage, final.name)
+        self._made_folders: list[Path] = []
         self._done = False
         self._output: Record | None = None
         self._durable = True
+
+    def begin(self) -> None:
+        """Make the stage."""
+        self._made_folders = staging.make_stage(self.stage)
 
     def prepare(self) -> Record:
         if self._output is None:
@@ -41,6 +50,7 @@ class LocalStaged(Staged):
             with atomic.explained("finish writing", location.uri):
                 self._durable = config.get("durable")
                 self._check()
+                stage_check.check_alone(self.path, location.uri)
                 atomic.as_plain_open(self.path, self.final)
                 atomic.stamp(self.path)
                 self._output = {
@@ -63,43 +73,53 @@ class LocalStaged(Staged):
                     location._settle_held()
                     self._publish(published)
                 except BaseException:
-                    location._settle_held()
+                    with contextlib.suppress(OSError):  # the first error tells more, and whoever comes next settles
+                        location._settle_held()
                     raise
-        self._finished()
+        self.discard()
         return published
-
-    def _finished(self) -> None:
-        staging.forget(self.commit_id)
-        self._done = True
 
     def discard(self) -> None:
         if self._done:
             return
-        staging.forget(self.commit_id)
-        step("remove staged data")
-        copying.remove_tree(self.path)
-        self._remove_side_files()
-        staging.remove_empty(self._made_folders)
         self._done = True
+        with atomic.mended_later(f"{self.location.uri}: its temporary files {self.stage}* could not be removed"):
+            self._drop()
+
+    def _drop(self) -> None:
+        """Remove what this commit's token names."""
+        with staging.abandoning(self.commit_id, self.final.parent):
+            step("remove staged data")
+            try:
+                os.rmdir(self.stage)  # empty after a commit
+            except OSError:
+                copying.remove_tree(Path(self.stage))
 
     # ---- parts
 
     def _publish(self, record: Record | None) -> None:
+        """Make data and record visible. After `_swap` the commit is made: what fails then, whoever comes next does."""
         location = self.location
         if record is not None:
             location._write_pending(record, self.commit_id, durable=self._durable)
         self._swap()
-        if self._durable:
-            for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
-                atomic.flush_folder(folder)
-        if record is not None:
-            atomic.replace(location.pending_uri, location.record_uri)
-        else:
-            step("drop record")
-            location.record_path.unlink(missing_ok=True)
+        self._flush_names()
+        with atomic.mended_later(f"{location.uri} was committed; its record is still {location.pending_uri}"):
+            if record is not None:
+                atomic.replace(location.pending_uri, location.record_uri)
+            else:
+                step("drop record")
+                location.record_path.unlink(missing_ok=True)
 
     def _swap(self) -> None:
+        """The commit: from here on readers see the new data."""
         atomic.replace(self.path, self.final)
+
+    def _flush_names(self) -> None:
+        if self._durable:
+            with atomic.mended_later(f"{self.location.uri} was committed, but may not survive a power cut"):
+                for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
+                    atomic.flush_folder(folder)
 
     def _flushed_content(self) -> Record:
         """Flush and digest: the disk works beside the processor where there is much to write."""
@@ -131,15 +151,6 @@ class LocalStaged(Staged):
             f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
         )
 
-    def _side_files(self) -> list[Path]:
-        """What the writer put beside `output_path`, under names that begin with its name."""
-        return [self.path.with_name(name) for name in os.listdir(self.path.parent) if self.commit_id in name]
-
-    def _remove_side_files(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            for file in self._side_files():
-                copying.remove_tree(file)
-
     def _written(self) -> int:
         """The mode of what was written, which is no link."""
         try:
@@ -154,9 +165,4 @@ class LocalStaged(Staged):
         return mode
 
     def _not_written(self) -> OutputNotWrittenError:
-        near = sorted(self.final.name + file.name[len(self.path.name) :] for file in self._side_files())
-        hint = f" Found {', '.join(map(repr, near))} beside it: some writers add a suffix." if near else ""
-        return OutputNotWrittenError(
-            f"Nothing was written to output_path for {self.location.path}.{hint} "
-            "Write the result to output_path, or return a value."
-        )
+        return stage_check.not_written(self.path, str(self.location.path))

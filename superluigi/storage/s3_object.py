@@ -12,13 +12,12 @@ from typing import Any
 
 from superluigi.errors import (
     CommitConflictError,
-    OutputNotWrittenError,
     TargetError,
     TargetKindError,
     TargetMissingError,
     TransferError,
 )
-from superluigi.storage import cache, copying, crc32, owner_token, s3_transfer, staging
+from superluigi.storage import cache, copying, crc32, owner_token, s3_transfer, stage_check, staging
 from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -232,9 +231,8 @@ class StagedObject(Staged):
                 "Write a file, or use S3PrefixTarget."
             )
         if not self.path.is_file():
-            others = sorted(os.listdir(self.path.parent))
-            hint = f" Found beside it: {', '.join(others[:3])}." if others else ""
-            raise OutputNotWrittenError(f"Nothing was written to output_path for {uri}.{hint} Write the output to it.")
+            raise stage_check.not_written(self.path, uri)
+        stage_check.check_alone(self.path, uri)
 
     def _publish(self, record: Record | None) -> Record | None:
         location, place = self.location, self.location.place

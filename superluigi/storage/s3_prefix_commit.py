@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
-from superluigi.storage import cache_files, copying, owner_token, s3_contents, staging
+from superluigi.storage import cache_files, copying, owner_token, s3_contents, stage_check, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note
@@ -135,6 +135,7 @@ class StagedPrefix(Staged):
             )
         below = _files_below(str(self.path)) if self.path.exists() else ()
         found = [(path[len(str(self.path)) + 1 :], path) for path in below]
+        stage_check.check_alone(self.path, self.location.uri)
         if not found:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "

@@ -1,17 +1,23 @@
 """Names for what is being written, and finding what dead processes left under such names.
 
-New content is written beside its destination, on the same file system, as
-`.superluigi-<host>-<pid>-<start>-<random>.<final name>` (see `owner_token`), so that publishing is one rename and no
-inode is made in vain: file systems such as ext4 keep away from freed inodes for seconds, which makes every
-create-and-delete slow. Private folders for copies are `<parent>/.superluigi/<host>-<pid>-<start>-<random>/`.
+New content is written in a private folder beside its destination, on the same file system, under its final name:
+`.superluigi-<token>/<final name>` (tokens: see `owner_token`). So writers that put their path into what they write (zip
+members, gzip headers, layer names) put the right one there, what they leave beside it is found, and publishing is one
+rename. Other things of the same commit are called `.superluigi-<token>.<what>`. Private folders for copies are
+`<parent>/.superluigi/<token>/`.
+
+A folder that is missing is made where it is needed, again if it has vanished, and never removed: what is in use cannot
+be seen from outside (docs/decisions/foundation.md).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from superluigi.storage import copying, owner_token
@@ -21,9 +27,10 @@ STAGING = ".superluigi"
 _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
+_TRIES = 100  # of making a folder that others remove again and again
 _SWEEP_SHARE = 50  # looking for left-overs may take a fiftieth of the time
 
-_active: set[str] = set()
+_abandoned: dict[str, str] = {}  # token -> folder
 _sweeps: dict[str, tuple[float, float]] = {}
 
 
@@ -32,40 +39,79 @@ def is_ours(name: str) -> bool:
     return name.startswith(STAGING)
 
 
-def staged_path(final: Path) -> tuple[str, Path]:
-    """A new token, and the path beside `final` where its replacement is written; the suffix is kept."""
-    token = new_token()
-    return token, Path(beside(final, token))
+def beside(folder: Path | str, token: str, what: str = "") -> str:
+    """The path in `folder` of a thing that `token` names."""
+    return os.path.join(folder, f"{_PREFIX}{token}{what}")
 
 
-def new_token() -> str:
-    """A new token, whose things are not swept until it is forgotten."""
-    token = owner_token.token()
-    _active.add(token)
-    return token
+def make_stage(stage: str) -> list[Path]:
+    """Make a private folder; gives the folders above it that had to be made, topmost first.
+
+    Raises:
+        OSError: refused; its `filename` is the folder that refuses.
+    """
+    step("make staging folder")
+    parent = os.path.dirname(stage)
+    try:
+        return with_folders(lambda: os.mkdir(stage, 0o700), parent)
+    except OSError as error:
+        if error.filename == stage:
+            error.filename = parent
+        raise
 
 
-def beside(final: Path | str, token: str) -> str:
-    """The path beside `final` where what replaces it is written; the suffix is kept."""
-    folder, name = os.path.split(final)
-    return os.path.join(folder, _shortened(f"{_PREFIX}{token}.", name))
+def with_folders(work: Callable[[], object], folder: str) -> list[Path]:
+    """Do `work`, which makes something in `folder`, and before it the folders that are missing; gives those.
+
+    Others may remove empty folders at any time, so they are made again until the work is done.
+    """
+    made: list[Path] = []
+    for _ in range(_TRIES):
+        try:
+            work()
+            return made
+        except FileNotFoundError:
+            made += make_folders(Path(folder))
+    work()
+    return made
 
 
-def _shortened(prefix: str, name: str) -> str:
-    """`prefix` and as much of the end of `name` as a file system takes."""
-    room = NAME_MAX - len(prefix)
-    encoded = os.fsencode(name)
-    return prefix + (encoded[-room:].decode("utf-8", "ignore") if len(encoded) > room else name)
+def make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and those above it where they are missing; gives what was made, topmost first."""
+    missing, made = [], []
+    while not os.path.lexists(folder) and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+            made.append(folder)
+        except FileExistsError:  # others were faster
+            continue
+        except FileNotFoundError:  # others removed what was above it: the caller tries again
+            break
+        except OSError as error:
+            error.filename = str(folder.parent)
+            raise
+    return made
 
 
-def forget(token: str) -> None:
-    """What this token named is done with; whatever of it is still there may be swept."""
-    _active.discard(token)
+@contextlib.contextmanager
+def abandoning(token: str, folder: Path | str) -> Iterator[None]:
+    """Remove in this block what a token of this process names in `folder`; if that fails, the next sweep does it."""
+    try:
+        yield
+    except BaseException:
+        _abandoned[token] = str(folder)
+        raise
 
 
 def swap_journal(final: Path) -> Path:
     """Where a swap of `final` by two renames is written down."""
-    return final.with_name(_shortened(_SWAP, final.name))
+    name = final.name
+    if len(os.fsencode(name)) > NAME_MAX - len(_SWAP):  # its record is elsewhere: only then may a name be so long
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return final.with_name(_SWAP + name)
 
 
 def journal_text(final: Path, new: Path, old: Path) -> str:
@@ -100,7 +146,8 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
     parent = str(parent)
     last = _sweeps.get(parent)
     began = time.perf_counter()
-    if last is not None and not always and began - last[0] < _SWEEP_SHARE * last[1]:
+    mine = {own for own, where in list(_abandoned.items()) if where == parent}
+    if last is not None and not always and not mine and began - last[0] < _SWEEP_SHARE * last[1]:
         return []
     try:
         names = [name for name in os.listdir(parent) if name.startswith(STAGING)]
@@ -114,12 +161,14 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
     if len(_sweeps) > 10_000:
         _sweeps.clear()
     _sweeps[parent] = ended, ended - began
+    for own in mine:  # one more try: what still stays then waits for the end of this process
+        _abandoned.pop(own, None)
     found = []
     for name in names:
         if not name.startswith(_PREFIX) or name in needed:
             continue
         token = owner_token.token_in(name[len(_PREFIX) :])
-        if token and (owner_token.owner_is_gone(token) or (owner_token.is_own(token) and token not in _active)):
+        if token and (owner_token.owner_is_gone(token) or token in mine):
             found.append(Path(parent, name))
     return found
 
@@ -132,14 +181,14 @@ def staging_folder(parent: Path) -> Path:
     shared = parent / STAGING
     folder = shared / owner_token.token()
     step("make staging folder")
-    while True:
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(shared)
-            os.mkdir(folder)
-            return folder
-        except FileNotFoundError:  # no parent yet, or another process removed the empty `.superluigi`
-            parent.mkdir(parents=True, exist_ok=True)
+
+    def make() -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(shared)
+        os.mkdir(folder)
+
+    with_folders(make, str(parent))
+    return folder
 
 
 def drop_staging(folder: Path) -> None:
@@ -167,19 +216,3 @@ def _staging_folders(parent: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return [parent / STAGING / name for name in os.listdir(parent / STAGING) if owner_token.is_token(name)]
     return []
-
-
-def missing_parents(folder: Path) -> list[Path]:
-    """The folders that must be made for `folder` to exist, deepest first."""
-    missing = []
-    while not os.path.lexists(folder) and folder != folder.parent:
-        missing.append(folder)
-        folder = folder.parent
-    return missing
-
-
-def remove_empty(folders: list[Path]) -> None:
-    """Remove those of `folders` (deepest first) that are empty; stop at the first that is not."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
