@@ -37,6 +37,7 @@ SuperLuigiError
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
     ├── QueueVersionError                  its tables are newer than this program, or too old
     ├── QueueGoneError                     it does not exist, or was deleted meanwhile
+    ├── QueueUnreachableError (ConnectionError)   its database does not answer, or has no room: that may pass
     └── QueueTimeoutError (TimeoutError)   `wait` waited as long as it was told to
 
 Every class keeps its message in `args`, so that instances survive pickling: they cross processes.
@@ -260,6 +261,10 @@ class QueueVersionError(QueueError):
 
 class QueueGoneError(QueueError):
     """The queue does not exist, or was deleted while it was in use."""
+
+
+class QueueUnreachableError(QueueError, ConnectionError):
+    """The database of a queue does not answer, is locked or has no room. It may pass: workers try again for a lease."""
 
 
 class QueueTimeoutError(QueueError, TimeoutError):

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
-from sqlalchemy.exc import OperationalError
 
-from superluigi.queue import runs, tables
+from superluigi.errors import QueueUnreachableError
+from superluigi.queue import clock, runs, tables
 from superluigi.queue.database import Database
 from superluigi.queue.handle import ChildProcess, ending
 from superluigi.queue.states import Pool, TaskSpec, stderr_of
@@ -56,6 +56,8 @@ class Attempts:
         self._leave_at = leave_at
         self._child: ChildProcess | None = None
         self._runs: dict[str, tuple[str, runs.Brief]] = {}
+        #: The runs that had been submitted when the child began: it may have read the code of these, none newer.
+        self._runs_then: frozenset[str] = frozenset()
 
     def make(self, claim: Claim) -> Result:
         """One attempt at a task, and what came of it."""
@@ -144,12 +146,15 @@ class Attempts:
         """A child that knows the run and the class of `claim`; a new one when the old one may hold old code."""
         definition, run = self._run_of(claim)
         child = self._child
+        # By what the queue held when the child began, not by clocks: hosts disagree about what is later.
         if child is not None and (
-            child.poll() is not None or run.submitted > child.started or run.surroundings != child.surroundings
+            child.poll() is not None or claim.run not in self._runs_then or run.surroundings != child.surroundings
         ):
             self.close()
             child = None
         if child is None:
+            with self._database.read() as connection:
+                self._runs_then = frozenset(connection.execute(select(tables.runs.c.id)).scalars())
             log = self._database.logs / "workers" / f"{self._worker}.log"
             child = self._child = ChildProcess(self._pool.prefix, self._environment(), run.surroundings, log)
         if not child.knows(claim.run):
@@ -217,7 +222,7 @@ class _Told:
         try:
             with self._database.write(flush=False) as connection:
                 claims.note(connection, self._claim, new)
-        except OperationalError as error:
+        except QueueUnreachableError as error:
             logger.warning("%s: its progress could not be written: %s", self._claim.task_id, error)
 
 
@@ -228,22 +233,23 @@ class _Lease:
         self._database = database
         self._claim = claim
         self._seconds = seconds
-        # By the clock that cannot be set: a worker that slept through its lease must not go on.
-        self._renewed = time.monotonic() - max(0.0, database.now() - claim.started)
+        # By the clock that cannot be set and does not sleep: a worker that slept through its lease must not go on.
+        self._renewed = clock.since_boot() - max(0.0, database.now() - claim.started)
 
     def look(self) -> str:
         """`held`, `kill` or `lost`; renews when a third of the time has gone."""
-        age = time.monotonic() - self._renewed
+        age = clock.since_boot() - self._renewed
         try:
             if age < self._seconds / 3:
                 with self._database.read() as connection:
                     return claims.status(connection, self._claim)
-            began = time.monotonic()
+            began = clock.since_boot()
+            until = self._database.now(exactly=True) + self._seconds
             with self._database.write(flush=False) as connection:
-                state = claims.renew(connection, self._claim, self._database.now() + self._seconds)
+                state = claims.renew(connection, self._claim, until)
             self._renewed = began
             return state
-        except OperationalError as error:
+        except QueueUnreachableError as error:
             if age < self._seconds:
                 logger.warning("%s: the queue cannot be reached, the lease still holds: %s", self._claim.task_id, error)
                 return "held"

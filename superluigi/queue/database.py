@@ -7,6 +7,9 @@ still holds when the next one writes. Readers never wait and never make others w
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
+import math
 import os
 import re
 import sqlite3
@@ -16,13 +19,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
 
 from superluigi import config
-from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError
-from superluigi.queue import tables
+from superluigi.errors import (
+    MissingDependencyError,
+    OptionError,
+    QueueError,
+    QueueGoneError,
+    QueueUnreachableError,
+)
+from superluigi.queue import clock, tables
 
 #: How long a writer waits for the others; a submission of 100,000 tasks holds the lock for seconds.
 BUSY_TIMEOUT_SECONDS = 120.0
@@ -122,9 +131,12 @@ _REMEDY = (
 class Database:
     """Transactions on one database; safe for threads, and after a fork.
 
+    Whatever a database says is raised as one of ours, with advice, here and in `read` and `write`.
+
     Raises:
-        QueueGoneError: it does not exist and `create` is False.
+        QueueGoneError: it does not exist and `create` is False; or it was deleted meanwhile.
         QueueVersionError: its tables are newer than this program.
+        QueueUnreachableError: it does not answer, is locked or has no room: that may pass.
         QueueError: it cannot hold a queue; the message says why.
     """
 
@@ -134,14 +146,21 @@ class Database:
         self._engine: Engine | None = None
         self._closing: Callable[[], object]
         self._pid = 0
-        self._offset: float | None = None
-        if self.is_sqlite:
-            self._open_file(create)
+        #: What `now` adds to the seconds since the boot, and when (by these) the server was asked for it.
+        self._anchor = 0.0
+        self._asked = -math.inf
+        #: Device and inode of the file.
+        self._file: tuple[int, int] | None = None
         try:
-            with self.write() as connection:
-                if not create and tables.version_of(connection) is None:
-                    raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
-                tables.upgrade(connection)
+            with self._no_deletion():
+                if self.is_sqlite:
+                    self._open_file(create)
+                with self.write() as connection:
+                    if not create and tables.version_of(connection) is None:
+                        raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
+                    tables.upgrade(connection)
+                    if self.is_sqlite:
+                        self._anchor = _anchored(connection)
         except BaseException:
             self.close()
             raise
@@ -170,13 +189,50 @@ class Database:
             raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
         if not path.exists() and not create:
             raise QueueGoneError(f"There is no queue {path}. {_HOW_TO_MAKE}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         require_local(path.parent)
         mode = _switch_to_wal(path)
         if mode != "wal":
             raise QueueError(f"{path}: SQLite's WAL mode does not work here (mode {mode}). {_REMEDY}")
 
+    @contextlib.contextmanager
+    def _no_deletion(self, *, but_mine: bool = False) -> Iterator[None]:
+        """Nobody deletes this queue meanwhile; with `but_mine`, nobody opens it either.
+
+        Else who opens it between the deletion of the tables and that of the file would submit to nowhere. The lock is
+        on the folder: closing a file of the database would drop SQLite's own locks.
+        """
+        if self.path is None:
+            yield
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise QueueError(
+                f"The folder of the queue {self.path} cannot be used: {error.strerror}. Choose another one for queues "
+                "(the setting queue_dir, or SUPERLUIGI_QUEUE_DIR), or give the path of a .sqlite file."
+            ) from error
+        try:
+            with contextlib.suppress(OSError):  # a file system without such locks
+                fcntl.flock(folder, fcntl.LOCK_EX if but_mine else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(folder)
+
+    def _require_file(self) -> None:
+        """Refuse to work on a file that has been removed, or has another one in its place."""
+        if self.path is None:
+            return
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (self._file is not None and self._file != (found.st_dev, found.st_ino)):
+            raise QueueGoneError(f"The queue {self.shown} is gone: its file was removed. {_HOW_TO_MAKE}")
+        self._file = found.st_dev, found.st_ino
+
     def _connected(self) -> Connection:
+        self._require_file()
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
@@ -227,33 +283,62 @@ class Database:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
+        """The one place where what a database says becomes an error of ours."""
         try:
             yield
-        except (OperationalError, ProgrammingError) as error:
-            words = str(error.orig)
-            if "no such table" in words or "does not exist" in words:
-                raise QueueGoneError(f"The queue {self.shown} is gone: {words.splitlines()[0]}") from error
-            raise
+        except DBAPIError as error:
+            raise (self._sqlite_error(error) if self.is_sqlite else self._postgres_error(error)) from error
+        except SQLAlchemyError as error:
+            raise QueueUnreachableError(f"The queue {self.shown} cannot be reached: {error}") from error
 
-    def now(self) -> float:
-        """Seconds since the epoch by the clock that all workers share: the server's, or this host's."""
+    def _sqlite_error(self, error: DBAPIError) -> QueueError:
+        words = str(error.orig).partition("\n")[0]
+        if "no such table" in words:
+            return QueueGoneError(f"The queue {self.shown} is gone: {words}. {_HOW_TO_MAKE}")
+        for sign, kind, advice in _SQLITE_ADVICE:
+            if sign in words:
+                return kind(f"The queue {self.shown}: {words}. {advice}")
+        passes = isinstance(error, OperationalError)
+        return (QueueUnreachableError if passes else QueueError)(f"The queue {self.shown} cannot be used: {words}.")
+
+    def _postgres_error(self, error: DBAPIError) -> QueueError:
+        words = " ".join(str(error.orig).split()) or type(error.orig).__name__
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state in ("42P01", "3D000") or "does not exist" in words:
+            return QueueGoneError(f"The queue {self.shown} is gone: {words}. {_HOW_TO_MAKE}")
+        for sign, kind, advice in _POSTGRES_ADVICE:
+            if state.startswith(sign) or (not state and sign in words):
+                return kind(f"The queue {self.shown}: {words}. {advice}")
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            return QueueUnreachableError(f"The queue {self.shown} cannot be reached: {words}. {_IS_IT_UP}")
+        return QueueError(f"The queue {self.shown} cannot be used: {words}.")
+
+    def now(self, *, exactly: bool = False) -> float:
+        """Seconds since the epoch by the clock that all workers share, which no step of this host's clock moves.
+
+        For PostgreSQL that is the server's, asked again and again (`exactly`: just now). For SQLite it is the clock
+        since the boot of the one host there is, ahead by what it was when a queue was first opened after the boot.
+        """
         if self.is_sqlite:
-            return time.time()
-        if self._offset is None:
+            return self._anchor + clock.since_boot()
+        before = clock.since_boot()
+        if exactly or before > self._asked + _TRUSTED_SECONDS:
             with self.read() as connection:
-                before = time.time()
+                before = clock.since_boot()  # the connection may have had to be made
                 there = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
-                self._offset = there - (before + time.time()) / 2
-        return time.time() + self._offset
+                self._asked = clock.since_boot()
+                self._anchor = there - (before + self._asked) / 2
+        return self._anchor + clock.since_boot()
 
     def remove(self) -> None:
         """Remove the tables, and the file if there is one. Whoever still has it open finds it gone."""
-        with self.write() as connection:
-            tables.metadata.drop_all(connection)
-        self.close()
-        if self.path is not None:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        with self._no_deletion(but_mine=True):
+            with self.write() as connection:
+                tables.metadata.drop_all(connection)
+            self.close()
+            if self.path is not None:
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the connections of this process; the next use opens them again."""
@@ -262,11 +347,61 @@ class Database:
         self._engine = None
 
 
+def _anchored(connection: Connection) -> float:
+    """What to add to the seconds since the boot, so that all who use this file have one clock.
+
+    It is the same for all of one boot. After another boot all leases are over, since all who held them are: SQLite's
+    file is of one machine.
+    """
+    boot, namespace = clock.boot()
+    stored = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == "clock")).scalar()
+    known: dict[str, Any] = json.loads(stored) if stored else {"boot": boot, "anchors": {}}
+    if known["boot"] == boot and namespace in known["anchors"]:
+        return float(known["anchors"][namespace])
+    begin = time.time()
+    if known["boot"] != boot:
+        latest = connection.execute(select(func.max(tables.tasks.c.lease))).scalar()
+        led = connection.execute(select(func.max(tables.spawners.c.lease))).scalar()
+        begin = max([begin, *(lease + 1.0 for lease in (latest, led) if lease is not None)])
+        known = {"boot": boot, "anchors": {}}
+    known["anchors"][namespace] = begin - clock.since_boot()
+    connection.execute(tables.meta.delete().where(tables.meta.c.key == "clock"))
+    connection.execute(tables.meta.insert(), [{"key": "clock", "value": json.dumps(known)}])
+    return float(known["anchors"][namespace])
+
+
 def _dispose(engine: Engine, pid: int) -> None:
     if pid == os.getpid():
         engine.dispose()
 
 
+#: What SQLite says, what that is, and what to do.
+_SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
+    ("is full", QueueUnreachableError, "Make room on that disk: workers go on, and what was submitted stands."),
+    ("locked", QueueUnreachableError,
+     f"Another process has held it for {BUSY_TIMEOUT_SECONDS:g} seconds; `fuser -v` on the file shows which. "
+     "Try again, or end that process."),
+    ("readonly", QueueError, "Make the file and its folder writable for you, or use a queue of your own."),
+    ("unable to open", QueueError, "Make the file and its folder readable and writable for you."),
+    ("disk I/O error", QueueUnreachableError, "Look after that disk (`dmesg`); what was submitted stands."),
+    ("malformed", QueueError,
+     "The file is damaged. Outputs are the truth, the queue is only a plan: move it away, and submit again."),
+    ("not a database", QueueError,
+     "It is no SQLite file, or damaged. Give another path; or move it away, and submit again."),
+)  # fmt: skip
+#: Beginnings of SQLSTATE codes (or words, where the connection failed before there were codes), and what to do.
+_POSTGRES_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
+    ("28", QueueError, "Check user and password in the URL."),
+    ("password authentication failed", QueueError, "Check user and password in the URL."),
+    ("42501", QueueError, "Have the owner of the database grant you what is missing."),
+    ("25006", QueueError, "The server is read-only (a standby?): give the address of the primary."),
+    ("53100", QueueUnreachableError, "The server's disk is full: make room there, workers go on then."),
+    ("53", QueueUnreachableError,
+     "The server is short of connections or memory: raise its limits, or have fewer workers."),
+)  # fmt: skip
+_IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
+#: How long the server's clock is believed to run as fast as ours.
+_TRUSTED_SECONDS = 5.0
 _HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
 
 
@@ -280,7 +415,8 @@ def _switch_to_wal(path: Path) -> str:
         except sqlite3.DatabaseError as error:
             # Two processes that switch the mode at once: SQLite answers "locked" here without waiting.
             if "locked" not in str(error) or time.monotonic() > deadline:
-                raise QueueError(f"{path} cannot be opened as a queue: {error}.") from error
+                advice = next((advice for sign, _, advice in _SQLITE_ADVICE if sign in str(error)), "")
+                raise QueueError(f"{path} cannot be opened as a queue: {error}. {advice}".strip()) from error
             time.sleep(0.01)
 
 

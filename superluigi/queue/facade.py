@@ -284,14 +284,15 @@ class Queue:
         Raises:
             QueueError: tasks are running and `force` is not given.
         """
+        now = self._database.now(exactly=True)
         with self._database.write() as connection:
-            claims.sweep(connection, self._database.now(), people.dead_workers(connection))
+            claims.sweep(connection, now, people.dead_workers(connection))
             busy = plan.select_rows(connection, ids=None, state=states.RUNNING, name=None)
             if busy and not force:
                 raise QueueError(f"{len(busy)} tasks of {self} are running. Wait, kill them, or delete with force.")
             people.set_paused(connection, None, True)
             people.stop_workers(connection)
-            plan.kill(connection, busy, self._database.now())
+            plan.kill(connection, busy, now)
         deadline = time.monotonic() + max(10.0, self._lease_seconds)
         while self._anybody_at_work() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -301,8 +302,9 @@ class Queue:
 
     def _anybody_at_work(self) -> bool:
         """Whether a worker that lives, as far as anybody knows, still runs something."""
+        now = self._database.now(exactly=True)
         with self._database.write() as connection:
-            claims.sweep(connection, self._database.now(), people.dead_workers(connection))
+            claims.sweep(connection, now, people.dead_workers(connection))
             return bool(views.activity(connection).running)
 
     # --- working ------------------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ class ChildProcess:
         command = [*shlex.split(prefix or ""), sys.executable, "-m", "superluigi.queue.child"]
         self.command = command
         self.surroundings = surroundings
-        self.started = time.time()
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         #: Tells what this child's tasks have started, also when the child is no more and cannot tell.

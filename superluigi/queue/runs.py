@@ -65,8 +65,6 @@ class Brief:
     """What a worker needs to know of a run. Reading it imports no Luigi: workers start in half the time."""
 
     surroundings: Surroundings
-    #: Seconds since the epoch.
-    submitted: float
     forces: bool
 
 
@@ -74,7 +72,7 @@ def brief(text: str) -> Brief:
     """The part for workers of what `encode` made."""
     value: dict[str, Any] = json.loads(text)
     forces = bool(value["everything"] or value["ids"] or value["families"])
-    return Brief(_surroundings(value), value["started"], forces)
+    return Brief(_surroundings(value), forces)
 
 
 def decode(text: str) -> tuple[Run, Surroundings]:

@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy.exc import OperationalError
-
-from superluigi.errors import QueueError, QueueGoneError
+from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue.database import Database
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.states import Pool
@@ -78,7 +76,7 @@ class Spawner:
         except QueueGoneError as error:
             logger.warning("%s; the spawner ends", error)
         finally:
-            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write(flush=False) as connection:
+            with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
                 people.resign(connection, self.name)
             for provider in self._providers.values():
                 provider.close(wait=self._settled)
@@ -87,10 +85,10 @@ class Spawner:
         """One step; a database server that is away for less than a lease does not end the spawner."""
         try:
             ended = self._step()
-        except OperationalError as error:
+        except QueueUnreachableError as error:
             if time.monotonic() - self._reached > self._options.lease_seconds:
-                raise QueueError(f"The queue {self._database.shown} cannot be reached: {error.orig}") from error
-            logger.warning("the queue cannot be reached, trying again: %s", error.orig)
+                raise
+            logger.warning("trying again: %s", error)
             self._leaving.wait(1.0)
             return False
         self._reached = time.monotonic()
@@ -98,7 +96,7 @@ class Spawner:
 
     def _step(self) -> bool:
         """Take back what was lost, start what is missing; True when there is nothing more to see to."""
-        now = self._database.now()
+        now = self._database.now(exactly=True)
         with self._database.read() as connection:
             pools = {
                 name: pool

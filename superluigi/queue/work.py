@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
-from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError
+from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import tables
 from superluigi.queue.attempts import GRACE_SECONDS, Attempts
 from superluigi.queue.database import Database
@@ -83,7 +82,7 @@ class Worker:
             logger.warning("%s; worker %s ends", error, self.name)
         finally:
             self._attempts.close()
-            with contextlib.suppress(QueueGoneError, OperationalError), self._database.write(flush=False) as connection:
+            with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
                 people.remove_worker(connection, self.name)
         return done
 
@@ -124,10 +123,10 @@ class Worker:
                     raise
                 claim, result = outcome
                 outcome = claim, Result("failed", str(error), 1, result.log)
-            except OperationalError as error:
+            except QueueUnreachableError as error:
                 if time.monotonic() > deadline:
-                    raise QueueError(f"The queue {self._database.shown} cannot be reached: {error.orig}") from error
-                logger.warning("the queue cannot be reached, trying again: %s", error.orig)
+                    raise
+                logger.warning("trying again: %s", error)
                 time.sleep(1.0)
 
     def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
@@ -153,7 +152,7 @@ class Worker:
         now = self._database.now()
         if now > self._swept + min(1.0, self._options.lease_seconds / 4):
             self._swept = now
-            self._sweep(now)
+            self._sweep(self._database.now(exactly=True))
         with self._database.read() as connection:
             return connection.execute(_ANY_PENDING, {"pool": self._options.pool}).first() is not None
 

@@ -24,7 +24,6 @@ from sqlalchemy import text
 from superluigi.errors import QueueError, QueueGoneError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.database import Database
-from superluigi.queue.store import people
 from superluigi.storage import owner_token
 from superluigi.testing import postgres
 
@@ -170,7 +169,7 @@ def test_a_recycled_pid_is_not_taken_for_the_worker_and_never_signalled(
         try:
             # Our own place, a pid that lives, but another start time: somebody else got the number.
             name = f"{owner_token.host()}-{owner_token.world()}-{bystander.pid}-1-000000000000"
-            _pretend_claimed(either_queue_name, worker=name, place=people.place(), lease=600)
+            _pretend_claimed(either_queue_name, worker=name, place=owner_token.world(), lease=600)
             assert queue.kill(state="RUNNING") == 1
             queue.spawn(workers=1)
             assert [row.state for row in queue.tasks()] == ["KILLED"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import os
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
@@ -18,24 +15,9 @@ from superluigi.queue.states import Pool, WorkerRow
 from superluigi.storage import owner_token
 
 
-@functools.lru_cache(maxsize=1)
-def place() -> str:
-    """Where pids and start times of this process mean something: this boot of this host, this pid namespace.
-
-    Two containers may share a host name; a pid of one says nothing in the other.
-    """
-    boot, namespace = "", ""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # no /proc: the host's name must do
-        pass
-    return f"{owner_token.host()}/{boot}/{namespace}"
-
-
-def is_dead(name: str, where: str) -> bool:
-    """Whether the process called `name` is known to be gone; False for other places: nobody here can know."""
-    return where == place() and owner_token.owner_is_gone(name)
+def is_dead(name: str) -> bool:
+    """Whether the process called `name` is known to be gone; False for those of other boots and containers."""
+    return owner_token.owner_is_gone(name)
 
 
 def save_pools(connection: Connection, pools: Mapping[str, Pool]) -> None:
@@ -79,7 +61,7 @@ _SEEN = text(f"UPDATE {tables.workers.name} SET seen = :now WHERE id = :id RETUR
 
 
 def add_worker(connection: Connection, name: str, pool: str, now: float) -> None:
-    row = {"id": name, "pool": pool, "place": place(), "started": now, "seen": now}
+    row = {"id": name, "pool": pool, "place": owner_token.world(), "started": now, "seen": now}
     connection.execute(tables.workers.insert(), [row])
 
 
@@ -99,26 +81,26 @@ def stop_workers(connection: Connection) -> None:
 
 
 def dead_workers(connection: Connection) -> list[str]:
-    """Registered workers of this place whose processes are gone."""
-    query = select(tables.workers.c.id, tables.workers.c.place).where(tables.workers.c.place == place())
-    return [row.id for row in connection.execute(query) if is_dead(row.id, row.place)]
+    """Registered workers of this boot and container whose processes are gone."""
+    query = select(tables.workers.c.id).where(tables.workers.c.place == owner_token.world())
+    return [name for name in connection.execute(query).scalars() if is_dead(name)]
 
 
 def live_workers(connection: Connection, pool: str, now: float, lease_seconds: float) -> int:
     """How many registered workers of `pool` live, as far as anybody can know."""
     rows = connection.execute(select(tables.workers).where(tables.workers.c.pool == pool))
-    return sum(not is_dead(row.id, row.place) and row.seen > now - 2 * lease_seconds for row in rows)
+    return sum(not is_dead(row.id) and row.seen > now - 2 * lease_seconds for row in rows)
 
 
 def lead(connection: Connection, name: str, pool: str, now: float, lease_seconds: float) -> bool:
     """Be or become the one spawner of `pool` that starts workers; False: another one is, stand by."""
     column = tables.spawners.c
     row = connection.execute(select(tables.spawners).where(column.pool == pool)).first()
-    values = {"id": name, "place": place(), "lease": now + lease_seconds}
+    values = {"id": name, "place": owner_token.world(), "lease": now + lease_seconds}
     if row is None:
         connection.execute(tables.spawners.insert(), [{"pool": pool, **values}])
         return True
-    if row.id != name and row.lease > now and not is_dead(row.id, row.place):
+    if row.id != name and row.lease > now and not is_dead(row.id):
         return False
     connection.execute(tables.spawners.update().where(column.pool == pool).values(**values))
     return True

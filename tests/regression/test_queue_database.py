@@ -1,0 +1,225 @@
+# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
+"""Clocks that are stepped, and databases that are gone, damaged, locked, full or never there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from queue_support import PI, any_queue_name, postgres_server, project, queue_name  # noqa: F401
+
+from superluigi import cli
+from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.queue import Queue, clock, database
+from superluigi.queue.database import Database
+from superluigi.queue.store import claims, people
+from superluigi.testing import postgres
+
+Project = Callable[[str], ModuleType]
+
+
+def _running(name: str, project: Project) -> tuple[Database, claims.Claim]:
+    """A queue with one task that another host's worker has claimed for a minute."""
+    module = project(PI)
+    with Queue(name) as queue:
+        queue.submit(module.Draw(seed=1), pool="default")
+    opened = Database(name)
+    with opened.write() as connection:
+        claim = claims.claim(connection, "elsewhere-1", "default", opened.now(), 60.0)
+        people.add_worker(connection, "elsewhere-1", "default", opened.now())
+    assert claim is not None
+    return opened, claim
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_stepped_clock_takes_no_task_from_a_worker_that_lives(
+    any_queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    opened, claim = _running(any_queue_name, project)
+    before = opened.now()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + step)
+    with Queue(any_queue_name) as queue:  # one that opens it after the step, and one that had it open
+        for looking in (opened, queue._database):
+            assert abs(looking.now(exactly=True) - before) < 60
+            with looking.read() as connection:
+                assert not claims.overdue(connection, looking.now(), people.dead_workers(connection))
+            with looking.write() as connection:
+                assert claims.renew(connection, claim, looking.now() + 60) == "held"
+        assert queue.tasks()[0].state == "RUNNING"
+    opened.close()
+
+
+def test_the_servers_clock_is_asked_again_and_again(
+    postgres_server: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = _running(postgres.database(postgres_server, f"asked{os.getpid()}"), project)
+    before = opened.now()
+    real = clock.since_boot
+    monkeypatch.setattr(clock, "since_boot", lambda: real() + 1000)  # this machine was suspended: its view is old
+    assert abs(opened.now() - before) < 60
+    opened.close()
+
+
+def test_after_another_boot_every_lease_is_over_and_within_one_none_is(
+    queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = _running(queue_name, project)
+    opened.close()
+    monkeypatch.setattr(clock, "since_boot", lambda: 5.0)  # the machine was started five seconds ago
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # and has no clock of its own
+    monkeypatch.setattr(clock, "boot", lambda: ("another", ""))
+    again = Database(queue_name)
+    with again.write() as connection:
+        assert claims.sweep(connection, again.now()) == 1
+        claim = claims.claim(connection, "elsewhere-2", "default", again.now(), 60.0)
+    assert claim is not None
+    third = Database(queue_name)
+    assert third.now() == again.now()
+    with third.write() as connection:
+        assert claims.sweep(connection, third.now()) == 0
+    again.close()
+    third.close()
+
+
+def test_a_removed_file_ends_those_who_have_it_open(queue_name: str, project: Project) -> None:
+    module = project(PI)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Draw(seed=1), pool="default")
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{queue_name}{suffix}").unlink(missing_ok=True)
+        with pytest.raises(QueueGoneError, match="file was removed"):
+            queue.counts()
+        with Queue(queue_name) as newer:  # another queue in its place is another queue
+            with pytest.raises(QueueGoneError):
+                queue.submit(module.Draw(seed=1), pool="default")
+            assert sum(newer.counts().values()) == 0
+
+
+def test_who_opens_a_queue_while_it_is_deleted_gets_a_new_one(queue_name: str, project: Project) -> None:
+    module = project(PI)
+    with Queue(queue_name) as queue:
+        held, done = threading.Event(), threading.Event()
+        with queue._database._no_deletion():
+            deleting = threading.Thread(target=lambda: (held.set(), queue._database.remove(), done.set()))
+            deleting.start()
+            held.wait()
+            assert not done.wait(0.1)  # somebody is just opening it
+        deleting.join(30)
+    with Queue(queue_name) as newer:
+        newer.submit(module.Draw(seed=1), pool="default")
+        assert newer.counts()["PENDING"] == 1
+
+
+@contextlib.contextmanager
+def _damaged(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if kind == "malformed":
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA writable_schema=ON")
+            connection.execute("UPDATE sqlite_master SET rootpage = 9999 WHERE type = 'table'")
+        connection.close()
+        yield
+    elif kind == "not a database":
+        path.write_bytes(b"no database at all\n" * 100)
+        yield
+    elif kind == "locked":
+        monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.2)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+    elif kind == "full":
+        prepare = database._prepare_sqlite
+
+        def small(connection: sqlite3.Connection, record: object) -> None:
+            prepare(connection, record)
+            connection.execute("PRAGMA max_page_count = 1")
+
+        monkeypatch.setattr(database, "_prepare_sqlite", small)
+        yield
+    elif kind == "readonly":
+        prepare = database._prepare_sqlite
+
+        def only(connection: sqlite3.Connection, record: object) -> None:
+            prepare(connection, record)
+            connection.execute("PRAGMA query_only = ON")
+
+        monkeypatch.setattr(database, "_prepare_sqlite", only)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "advice"),
+    [
+        ("malformed", QueueError, "damaged"),
+        ("not a database", QueueError, "submit again"),
+        ("locked", QueueUnreachableError, "fuser"),
+        ("full", QueueUnreachableError, "Make room"),
+        ("readonly", QueueError, "writable for you"),
+    ],
+)
+def test_whatever_is_wrong_with_the_file_is_told_with_advice(
+    queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch, kind: str, error: type[QueueError], advice: str
+) -> None:
+    module = project(PI)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Draw(seed=1), pool="default")
+    more = [module.Draw(seed=seed) for seed in range(2, 400)]
+    with (
+        _damaged(kind, Path(queue_name), monkeypatch),
+        pytest.raises(error, match=advice) as caught,
+        Queue(queue_name) as queue,
+    ):
+        queue.submit(more, pool="default")
+    assert type(caught.value).__module__ == "superluigi.errors" and queue_name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://nobody@127.0.0.1:9/x", "nowhere/q.sqlite", "/proc/q.sqlite", "postgresql://[bad/x"]
+)
+def test_commands_on_a_database_that_is_not_there_give_advice_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for verb in (["tasks"], ["work"], ["spawn"], ["pause"], ["delete", "--force"], ["serve", "--port", "0"]):
+        assert cli.main(["queue", verb[0], address, *verb[1:]]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(("Queue", "OptionError")) and "Traceback" not in said, said
+        assert "pg_isready" in said or not address.startswith("postgresql://nobody")
+
+
+def test_a_server_that_goes_is_told_as_such_and_waited_for(tmp_path: Path, project: Project) -> None:
+    module = project(PI)
+    if postgres.binaries() is None:
+        pytest.skip("needs PostgreSQL")
+    with postgres.server() as url:
+        queue = Queue(f"{url}postgres", lease=timedelta(seconds=1))
+        queue.submit(module.Draw(seed=1), pool="default")
+    with pytest.raises(QueueUnreachableError, match="Is the server up"):
+        queue.counts()
+    with pytest.raises(QueueUnreachableError):
+        queue.work()
+    queue.close()
+
+
+def test_a_clock_that_was_written_down_is_one_for_all_processes(queue_name: str) -> None:
+    with Queue(queue_name) as queue:
+        code = (
+            f"from superluigi.queue.database import Database; d = Database({queue_name!r}); print(d._anchor); d.close()"
+        )
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert float(printed) == queue._database._anchor
+    with contextlib.closing(sqlite3.connect(queue_name)) as connection:
+        (stored,) = connection.execute("SELECT value FROM superluigi_meta WHERE key = 'clock'").fetchone()
+    assert json.loads(stored)["boot"] == clock.boot()[0]
