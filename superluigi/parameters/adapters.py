@@ -7,16 +7,21 @@ follow "expected"; `encode` gives JSON that is the same for equal values; `decod
 from __future__ import annotations
 
 import abc
+import dataclasses
 import enum
 import functools
 import importlib
+import inspect
 import json
 import operator
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
+from superluigi.parameters.content import holds_sets, model_fields, same, with_fields
 
 
 class Adapter(abc.ABC):
@@ -24,6 +29,8 @@ class Adapter(abc.ABC):
 
     #: What people call it: `int`, `list[int]`.
     name: str
+    #: Whether every checked value comes back from its text by construction; others are tried when a task is made.
+    sure: bool = False
 
     @abc.abstractmethod
     def check(self, value: Any) -> Any:
@@ -42,8 +49,14 @@ class Adapter(abc.ABC):
         raise TypeError(self.name)
 
 
+class RefusalError(TypeError):
+    """Why a value is none of its type, in words that can follow "expected"."""
+
+
 class Plain(Adapter):
     """bool, int, float, str and None: JSON has them. NumPy's scalars become Python's; True is no int."""
+
+    sure = True
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -73,14 +86,21 @@ class Text(Adapter):
     """Types with one text for each value: dates, times, paths, decimals…"""
 
     def __init__(
-        self, kind: type, write: Callable[[Any], str], read: Callable[[str], Any], accept: Callable[[Any], Any]
+        self,
+        kind: type,
+        write: Callable[[Any], str],
+        read: Callable[[str], Any],
+        accept: Callable[[Any], Any],
+        sure: bool = True,
     ) -> None:
         self.kind, self._write, self._read, self._accept = kind, write, read, accept
-        self.name = kind.__name__
+        self.name, self.sure = kind.__name__, sure
 
     def check(self, value: Any) -> Any:
         try:
             accepted = self._accept(value)
+        except RefusalError:
+            raise
         except (TypeError, ValueError, ArithmeticError):
             self.refuse(value)
         if not isinstance(accepted, self.kind):
@@ -99,10 +119,14 @@ class Text(Adapter):
 class Choice(Adapter):
     """`Literal[…]`: one of some plain values or enum members."""
 
+    sure = True
+
     def __init__(self, choices: tuple[Any, ...]) -> None:
         self.choices = choices
         self.name = f"one of {', '.join(map(repr, choices))}"
         self._coded = {json.dumps(choice if _is_json(choice) else choice.name): choice for choice in choices}
+        if len(self._coded) < len(choices):
+            raise DefinitionError(f"Two choices of Literal[{self.name.removeprefix('one of ')}] have the same text.")
 
     def check(self, value: Any) -> Any:
         for choice in self.choices:
@@ -125,6 +149,7 @@ class Member(Adapter):
     def __init__(self, kind: type[enum.Enum]) -> None:
         self.kind = kind
         self.name = f"a member of {kind.__name__} ({', '.join(kind.__members__)})"
+        self.sure = not issubclass(kind, enum.Flag)
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, self.kind):
@@ -134,7 +159,7 @@ class Member(Adapter):
     def encode(self, value: Any) -> str:
         if issubclass(self.kind, enum.Flag):  # several flags: `READ|WRITE`; none: nothing
             return "|".join(name for name, member in self.kind.__members__.items() if member in value)
-        return str(value.name)
+        return str(value._name_)  # `name` may be a property of the user's
 
     def decode(self, data: Any) -> Any:
         names = data.split("|") if isinstance(data, str) else [data]
@@ -152,6 +177,7 @@ class Sequence(Adapter):
         self.kind, self.item = kind, item
         self.name = f"{kind.__name__}[{item.name}{', ...' if kind is tuple else ''}]"
         self._accepts = (set, frozenset) if kind in (set, frozenset) else (list, tuple)
+        self.sure = item.sure
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, self._accepts):
@@ -174,6 +200,7 @@ class Fixed(Adapter):
     def __init__(self, items: list[Adapter], kind: type = tuple) -> None:
         self.items, self.kind = items, kind
         self.name = kind.__name__ if kind is not tuple else f"tuple[{', '.join(item.name for item in items)}]"
+        self.sure = kind is tuple and all(item.sure for item in items)
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
@@ -199,11 +226,15 @@ class Dict(Adapter):
         self.key, self.value = key, value
         self.name = f"dict[{key.name}, {value.name}]"
         self._text_keys = isinstance(key, Plain) and key.kind is str
+        self.sure = key.sure and value.sure
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, Mapping):
             self.refuse(value)
-        return {self.key.check(key): self.value.check(item) for key, item in value.items()}
+        found = {self.key.check(key): self.value.check(item) for key, item in value.items()}
+        if len(found) < len(value):
+            raise TypeError(f"{self.name} whose keys differ, as {self.key.name}")
+        return found
 
     def encode(self, value: Any) -> Any:
         pairs = [(self.key.encode(key), self.value.encode(item)) for key, item in value.items()]
@@ -225,70 +256,124 @@ class Either(Adapter):
     def __init__(self, options: list[Adapter]) -> None:
         self.options = options
         self.name = " or ".join(option.name for option in options)
+        self.sure = all(map(_is_scalar, options))
 
     def check(self, value: Any) -> Any:
-        fitting = self._option(value)
-        if fitting is None:
-            self.refuse(value)
-        return fitting.check(value)
+        return self._fit(value, False)[1]
 
     def encode(self, value: Any) -> Any:
-        option = self._option(value)
-        if option is None:
-            self.refuse(value)
+        option = self._fit(value, False)[0]
         data = option.encode(value)
-        if self._decoder(data) is option:
+        if self._fit(data, True)[0] is option:
             return data
         return {"$option": self.options.index(option), "value": data}  # an earlier option would claim it
 
     def decode(self, data: Any) -> Any:
         if isinstance(data, dict) and set(data) == {"$option", "value"}:
             return self.options[data["$option"]].decode(data["value"])
-        decoder = self._decoder(data)
-        if decoder is None:
-            self.refuse(data)
-        return decoder.decode(data)
+        return self._fit(data, True)[1]
 
-    def _option(self, value: Any) -> Adapter | None:
-        return _first_exact([option for option in self.options if _accepts(option.check, value)], value)
-
-    def _decoder(self, data: Any) -> Adapter | None:
-        return _first_exact([option for option in self.options if _accepts(option.decode, data)], data)
+    def _fit(self, value: Any, decoding: bool) -> tuple[Adapter, Any]:
+        """The option that takes a value (or reads its JSON), and what it makes of it; each is asked once only."""
+        exact = [option for option in self.options if getattr(option, "kind", None) is type(value)]
+        said = TypeError(self.name)
+        for option in (*exact, *(option for option in self.options if option not in exact)):
+            try:
+                return option, option.decode(value) if decoding else option.check(value)
+            except DefinitionError:  # two classes of one name, say: nothing that another option could mend
+                raise
+            except (TypeError, ValueError) as error:
+                if isinstance(error, RefusalError) or [option] == exact:
+                    said = TypeError(str(error))
+        raise said
 
 
 class Fields(Adapter):
-    """A frozen dataclass: its fields, each of its kind."""
+    """A frozen dataclass: its fields, each of its kind. `describe` gives it the fields, which may be of its own kind.
 
-    def __init__(self, kind: type, fields: dict[str, Adapter]) -> None:
-        self.kind, self.fields, self.name = kind, fields, kind.__name__
+    Its JSON is what the constructor takes; where that would not make the same object again (fields that it does
+    not take, `InitVar`, a `__post_init__` that changes what it got), `{"$state": …}` with every field.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.name = kind, kind.__name__
+        self.fields: dict[str, Adapter] = {}
+        self._taken: list[str] = []
+        self._constructor_is_plain = False
+
+    def describe(self, fields: dict[str, Adapter]) -> None:
+        """Say of which kinds the fields are."""
+        kind: Any = self.kind
+        self.fields = fields
+        self._taken = [field.name for field in dataclasses.fields(kind) if field.init]
+        self._constructor_is_plain = (
+            self._taken == list(fields)
+            and kind.__dataclass_params__.init
+            and not hasattr(kind, "__post_init__")
+            and kind.__new__ is object.__new__
+            and not hasattr(kind, "__pydantic_validator__")
+            and not any(_is_initvar(field) for field in kind.__dataclass_fields__.values())
+        )
+        self.sure = self._constructor_is_plain and all(map(_is_scalar, fields.values()))
         if not all(map(_is_hashable_kind, fields.values())):
-            kind.__hash__ = _hash_by_content  # type: ignore[assignment]  # Luigi puts values of parameters into sets
+            kind.__hash__ = _hash_by_content  # Luigi puts values of parameters into sets
 
     def check(self, value: Any) -> Any:
         if type(value) is not self.kind:
             self.refuse(value)
+        found = {}
         for name, adapter in self.fields.items():
             try:
-                adapter.check(getattr(value, name))
+                found[name] = adapter.check(getattr(value, name))
+            except AttributeError:
+                raise TypeError(f"{self.name} that has its field {name}") from None
             except (TypeError, ValueError) as error:
-                found = f"{getattr(value, name)!r:.80}"
-                raise TypeError(f"{self.name} whose {name} is {error} (it is {found})") from None
-        return value
+                shown = f"{getattr(value, name)!r:.80}"
+                raise TypeError(f"{self.name} whose {name} is {error} (it is {shown})") from None
+        return with_fields(value, found)
 
     def encode(self, value: Any) -> dict[str, Any]:
-        return {name: adapter.encode(adapter.check(getattr(value, name))) for name, adapter in self.fields.items()}
+        data = {name: self.fields[name].encode(getattr(value, name)) for name in self._taken}
+        if self._constructor_is_plain or self._comes_back(value, data):
+            return data
+        beside = set(getattr(value, "__dict__", ())) - set(self.fields)
+        computed = {n for n in beside if isinstance(inspect.getattr_static(self.kind, n, 0), functools.cached_property)}
+        if beside - computed:
+            raise RefusalError(
+                f"{self.name} that its fields describe in full (it also has {', '.join(sorted(beside - computed))})"
+            )
+        return {"$state": {name: adapter.encode(getattr(value, name)) for name, adapter in self.fields.items()}}
 
     def decode(self, data: Any) -> Any:
+        if isinstance(data, dict) and set(data) == {"$state"}:
+            return self._from_state(data["$state"])
         if not isinstance(data, dict) or set(data) - set(self.fields):
             raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
         return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
 
+    def _comes_back(self, value: Any, data: dict[str, Any]) -> bool:
+        try:
+            return same(self.check(self.decode(data)), value)
+        except Exception:  # noqa: BLE001  the class's own constructor
+            return False
+
+    def _from_state(self, state: dict[str, Any]) -> Any:
+        made: Any = object.__new__(self.kind)
+        for name, adapter in self.fields.items():
+            object.__setattr__(made, name, adapter.decode(state[name]))
+        return made
+
 
 class Model(Adapter):
-    """A pydantic model; a private copy, so that changing it later changes no identity."""
+    """A pydantic model; a private copy, so that changing it later changes no identity.
 
-    def __init__(self, kind: Any) -> None:
-        self.kind, self.name = kind, kind.__name__
+    Its JSON is the model's own, as long as that makes the same model again, in every process; else (aliases,
+    fields that are excluded, subclasses in fields, nan, sets, private attributes, validators that change what they
+    get) `{"$fields": …}` with every field as it is.
+    """
+
+    def __init__(self, kind: Any, anything: Adapter) -> None:
+        self.kind, self.name, self._anything = kind, kind.__name__, anything
         if kind.__hash__ is None:  # Luigi puts values of parameters into sets
             kind.__hash__ = _hash_by_content
 
@@ -298,10 +383,62 @@ class Model(Adapter):
         return value.model_copy(deep=True)
 
     def encode(self, value: Any) -> Any:
-        return json.loads(value.model_dump_json())
+        data = self._own_json(value)
+        if data is not None:
+            return data
+        parts = {
+            "$fields": model_fields(value),
+            "$extra": value.__pydantic_extra__ or {},
+            "$private": value.__pydantic_private__ or {},
+        }
+        return {part: self._encoded(items) for part, items in parts.items() if items or part == "$fields"}
 
     def decode(self, data: Any) -> Any:
-        return self.kind.model_validate(data)
+        if not (isinstance(data, dict) and "$fields" in data and set(data) <= {"$fields", "$extra", "$private"}):
+            return self.kind.model_validate(data)
+        parts = {
+            part: {name: self._anything.decode(item) for name, item in items.items()} for part, items in data.items()
+        }
+        made: Any = self.kind.__new__(self.kind)
+        made.__setstate__(
+            {
+                "__dict__": parts["$fields"],
+                "__pydantic_extra__": parts.get("$extra", {} if self._takes_more() else None),
+                "__pydantic_fields_set__": set(parts["$fields"]),
+                "__pydantic_private__": parts.get("$private", {} if self.kind.__private_attributes__ else None),
+            }
+        )
+        return made
+
+    def _own_json(self, value: Any) -> Any:
+        """The model's own JSON; None if it would not make the same model again everywhere."""
+        if holds_sets(value):
+            return None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what does not fit its annotation does not come back, either
+                data = json.loads(value.model_dump_json())
+                again = self.kind.model_validate(data)
+        except Exception:  # noqa: BLE001  validators are the user's
+            return None
+        return data if same(again, value) and not (isinstance(data, dict) and "$fields" in data) else None
+
+    def _encoded(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        found = {}
+        for name in sorted(items):
+            try:
+                found[name] = self._anything.encode(items[name])
+            except (TypeError, ValueError) as error:
+                if hasattr(items[name], "get_secret_value"):
+                    raise RefusalError(
+                        f"{self.name} without the secret {name}, which would be readable in ids and records: give the "
+                        "secret's name, and look it up in run()"
+                    ) from error
+                raise RefusalError(f"{self.name} whose {name} is {error}") from error
+        return found
+
+    def _takes_more(self) -> bool:
+        return bool(self.kind.model_config.get("extra") == "allow")
 
 
 class Named(Adapter):
@@ -367,17 +504,13 @@ def _hash_by_content(value: Any) -> int:
     return hash(repr(value))
 
 
-def _first_exact(fitting: list[Adapter], value: Any) -> Adapter | None:
-    exact = [option for option in fitting if getattr(option, "kind", None) is type(value)]
-    return next(iter(exact or fitting), None)
+def _is_scalar(adapter: Adapter) -> bool:
+    inner = getattr(adapter, "inner", adapter)
+    return inner.sure and isinstance(inner, (Plain, Text, Choice, Member))
 
 
-def _accepts(convert: Callable[[Any], Any], value: Any) -> bool:
-    try:
-        convert(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _is_initvar(field: Any) -> bool:
+    return bool(field._field_type.name == "_FIELD_INITVAR")
 
 
 def _is_json(value: Any) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime
 import enum
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 import luigi
 from luigi.parameter import _no_value
 
+from superluigi.errors import DefinitionError
 from superluigi.parameters import references
 from superluigi.parameters.adapters import (
     Adapter,
@@ -30,6 +30,7 @@ from superluigi.parameters.adapters import (
     Text,
     canonical,
 )
+from superluigi.parameters.content import copied, same
 from superluigi.parameters.kinds import IsTask, OrTask, adapter_for
 
 NO_DEFAULT: Any = _no_value
@@ -139,6 +140,8 @@ class Checked(luigi.Parameter[Any]):
     constant = False
     #: What the type checkers see, for those who show or convert values.
     annotation: Any = None
+    #: Its text need not give the value back: that travels as a pickle.
+    by_text: bool = True
     _attribute_name: str = ""
 
     def normalize(self, x: Any) -> Any:
@@ -148,10 +151,34 @@ class Checked(luigi.Parameter[Any]):
             raise RefusedError(expected, self._attribute_name, x)
         return value
 
+    def must_come_back(self, held: Any) -> None:
+        """Refuse a value that its text does not give back: the text is the identity, and all that others get.
+
+        Raises:
+            RefusedError: says what it would come back as.
+        """
+        value = held.value if isinstance(held, Frozen) else held
+        text = self.serialize(held)
+        try:
+            again = self.parse(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RefusedError(
+                f"one that its text gives back, but {text:.200} cannot be read ({error})", self._attribute_name, value
+            ) from error
+        if not same(value, again):
+            raise RefusedError(
+                f"one that its text gives back, but {text:.200} is read as {again!r:.200}. Use a type that holds all "
+                "of it, or hand it over by a task",
+                self._attribute_name,
+                value,
+            )
+
     def checked(self, x: Any) -> Any:
         """`x` as the task will hold it, or `RefusedError`."""
         try:
             return self.adapter.check(x)
+        except DefinitionError:
+            raise
         except (TypeError, ValueError) as error:
             raise RefusedError(str(error), self._attribute_name, x) from error
 
@@ -177,6 +204,9 @@ class CheckedBool(Checked, luigi.BoolParameter):
 
 class CheckedDate(Checked, luigi.DateParameter):
     """`Param[date]`"""
+
+    def serialize(self, x: Any) -> str:
+        return str(self.adapter.encode(x))  # four digits a year, also before 1000
 
 
 class _TextParameter(Checked):
@@ -256,6 +286,8 @@ class Structured(Checked):
         try:
             value = self.adapter.check(x)
             return Frozen(value, self.write(value))
+        except DefinitionError:
+            raise
         except (TypeError, ValueError, RecursionError) as error:
             raise RefusedError(str(error), self._attribute_name, x) from error
 
@@ -397,17 +429,6 @@ def _optional_class(base: type[Checked]) -> type[Checked]:
     if base not in _optionals:
         _optionals[base] = type(f"Optional{base.__name__}", (_Optional, base), {"__module__": __name__})
     return _optionals[base]
-
-
-def copied(value: Any) -> Any:
-    """A copy of a structure whose change changes nothing else."""
-    if isinstance(value, Mapping) and type(value) is dict:
-        return {key: copied(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(copied(item) for item in value)
-    if type(value) is set:
-        return set(value)
-    return value.model_copy(deep=True) if hasattr(value, "model_copy") else value
 
 
 _optionals: dict[type[Checked], type[Checked]] = {}

@@ -30,6 +30,7 @@ class ConstantValue(Structured):
     """Any value: written as JSON if that is short, else as a digest of its JSON or pickle; kept as `Frozen`."""
 
     adapter = Anything()
+    by_text = False
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # the value with its text: Luigi puts what it finds here into sets, and a table has no hash

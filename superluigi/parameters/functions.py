@@ -22,6 +22,7 @@ class FunctionParameter(Structured):
     """
 
     adapter = Anything()
+    by_text = False
 
     def checked(self, x: Any) -> Frozen:
         value = x.value if isinstance(x, Frozen) else x
@@ -92,4 +93,13 @@ def _code_facts(code: types.CodeType) -> Iterator[Any]:
     yield code.co_code.hex()
     yield [*code.co_names, "/", *code.co_varnames[: code.co_argcount]]
     for constant in code.co_consts:
-        yield list(_code_facts(constant)) if isinstance(constant, types.CodeType) else repr(constant)
+        yield list(_code_facts(constant)) if isinstance(constant, types.CodeType) else _constant(constant)
+
+
+def _constant(constant: Any) -> str:
+    """The same text in every process: the order of a set differs."""
+    if isinstance(constant, frozenset):
+        return f"frozenset({sorted(map(_constant, constant))})"
+    if isinstance(constant, tuple) and any(isinstance(item, (tuple, frozenset)) for item in constant):
+        return f"({', '.join(map(_constant, constant))})"
+    return repr(constant)

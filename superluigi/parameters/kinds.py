@@ -11,7 +11,9 @@ import json
 import types
 import typing
 import uuid
+import zoneinfo
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
 
@@ -31,6 +33,7 @@ from superluigi.parameters.adapters import (
     Model,
     Named,
     Plain,
+    RefusalError,
     Sequence,
     Text,
     canonical,
@@ -45,32 +48,37 @@ class Anything(Adapter):
     name = "a value that can be written as text (numbers, text, dates, lists, dicts, dataclasses, tasks…)"
 
     def check(self, value: Any) -> Any:
-        self.encode(value)
-        return value
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        found = self._builtins(value)
+        self.encode(found)
+        return found
 
     def encode(self, value: Any) -> Any:
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, luigi.Task):
             return {references.TASK: references.refer(value)}
-        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-            return self.encode(value.item())
-        if isinstance(value, list):
+        if type(value) is list:
             return [self.encode(item) for item in value]
         if type(value) is tuple:
             return {"$tuple": [self.encode(item) for item in value]}
-        if isinstance(value, (set, frozenset)):
-            tag = "$set" if isinstance(value, set) else "$frozenset"
-            return {tag: sorted(map(self.encode, value), key=canonical)}
-        if isinstance(value, Mapping):
+        if type(value) in (set, frozenset):
+            return {f"${type(value).__name__}": sorted(map(self.encode, value), key=canonical)}
+        if type(value) is dict:
             return self._encode_dict(value)
-        for text in TEXTS.values():
-            if isinstance(value, text.kind):
-                return {f"${text.name}": text.encode(value)}
-        adapter = self._for(type(value)) if not isinstance(value, type) and not callable(value) else Named()
+        text = _text_for(value)
+        if text is not None:
+            return {f"${text.name}": text.encode(value)}
+        adapter = self._for(value)
+        if isinstance(adapter, Named):
+            return {_TYPE if isinstance(value, type) else _FUNCTION: adapter.encode(adapter.check(value))}
         if adapter is None:
             self.refuse(value)
-        return {f"${import_name(type(value))}": adapter.encode(adapter.check(value))}
+        name = import_name(type(value))
+        if name is None:
+            raise RefusalError(f"a value of a class that can be imported by its name (it is a {type(value).__name__})")
+        return {f"${name}": adapter.encode(value)}
 
     def decode(self, data: Any) -> Any:
         if isinstance(data, list):
@@ -91,8 +99,32 @@ class Anything(Adapter):
         for text in TEXTS.values():
             if tag == f"${text.name}":
                 return text.decode(content)
-        adapter = self._for(imported(tag[1:]))
-        return (adapter or Named()).decode(content)
+        if tag in (_TYPE, _FUNCTION):
+            return Named().decode(content)
+        adapter = _known_class(imported(tag[1:]))
+        if adapter is None:
+            self.refuse(data)
+        return adapter.decode(content)
+
+    def _builtins(self, value: Any) -> Any:
+        """`value` of Python's own types: NumPy's numbers and classes derived from list, dict and set become these."""
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            return self._builtins(value.item())
+        if isinstance(value, list):
+            return [self._builtins(item) for item in value]
+        if isinstance(value, tuple) and not hasattr(value, "_fields"):
+            return tuple(self._builtins(item) for item in value)
+        if isinstance(value, (set, frozenset)):
+            return (set if isinstance(value, set) else frozenset)(self._builtins(item) for item in value)
+        if isinstance(value, Mapping):
+            return {self._builtins(key): self._builtins(item) for key, item in value.items()}
+        text = _text_for(value)
+        if text is not None:
+            return text.check(value)
+        adapter = None if isinstance(value, luigi.Task) else self._for(value)
+        return value if adapter is None else adapter.check(value)
 
     def _encode_dict(self, value: Mapping[Any, Any]) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
@@ -100,13 +132,26 @@ class Anything(Adapter):
         pairs = [[self.encode(key), self.encode(item)] for key, item in value.items()]
         return {"$dict": sorted(pairs, key=canonical)}
 
-    def _for(self, kind: Any) -> Adapter | None:
-        if not is_class(kind):
-            return None
-        try:
-            return _of_class(kind, False)
-        except DefinitionError:
-            return None
+    def _for(self, value: Any) -> Adapter | None:
+        found = None if isinstance(value, type) else _known_class(type(value))
+        return Named() if found is None and (isinstance(value, type) or callable(value)) else found
+
+
+#: The keys of classes and functions in JSON.
+_TYPE, _FUNCTION = "$builtins:type", "$function"
+
+
+def _text_for(value: Any) -> Text | None:
+    return next((text for text in TEXTS.values() if isinstance(value, text.kind)), None)
+
+
+def _known_class(kind: Any) -> Adapter | None:
+    if not is_class(kind):
+        return None
+    try:
+        return _of_class(kind, False)
+    except DefinitionError:
+        return None
 
 
 class OrTask(Adapter):
@@ -114,6 +159,7 @@ class OrTask(Adapter):
 
     def __init__(self, inner: Adapter) -> None:
         self.inner, self.name = inner, f"{inner.name} (or a task)"
+        self.sure = inner.sure and not isinstance(inner, Dict)  # a dict may look like a task
 
     def check(self, value: Any) -> Any:
         return value if isinstance(value, luigi.Task) else self.inner.check(value)
@@ -131,6 +177,8 @@ class OrTask(Adapter):
 
 class IsTask(Adapter):
     """A task: of one class, or of any if `kind` is a type of values. Stand-ins (`stands_for`) are welcome."""
+
+    sure = True
 
     def __init__(self, kind: Any) -> None:
         self.task_class = kind if is_class(kind) and issubclass(kind, luigi.Task) else luigi.Task
@@ -187,6 +235,8 @@ def task_adapter_for(annotation: Any) -> Adapter:
 class OnlyTask(Adapter):
     """A value that cannot be written as a parameter (a table, an object): a task or `Const(…)` must bring it."""
 
+    sure = True
+
     def __init__(self, annotation: Any) -> None:
         shown = getattr(annotation, "__name__", str(annotation))
         self.name = f"a task whose value is a {shown} (or Const(value))"
@@ -209,6 +259,7 @@ class _OneOrMany(Adapter):
     def __init__(self, many: Adapter, item: Any) -> None:
         self.many, self.one, self.name = many, IsTask(None), many.name
         self._values = not (is_class(item) and issubclass(item, luigi.Task))
+        self.sure = many.sure
 
     def check(self, value: Any) -> Any:
         if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "_superluigi_stand_in", False)):
@@ -274,7 +325,7 @@ def _of_class(kind: Any, tasks: bool) -> Adapter:
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind)
     if hasattr(kind, "model_validate") and hasattr(kind, "model_dump_json"):
-        return Model(kind)
+        return Model(kind, Anything())
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         hints = typing.get_type_hints(kind)
         return Fixed([adapter_for(hints.get(name, Any), tasks=tasks) for name in kind._fields], kind)
@@ -289,24 +340,37 @@ def _dataclass(kind: Any) -> Adapter:
             f"The dataclass {kind.__name__} can change after it became part of a task's identity: "
             "declare it with @dataclass(frozen=True)."
         )
+    being_made = _being_made.get()
+    if kind in being_made:  # it has itself among its fields
+        return being_made[kind]
+    made = Fields(kind)
+    reset = _being_made.set({**being_made, kind: made})
     try:
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, localns={kind.__name__: kind})
     except NameError:
         hints = {}  # names of a function's inside: the fields are then written with their types
-    fields = [field.name for field in dataclasses.fields(kind) if field.init]
-    return Fields(kind, {name: adapter_for(hints.get(name, Any), tasks=True) for name in fields})
+    try:
+        fields = dataclasses.fields(kind)
+        made.describe({field.name: adapter_for(hints.get(field.name, Any), tasks=True) for field in fields})
+    finally:
+        _being_made.reset(reset)
+    return made
+
+
+_being_made: ContextVar[dict[type, Fields]] = ContextVar("superluigi_dataclasses", default={})  # noqa: B039
 
 
 def _no_parameter(annotation: Any) -> str:
     return (
         f"No parameter can be made of the annotation {annotation!r}. Known: bool, int, float, str, date, datetime, "
-        "time, timedelta, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, tuple, set, dict, "
-        "frozen dataclasses, pydantic models, type[…], task classes and Any. Or use one of Luigi's parameters."
+        "time, timedelta, ZoneInfo, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, tuple, "
+        "set, dict, frozen dataclasses, pydantic models, type[…], task classes and Any. Or use one of "
+        "Luigi's parameters."
     )
 
 
 def _date(value: Any) -> Any:
-    return value.date() if isinstance(value, datetime.datetime) else value
+    return datetime.date(value.year, value.month, value.day) if isinstance(value, datetime.date) else value
 
 
 def _path(value: Any) -> Any:
@@ -314,7 +378,112 @@ def _path(value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+    """A plain datetime; of its time zone only what the text can say stays, or it is refused."""
+    if hasattr(value, "to_pydatetime"):
+        _whole_microseconds(value)
+        value = value.to_pydatetime()
+    if not isinstance(value, datetime.datetime):
+        return value
+    plain = datetime.datetime(
+        *(value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond),
+        tzinfo=_time_zone(value.tzinfo, value),
+        fold=value.fold,
+    )
+    if plain.fold and isinstance(plain.tzinfo, zoneinfo.ZoneInfo):
+        first = plain.replace(fold=0)
+        return first if first.utcoffset() == plain.utcoffset() else plain
+    return _without_fold(plain)
+
+
+def _clock(value: Any) -> Any:
+    if not isinstance(value, datetime.time):
+        return value
+    zone = _time_zone(value.tzinfo, None)
+    plain = datetime.time(value.hour, value.minute, value.second, value.microsecond, tzinfo=zone, fold=value.fold)
+    return _without_fold(plain)
+
+
+def _without_fold(value: Any) -> Any:
+    if value.fold and value.tzinfo is None:
+        raise RefusalError(f"a {type(value).__name__} whose fold says something: give it a time zone, or fold=0")
+    return value.replace(fold=0)
+
+
+def _time_zone(zone: Any, at: Any) -> Any:
+    if zone is None:
+        return None
+    key = getattr(zone, "key", None) if isinstance(zone, zoneinfo.ZoneInfo) else getattr(zone, "zone", None)
+    if isinstance(key, str):  # a ZoneInfo, or one of pytz
+        return zoneinfo.ZoneInfo(key)
+    if type(zone) is datetime.timezone or (hasattr(zone, "zone") and key is None):  # an offset, of pytz too
+        return datetime.timezone(zone.utcoffset(at))
+    raise RefusalError(f"a time zone that is a zoneinfo.ZoneInfo or a datetime.timezone, not a {type(zone).__name__}")
+
+
+def _timed(value: Any) -> str:
+    """ISO 8601; a time zone that has a name follows in brackets (RFC 9557)."""
+    zone = f"[{value.tzinfo.key}]" if isinstance(value.tzinfo, zoneinfo.ZoneInfo) else ""
+    return f"{value.isoformat()}{zone}"
+
+
+def _reads_timed(kind: Any) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        written, bracket, rest = text.partition("[")
+        value = kind.fromisoformat(written)
+        if not bracket:
+            return value
+        found = value.replace(tzinfo=_zone(rest.removesuffix("]")))
+        if kind is datetime.time or value.tzinfo is None or found.utcoffset() == value.utcoffset():
+            return found
+        found = found.replace(fold=1)
+        if found.utcoffset() != value.utcoffset():
+            raise ValueError(f"a moment that is there: {written} is none in the time zone {rest.removesuffix(']')}")
+        return found
+
+    return read
+
+
+def _zone(key: str) -> zoneinfo.ZoneInfo:
+    try:
+        return zoneinfo.ZoneInfo(key)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError(f"a time zone that is known here, which {key!r} is not") from error
+
+
+def _named_zone(value: Any) -> Any:
+    return zoneinfo.ZoneInfo(value.key) if isinstance(value, zoneinfo.ZoneInfo) and value.key else None
+
+
+def _delta(value: Any) -> Any:
+    if hasattr(value, "to_pytimedelta"):
+        _whole_microseconds(value)
+        return value.to_pytimedelta()
+    return datetime.timedelta(value.days, value.seconds, value.microseconds) if _is_delta(value) else value
+
+
+def _is_delta(value: Any) -> bool:
+    return isinstance(value, datetime.timedelta)
+
+
+def _whole_microseconds(value: Any) -> None:
+    """Refuse pandas' nanoseconds, which Python's own types would lose."""
+    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):
+        raise RefusalError(f"whole microseconds, but it has nanoseconds: {value}")
+
+
+def _exactly(kind: Any) -> Callable[[Any], Any]:
+    """Of classes derived from `kind`, only what `kind` knows stays."""
+
+    def exact(value: Any) -> Any:
+        return kind(value) if isinstance(value, kind) and type(value) is not kind else value
+
+    return exact
+
+
+def _decimal(value: Any) -> Any:
+    if isinstance(value, decimal.Decimal) and value.is_snan():
+        raise RefusalError("a Decimal that can be compared, which a signalling NaN cannot")
+    return _exactly(decimal.Decimal)(value)
 
 
 def _same(value: Any) -> Any:
@@ -336,19 +505,24 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
+def _zone_name(value: zoneinfo.ZoneInfo) -> str:
+    return str(value.key)
+
+
 #: Types that are written as text; a datetime before a date, since it is one.
 TEXTS: dict[type, Text] = {
-    datetime.datetime: Text(datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat, _moment),
+    datetime.datetime: Text(datetime.datetime, _timed, _reads_timed(datetime.datetime), _moment),
     datetime.date: Text(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat, _date),
-    datetime.time: Text(datetime.time, datetime.time.isoformat, datetime.time.fromisoformat, _same),
-    datetime.timedelta: Text(datetime.timedelta, _seconds, _duration, _same),
+    datetime.time: Text(datetime.time, _timed, _reads_timed(datetime.time), _clock),
+    datetime.timedelta: Text(datetime.timedelta, _seconds, _duration, _delta),
+    zoneinfo.ZoneInfo: Text(zoneinfo.ZoneInfo, _zone_name, _zone, _named_zone),
     PurePath: Text(PurePath, str, Path, _path),
     Path: Text(Path, str, Path, _path),
-    decimal.Decimal: Text(decimal.Decimal, str, decimal.Decimal, _same),
+    decimal.Decimal: Text(decimal.Decimal, str, decimal.Decimal, _decimal),
     uuid.UUID: Text(uuid.UUID, str, uuid.UUID, _same),
-    bytes: Text(bytes, _base64, base64.b64decode, _same),
+    bytes: Text(bytes, _base64, base64.b64decode, _exactly(bytes)),
     luigi.date_interval.DateInterval: Text(
-        luigi.date_interval.DateInterval, str, luigi.DateIntervalParameter().parse, _same
+        luigi.date_interval.DateInterval, str, luigi.DateIntervalParameter().parse, _same, sure=False
     ),
 }
 

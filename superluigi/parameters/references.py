@@ -17,6 +17,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import ParameterError
+from superluigi.scheduling import families
 
 #: The key of a task inside JSON: `{"$task": "Features_2013_01_01_1f2e3d4c5b"}`.
 TASK = "$task"
@@ -28,6 +29,9 @@ _lookup: ContextVar[Callable[[str], luigi.Task | None] | None] = ContextVar("sup
 def refer(task: luigi.Task) -> str:
     """The text that stands for `task`; remembers the task, so that `resolve` finds it in this process."""
     text = str(task.task_id)
+    known = _known.get(text)
+    if known is not None:
+        families.refuse_two(known, task)
     _known[text] = task
     return text
 

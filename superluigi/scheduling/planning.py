@@ -15,7 +15,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.errors import OutputClashError, SuperLuigiError, tellable
-from superluigi.scheduling import logs, tracebacks
+from superluigi.scheduling import families, logs, tracebacks
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.clashes import Clashes
 from superluigi.scheduling.completeness import CompleteMany, Completeness, Trouble
@@ -85,16 +85,21 @@ class Planner(luigi.worker.Worker):
             self._validate_task(task)
         if self._first_task is None and tasks:
             self._first_task = tasks[0].task_id
-        level = list({task.task_id: task for task in tasks}.values())
-        seen = {task.task_id for task in level}
+        seen: dict[str, Task] = {}
+        for task in tasks:
+            families.refuse_two(task, seen.setdefault(task.task_id, task))
+        level = list(seen.values())
         while level:
             following: list[Task] = []
             waiting = 0
             for task, answer in zip(level, self._completeness.ask(level), strict=True):
                 for requirement in self._schedule_or_mail(task, answer):
-                    if requirement.task_id not in seen:
-                        seen.add(requirement.task_id)
+                    known = seen.get(requirement.task_id)
+                    if known is None:
+                        seen[requirement.task_id] = requirement
                         following.append(requirement)
+                    elif known is not requirement:
+                        families.refuse_two(known, requirement)
                 if waiting < self.worker_processes and task.task_id in self.requirements:
                     waiting += 1
                     self._expect(task, waiting)

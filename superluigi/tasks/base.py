@@ -16,7 +16,8 @@ from typing_extensions import dataclass_transform
 from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.parameters import annotations as declarations
-from superluigi.parameters import refusals
+from superluigi.parameters import identity, refusals
+from superluigi.parameters.checked import Checked
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.scheduling import force
 from superluigi.scheduling import run as runs
@@ -34,6 +35,7 @@ class TaskMeta(Register):
     if TYPE_CHECKING:
         get_params: Callable[[], list[tuple[str, luigi.Parameter]]]
         get_task_family: Callable[[], str]
+        get_param_values: Callable[..., list[tuple[str, Any]]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
@@ -53,7 +55,7 @@ class TaskMeta(Register):
             extras = variants.taken(cls, kwargs)
             args, kwargs, marks = tags.taken_out(cls, args, kwargs)
             try:
-                task = super().__call__(*args, **kwargs)
+                task = cls._superluigi_made(args, kwargs)
             except (ParameterException, ValueError) as error:
                 known = [name for name, _ in cls.get_params()]
                 explained = refusals.explain(cls.get_task_family(), known, error, args, kwargs)
@@ -61,6 +63,21 @@ class TaskMeta(Register):
                     raise
                 raise explained from error
             return tags.tagged(variants.variant(task, extras), marks)
+
+    def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
+        """The instance of these arguments, made once: Luigi's cache, in which values that read differently differ."""
+        instances: Any = cls._Register__instance_cache  # type: ignore[attr-defined]
+        if instances is None:  # switched off
+            return super(Register, cls).__call__(*args, **kwargs)
+        params = cls.get_params()
+        key = cls, identity.key(params, cls.get_param_values(params, args, kwargs))
+        try:
+            known = instances.get(key)
+        except TypeError:  # a value that has no hash: made anew, as in Luigi
+            return super(Register, cls).__call__(*args, **kwargs)
+        if known is None:
+            known = instances[key] = super(Register, cls).__call__(*args, **kwargs)
+        return known
 
     def __setattr__(cls, name: str, value: Any) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
@@ -77,6 +94,15 @@ def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
     inherited: Any = vars(LuigiTask)["get_params"]
     found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
     return found
+
+
+def _tried_parameters(cls: Any) -> list[tuple[str, Checked]]:
+    """The parameters whose values may be such that their text does not give them back."""
+    return [
+        (name, parameter)
+        for name, parameter in cls.get_params()
+        if isinstance(parameter, Checked) and parameter.by_text and not parameter.adapter.sure
+    ]
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
@@ -111,6 +137,8 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+            for name, parameter in _remembered(type(self), "_superluigi_tried", _tried_parameters):
+                parameter.must_come_back(self.param_kwargs[name])
             self.check_parameters()
 
     @classmethod

@@ -12,7 +12,8 @@ import luigi
 from superluigi.config import suggestion
 from superluigi.errors import DefinitionError
 from superluigi.parameters.annotations import Declared, annotation_of
-from superluigi.parameters.checked import Checked, Frozen, copied, parameter_for
+from superluigi.parameters.checked import Checked, Frozen, parameter_for
+from superluigi.parameters.content import copied
 from superluigi.parameters.references import replaced
 from superluigi.tasks import names
 from superluigi.tasks.atomic import AtomicTaskWithMetadata

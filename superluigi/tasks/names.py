@@ -215,6 +215,18 @@ SETTINGS: dict[str, Name] = {
 }
 #: What every task has, for you to use; a subclass may extend the methods.
 OFFERED: dict[str, Name] = {
+    "force": Name(
+        "whether this run makes the task again",
+        "anything: the name is then yours",
+        lambda value: True,
+        (luigi.Parameter,),
+    ),
+    "raise_exception": Name(
+        "an option of `run_task`, once of every task",
+        "anything: the name is then yours",
+        lambda value: True,
+        (luigi.Parameter,),
+    ),
     "task_id": _given("the identity as text (Luigi)"),
     "task_hash": _given("the identity with all that is required, 32 hex digits", computed=True),
     "task_family": _given("the name of the class with its namespace (Luigi)", computed=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import re
 import typing
@@ -17,6 +18,7 @@ from superluigi.errors import DefinitionError, FormatError, TargetMissingError
 from superluigi.formats.choose import table_kind
 from superluigi.formats.registry import is_class
 from superluigi.parameters.checked import TaskReference
+from superluigi.scheduling import families
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Staged
 from superluigi.targets.base import AtomicTarget
@@ -188,6 +190,7 @@ def has_default_home(task_class: type) -> bool:
 def default_output(task: Any) -> AtomicTarget:
     """`<store>/<task_family>/<task_hash><suffix>`; the suffix follows what `run` returns."""
     suffix = getattr(task, "suffix", None) or formats.suffix_for(_known(returns(type(task))))
+    _refuse_two_makers(task)
     return in_store(f"{task.get_task_family()}/{task.task_hash}{suffix}")
 
 
@@ -197,7 +200,7 @@ def in_store(name: str) -> AtomicTarget:
     Raises:
         DefinitionError: the store is no folder and no `s3://bucket/…`.
     """
-    store = str(runs.current().store or config.get("store"))
+    store = _store()
     if store.startswith("s3://"):
         from superluigi.targets import S3ObjectTarget
 
@@ -210,6 +213,45 @@ def in_store(name: str) -> AtomicTarget:
     from superluigi.targets import LocalFileTarget
 
     return LocalFileTarget(Path(store).expanduser().absolute() / name)
+
+
+def _store() -> str:
+    return str(runs.current().store or config.get("store"))
+
+
+class _Home:
+    """The folder of a family in a store: which classes have made tasks that live there."""
+
+    def __init__(self, only: type) -> None:
+        #: The class, as long as there is one.
+        self.only: type | None = only
+        #: By task id, once there are several.
+        self.makers: dict[str, type] = {}
+
+
+_homes: dict[tuple[str, str], _Home] = {}
+
+
+def _refuse_two_makers(task: Any) -> None:
+    """Refuse a task whose home is that of another class's task: two modules may have a class of one name.
+
+    Raises:
+        DefinitionError: names both classes.
+    """
+    cls = type(task)
+    home = _homes.setdefault((_store(), task.get_task_family()), _Home(cls))
+    if home.only is cls:
+        return
+    if home.only is not None:
+        if families.is_one(cls, home.only) or not (families.is_in_force(cls) and families.is_in_force(home.only)):
+            home.only = cls
+            return
+        made: list[Any] = [thing for thing in gc.get_referrers(home.only) if type(thing) is home.only]
+        home.makers = {one.task_id: home.only for one in made if "task_id" in one.__dict__}
+        home.only = None
+    known = home.makers.setdefault(task.task_id, cls)
+    if not families.is_one(known, cls):
+        families.refuse(known, cls, task.task_id)
 
 
 def returns(task_class: type) -> Any:
