@@ -27,7 +27,7 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.executors.kill import no_second_interrupt
-from superluigi.scheduling import logs
+from superluigi.scheduling import families, logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt, shown
 from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, failed_at_start, kind_of, timeout_error
 from superluigi.scheduling.interrupting import end_threads
@@ -447,6 +447,8 @@ class Worker(Planner):
         if not requirements:
             return []
         canonical = [self._scheduled_tasks.get(t.task_id, t) for t in requirements]
+        for given, known in zip(requirements, canonical, strict=True):
+            families.refuse_two(known, given)
         self.discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
         self.add_all([t for t in canonical if t.task_id not in self.made])
         return [t.task_id for t in canonical]

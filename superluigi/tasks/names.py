@@ -269,6 +269,7 @@ MACHINERY: dict[str, Name] = {
     "make_part": Name("makes `task[key]`", "a function of a task and a key", callable, computed=False),
     "travels_whole": _given("goes to other processes as a pickle", computed=True),
     "outputs_exist": _method("whether every output exists"),
+    "only_wraps": _method("whether the class is done when what it requires is"),
     "existence_is_plain": _method("whether no mix-in has a say in that"),
     "can_be_forced": _method("whether the task can tell which run made its outputs"),
     "made_in": _method("whether that run made them", 1),

@@ -32,7 +32,7 @@ from superluigi.errors import DefinitionError, ParameterError
 from superluigi.parameters import Meta, Param, Parameter
 from superluigi.parameters.checked import Frozen
 from superluigi.parameters.content import same
-from superluigi.tasks import Task
+from superluigi.tasks import AtomicTaskWithMetadata, Task
 
 UTC = datetime.timezone.utc
 EAST = datetime.timezone(datetime.timedelta(hours=1))
@@ -365,7 +365,7 @@ def test_the_same_text_in_every_process(tmp_path: Path) -> None:
             import pydantic
             from superluigi.parameters import Param
             from superluigi.parameters.functions import FunctionParameter
-            from superluigi.tasks import Task
+            from superluigi.tasks import AtomicTaskWithMetadata, Task
 
             class Right(enum.Flag):
                 READ = 1
@@ -390,8 +390,8 @@ def test_the_same_text_in_every_process(tmp_path: Path) -> None:
 
             words = {"a", "b", "c", "d", "e", "f"}
             settings = Settings(tags=words, more={"k": words})
-            made = Made([words, frozenset(words), {"k": words}, Right.ALL], words, settings, Plain(words, settings),
-                        lambda x: x in {"a", "b", "c", "d", "e", "f"})
+            made = Made(any=[words, frozenset(words), {"k": words}, Right.ALL], words=words, settings=settings,
+                        plain=Plain(words, settings), function=lambda x: x in {"a", "b", "c", "d", "e", "f"})
             print(made.task_id, made.to_str_params())
         """)
     )
@@ -487,6 +487,21 @@ def test_classes_that_functions_make_are_refused_in_one_graph_only(tmp_path: Pat
     Top.tasks = [family(), other()]
     with pytest.raises(DefinitionError, match=r"family\.<locals>\.Local and [\s\S]*other\.<locals>\.Local"):
         run_task(Top(n=2))
+
+
+def test_a_yielded_task_of_another_class_with_a_known_id_is_refused(two_modules: Any) -> None:
+    first, second = two_modules
+
+    class Yields(AtomicTaskWithMetadata):
+        def requires(self) -> Any:
+            return first.load()
+
+        def run(self) -> Any:
+            yield second.load()
+            return 1
+
+    with pytest.raises(Exception, match=r"sales\.load[\s\S]*weather\.load"):
+        run_task(Yields())
 
 
 def test_a_module_that_is_loaded_again_has_the_same_tasks(two_modules: Any) -> None:
