@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import copy as copying
+import inspect
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.format import Format, Nop
 
-from superluigi import graph
+from superluigi import config, graph
 from superluigi.errors import DefinitionError
 from superluigi.lineage import record as records
+from superluigi.storage import cache_files
 from superluigi.storage.base import Record
+from superluigi.storage.scratch import scratch
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.local import LocalFileTarget, LocalFolderTarget
+
+_BLOCK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -36,12 +43,68 @@ def opened(target: luigi.Target, shared: bool) -> Iterator[Path]:
             f"The input {target!r} ({type(target).__name__}) has no file that input_path could name. "
             "Leave input_path out of run() and use self.input()."
         )
-    with tempfile.TemporaryDirectory(prefix="superluigi-") as folder:
-        copy = Path(folder) / (os.path.basename(str(getattr(target, "path", "")).rstrip("/")) or "input")
-        with target.open("r") as stream:
-            content = stream.read()
-        copy.write_bytes(content if isinstance(content, bytes) else content.encode())
+    name = os.path.basename(str(getattr(target, "path", "")).rstrip("/"))
+    with scratch(Path(config.get("local_data_dir"))) as folder:
+        copy = folder / cache_files.segment(name or "input")
+        _fetch(target, copy)
         yield copy
+
+
+# ---------------------------------------------------------------- targets of others
+
+
+def _fetch(target: Any, copy: Path) -> None:
+    """Bring the stored bytes of a target that is not ours to `copy`: no format decodes them, memory is bounded.
+
+    Its file system brings them, where it has a `get(path, local path)`, as Luigi's for S3, FTP, SSH and HDFS have.
+    Else they are read from `open("r")`: without the target's format, and below what makes text of them.
+    """
+    if _got(target, copy):
+        return
+    stream = _without_format(target).open("r")
+    with contextlib.closing(stream) if hasattr(stream, "close") else contextlib.nullcontext(), open(copy, "wb") as file:
+        for block in _blocks(_raw(stream)):
+            file.write(block.encode(getattr(stream, "encoding", None) or "utf-8") if isinstance(block, str) else block)
+
+
+def _got(target: Any, copy: Path) -> bool:
+    try:
+        get, path = target.fs.get, target.path
+        inspect.signature(get).bind(path, str(copy))
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return False
+    get(path, str(copy))
+    return copy.exists()  # else it is another kind of `get`, as a dict has
+
+
+def _without_format(target: Any) -> Any:
+    if not isinstance(getattr(target, "format", None), Format):
+        return target
+    plain = copying.copy(target)
+    plain.format = Nop
+    return plain
+
+
+def _raw(stream: Any) -> Any:
+    """What a stream of text decodes, where it says so: it may translate line ends, and its encoding is its own."""
+    if isinstance(stream, codecs.StreamReaderWriter):
+        return stream.stream
+    return getattr(stream, "buffer", stream)
+
+
+def _blocks(stream: Any) -> Iterator[str | bytes]:
+    """All of a stream, a piece at a time."""
+    if not hasattr(stream, "read"):
+        yield from stream
+        return
+    try:
+        block = stream.read(_BLOCK)
+    except TypeError:  # some read all or nothing
+        yield stream.read()
+        return
+    while block:
+        yield block
+        block = stream.read(_BLOCK)
 
 
 def reference(target: luigi.Target) -> Record:
