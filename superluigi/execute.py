@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from luigi.task import DynamicRequirements, Task
 from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.executors import child, signals
 from superluigi.scheduling import parcel
-from superluigi.scheduling.attempt import LENT, Outcome, Unheard, lent
+from superluigi.scheduling.attempt import LENT, Outcome, Unheard, exhaust, lent
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 from superluigi.tasks.life import checkpoint, logs, prefix, rerun
@@ -63,7 +62,7 @@ def _outcome(folder: Path) -> Outcome:
         with parcel.importing_as_the_caller():
             task = pickle.loads(dumped).task
         with entered(run), _told(task, folder / prefix.MESSAGES):
-            requirements = exhaust(task, run)
+            requirements = exhaust(task, lambda required: is_complete(required, run))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - carried to the starting process, which raises it
@@ -82,25 +81,6 @@ def _settle_in(order: prefix.ChildOrder) -> None:
             os.environ[name] = value
     if order.deadline is not None:
         os.environ[checkpoint.DEADLINES[0]] = str(order.deadline)
-
-
-def exhaust(task: Task, run: Run) -> tuple[Task, ...]:
-    """Run `task` to its end, or to the first requirements it yields that are not complete: those are returned."""
-    steps = task.run()
-    if not isinstance(steps, Generator):
-        return ()
-    answer: Any = None
-    with contextlib.closing(steps):
-        while True:
-            try:
-                wanted = next(steps) if answer is None else steps.send(answer)
-            except StopIteration:
-                return ()
-            if not isinstance(wanted, DynamicRequirements):
-                wanted = DynamicRequirements(wanted)
-            if not wanted.complete(lambda required: is_complete(required, run)):
-                return tuple(wanted.flat_requirements)
-            answer = wanted.paths
 
 
 @contextlib.contextmanager
@@ -179,7 +159,7 @@ def by_hand(
             raise SystemExit(1)
         try:
             with lent(again):
-                requirements = exhaust(again, run)
+                requirements = exhaust(again, lambda required: is_complete(required, run))
         except Exception:  # noqa: BLE001 - whatever the task raises is what one is here to debug
             traceback.print_exc()
             if not sys.stdin.isatty() and "pdb" not in sys.modules:

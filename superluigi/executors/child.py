@@ -2,7 +2,8 @@
 
 Protocol, over one socket inherited from the parent (`multiprocessing.connection` framing):
 parent → child: pickled `("call", number, payload)`, `("tell", key, value)`, `("stop",)`;
-child → parent: pickled `("result", number, ok, bytes)`, `("message", number, value)`.
+child → parent: pickled `("result", number, ok, bytes, spoilt)`, `("message", number, value)`; `spoilt` says that the
+call has changed something of the process that cannot be put back, so that it should get no other call.
 Payloads are cloudpickle bytes of `(function, args, kwargs)`, so that only the call, never this loop,
 fails when something cannot be unpickled.
 """
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from superluigi.executors import signals
+from superluigi.executors import signals, state
 from superluigi.executors.importing import only_importing
 from superluigi.executors.kill import kill_tree
 from superluigi.executors.pickling import dumps
@@ -111,7 +112,7 @@ def _serve(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int,
         ok, result = _make(payload)
         _flush()
         with sending:
-            connection.send(("result", number, ok, result))
+            connection.send(("result", number, ok, result, bool(state.lasting)))
         _send = None
 
 

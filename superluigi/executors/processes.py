@@ -54,6 +54,8 @@ class _Child:
     process: subprocess.Popen[bytes]
     connection: Connection[Any, Any]
     call: _Call | None = None
+    #: Gets no other call, and ends by itself.
+    spoilt: bool = False
     #: Why we ended it, if we did.
     ended_because: BaseException | None = None
     #: What it had started when it was asked to end.
@@ -61,6 +63,11 @@ class _Child:
     sending: threading.Lock = field(default_factory=threading.Lock)
     #: Readable when the process has ended; None where the kernel has no such thing.
     exit_fd: int | None = None
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether it may get another call."""
+        return self.ended_because is None and not self.spoilt
 
     def send(self, *message: Any) -> None:
         with self.sending:
@@ -198,9 +205,9 @@ class ProcessExecutor(Executor):
 
     def _assign(self) -> None:
         while self._waiting:
-            child = next((c for c in self._children if c.call is None and c.ended_because is None), None)
+            child = next((c for c in self._children if c.call is None and c.is_of_use), None)
             if child is None:
-                if len(self._children) >= self._max_workers:
+                if sum(not c.spoilt for c in self._children) >= self._max_workers:
                     return
                 child = self._start()
             call = self._waiting.popleft()
@@ -272,18 +279,18 @@ class ProcessExecutor(Executor):
             if call is not None and call.number == message[1] and call.on_message is not None:
                 call.on_message(message[2])
             return
-        _, number, ok, result = message
+        _, number, ok, result, spoilt = message
         if number == 0:
             if not ok:
                 child.ended_because = _loads_error(result)
                 child.ask_to_end(0)
             return
         with self._lock:
-            child.call = None
-            if self._closing and not self._waiting:
+            child.call, child.spoilt = None, spoilt
+            if spoilt or (self._closing and not self._waiting):
                 with contextlib.suppress(OSError):
                     child.send("stop")
-            else:
+            if not self._closing or self._waiting:
                 self._assign()
         if call is not None and child.ended_because is None:
             _resolve(call.future, ok, result)

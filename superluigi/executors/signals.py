@@ -8,10 +8,11 @@ they would inherit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -37,6 +38,20 @@ def give_back(signum: int, handler: Handler) -> None:
     _, before = known.pop(places[-1])
     if places[-1] == len(known) and signal.getsignal(signum) == handler:
         signal.signal(signum, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def set_by_others(signum: int, before: Handler) -> Iterator[None]:
+    """Treat a handler that others have just set for us, over `before`, as one of ours; given back at the end."""
+    handler = signal.getsignal(signum)
+    if handler is before or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _taken.setdefault(signum, []).append((handler, before))
+    try:
+        yield
+    finally:
+        give_back(signum, handler)
 
 
 def nothing(signum: int, frame: FrameType | None) -> None:

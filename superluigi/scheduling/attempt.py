@@ -20,6 +20,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi import graph
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout, RemoteError, message_of, tellable
+from superluigi.executors.state import at, current_folder, isolated
 from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.scheduling.run import Run, entered
@@ -212,7 +213,7 @@ class _Attempt:
         task.trigger_event(Event.START, task)
         began = time.time()
         with lent(self.task, self.reporter):
-            requirements = self._exhaust()
+            requirements = isolated(exhaust, task, self._complete)
         if requirements:
             return self._came_to(PENDING, requirements=requirements)
         if self.check_complete_on_run and not is_complete(task, self.run):
@@ -259,44 +260,6 @@ class _Attempt:
             expl = f"on_failure() failed too:\n{traceback.format_exc()}\n{text}"
         return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
 
-    def _exhaust(self) -> tuple[Task, ...]:
-        """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
-        steps = self.task.run()
-        if not isinstance(steps, Generator):
-            refuse_async(steps, self.task)
-            return ()
-        answer: Any = None
-        try:
-            while True:
-                try:
-                    wanted = next(steps) if answer is None else steps.send(answer)
-                except StopIteration:
-                    return ()
-                wanted = settled(wanted, self.task)
-                if not self._all_complete(wanted):
-                    return tuple(graph.flatten(wanted.requirements))
-                answer = answer_to(wanted)
-        finally:
-            steps.close()  # its `finally` blocks run now, not whenever the collector comes by
-
-    def _all_complete(self, wanted: DynamicRequirements) -> bool:
-        """Whether nothing that was asked for need be made.
-
-        One whose `complete()` raises fails the task that asked for it, after all others have been made.
-        """
-        if wanted.custom_complete is not None:
-            return bool(wanted.complete(self._complete))
-        raised: Exception | None = None
-        for task in graph.flatten(wanted.requirements):
-            try:
-                if not self._complete(task):
-                    return False
-            except Exception as error:  # noqa: BLE001 - user code
-                raised = raised or error
-        if raised is not None:
-            raise raised
-        return True
-
     def _complete(self, task: Task) -> bool:
         if task.task_id in self.known:
             return True
@@ -336,6 +299,48 @@ class _Attempt:
         # The first argument is by custom the task itself: the receiver puts its own in its place.
         kept = tuple(None if arg is self.task else arg for arg in args)
         self.events.append((event, kept))
+
+
+def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
+    """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
+    folder = current_folder()
+    steps = task.run()
+    if not isinstance(steps, Generator):
+        refuse_async(steps, task)
+        return ()
+    answer: Any = None
+    try:
+        while True:
+            try:
+                wanted = next(steps) if answer is None else steps.send(answer)
+            except StopIteration:
+                return ()
+            with at(folder):  # whichever folder the task has gone to, relative outputs mean this one
+                wanted = settled(wanted, task)
+                if not _all_complete(wanted, complete):
+                    return tuple(graph.flatten(wanted.requirements))
+                answer = answer_to(wanted)
+    finally:
+        steps.close()  # its `finally` blocks run now, not whenever the collector comes by
+
+
+def _all_complete(wanted: DynamicRequirements, complete: Callable[[Task], bool]) -> bool:
+    """Whether nothing that was asked for need be made.
+
+    One whose `complete()` raises fails the task that asked for it, after all others have been made.
+    """
+    if wanted.custom_complete is not None:
+        return bool(wanted.complete(complete))
+    raised: Exception | None = None
+    for task in graph.flatten(wanted.requirements):
+        try:
+            if not complete(task):
+                return False
+        except Exception as error:  # noqa: BLE001 - user code
+            raised = raised or error
+    if raised is not None:
+        raise raised
+    return True
 
 
 def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:

@@ -7,6 +7,7 @@ A task that commits its outputs itself and raises when one is missing says so by
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task import Task
 
 from superluigi.errors import ExecutorLostError, OptionError
+from superluigi.executors import signals
 from superluigi.executors.importing import refuse_if_importing
 from superluigi.scheduling import logs, window
 from superluigi.scheduling.central import OwnNames
@@ -77,6 +79,7 @@ def run_graph(
             scheduler = OwnNames(scheduler, run.plan, run.id)
     places = Places(run, executor, num_workers)
     with entered(run), logs.keeping(), _log_level(log_level), shown(progress) as observer:
+        before = signal.getsignal(signal.SIGUSR1)
         worker = Worker(
             scheduler,
             run,
@@ -90,7 +93,7 @@ def run_graph(
             **(worker_config or {}),
         )
         try:
-            with worker, _watchable(scheduler, run):
+            with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run):
                 worker.add_all(roots)
                 worker.run()
             places.close()

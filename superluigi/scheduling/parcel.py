@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable
@@ -39,6 +40,8 @@ class Surroundings:
     arguments: tuple[str, ...]
     #: The process is one that we start on this machine.
     near: bool
+    #: The caller's current folder: what relative outputs mean.
+    folder: str
     #: Luigi's mock files, for processes of this machine that we start.
     mocks: tuple[bytes, bytes] | None = None
 
@@ -51,6 +54,7 @@ class Surroundings:
             log_level=level,
             arguments=tuple(sys.argv),
             near=near,
+            folder=os.getcwd(),
             mocks=mocks.lent() if near else None,
         )
 
@@ -66,6 +70,7 @@ class Surroundings:
             mocks.take_over(self.mocks)
         if self.near:
             sys.argv = list(self.arguments)
+            os.chdir(self.folder)
 
 
 @dataclass(frozen=True)

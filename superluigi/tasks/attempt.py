@@ -20,6 +20,7 @@ from luigi.task import DynamicRequirements
 
 from superluigi import graph
 from superluigi.errors import CommitConflictError, OutputNotWrittenError
+from superluigi.executors.state import at, current_folder
 from superluigi.lineage import input_records
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
@@ -42,6 +43,8 @@ class Attempt:
         self.stack = contextlib.ExitStack()
         self.run = runs.current()
         self.started = records.utc_now()
+        #: What relative paths mean; the task may go elsewhere.
+        self.folder: str | None = None
 
     # ---- what run may ask for by name
 
@@ -105,7 +108,8 @@ class Attempt:
                 if inspect.isgenerator(value):
                     value = yield from self._follow(value)
                 refuse_async(value, self.task)
-                self.end(user_run, value)
+                with at(self.folder):
+                    self.end(user_run, value)
             finally:
                 for thread in [thread for thread, attempt in attempts.items() if attempt is self]:
                     del attempts[thread]
@@ -114,6 +118,7 @@ class Attempt:
     def begin(self, targets: Any) -> None:
         """Prepare before `run` is called."""
         del targets
+        self.folder = current_folder()
         self.draft  # noqa: B018  (what is known before the run is looked up before the run)
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
@@ -160,10 +165,12 @@ class Attempt:
                     requirement = generator.send(answer)
                 except StopIteration as stop:
                     return stop.value
-                wanted = settled(requirement, self.task)
+                with at(self.folder):
+                    wanted = settled(requirement, self.task)
                 targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
-                self.draft.add_dynamic_input(inputs.discovered(wanted.requirements, targets))
-                answer = self.answer(requirement, targets)
+                with at(self.folder):
+                    self.draft.add_dynamic_input(inputs.discovered(wanted.requirements, targets))
+                    answer = self.answer(requirement, targets)
 
     def _finished_record(self) -> Record:
         record = self.draft.finish(records.utc_now())
@@ -210,7 +217,7 @@ class AtomicAttempt(Attempt):
     @cached_property
     def inputs(self) -> Any:
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
-        return values.lazy(self.task.requires(), self.reader.value, values.inputs_annotation(self.task))
+        return values.lazy(self.task.requires(), self._value, values.inputs_annotation(self.task))
 
     # ---- the life of an attempt
 
@@ -241,6 +248,11 @@ class AtomicAttempt(Attempt):
     def _read(self, targets: Any) -> Any:
         shared = self.task.read_mode == "shared"
         return graph.map_structure(lambda target: self.stack.enter_context(inputs.opened(target, shared)), targets)
+
+    def _value(self, *args: Any) -> Any:
+        """The value of an input, looked at by a task that may have gone to another folder."""
+        with at(self.folder):
+            return self.reader.value(*args)
 
     def _commit(self, staged: Staged, target: AtomicTarget, record: Record) -> None:
         try:

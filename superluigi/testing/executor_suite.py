@@ -10,6 +10,7 @@ class TestMyExecutor(ExecutorSuite):
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import threading
@@ -186,6 +187,14 @@ class ExecutorSuite:
     def test_processes_that_a_task_forks_can_be_ended_at_once(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.Forks(folder=folder, name="forks"))
         assert report.success, report.describe()
+
+    def test_what_a_task_changes_of_its_process_is_not_there_for_the_next(self, run_it: Any, folder: str) -> None:
+        here = tasks.state_of_process()
+        report = run_it(tasks.LooksAfterwards(folder=folder, name="after"))
+        assert report.success, report.describe()
+        seen = [json.loads((Path(folder) / f"{name}.json").read_text()) for name in ("before", "after")]
+        assert seen[0]["pid"] != seen[1]["pid"] or seen[0] == seen[1]
+        assert tasks.state_of_process() == here
 
     def test_a_worker_that_imports_a_module_which_starts_a_run_refuses_that(
         self, run_it: Any, folder: str, monkeypatch: pytest.MonkeyPatch

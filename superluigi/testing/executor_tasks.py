@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import locale
+import logging
 import os
+import resource
+import signal
+import socket
+import sys
 import time
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -157,6 +167,75 @@ class Late(Sleeps):
         child = subprocess.Popen(["sleep", "61"])
         note(self.folder, "child", child.pid)
         time.sleep(self.seconds)
+
+
+def state_of_process() -> dict[str, Any]:
+    """What a task may have changed, as it is now."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return {
+        "pid": os.getpid(),
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "umask": mask,
+        "handlers": [repr(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)],
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+        "path": list(sys.path),
+        "level": logging.getLogger().level,
+        "handlers of loggers": len(logging.getLogger().handlers),
+        "timeout": socket.getdefaulttimeout(),
+        "closed": [stream.closed for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None],
+        "locale": locale.setlocale(locale.LC_ALL),
+        "filters": len(warnings.filters),
+        "arguments": list(sys.argv),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "recursion": sys.getrecursionlimit(),
+    }
+
+
+class Looks(Noted):
+    """Notes the state of the process that it runs in."""
+
+    def work(self) -> None:
+        (Path(self.folder) / f"{self.name}.json").write_text(json.dumps(state_of_process()))
+
+
+class Changes(Noted):
+    """Changes all that it can."""
+
+    def requires(self) -> luigi.Task:
+        return Looks(folder=self.folder, name="before")
+
+    def work(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for change in (
+            lambda: os.chdir("/"),
+            lambda: os.environ.update(LEAK="1"),
+            lambda: os.environ.pop("PATH"),
+            lambda: os.umask(0o027),
+            lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+            lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+            lambda: signal.setitimer(signal.ITIMER_REAL, 3600),
+            lambda: sys.path.insert(0, "/nowhere"),
+            lambda: logging.getLogger().setLevel(1),
+            lambda: logging.getLogger().addHandler(logging.StreamHandler()),
+            lambda: socket.setdefaulttimeout(0.001),
+            lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
+            lambda: warnings.simplefilter("ignore"),
+            lambda: sys.argv.append("--more"),
+            lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard)),
+            lambda: sys.setrecursionlimit(5000),
+            lambda: setattr(sys, "stdout", io.StringIO()),
+        ):
+            with contextlib.suppress(ValueError, locale.Error):  # signals outside of main threads; no such locale
+                change()
+
+
+class LooksAfterwards(Looks):
+    """Looks when another task has changed all that it can."""
+
+    def requires(self) -> luigi.Task:
+        return Changes(folder=self.folder, name="changes")
 
 
 #: A module that starts a run when a worker imports it, and does not when the process `main` does.

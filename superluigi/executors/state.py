@@ -1,0 +1,369 @@
+"""What a task may change of the process around it, and how that is put back when its attempt ends.
+
+The table `_KINDS` names each thing: how to look at it, and how to put it back where it differs. Attempts that share a
+process, in threads, share these things, too: they are put back when none of them runs any more.
+
+Not put back, since a process cannot: what libraries keep to themselves (modules that are imported, options of pandas,
+patches), a limit or priority that only root may raise again (a worker process is replaced then), threads that go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import gc
+import locale
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class CannotRestoreWarning(RuntimeWarning):
+    """A task has changed something of this process that cannot be put back."""
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[Value]):
+    """One thing: `look` costs little, `restore` is called with the value of before, and only if `look` differs."""
+
+    name: str
+    look: Callable[[], Value]
+    restore: Callable[[Value], object]
+    #: Belongs to the thread: put back in each thread, also while others run.
+    per_thread: bool = False
+    #: Only the main thread may set it.
+    main_only: bool = False
+
+
+def current_folder() -> str | None:
+    """Where this process is; None when that folder has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def _chdir(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+_table: dict[Any, Any] | None = getattr(os.environ, "_data", None)  # a copy of the whole costs 20 times as much
+
+
+def _environment() -> dict[Any, Any]:
+    return dict(os.environ) if _table is None else _table.copy()
+
+
+def _set_environment(before: dict[Any, Any]) -> None:
+    texts = {os.fsdecode(name): os.fsdecode(value) for name, value in before.items()}
+    for name in [name for name in os.environ if name not in texts]:
+        del os.environ[name]
+    for name, value in texts.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    time.tzset()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # what another thread makes in between is private rather than open
+    os.umask(mask)
+    return mask
+
+
+_SIGNALS = sorted({int(s) for s in signal.valid_signals()} - {signal.SIGKILL, signal.SIGSTOP})
+try:  # the same without enums, at a tenth of the cost
+    _getsignal: Callable[[int], Any] = import_module("_signal").getsignal
+except (ImportError, AttributeError):
+    _getsignal = signal.getsignal
+
+
+def _handlers() -> list[Any]:
+    return [_getsignal(number) for number in _SIGNALS]
+
+
+def _set_handlers(before: list[Any]) -> None:
+    for number, handler in zip(_SIGNALS, before, strict=True):
+        if handler is not None and _getsignal(number) is not handler:
+            with contextlib.suppress(OSError, ValueError):  # those that the C library keeps
+                signal.signal(number, handler)
+
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+def _timers() -> tuple[bool, ...]:
+    return tuple(signal.getitimer(timer) != (0.0, 0.0) for timer in _TIMERS)
+
+
+def _stop_timers(before: tuple[bool, ...]) -> None:
+    for timer, ran in zip(_TIMERS, before, strict=True):
+        if not ran:  # how long one that ran had to go, nobody knows now
+            signal.setitimer(timer, 0)
+
+
+def _mask() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _streams() -> list[Any]:
+    found = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
+    return [(stream, getattr(stream, "closed", False)) for stream in found]
+
+
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+
+
+def _set_streams(before: list[Any]) -> None:
+    for place, (name, (stream, closed)) in enumerate(zip(_STREAMS, before, strict=True)):
+        if not closed and getattr(stream, "closed", False):  # its descriptor stays open: Python does not close that
+            stream = _opened(place % 3, stream)
+        setattr(sys, name, stream)
+
+
+def _opened(descriptor: int, closed: Any) -> Any:
+    return open(
+        descriptor,
+        "w" if descriptor else "r",
+        encoding=getattr(closed, "encoding", None),
+        errors=getattr(closed, "errors", None),
+        closefd=False,
+    )
+
+
+def _descriptors() -> tuple[bool, ...]:
+    return tuple(map(_is_open, range(3)))
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.get_inheritable(descriptor)  # the cheapest question
+    except OSError:
+        return False
+    return True
+
+
+def _open_descriptors(before: tuple[bool, ...]) -> None:
+    for descriptor, was_open in enumerate(before):
+        if was_open and not _is_open(descriptor):  # else the next file that is opened becomes standard output
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != descriptor:
+                os.dup2(nothing, descriptor)
+                os.close(nothing)
+
+
+def _import_path() -> tuple[list[str], list[str]]:
+    return sys.path, list(sys.path)
+
+
+def _set_import_path(before: tuple[list[str], list[str]]) -> None:
+    sys.path, sys.path[:] = before[0], before[1]
+
+
+def _arguments() -> tuple[list[str], list[str]]:
+    return sys.argv, list(sys.argv)
+
+
+def _set_arguments(before: tuple[list[str], list[str]]) -> None:
+    sys.argv, sys.argv[:] = before[0], before[1]
+
+
+def _filters() -> tuple[Any, list[Any]]:
+    return warnings.filters, list(warnings.filters)
+
+
+def _set_filters(before: tuple[Any, list[Any]]) -> None:
+    warnings.filters, warnings.filters[:] = before[0], before[1]  # type: ignore[index]
+    with warnings.catch_warnings():  # on leaving, it has what is cached of them looked up again
+        pass
+
+
+def _loggers() -> list[Any]:
+    root = logging.root
+    found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
+    for logger in list(root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and (logger.level or logger.disabled or logger.handlers):
+            found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
+    return found
+
+
+def _telling(logger: logging.Logger) -> list[logging.Handler]:
+    """Its handlers without those that libraries give themselves when they are imported, to be silent."""
+    return [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
+
+
+def _set_handlers_of(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
+    silent = [handler for handler in logger.handlers if type(handler) is logging.NullHandler]
+    logger.handlers = [*silent, *handlers]
+
+
+def _set_loggers(before: list[Any]) -> None:
+    known = {entry[0] for entry in before}
+    for logger, *_ in _loggers():
+        if logger not in known:  # one that had nothing of its own
+            logger.setLevel(logging.NOTSET)
+            logger.disabled = False
+            _set_handlers_of(logger, [])
+    logging.disable(before[0][4])
+    for logger, level, disabled, handlers, _ in before:
+        logger.setLevel(level)
+        logger.disabled = disabled
+        _set_handlers_of(logger, handlers)
+
+
+_LIMITS = [resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE]
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(limit) for limit in _LIMITS]
+
+
+def _set_limits(before: list[tuple[int, int]]) -> None:
+    for limit, values in zip(_LIMITS, before, strict=True):
+        if resource.getrlimit(limit) != values:
+            resource.setrlimit(limit, values)
+
+
+def _nice() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _set_affinity(before: set[int]) -> None:
+    os.sched_setaffinity(0, before)
+
+
+_KINDS: tuple[_Kind[Any], ...] = (
+    _Kind("the current folder", current_folder, _chdir),
+    _Kind("environment variables", _environment, _set_environment),
+    _Kind("the umask", _umask, os.umask),
+    _Kind("signal handlers", _handlers, _set_handlers, main_only=True),
+    _Kind("timers", _timers, _stop_timers),
+    _Kind("blocked signals", _mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask), per_thread=True),
+    _Kind("open descriptors", _descriptors, _open_descriptors),
+    _Kind("standard streams", _streams, _set_streams),
+    _Kind("sys.path", _import_path, _set_import_path),
+    _Kind("sys.argv", _arguments, _set_arguments),
+    _Kind("loggers", _loggers, _set_loggers),
+    _Kind("warning filters", _filters, _set_filters),
+    _Kind("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    _Kind("the socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    _Kind("the folder for temporary files", lambda: tempfile.tempdir, lambda f: setattr(tempfile, "tempdir", f)),
+    _Kind("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    _Kind("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    _Kind("tracing", sys.gettrace, sys.settrace, per_thread=True),
+    _Kind("resource limits", _limits, _set_limits),
+    _Kind("priority", _nice, lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),
+    _Kind("processors", _affinity, _set_affinity),
+)
+
+_WHILE_OTHERS_RUN = tuple(kind for kind in _KINDS if kind.per_thread)
+
+
+class _Company:
+    """Attempts that run in this process at the same time, and what stood when the first of them began."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        #: Thread of each attempt that runs, the earliest first.
+        self.threads: list[int] = []
+        self.before: list[Any] = []
+
+
+_company = _Company()
+
+
+def _alone_again() -> None:
+    """In a forked child, where other threads are not, and may have held the lock."""
+    _company.guard = threading.Lock()
+    _company.threads.clear()
+
+
+os.register_at_fork(after_in_child=_alone_again)
+
+
+def isolated(function: Callable[..., Value], *args: Any) -> Value:
+    """`function(*args)`; what it changes of the process is as before when it has ended.
+
+    Nested calls in one thread put back each their own. What cannot be put back is warned of, and a worker process in
+    which that happened is not used again.
+    """
+    here = threading.get_ident()
+    with _company.guard:
+        others = [thread for thread in _company.threads if thread != here]
+        kinds = _WHILE_OTHERS_RUN if others else _KINDS
+        before = [kind.look() for kind in kinds]
+        if not _company.threads:
+            _company.before = before
+        _company.threads.append(here)
+    try:
+        return copy_context().run(_with_own_decimals, function, *args)
+    finally:
+        with _company.guard:
+            _company.threads.remove(here)
+            if any(thread != here for thread in _company.threads):  # theirs as much as ours
+                kinds, before = _WHILE_OTHERS_RUN, before if others else _those_of_threads(before)
+            elif others:  # the last of several
+                _restore(_WHILE_OTHERS_RUN, before)
+                if not _company.threads:
+                    kinds, before = _KINDS, _company.before
+            _restore(kinds, before)
+
+
+def _with_own_decimals(function: Callable[..., Value], *args: Any) -> Value:
+    decimal.setcontext(decimal.getcontext().copy())  # a context variable whose value can be changed
+    return function(*args)
+
+
+def _those_of_threads(before: list[Any]) -> list[Any]:
+    return [value for kind, value in zip(_KINDS, before, strict=True) if kind.per_thread]
+
+
+def _restore(kinds: tuple[_Kind[Any], ...], before: list[Any]) -> None:
+    for kind, value in zip(kinds, before, strict=True):
+        if kind.look() == value or (kind.main_only and threading.current_thread() is not threading.main_thread()):
+            continue
+        try:
+            kind.restore(value)
+        except Exception as error:  # noqa: BLE001 - whatever a system refuses; the other things go back all the same
+            lasting.append(kind.name)
+            warnings.warn(
+                f"A task has changed {kind.name} of process {os.getpid()}, which cannot be put back: {error}",
+                CannotRestoreWarning,
+                stacklevel=2,
+            )
+
+
+#: What tasks have changed here for good.
+lasting: list[str] = []
+
+
+@contextlib.contextmanager
+def at(folder: str | None) -> Iterator[None]:
+    """Work in `folder`, where a task may have gone elsewhere, and go back there."""
+    there = current_folder()
+    if folder is None or there == folder:
+        yield
+        return
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        _chdir(there)

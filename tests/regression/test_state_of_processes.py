@@ -1,0 +1,247 @@
+"""What a task changes of the process around it is not there for the next task, nor for the caller."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from superluigi import run_task
+from superluigi.executors import state
+from superluigi.executors.processes import ProcessExecutor
+from superluigi.parameters import Parameter
+from superluigi.scheduling.engine import run_graph
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata
+
+
+def look() -> dict[str, Any]:
+    return {kind.name: str(kind.look()) for kind in state._KINDS}
+
+
+def loses(name: str) -> str:
+    """Changes one thing of this process."""
+    if name == "closes":
+        sys.stdout.close()
+        sys.stdin.close()
+    elif name == "closes descriptors":
+        os.close(0)
+    elif name == "replaces":
+        sys.stdout = open(os.devnull, "w")
+    elif name == "nice":
+        os.nice(1)
+    elif name == "removes its folder":
+        os.makedirs("gone", exist_ok=True)
+        os.chdir("gone")
+        os.rmdir("../gone")
+    elif name == "logs":
+        logging.disable(logging.CRITICAL)
+        logging.getLogger("some.library").setLevel(logging.DEBUG)
+        logging.getLogger("another.library").addHandler(logging.StreamHandler())
+    elif name == "numbers":
+        decimal.getcontext().prec = 3
+    elif name == "limits":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    elif name == "blocks":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        os.environ["TZ"] = "Asia/Tokyo"
+    return str(os.getpid())
+
+
+def here() -> str:
+    return json.dumps([os.getpid(), look(), decimal.getcontext().prec, print("x")])
+
+
+CHANGES = ["closes", "closes descriptors", "replaces", "removes its folder", "logs", "numbers", "blocks"]
+
+
+def test_a_worker_process_is_as_before_after_each_change(tmp_path: Path) -> None:
+    with ProcessExecutor(1) as executor:
+        executor.submit(os.chdir, tmp_path).result()
+        executor.submit(state.isolated, here).result()
+        before = executor.submit(state.isolated, here).result()
+        for change in CHANGES:
+            executor.submit(state.isolated, loses, change).result()
+            after = executor.submit(state.isolated, here).result()
+            if change in ("closes", "replaces"):  # other objects, as good
+                known, now = json.loads(before), json.loads(after)
+                assert known[1].pop("standard streams") and "True" not in now[1].pop("standard streams")
+                assert now == known, change
+                before = after
+            else:
+                assert json.loads(after) == json.loads(before), change
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not hasattr(os, "nice"), reason="needs nice")
+def test_a_process_in_which_something_cannot_be_put_back_gets_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ProcessExecutor(1) as executor:
+        first = executor.submit(spoils).result()
+        others = {executor.submit(os.getpid).result() for _ in range(3)}
+        assert first not in others and len(others) == 1
+    with ProcessExecutor(2) as executor:
+        futures = [executor.submit(spoils) for _ in range(6)]
+        assert len({future.result() for future in futures}) == 6, "each in a process of its own"
+
+
+def spoils() -> int:
+    state.lasting.append("something")
+    return os.getpid()
+
+
+def test_what_cannot_be_put_back_is_said_and_the_rest_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(value: object) -> None:
+        raise PermissionError("only root may")
+
+    value = [0]
+    odd = state._Kind("an odd thing", lambda: value[0], refuses)
+    monkeypatch.setattr(state, "_KINDS", (odd, *state._KINDS))
+    monkeypatch.setattr(state, "lasting", [])
+
+    def change() -> None:
+        value[0] = 1
+        os.environ["SUPERLUIGI_TEST_LEAK"] = "1"
+
+    with pytest.warns(state.CannotRestoreWarning, match="an odd thing .* cannot be put back: only root may"):
+        state.isolated(change)
+    assert state.lasting == ["an odd thing"]
+    assert "SUPERLUIGI_TEST_LEAK" not in os.environ
+
+
+def test_nested_calls_put_back_each_their_own_and_so_does_a_failing_one() -> None:
+    before = os.environ.get("DEPTH")
+
+    def outer() -> None:
+        os.environ["DEPTH"] = "1"
+        with pytest.raises(KeyError):
+            state.isolated(inner)
+        assert os.environ["DEPTH"] == "1"
+
+    def inner() -> None:
+        os.environ["DEPTH"] = "2"
+        raise KeyError
+
+    state.isolated(outer)
+    assert os.environ.get("DEPTH") == before
+
+
+def test_threads_that_share_a_process_put_it_back_when_the_last_has_ended() -> None:
+    begun, end, seen = threading.Barrier(3), [threading.Event(), threading.Event()], []
+
+    def change(number: int) -> None:
+        begun.wait(30)
+        os.environ[f"LEAK{number}"] = "1"
+        decimal.getcontext().prec = 3
+        end[number].wait(30)
+        seen.append(os.environ.get("LEAK0"))
+
+    def thread(number: int) -> None:
+        state.isolated(change, number)
+        seen.append(decimal.getcontext().prec)
+
+    threads = [threading.Thread(target=thread, args=(number,)) for number in range(2)]
+    for each in threads:
+        each.start()
+    begun.wait(30)
+    for number, each in enumerate(threads):
+        end[number].set()
+        each.join()
+    assert seen == ["1", 28, "1", 28], "what is the thread's own goes back at once, the rest not under the other's feet"
+    assert not [name for name in os.environ if name.startswith("LEAK")]
+
+
+class Wanders(AtomicTaskWithMetadata):
+    """Goes to another folder in the middle, and has relative outputs and inputs all the same."""
+
+    depth: int = luigi.IntParameter(default=0)
+    folder: str = Parameter()
+
+    def requires(self) -> list[Any]:
+        return [Wanders(depth=self.depth - 1, folder=self.folder)] if self.depth else []
+
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget(f"out/{self.depth}.txt")
+
+    def run(self, output_path: Path, inputs: Any) -> Iterator[Any]:
+        os.chdir(self.folder)
+        assert len(list(inputs)) == min(self.depth, 1)
+        if self.depth:
+            path = yield Later(name=f"later{self.depth}", folder=self.folder)
+            assert path.read_text() == "later"
+            assert Path.cwd() == Path(self.folder), "it is still where it went"
+        output_path.write_text("x")
+
+
+class Later(AtomicTaskWithMetadata):
+    name: str = Parameter()
+    folder: str = Parameter()
+
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget(f"out/{self.name}.txt")
+
+    def run(self, output_path: Path) -> None:
+        os.chdir(self.folder)
+        output_path.write_text("later")
+
+
+class PlainWanders(luigi.Task):
+    folder = luigi.Parameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget("out/plain.txt")
+
+    def run(self) -> Iterator[Any]:
+        output = os.path.abspath(self.output().path)
+        os.chdir(self.folder)
+        yield Later(name="of-plain", folder=self.folder)
+        Path(output).write_text("x")
+
+
+@pytest.mark.parametrize("executor", [None, "processes"])
+def test_relative_outputs_mean_the_folder_in_which_the_run_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str | None
+) -> None:
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir(), elsewhere.mkdir()
+    monkeypatch.chdir(work)
+    run_task(Wanders(depth=2, folder=str(elsewhere)), executor=executor)
+    report = run_graph([PlainWanders(folder=str(elsewhere))], executor=executor)
+    assert report.success, report.describe()
+    assert Path.cwd() == work
+    names = sorted(path.name for path in (work / "out").glob("*.txt"))
+    assert names == ["0.txt", "1.txt", "2.txt", "later1.txt", "later2.txt", "of-plain.txt", "plain.txt"]
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_task_of_a_queue_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy")
+    from superluigi.testing import executor_tasks as tasks
+
+    last = tasks.LooksAfterwards(folder=str(tmp_path), name="after")
+    run_task(last, queue=f"sqlite:///{tmp_path}/queue.db")
+    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
+    assert before["pid"] != after["pid"] or before == after
+
+
+def test_handlers_of_signals_that_a_task_sets_in_this_process_go_back(tmp_path: Path) -> None:
+    program = (
+        "import signal\nfrom superluigi.executors import state\n"
+        "mine = lambda *_: None\nsignal.signal(signal.SIGTERM, mine)\n"
+        "state.isolated(lambda: [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGALRM)] "
+        "and signal.alarm(5))\n"
+        "assert signal.getsignal(signal.SIGTERM) is mine\n"
+        "assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and not signal.alarm(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
