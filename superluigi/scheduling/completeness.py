@@ -178,7 +178,7 @@ def is_plain_wrapper(task: Task) -> bool:
     """Whether a task is complete exactly when all that it requires is."""
     if not isinstance(task, WrapperTask):
         return False
-    only_wraps = getattr(type(task), "only_wraps", None)
+    only_wraps = getattr(type(task), "_superluigi_only_wraps", None)
     return type(task).complete is WrapperTask.complete or (only_wraps is not None and bool(only_wraps()))
 
 

@@ -19,6 +19,7 @@ from superluigi.jsonable import jsonable
 from superluigi.renamed import TARGET_MEMBERS
 from superluigi.scheduling import run
 from superluigi.storage.base import Location, Record, Staged
+from superluigi.targets import joining
 
 
 def contents_limit(given: int | None) -> int:
@@ -47,7 +48,7 @@ class AtomicTarget(luigi.Target):
 
     def exists(self) -> bool:
         """Whether the whole output is there; a refusal or fault of the store is an error, never False."""
-        return self.location.exists()
+        return (joining.any_at_work and joining.has_written(self.location) is not None) or self.location.exists()
 
     @contextlib.contextmanager
     def tmp_read_path(self, force_local_download: bool = False, *, shared: bool = False) -> Iterator[Path]:
@@ -115,8 +116,9 @@ class AtomicTarget(luigi.Target):
         self.location.write_record(jsonable(metadata))
 
     def stage(self) -> Staged:
-        """Begin to replace the output: for tasks, which commit several outputs together, with records."""
-        return self.location.stage()
+        """Begin to replace the output; where a task's attempt does that already, what is written becomes part of it."""
+        attempts = joining.stage_of(self.location)
+        return self.location.stage() if attempts is None else joining.Joining(attempts)
 
     def remove(self) -> None:
         """Remove the output and its record; nothing happens when there is none."""
@@ -148,7 +150,7 @@ class StreamTarget(AtomicTarget):
         """A stream through `format`. Writing commits at `close()`, or at the end of a `with` block without error."""
         kind = mode.replace("b", "").replace("t", "")
         if kind == "w":
-            return self.format.pipe_writer(_CommittedFile(self.location.stage()))
+            return self.format.pipe_writer(_CommittedFile(self.stage()))
         if kind == "r":
             return self.format.pipe_reader(_CopiedFile(self))
         raise OptionError(f"open({mode!r}) is not possible for {self.path}: use 'r' or 'w'.")
@@ -199,7 +201,8 @@ class _CopiedFile(io.BufferedReader):
 
     def __init__(self, target: AtomicTarget) -> None:
         self._stack = contextlib.ExitStack()
-        path = self._stack.enter_context(target.tmp_read_path(shared=True))
+        written = joining.has_written(target.location)
+        path = self._stack.enter_context(target.tmp_read_path(shared=True)) if written is None else written
         try:
             super().__init__(io.FileIO(path, "r"))
         except BaseException:

@@ -41,10 +41,13 @@ class TaskWithMetadata(Task):
         return True
 
     def outputs_exist(self) -> bool:
-        """Every output exists; several outputs of one task must come from one run (a crash can part them)."""
+        """Every output exists; several outputs of one task must come from one run (a crash can part them).
+
+        Without outputs (None, or not known before the inputs are there) it is not complete.
+        """
         targets = self._superluigi_recorded()
-        if targets and self.existence_is_plain():
-            if not all(target.exists() for target in targets):
+        if self.existence_is_plain() and (targets or not graph.flatten(self.output())):
+            if not targets or not all(target.exists() for target in targets):
                 return False
         elif not super().outputs_exist():
             return False
@@ -54,6 +57,9 @@ class TaskWithMetadata(Task):
         return len(makers - {None}) < 2
 
     outputs_exist.is_luigis_own = True  # type: ignore[attr-defined]  # wrappers have no records
+
+    #: Its attempts look whether every output is there: nobody need look again before a dependant starts.
+    vouches_for_output: ClassVar[bool] = True
 
     def _superluigi_recorded(self) -> list[AtomicTarget]:
         """The outputs that get a record; wrappers have none, and what others make needs none."""
@@ -77,8 +83,6 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
         {"input_path", "output_path", "metadata", "inputs", "task_dir", "checkpoint_path"}
     )
     _superluigi_attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
-    #: A run that ends well has committed every output: nobody need look again before a dependant starts.
-    vouches_for_output: ClassVar[bool] = True
     #: The suffix of the default home, when it should not follow what `run` returns.
     suffix: ClassVar[str | None] = None
 

@@ -19,7 +19,7 @@ from typing import Any
 from luigi.task import DynamicRequirements
 
 from superluigi import graph
-from superluigi.errors import CommitConflictError, OutputNotWrittenError
+from superluigi.errors import CommitConflictError, DefinitionError, OutputNotWrittenError
 from superluigi.executors.state import at, current_folder
 from superluigi.lineage import input_records
 from superluigi.lineage import record as records
@@ -29,8 +29,9 @@ from superluigi.lineage.facts import public_params
 from superluigi.scheduling import run as runs
 from superluigi.scheduling.attempt import refuse_async, settled
 from superluigi.storage.base import Record, Staged
+from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import initial, inputs, outputs, values
+from superluigi.tasks import initial, inputs, outputs, strays, values
 from superluigi.tasks.base import Task
 from superluigi.tasks.life import living
 
@@ -126,7 +127,7 @@ class Attempt:
         del user_run, value
         living.before_commit(self.task)
         record = self._finished_record()
-        for target in graph.flatten(self._targets()):
+        for target in graph.flatten(outputs.shaped(self.task)):  # anew: they may depend on what `run` did
             if not target.exists():
                 raise OutputNotWrittenError(
                     f"{self.task} ended, but its output {target} is not there. Write it in run()."
@@ -224,18 +225,34 @@ class AtomicAttempt(Attempt):
     def begin(self, targets: Any) -> None:
         """Open a stage for every output, dropped again unless all goes well."""
         super().begin(targets)
-        self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.stage()), targets)
+        # through the location: a target would join what another attempt at this task is writing
+        self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.location.stage()), targets)
+        pairs = list(zip(graph.flatten(targets), graph.flatten(self._staged), strict=True))
+        self._watch = strays.Watch(self.task, self.run.plan.forces(self.task), pairs)
+        self.stack.push(self._watch.end)
+        self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, check all stages, then commit all."""
+        self._watch.adopt()
         values.save_returned(self.task, user_run, value, self._staged, self._targets())
+        in_place = self._watch.left_in_place()
         stages: list[Staged] = graph.flatten(self._staged)
+        if not stages and graph.flatten(self.task.output()):
+            raise DefinitionError(
+                f"{self.task} had no output when it began and has {self.task.output()!r} now, which nobody has watched "
+                "being written. Let what output() depends on be there before: require it, or yield it first."
+            )
         for staged in stages:
-            staged.prepare()
+            if staged not in in_place:
+                staged.prepare()
         record = self._finished_record()
         living.before_commit(self.task)
         for staged, target in zip(stages, graph.flatten(self._targets()), strict=True):
-            self._commit(staged, target, record)
+            if staged in in_place:
+                target.location.write_record(record)
+            else:
+                self._commit(staged, target, record)
 
     def answer(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""

@@ -213,13 +213,15 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
     def outputs_exist(self) -> bool:
         """Luigi's `complete`: every output exists."""
         try:
+            if self.existence_is_plain() and (targets := graph.flatten(self.output())):
+                return all(target.exists() for target in targets)
             return bool(super().complete())
         except (AttributeError, TypeError) as error:
             outputs.refuse_strangers(self, error)
             raise
 
     @classmethod
-    def only_wraps(cls) -> bool:
+    def _superluigi_only_wraps(cls) -> bool:
         """Whether a class is complete exactly when all that it requires is, and running it does nothing."""
         next_complete: Any = super().complete
         plain = cls.complete is Task.complete and hasattr(cls.outputs_exist, "is_luigis_own")

@@ -17,7 +17,7 @@ def listed(task: AnyTask) -> list[AtomicTarget]:
     """The outputs of a task that keeps records, flat.
 
     Raises:
-        DefinitionError: there is none, or one is no Super Luigi target.
+        DefinitionError: one is no Super Luigi target.
     """
     return _refuse_others(task, task.output())
 
@@ -47,11 +47,6 @@ def refuse_strangers(task: AnyTask, error: BaseException) -> None:
 
 def _refuse_others(task: AnyTask, targets: Any) -> list[AtomicTarget]:
     flat = graph.flatten(targets)
-    if not flat:
-        raise DefinitionError(
-            f"{task.task_family}.output() returns {targets!r}, so there is nothing to commit. "
-            "Return the targets that run() makes."
-        )
     for target in flat:
         if not isinstance(target, AtomicTarget):
             raise DefinitionError(

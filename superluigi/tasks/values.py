@@ -22,6 +22,7 @@ from superluigi.scheduling import families
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Staged
 from superluigi.targets.base import AtomicTarget
+from superluigi.targets.joining import is_written
 from superluigi.tasks import inputs
 
 UNKNOWN: Any = ...
@@ -157,7 +158,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
         FormatError: no format keeps the value, or its shape is not that of `output()`.
     """
     flat: list[Staged] = graph.flatten(stages)
-    if any(_is_written(staged) for staged in flat) or (value is None and not keeps_none(task, user_run)):
+    if any(is_written(staged) for staged in flat) or (value is None and not keeps_none(task, user_run)):
         return
     own_save = getattr(task, "save_output", None)
     if callable(own_save):
@@ -287,11 +288,6 @@ def _recorded_format(target: AtomicTarget) -> str | None:
     return format if isinstance(format, str) else None
 
 
-def _is_written(staged: Staged) -> bool:
-    path = staged.path
-    return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
 def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
     """Each stage with its part of the value; one output takes the value whole."""
     if isinstance(stages, Staged):
@@ -300,6 +296,11 @@ def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
         return [pair for key, staged in stages.items() for pair in _paired(task, staged, value[key])]
     if isinstance(stages, (list, tuple)) and isinstance(value, (list, tuple)) and len(stages) == len(value):
         return [pair for staged, part in zip(stages, value, strict=True) for pair in _paired(task, staged, part)]
+    if stages is None or not len(stages):
+        raise FormatError(
+            f"{task}: run() returned a {type(value).__name__}, but output() names no target to save it to. Return "
+            "nothing, or give the task an output."
+        )
     shape = f"a dict with the keys {list(stages)}" if isinstance(stages, Mapping) else f"{len(stages)} values"
     raise FormatError(
         f"{task}: run() returned a {type(value).__name__}, but output() has {shape}. "
