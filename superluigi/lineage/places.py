@@ -21,10 +21,12 @@ def is_s3(path: str) -> bool:
 
 def split_s3(uri: str) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` address."""
-    bucket, _, key = uri[len(S3) :].partition("/")
+    from superluigi.storage.s3_errors import split
+
+    bucket, key = split(uri)
     if not bucket:
         raise OptionError(f"{uri!r} names no bucket. Write s3://bucket/key.")
-    return bucket, key
+    return bucket, key or ""
 
 
 def location_of(place: Any) -> Location:

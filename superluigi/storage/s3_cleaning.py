@@ -15,6 +15,7 @@ from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, client
 from superluigi.storage.s3_conditions import conditions_of
+from superluigi.storage.s3_errors import split
 from superluigi.storage.s3_options import S3Options
 from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
 from superluigi.storage.s3_transfer import delete_many, listing
@@ -34,7 +35,8 @@ def clean(
     longer run, and temporary keys of other hosts and multipart uploads older than `older_than`, but for those that
     a living process of this host is sending.
     """
-    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    bucket, prefix = split(place)
+    prefix = prefix or ""
     s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
     limit = datetime.now(timezone.utc) - older_than
     found = list(_leftovers(s3, bucket, prefix, limit, root))  # first: what is told is the same in a dry run

@@ -188,7 +188,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
         made = S3Client(boto, options, session, os.getpid(), around)
-        if not made.is_aws:
+        if made.place:  # which reads the address: a port that is none is said here
             style = (wanted.get("s3") or {}).get("addressing_style", "path")
             more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
             if "request_checksum_calculation" not in wanted:

@@ -130,7 +130,14 @@ def head(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
             if bucket not in s3.buckets:
                 with contextlib.suppress(_EmptyObjectError):
                     return _first_look(s3, bucket, key, options)
-            answer = s3.boto.head_object(Bucket=bucket, Key=key, **options)
+            try:
+                answer = s3.boto.head_object(Bucket=bucket, Key=key, **options)
+            except s3.boto.exceptions.ClientError as error:
+                if code_of(error) != "400":  # of an expired session, say: an answer to HEAD has no body that tells
+                    raise
+                with contextlib.suppress(_EmptyObjectError):
+                    return _first_look(s3, bucket, key, options)
+                raise
         except Exception as error:  # told apart just below
             if is_absent(error):
                 if code_of(error) == "NoSuchKey":

@@ -12,6 +12,7 @@ import luigi.target
 from superluigi import renamed
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
+from superluigi.storage.s3_errors import split
 from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_options import S3Options
@@ -49,7 +50,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     """One object; replaced by one request.
 
     Args:
-        bucket, object_key: where the data is.
+        bucket, object_key: where the data is; the bucket may be the ARN of an access point.
         metadata_bucket, metadata_object_key: where its record is; beside it, as `<key>.metadata.json`, by default.
         local_root: where local copies go; setting `local_data_dir` by default.
         cache_limit_bytes, cache_min_free_bytes: what the copies there may take and must leave free when this target
@@ -59,7 +60,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
             `StorageClass`, `Tagging`, …) and GetObject (`RequestPayer`, `VersionId`, …).
         progress: called with numbers of bytes while they move, from several threads.
         client_options: keywords of `boto3.client("s3", …)` (`endpoint_url`, `region_name`, keys, `profile_name`,
-            `config`, …) and `role_arn` of a role to assume.
+            `config`, …), `role_arn` of a role to assume, `anonymous=True` to sign nothing (public buckets).
     """
 
     location: ObjectLocation
@@ -146,7 +147,7 @@ class S3PrefixTarget(_S3Target):
 
 
 def _check(bucket: str, key: str, name: str) -> None:
-    if not bucket or "/" in bucket:
+    if not bucket or split(f"s3://{bucket}/k") != (bucket, "k"):
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:
         raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")

@@ -10,6 +10,7 @@ from luigi.target import FileSystem
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.s3_client import client
+from superluigi.storage.s3_errors import split
 from superluigi.storage.s3_location import S3Place
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_transfer import copy_many, delete_many, head, listing
@@ -22,8 +23,8 @@ class S3System(FileSystem):
         self._place = place
 
     def _split(self, path: str) -> tuple[str, str]:
-        bucket, slash, key = str(path).removeprefix("s3://").partition("/")
-        if not str(path).startswith("s3://") or not bucket or not slash:
+        bucket, key = split(str(path))
+        if not bucket or key is None:
             raise OptionError(f"{path!r} is no S3 address. Write s3://bucket/key.")
         return bucket, key
 

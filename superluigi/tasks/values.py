@@ -203,12 +203,13 @@ def in_store(name: str) -> AtomicTarget:
     """
     store = _store()
     if store.startswith("s3://"):
+        from superluigi.storage.s3_errors import split
         from superluigi.targets import S3ObjectTarget
 
-        bucket, _, prefix = store.removeprefix("s3://").partition("/")
+        bucket, prefix = split(store)
         if not bucket:
             raise DefinitionError(f"The store {store!r} names no bucket: write s3://bucket/prefix.")
-        return S3ObjectTarget(bucket, "/".join(filter(None, (prefix.strip("/"), name))))
+        return S3ObjectTarget(bucket, "/".join(filter(None, ((prefix or "").strip("/"), name))))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", store):
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
     from superluigi.targets import LocalFileTarget
