@@ -27,6 +27,7 @@ from superluigi.executors import signals, state
 from superluigi.executors.importing import only_importing
 from superluigi.executors.kill import kill_tree
 from superluigi.executors.pickling import dumps
+from superluigi.storage import spare_stages
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: How long a call may clean up once the parent is gone.
@@ -95,6 +96,7 @@ def main(fd: int, parent_pid: int) -> None:
     for tidy in _exits:
         with contextlib.suppress(Exception):
             tidy()
+    spare_stages.remove()
     os._exit(0)  # threads that tasks left behind must not keep the process
 
 

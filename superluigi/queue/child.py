@@ -41,6 +41,7 @@ from superluigi.queue.states import stderr_of
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, Unheard, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
+from superluigi.storage import spare_stages
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 #: Luigi keeps every task instance for ever; after so many attempts they are let go.
@@ -365,4 +366,5 @@ if __name__ == "__main__":
     code = main()
     _flush()
     kill.kill_all(pid for pid in kill.descendants(os.getpid()) if not kill.has_mark(pid, kill.STAYS))
+    spare_stages.remove()
     os._exit(code)  # threads that tasks left behind must not keep the process

@@ -12,7 +12,6 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,18 +229,24 @@ def advice(error: OSError) -> str:
     return _ADVICE.get(error.errno or 0, "What was there before is unchanged.")
 
 
-@contextlib.contextmanager
-def mended_later(state: str) -> Iterator[None]:
+class mended_later:  # noqa: N801 - used like a function, on the way of every commit
     """Work that a commit no longer depends on: if the system refuses it, a warning says how things stand."""
-    try:
-        yield
-    except OSError as error:
-        who = (
-            "Let the owner run `superluigi clean` there."
-            if isinstance(error, PermissionError)
-            else ("The next run there, or `superluigi clean`, sees to it.")
-        )
-        _log.warning("%s (%s). %s", state, error.strerror or error, who)
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, OSError):
+            return False
+        if isinstance(error, PermissionError):
+            who = "Let the owner run `superluigi clean` there."
+        else:
+            who = "The next run there, or `superluigi clean`, sees to it."
+        _log.warning("%s (%s). %s", self.state, error.strerror or error, who)
+        return True
 
 
 class explained:  # noqa: N801 - used like a function, on the way of every commit

@@ -233,6 +233,9 @@ class StagedFolder(LocalStaged):
                 copying.remove_tree(self._beside)
                 copying.remove_tree(self._old)
 
+    def _only_file(self) -> Path | None:
+        return None
+
     def _is_much(self) -> bool:
         return True
 

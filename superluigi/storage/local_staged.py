@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from superluigi import config
 from superluigi.errors import OutputNotWrittenError, TargetKindError
-from superluigi.storage import atomic, copying, owner_token, stage_check, staging
+from superluigi.storage import atomic, owner_token, stage_check, staging
 from superluigi.storage.base import Record, Staged
 from superluigi.storage.steps import step
 
@@ -51,6 +51,7 @@ class LocalStaged(Staged):
                 self._durable = config.get("durable")
                 self._check()
                 stage_check.check_alone(self.path, location.uri)
+                stage_check.check_written(self.stage, location.uri, self._only_file())
                 atomic.as_plain_open(self.path, self.final)
                 atomic.stamp(self.path)
                 self._output = {
@@ -89,11 +90,7 @@ class LocalStaged(Staged):
     def _drop(self) -> None:
         """Remove what this commit's token names."""
         with staging.abandoning(self.commit_id, self.final.parent):
-            step("remove staged data")
-            try:
-                os.rmdir(self.stage)  # empty after a commit
-            except OSError:
-                copying.remove_tree(Path(self.stage))
+            staging.drop_stage(self.stage)
 
     # ---- parts
 
@@ -133,6 +130,9 @@ class LocalStaged(Staged):
             content = self.location.content(self.path)
             flushed.result()
             return content
+
+    def _only_file(self) -> Path | None:
+        return self.path
 
     def _is_much(self) -> bool:
         return self.path.stat().st_size > _MUCH

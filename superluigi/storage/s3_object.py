@@ -233,6 +233,7 @@ class StagedObject(Staged):
         if not self.path.is_file():
             raise stage_check.not_written(self.path, uri)
         stage_check.check_alone(self.path, uri)
+        stage_check.check_written(self.folder, uri, self.path)
 
     def _publish(self, record: Record | None) -> Record | None:
         location, place = self.location, self.location.place

@@ -136,6 +136,7 @@ class StagedPrefix(Staged):
         below = _files_below(str(self.path)) if self.path.exists() else ()
         found = [(path[len(str(self.path)) + 1 :], path) for path in below]
         stage_check.check_alone(self.path, self.location.uri)
+        stage_check.check_written(self.folder, self.location.uri)
         if not found:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "

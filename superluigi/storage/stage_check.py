@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from superluigi.errors import OutputNotWrittenError, UnfinishedOutputError
+from superluigi.storage import open_files
 
 _SHOWN = 5
 #: What the names that some libraries leave beside a file mean, by their ends.
@@ -28,6 +29,25 @@ def check_alone(path: Path, uri: str) -> None:
         raise UnfinishedOutputError(
             f"Beside output_path for {uri} lies {_named(beside)}, which would be lost. "
             f"{'. '.join(remedies or [_USUAL_REMEDY])}."
+        )
+
+
+def check_written(stage: Path | str, uri: str, only: Path | None = None) -> None:
+    """Refuse a stage with a file that this process still has open for writing, and whose bytes are not all there.
+
+    `only` is the one file in it, if there is just one.
+
+    Raises:
+        UnfinishedOutputError: names the files.
+    """
+    if only is not None and open_files.surely_closed(only):
+        return
+    names = open_files.unwritten(str(stage))
+    if names:
+        raise UnfinishedOutputError(
+            f"This process still has {_named([name.removeprefix('output/') for name in names])} open for writing, and "
+            f"not all bytes are written: the output {uri} would be a part. Close it before `run` ends, best by "
+            "`with open(…) as file:` (or the like of the library that writes it)."
         )
 
 

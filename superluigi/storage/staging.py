@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from superluigi.storage import copying, owner_token
+from superluigi.storage import copying, owner_token, spare_stages
 from superluigi.storage.steps import step
 
 STAGING = ".superluigi"
@@ -53,7 +53,7 @@ def make_stage(stage: str) -> list[Path]:
     step("make staging folder")
     parent = os.path.dirname(stage)
     try:
-        return with_folders(lambda: os.mkdir(stage, 0o700), parent)
+        return [] if spare_stages.take(stage) else with_folders(lambda: os.mkdir(stage, 0o700), parent)
     except OSError as error:
         if error.filename == stage:
             error.filename = parent
@@ -171,6 +171,16 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
         if token and (owner_token.owner_is_gone(token) or token in mine):
             found.append(Path(parent, name))
     return found
+
+
+def drop_stage(stage: str) -> None:
+    """Remove a stage with all it holds."""
+    step("remove staged data")
+    try:
+        if not spare_stages.put_away(stage):
+            os.rmdir(stage)  # empty after a commit
+    except OSError:
+        copying.remove_tree(Path(stage))
 
 
 # ---------------------------------------------------------------- staging folders
