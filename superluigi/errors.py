@@ -28,6 +28,7 @@ SuperLuigiError
 │   ├── UnguardedScriptError               a module that is only imported starts a run
 │   ├── WorkerLostError                    the process that ran a task died
 │   ├── ExecutorLostError                  the executor as a whole is gone; nothing more can run on it
+│   ├── OutputElsewhereError               output() says another place in a worker process than in the caller's
 │   ├── SharedStorageError                 a worker says DONE, but its output is not visible here
 │   ├── RemoteError                        stands for an error of another process that cannot be pickled
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
@@ -215,6 +216,10 @@ class WorkerLostError(ExecutionError):
 
 class ExecutorLostError(ExecutionError):
     """The executor as a whole is gone (a Dask scheduler, say): nothing more can run on it."""
+
+
+class OutputElsewhereError(ExecutionError):
+    """`output()` names another place in a worker process than where the run was started; nothing was written."""
 
 
 class SharedStorageError(ExecutionError):

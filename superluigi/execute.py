@@ -25,6 +25,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.executors import child, signals
 from superluigi.scheduling import parcel
+from superluigi.scheduling.addresses import refuse_other
 from superluigi.scheduling.attempt import LENT, Outcome, Unheard, exhaust, lent
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
@@ -60,7 +61,9 @@ def _outcome(folder: Path) -> Outcome:
         _settle_in(order)
         run = parcel.prepare(context)
         with parcel.importing_as_the_caller():
-            task = pickle.loads(dumped).task
+            attempt: parcel.Order = pickle.loads(dumped)
+        task = attempt.task
+        refuse_other(task, attempt.expected)
         with entered(run), _told(task, folder / prefix.MESSAGES):
             requirements = exhaust(task, lambda required: is_complete(required, run))
     except KeyboardInterrupt:

@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import luigi
+from luigi.task import flatten
 
 from superluigi import config as settings
 from superluigi import graph, renamed
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
-from superluigi.errors import OptionError
+from superluigi.errors import OptionError, OutputNotWrittenError
 from superluigi.executors.importing import refuse_if_importing
 from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
@@ -167,9 +168,24 @@ def run_task(
                 _raise_own(report)
             _refuse_circles(report)
             report.raise_failure()
+            _refuse_absent(root, report.outcomes.get(root.task_id) == "ran", elsewhere=queue is not None)
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
         return paths
+
+
+def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
+    """What is said to be at a place is there; asked of a store only where no commit in this run has vouched for it."""
+    vouched = getattr(root, "vouches_for_output", False) and not elsewhere
+    asked = [target for target in flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
+    absent = [target for target in asked if not target.exists()] if ran else []
+    if absent:
+        where = ", ".join(str(getattr(target, "path", target)) for target in absent)
+        raise OutputNotWrittenError(
+            f"{root} ended well, but its output is not there: {where}. Does run() write what output() names, and does "
+            "output() name the same place where the task ran? (Not if it depends on what a script sets after its "
+            "imports: make that a parameter.)"
+        )
 
 
 def _through_queue(

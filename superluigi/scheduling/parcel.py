@@ -13,13 +13,16 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 from luigi import configuration
+from luigi.event import Event
 from luigi.task import Task
+from luigi.task_status import FAILED
 
 from superluigi import config as settings
-from superluigi.errors import ExecutionError, SuperLuigiError, TaskTimeoutError
+from superluigi.errors import ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child, pickling
 from superluigi.executors.importing import only_importing
 from superluigi.scheduling import logs, mocks
+from superluigi.scheduling.addresses import Addresses, refuse_other
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
 from superluigi.scheduling.run import Run
@@ -91,6 +94,8 @@ class Order:
     worker_id: str
     check_complete_on_run: bool
     process_context: str | None
+    #: Where the caller says that outputs and inputs are.
+    expected: Addresses | None = None
     #: Tell the parent (`BEGIN`) when the attempt begins: start-up does not count for a time limit.
     announce: bool = False
 
@@ -172,6 +177,10 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
+    try:
+        refuse_other(order.task, order.expected)
+    except OutputElsewhereError as error:
+        return Outcome(task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),))
     if order.announce:
         child.send_message((task_id, BEGIN, ()))
     with logs.keeping(), messenger(task_id, bool(order.task.accepts_messages), spool) as reporter:

@@ -28,6 +28,7 @@ from superluigi.errors import (
 )
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.scheduling import families, logs
+from superluigi.scheduling.addresses import addresses
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt, shown
 from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, failed_at_start, kind_of, timeout_error
 from superluigi.scheduling.interrupting import end_threads
@@ -256,6 +257,7 @@ class Worker(Planner):
                     worker_id=self._id,
                     check_complete_on_run=self._config.check_complete_on_run,
                     process_context=self._config.task_process_context,
+                    expected=addresses(task, self._static(task)),
                     on_message=lambda message: self._arrived.put(("message", message)),
                     timeout=attempting.timeout,
                     announce=attempting.delayed is not None,

@@ -30,6 +30,7 @@ from superluigi.errors import CommandFailedError, RemoteError, WorkerLostError
 from superluigi.executors import pickling
 from superluigi.executors.kill import descendants
 from superluigi.scheduling import parcel
+from superluigi.scheduling.addresses import addresses
 from superluigi.scheduling.attempt import LENT, Outcome, fire
 from superluigi.tasks.life.cancel import PASSED_ON
 from superluigi.tasks.life.checkpoint import remaining_time
@@ -145,7 +146,8 @@ def _dumped(task: Any) -> bytes:
     bare = copy.copy(task)
     for name in (*LENT.values(), "trigger_event"):
         bare.__dict__.pop(name, None)
-    return parcel.dump_order(parcel.Order(bare, (), frozenset(), "", False, None))
+    expected = addresses(task, task.deps())
+    return parcel.dump_order(parcel.Order(bare, (), frozenset(), "", False, None, expected))
 
 
 def _start(scope: Scope, line: list[str], folder: Path) -> subprocess.Popen[bytes]:

@@ -1,0 +1,57 @@
+"""Where the outputs of a task are, as text: the same in every process, or the task must not run there.
+
+Worker processes are fresh interpreters, where Luigi's are forks: what a script sets after its imports, a global from
+its command line say, is not there. A task whose `output()` depends on it would write, or read, somewhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from luigi.task import Task, flatten
+
+from superluigi.errors import OutputElsewhereError
+
+#: Of a task's own outputs, and of one requirement of each class; None where `output()` cannot tell yet.
+Addresses = tuple[tuple[str, ...], ...]
+
+
+def addresses(task: Task, requirements: Iterable[Task]) -> Addresses | None:
+    """Of the outputs of `task`, and of one of `requirements` of each class: what differs does so for a class."""
+    samples = {type(required): required for required in requirements}
+    try:
+        return tuple(tuple(_address(target) for target in flatten(each.output())) for each in [task, *samples.values()])
+    except Exception:  # noqa: BLE001 - user code; what it raises is told when the task runs
+        return None
+
+
+def _address(target: Any) -> str:
+    path = getattr(target, "path", "")
+    return f"{type(target).__name__} {os.fspath(path) if isinstance(path, os.PathLike) else path}"
+
+
+def refuse_other(task: Task, expected: Addresses | None) -> None:
+    """Compare with what `addresses` says in this process.
+
+    Raises:
+        OutputElsewhereError: they differ.
+    """
+    found = None if expected is None else addresses(task, task.deps())
+    if expected is None or found is None or found == expected:
+        return
+    there, here = next(pair for pair in zip([*expected, ()], [*found, ()], strict=False) if pair[0] != pair[1])
+    what = "its output" if found[0] != expected[0] else "what it requires"
+    raise OutputElsewhereError(
+        f"{task}: {what} is {_shown(there)} where the run was started, but {_shown(here)} in the process {os.getpid()} "
+        f"on {socket.gethostname()} that should run it. Worker processes are fresh interpreters: what a script sets "
+        "after its imports (a global, an attribute of a class) is not there, and what differs from call to call (a "
+        "time, a random name) does not agree. Make it a parameter of the task, or read it from configuration or "
+        "environment where the module is imported; or run in one process (num_workers=1, executor='threads')."
+    )
+
+
+def _shown(side: tuple[str, ...]) -> str:
+    return ", ".join(side) or "nothing"

@@ -1,0 +1,156 @@
+"""A task writes where its caller says that it does, or it does not run; and what run_task names is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import luigi
+import pytest
+
+from superluigi import run_task
+from superluigi.errors import OutputElsewhereError, TaskFailedError
+from superluigi.parameters import Parameter
+from superluigi.scheduling.addresses import addresses, refuse_other
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata
+
+PIPE = """
+import luigi
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
+OUT = IN = "default"
+class Plain(luigi.Task):
+    def output(self):
+        return luigi.LocalTarget(f"{OUT}/plain.txt")
+    def run(self):
+        with self.output().open("w") as stream:
+            stream.write(OUT)
+class Ours(AtomicTaskWithMetadata):
+    def output(self):
+        return LocalFileTarget(f"{OUT}/ours.txt")
+    def run(self, output_path):
+        output_path.write_text(OUT)
+class Behind(Ours):
+    command_prefix = "env"
+class Source(ExternalTask):
+    def output(self):
+        return LocalFileTarget(f"{IN}.txt")
+class Reads(AtomicTaskWithMetadata):
+    def requires(self):
+        return Source()
+    def output(self):
+        return LocalFileTarget("fixed/reads.txt")
+    def run(self, input_path, output_path):
+        output_path.write_text(input_path.read_text())
+"""
+MAIN = """
+import sys, multiprocessing, pipe
+from concurrent.futures import ProcessPoolExecutor
+from superluigi import run_task
+if __name__ == "__main__":
+    pipe.OUT, pipe.IN = sys.argv[2], sys.argv[3]
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    how = {"processes": dict(num_workers=2), "pool": dict(executor=pool),
+           "here": {}, "threads": dict(executor="threads"),
+           "queue": dict(queue="sqlite:///queue.db")}[sys.argv[4]]
+    print(run_task(getattr(pipe, sys.argv[1])(), **how))
+"""
+
+
+def main(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "pipe.py").write_text(PIPE)
+    (folder / "main.py").write_text(MAIN)
+    for name in ("default", "results"):
+        (folder / f"{name}.txt").write_text(name)
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments],
+        cwd=folder,
+        env={**os.environ, "SUPERLUIGI_WORKSPACE": str(folder / "workspace")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("Plain", "processes"), ("Ours", "pool"), ("Behind", "here"), ("Plain", "queue"), ("Ours", "queue")],
+)
+def test_a_task_that_would_write_elsewhere_in_its_process_is_refused(tmp_path: Path, name: str, where: str) -> None:
+    done = main(tmp_path, name, "results", "default", where)
+    assert done.returncode == 1, done.stdout
+    assert "results" in done.stdout and "parameter" in done.stdout
+    assert "Outputs can be found" not in done.stdout
+    if where != "queue":
+        assert not (tmp_path / "default").exists() and not (tmp_path / "results").exists()
+
+
+def test_one_that_would_read_elsewhere_is_refused_too(tmp_path: Path) -> None:
+    done = main(tmp_path, "Reads", "default", "results", "processes")
+    assert done.returncode == 1, done.stdout
+    assert "what it requires is LocalFileTarget results.txt" in done.stdout
+    assert not (tmp_path / "fixed").exists()
+
+
+@pytest.mark.parametrize("where", ["here", "threads"])
+def test_in_the_callers_process_it_runs(tmp_path: Path, where: str) -> None:
+    done = main(tmp_path, "Ours", "results", "default", where)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "results" / "ours.txt").read_text() == "results"
+
+
+def test_what_is_the_same_everywhere_runs_everywhere(tmp_path: Path) -> None:
+    done = main(tmp_path, "Reads", "default", "default", "processes")
+    assert done.returncode == 0, done.stdout
+
+
+class Changes(AtomicTaskWithMetadata):
+    """Names another place each time."""
+
+    folder: str = Parameter()
+
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget(f"{self.folder}/{os.urandom(4).hex()}.txt")
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text("x")
+
+
+class WritesNothing(luigi.Task):
+    folder = luigi.Parameter()
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(Path(self.folder) / "nothing.txt")
+
+    def run(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("executor", ["processes", None])
+def test_what_run_task_names_is_there(tmp_path: Path, executor: str | None) -> None:
+    with pytest.raises((TaskFailedError, OSError), match=r"nothing\.txt"):
+        run_task(WritesNothing(folder=str(tmp_path)), executor=executor)
+    with pytest.raises((TaskFailedError, OSError), match=r"\.txt"):
+        run_task(Changes(folder=str(tmp_path)), executor=executor)
+
+
+def test_names_that_differ_each_time_are_refused_in_other_processes(tmp_path: Path) -> None:
+    with pytest.raises(TaskFailedError, match="differs from call to call"):
+        run_task(Changes(folder=str(tmp_path)), executor="processes")
+
+
+class Raises(Changes):
+    def output(self) -> LocalFileTarget:
+        raise ValueError("not known yet")
+
+
+def test_outputs_that_cannot_be_told_are_not_compared(tmp_path: Path) -> None:
+    task = Raises(folder=str(tmp_path))
+    assert addresses(task, []) is None
+    refuse_other(task, None)
+    with pytest.raises(OutputElsewhereError, match="its output is LocalFileTarget elsewhere"):
+        refuse_other(Changes(folder=str(tmp_path)), (("LocalFileTarget elsewhere",),))
