@@ -19,7 +19,7 @@ from typing import Any
 from luigi.task import DynamicRequirements
 
 from superluigi import graph
-from superluigi.errors import CommitConflictError, DefinitionError, OutputNotWrittenError
+from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
 from superluigi.executors.state import at, current_folder
 from superluigi.lineage import input_records
 from superluigi.lineage import record as records
@@ -122,6 +122,9 @@ class Attempt:
         self.folder = current_folder()
         self.draft  # noqa: B018  (what is known before the run is looked up before the run)
 
+    def resumed(self) -> None:
+        """After a `yield`: what was asked for is there."""
+
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Publish after `run` has ended without an error."""
         del user_run, value
@@ -171,7 +174,8 @@ class Attempt:
                 targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
                 with at(self.folder):
                     self.draft.add_dynamic_input(inputs.discovered(wanted.requirements, targets))
-                    answer = self.answer(requirement, targets)
+                    self.resumed()
+                answer = self.answer(requirement, targets)
 
     def _finished_record(self) -> Record:
         record = self.draft.finish(records.utc_now())
@@ -231,6 +235,11 @@ class AtomicAttempt(Attempt):
         self._watch = strays.Watch(self.task, self.run.plan.forces(self.task), pairs)
         self.stack.push(self._watch.end)
         self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
+
+    def resumed(self) -> None:
+        """Begin again from the top, as if the `yield` had had to wait, when the outputs are known only by now."""
+        if not graph.flatten(self._staged) and graph.flatten(self.task.output()):
+            raise GracefulTimeout("What it has yielded tells its outputs, which nobody knew when it began.")
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, check all stages, then commit all."""

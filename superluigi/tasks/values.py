@@ -158,7 +158,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
         FormatError: no format keeps the value, or its shape is not that of `output()`.
     """
     flat: list[Staged] = graph.flatten(stages)
-    if any(is_written(staged) for staged in flat) or (value is None and not keeps_none(task, user_run)):
+    if any(is_written(staged) for staged in flat) or (value is None and not (flat and keeps_none(task, user_run))):
         return
     own_save = getattr(task, "save_output", None)
     if callable(own_save):

@@ -519,6 +519,22 @@ def test_outputs_known_only_once_the_inputs_exist_are_made_and_checked_then(
     assert run_task(Gathers(), dry_run=True)[0].state == "complete"
 
 
+def test_outputs_that_become_known_between_the_beginning_and_a_yield_are_made_all_the_same(here: Path) -> None:
+    class Overtaken(AtomicTaskWithMetadata):
+        def output(self) -> Any:
+            raw = Raw().output()
+            return [LocalFileTarget(f"{word}.txt") for word in raw.path.read_text().split()] if raw.exists() else []
+
+        def run(self, output_path: Any) -> Any:
+            run_task(Raw())  # as another worker would
+            yield Raw()
+            for path in output_path:
+                path.write_text("x")
+
+    run_task(Overtaken())
+    assert [target.read_metadata()["task_id"] for target in Overtaken().output()] == [Overtaken().task_id] * 3
+
+
 def test_outputs_that_appear_only_because_of_run_are_refused_where_nobody_could_watch_them(here: Path) -> None:
     class Late(AtomicTaskWithMetadata):
         def output(self) -> Any:
