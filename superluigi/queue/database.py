@@ -19,9 +19,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
+from sqlalchemy import create_engine, event, func, select
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import QueuePool
 
 from superluigi import config
 from superluigi.errors import (
@@ -244,16 +252,18 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if self.is_sqlite:
-            engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+            # what SQLAlchemy 2 does anyway, said for 1.4
+            connect_args = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
+            engine = create_engine(self.url, connect_args=connect_args, poolclass=QueuePool, future=True)
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         try:
             # The driver's own BEGIN would be a round trip more: `_begin_postgres` sends ours with the lock.
             engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
-        except ImportError as error:
+        except (ImportError, NoSuchModuleError) as error:  # SQLAlchemy 1.4 does not know this driver
             raise MissingDependencyError(
-                "A queue in PostgreSQL needs psycopg: pip install 'superluigi[postgres]'"
+                "A queue in PostgreSQL needs psycopg and SQLAlchemy 2: pip install 'superluigi[postgres]'"
             ) from error
         event.listen(engine, "begin", _begin_postgres)
         event.listen(engine, "checkout", _ping_after_a_while)
@@ -500,7 +510,7 @@ def _ping_after_a_while(connection: Any, record: Any, _proxy: object) -> None:
 @contextlib.contextmanager
 def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
     """Give errors that come straight from the driver (`statement.Statement`, BEGIN) the face of all others."""
-    driver = connection.dialect.loaded_dbapi
+    driver: Any = getattr(connection.dialect, "loaded_dbapi", None) or connection.dialect.dbapi  # in 1.4 the latter
     try:
         yield
     except driver.Error as error:

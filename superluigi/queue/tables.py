@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from sqlalchemy import (
     Column,
-    Connection,
     Float,
     Index,
     Integer,
@@ -27,6 +26,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.engine import Connection
 
 from superluigi.errors import QueueError, QueueVersionError
 

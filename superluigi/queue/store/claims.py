@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import Connection
 
 from superluigi.queue import states, tables
 from superluigi.queue.states import TaskSpec

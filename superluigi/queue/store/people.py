@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
 
 from superluigi.queue import tables
 from superluigi.queue.states import Pool, WorkerRow

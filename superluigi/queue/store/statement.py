@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy.engine import Connection
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 

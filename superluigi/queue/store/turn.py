@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy.engine import Connection
 
 from superluigi.queue.database import LOCK, Database
 from superluigi.queue.store import claims

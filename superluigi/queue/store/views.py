@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import Connection
 
 from superluigi.queue import states, tables
 from superluigi.queue.states import AttemptRow, TaskRow
