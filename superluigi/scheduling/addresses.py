@@ -21,9 +21,14 @@ Addresses = tuple[tuple[str, ...], ...]
 
 def addresses(task: Task, requirements: Iterable[Task]) -> Addresses | None:
     """Of the outputs of `task`, and of one of `requirements` of each class: what differs does so for a class."""
-    samples = {type(required): required for required in requirements}
+    samples: dict[type[Task], Task] = {}
+    for required in requirements:  # perhaps of a set, which has another order in each process
+        known = samples.setdefault(type(required), required)
+        if required.task_id < known.task_id:
+            samples[type(required)] = required
+    chosen = sorted(samples.values(), key=lambda required: required.task_id)
     try:
-        return tuple(tuple(_address(target) for target in flatten(each.output())) for each in [task, *samples.values()])
+        return tuple(tuple(sorted(map(_address, flatten(each.output())))) for each in [task, *chosen])
     except Exception:  # noqa: BLE001 - user code; what it raises is told when the task runs
         return None
 

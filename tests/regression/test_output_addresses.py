@@ -143,6 +143,35 @@ def test_names_that_differ_each_time_are_refused_in_other_processes(tmp_path: Pa
         run_task(Changes(folder=str(tmp_path)), executor="processes")
 
 
+class NeedsASet(luigi.Task):
+    folder = luigi.Parameter()
+
+    def requires(self) -> set[luigi.Task]:
+        return {OneOf(folder=self.folder, number=number) for number in range(9)}
+
+    def output(self) -> set[luigi.LocalTarget]:
+        return {luigi.LocalTarget(Path(self.folder) / f"{number}-of-set.txt") for number in range(9)}
+
+    def run(self) -> None:
+        for target in self.output():
+            Path(target.path).touch()
+
+
+class OneOf(NeedsASet):
+    number = luigi.IntParameter()
+
+    def requires(self) -> set[luigi.Task]:
+        return set()
+
+    def output(self) -> set[luigi.LocalTarget]:
+        return {luigi.LocalTarget(Path(self.folder) / f"{self.number}.txt")}
+
+
+def test_the_order_of_sets_is_no_difference(tmp_path: Path) -> None:
+    run_task(NeedsASet(folder=str(tmp_path)), executor="processes", num_workers=2)
+    assert len(list(tmp_path.glob("*-of-set.txt"))) == 9
+
+
 class Raises(Changes):
     def output(self) -> LocalFileTarget:
         raise ValueError("not known yet")
