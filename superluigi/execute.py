@@ -63,7 +63,8 @@ def _outcome(folder: Path) -> Outcome:
         with parcel.importing_as_the_caller():
             attempt: parcel.Order = pickle.loads(dumped)
         task = attempt.task
-        refuse_other(task, attempt.expected)
+        with entered(run):
+            refuse_other(task, attempt.expected)
         with entered(run), _told(task, folder / prefix.MESSAGES):
             requirements = exhaust(task, lambda required: is_complete(required, run))
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.addresses import Addresses, refuse_other
 from superluigi.scheduling.attempt import Outcome, run_attempt
 from superluigi.scheduling.messages import messenger
-from superluigi.scheduling.run import Run
+from superluigi.scheduling.run import Run, entered
 
 #: The message that an attempt begins now.
 BEGIN = "begin"
@@ -178,7 +178,8 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
     task_id = order.task.task_id
     try:
-        refuse_other(order.task, order.expected)
+        with entered(run):  # outputs may depend on its store
+            refuse_other(order.task, order.expected)
     except OutputElsewhereError as error:
         return Outcome(task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),))
     if order.announce:

@@ -143,6 +143,23 @@ def test_names_that_differ_each_time_are_refused_in_other_processes(tmp_path: Pa
         run_task(Changes(folder=str(tmp_path)), executor="processes")
 
 
+class InTheStore(AtomicTaskWithMetadata):
+    """Is where the run's store is."""
+
+    def run(self) -> str:
+        return "x"
+
+
+class BehindInTheStore(InTheStore):
+    command_prefix = "env"
+
+
+@pytest.mark.parametrize("task", [InTheStore(), BehindInTheStore()])
+def test_the_store_of_a_run_is_known_everywhere(tmp_path: Path, task: AtomicTaskWithMetadata) -> None:
+    path = run_task(task, executor="processes", store=tmp_path / "its store")
+    assert Path(path).is_relative_to(tmp_path / "its store")
+
+
 class NeedsASet(luigi.Task):
     folder = luigi.Parameter()
 
