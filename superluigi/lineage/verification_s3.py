@@ -23,7 +23,7 @@ from superluigi.storage.base import RECORD_SUFFIX, Location, Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_object import ObjectLocation
 from superluigi.storage.s3_prefix import PrefixLocation
-from superluigi.storage.s3_prefix_recovery import CLAIM
+from superluigi.storage.s3_prefix_steps import CLAIM
 from superluigi.storage.s3_record import describes
 
 _CHUNK = 1 << 20

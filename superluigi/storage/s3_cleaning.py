@@ -1,8 +1,13 @@
-"""Find and remove what dead processes left below an S3 prefix; of other hosts, only what is old enough."""
+"""Find and remove what dead processes left below an S3 prefix; of others only what gave no sign of life for long.
+
+What a living writer needs is not touched: signs of life are the claim that it renews, the keys and the parts of
+uploads that it sends, all by the server's clock.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,10 +20,13 @@ from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cleaning import Leftover
 from superluigi.storage.s3_client import S3Client, client
 from superluigi.storage.s3_conditions import conditions_of
-from superluigi.storage.s3_errors import split
+from superluigi.storage.s3_errors import explained, is_absent, split
 from superluigi.storage.s3_options import S3Options
-from superluigi.storage.s3_prefix_recovery import CLAIM, ClaimFile, PrefixPlace, recover
-from superluigi.storage.s3_transfer import delete_many, listing
+from superluigi.storage.s3_prefix_recovery import ClaimFile, recover
+from superluigi.storage.s3_prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
+from superluigi.storage.s3_transfer import delete_many, head, listing
+
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def clean(
@@ -32,44 +40,98 @@ def clean(
     of this host were sending to that server; whole outputs are never touched.
 
     Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
-    longer run, and temporary keys of other hosts and multipart uploads older than `older_than`, but for those that
-    a living process of this host is sending.
+    longer run, and temporary keys and multipart uploads of others that gave no sign of life for `older_than`.
     """
     bucket, prefix = split(place)
     prefix = prefix or ""
     s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
-    limit = datetime.now(timezone.utc) - older_than
-    found = list(_leftovers(s3, bucket, prefix, limit, root))  # first: what is told is the same in a dry run
+    found = list(_leftovers(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
     for _, remove in () if dry_run else found:
         with contextlib.suppress(CommitConflictError):  # another process is just doing it
             remove()
     return [leftover for leftover, _ in found]
 
 
-def _leftovers(
-    s3: S3Client, bucket: str, prefix: str, limit: datetime, root: Path
-) -> Iterator[tuple[Leftover, Callable[[], object]]]:
+_Found = Iterator[tuple[Leftover, Callable[[], object]]]
+
+
+def _leftovers(s3: S3Client, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
     for folder in s3_leftovers.dead(s3, root):
         noted = Leftover(str(folder), "unfinished commit", cache_files.size_of(folder))
         yield noted, _call(s3_leftovers.follow, s3, folder, root)
+    items = list(listing(s3, bucket, prefix, {}))
+    limit = s3.now - older_than if s3.now is not None else _NEVER
+    signs: dict[str, datetime] = defaultdict(lambda: _NEVER)  # token -> when it last showed that it lives
+    for item in items:
+        if token := s3_leftovers.token_in(item["Key"]):
+            signs[token] = max(signs[token], item["LastModified"])
     living = s3_leftovers.uploads_of_the_living(root)
     for upload in s3_leftovers.uploads(s3, bucket, prefix):
-        if upload["Initiated"] < limit and upload["UploadId"] not in living:
-            key, upload_id = upload["Key"], upload["UploadId"]
+        key, upload_id = upload["Key"], upload["UploadId"]
+        begun = upload["Initiated"] >= limit or upload_id in living
+        sign = upload["Initiated"] if begun else _last_part(s3, bucket, upload)
+        if token := s3_leftovers.token_in(key):
+            signs[token] = max(signs[token], sign)
+        if sign < limit and not begun:
             line = {"bucket": bucket, "key": key, "upload_id": upload_id}
             yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(s3_leftovers.abort, s3, line, root)
-    for item in list(listing(s3, bucket, prefix, {})):
+    for item in items:
         key, old = item["Key"], item["LastModified"] < limit
-        leftover = f"s3://{bucket}/{key}"
-        if key.endswith(RECORD_SUFFIX + CLAIM):
-            where = _place_of(bucket, key.removesuffix(CLAIM))
-            conditions = conditions_of(s3, bucket, where.record_key, root)
-            claim = ClaimFile(s3, where, {}, conditions).read()
-            if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
-                yield Leftover(leftover, "half-done commit", item["Size"]), _call(recover, s3, where, {}, conditions)
-        token = s3_leftovers.token_in(key)
-        if token and (owner_token.owner_is_gone(token) or (old and not owner_token.is_of_this_world(token))):
-            yield Leftover(leftover, "unfinished commit", item["Size"]), _call(delete_many, s3, bucket, [key], {})
+        if key.endswith((RECORD_SUFFIX, RECORD_SUFFIX + CLAIM)):
+            yield from _half_done(_store(s3, _place_of(bucket, key.removesuffix(CLAIM)), root), item, old)
+    for token, sign in signs.items():
+        gone = owner_token.owner_is_gone(token)
+        if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
+            continue
+        staged = [item for item in items if s3_leftovers.token_in(item["Key"]) == token]
+        if staged and not _is_claimed(s3, bucket, staged[0]["Key"], token, root):
+            for item in staged:
+                remove = _call(delete_many, s3, bucket, [item["Key"]], {})
+                yield Leftover(f"s3://{bucket}/{item['Key']}", "unfinished commit", item["Size"]), remove
+
+
+def _half_done(store: PrefixStore, item: Mapping[str, Any], old: bool) -> _Found:
+    """What a claim, or a blocker that no claim belongs to, stands for if it is abandoned."""
+    uri, size = f"s3://{store.place.bucket}/{item['Key']}", item["Size"]
+    if item["Key"].endswith(CLAIM):
+        claim = ClaimFile(store).read()
+        if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
+            yield Leftover(uri, "half-done commit", size), _call(recover, store)
+    elif old and size == BLOCKER_SIZE:
+        standing = store.standing()
+        if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:
+            yield Leftover(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
+
+
+def _last_part(s3: S3Client, bucket: str, upload: Mapping[str, Any]) -> datetime:
+    """When the last part of an upload came, or when it was begun."""
+    where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+    newest: datetime = upload["Initiated"]
+    with explained("look at", f"s3://{bucket}/{upload['Key']}"):
+        try:
+            for page in s3.boto.get_paginator("list_parts").paginate(**where):
+                newest = max([newest, *(part["LastModified"] for part in page.get("Parts", ()))])
+        except s3.boto.exceptions.ClientError as error:
+            if not is_absent(error):
+                raise
+    return newest
+
+
+def _is_claimed(s3: S3Client, bucket: str, staged: str, token: str, root: Path) -> bool:
+    """Whether a claim names `token`: then its staged keys are what the commit is finished with."""
+    prefix = staged.partition(s3_leftovers.MARK + token)[0]
+    there = head(s3, bucket, staged, {})
+    said = s3_leftovers.said_record(there.metadata if there else {})
+    records = [said] if said else [(bucket, f"{prefix[:-1]}{RECORD_SUFFIX}"), (bucket, prefix + RECORD_SUFFIX)]
+    for record_bucket, record_key in records:
+        claim = ClaimFile(_store(s3, PrefixPlace(bucket, prefix, record_bucket, record_key), root)).read()
+        if claim is not None and token in (claim.commit, claim.holder):
+            return True
+    return False
+
+
+def _store(s3: S3Client, place: PrefixPlace, root: Path) -> PrefixStore:
+    return PrefixStore(s3, place, conditions_of(s3, place.record_bucket, place.record_key, root), {}, {})
 
 
 def _place_of(bucket: str, record_key: str) -> PrefixPlace:

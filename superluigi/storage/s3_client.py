@@ -15,8 +15,11 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,6 +66,8 @@ class S3Client:
     buckets: set[str] = dataclasses.field(default_factory=set)
     #: The `Server` header of the last answer.
     server: str = ""
+    #: Its `Date` header, and when that was by this process's own monotonic clock.
+    date: tuple[str, float] | None = None
     #: What was looked at -> when, and what was there (None: nothing).
     seen: dict[tuple[Any, ...], tuple[float, Any]] = dataclasses.field(default_factory=dict)
     #: bucket -> the fast engine's store of it, which signs as this client does and asks the same server.
@@ -106,6 +111,17 @@ class S3Client:
     def in_order(self) -> bool:
         """Whether a key that a listing has passed by is surely not there."""
         return self.seen_in_order or self.is_known
+
+    @property
+    def now(self) -> datetime | None:
+        """The time by the server's clock, as of its last answer; None if it never says.
+
+        This machine's own clock may be set to anything. Time in which the machine slept may be missing.
+        """
+        if self.date is None:
+            return None
+        text, then = self.date
+        return parsedate_to_datetime(text) + timedelta(seconds=time.monotonic() - then)
 
     @property
     def endpoint(self) -> str:
@@ -285,6 +301,8 @@ def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
         name = headers.get("server") or ("aws-emulator" if "x-amzn-requestid" in headers else "")
         if not made.server.startswith(name):  # moto says all of its name in some answers only
             made.server = name
+        if "date" in headers:
+            made.date = headers["date"], time.monotonic()
 
 
 def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from superluigi.storage import owner_token, staging
 from superluigi.storage.s3_client import S3Client
@@ -30,6 +31,15 @@ _HANDLERS = {
     "withdraw": "superluigi.storage.s3_object:withdraw_dead",
     "prefix": "superluigi.storage.s3_prefix_recovery:recover_noted",
 }
+
+
+#: Commits of this process that are under way; another token of its own is over.
+active: set[str] = set()
+
+
+def is_over(token: str) -> bool:
+    """Whether the work of `token` surely has an end: its process is gone, or is this one and no longer at it."""
+    return owner_token.owner_is_gone(token) or (owner_token.is_own(token) and token not in active)
 
 
 class Note:
@@ -108,7 +118,7 @@ def delete(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
         s3.boto.delete_object(**where, VersionId=item["VersionId"])
 
 
-def abort(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
+def abort(s3: S3Client, line: Mapping[str, Any], _root: Path | None = None) -> None:
     """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
     try:
         s3.boto.abort_multipart_upload(Bucket=line["bucket"], Key=line["key"], UploadId=line["upload_id"])
@@ -141,3 +151,20 @@ def token_in(key: str) -> str | None:
         if mark and owner_token.is_token(rest):
             return rest
     return None
+
+
+#: On temporary keys of a prefix whose record is elsewhere: where, so that whoever finds one finds the claim.
+_RECORD_LABEL = "superluigi-record"
+_LABEL_LIMIT = 1000  # bytes; S3 takes 2 kB of user metadata
+
+
+def record_label(bucket: str, key: str) -> dict[str, str]:
+    """User metadata that says where the record is."""
+    text = quote(f"{bucket}/{key}")
+    return {_RECORD_LABEL: text} if len(text) <= _LABEL_LIMIT else {}
+
+
+def said_record(labels: Mapping[str, str]) -> tuple[str, str] | None:
+    """Bucket and key that `record_label` put there."""
+    bucket, _, key = unquote(labels.get(_RECORD_LABEL, "")).partition("/")
+    return (bucket, key) if key else None

@@ -22,10 +22,10 @@ from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_download import download
-from superluigi.storage.s3_leftovers import Note
+from superluigi.storage.s3_leftovers import Note, active, is_over
 from superluigi.storage.s3_location import S3Location, at_one_server, kind_error, quietly
 from superluigi.storage.s3_record import Announced, Register, commit_of, describes
-from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_many, head
+from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_if, head
 from superluigi.storage.s3_upload import Upload, part_size
 
 _KIND = "S3ObjectTarget"
@@ -148,20 +148,26 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def remove(self) -> None:
-        delete_many(self.s3, self.place.bucket, [self.place.key], self.place.get_options)
+        """Remove what is there now with its record.
+
+        Raises:
+            CommitConflictError: another commit came in between; what it made stands.
+        """
+        there = self.look()
         self.recent()  # forget it
-        self.register.remove()  # after the data: a record without its data is nobody's output
+        if there is not None:
+            delete_if(self.s3, self.place.bucket, self.place.key, there.etag, self.place.get_options)
+        # After the data: a record without its data is nobody's output. A commit under way keeps its own.
+        self.register.clear(there.commit if there else None, self.conditions)
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
         """Finish a commit whose process died before its last step; where we may not write, only read."""
         commit = commit_of(found) or ""
-        if owner_token.is_of_this_world(commit) and not owner_token.owner_is_gone(commit):
+        if owner_token.is_of_this_world(commit) and not is_over(commit):
             return found  # its writer lives, and is about to do it
         known = {"etag": there.etag, **({"version": there.version} if there.version else {})}
         mended = {**found, "output": {**found["output"], **known}}
-        others = [
-            item for item in records if item is not found and not owner_token.owner_is_gone(commit_of(item) or "")
-        ]
+        others = [item for item in records if item is not found and not is_over(commit_of(item) or "")]
         announced = Announced(etag, [item for item in others if commit_of(item)], alone=False)
         quietly(lambda: self.register.settle(mended, announced, lambda: self.is_described_by(found), self.conditions))
         return mended
@@ -214,7 +220,11 @@ class StagedObject(Staged):
         output = self.prepare()
         if record is not None:
             record = {"schema": SCHEMA, **record, "output": dict(output)}
-        published = self._publish(record)
+        active.add(self.commit_id)
+        try:
+            published = self._publish(record)
+        finally:
+            active.discard(self.commit_id)
         self.discard()
         return published
 
@@ -254,7 +264,7 @@ class StagedObject(Staged):
                 if record is None:
                     put = self._swap(upload)
                     if self.replaced is not None:
-                        location.register.remove()
+                        location.register.withdraw(self.replaced.commit, location.conditions)
                 else:
                     put = self._swap_with_record(upload, record, foretold, note)
         finally:

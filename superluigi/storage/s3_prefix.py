@@ -19,10 +19,10 @@ from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_download import download_many
 from superluigi.storage.s3_errors import is_absent
 from superluigi.storage.s3_location import at_one_server, kind_error
-from superluigi.storage.s3_prefix_commit import StagedPrefix
+from superluigi.storage.s3_prefix_commit import StagedPrefix, remove_prefix
 from superluigi.storage.s3_prefix_state import KIND, PrefixState, Seen
 from superluigi.storage.s3_record import commit_of
-from superluigi.storage.s3_transfer import Member, delete_many, head, listing
+from superluigi.storage.s3_transfer import Member, head
 
 _RETRIES = 20
 
@@ -84,6 +84,8 @@ class PrefixLocation(PrefixState):
             records, etag = self.register.read()
             if records:
                 output = records[0]["output"]
+            elif etag is not None:
+                raise CommitConflictError(f"{self.uri} is being written, so that there is nothing to describe now.")
             else:
                 contents = self.listed()
                 if not contents:
@@ -142,14 +144,17 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def remove(self) -> None:
-        there = self.listed()
-        self.refuse_inner("remove", {item.key: item.etag or "" for item in there}, self._own)
-        self.register.remove()  # first: from here on the output is absent, and never a part of itself
-        delete_many(self.s3, self.place.bucket, [item.key for item in there], self.place.get_options)
-        ours = {self.where.claim_key}
-        start = self.place.record_key + s3_contents.MANIFEST
-        ours |= {item["Key"] for item in listing(self.s3, self.place.record_bucket, start, self.place.get_options)}
-        delete_many(self.s3, self.place.record_bucket, ours, self.place.get_options)
+        """Remove data and record, as a writer of nothing.
+
+        Raises:
+            CommitConflictError: somebody is writing it.
+            OutputClashError: another task's record is inside.
+        """
+        seen = self.look_around()
+        if seen.claim and self.recover():
+            seen = self.look_around()
+        if not seen.nothing:
+            remove_prefix(self)
         self.recent()  # forget it
 
     def _has_contents(self) -> bool:
@@ -167,11 +172,6 @@ class PrefixLocation(PrefixState):
     def _named(self, record: Record) -> list[Content] | None:
         place = self.place
         return s3_contents.read(self.s3, place.record_bucket, place.record_key, record["output"], place.get_options)
-
-    def _own(self) -> dict[str, Content]:
-        records, _ = self.register.read()
-        named = self._named(records[0]) if records else None
-        return {item.key: item for item in named or ()}
 
     def _is_there(self, named: list[Content]) -> bool:
         """Whether exactly `named` is under the prefix, besides what a commit under way has put there."""

@@ -5,20 +5,21 @@ that of two writers one is stopped at once; then the record, with `If-None-Match
 
 Over what is there, under the claim of `s3_prefix_recovery`: objects with the same bytes stay; new ones go up
 beside the old, which is still complete by its record; changed ones go to staged keys. Only then, if anything
-changed, the record goes (the output is absent), the server copies the staged objects, and the new record
-comes. A failing upload therefore leaves the old output; a crash later is finished by whoever comes next.
+changed, a blocker takes the place of the record (the output is absent), the server copies the staged objects, and
+the new record takes the place of the blocker. A failing upload therefore leaves the old output; a crash later is
+finished by whoever comes next. `s3_prefix_steps` says what fences each step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import random
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,20 @@ from superluigi.errors import CommitConflictError, OutputNotWrittenError, Target
 from superluigi.storage import cache_files, copying, owner_token, s3_contents, stage_check, staging
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
-from superluigi.storage.s3_leftovers import Note
+from superluigi.storage.s3_leftovers import Note, is_over
 from superluigi.storage.s3_location import quietly
-from superluigi.storage.s3_prefix_recovery import (
-    LEASE,
-    Claim,
-    ClaimFile,
-    finish,
-    publish_record,
-    put_record,
-    undo,
-)
+from superluigi.storage.s3_prefix_recovery import Claim, ClaimFile, Hold, has_run_out
 from superluigi.storage.s3_prefix_state import KIND, PrefixState
-from superluigi.storage.s3_record import commit_of
+from superluigi.storage.s3_prefix_steps import PrefixStore
 from superluigi.storage.s3_transfer import Condition, Member, delete_many, head, in_threads, listing
 from superluigi.storage.s3_upload import read_file, upload_many
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 5
+#: How often one who withdraws asks for the claim; others may be withdrawing just then.
+_CLAIMS = 40
+#: Of the objects without a record, how many are asked who wrote them.
+_LOOKED_AT = 16
 
 
 @dataclass(frozen=True)
@@ -159,6 +157,8 @@ class StagedPrefix(Staged):
     # ---- the short way
 
     _etags: dict[str, str]
+    #: Whether something of ours may be under final names, or in the record's place.
+    _to_undo = False
 
     def _publish(self, record: Record) -> Record:
         """Take the short way while nothing is there, else the claimed one.
@@ -169,7 +169,8 @@ class StagedPrefix(Staged):
         empty = self.empty
         for attempt in range(_ATTEMPTS):
             try:
-                return self._into_empty(record) if empty else self._over(record)
+                with Hold(ClaimFile(self._store), Claim(self.commit_id, self.commit_id)) as hold:
+                    return self._into_empty(record, hold) if empty else self._over(record, hold)
             except CommitConflictError:
                 seen = self.location.look_around()
                 if seen.record or self.replaced or attempt == _ATTEMPTS - 1:
@@ -178,170 +179,199 @@ class StagedPrefix(Staged):
                 empty = seen.nothing
         raise self._conflict()
 
-    def _into_empty(self, record: Record) -> Record:
-        location = self.location
-        create = location.conditions.create
-        condition = Condition() if create else None
-        if not create and not location.look_around().nothing:
+    @property
+    def _store(self) -> PrefixStore:
+        return self.location.store
+
+    def _into_empty(self, record: Record, hold: Hold) -> Record:
+        location, store = self.location, self._store
+        condition = Condition() if location.conditions.create else None
+        if condition is None and not location.look_around().nothing:
             raise self._conflict()
         ordered = sorted(self._members, key=lambda member: member.key)
         self._etags = {}
-        options = location.register.put_options
+        full = record
         try:
+            self._to_undo = True
             for batch in (ordered[:1], ordered[1:]):
-                self._etags |= self._upload(batch, condition)
-            full = publish_record(
-                location.s3, location.where, record, self._with_etags(), location.contents_limit, options
-            )
-            put_record(location.s3, location.where, full, options, location.conditions)
-        except BaseException as error:
-            self._undo()
-            if isinstance(error, CommitConflictError):
-                raise self._conflict() from error
-            raise
+                try:
+                    self._etags |= self._upload(batch, condition)
+                except CommitConflictError:
+                    self._to_undo = bool(self._etags)  # the first one is another writer's: there is none of ours
+                    raise
+            full = store.described(record, self._with_etags(), location.contents_limit)
+            hold.check()
+            store.publish(full, None)
+        except BaseException as error:  # noqa: BLE001  # raised again there
+            self._give_up(error, hold)
+        quietly(hold.release)
         return full
 
-    def _upload(self, members: Sequence[Member], condition: Condition | None) -> dict[str, str]:
+    def _upload(
+        self, members: Sequence[Member], condition: Condition | None, more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         place = self.location.place
-        labels = {"superluigi-commit": self.commit_id}
+        labels = {"superluigi-commit": self.commit_id, **(more or {})}
         done = upload_many(
-            self.location.s3, place.bucket, members, labels, place.put_options, condition, self._progress
+            self.location.s3, place.bucket, members, labels, place.put_options, condition, place.progress
         )
         return {key: put.etag for key, put in done.items()}
 
-    def _undo(self) -> None:
-        quietly(lambda: undo(self.location.s3, self.location.where, self.commit_id))
+    def _give_up(self, error: BaseException, hold: Hold) -> None:
+        """Remove what was uploaded, and raise `error`; unless what failed was only the reply to the publication."""
+        published = False
+
+        def undo() -> None:
+            nonlocal published
+            published = self._undo(hold)
+
+        quietly(undo)
+        if published and isinstance(error, Exception):
+            return
+        if isinstance(error, CommitConflictError):
+            raise self._conflict() from error
+        raise error
+
+    def _undo(self, hold: Hold) -> bool:
+        """Whether it was published after all."""
+        store, token = self._store, self.commit_id
+        if not self._to_undo:
+            store.revoke(token)
+            quietly(hold.release)
+            return False
+        try:
+            store.put_gravestone(token)  # before the claim: see `revoke`
+            for attempt in range(_CLAIMS):
+                try:
+                    hold.change()
+                    break
+                except CommitConflictError:  # others withdraw as well, one by one
+                    hold.check()
+                    if attempt == _CLAIMS - 1:
+                        raise
+                    time.sleep(random.uniform(0, 0.05))
+        except BaseException:
+            store.revoke(token)
+            raise
+        published = store.undo(token, token, stays=False)
+        hold.release()
+        return published
 
     # ---- the claimed way
 
-    _claim: Claim | None = None
-    _alive_at = 0.0
-
-    def _over(self, record: Record) -> Record:
-        location = self.location
-        file = self._file()
-        mine = self._claim = self._take(file)
-        self._alive_at, self._refreshing = time.monotonic(), threading.Lock()
-        switching = False
+    def _over(self, record: Record, hold: Hold) -> Record:
+        store, switching = self._store, False
+        self._to_undo = False
+        take(self.location, hold)
         try:
-            old, old_manifest, there = self._what_is_there()
-            location.refuse_inner("replace", there, lambda: old)
-            plan = changes({item.key: item for item in self._contents()}, old, there)
-            self._send(plan, bool(self.replaced))
-            full_plan = self._plan(record, plan, old_manifest)
-            if plan.changed and self.replaced:
-                mine = self._claim = file.write(replace(self._claim, state="switching", plan=full_plan))
+            etag, old, old_manifest, there = self._what_is_there()
+            self.location.refuse_inner("replace", there, lambda: old)
+            plan = self._send(changes({item.key: item for item in self._contents()}, old, there))
+            if plan.gone:
+                store.put_gravestone(self.commit_id)
+            written = self._plan(record, plan, old_manifest)
+            if plan.changed:
+                hold.change(state="switching", plan=written)
                 switching = True
-                published = self._switch(file, mine)
+                published = self._switch(hold, written)
             else:
-                published = self._swap_record(full_plan)
-            named = s3_contents.read(
-                location.s3, location.place.record_bucket, location.place.record_key, published["output"], {}
-            )
-            self._etags = {item.key: item.etag or "" for item in named or ()}
-            quietly(lambda: file.release(mine))
-            return published
-        except BaseException:
-            if not switching:  # else whoever comes next finishes it: the claim says how
-                self._undo()
-                quietly(lambda: file.release(mine))
-            raise
+                published = self._swap_record(written, etag, hold)
+        except BaseException as error:
+            if switching:  # whoever comes next finishes it: the claim says how
+                raise
+            self._give_up(error, hold)
+            published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []), None)
+        self._etags = {item.key: item.etag or "" for item in named_by(store, published).values()}
+        self._clean_up(hold, written)
+        return published
 
-    def _switch(self, file: ClaimFile, claim: Claim) -> Record:
+    def _clean_up(self, hold: Hold, plan: Record) -> None:
+        """Remove what was replaced. The output is complete: what fails now fails nothing, but the claim stays."""
+        waiting: list[Callable[[], None]] = [lambda: self._store.clean_up(self.commit_id, plan), hold.release]
+
+        def work() -> None:
+            while waiting:
+                waiting[0]()
+                del waiting[0]
+
+        try:
+            twice(work)
+        except CommitConflictError:
+            return  # who took the claim over does it
+        except Exception as error:  # noqa: BLE001  # see above
+            _log.warning(
+                "%s is committed, but what it replaced could not be removed (%s). The next commit there, or "
+                "`superluigi clean`, does it.", self.location.uri, error,
+            )  # fmt: skip
+
+    def _switch(self, hold: Hold, plan: Record) -> Record:
         """Carry out the plan; after an error once more, for there is no way back and all that is needed is there."""
-
-        def carry_out() -> Record:
-            return finish(self.location.s3, self.location.where, claim, self._record_options, self.location.conditions)
-
+        store = self._store
         try:
-            return carry_out()
+            return store.carry_out(self.commit_id, plan)
         except Exception:  # noqa: BLE001  # raised again by the second attempt if it lasts
-            return carry_out()
+            try:
+                hold.change()
+            except CommitConflictError as error:
+                standing = store.standing()  # who took over may have finished it for us
+                if standing.record is not None and standing.commit == self.commit_id:
+                    return standing.record
+                raise self._conflict() from error
+            return store.carry_out(self.commit_id, plan)
         except BaseException:  # Ctrl-C: nothing half done remains
-            quietly(carry_out)
-            quietly(lambda: file.release(claim))
+            quietly(lambda: store.carry_out(self.commit_id, plan))
+            self._clean_up(hold, plan)
             raise
 
-    @property
-    def _record_options(self) -> dict[str, Any]:
-        return self.location.register.put_options
+    def _what_is_there(self) -> tuple[str | None, dict[str, Content], str | None, dict[str, str]]:
+        """The ETag at the record's key, what the old record names, its manifest's key, and key -> ETag of the data.
 
-    def _file(self) -> ClaimFile:
-        location = self.location
-        return ClaimFile(location.s3, location.where, self._record_options, location.conditions)
-
-    def _take(self, file: ClaimFile) -> Claim:
-        claim = Claim(self.commit_id, self.commit_id, str(self.folder))
-        if not file.conditional and file.read() is not None and not self.location.recover():
-            raise self._conflict()
-        try:
-            return file.write(claim)
-        except CommitConflictError as error:
-            if not self.location.recover():
-                raise self._conflict() from error
-        try:
-            return file.write(claim)
-        except CommitConflictError as error:
-            raise self._conflict() from error
-
-    def _what_is_there(self) -> tuple[dict[str, Content], str | None, dict[str, str]]:
-        """What the old record names, its manifest's key, and key -> ETag of what is really there.
+        Where there is no record, a blocker goes to its place first: none of an older writer can come any more.
 
         Raises:
             CommitConflictError: it is no longer what it was when the work began, or somebody is at it.
         """
-        location, place = self.location, self.location.place
-        records, self._record_etag = location.register.read()
-        if (commit_of(records[0]) if records else None) != self.replaced:
+        location, place, store = self.location, self.location.place, self._store
+        standing = store.standing()
+        if standing.commit != self.replaced:
             raise self._conflict()
-        found = [
-            item for item in listing(location.s3, place.bucket, place.key, place.get_options)
-            if location.where.is_content(item["Key"])
-        ]  # fmt: skip
-        if not records and found:
-            self._check_abandoned(max(found, key=lambda item: item["LastModified"]))
-        old: dict[str, Content] = {}
-        manifest = None
-        if records:
-            output = records[0].get("output", {})
-            named = s3_contents.read(location.s3, place.record_bucket, place.record_key, output, place.get_options)
-            old = {item.key: item for item in named or ()}
-            if s3_contents.is_cut(output):
-                manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
-        return old, manifest, {item["Key"]: item["ETag"].strip('"') for item in found}
+        etag = standing.etag
+        if standing.record is None:
+            stays = check_abandoned(location) or standing.stays
+            self._to_undo = True
+            etag = store.block(etag, self.commit_id, stays=stays)
+        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        old, manifest = named_by(store, standing.record), None
+        if standing.record is not None and s3_contents.is_cut(output := standing.record.get("output", {})):
+            manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
+        return etag, old, manifest, there
 
-    def _check_abandoned(self, newest: Mapping[str, Any]) -> None:
-        """Objects without a record: left by a dead writer or a stranger, or is somebody just writing them?"""
-        there = head(self.location.s3, self.location.place.bucket, newest["Key"], {})
-        if there is None or there.commit is None:
-            return
-        if owner_token.is_of_this_world(there.commit):
-            alive = not owner_token.owner_is_gone(there.commit) and (self.folder.parent / there.commit).exists()
-        else:
-            alive = datetime.now(timezone.utc) - newest["LastModified"] < LEASE
-        if alive:
-            raise self._conflict()
-
-    def _send(self, plan: Changes, keep_old: bool) -> None:
-        """Upload what is not there yet, without touching what the old record names."""
+    def _send(self, plan: Changes) -> Changes:
+        """Upload what is not there yet, without touching what is; the plan as it is then."""
         members = {member.key: member for member in self._members}
-        staged = [
-            replace(members[key], key=self.location.where.staged_key(self.commit_id, key)) if keep_old else members[key]
-            for key in plan.changed
-        ]
-        sent = self._upload([members[key] for key in plan.new] + staged, None)
-        start = self.location.where.staged_prefix(self.commit_id)
+        condition = Condition() if self.location.conditions.create else None
         self._etags = dict(plan.same)
-        for key, etag in sent.items():
-            final = self.location.place.key + key[len(start) :] if key.startswith(start) else key
-            self._etags[final] = etag
+        self._to_undo |= bool(plan.new)
+        try:
+            self._etags |= self._upload([members[key] for key in plan.new], condition)
+        except CommitConflictError:  # somebody who was given up still put a key there: it is exchanged like an old one
+            there = {item["Key"] for item in self._store.contents()}
+            late = [key for key in plan.new if key in there]
+            plan = replace(plan, new=[key for key in plan.new if key not in there], changed=[*plan.changed, *late])
+            self._etags |= self._upload([members[key] for key in plan.new], condition)
+        where = self.location.where
+        staged = {where.staged_key(self.commit_id, key): key for key in plan.changed}
+        sent = self._upload([replace(members[key], key=name) for name, key in staged.items()], None, where.labels)
+        self._etags |= {staged[name]: etag for name, etag in sent.items()}
+        return plan
 
     def _plan(self, record: Record, plan: Changes, old_manifest: str | None) -> Record:
         location = self.location
         return {
             "record": record,
+            "replaced": self.replaced,
             "contents": [item.as_json() for item in self._with_etags()],
-            "copies": plan.changed if self.replaced else [],
+            "copies": plan.changed,
             "gone": plan.gone,
             "limit": location.contents_limit,
             "old_manifest": old_manifest,
@@ -352,44 +382,122 @@ class StagedPrefix(Staged):
             },
         }
 
-    def _swap_record(self, plan: Record) -> Record:
-        """No object of the old output changes its bytes: one PUT of the record is the whole switch."""
-        location = self.location
+    def _swap_record(self, plan: Record, etag: str | None, hold: Hold) -> Record:
+        """No object that was there changes its bytes: one PUT of the record is the whole switch."""
+        store = self._store
         contents = [Content.from_json(item) for item in plan["contents"]]
-        full = publish_record(
-            location.s3, location.where, plan["record"], contents, plan["limit"], self._record_options
-        )
-        if self._record_etag is None:
-            put_record(location.s3, location.where, full, self._record_options, location.conditions)
-        else:
-            try:
-                location.register.write([full], self._record_etag, location.conditions)
-            except CommitConflictError as error:
-                records, _ = location.register.read()
-                if not records or commit_of(records[0]) != self.commit_id:  # else: only the reply was lost
-                    raise self._conflict() from error
-        quietly(lambda: delete_many(location.s3, location.place.bucket, plan["gone"], {}))
-        if plan["old_manifest"]:
-            quietly(lambda: delete_many(location.s3, location.place.record_bucket, [plan["old_manifest"]], {}))
+        full = store.described(plan["record"], contents, plan["limit"])
+        hold.change()  # after the look at the record: who takes over from now on changes it before anything else
+        try:
+            store.publish(full, etag)
+        except CommitConflictError:
+            standing = store.standing()  # did only `write_metadata` change it?
+            if standing.commit != self.replaced or standing.record is None:
+                raise
+            hold.change()
+            store.publish(full, standing.etag)
         return full
 
     # ---- parts
 
-    def _progress(self, count: int) -> None:
-        """Tell the user's callback, and now and then others that this process lives."""
-        if self.location.place.progress:
-            self.location.place.progress(count)
-        if self._claim is not None and time.monotonic() - self._alive_at > LEASE.total_seconds() / 6:
-            with self._refreshing:
-                if time.monotonic() - self._alive_at > LEASE.total_seconds() / 6:
-                    self._claim = self._file().write(self._claim)
-                    self._alive_at = time.monotonic()
-
     def _conflict(self) -> CommitConflictError:
-        return CommitConflictError(
-            f"{self.location.uri} is being written, or was changed, by another writer while this output was being "
-            "made. Its output stands, ours was discarded; check for two runs of the same task."
-        )
+        return conflict(self.location)
+
+
+def conflict(location: PrefixState) -> CommitConflictError:
+    return CommitConflictError(
+        f"{location.uri} is being written, or was changed, by another writer while this output was being "
+        "made. Its output stands, ours was discarded; check for two runs of the same task."
+    )
+
+
+def take(location: PrefixState, hold: Hold) -> None:
+    """Take the claim, over from a dead process if need be.
+
+    Raises:
+        CommitConflictError: somebody alive has it, as far as can be known.
+    """
+    try:
+        hold.change()
+    except CommitConflictError as error:
+        if not location.recover():
+            raise conflict(location) from error
+        try:
+            hold.change()
+        except CommitConflictError as again:
+            raise conflict(location) from again
+
+
+def twice(work: Callable[[], object]) -> None:
+    """Do `work`, and once more if it fails or Ctrl-C stops it: of what must not remain half done."""
+    try:
+        work()
+    except CommitConflictError:
+        raise
+    except Exception:  # noqa: BLE001  # raised by the second attempt if it lasts
+        work()
+    except BaseException:
+        quietly(work)
+        raise
+
+
+def check_abandoned(location: PrefixState) -> bool:
+    """Objects without a record: left by a dead writer or a stranger? Whether one may be of a writer that still lives.
+
+    Raises:
+        CommitConflictError: somebody is just writing them.
+    """
+    newest = sorted(location.store.contents(), key=lambda item: item["LastModified"], reverse=True)[:_LOOKED_AT]
+    now, unknown = location.s3.now, False
+
+    def look(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+        there = head(location.s3, location.place.bucket, item["Key"], {})
+        return item, there.commit if there else None
+
+    for item, commit in in_threads(look, newest, _LOOKED_AT):
+        if commit is None or is_over(commit):
+            continue
+        if not has_run_out(item["LastModified"], now):
+            raise CommitConflictError(f"{location.uri} is being written by another process ({commit}).")
+        unknown = True
+    return unknown
+
+
+def named_by(store: PrefixStore, record: Record | None) -> dict[str, Content]:
+    """The objects that a record names, by key."""
+    if record is None:
+        return {}
+    named = s3_contents.read(
+        store.s3, store.place.record_bucket, store.place.record_key, record.get("output", {}), store.get_options
+    )
+    return {item.key: item for item in named or ()}
+
+
+def remove_prefix(location: PrefixState) -> None:
+    """Remove data and record under a claim of our own.
+
+    Raises:
+        CommitConflictError: somebody is writing it.
+        OutputClashError: another task's record is inside.
+    """
+    store, token = location.store, owner_token.token()
+    store.put_gravestone(token)
+    with Hold(ClaimFile(store), Claim(token, token)) as hold, contextlib.ExitStack() as cleaning:
+        cleaning.callback(quietly, lambda: store.revoke(token))
+        take(location, hold)
+        cleaning.callback(quietly, hold.release)
+        standing = store.standing()
+        hold.change()  # after that look: who takes over from now on changes the record
+        stays = standing.stays or (standing.record is None and check_abandoned(location))
+        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        location.refuse_inner("remove", there, lambda: named_by(store, standing.record))
+        etag = store.block(standing.etag, token, stays)  # from here on it is absent, and never a part of itself
+        if not stays:
+            cleaning.callback(quietly, lambda: store.register.delete(etag))
+        store.remove(there, token, {})
+        start = store.place.record_key + s3_contents.MANIFEST
+        manifests = [item["Key"] for item in listing(store.s3, store.place.record_bucket, start, {})]
+        delete_many(store.s3, store.place.record_bucket, manifests, {})
 
 
 def _files_below(root: str) -> Iterator[str]:

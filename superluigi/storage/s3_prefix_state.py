@@ -12,7 +12,8 @@ from superluigi.storage import cache, inner
 from superluigi.storage.base import Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_location import S3Location, S3Place
-from superluigi.storage.s3_prefix_recovery import CLAIM, PrefixPlace, recover
+from superluigi.storage.s3_prefix_recovery import recover
+from superluigi.storage.s3_prefix_steps import BLOCKER_SIZE, PrefixPlace, PrefixStore
 from superluigi.storage.s3_transfer import get_bytes, head, listing
 
 KIND = "S3PrefixTarget"
@@ -22,15 +23,16 @@ _LOOK_KEYS = 12
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look found. `data` is None where the look did not reach that far."""
+    """What one look found. `data` is None where the look did not reach that far; a blocker is no record."""
 
     record: bool
     claim: bool
     data: bool | None
+    blocked: bool = False
 
     @property
     def nothing(self) -> bool:
-        return not self.record and not self.claim and self.data is False
+        return not self.record and not self.claim and not self.blocked and self.data is False
 
 
 class PrefixState(S3Location):
@@ -42,6 +44,11 @@ class PrefixState(S3Location):
         super().__init__(place)
         self.contents_limit = contents_limit
         self.where = PrefixPlace(place.bucket, place.key, place.record_bucket, place.record_key)
+
+    @property
+    def store(self) -> PrefixStore:
+        """The requests of a commit."""
+        return PrefixStore(self.s3, self.where, self.conditions, self.register.put_options, self.place.get_options)
 
     def look_around(self) -> Seen:
         """What is there, by one request where the record is beside the data.
@@ -61,26 +68,36 @@ class PrefixState(S3Location):
 
     def _ask_around(self) -> Seen:
         there = head(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options)
-        return Seen(there is not None, there is None and self._has_claim(), None if there else self.has_data())
+        blocked = self._is_blocker(there.size if there else None)
+        if there is not None and not blocked:
+            return Seen(True, False, None)
+        return Seen(False, self._has_claim(), self.has_data(), blocked)
+
+    def _is_blocker(self, size: int | None) -> bool:
+        """Whether what is at the record's key and has this size is no record; asks only where it may be none."""
+        return size == BLOCKER_SIZE and self.store.standing().record is None
 
     def _list_around(self) -> Seen:
         place = self.place
-        keys, data = [], False
+        sizes: dict[str, int] = {}
         # Everything that sorts before the record but after this is a name that hardly anybody uses.
         before = place.record_key[:-1] + "m~"
         found = listing(
             self.s3, place.bucket, place.key[:-1], place.get_options, StartAfter=before, MaxKeys=_LOOK_KEYS, pages=1
         )
+        data: bool | None = False
         for item in found:
-            keys.append(item["Key"])
-            data = item["Key"].startswith(place.key) and self.is_data(item)
-            if data:
+            sizes[item["Key"]] = item["Size"]
+            if item["Key"].startswith(place.key) and self.is_data(item):
+                data = True
                 break
         else:
-            if len(keys) >= _LOOK_KEYS:
-                there = place.record_key in keys
-                return Seen(there, place.record_key + CLAIM in keys or (not there and self._has_claim()), None)
-        return Seen(place.record_key in keys, self.where.claim_key in keys, data)
+            if len(sizes) >= _LOOK_KEYS:
+                data = None
+        blocked = self._is_blocker(sizes.get(place.record_key))
+        record = place.record_key in sizes and not blocked
+        claim = self.where.claim_key in sizes or (data is None and not record and self._has_claim())
+        return Seen(record, claim, data, blocked)
 
     def _has_claim(self) -> bool:
         try:
@@ -101,7 +118,7 @@ class PrefixState(S3Location):
     def recover(self) -> bool:
         """Finish or undo what a dead process left; False if somebody alive is at it."""
         try:
-            return recover(self.s3, self.where, self.register.put_options, self.conditions)
+            return recover(self.store)
         except CommitConflictError:
             return False  # another process is just doing it
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
@@ -22,13 +23,17 @@ from superluigi.storage import owner_token
 from superluigi.storage.base import SURROGATES, Record, record_text
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
-from superluigi.storage.s3_errors import explained, is_precondition
-from superluigi.storage.s3_transfer import Condition, Head, delete_many, get_bytes, head, put_bytes
+from superluigi.storage.s3_leftovers import is_over
+from superluigi.storage.s3_transfer import Condition, Head, delete_if, get_bytes, head, put_bytes
 
 PENDING = "superluigi_pending"
+#: The only key of what stands in a record's place while there is no output: no record of an older writer can come.
+ABSENT = "superluigi_absent"
 _ATTEMPTS = 20
-#: Of commits on other hosts nobody here knows whether they live: the youngest few are kept.
-_STRANGERS_KEPT = 8
+#: Of commits on other hosts nobody here knows whether they live: the youngest are kept.
+_STRANGERS_KEPT = 64
+#: A register that nobody touched for so long, by the server's clock, has no commit under way.
+_FORGOTTEN = timedelta(hours=24)
 
 
 def commit_of(record: Mapping[str, Any]) -> str | None:
@@ -97,9 +102,18 @@ class Register:
         Raises:
             RecordError: what is there is not a JSON object.
         """
+        document, there = self.read_document()
+        etag = there.etag if there else None
+        if document is None or ABSENT in document:
+            return [], etag
+        pending = document.get(PENDING) or []
+        return [without_pending(document), *(item for item in pending if isinstance(item, dict))], etag
+
+    def read_document(self) -> tuple[Record | None, Head | None]:
+        """What is there, as it is, and its head."""
         found = get_bytes(self.s3, self.bucket, self.key, self.get_options)
         if found is None:
-            return [], None
+            return None, None
         try:
             document = json.loads(found[0])
         except ValueError as error:
@@ -108,8 +122,7 @@ class Register:
             ) from error
         if not isinstance(document, dict):
             raise RecordError(f"{self.uri} holds a JSON {type(document).__name__}, not a record.")
-        pending = document.get(PENDING) or []
-        return [without_pending(document), *(item for item in pending if isinstance(item, dict))], found[1].etag
+        return document, found[1]
 
     def write(self, records: list[Record], expected: str | None, conditions: Conditions) -> str:
         """Swap the register from the state with ETag `expected` (None: absent) to `records`; its new ETag.
@@ -118,13 +131,17 @@ class Register:
             CommitConflictError: it is in another state.
         """
         document = {**records[0], **({PENDING: records[1:]} if len(records) > 1 else {})}
+        return self.swap(to_json(document), expected, conditions)
+
+    def swap(self, text: bytes, expected: str | None, conditions: Conditions) -> str:
+        """As `write`, for any content."""
         wanted: Condition | None = Condition(expected)
         if not (conditions.create if expected is None else conditions.match):
             there = head(self.s3, self.bucket, self.key, self.get_options)
             if (there.etag if there else None) != expected:
                 raise CommitConflictError(f"{self.uri} changed.")
             wanted = None
-        return put_bytes(self.s3, self.bucket, self.key, to_json(document), wanted, self.put_options).etag
+        return put_bytes(self.s3, self.bucket, self.key, text, wanted, self.put_options).etag
 
     def announce(self, record: Record, replaced: Head | None, conditions: Conditions) -> Announced:
         """Put `record` beside what is there.
@@ -172,35 +189,43 @@ class Register:
                 if not still_ours():  # asked after the look at who is dead: see `announce`
                     return
 
-    def withdraw(self, commit: str, conditions: Conditions) -> None:
+    def withdraw(self, commit: str | None, conditions: Conditions) -> None:
         """Take the record of `commit`, which will never be the data's, out of the register."""
+        self._drop(lambda other: other == commit, conditions)
+
+    def clear(self, commit: str | None, conditions: Conditions) -> None:
+        """Take out the records of data that is gone: that of `commit`, and those of commits that are over."""
+        self._drop(lambda other: other is None or other == commit or is_over(other), conditions, all_after=_FORGOTTEN)
+
+    def _drop(
+        self, doomed: Callable[[str | None], bool], conditions: Conditions, all_after: timedelta | None = None
+    ) -> None:
+        """Take out the records whose commit is `doomed`; all of them if nobody wrote there for `all_after`."""
         for _ in range(_ATTEMPTS):
             records, expected = self.read()
-            others = [item for item in records if commit_of(item) != commit]
+            others = [item for item in records if not doomed(commit_of(item))]
+            if others and all_after is not None:
+                there = head(self.s3, self.bucket, self.key, self.get_options)
+                if there and there.modified and self.s3.now and self.s3.now - there.modified > all_after:
+                    others = []
             if len(others) == len(records) or expected is None:
                 return
             try:
                 if others:
                     self.write(others, expected, conditions)
                 else:
-                    self._delete(expected)
+                    self.delete(expected)
                 return
             except CommitConflictError:
                 continue
 
-    def _delete(self, expected: str) -> None:
-        with explained("remove", self.uri):
-            try:
-                self.s3.boto.delete_object(Bucket=self.bucket, Key=self.key, IfMatch=expected)
-            except self.s3.boto.exceptions.ClientError as error:
-                if is_precondition(error):
-                    raise CommitConflictError(f"{self.uri} changed.") from error
-                if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 501):
-                    raise
-                self.remove()  # a server without conditional deletes
+    def delete(self, expected: str) -> None:
+        """Remove the register if it is still in the state with ETag `expected`.
 
-    def remove(self) -> None:
-        delete_many(self.s3, self.bucket, [self.key], self.get_options)
+        Raises:
+            CommitConflictError: it is in another state.
+        """
+        delete_if(self.s3, self.bucket, self.key, expected, self.get_options)
 
     @staticmethod
     def _check_kind(record: Record, records: list[Record]) -> None:
@@ -216,7 +241,7 @@ class Register:
 
 def _alive(records: list[Record]) -> list[Record]:
     """Those whose commit may still be under way: a record in the register before it was never ours to lose."""
-    commits = [(commit, item) for item in records if (commit := commit_of(item))]
-    own = [(commit, item) for commit, item in commits if owner_token.is_of_this_world(commit)]
-    foreign = [item for commit, item in commits if not owner_token.is_of_this_world(commit)]
-    return [item for commit, item in own if not owner_token.owner_is_gone(commit)] + foreign[-_STRANGERS_KEPT:]
+    commits = [(commit, item) for item in records if (commit := commit_of(item)) and not is_over(commit)]
+    unknown = [commit for commit, _ in commits if not owner_token.is_of_this_world(commit)]
+    dropped = set(unknown[:-_STRANGERS_KEPT])
+    return [item for commit, item in commits if commit not in dropped]

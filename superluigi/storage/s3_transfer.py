@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from superluigi.errors import CommitConflictError
+from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import code_of, explained, is_absent, is_precondition, translated
 
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 PART = 16 << 20
 SINGLE_LIMIT = 16 << 20  # larger objects go up in parts, and come down in ranges
+COPIED_AT_ONCE = 5 << 30  # larger objects are copied in parts, by the server too
 PARTS_AT_ONCE = 6
 OBJECTS_AT_ONCE = 16
 #: Names that obstore sends exactly as they are; others (`//`, `..`, `%`, …) it refuses or normalises.
@@ -262,6 +263,32 @@ def _as_error(s3: S3Client, failed: Mapping[str, Any]) -> Exception:
     return error
 
 
+def delete_if(s3: S3Client, bucket: str, key: str, etag: str, options: Options) -> None:
+    """Remove a key if it still has this ETag; nothing happens if it is gone.
+
+    A server that knows no conditional deletes is asked before, which leaves a gap of one request.
+
+    Raises:
+        CommitConflictError: something else is there now.
+    """
+    where = {"Bucket": bucket, "Key": key, **_list_options(options)}
+    uri = f"s3://{bucket}/{key}"
+    with explained("remove", uri):
+        try:
+            s3.boto.delete_object(**where, IfMatch=etag)
+        except s3.boto.exceptions.ClientError as error:
+            if is_absent(error):
+                return
+            if is_precondition(error):
+                raise CommitConflictError(f"{uri} changed.") from error
+            if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 501):
+                raise
+            there = head(s3, bucket, key, options)
+            if there is not None and there.etag != etag:
+                raise CommitConflictError(f"{uri} changed.") from error
+            s3.boto.delete_object(**where)
+
+
 def copy_many(
     s3: S3Client,
     bucket: str,
@@ -269,19 +296,28 @@ def copy_many(
     options: Options,
     source_bucket: str | None = None,
 ) -> dict[str, Put]:
-    """Copy (source key, key, size) on the server, with metadata, into a bucket, from it or another; key -> result."""
+    """Copy (source key, key, size) on the server, with metadata, into a bucket, from it or another; key -> result.
+
+    Raises:
+        TargetMissingError: a source is not there.
+    """
     from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 
     def one(pair: tuple[str, str, int]) -> tuple[str, Put]:
         source, key, size = pair
         origin = {"Bucket": source_bucket or bucket, "Key": source}
         with explained("copy", f"s3://{bucket}/{key}"):
-            if size < 5 << 30:
-                answer = s3.boto.copy_object(Bucket=bucket, Key=key, CopySource=origin, **options)
-                return key, Put(plain_etag(answer["CopyObjectResult"]["ETag"]), version_of(answer))
-            metadata = s3.boto.head_object(**origin)["Metadata"]  # a copy in parts does not bring it by itself
-            extra = {"Metadata": metadata, **options}
-            s3.boto.copy(origin, bucket, key, ExtraArgs=extra, Config=TransferConfig(multipart_chunksize=1 << 30))
+            try:
+                if size < COPIED_AT_ONCE:
+                    answer = s3.boto.copy_object(Bucket=bucket, Key=key, CopySource=origin, **options)
+                    return key, Put(plain_etag(answer["CopyObjectResult"]["ETag"]), version_of(answer))
+                metadata = s3.boto.head_object(**origin)["Metadata"]  # a copy in parts does not bring it by itself
+                extra = {"Metadata": metadata, **options}
+                s3.boto.copy(origin, bucket, key, ExtraArgs=extra, Config=TransferConfig(multipart_chunksize=1 << 30))
+            except s3.boto.exceptions.ClientError as error:
+                if is_absent(error):
+                    raise TargetMissingError(f"s3://{origin['Bucket']}/{source} is not there to be copied.") from error
+                raise
             found = head(s3, bucket, key, {})
             return key, Put(found.etag, found.version) if found else Put("")
 

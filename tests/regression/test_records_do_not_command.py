@@ -15,7 +15,7 @@ from superluigi.errors import FormatError
 from superluigi.storage import owner_token, s3_leftovers, staging
 from superluigi.storage.base import RECORD_SUFFIX, SCHEMA
 from superluigi.storage.cleaning import clean
-from superluigi.storage.s3_prefix_recovery import CLAIM
+from superluigi.storage.s3_prefix_steps import CLAIM
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, clearing
 from superluigi.testing.s3_server import S3Server

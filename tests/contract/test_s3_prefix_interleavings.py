@@ -1,0 +1,423 @@
+"""Writers of one S3 prefix that cannot see each other, stepped request by request through every order.
+
+The store is a dict with conditions; the writers are the real ones. A scheduler lets one of them make one request at a
+time, stops one for longer than its lease, or for ever, and looks after each request whether the promises hold.
+"""
+
+# ruff: noqa: N803  # arguments have the names of boto3's
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from superluigi.errors import CommitConflictError
+from superluigi.storage import (
+    owner_token,
+    s3_client,
+    s3_leftovers,
+    s3_prefix_commit,
+    s3_prefix_recovery,
+    s3_prefix_steps,
+    s3_transfer,
+    s3_upload,
+)
+from superluigi.storage.base import Record
+from superluigi.storage.s3_location import S3Place
+from superluigi.storage.s3_options import S3Options
+from superluigi.storage.s3_prefix import PrefixLocation
+from superluigi.storage.s3_record import ABSENT
+
+RECORD = "out.metadata.json"
+
+
+class Stopped(BaseException):
+    """An actor dies where it stands."""
+
+
+def refused(status: int, code: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Request")
+
+
+@dataclass
+class Thing:
+    body: bytes
+    metadata: dict[str, str]
+    modified: datetime
+
+    @property
+    def etag(self) -> str:
+        return hashlib.md5(self.body).hexdigest()
+
+
+@dataclass
+class Store:
+    """One bucket, and what was published in it."""
+
+    things: dict[str, Thing] = field(default_factory=dict)
+    clock: datetime = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    published: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """P1 and P2 at this instant: where a record is, all that it names is there."""
+        record = self.record()
+        if record is None:
+            return
+        for item in record["output"]["contents"]:
+            there = self.things.get(item["key"])
+            assert there is not None, f"{record['output']['commit']} is committed without {item['key']}"
+            assert there.etag == item["etag"], f"{record['output']['commit']} is committed with another {item['key']}"
+
+    def record(self) -> Record | None:
+        document = json.loads(self.things[RECORD].body) if RECORD in self.things else {ABSENT: 1}
+        return None if ABSENT in document else document
+
+
+class Bucket:
+    """What a boto3 client of one actor does to the store; each call waits for its turn."""
+
+    meta = SimpleNamespace(endpoint_url="https://s3.us-east-1.amazonaws.com")
+    exceptions = SimpleNamespace(ClientError=ClientError)
+
+    def __init__(self, store: Store, turn: Callable[[str], None]) -> None:
+        self.store, self.turn, self.client = store, turn, s3_client.S3Client(self, S3Options(), None, 0, ())
+
+    def _called(self, name: str, key: str) -> None:
+        self.turn(f"{name} {key}")
+        self.client.date = format_datetime(self.store.clock, usegmt=True), s3_client.time.monotonic()
+
+    def _put(self, key: str, thing: Thing) -> None:
+        self.store.things[key] = thing
+        record = self.store.record() if key == RECORD else None
+        if record is not None:
+            self.store.published.append(record["who"])
+        self.store.check()
+
+    def put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
+        self._called("put", Key)
+        there = self.store.things.get(Key)
+        if "IfNoneMatch" in more and there:
+            raise refused(412, "PreconditionFailed")
+        if "IfMatch" in more and (there is None or there.etag != more["IfMatch"]):
+            raise refused(412 if there else 404, "PreconditionFailed" if there else "NoSuchKey")
+        self._put(Key, Thing(Body, more.get("Metadata", {}), self.store.clock))
+        return {"ETag": self.store.things[Key].etag}
+
+    def copy_object(self, Key: str, CopySource: dict[str, str], **_: Any) -> dict[str, Any]:
+        self._called("copy", Key)
+        source = self.store.things.get(CopySource["Key"])
+        if source is None:
+            raise refused(404, "NoSuchKey")
+        self._put(Key, Thing(source.body, source.metadata, self.store.clock))
+        return {"CopyObjectResult": {"ETag": source.etag}}
+
+    def head_object(self, Key: str, **_: Any) -> dict[str, Any]:
+        self._called("head", Key)
+        return self._answer(Key)
+
+    def get_object(self, Key: str, **_: Any) -> dict[str, Any]:
+        self._called("get", Key)
+        return {**self._answer(Key), "Body": io.BytesIO(self.store.things[Key].body)}
+
+    def _answer(self, key: str) -> dict[str, Any]:
+        thing = self.store.things.get(key)
+        if thing is None:
+            raise refused(404, "NoSuchKey")
+        return {
+            "ETag": thing.etag, "ContentLength": len(thing.body), "Metadata": thing.metadata,
+            "LastModified": thing.modified,
+        }  # fmt: skip
+
+    def list_objects_v2(self, Prefix: str, StartAfter: str = "", MaxKeys: int = 1000, **_: Any) -> dict[str, Any]:
+        self._called("list", Prefix)
+        found = sorted(key for key in self.store.things if key.startswith(Prefix) and key > StartAfter)[:MaxKeys]
+        things = self.store.things
+        return {
+            "Contents": [
+                {"Key": k, "Size": len(things[k].body), "ETag": things[k].etag, "LastModified": things[k].modified}
+                for k in found
+            ]
+        }
+
+    def delete_object(self, Key: str, IfMatch: str | None = None, **_: Any) -> None:
+        self._called("delete", Key)
+        there = self.store.things.get(Key)
+        if IfMatch and there and there.etag != IfMatch:
+            raise refused(412, "PreconditionFailed")
+        self.store.things.pop(Key, None)
+        self.store.check()
+
+    def delete_objects(self, Delete: Any, **_: Any) -> dict[str, Any]:
+        self._called("delete many", "")
+        for item in Delete["Objects"]:
+            self.store.things.pop(item["Key"], None)
+        self.store.check()
+        return {}
+
+
+class Actor:
+    """One process, as far as the others can tell: its work waits before each request until it is told to go on."""
+
+    def __init__(self, store: Store, name: str, work: Callable[[PrefixLocation], None], root: Path) -> None:
+        self.name, self.work, self.outcome = name, work, ""
+        self.go, self.waits = threading.Semaphore(0), threading.Semaphore(0)
+        self.dies = self.ended = False
+        self.error: BaseException | None = None
+        self.bucket = Bucket(store, self._turn)
+        self.location = PrefixLocation(S3Place("b", "out/", "b", RECORD, local_root=root / name))
+        self.thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self.steps: list[str] = []
+
+    def _live(self) -> None:
+        LOCAL.actor = self
+        self.go.acquire()
+        try:
+            if not self.dies:
+                self.work(self.location)
+                self.outcome = "committed"
+        except (CommitConflictError, Stopped) as error:
+            self.outcome = type(error).__name__
+        except BaseException as error:  # noqa: BLE001  # told by the scheduler
+            self.outcome, self.error = type(error).__name__, error
+        self.ended = True
+        self.waits.release()
+
+    def _turn(self, step: str) -> None:
+        self.waits.release()
+        self.go.acquire()
+        self.steps.append(step)
+        if self.dies:
+            raise Stopped
+
+    def step(self) -> bool:
+        """Let it make one request more; False if it has ended."""
+        if not self.thread.ident:
+            self.thread.start()
+        elif self.ended:
+            return False
+        self.go.release()
+        self.waits.acquire()
+        return not self.ended
+
+    def finish(self) -> None:
+        while self.step():
+            pass
+
+    def die(self) -> None:
+        self.dies = True
+        if self.thread.ident:
+            self.finish()
+        self.outcome = self.outcome or "Stopped"
+
+
+LOCAL = threading.local()
+#: Same bytes under some keys, other ones under others, keys that only one has, in an order that is not the same.
+FILES = {
+    "old": {"a": "0", "b": "0", "o": "0"},
+    "A": {"a": "1", "b": "A", "c": "A"},
+    "B": {"a": "1", "b": "0", "c": "B"},
+    "C": {"a": "C", "o": "0", "c": "A"},
+    "D": {"a": "0", "b": "0", "d": "D"},  # over "old", nothing that is there changes
+}
+
+
+def writer(name: str) -> Callable[[PrefixLocation], None]:
+    def write(location: PrefixLocation) -> None:
+        with location.stage() as staged:
+            for key, text in FILES[name].items():
+                (staged.path / key).write_text(text)
+            staged.commit({"who": name})
+
+    return write
+
+
+def reader(location: PrefixLocation) -> None:
+    location.exists()
+    location.stored_record()
+
+
+def remover(location: PrefixLocation) -> None:
+    location.remove()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Actors whose processes nobody can look for, one request at a time, and nothing on disk but the stage."""
+    monkeypatch.setenv("SUPERLUIGI_S3_ENGINE", "boto3")
+    monkeypatch.setattr(s3_client, "client", lambda _options: LOCAL.actor.bucket.client)
+    numbers = itertools.count()
+    monkeypatch.setattr(owner_token, "token", lambda: f"h-{'0' * 12}.7-1-1-{next(numbers):012x}")
+    monkeypatch.setattr(s3_leftovers, "clean", lambda *_: None)
+    monkeypatch.setattr(PrefixLocation, "adopt", lambda *_: None)
+    naps = SimpleNamespace(sleep=lambda _seconds: LOCAL.actor._turn("sleep"), monotonic=s3_client.time.monotonic)
+    monkeypatch.setattr(s3_prefix_commit, "time", naps)
+
+    def one_by_one(work: Callable[[Any], Any], items: Sequence[Any], _at_once: int) -> list[Any]:
+        return [work(item) for item in items]
+
+    for module in (s3_transfer, s3_upload, s3_prefix_steps, s3_prefix_commit):
+        monkeypatch.setattr(module, "in_threads", one_by_one)
+    yield tmp_path
+
+
+@pytest.fixture(params=[False, True], ids=["", "long uploads"])
+def early_claims(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the claim that an upload into an empty prefix makes when it lasts."""
+
+    class EarlyHold(s3_prefix_recovery.Hold):
+        def __enter__(self) -> s3_prefix_recovery.Hold:
+            hold = super().__enter__()
+            with contextlib.suppress(CommitConflictError):
+                hold.change()
+            return hold
+
+    if request.param:
+        monkeypatch.setattr(s3_prefix_commit, "Hold", EarlyHold)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The first actor makes `first` requests and stops; the second makes `second`, and so on, in turns.
+
+    `lapses`: each stop lasts longer than a lease. The last of the turns all go on to the end, in the order of `ends`.
+    """
+
+    turns: tuple[tuple[int, int], ...]  # (actor, requests)
+    ends: tuple[int, ...]
+    lapses: bool = True
+    dead: int | None = None
+
+
+def play(root: Path, before: str | None, works: dict[str, Callable[[PrefixLocation], None]], schedule: Schedule) -> str:
+    """Run one schedule; what the actors came to."""
+    store = Store()
+    if before:
+        first = Actor(store, before, writer(before), root)
+        first.finish()
+        assert first.outcome == "committed", first.error
+        store.clock += timedelta(days=1)
+    actors = [Actor(store, name, work, root) for name, work in works.items()]
+    try:
+        for number, requests in schedule.turns:
+            for _ in range(requests):
+                if not actors[number].step():
+                    break
+            if schedule.lapses:
+                store.clock += 2 * s3_prefix_recovery.LEASE
+        if schedule.dead is not None:
+            actors[schedule.dead].die()
+        for number in schedule.ends:
+            actors[number].finish()
+        outcome = " ".join(f"{actor.name}:{actor.outcome}" for actor in actors)
+        for actor in actors:
+            assert actor.outcome in ("committed", "CommitConflictError", "Stopped"), actor.error
+        store.clock += 2 * s3_prefix_recovery.LEASE
+        last = Actor(store, "reader", reader, root)
+        last.finish()
+        assert last.outcome == "committed", last.error
+        judge(store, before, {actor.name: actor.outcome for actor in actors}, "remove" in works)
+    except BaseException:
+        story = "\n".join(f"{actor.name}: {actor.outcome} {actor.steps}" for actor in actors)
+        print(f"{schedule}\n{store.published}\n{story}\n{sorted(store.things)}")
+        raise
+    finally:
+        for actor in actors:
+            actor.die()
+    return outcome
+
+
+def judge(store: Store, before: str | None, outcomes: dict[str, str], removed: bool) -> None:
+    store.check()
+    record = store.record()
+    acknowledged = [name for name in store.published if outcomes.get(name) == "committed"]
+    for name, outcome in outcomes.items():
+        if outcome == "committed" and name in FILES:
+            assert name in store.published, f"{name} was told that it committed, and was never to be seen"
+    if removed:
+        return
+    if record is None:
+        assert not acknowledged and (before is None or "Stopped" in outcomes.values()), "what was committed is gone"
+        return
+    last = record["who"]
+    files = {key.removeprefix("out/"): thing.body.decode() for key, thing in store.things.items() if key[:4] == "out/"}
+    assert {key: files[key] for key in FILES[last]} == FILES[last]
+    # What is there at the end is what was published last, by one who was told so, or could not be told.
+    assert last == store.published[-1]
+    assert last == before or outcomes[last] != "CommitConflictError" or not acknowledged, f"{last} was refused"
+
+
+def schedules(actors: int, most: int, *, seed: int, count: int, turns: int) -> list[Schedule]:
+    chosen = random.Random(seed)
+    found = []
+    for _ in range(count):
+        order = [chosen.randrange(actors) for _ in range(turns)]
+        steps = tuple((number, chosen.randrange(1, most)) for number in order)
+        ends = chosen.sample(range(actors), actors)
+        dead = chosen.randrange(actors) if chosen.random() < 0.25 else None
+        found.append(Schedule(steps, tuple(ends), chosen.random() < 0.85, dead))
+    return found
+
+
+CASES = {
+    "over": ("old", {"A": writer("A"), "B": writer("B")}),
+    "first": (None, {"A": writer("A"), "B": writer("B")}),
+    "same": ("A", {"B": writer("B"), "C": writer("C")}),
+    "grown": ("old", {"D": writer("D"), "read": reader, "A": writer("A")}),
+    "three": ("old", {"A": writer("A"), "B": writer("B"), "C": writer("C")}),
+    "three first": (None, {"A": writer("A"), "B": writer("B"), "C": writer("C")}),
+    "removed": ("old", {"A": writer("A"), "remove": remover, "B": writer("B")}),
+    "read": ("old", {"A": writer("A"), "read": reader, "B": writer("B")}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_writers_that_take_each_other_for_dead_lose_nothing_that_was_acknowledged(world: Path, case: str) -> None:
+    before, works = CASES[case]
+    for schedule in schedules(len(works), 22, seed=1, count=100, turns=4):
+        play(world, before, works, schedule)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_writer_stopped_before_any_of_its_requests_loses_nothing(world: Path, case: str, early_claims: None) -> None:
+    before, works = CASES[case]
+    for first, others in itertools.product(range(1, 24), itertools.permutations(range(1, len(works)))):
+        play(world, before, works, Schedule(((0, first), *((other, 99) for other in others)), (0, *others)))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", ["over", "first", "same", "grown"])
+def test_two_writers_stopped_at_every_pair_of_requests_lose_nothing(world: Path, case: str) -> None:
+    before, works = CASES[case]
+    for first, second, third in itertools.product(range(1, 26), range(1, 34), (0, 1, 3, 6, 12)):
+        for ends in ((0, 1), (1, 0)):
+            play(world, before, works, Schedule(((0, first), (1, second), (0, third)), ends))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", CASES)
+def test_writers_in_many_more_orders_lose_nothing(world: Path, case: str) -> None:
+    before, works = CASES[case]
+    for schedule in schedules(len(works), 30, seed=random.randrange(10**9), count=20_000, turns=6):
+        play(world, before, works, schedule)
+
+
+def test_writers_that_are_not_stopped_come_one_after_the_other(world: Path) -> None:
+    outcomes = {play(world, *CASES["over"], Schedule((), ends, lapses=False)) for ends in ((0, 1), (1, 0))}
+    assert outcomes == {"A:committed B:committed"}
