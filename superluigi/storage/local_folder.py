@@ -77,13 +77,12 @@ class FolderLocation(LocalLocation):
         }
 
     def refuse_inner(self, action: str) -> None:
-        try:
-            own = {os.path.join(self.uri, self.record_inside or ""), self.pending_uri}
-            names = (entry.path for entry, is_item in self._entries(self.uri) if is_item)
-            found = inner.candidates(names, own)
+        # what may not be read can be replaced, but not removed: it stays aside, for its owner
+        walk = copying.walk(self.uri, staging.is_ours, tolerant=True)
+        names = (entry.path for _, entries in walk for entry in entries)
+        found = inner.candidates(names, {self.record_uri, self.pending_uri})
+        if found:
             inner.refuse(action, self.uri, found, _bytes_of, lambda _: self._is_as_recorded())
-        except (FileNotFoundError, NotADirectoryError):
-            return  # nothing is there, or no longer
 
     def _is_as_recorded(self) -> bool:
         record = self._read(self.record_uri)
@@ -270,7 +269,7 @@ def _moved_by(journal: Path) -> list[Path]:
 def _bytes_of(path: str) -> bytes | None:
     try:
         return _read_whole(path)
-    except FileNotFoundError:
+    except OSError:  # gone, a folder, or not for us to read
         return None
 
 
