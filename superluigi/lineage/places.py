@@ -75,7 +75,7 @@ def location_at(path: str, kind: str | None, record_path: str | None, like: Loca
 
     if not is_s3(path):
         if kind == "LocalFolderTarget":
-            return targets.LocalFolderTarget(path, metadata_path=record_path).location
+            return targets.LocalFolderTarget(path, metadata_path=record_path, external=record_path is None).location
         return targets.LocalFileTarget(path, metadata_path=record_path).location
     return _s3(path, kind, record_path, like)
 
@@ -95,7 +95,7 @@ def _local(path: Path) -> Location:
     if path.is_dir():
         beside = path.with_name(path.name + RECORD_SUFFIX).exists()
         inside = not beside and (path / RECORD_SUFFIX).exists()
-        return LocalFolderTarget(path, metadata_inside_folder=inside).location
+        return LocalFolderTarget(path, metadata_inside_folder=inside, external=not (beside or inside)).location
     return LocalFileTarget(path).location
 
 

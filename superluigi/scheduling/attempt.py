@@ -19,11 +19,20 @@ from luigi.task import DynamicRequirements, Task
 from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi import graph
-from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout, RemoteError, message_of, tellable
+from superluigi.errors import (
+    DefinitionError,
+    ExecutionError,
+    GracefulTimeout,
+    OutputNotWrittenError,
+    RemoteError,
+    message_of,
+    tellable,
+)
 from superluigi.executors.state import at, current_folder, isolated
 from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.scheduling.run import Run, entered
+from superluigi.storage.base import Location
 
 MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
 
@@ -221,10 +230,26 @@ class _Attempt:
                 f"{task} finished running, but complete() is still returning False. Does run() write "
                 "every output that output() names?"
             )
+        self._refuse_unrecorded()
         task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
         expl = task.on_success()
         task.trigger_event(Event.SUCCESS, task)
         return self._came_to(DONE, expl=expl)
+
+    def _refuse_unrecorded(self) -> None:
+        """Say at once that a folder or prefix filled by hand is not complete: it is so by its record."""
+        if getattr(self.task, "vouches_for_output", False):
+            return
+        for target in graph.flatten(self.task.output()):
+            location = getattr(target, "location", None)
+            if not getattr(target, "is_folder", False) or not isinstance(location, Location):
+                continue
+            if location.has_data() and not location.exists():
+                raise OutputNotWrittenError(
+                    f"{self.task} wrote into {target} by its path, which leaves no record, and a folder or prefix is "
+                    "complete by its record. Write within `with self.output().tmp_write_path() as path:`, derive from "
+                    "AtomicTaskWithMetadata or TaskWithMetadata, or give the target external=True."
+                )
 
     def _gone(self, error: BaseException, check: Iterable[Task] | None) -> tuple[str, ...]:
         """Ids of requirements that nobody looked at again because they were complete, but that are not there."""

@@ -147,6 +147,10 @@ class Location(abc.ABC):
     def exists(self) -> bool:
         """Whether a whole output is there. Absence is False; a refusal or a fault is raised."""
 
+    def has_data(self) -> bool:
+        """Whether there is data that a record could describe, whole or not."""
+        return self.exists()
+
     @abc.abstractmethod
     def describe(self) -> Record | None:
         """The cheap identity of what is there now, as an `input` reference wants it; None if absent.

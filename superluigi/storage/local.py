@@ -143,12 +143,12 @@ class LocalLocation(Location):
                 self.repair()
                 return pending
             after = self._stat()
-            if after is not None and _same(before, after):
+            if after is not None and _same(before, after) and self._read(self.record_uri, parse) == record:
                 return None
         return None
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        if not self.exists():
+        if not self.has_data():
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
             )
@@ -186,9 +186,7 @@ class LocalLocation(Location):
     def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
         del refresh  # local data is always fresh
         if not self.exists():
-            raise TargetMissingError(
-                f"{self.uri} does not exist. Run the task that makes it, or check the path of the external data."
-            )
+            raise self._missing()
         if shared:
             yield self.path
             return
@@ -203,7 +201,7 @@ class LocalLocation(Location):
         return [data] if self._record_elsewhere is None else [data, Ground(None, self.record_uri)]
 
     def remove(self) -> None:
-        self.exists()  # raises for data of another kind
+        self.has_data()  # raises for data of another kind
         with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
             self.refuse_inner("remove")
             final = self.final
@@ -229,6 +227,11 @@ class LocalLocation(Location):
         """
 
     # ---- parts
+
+    def _missing(self) -> TargetMissingError:
+        return TargetMissingError(
+            f"{self.uri} does not exist. Run the task that makes it, or check the path of the external data."
+        )
 
     @abc.abstractmethod
     def _staged(self, final: Path) -> LocalStaged: ...

@@ -10,13 +10,12 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
-from superluigi import graph
-from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError
-from superluigi.storage import atomic, copying, inner, staging
-from superluigi.storage.base import PENDING_SUFFIX, SURROGATES, Record, record_text
+from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError, TargetMissingError
+from superluigi.storage import atomic, copying, inner, members, staging
+from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, record_about, record_text
 from superluigi.storage.local import LocalLocation, _read_whole
 from superluigi.storage.local_staged import LocalStaged
 from superluigi.storage.steps import step
@@ -46,35 +45,50 @@ class FolderLocation(LocalLocation):
     def fits(self, status: os.stat_result) -> bool:
         return stat.S_ISDIR(status.st_mode)
 
+    def exists(self) -> bool:
+        return super().exists() and (self.external or self._is_whole())
+
+    def has_data(self) -> bool:
+        return super().exists()
+
+    def _missing(self) -> TargetMissingError:
+        if not self.has_data():
+            return super()._missing()
+        return TargetMissingError(
+            f"{self.uri} is there, but not whole: a folder is complete by its record, and {self.record_uri} is "
+            "missing or names what is gone. Run the task that makes it; for data made by others declare it as the "
+            "output of an ExternalTask, or say LocalFolderTarget(…, external=True)."
+        )
+
     def identity(self, path: Path | str, status: os.stat_result | None = None) -> Record:
-        status = os.stat(path)  # with the walk: one that is older may be another folder's
-        size, count, newest = 0, 0, status.st_mtime_ns  # `prepare` stamps the folder: no two commits share a time
-        for entry, is_item in self._entries(path):
-            count += is_item
-            if not entry.is_symlink():
-                found = entry.stat(follow_symlinks=False)
-                newest = max(newest, found.st_mtime_ns)  # of folders too: an older file may have been moved in
-                size += found.st_size if entry.is_file(follow_symlinks=False) else 0
-        return {"size": size, "count": count, "mtime_ns": newest, "inode": status.st_ino}
+        del status  # one that is older than the walk may be another folder's
+        return members.identity(str(path), self._hidden)
 
     def content(self, path: Path) -> Record:
-        status = os.stat(path)
-        contents, newest = [], 0
-        for entry, is_item in self._entries(path):
-            if is_item:
-                contents.append(item := _content_item(entry, len(str(path)) + 1))
-                newest = max(newest, item.pop("mtime_ns", 0))
-            else:
-                newest = max(newest, entry.stat(follow_symlinks=False).st_mtime_ns)
-        contents.sort(key=lambda item: str(item["path"]))
-        return {
-            "size": sum(item.get("size", 0) for item in contents),
-            "count": len(contents),
-            "mtime_ns": max(newest, status.st_mtime_ns),
-            "inode": status.st_ino,
-            "digest": {"sha256": graph.digest(contents)},
-            "contents": contents[: self.contents_limit],
-        }
+        return members.content(str(path), self._hidden, self.contents_limit)
+
+    @cached_property
+    def _hidden(self) -> frozenset[str]:
+        """What our own record inside is called."""
+        inside = self.record_inside
+        return frozenset() if inside is None else frozenset((inside, inside + PENDING_SUFFIX))
+
+    def _is_whole(self) -> bool:
+        """Whether there is a record, and all that it names: a folder that lost a member is not what was made."""
+        for _ in range(100):  # a writer that commits all the time must not keep us for ever
+            record = self._read(self.record_uri, record_about)
+            output = None if record is None else record.get("output")
+            if isinstance(output, dict) and output.get("type", self.kind) == self.kind:
+                with contextlib.suppress(FileNotFoundError):  # swapped under us
+                    if members.names_are_there(self.uri, self._hidden, output):
+                        return True
+            pending = self._read_pending()
+            if pending is not None and self._describes(pending):
+                self.repair()
+                return True
+            if self._read(self.record_uri, record_about) == record:
+                return False
+        return False
 
     def refuse_inner(self, action: str) -> None:
         # what may not be read can be replaced, but not removed: it stays aside, for its owner
@@ -93,7 +107,7 @@ class FolderLocation(LocalLocation):
             held = os.open(self.final, os.O_RDONLY | os.O_DIRECTORY)  # keeps the inode number from being used again
             try:
                 inode = os.fstat(held).st_ino
-                copying.copy_tree(self.final, destination, staging.is_ours)
+                members.copy(str(self.final), destination, self._hidden)
                 if os.stat(self.final).st_ino == inode:
                     break
             except FileNotFoundError:  # swapped and removed under us
@@ -102,8 +116,6 @@ class FolderLocation(LocalLocation):
             finally:
                 os.close(held)
             copying.remove_tree(destination)
-        if self.record_inside:
-            (destination / self.record_inside).unlink(missing_ok=True)
 
     def _settle_held(self) -> None:
         if not os.path.lexists(staging.swap_journal(self.final)):  # else its end decides which record is right
@@ -123,23 +135,6 @@ class FolderLocation(LocalLocation):
             journal.unlink()
         return True
 
-    def _entries(self, root: Path | str) -> Iterator[tuple[os.DirEntry[str], bool]]:
-        """All below `root` but staging folders and our own record; True for contents: files, links, empty folders."""
-        hidden = self.record_inside and {
-            os.path.join(root, self.record_inside),
-            os.path.join(root, self.record_inside) + PENDING_SUFFIX,
-        }
-        waiting = [str(root)]
-        while waiting:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if staging.is_ours(entry.name) or (hidden and entry.path in hidden):
-                        continue
-                    is_item = not entry.is_dir(follow_symlinks=False) or _is_empty(entry.path)
-                    if not is_item:
-                        waiting.append(entry.path)
-                    yield entry, is_item
-
     def _staged(self, final: Path) -> LocalStaged:
         return StagedFolder(self, final)
 
@@ -155,6 +150,10 @@ class StagedFolder(LocalStaged):
         self._beside = Path(staging.beside(final.parent, self.commit_id, ".new"))
         self._old = Path(staging.beside(final.parent, self.commit_id, ".old"))
         self._half_swapped = False
+
+    def commit(self, record: Record | None) -> Record | None:
+        published = super().commit({"schema": SCHEMA} if record is None else record)
+        return None if record is None else published
 
     def begin(self) -> None:
         super().begin()
@@ -179,7 +178,6 @@ class StagedFolder(LocalStaged):
         if self._durable:
             atomic.flush_file(place)
             atomic.flush_folder(place.parent)
-        os.utime(self.path, ns=(record["output"]["mtime_ns"],) * 2)
 
     def _swap(self) -> None:
         final = self.final
@@ -247,7 +245,9 @@ class StagedFolder(LocalStaged):
                 f"A file was written to output_path, but the output {self.location.path} is a LocalFolderTarget: "
                 "output_path is an existing empty folder. Write into it, or use LocalFileTarget."
             )
-        if next(self.location._entries(self.path), None) is None:
+        with atomic.explained("finish writing", self.location.path):
+            members.own(str(self.path), self.location.uri)
+        if next(members.walk(str(self.path), self.location._hidden), None) is None:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
                 "Write at least one file into it."
@@ -271,21 +271,3 @@ def _bytes_of(path: str) -> bytes | None:
         return _read_whole(path)
     except OSError:  # gone, a folder, or not for us to read
         return None
-
-
-def _is_empty(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        return next(entries, None) is None
-
-
-def _content_item(entry: os.DirEntry[str], cut: int) -> Record:
-    """One file, link or empty folder; also `mtime_ns` (not of links), which is no part of the contents."""
-    path = entry.path[cut:].replace(os.sep, "/")
-    if entry.is_symlink():
-        return {"path": path, "link": os.readlink(entry.path)}
-    if entry.is_dir():
-        return {"path": path + "/", "mtime_ns": entry.stat(follow_symlinks=False).st_mtime_ns}
-    if not entry.is_file():
-        raise TargetKindError(f"{entry.path} is a pipe, socket or device; a folder holds files, folders and links.")
-    digest, status = copying.digested(entry.path)
-    return {"path": path, "size": status.st_size, "digest": {"sha256": digest}, "mtime_ns": status.st_mtime_ns}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from superluigi import config
 from superluigi.errors import OutputNotWrittenError, TargetKindError
-from superluigi.storage import atomic, owner_token, stage_check, staging
+from superluigi.storage import atomic, members, owner_token, stage_check, staging
 from superluigi.storage.base import Record, Staged
 from superluigi.storage.steps import step
 
@@ -143,6 +143,8 @@ class LocalStaged(Staged):
     def _check(self) -> None:
         mode = self._written()
         if stat.S_ISREG(mode):
+            if os.lstat(self.path).st_nlink > 1:  # it would change with what it shares its bytes with
+                members.own_file(str(self.path))
             return
         if not stat.S_ISDIR(mode):
             raise TargetKindError(f"output_path for {self.location.path} is a pipe, socket or device. {_WRITE_A_COPY}")
@@ -152,17 +154,15 @@ class LocalStaged(Staged):
         )
 
     def _written(self) -> int:
-        """The mode of what was written, which is no link."""
+        """The mode of what was written; a link is replaced by what it leads to."""
         try:
             mode = os.lstat(self.path).st_mode
         except FileNotFoundError:
             raise self._not_written() from None
-        if stat.S_ISLNK(mode):
-            raise TargetKindError(
-                f"output_path for {self.location.path} became a symbolic link to {os.readlink(self.path)}, whose data "
-                f"others can change. {_WRITE_A_COPY}"
-            )
-        return mode
+        if not stat.S_ISLNK(mode):
+            return mode
+        members.own_written(str(self.path))  # its data would be what others can change
+        return os.lstat(self.path).st_mode
 
     def _not_written(self) -> OutputNotWrittenError:
         return stage_check.not_written(self.path, str(self.location.path))

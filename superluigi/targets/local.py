@@ -20,6 +20,7 @@ from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 
 #: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
 _ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 class LocalFileTarget(StreamTarget, luigi.LocalTarget):
@@ -29,6 +30,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         path: the file. `~` is expanded.
         metadata_path: its record; `<path>.metadata.json` by default.
         format: Luigi's format for `open`.
+        external: the data is made by others. A file needs no record anyway.
     """
 
     location: FileLocation
@@ -44,12 +46,19 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         return self.location.record_path
 
     def __init__(
-        self, path: str | os.PathLike[str], metadata_path: str | os.PathLike[str] | None = None, format: Any = None
+        self,
+        path: str | os.PathLike[str],
+        metadata_path: str | os.PathLike[str] | None = None,
+        format: Any = None,
+        *,
+        external: bool = False,
     ) -> None:
         self.is_tmp = False
         self._set_format(format)
         if metadata_path is None and type(path) is str and path[:1] == "/" and not _ODD.search(path):
             self.location = FileLocation(path)  # a run looks at many targets, mostly only whether they exist
+            if external:
+                self.location.external = True
             return
         if isinstance(metadata_path, Format):
             raise OptionError(f"The format of a target is given by name: LocalFileTarget({str(path)!r}, format=…).")
@@ -60,6 +69,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
                 f"metadata_path {metadata_path} is inside {path}, which is one file. Choose another place."
             )
         self.location = FileLocation(_absolute(self.path), record_path)
+        self.location.external = external
 
 
 class LocalFolderTarget(AtomicTarget):
@@ -70,6 +80,7 @@ class LocalFolderTarget(AtomicTarget):
         metadata_path: its record; `<path>.metadata.json` by default.
         metadata_inside_folder: put the record into the folder, as `.metadata.json`.
         metadata_contents_limit: how many files the record lists, None for all of them; digest and count cover all.
+        external: the folder is made by others and complete without a record, as an `ExternalTask`'s is.
     """
 
     is_folder = True
@@ -87,6 +98,8 @@ class LocalFolderTarget(AtomicTarget):
         metadata_path: str | os.PathLike[str] | None = None,
         metadata_inside_folder: bool = False,
         metadata_contents_limit: int | None = 10,
+        *,
+        external: bool = False,
     ) -> None:
         if metadata_inside_folder and metadata_path is not None:
             raise OptionError("Give metadata_path or metadata_inside_folder=True, not both.")
@@ -94,12 +107,15 @@ class LocalFolderTarget(AtomicTarget):
         inside = self.path / RECORD_SUFFIX if metadata_inside_folder else metadata_path
         record_path = _other_place(self.path, inside)
         self.location = FolderLocation(_absolute(self.path), record_path, contents_limit(metadata_contents_limit))
+        self.location.external = external
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not text:
         raise OptionError("The path of a target is empty.")
+    if address := _SCHEME.match(text):
+        raise OptionError(_other_target(text, address[1].lower(), text[address.end() :]))
     if "\0" in text:
         raise OptionError(f"The path of a target holds a zero byte: {text!r}.")
     if os.path.basename(text.rstrip("/")) in ("", ".."):
@@ -109,6 +125,16 @@ def _path(path: str | os.PathLike[str]) -> Path:
         return plain.expanduser() if text.startswith("~") else plain
     except RuntimeError as error:
         raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
+
+
+def _other_target(text: str, scheme: str, rest: str) -> str:
+    if scheme in ("s3", "s3a", "s3n"):
+        bucket, _, key = rest.partition("/")
+        kind = "S3PrefixTarget" if not key or key.endswith("/") else "S3ObjectTarget"
+        return f"{text!r} is no local path. Use {kind}({bucket!r}, {key!r})."
+    if scheme == "file":
+        return f"{text!r} is an address. Give the path itself: {'/' + rest!r}."
+    return f"{text!r} is no local path, and no target of ours is for {scheme}://. Use one of Luigi's, or your own."
 
 
 def _absolute(path: Path) -> Path:

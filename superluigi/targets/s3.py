@@ -55,6 +55,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         local_root: where local copies go; setting `local_data_dir` by default.
         cache_limit_bytes, cache_min_free_bytes: what the copies there may take and must leave free when this target
             adds one; the settings of these names by default.
+        external: the data is made by others: a prefix is then there without a record, too.
         format: Luigi's format for `open`.
         put_options, get_options: further arguments of PutObject (`ServerSideEncryption`, `SSEKMSKeyId`, `ACL`,
             `StorageClass`, `Tagging`, …) and GetObject (`RequestPayer`, `VersionId`, …).
@@ -79,6 +80,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         progress: Callable[[int], None] | None = None,
         cache_limit_bytes: int | None = None,
         cache_min_free_bytes: int | None = None,
+        external: bool = False,
         **client_options: Any,
     ) -> None:
         _check(bucket, object_key, "object_key")
@@ -89,6 +91,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = ObjectLocation(place)
+        self.location.external = external
         self._set_paths()
         self._set_format(format)
 
@@ -128,6 +131,7 @@ class S3PrefixTarget(_S3Target):
         progress: Callable[[int], None] | None = None,
         cache_limit_bytes: int | None = None,
         cache_min_free_bytes: int | None = None,
+        external: bool = False,
         **client_options: Any,
     ) -> None:
         _check(bucket, prefix.strip("/"), "prefix")
@@ -143,10 +147,18 @@ class S3PrefixTarget(_S3Target):
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = PrefixLocation(place, contents_limit(metadata_contents_limit))
+        self.location.external = external
         self._set_paths()
 
 
 def _check(bucket: str, key: str, name: str) -> None:
+    address = next((text for text in (bucket, key) if "://" in text), None)
+    if address is not None and address.lower().startswith(("s3://", "s3a://", "s3n://")):
+        there, _, rest = address[address.index("://") + 3 :].partition("/")
+        raise OptionError(f"{address!r} is an address. Give its parts: bucket {there!r}, {name} {rest or key!r}.")
+    if address is not None or bucket.startswith(("/", ".", "~")):
+        kind = "LocalFileTarget" if name == "object_key" else "LocalFolderTarget"
+        raise OptionError(f"{address or bucket!r} is no place on S3. For a local path use {kind}.")
     if not bucket or split(f"s3://{bucket}/k") != (bucket, "k"):
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:

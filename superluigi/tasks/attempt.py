@@ -131,7 +131,7 @@ class Attempt:
         living.before_commit(self.task)
         record = self._finished_record()
         for target in graph.flatten(outputs.shaped(self.task)):  # anew: they may depend on what `run` did
-            if not target.exists():
+            if not target.location.has_data():
                 raise OutputNotWrittenError(
                     f"{self.task} ended, but its output {target} is not there. Write it in run()."
                 )

@@ -16,13 +16,19 @@ import contextlib
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError, TargetMissingError
+from superluigi.errors import (
+    CommitConflictError,
+    OutputNotWrittenError,
+    TargetError,
+    TargetKindError,
+    TargetMissingError,
+)
 from superluigi.storage.base import SCHEMA
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import crash
@@ -53,6 +59,14 @@ class TargetRig(abc.ABC):
     @abc.abstractmethod
     def overwrite_as_stranger(self, name: str = "output") -> None:
         """Replace the data of `name` behind the target's back, with other bytes of the same size."""
+
+    def drop_record(self, name: str = "output") -> None:
+        """Remove the record of `name` behind the target's back."""
+        Path(self.target(name).metadata_path).unlink()
+
+    def drop_member(self, name: str = "output") -> None:
+        """Remove one file of the folder or prefix `name` behind the target's back."""
+        (Path(self.target(name).path) / "sub/b.txt").unlink()
 
     def write(self, path: Path, text: str) -> None:
         """Write the version `text` to a temporary output path."""
@@ -152,6 +166,13 @@ class S3ObjectRig(TargetRig):
         root = Path(os.environ.get("SUPERLUIGI_LOCAL_DATA_DIR", "/nonexistent")) / ".superluigi"
         staged = [str(path.name) for path in root.glob("*-*-*-*")] if root.is_dir() else []
         return [*hidden, *(upload["Key"] for upload in uploads), *staged]
+
+    def drop_record(self, name: str = "output") -> None:
+        bucket, _, key = str(self.target(name).metadata_path).removeprefix("s3://").partition("/")
+        self.client().delete_object(Bucket=bucket, Key=key)
+
+    def drop_member(self, name: str = "output") -> None:
+        self.client().delete_object(Bucket=self.bucket, Key=f"place/{name}/sub/b.txt")
 
     def overwrite_as_stranger(self, name: str = "output") -> None:
         key = f"place/{name}{self.suffix}"
@@ -278,6 +299,62 @@ class TargetSuite(abc.ABC):
         publish(rig, "one")
         rig.overwrite_as_stranger()
         assert rig.target().read_metadata() is None
+
+    def test_a_file_exists_by_its_data_and_what_has_members_by_its_record(self, rig: TargetRig) -> None:
+        publish(rig, "one")
+        rig.drop_record()
+        target = rig.target()
+        assert target.exists() is not target.is_folder
+        assert target.read_metadata() is None
+        if target.is_folder:
+            with pytest.raises(TargetMissingError, match=r"record.*ExternalTask"), target.tmp_read_path():
+                pass
+        taken = rig.target(external=True)
+        assert taken.exists()
+        with taken.tmp_read_path() as path:
+            assert rig.read(path) == "one"
+        publish(rig, "two")
+        assert look(rig) == ("two", "two") and rig.leftovers() == []
+
+    def test_what_lost_a_member_is_not_whole(self, rig: TargetRig) -> None:
+        if not rig.target().is_folder:
+            return
+        for limit in (10, 1):
+            with rig.target(metadata_contents_limit=limit).stage() as staged:
+                rig.write(staged.path, "one")
+                staged.commit({"schema": SCHEMA, "text": "one"})
+            rig.drop_member()
+            target = rig.target()
+            assert target.read_metadata() is None
+            with pytest.raises(TargetError), target.location.open_copy(refresh=True):
+                pass
+            if isinstance(target.path, Path):  # a prefix is asked by one request: its readers notice
+                assert not target.exists()
+
+    def test_a_commit_without_a_task_exists(self, rig: TargetRig) -> None:
+        with rig.target().tmp_write_path() as path:
+            rig.write(path, "one")
+        assert rig.target().exists() and rig.leftovers() == []
+        with rig.target().tmp_read_path() as path:
+            assert rig.read(path) == "one"
+
+    @pytest.mark.parametrize("link", [os.link, os.symlink], ids=["hard", "symbolic"])
+    def test_an_output_does_not_change_with_what_it_was_linked_to(
+        self, rig: TargetRig, link: Callable[[Path, Path], None], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        source = tmp_path_factory.mktemp("linked") / "one"
+        source.write_text("one")
+        with rig.target().stage() as staged:
+            if rig.target().is_folder:
+                (staged.path / "sub").mkdir()
+                for name in ("a.txt", "sub/b.txt", "only-one.txt"):
+                    link(source, staged.path / name)
+            else:
+                link(source, staged.path)
+            staged.commit({"schema": SCHEMA, "run": {"id": "run-one"}, "text": "one"})
+        for change in (lambda: source.write_text("spoilt"), source.unlink):
+            change()
+            assert look(rig) == ("one", "one")
 
     def test_what_a_reader_does_to_its_copy_reaches_nobody(self, rig: TargetRig) -> None:
         publish(rig, "one")

@@ -327,7 +327,7 @@ def _rewritten(target: AtomicTarget) -> None:
         (path / "x").write_text("x")
 
 
-@pytest.mark.parametrize("kind", ["s3"])
+@pytest.mark.parametrize("kind", ["local", "s3"])
 def test_records_that_a_task_itself_put_into_its_folder_are_its_content(
     kind: str, s3_server: S3Server, s3_bucket: str, tmp_path: Path
 ) -> None:
