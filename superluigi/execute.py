@@ -30,6 +30,7 @@ from superluigi.scheduling.attempt import LENT, Outcome, Unheard, exhaust, lent
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
 from superluigi.tasks.life import checkpoint, logs, prefix, rerun
+from superluigi.terminal import say
 
 #: How long an interrupted attempt may clean up once the starting process is gone.
 GRACE_SECONDS = 10.0
@@ -159,7 +160,7 @@ def by_hand(
     with entered(run):
         missing = [required for required in again.deps() if not is_complete(required, run)]
         if missing:
-            print(f"not complete, run it first: {missing[0]}", file=sys.stderr)  # noqa: T201
+            say(f"not complete, run it first: {missing[0]}", err=True)
             raise SystemExit(1)
         try:
             with lent(again):
@@ -173,9 +174,9 @@ def by_hand(
             pdb.post_mortem()
             raise SystemExit(1) from None
     if requirements:
-        print(f"run() asks for what is not complete: {requirements[0]}", file=sys.stderr)  # noqa: T201
+        say(f"run() asks for what is not complete: {requirements[0]}", err=True)
         raise SystemExit(1)
-    print(f"{again} ended well")  # noqa: T201
+    say(f"{again} ended well")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.life import callbacks
 from superluigi.tasks.life.environment import parse as parse_environment
 from superluigi.tasks.listed import complete_many
+from superluigi.terminal import say
 from superluigi.visuals import tree
 from superluigi.visuals.ending import table
 
@@ -268,11 +269,7 @@ def _shown(paths: Any) -> str:
 def _say(text: str) -> None:
     """Print for people; a run must not fail because nobody listens, or cannot read it."""
     with contextlib.suppress(BrokenPipeError):
-        try:
-            print(text, flush=True)  # noqa: T201
-        except UnicodeEncodeError:  # a path or a task's name has letters that this terminal or file cannot hold
-            encoding = sys.stdout.encoding
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
+        say(text, flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:

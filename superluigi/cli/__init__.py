@@ -12,7 +12,7 @@ How to add the command `superluigi hello`: write `superluigi/cli/hello.py`, noth
         parser.add_argument("--name", default="you")
 
     def main(args: argparse.Namespace) -> int:             <- does it, returns the exit code
-        print(f"hello {args.name}")
+        say(f"hello {args.name}")
         return 0
 
 Rules that all commands keep:
@@ -24,7 +24,10 @@ Rules that all commands keep:
 - `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document.
 - Lines with colours come from `_output.line()`: only on a terminal, and not with NO_COLOR.
 - What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
-- Exit codes: 0 done; 1 something failed, is wrong, does not exist, or cannot be read; 130 interrupted.
+- Exit codes: 0 done; 1 something failed, is wrong or does not exist; 2 the command line cannot be read; 130
+  interrupted.
+- Nothing prints but `superluigi.terminal.say`, `_output.line` and `_output.print_json`: what data says is shown there,
+  never obeyed.
 
 Files whose names begin with an underscore are shared helpers.
 """
@@ -32,18 +35,24 @@ Files whose names begin with an underscore are shared helpers.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from superluigi.cli._parser import Parser, UsageError, similar
 from superluigi.errors import SuperLuigiError
+from superluigi.terminal import say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = ("run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "rm", "clean", "cache")
-EXIT_CODES = "exit codes: 0 done · 1 something failed, is wrong or does not exist · 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done · 1 something failed, is wrong or does not exist · 2 the command line cannot be read · "
+    "130 interrupted"
+)
 
 
 def command_lines() -> dict[str, str]:
@@ -112,10 +121,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     if name in ("-h", "--help", "help"):
         if name == "help" and rest:
             return _dispatch([rest[0], "--help"])
-        print(_help())
+        say(_help())
         return 0
     if name in ("-V", "--version"):
-        print(_version())
+        say(_version())
         return 0
     parser = command_parser(name)
     args = parser.parse_args(rest)
@@ -124,20 +133,25 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; our errors become advice on stderr."""
+    if logging.lastResort is not None:  # what is logged reaches this terminal, unless Luigi's config says otherwise
+        logging.lastResort.addFilter(visible_record)
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except UsageError as error:
-        print(error, file=sys.stderr)
-        return 1
+        say(error, err=True)
+        return 2
     except SuperLuigiError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}", err=True)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", err=True)
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has gone; without this Python complains again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:  # noqa: BLE001 ends as Python would, but a terminal obeys nothing in the words
+        say(traceback.format_exc(), err=True, end="")
         return 1

@@ -6,12 +6,12 @@ import argparse
 import functools
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError
+from superluigi.terminal import say, visible, visible_but_looks, visible_json, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +22,12 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document for scripts")
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, indent: int | None = 2) -> None:
     """Print one JSON document on stdout; paths, dates and other odd values as strings."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    write(f"{visible_json(json.dumps(value, indent=indent, ensure_ascii=False, default=str))}\n")
 
 
 _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "grey": 90}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def line(*parts: str | tuple[str, str]) -> None:
@@ -39,11 +38,7 @@ def line(*parts: str | tuple[str, str]) -> None:
     import and nearly a millisecond a line.
     """
     texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
-    print("".join(_painted(_CONTROL.sub(_visible, text), style) for text, style in texts))
-
-
-def _visible(character: re.Match[str]) -> str:
-    return repr(character[0])[1:-1]
+    write("".join([*(_painted(visible(text, one_line=True), style) for text, style in texts), "\n"]))
 
 
 def _painted(text: str, style: str) -> str:
@@ -66,6 +61,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else 10_000)
 
 
+def printed(text: str) -> str:
+    """What a task printed, for a terminal: colours stay, unless NO_COLOR; what else it would obey is shown."""
+    return visible(text) if os.environ.get("NO_COLOR") else visible_but_looks(text)
+
+
 def yes_option(parser: argparse.ArgumentParser) -> None:
     """Add `--yes`, for commands that destroy."""
     parser.add_argument("--yes", action="store_true", help="do not ask (for scripts)")
@@ -78,10 +78,10 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
         OptionError: nobody can be asked, since stdin is not a terminal.
     """
     for item in items:
-        print(f"  {item}", file=sys.stderr)
+        say(f"  {visible(item, one_line=True)}", err=True)
     if yes:
         return True
     if not sys.stdin.isatty():
         raise OptionError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
-    print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    say(f"{what}? [y/N] ", end="", err=True, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from superluigi.errors import OptionError, ParameterError
+from superluigi.terminal import say
 
 Extend = Callable[["Parser", list[str]], list[str]]
 
 
 class UsageError(Exception):
-    """The command line cannot be read; `main` prints the message and exits with 1."""
+    """The command line cannot be read; `main` prints the message and exits with 2."""
 
 
 def similar(word: str, known: Iterable[str]) -> str:
@@ -78,6 +80,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self._refuse(unknown[0])
         return parsed, []
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help: it holds the words of task classes."""
+        say(message, end="", err=file is sys.stderr)
 
     def _refuse(self, word: str) -> NoReturn:
         flag = word.split("=", 1)[0]

@@ -6,6 +6,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from superluigi.terminal import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
@@ -49,6 +51,6 @@ def _picture(queue: Queue) -> Group:
             seconds = f"{(ended - row.started).total_seconds():.1f}" if row.started else ""
             last = row.worker if state == "RUNNING" else (row.error or "").strip().splitlines()[-1:]
             table.add_row(
-                state, Text(row.id), seconds, str(row.attempts), Text("".join(last or "")),
+                state, Text(visible(row.id)), seconds, str(row.attempts), Text(visible("".join(last or ""))),
             )  # fmt: skip
-    return Group(Text(head), table)
+    return Group(Text(visible(head)), table)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.cli._parser import Parser, similar
 from superluigi.errors import ConfigError, ParameterError, SuperLuigiError
 from superluigi.executors.importing import only_importing
+from superluigi.terminal import say
 
 if TYPE_CHECKING:
     import luigi
@@ -146,7 +147,7 @@ def _declared_modules() -> list[ModuleType]:
             with only_importing():
                 loaded.append(point.load())
         except Exception as error:  # noqa: BLE001 one broken package must not hide the others
-            print(f"warning: {_broken_import(point.value, error)}", file=sys.stderr)
+            say(f"warning: {_broken_import(point.value, error)}", err=True)
     return loaded
 
 

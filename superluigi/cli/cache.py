@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser
+from superluigi.terminal import say
 
 if TYPE_CHECKING:
     from superluigi.storage.cache import Cache, Info
@@ -63,8 +64,8 @@ def _info(cache: Cache, as_json: bool) -> int:
         _output.print_json(facts)
         return 0
     limit = "none" if cache.limit_bytes is None else human(cache.limit_bytes)
-    print(f"folder   {cache.root}\nentries  {len(entries)}\nsize     {human(sum(info.size for info in entries))}")
-    print(f"limit    {limit}\nleaves   {human(cache.min_free_bytes)} of the disk free")
+    say(f"folder   {cache.root}\nentries  {len(entries)}\nsize     {human(sum(info.size for info in entries))}")
+    say(f"limit    {limit}\nleaves   {human(cache.min_free_bytes)} of the disk free")
     return 0
 
 
@@ -74,7 +75,7 @@ def _list(cache: Cache, as_json: bool) -> int:
         _output.print_json([_facts(info) for info in entries])
         return 0
     for info in entries:
-        print(f"{human(info.size):>10}  {time.strftime('%Y-%m-%d %H:%M', time.localtime(info.used))}  {info.uri}")
+        say(f"{human(info.size):>10}  {time.strftime('%Y-%m-%d %H:%M', time.localtime(info.used))}  {info.uri}")
     return 0
 
 
@@ -92,7 +93,7 @@ def _verify(cache: Cache, as_json: bool) -> int:
         _output.print_json([{**_facts(info), "fault": fault or None} for info, fault in found])
     else:
         for info, fault in found:
-            print(f"{fault or 'ok':>8}  {info.uri}")
+            say(f"{fault or 'ok':>8}  {info.uri}")
     return 1 if any(fault for _, fault in found) else 0
 
 
@@ -114,7 +115,7 @@ def _remove(cache: Cache, args: argparse.Namespace) -> int:
     if args.json:
         _output.print_json({"freed": freed})
     else:
-        print(f"freed {human(freed)}")
+        say(f"freed {human(freed)}")
     return 0
 
 

@@ -12,6 +12,7 @@ from superluigi import config
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError
+from superluigi.terminal import say
 
 EXAMPLE = "superluigi cancel flights ModelTask --version 3"
 
@@ -31,11 +32,11 @@ def main(args: argparse.Namespace) -> int:
 
     stops, silent = asked(task, args.reason)
     if stops:
-        print(f"asked to stop: {task}")
+        say(f"asked to stop: {task}")
     elif silent:
-        print(f"not stopped: {task}: {_unknown(silent)}")
+        say(f"not stopped: {task}: {_unknown(silent)}")
     else:
-        print(f"nothing to stop: no attempt at {task} runs in the workspace {config.get('workspace')}")
+        say(f"nothing to stop: no attempt at {task} runs in the workspace {config.get('workspace')}")
     return 0 if stops else 1
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser
+from superluigi.terminal import say
 
 if TYPE_CHECKING:
     from superluigi.storage.cleaning import Leftover
@@ -36,9 +37,9 @@ def main(args: argparse.Namespace) -> int:
         _output.print_json([{"path": item.path, "what": item.what, "size": item.size} for item in found])
         return 0
     for item in found:
-        print(f"{'would remove' if args.dry_run else 'removed'} {item.what} {item.path} ({item.size:,} bytes)")
+        say(f"{'would remove' if args.dry_run else 'removed'} {item.what} {item.path} ({item.size:,} bytes)")
     if not found:
-        print(f"nothing to clean in {args.place}")
+        say(f"nothing to clean in {args.place}")
     return 0
 
 

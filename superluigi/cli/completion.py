@@ -13,6 +13,7 @@ from pathlib import Path
 
 from superluigi.cli._parser import Parser, UsageError
 from superluigi.errors import SuperLuigiError
+from superluigi.terminal import say
 
 EXAMPLE = """
 eval "$(superluigi completion bash)"
@@ -47,10 +48,10 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the shell's script, or the words that may stand at the end of the command line so far."""
     if args.shell != "words":
-        print(SHELLS[args.shell])
+        say(SHELLS[args.shell])
         return 0
     for word in candidates(args.words or [""]):
-        print(word)
+        say(word)
     return 0
 
 

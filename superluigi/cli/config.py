@@ -15,6 +15,7 @@ from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import config_option, read_config
 from superluigi.errors import ConfigError
+from superluigi.terminal import visible
 
 EXAMPLE = """
 superluigi config
@@ -38,10 +39,11 @@ def main(args: argparse.Namespace) -> int:
         print_json(rows)
         return 0
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("setting", "value", "from", "means", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row["name"], str(row["value"]), row["from"], row["means"])
+        table.add_row(*(Text(visible(row[name])) for name in ("name", "value", "from", "means")))
     console().print(table)
     return 0
 
@@ -59,8 +61,13 @@ def _row(name: str) -> dict[str, Any]:
     }
 
 
+#: Variables by which our processes tell each other something.
+_NO_SETTINGS = ("SUPERLUIGI_TEST_", "SUPERLUIGI_DEADLINE", "SUPERLUIGI_QUEUE_URL", "SUPERLUIGI_QUEUE_CHILD",
+                "SUPERLUIGI_STAY")  # fmt: skip
+
+
 def _refuse_unknown_variables() -> None:
     known = {setting.variable for setting in config.SETTINGS.values()}
     for name in sorted(os.environ):
-        if name.startswith("SUPERLUIGI_") and not name.startswith("SUPERLUIGI_TEST_") and name not in known:
+        if name.startswith("SUPERLUIGI_") and not name.startswith(_NO_SETTINGS) and name not in known:
             raise ConfigError(f"The environment variable {name} is no setting.{config.suggestion(name, known)}")

@@ -10,6 +10,7 @@ import argparse
 
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
+from superluigi.terminal import say
 
 EXAMPLE = """
 superluigi graph pipeline PredictionsTask --date 2013-12-15 --html graph.html
@@ -40,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     logs = last_logs(one.task for one in explained)
     picture = Picture(of_explanations(explained, failures=failures, logs=logs))
     if args.html or args.svg:
-        print(picture.save(args.html or args.svg))
+        say(picture.save(args.html or args.svg))
     else:
-        print(picture.mermaid, end="")
+        say(picture.mermaid, end="")
     return 0

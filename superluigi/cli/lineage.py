@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.cli._output import line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
+from superluigi.terminal import say
 
 if TYPE_CHECKING:
     from superluigi.lineage.tracing import Trace
@@ -67,9 +68,9 @@ def _picture(found: Trace, args: argparse.Namespace) -> None:
 
     picture = Picture(of_trace(found))
     if args.mermaid:
-        print(picture.mermaid, end="")
+        say(picture.mermaid, end="")
     else:
-        print(picture.save(args.html or args.svg))
+        say(picture.save(args.html or args.svg))
 
 
 def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
@@ -96,12 +97,10 @@ def _described(record: dict[str, Any]) -> str:
 
 
 def _openlineage(place: str) -> int:
-    import json
-
     from superluigi.lineage.openlineage import to_openlineage
 
     for event in to_openlineage(place):
-        print(json.dumps(event, ensure_ascii=False))
+        print_json(event, indent=None)
     return 0
 
 
@@ -115,7 +114,7 @@ def _diff(args: argparse.Namespace) -> int:
         print_json([one.as_json() for one in found])
         return 0
     for one in found:
-        print(one)
+        say(one)
     if not found:
-        print("no difference: same parameters, code, packages and inputs")
+        say("no difference: same parameters, code, packages and inputs")
     return 0

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from superluigi.cli._output import printed
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import TargetMissingError
+from superluigi.terminal import say, write
 
 EXAMPLE = """superluigi logs flights ModelTask --version 3 --follow
 superluigi logs flights ModelTask --version 3 --attempt 1"""
@@ -45,16 +46,16 @@ def main(args: argparse.Namespace) -> int:
         _wait_for(base)
     folder = folders.attempt_folder(base, args.attempt)
     if args.path:
-        print(folder)
+        say(folder)
         return 0
     with contextlib.ExitStack() as stack:
         pairs = [
-            (stack.enter_context(_opened(folder / name)), stream)
-            for name, stream in ((folders.STDOUT, sys.stdout), (folders.STDERR, sys.stderr))
+            (stack.enter_context(_opened(folder / name)), error)
+            for name, error in ((folders.STDOUT, False), (folders.STDERR, True))
         ]
         for _ in _looks(base, args.follow and args.attempt is None):
-            for source, stream in pairs:
-                _copy(source, stream)
+            for source, error in pairs:
+                _copy(source, error)
     return 0
 
 
@@ -65,13 +66,11 @@ def _opened(path: Path) -> contextlib.AbstractContextManager[IO[bytes] | None]:
         return contextlib.nullcontext()
 
 
-def _copy(source: IO[bytes] | None, stream: IO[str]) -> None:
-    """Copy what is new, byte for byte: a log may hold anything."""
+def _copy(source: IO[bytes] | None, error: bool) -> None:
+    """Copy what is new. Colours stay, unless NO_COLOR; what else a terminal would obey is shown."""
     if source is not None:
-        while block := source.read(1 << 20):
-            stream.flush()
-            stream.buffer.write(block)  # type: ignore[attr-defined]
-        stream.flush()
+        while block := source.readlines(1 << 20):  # whole lines: letters and colours of several bytes are not cut
+            write(printed(b"".join(block).decode(errors="backslashreplace")), err=error, flush=True)
 
 
 def _looks(base: Path, follow: bool) -> Iterator[None]:

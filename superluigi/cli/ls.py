@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.cli._output import json_option, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
+from superluigi.terminal import say
 
 if TYPE_CHECKING:
     from superluigi.tasks.clearing import Output
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
         print_json([as_json(output) for output in found])
         return 0
     for output in found:
-        print(line(output))
+        say(line(output))
     return 0
 
 

@@ -7,7 +7,6 @@ Looking imports none of your code. `kill` and `delete` list what they would do a
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -19,6 +18,7 @@ from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
+from superluigi.terminal import say, write
 
 if TYPE_CHECKING:
     from superluigi.queue.facade import Queue
@@ -98,6 +98,9 @@ def _configure_looking(verb: Callable[..., Parser]) -> None:
     serve = verb("serve", _serve, "show Luigi's own web page over the queue")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8082, help="0: any free one")
+    serve.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a further name of the page, as of a proxy"
+    )
 
 
 def _configure_steering(verb: Callable[..., Parser]) -> None:
@@ -160,9 +163,9 @@ def _submit(args: argparse.Namespace) -> int:
             force_upstream_to_task_cls=args.force_upstream_to,
             retry_failed=args.retry_failed,
         )
-    print(f"{len(done.added)} to run, {len(done.known)} known already, {len(done.done)} done")
+    say(f"{len(done.added)} to run, {len(done.known)} known already, {len(done.done)} done")
     if done.stopped:
-        print(f"{len(done.stopped)} failed or killed before stay so: superluigi queue retry", file=sys.stderr)
+        say(f"{len(done.stopped)} failed or killed before stay so: superluigi queue retry", err=True)
     return 0
 
 
@@ -170,7 +173,7 @@ def _spawn(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
         queue.spawn(args.workers, pools=args.pool, detach=args.detach, keep_alive=args.keep_alive)
         if not args.detach:
-            print(_counted(queue.counts()), file=sys.stderr)
+            say(_counted(queue.counts()), err=True)
     return 0
 
 
@@ -205,9 +208,9 @@ def _list(args: argparse.Namespace) -> int:
         print_json(lines)
         return 0
     for line in lines:
-        print(f"{line['name']}  {line.get('error') or _counted(line['counts'])}")
+        say(f"{line['name']}  {line.get('error') or _counted(line['counts'])}")
     if not lines:
-        print(f"no queue matches {args.pattern!r}", file=sys.stderr)
+        say(f"no queue matches {args.pattern!r}", err=True)
     return 0
 
 
@@ -243,7 +246,8 @@ def _show_log(row: TaskRow) -> None:
 
         for file in map(Path, (row.log, stderr_of(row.log))):
             if file.is_file():
-                sys.stdout.writelines(f"    | {line}\n" for line in file.read_text(errors="replace").splitlines())
+                for line in file.read_text(errors="replace").splitlines():
+                    write(f"    | {_output.printed(line)}\n")
     for line in (row.error or "").splitlines():
         _output.line(f"    ! {line}")
 
@@ -255,9 +259,9 @@ def _time(args: argparse.Namespace) -> int:
         keys = ("name", "attempts", "total_seconds", "mean_seconds", "longest_seconds")
         print_json([dict(zip(keys, line, strict=True)) for line in times])
         return 0
-    print(f"{'family':<30} {'number':>7} {'total s':>10} {'mean s':>10} {'longest s':>10}")
+    say(f"{'family':<30} {'number':>7} {'total s':>10} {'mean s':>10} {'longest s':>10}")
     for name, number, total, mean, longest in times:
-        print(f"{name:<30} {number:>7} {total:>10.2f} {mean:>10.4f} {longest:>10.4f}")
+        say(f"{name:<30} {number:>7} {total:>10.2f} {mean:>10.4f} {longest:>10.4f}")
     return 0
 
 
@@ -273,7 +277,10 @@ def _serve(args: argparse.Namespace) -> int:
     from superluigi.queue import web
 
     with _opened(args) as queue:
-        web.serve(queue, args.host, args.port, lambda address: print(f"{args.queue} is at {address}", flush=True))
+        web.serve(
+            queue, args.host, args.port, lambda address: say(f"{args.queue} is at {address}", flush=True),
+            args.allow_host,
+        )  # fmt: skip
     return 0
 
 
@@ -294,7 +301,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
-        print(f"{queue.retry(*(args.id or ()), **_which(args))} tasks to be tried again")
+        say(f"{queue.retry(*(args.id or ()), **_which(args))} tasks to be tried again")
     return 0
 
 
@@ -306,9 +313,9 @@ def _kill(args: argparse.Namespace) -> int:
         for row in rows:
             _show(row)
         if not args.force:
-            print(f"would kill {len(rows)} tasks; nothing done: add --force", file=sys.stderr)
+            say(f"would kill {len(rows)} tasks; nothing done: add --force", err=True)
             return 1
-        print(f"{queue.kill([row.id for row in rows]) if rows else 0} tasks killed, or told to end")
+        say(f"{queue.kill([row.id for row in rows]) if rows else 0} tasks killed, or told to end")
     return 0
 
 
@@ -317,9 +324,9 @@ _ENDED = ("SUCCEEDED", "FAILED", "KILLED")
 
 def _delete(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
-        print(f"{queue.location}  {_counted(queue.counts())}")
+        say(f"{queue.location}  {_counted(queue.counts())}")
         if not args.force:
-            print("would delete this queue and its logs; nothing done: add --force", file=sys.stderr)
+            say("would delete this queue and its logs; nothing done: add --force", err=True)
             return 1
         queue.delete(force=True)
     return 0

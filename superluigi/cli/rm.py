@@ -7,12 +7,12 @@ nor what a record speaks of without lying beside it and being what it says.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from superluigi.cli._output import confirmed, json_option, print_json, yes_option
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments
 from superluigi.cli.ls import as_json, line, selected, selection
+from superluigi.terminal import say
 
 EXAMPLE = "superluigi rm pipeline FeaturesTask --date 2013-12-15 --downstream --dry-run"
 
@@ -32,12 +32,12 @@ def main(args: argparse.Namespace) -> int:
     found = [output for output in chosen if not output.kept]
     kept = [output for output in chosen if output.kept]
     for output in kept:
-        print(f"left alone {output.path}: {output.kept}", file=sys.stderr)
+        say(f"left alone {output.path}: {output.kept}", err=True)
     if args.dry_run or not found:
         if args.json:
             print_json([as_json(output) for output in found])
         else:
-            print("\n".join(line(output) for output in found) or "nothing to remove: no output is there")
+            say("\n".join(line(output) for output in found) or "nothing to remove: no output is there")
         return 1 if kept else 0
     plural = "output" if len(found) == 1 else "outputs"
     if not confirmed(f"remove {len(found)} {plural}", yes=args.yes, items=map(line, found)):
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     for output in found:
         output.remove()
         if not args.json:
-            print(f"removed {output.path}")
+            say(f"removed {output.path}")
     if args.json:
         print_json([as_json(output) for output in found])
     return 1 if kept else 0

@@ -12,6 +12,7 @@ from typing import Any
 from superluigi.cli._output import json_option, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import ExecutionError
+from superluigi.terminal import say
 
 EXAMPLE = """
 superluigi ui
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         if args.json:
             print_json(rows)
         else:
-            print("\n".join(f"{row['run']}  process {row['pid']}" for row in rows) or "no run is going on")
+            say("\n".join(f"{row['run']}  process {row['pid']}" for row in rows) or "no run is going on")
         return 0
     _serve(_chosen(views, args.run), args.port)
     return 0
@@ -53,24 +54,17 @@ def _chosen(views: list[Any], run_id: str | None) -> Any:
         raise ExecutionError(f"No run {run_id} is going on. These are: {known}.")
     raise ExecutionError(
         "No run of yours is going on. Start one, and ask again while it runs. (A central luigid has this page itself, "
-        "on its own port; a durable queue has `superluigi queue ui`.)"
+        "on its own port; a durable queue has `superluigi queue serve`.)"
     )
 
 
 def _serve(view: Any, port: int) -> None:
     import asyncio
 
-    from luigi import server
-    from tornado.httpserver import HTTPServer
-    from tornado.netutil import bind_sockets
-    from tornado.routing import HostMatches, Rule, RuleRouter
+    from superluigi.scheduling import page
 
-    async def serve() -> None:
-        # other names for this machine are refused: a page elsewhere must not reach us by its own DNS
-        router = RuleRouter([Rule(HostMatches(r"(127\.0\.0\.1|localhost)"), server.app(view))])
-        sockets = bind_sockets(port, address="127.0.0.1")
-        HTTPServer(router).add_sockets(sockets)
-        print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}/ shows run {view.run_id}; Ctrl-C ends this.", flush=True)
-        await asyncio.Event().wait()
+    def ready(address: str) -> None:
+        root = address.removesuffix("static/visualiser/index.html")
+        say(f"{root} shows run {view.run_id}; Ctrl-C ends this.", flush=True)
 
-    asyncio.run(serve())
+    asyncio.run(page.serve(view, "127.0.0.1", port, ready))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,13 @@ class QueueScheduler:
     ) -> dict[str, Any]:  # fmt: skip
         """Tasks of one of Luigi's states; `{"num_tasks": n}` when they are too many to show."""
         found = {}
-        for row in self._queue.tasks():
+        rows = self._queue.tasks()
+        state_of = {row.id: row.state for row in rows}
+        for row in rows:
             if status and _STATUS[row.state] != status:
                 continue
-            if upstream_status and not _has_upstream(row, upstream_status):
+            # The page asks for what is pending, and for what is behind a failure, one by one: a task stands once.
+            if status == "PENDING" and _upstream_status(row, state_of) != upstream_status:
                 continue
             if search and not all(word in row.id or word in row.name for word in search.split()):
                 continue
@@ -138,7 +141,7 @@ class QueueScheduler:
     def re_enable_task(self, task_id: str) -> dict[str, Any]:
         """Give a failed or killed task a fresh start."""
         self._queue.retry(task_id)
-        return _serialized(self._queue.tasks(task_id)[0])
+        return next((_serialized(row) for row in self._queue.tasks(task_id)), {})
 
     def forgive_failures(self, task_id: str | None = None) -> dict[str, Any]:
         """The same, by the page's other button."""
@@ -171,10 +174,11 @@ class QueueScheduler:
         return next((getattr(row, what) for row in self._queue.tasks(task_id)), None)
 
 
-def _has_upstream(row: TaskRow, wanted: str) -> bool:
-    """Whether a task is in one of Luigi's "upstream" conditions."""
-    kind = {"UPSTREAM_FAILED": row.blocked_by is not None, "UPSTREAM_DISABLED": row.blocked_by is not None}
-    return kind.get(wanted, not wanted)
+def _upstream_status(row: TaskRow, state_of: Mapping[str, str]) -> str:
+    """Luigi's word for what a waiting task is behind; empty for nothing that has failed."""
+    if row.blocked_by is None:
+        return ""
+    return "UPSTREAM_DISABLED" if state_of.get(row.blocked_by) == states.KILLED else "UPSTREAM_FAILED"
 
 
 def _serialized(row: TaskRow) -> dict[str, Any]:
@@ -200,24 +204,12 @@ def _submitted(run: str) -> float:
         return 0.0
 
 
-def serve(queue: Queue, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C or SIGTERM; `ready` gets its address. Port 0 is any free one."""
-    asyncio.run(_serve(queue, host, port, ready))
+def serve(queue: Queue, host: str, port: int, ready: Callable[[str], None], hosts: Collection[str] = ()) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; `ready` gets its address. Port 0 is any free one.
 
+    Raises:
+        OptionError: it cannot listen there.
+    """
+    from superluigi.scheduling import page
 
-async def _serve(queue: Queue, host: str, port: int, ready: Callable[[str], None]) -> None:
-    import signal
-
-    import tornado.httpserver
-    import tornado.netutil
-    from luigi import server
-
-    sockets = tornado.netutil.bind_sockets(port, address=host)
-    http = tornado.httpserver.HTTPServer(server.app(QueueScheduler(queue)))
-    http.add_sockets(sockets)
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    ready(f"http://{host}:{sockets[0].getsockname()[1]}/static/visualiser/index.html")
-    await ended.wait()
-    http.stop()
+    asyncio.run(page.serve(QueueScheduler(queue), host, port, ready, hosts))

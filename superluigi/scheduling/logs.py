@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from superluigi.terminal import visible_record
+
 #: Luigi's own logger: users who configured it keep what they have.
 logger = logging.getLogger("luigi-interface")
+logger.addFilter(visible_record)  # tasks' names and errors are in these lines, and terminals at their ends
 
 LINES_KEPT = 20
 

@@ -16,6 +16,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.observer import Observer
+from superluigi.terminal import say
 
 #: More running tasks than this are counted, not listed.
 LINES = 12
@@ -113,7 +114,7 @@ class Plain(Tally):
     def say(self) -> None:
         self._said = time.monotonic()
         if self._aloud:
-            print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+            say(self.line(), err=True, flush=True)
         else:
             logs.logger.info(self.line())
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -137,11 +138,17 @@ class _Window:
 
 
 def _own(path: Path) -> None:
-    """Make sure that `path` is a folder of ours that nobody else can enter."""
+    """Make sure that `path` is a folder of ours that nobody else can enter.
+
+    Anybody can make a folder of this name in a temporary folder; sockets in it would be theirs.
+
+    Raises:
+        PermissionError: it is another's, a link, or open to others.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stat = path.lstat()
-    if stat.st_uid != os.getuid() or stat.st_mode & 0o077:
-        raise PermissionError(f"{path} is not ours alone")
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{path} is not ours alone: remove it, or set XDG_RUNTIME_DIR to a folder of yours.")
 
 
 def _line(connection: socket.socket) -> bytes:
@@ -194,8 +201,18 @@ class View:
 
 
 def views() -> list[View]:
-    """The runs of this user that go on now, oldest first; sockets of dead processes are removed."""
-    found = []
+    """The runs of this user that go on now, oldest first; sockets of dead processes are removed.
+
+    Raises:
+        ExecutionError: the folder for sockets is not this user's alone.
+    """
+    found: list[View] = []
+    if not os.path.lexists(folder()):
+        return found
+    try:
+        _own(folder())
+    except OSError as error:
+        raise ExecutionError(f"The folder of sockets cannot be used: {error}") from error
     for path in sorted(folder().glob("*.sock"), key=lambda path: path.name.partition("-")[2]):
         view = View(path)
         try:

@@ -187,9 +187,9 @@ def test_a_mistake_in_a_name_or_value_exits_with_1_and_says_what_to_do(
         (("run", "pipeline", "Predictions", "--workers", "many"), "--workers"),
     ],
 )
-def test_a_command_line_that_cannot_be_read_exits_with_1(words: tuple[str, ...], reply: str, folder: Path) -> None:
+def test_a_command_line_that_cannot_be_read_exits_with_2(words: tuple[str, ...], reply: str, folder: Path) -> None:
     done = superluigi(folder, *words)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert reply in done.stderr and "Traceback" not in done.stderr
 
 
