@@ -15,7 +15,9 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import config
+from superluigi.errors import StorageAccessError, TargetError
 from superluigi.storage import atomic, copying, staging
 from superluigi.storage.cache_files import (
     ODD,
@@ -40,6 +43,8 @@ from superluigi.storage.cache_files import (
 )
 
 _ACCOUNT = "cache-size"
+_log = logging.getLogger(__name__)
+_refusing: set[str] = set()  # roots that no copy could be kept in, and that a warning has named
 
 #: File name inside a folder ("" for a single file) -> what more is known of it: `etag`, `sha256`.
 Facts = Mapping[str, Mapping[str, Any]]
@@ -215,8 +220,51 @@ class Entry:
         """A local path with the content for the time of the block, fetched by `fetch(path, reuse)` if need be.
 
         `tag` names the data in the store (its ETag, version or commit). With `shared` the path is the entry
-        itself, else a private copy (a clone where the file system can).
+        itself, else a private copy (a clone where the file system can). Where no copy can be kept (the disk is full,
+        the folder may not be written), it comes into the system's temporary folder instead, for this once.
+
+        Raises:
+            StorageAccessError: it cannot come there either; names the setting.
         """
+        with contextlib.ExitStack() as stack:
+            try:
+                path = stack.enter_context(self._kept(tag, fetch, size, shared, refresh))
+            except OSError as error:
+                if not _is_of_the_disk(error):
+                    raise  # of the store
+                path = stack.enter_context(self._through(fetch, error))
+            yield path
+
+    @contextlib.contextmanager
+    def _through(self, fetch: Fetch, refused: OSError) -> Iterator[Path]:
+        """The content without a copy that is kept."""
+        root, why = self.cache.root, refused.strerror or str(refused)
+        if str(root) not in _refusing:
+            _refusing.add(str(root))
+            _log.warning(
+                "No local copies can be kept in %s (%s), so that data is fetched anew each time. Free some space "
+                "there, or name another folder in SUPERLUIGI_LOCAL_DATA_DIR.", root, why,
+            )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="superluigi-", ignore_cleanup_errors=True)
+                )
+                path = Path(folder) / self.relative.name
+                if self.folder:
+                    path.mkdir()
+                fetch(path, {})
+            except OSError as error:
+                if not _is_of_the_disk(error):
+                    raise
+                raise StorageAccessError(
+                    f"{self.uri} can be copied neither to {root} ({why}) nor to {tempfile.gettempdir()} "
+                    f"({error.strerror}). Free some space, or name another folder in SUPERLUIGI_LOCAL_DATA_DIR."
+                ) from error
+            yield path
+
+    @contextlib.contextmanager
+    def _kept(self, tag: str, fetch: Fetch, size: int, shared: bool, refresh: bool) -> Iterator[Path]:
         with self._held(tag, fetch, size, refresh) as path:
             if shared:
                 yield path
@@ -241,7 +289,8 @@ class Entry:
         if state is not None:
             with lock(self.stem.with_suffix(".use"), shared=True):
                 if load(self.state_file) == state:  # else it was replaced or evicted just now
-                    os.utime(self.state_file)  # last used now
+                    with contextlib.suppress(OSError):  # of a disk that may only be read
+                        os.utime(self.state_file)  # last used now
                     yield self.cache.root / state["path"]
                     return
         asked = time.time()
@@ -269,7 +318,8 @@ class Entry:
         """Fetch into the partial copy and publish it; None if the entry is in use and so cannot be replaced."""
         for dead in staging.dead_staging(self.cache.root):
             if not (dead / "note.jsonl").exists():  # a reader's copy; commits are cleaned by those who can
-                staging.drop_staging(dead)
+                with contextlib.suppress(OSError):  # another user's
+                    staging.drop_staging(dead)
         self.cache.make_room(size)
         part = self.partial(tag)
         if not self.folder:
@@ -277,8 +327,9 @@ class Entry:
         (part if self.folder else part.parent).mkdir(parents=True, exist_ok=True)
         try:
             facts = fetch(part, reusable)
-        except BaseException:
-            if not self.folder:
+        except BaseException as error:
+            # Of a folder, what came so far is the beginning of the next attempt, but for where there is no room for it.
+            if not self.folder or _is_of_the_disk(error):
                 copying.remove_tree(part.parent)
             raise
         return self._publish(part, tag, facts)
@@ -296,17 +347,20 @@ class Entry:
         }
 
     def adopt(self, source: Path, tag: str, facts: Facts) -> None:
-        """Make `source` (a file or folder of the same file system that was just uploaded) the local copy."""
-        with lock(self.stem.with_suffix(".fill"), wait=False) as mine:
-            if mine:
-                self.cache.make_room(size_of(source))
-                self._publish(source, tag, facts)
+        """Make `source` (a file or folder of the same file system that was just uploaded) the local copy.
+
+        Nothing but a warning comes of what goes wrong: the data is in the store by now.
+        """
+        try:
+            with lock(self.stem.with_suffix(".fill"), wait=False) as mine:
+                if mine:
+                    self.cache.make_room(size_of(source))
+                    self._publish(source, tag, facts)
+        except OSError as error:
+            _log.warning("What was just written to %s is not kept as its local copy: %s", self.uri, error)
 
     def _publish(self, source: Path, tag: str, facts: Facts) -> Path | None:
         """Move `source` into place and write the state; the caller holds `fill`."""
-        root = str(source)
-        files = {name: {**facts_of(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
-        size = sum(int(file["size"]) for file in files.values())
         with lock(self.stem.with_suffix(".use"), wait=False) as unused:
             if not unused:
                 return None
@@ -314,13 +368,22 @@ class Entry:
             self.state_file.unlink(missing_ok=True)
             remove_copy(self.cache.root, old)
             path = self._put_in_place(source)
-            state = {
-                "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
-                "made": time.time(), "folder": self.folder, "files": files,
-            }  # fmt: skip
+            root = str(path)
             new = self.stem.with_suffix(".new")
-            new.write_text(json.dumps(state))
-            atomic.replace(new, self.state_file)
+            try:
+                # Now: a rename is a change of the file.
+                files = {name: {**facts_of(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
+                size = sum(int(file["size"]) for file in files.values())
+                state = {
+                    "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
+                    "made": time.time(), "folder": self.folder, "files": files,
+                }  # fmt: skip
+                new.write_text(json.dumps(state))
+                atomic.replace(new, self.state_file)
+            except OSError:
+                for left in (path, new):
+                    copying.remove_tree(left)
+                raise
         for left in self.stem.parent.glob(f"{self.stem.name}-*.partial"):
             copying.remove_tree(left)
         self.cache.account(size - int(old["size"] if old else 0))
@@ -343,3 +406,9 @@ class Entry:
         return any(
             self.cache.entry(self.place, self.bucket, f"{prefix}/", folder=True).state_file.exists() for prefix in above
         )
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Whether this system refused a file: the errors of the store, and of ways to it, are others."""
+    ways = (TargetError, ConnectionError, TimeoutError)
+    return isinstance(error, OSError) and not isinstance(error, ways) and error.errno is not None

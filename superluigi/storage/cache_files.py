@@ -150,13 +150,22 @@ def remove_copy(root: Path, state: dict[str, Any] | None) -> None:
 
 
 def load(file: Path) -> dict[str, Any] | None:
+    """The state in a file of ours; None for anything else: others may write in a folder that is shared."""
     try:
-        state = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
+        with open(file, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            state = json.loads(stream.read()) if is_trusted(status) else None
+    except (OSError, ValueError):
         return None
-    return (
-        state if isinstance(state, dict) and {"path", "tag", "size", "made", "files", "uri"} <= state.keys() else None
-    )
+    if not isinstance(state, dict) or not {"path", "tag", "size", "made", "files", "uri"} <= state.keys():
+        return None
+    inside = all(part not in ("", "..") for part in str(state["path"]).split("/"))
+    return state if inside and not os.path.isabs(str(state["path"])) else None
+
+
+def is_trusted(status: os.stat_result) -> bool:
+    """Whether what has this status was made by this user, or by root."""
+    return status.st_uid in (os.geteuid(), 0)
 
 
 def fault(root: Path, state: Mapping[str, Any]) -> str:
@@ -171,7 +180,10 @@ def fault(root: Path, state: Mapping[str, Any]) -> str:
 
 def facts_of(path: str | Path) -> dict[str, Any]:
     status = os.stat(path)
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+    return {
+        "size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns,
+        "inode": status.st_ino,
+    }  # fmt: skip
 
 
 def same(path: str | Path, facts: Mapping[str, Any]) -> bool:
@@ -179,7 +191,10 @@ def same(path: str | Path, facts: Mapping[str, Any]) -> bool:
         status = os.stat(path)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns, status.st_ino) == (facts["size"], facts["mtime_ns"], facts["inode"])
+    found = (status.st_size, status.st_mtime_ns, status.st_ino)
+    # The time of the last change of any kind: a file can be given back its size and mtime, but not that.
+    unchanged = facts.get("ctime_ns") in (None, status.st_ctime_ns)
+    return unchanged and is_trusted(status) and found == (facts["size"], facts["mtime_ns"], facts["inode"])
 
 
 def size_of(path: Path) -> int:

@@ -87,13 +87,21 @@ def _stream(body: Any, descriptor: int, offset: int, progress: Progress | None, 
     total = 0
     with body:
         while block := body.read(_BLOCK):
-            os.pwrite(descriptor, block, offset + total)
-            total += len(block)
+            total += _write_all(descriptor, block, offset + total)
             if digest is not None:
                 digest.update(block)
             if progress:
                 progress(len(block))
     return total
+
+
+def _write_all(descriptor: int, block: bytes, offset: int) -> int:
+    """Write a whole block, and give its length: one call may write less, as when the disk is about to be full."""
+    view, length = memoryview(block), len(block)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+    return length
 
 
 # ---------------------------------------------------------------- in ranges
@@ -145,7 +153,7 @@ def _fast_range(store: FastStore | None, member: Member, descriptor: int, start:
         answer = obstore.get(store.store, member.key, options={"range": (start, end), "if_match": member.etag})
         # Written block by block: collected first, every byte would be copied once more, into fresh memory.
         for block in answer.stream(min_chunk_size=_BLOCK):
-            position += os.pwrite(descriptor, block, position)
+            position += _write_all(descriptor, block, position)
             crc = zlib.crc32(block, crc)
         return crc if position == end else None
 
@@ -163,7 +171,7 @@ def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: in
         try:
             with answer["Body"] as stream:
                 while block := stream.read(_BLOCK):
-                    position += os.pwrite(descriptor, block, position)
+                    position += _write_all(descriptor, block, position)
                     crc = zlib.crc32(block, crc)
             if position == end:
                 return crc

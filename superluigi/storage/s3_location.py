@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import errno
 import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
-from superluigi.errors import RecordError, StorageAccessError, TargetKindError
-from superluigi.storage import atomic, cache, cache_files, s3_client, s3_leftovers, staging
+from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
+from superluigi.storage import cache, cache_files, s3_client, s3_leftovers, staging
 from superluigi.storage.base import Ground, Location, Record
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -184,13 +185,26 @@ class S3Location(Location):
 
     def clean(self) -> None:
         """Remove what dead processes of this host left, here and on the server."""
-        with atomic.explained("make room for", self.uri):
+        with self._room():
             s3_leftovers.clean(self.s3, self.local_root)
 
     def staging(self) -> Path:
         """A fresh folder for a commit."""
-        with atomic.explained("make room for", self.uri):
+        with self._room():
             return staging.staging_folder(self.local_root)
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, TargetError):
+                raise
+            kind = StorageAccessError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else CommitError
+            raise kind(
+                f"Cannot make room for {self.uri} in {self.local_root}: {error.strerror}. Name a folder that may be "
+                "written and has space in SUPERLUIGI_LOCAL_DATA_DIR (or local_root)."
+            ) from error
 
     def name(self) -> str:
         """The last part of the key, fit for a file name."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import luigi.target
 
 from superluigi import renamed
-from superluigi.errors import OptionError
+from superluigi.errors import OptionError, StorageAccessError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.s3_errors import split
 from superluigi.storage.s3_location import S3Place
@@ -41,9 +41,17 @@ class _S3Target(AtomicTarget):
 
         Raises:
             TargetMissingError: the target does not exist.
+            StorageAccessError: no local copy can be kept; names the setting.
         """
         with self.location.open_copy(shared=True, refresh=force_local_download) as path:
-            return path
+            pass
+        if not path.exists():
+            root = self.location.local_root
+            raise StorageAccessError(
+                f"The local copy of {self.path} cannot be kept in {root}. Free some space there, or name another "
+                "folder in SUPERLUIGI_LOCAL_DATA_DIR (or local_root); tmp_read_path() works without."
+            )
+        return path
 
 
 class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
