@@ -82,6 +82,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("default_task_config", "./superluigi.cfg", _folder, "config file that run_task reads when there"),
         Setting("durable", "true", _flag, "flush files and folders to disk in a commit (P6)"),
         Setting("allow_pickle", "true", _flag, "load pickles from the store; they can run code"),
+        Setting("check_saved", "true", _flag, "read back what a format may have changed; else refused before a commit"),
         Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
         Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
         Setting("full_tracebacks", "false", _flag, "show the frames of Luigi and Super Luigi above the user's"),

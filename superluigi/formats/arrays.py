@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,9 +52,27 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
 def _checked(value: Any, where: str) -> Any:
     if type(value) is not numpy.ndarray:
         raise FormatError(f"{where} is of type {type(value).__name__}, no numpy.ndarray; use numpy.asarray")
+    if not value.dtype.hasobject and not _comes_back(value.dtype):
+        raise FormatError(f"{where} has the dtype {value.dtype!r}, which would come back otherwise; use .pickle")
     if value.dtype.hasobject:
         raise FormatError(f"{where} is an array of objects, which only a pickle can hold; use .pickle or .joblib")
     return value
+
+
+def _comes_back(dtype: Any) -> bool:
+    """Whether the header of a file, which is all that could change, keeps a dtype; numbers are written bit by bit."""
+    if dtype.metadata:
+        return False
+    if dtype.kind in "biufcSUmM":
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            described = numpy.lib.format.dtype_to_descr(dtype)
+        again = numpy.lib.format.descr_to_dtype(described)
+    except (TypeError, ValueError, UserWarning):
+        return False
+    return bool(again == dtype and again.isalignedstruct == dtype.isalignedstruct)
 
 
 def _name(key: Any) -> str:

@@ -40,12 +40,12 @@ def save(value: Any, path: Path | str, *, format: str | None = None, shown: obje
         what = f"A value of type {_name(value)} cannot be saved as {shown}"
         if not compression:
             with _explained(what, entry, value):
-                entry.resolve().save(value, temporary)
+                _save_checked(entry, value, temporary)
             return entry.name
         plain = _beside(path).with_suffix(_suffix(entry))
         try:
             with _explained(what, entry, value):
-                entry.resolve().save(value, plain)
+                _save_checked(entry, value, plain)
             with plain.open("rb") as source, _writer(compression, temporary) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
         finally:
@@ -90,6 +90,15 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         )
     with _decompressed(path, compression, entry) as plain, _explained(f"{path} cannot be read", entry):
         return entry.resolve().load(plain, as_type)
+
+
+def _save_checked(entry: Entry, value: Any, path: Path) -> None:
+    """Save, and look whether the value comes back, where the format cannot know it beforehand."""
+    implementation = entry.resolve()
+    implementation.save(value, path)
+    check = getattr(implementation, "check", None)
+    if check is not None and config.get("check_saved"):
+        check(value, path)
 
 
 def _to_write(value: Any, format: str | None, shown: str) -> tuple[Entry, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,15 @@ def save(value: Any, folder: Path, save_file: Callable[[Any, Path], str]) -> str
             "names to values or a table, or write the files to output_path yourself."
         )
     files = {_file_name(name, item): item for name, item in value.items()}
+    hidden = [name for name in files if _hidden(Path(name))]
+    if hidden:
+        raise FormatError(f"{hidden[0]!r} would not be read again: names of this kind are those of other tools' notes.")
     if len({name.casefold() for name in files}) < len(value):
         raise FormatError(f"Names in {folder.name} must differ, without regard to case: {', '.join(map(str, value))}.")
+    keys = _keys(list(files))
+    for name, file in zip(value, files, strict=True):
+        if name not in (keys[file], file):
+            raise FormatError(f"Names in {folder.name} must differ without their suffixes, too: {name!r}, {file!r}.")
     written: list[Path] = []
     try:
         for name, item in files.items():
@@ -68,12 +76,15 @@ def load(folder: Path, as_type: Any, load_file: Callable[[Path, Any], Any], *, o
     if wanted or one_table or (as_type is None and files and all(_partitions(file, folder) for file in files)):
         return _one_table(folder, files, as_type, load_file)
     names = {file: file.relative_to(folder).as_posix() for file in files}
-    short = {file: _without_suffix(name) for file, name in names.items()}
-    doubled = {name for name in short.values() if list(short.values()).count(name) > 1}
-    keys = {file: names[file] if short[file] in doubled else short[file] for file in files}
-    return NamedValues(
-        {keys[file]: load_file(file, None) for file in files}, {names[file]: keys[file] for file in files}
-    )
+    keys = _keys(list(names.values()))
+    return NamedValues({keys[name]: load_file(file, None) for file, name in names.items()}, keys)
+
+
+def _keys(names: list[str]) -> dict[str, str]:
+    """By file: the name of its value, without the suffix where that leaves them different."""
+    short = {name: _without_suffix(name) for name in names}
+    often = Counter(short.values())
+    return {name: name if often[short[name]] > 1 else short[name] for name in names}
 
 
 def _one_table(folder: Path, files: list[Path], as_type: Any, load_file: Callable[[Path, Any], Any]) -> Any:

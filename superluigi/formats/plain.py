@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import json
-import math
+import marshal
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from superluigi.errors import FormatError
+from superluigi.formats.compare import same
 
 _HINTS = {"tuple": "; a tuple would come back as a list", "set": "; make it a sorted list"}
 
@@ -25,6 +27,10 @@ class Pickle:
         with path.open("rb") as file:
             return pickle.load(file)
 
+    def check(self, value: Any, path: Path) -> None:
+        """Read it back, if that is no great cost: some objects can be pickled, but not read again."""
+        _refuse_unreadable(value, path, lambda: self.load(path, None))
+
 
 class Joblib:
     """Any object; large NumPy arrays go to disk without a copy. Reading one runs what it says."""
@@ -39,6 +45,10 @@ class Joblib:
 
     def load(self, path: Path, as_type: Any) -> Any:
         return self._joblib.load(path)
+
+    def check(self, value: Any, path: Path) -> None:
+        """As for pickles."""
+        _refuse_unreadable(value, path, lambda: self.load(path, None))
 
 
 class Json:
@@ -67,7 +77,7 @@ class Yaml:
 
         content = _plain(value, "value", _yaml_scalar, any_key=True)
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        if not same(yaml.safe_load(text), content):
+        if not same(yaml.safe_load(text), content):  # in the very types, time zones included
             raise FormatError("this value would come back from YAML changed; use .json or .pickle")
         path.write_bytes(text.encode())
 
@@ -81,7 +91,7 @@ class Text:
     """A `str`, as UTF-8, line ends as they are."""
 
     def save(self, value: Any, path: Path) -> None:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or isinstance(value, enum.Enum):
             raise FormatError(f"a value of type {type(value).__name__} is no text")
         path.write_bytes(value.encode())
 
@@ -100,21 +110,37 @@ class Bytes:
     def save(self, value: Any, path: Path) -> None:
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise FormatError(f"a value of type {type(value).__name__} is no bytes")
+        if isinstance(value, memoryview) and value != bytes(value):
+            raise FormatError("a memoryview of other items than bytes would come back as bytes")
         path.write_bytes(value)
 
     def load(self, path: Path, as_type: Any) -> bytes:
         return path.read_bytes()
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equality of plain values in which NaN equals NaN and `1` is not `True`."""
-    if isinstance(one, float) and isinstance(other, float):
-        return one == other or (math.isnan(one) and math.isnan(other))
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return type(one) is type(other) and bool(one == other)
+#: Pickles above this are not read back: that would take the memory and the time twice.
+CHECKED_PICKLE_BYTES = 16 << 20
+_TRUSTED = ("numpy", "pandas", "polars", "pyarrow", "datetime", "decimal", "pathlib")
+
+
+def _refuse_unreadable(value: Any, path: Path, load: Callable[[], Any]) -> None:
+    kind = type(value)
+    try:
+        marshal.dumps(value)
+        return  # Python's own types throughout
+    except ValueError:
+        pass
+    if kind.__module__.partition(".")[0] in _TRUSTED or path.stat().st_size > CHECKED_PICKLE_BYTES:
+        return
+    try:
+        again = load()
+    except Exception as error:  # the value's own code
+        raise FormatError(
+            f"a {kind.__name__} can be pickled, but not read again ({type(error).__name__}: {error}); look at its "
+            "__reduce__, __getstate__ or __init__"
+        ) from error
+    if type(again) is not kind:
+        raise FormatError(f"a {kind.__name__} would come back as a {type(again).__name__}")
 
 
 def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> Any:
@@ -157,6 +183,7 @@ def _yaml_scalar(value: Any, where: str) -> Any:
 def _json_if_equal(value: Any) -> str | None:
     """The JSON of a value that reads back equal; None if it does not, or has none. Faster than a walk in Python."""
     try:
+        marshal.dumps(value)  # takes Python's own types only, and finds that out in no time: an IntEnum equals an int
         text = json.dumps(value, ensure_ascii=False)
         return text if json.loads(text) == value else None
     except (TypeError, ValueError):

@@ -27,7 +27,8 @@ class Format(Protocol):
     """One way to turn a value into the bytes of a file, and back.
 
     `save` raises `FormatError` (or `TypeError`, `ValueError`) for a value that would not come back as it
-    was; `load` gets the type that the reader wants, or `None`.
+    was; `load` gets the type that the reader wants, or `None`. A format may have `check(value, path)` as well: it is
+    called with what was just saved, and raises when that would not come back.
     """
 
     def save(self, value: Any, path: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ from typing import Any, NoReturn
 from superluigi.errors import FormatError, MissingDependencyError
 from superluigi.formats import builtin
 from superluigi.formats.choose import table_kind
+from superluigi.formats.compare import frame_difference, same
 from superluigi.formats.registry import kind_names
 
 
@@ -31,6 +34,10 @@ class Parquet:
         _differing_names(table.column_names)
         _refuse_numbers_as_categories(table)
         _arrow("parquet").write_table(table, path)
+
+    def check(self, value: Any, path: Path) -> None:
+        """Look whether the table comes back, as a whole or by its first rows."""
+        _refuse_otherwise(self, value, path)
 
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
@@ -52,6 +59,10 @@ class Feather:
         table = value if kind == builtin.ARROW else _arrow_from_pandas(value)
         _differing_names(table.column_names)
         _arrow("feather").write_feather(table, str(path))
+
+    def check(self, value: Any, path: Path) -> None:
+        """Look whether the table comes back, as a whole or by its first rows."""
+        _refuse_otherwise(self, value, path)
 
     def load(self, path: Path, as_type: Any) -> Any:
         kind = table_kind(as_type)
@@ -201,6 +212,10 @@ def _plain_columns(frame: Any, *, dates: bool = False) -> None:
     import pandas
 
     _same_columns(frame)
+    if isinstance(frame, pandas.DataFrame) and type(frame) is not pandas.DataFrame:
+        raise FormatError(f"a {type(frame).__name__} would come back as a plain DataFrame; make it one")
+    if frame.attrs or not frame.flags.allows_duplicate_labels:
+        raise FormatError("its attrs or flags would be lost; use .pickle, or clear them (frame.attrs.clear())")
     index = frame.index
     if not (isinstance(index, pandas.RangeIndex) and index.start == 0 and index.step == 1):
         raise FormatError("its index would be lost; use .parquet, or reset_index() first")
@@ -238,10 +253,19 @@ def _refuse_changed(frame: Any, read: Any) -> None:
 def _equal(before: Any, after: Any) -> bool:
     if len(before) == 0:
         return True
-    texts = [isinstance(column.iloc[0], str) for column in (before, after)]
-    if texts[0] != texts[1]:
-        return False
-    return bool((before.to_numpy(dtype=object) == after.to_numpy(dtype=object)).all())
+    left, right = before.to_list(), after.to_list()
+    return list(map(_sort, left)) == list(map(_sort, right)) and left == right
+
+
+def _sort(value: Any) -> str:
+    """Which sort of thing a cell holds: a truth value, a number, text, or its class; whole numbers with a gap widen."""
+    for name, kinds in _SORTS:
+        if isinstance(value, kinds):
+            return name
+    return type(value).__name__
+
+
+_SORTS: tuple[tuple[str, Any], ...] = (("flag", bool), ("number", (int, float)), ("text", str))
 
 
 def _arrow_from_pandas(frame: Any) -> Any:
@@ -250,7 +274,7 @@ def _arrow_from_pandas(frame: Any) -> Any:
     if type(frame) is not pandas.DataFrame:
         raise FormatError(f"a {type(frame).__name__} would come back as a plain DataFrame; use .pickle, or make it one")
     _same_columns(frame)
-    table = _arrow().Table.from_pandas(frame)
+    table = _with_notes(_arrow().Table.from_pandas(frame), frame)
     types = _arrow().types
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if types.is_nested(kind):
@@ -288,7 +312,133 @@ def _pandas_from_arrow(table: Any) -> Any:
         name = column["name"]
         if column["numpy_type"] == "object" and name in frame and frame[name].dtype != object:
             frame[name] = pandas.Series(table.column(name).to_pylist(), index=frame.index, dtype=object)
+    notes = json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
+    frame.attrs.update(notes.get("attrs", {}))
+    for name in notes.get("nan", ()):
+        frame[name] = frame[name].where(frame[name].notna(), math.nan)
+    if "freq" in notes:
+        frame.index.freq = notes["freq"]
     return frame
+
+
+#: The key of what Arrow does not note of a frame: its attrs, the frequency of its index.
+_NOTES = b"superluigi"
+
+
+def _with_notes(table: Any, frame: Any) -> Any:
+    notes: dict[str, Any] = {}
+    if frame.attrs:
+        try:
+            text = json.dumps(frame.attrs)
+        except (TypeError, ValueError):
+            text = "null"
+        if not same(json.loads(text), dict(frame.attrs)):
+            raise FormatError("its attrs hold more than JSON can; use .pickle, or clear them (frame.attrs.clear())")
+        notes["attrs"] = frame.attrs
+    without = [name for name in frame.columns if _lacks_with_nan(frame[name])]
+    if without:
+        notes["nan"] = without
+    freq = getattr(frame.index, "freqstr", None)
+    if freq is not None and type(frame.index).__name__ != "PeriodIndex":
+        notes["freq"] = freq
+    if not notes:
+        return table
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _NOTES: json.dumps(notes).encode()})
+
+
+def _lacks_with_nan(column: Any) -> bool:
+    """Whether what is missing in a column of objects is NaN, which Arrow would give back as None."""
+    if str(column.dtype) != "object":
+        return False
+    gaps = column[column.isna()].to_list()
+    return bool(gaps) and all(type(gap) is float for gap in gaps)
+
+
+#: So many rows tell whether the types of columns come back; values of known types are copied bit by bit.
+_PROBE_ROWS = 100
+
+
+def _refuse_otherwise(format: Any, value: Any, path: Path) -> None:
+    """Read back what was saved, and compare; where only types can change, do so with the first rows."""
+    kind = _kind(value)
+    if kind == builtin.PANDAS:
+        if _is_sure(value):
+            return
+        rows = len(value) if any(map(_may_hold_anything, [*_columns(value), *_levels(value.index)])) else _PROBE_ROWS
+        probe = value if rows >= len(value) else value.iloc[:rows]
+    elif kind == builtin.POLARS:
+        probe = value if value.height <= _PROBE_ROWS else value.head(_PROBE_ROWS)
+    else:
+        probe = value if value.num_rows <= _PROBE_ROWS else value.slice(0, _PROBE_ROWS)
+    try:
+        if probe is value:
+            again = format.load(path, type(value))
+        else:
+            with tempfile.TemporaryDirectory(prefix="superluigi-probe-") as folder:
+                format.save(probe, Path(folder) / path.name)
+                again = format.load(Path(folder) / path.name, type(value))
+    except Exception as error:  # libraries raise what they like
+        raise FormatError(f"the table was written, but cannot be read again ({error}); {_REMEDY}") from error
+    found = _table_difference(kind, probe, again)
+    if found:
+        raise FormatError(f"{found}; {_REMEDY}")
+
+
+_REMEDY = "use .pickle, or turn it into plain columns first"
+
+
+def _table_difference(kind: str, probe: Any, again: Any) -> str | None:
+    if kind == builtin.PANDAS:
+        return frame_difference(probe, again)
+    if kind == builtin.POLARS:
+        if probe.schema != again.schema:
+            return f"its schema would come back as {dict(again.schema)}"
+        return None if probe.equals(again) else "its values would come back changed"
+    if not probe.schema.equals(again.schema):
+        return f"its schema would come back as {again.schema}"
+    return None if same(probe.to_pylist(), again.to_pylist()) else "its values would come back changed"
+
+
+def _is_sure(frame: Any) -> bool:
+    """Whether a frame comes back by construction: numbers, truth values, text and naive moments in plain columns."""
+    import pandas
+
+    columns = frame.columns
+    if frame.attrs or not frame.flags.allows_duplicate_labels or type(columns) is not pandas.Index:
+        return False
+    if columns.name is not None or not len(columns) or not _is_plain(columns):
+        return False
+    index = frame.index
+    if type(index) is not pandas.RangeIndex or index.name is not None:
+        return False
+    return all(map(_is_plain, _columns(frame)))
+
+
+def _is_plain(column: Any) -> bool:
+    import numpy
+    import pandas
+
+    dtype = column.dtype
+    if isinstance(dtype, numpy.dtype) and dtype.kind != "O":
+        return dtype.kind in "biuM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))
+    if isinstance(dtype, pandas.StringDtype):
+        return str(dtype) == "str"  # what pandas makes of text since 3.0
+    return isinstance(dtype, numpy.dtype) and not _may_hold_anything(column)
+
+
+def _may_hold_anything(column: Any) -> bool:
+    """Whether there is more than text (and nothing) in a column of objects; it is then compared item by item."""
+    import pandas
+
+    return column.dtype == object and pandas.api.types.infer_dtype(column, skipna=True) not in ("string", "empty")
+
+
+def _columns(frame: Any) -> list[Any]:
+    return [frame.iloc[:, at] for at in range(frame.shape[1])]
+
+
+def _levels(index: Any) -> list[Any]:
+    return [index] if index.nlevels == 1 else list(index.levels)
 
 
 def _sheet(name: Any) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
-from superluigi.parameters.content import holds_sets, model_fields, same, with_fields
+from superluigi.parameters.content import holds_sets, parts, same, with_fields
 
 
 class Adapter(abc.ABC):
@@ -386,26 +386,22 @@ class Model(Adapter):
         data = self._own_json(value)
         if data is not None:
             return data
-        parts = {
-            "$fields": model_fields(value),
-            "$extra": value.__pydantic_extra__ or {},
-            "$private": value.__pydantic_private__ or {},
-        }
-        return {part: self._encoded(items) for part, items in parts.items() if items or part == "$fields"}
+        named = zip(("$fields", "$extra", "$private"), parts(value), strict=True)
+        return {part: self._encoded(items) for part, items in named if items or part == "$fields"}
 
     def decode(self, data: Any) -> Any:
         if not (isinstance(data, dict) and "$fields" in data and set(data) <= {"$fields", "$extra", "$private"}):
             return self.kind.model_validate(data)
-        parts = {
+        read = {
             part: {name: self._anything.decode(item) for name, item in items.items()} for part, items in data.items()
         }
         made: Any = self.kind.__new__(self.kind)
         made.__setstate__(
             {
-                "__dict__": parts["$fields"],
-                "__pydantic_extra__": parts.get("$extra", {} if self._takes_more() else None),
-                "__pydantic_fields_set__": set(parts["$fields"]),
-                "__pydantic_private__": parts.get("$private", {} if self.kind.__private_attributes__ else None),
+                "__dict__": read["$fields"],
+                "__pydantic_extra__": read.get("$extra", {} if self._takes_more() else None),
+                "__pydantic_fields_set__": set(read["$fields"]),
+                "__pydantic_private__": read.get("$private", {} if self.kind.__private_attributes__ else None),
             }
         )
         return made
