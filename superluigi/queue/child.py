@@ -31,13 +31,14 @@ import luigi
 from luigi.event import Event
 
 from superluigi import graph
-from superluigi.errors import CommandFailedError, TaskCancelledError
+from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
 from superluigi.executors import kill, signals
 from superluigi.executors.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
 from superluigi.queue.states import stderr_of
+from superluigi.scheduling import logs
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, Unheard, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
@@ -349,6 +350,9 @@ def main() -> int:
     child = Child(reply_fd)
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stream, requests), daemon=True).start()
+    logging_as_told = contextlib.ExitStack()
+    with contextlib.suppress(ConfigError):
+        logging_as_told.enter_context(logs.as_told())
     try:
         while (line := requests.get()) is not None:
             _busy.set()

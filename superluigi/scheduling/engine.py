@@ -178,7 +178,17 @@ def _check_options(num_workers: int, on_error: str, resources: object) -> None:
 
 @contextmanager
 def _log_level(level: int | str | None) -> Iterator[None]:
-    """Set the level of Luigi's logger for a while; None leaves it, but keeps an unconfigured one quiet."""
+    """Set the level of Luigi's logger for a while.
+
+    None does as Luigi's configuration says, and keeps a logger quiet of which nobody has said anything.
+    """
+    as_told = logs.as_told() if level is None else nullcontext(False)
+    with as_told as told, nullcontext() if told else _level_of_ours(level):
+        yield
+
+
+@contextmanager
+def _level_of_ours(level: int | str | None) -> Iterator[None]:
     before = logs.logger.level
     if level is None and before == logging.NOTSET and not logs.logger.handlers:
         level = logging.WARNING

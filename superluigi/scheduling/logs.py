@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.config
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
+from superluigi.errors import ConfigError
 from superluigi.terminal import visible_record
 
 #: Luigi's own logger: users who configured it keep what they have.
@@ -67,3 +71,93 @@ def captured(task_id: str) -> Iterator[deque[str]]:
         yield lines
     finally:
         _lines.reset(token)
+
+
+@contextlib.contextmanager
+def as_told() -> Iterator[bool]:
+    """Set logging up as Luigi's configuration says, and as `luigi` would; whether it says anything.
+
+    `[core] logging_conf_file`, or a `[logging]` table of a TOML file, is for the process, as in Luigi, and read again
+    only when it is another one. `[core] log_level` holds while the block runs. With `no_configure_logging` logging is
+    left alone.
+
+    Raises:
+        ConfigError: the file is not there, or cannot be understood.
+    """
+    from luigi.configuration import get_config
+
+    parser: Any = get_config()
+    if parser.getboolean("core", "no_configure_logging", False):
+        yield True
+        return
+    file = str(parser.get("core", "logging_conf_file", "") or "")
+    table = (getattr(parser, "data", None) or {}).get("logging")
+    if file or table:
+        _told.follow(file, table)
+        yield True
+        return
+    level = str(parser.get("core", "log_level", "") or "")
+    if not level:
+        yield False
+        return
+    with _at_level(level):
+        yield True
+
+
+class _Told:
+    """What the process has been told last."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, str] | None = None
+        self._guard = threading.Lock()
+
+    def follow(self, file: str, table: Any) -> None:
+        key = (os.path.abspath(file) if file else "", repr(table))
+        with self._guard:
+            if key == self._last:
+                return
+            self._apply(file, table)
+            self._last = key
+        with _guard:
+            if _users and _keeper not in logging.getLogger().handlers:  # a new set-up removes what stood there
+                logging.getLogger().addHandler(_keeper)
+
+    def _apply(self, file: str, table: Any) -> None:
+        if file and not os.path.exists(file):
+            raise ConfigError(
+                f"[core] logging_conf_file names {file}, which is not there (from {os.getcwd()}). Correct the path, or "
+                "take the option out of Luigi's configuration."
+            )
+        try:
+            if file:
+                logging.config.fileConfig(file, disable_existing_loggers=False)
+            else:
+                from luigi.freezing import recursively_unfreeze
+
+                logging.config.dictConfig(recursively_unfreeze(table))
+        except Exception as error:
+            what = f"[core] logging_conf_file, {file}," if file else "The table [logging] of Luigi's configuration"
+            raise ConfigError(f"{what} cannot be used to set up logging: {error}") from error
+
+
+_told = _Told()
+
+
+@contextlib.contextmanager
+def _at_level(name: str) -> Iterator[None]:
+    """Luigi's own way to show its log: on stderr, from this level on."""
+    if not isinstance(getattr(logging, name, None), int):
+        raise ConfigError(f"[core] log_level is {name!r}. It may be NOTSET, DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    before, handler = logger.level, None
+    logger.setLevel(name)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setLevel(name)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        if handler is not None:
+            logger.removeHandler(handler)

@@ -18,7 +18,7 @@ from luigi.task import Task
 from luigi.task_status import FAILED
 
 from superluigi import config as settings
-from superluigi.errors import ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
+from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
 from superluigi.executors import child, pickling
 from superluigi.executors.importing import only_importing
 from superluigi.scheduling import logs, mocks
@@ -69,11 +69,17 @@ class Surroundings:
             for option, value in options.items():
                 parser.set(section, option, value)
         logs.logger.setLevel(self.log_level)
+        with contextlib.suppress(*() if self.near else (ConfigError,)):  # another host may lack the file
+            _logging.enter_context(logs.as_told())
         if self.mocks is not None:
             mocks.take_over(self.mocks)
         if self.near:
             sys.argv = list(self.arguments)
             os.chdir(self.folder)
+
+
+#: Set up once and for all: this process only runs tasks.
+_logging = contextlib.ExitStack()
 
 
 @dataclass(frozen=True)
