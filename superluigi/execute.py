@@ -23,7 +23,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 from luigi.task_status import DONE, FAILED, PENDING
 
-from superluigi.executors import child, signals
+from superluigi.executors import child, main_names, signals
 from superluigi.scheduling import parcel
 from superluigi.scheduling.addresses import refuse_other
 from superluigi.scheduling.attempt import LENT, Outcome, Unheard, exhaust, lent
@@ -64,6 +64,7 @@ def _outcome(folder: Path) -> Outcome:
         with parcel.importing_as_the_caller():
             attempt: parcel.Order = pickle.loads(dumped)
         task = attempt.task
+        main_names.adopt(type(task))
         with entered(run):
             refuse_other(task, attempt.expected)
         with entered(run), _told(task, folder / prefix.MESSAGES):

@@ -19,7 +19,7 @@ from luigi.task_status import FAILED
 
 from superluigi import config as settings
 from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
-from superluigi.executors import child, pickling
+from superluigi.executors import child, main_names, pickling
 from superluigi.executors.importing import only_importing
 from superluigi.scheduling import logs, mocks
 from superluigi.scheduling.addresses import Addresses, refuse_other
@@ -45,6 +45,8 @@ class Surroundings:
     near: bool
     #: The caller's current folder: what relative outputs mean.
     folder: str
+    #: What the caller's script or notebook defines.
+    main: main_names.Main
     #: Luigi's mock files, for processes of this machine that we start.
     mocks: tuple[bytes, bytes] | None = None
 
@@ -58,6 +60,7 @@ class Surroundings:
             arguments=tuple(sys.argv),
             near=near,
             folder=os.getcwd(),
+            main=main_names.collected(Task),
             mocks=mocks.lent() if near else None,
         )
 
@@ -121,6 +124,8 @@ def prepare(context: bytes) -> Run:
         surroundings, dumped_run = pickle.loads(context)
         surroundings.take_over()
         with importing_as_the_caller():
+            main_names.install(surroundings.main, pickling.loads, surroundings.near)
+        with importing_as_the_caller():
             run = pickling.loads(dumped_run)
         _prepared.clear()
         _prepared[context] = run
@@ -182,6 +187,7 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
             order: Order = pickling.loads(dumped)
     except (ImportError, AttributeError) as error:
         return Unloadable(f"{type(error).__name__}: {error}", Outcome("", "").host)
+    main_names.adopt(type(order.task))
     task_id = order.task.task_id
     try:
         with entered(run):  # outputs may depend on its store
