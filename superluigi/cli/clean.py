@@ -1,8 +1,9 @@
 """Remove what processes that died left behind.
 
 Unfinished outputs, temporary copies and half-done commits below a folder, or below an S3 prefix, are removed if the
-process that made them ran on this host and no longer runs. On S3, multipart uploads older than --older-than hours
-are aborted too. Whole outputs and their records are never touched.
+process that made them ran on this host since it was started, and no longer runs. What other hosts, containers and
+earlier boots left may be in use: it is listed, and removed only if it is older than --older-than hours. On S3,
+multipart uploads of that age (24, if not given) are aborted too. Whole outputs and their records are never touched.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def configure(parser: Parser) -> None:
     parser.add_argument("place", metavar="PATH|s3://…", help="a folder, a file in it, or an S3 address")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument(
-        "--older-than", type=float, default=24.0, metavar="HOURS", help="age of multipart uploads to abort (24)"
+        "--older-than",
+        type=float,
+        metavar="HOURS",
+        help="from this age on, nobody is at work on what other hosts left (on S3: 24)",
     )
     _output.json_option(parser)
 
@@ -34,20 +38,25 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     found = _clean(args.place, args.dry_run, args.older_than)
     if args.json:
-        _output.print_json([{"path": item.path, "what": item.what, "size": item.size} for item in found])
+        _output.print_json(
+            [{"path": item.path, "what": item.what, "size": item.size, "kept": item.kept} for item in found]
+        )
         return 0
     for item in found:
-        say(f"{'would remove' if args.dry_run else 'removed'} {item.what} {item.path} ({item.size:,} bytes)")
+        did = "kept" if item.kept else "would remove" if args.dry_run else "removed"
+        say(f"{did} {item.what} {item.path} ({item.size:,} bytes)" + (f": {item.kept}" if item.kept else ""))
     if not found:
         say(f"nothing to clean in {args.place}")
     return 0
 
 
-def _clean(place: str, dry_run: bool, hours: float) -> list[Leftover]:
+def _clean(place: str, dry_run: bool, hours: float | None) -> list[Leftover]:
     if place.startswith("s3://"):
         from superluigi.storage.s3_cleaning import clean as clean_s3
 
-        return clean_s3(place, older_than=timedelta(hours=hours), dry_run=dry_run)
-    from superluigi.storage.cleaning import clean
+        return clean_s3(place, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
+    from superluigi.storage.cleaning import clean, in_doubt
 
-    return clean(Path(place).expanduser(), dry_run=dry_run)
+    older_than = None if hours is None else timedelta(hours=hours)
+    path = Path(place).expanduser()
+    return [*clean(path, dry_run=dry_run, older_than=older_than), *in_doubt(path, older_than)]

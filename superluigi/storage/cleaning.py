@@ -1,10 +1,16 @@
-"""Find and remove what dead processes of this host left in local folders; living ones are never touched."""
+"""Find and remove what dead processes left in local folders.
+
+Of this boot and container the process table tells who is dead. What others left may be in use: it is listed, and
+removed only if the caller says from what age on nobody can be at work on it any more.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
@@ -21,10 +27,14 @@ class Leftover:
     path: str
     what: str
     size: int
+    #: Why it stays, if it does.
+    kept: str = ""
 
 
-def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
+def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Leftover]:
     """Remove (or only list) the left-overs below `root`; half-done commits are finished or taken back.
+
+    What belongs to another host, container or boot is removed too if nothing in it has changed for `older_than`.
 
     Raises:
         TargetMissingError: there is no such folder or file.
@@ -32,7 +42,9 @@ def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
     if not root.exists():
         raise TargetMissingError(f"There is nothing at {root} to clean. Check the path.")
     found = []
-    for leftover, remove in _leftovers(root if root.is_dir() else root.parent):
+    for leftover, remove in _leftovers(root if root.is_dir() else root.parent, older_than):
+        if leftover.kept:
+            continue
         found.append(leftover)
         if not dry_run:
             with atomic.explained("clean", leftover.path):
@@ -40,13 +52,23 @@ def clean(root: Path, *, dry_run: bool = False) -> list[Leftover]:
     return found
 
 
-def _leftovers(root: Path) -> Iterator[tuple[Leftover, _Removal]]:
+def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Leftover]:
+    """What `clean` leaves below `root`, since nobody here can know whether its process lives."""
+    there = root if root.is_dir() else root.parent
+    return [leftover for leftover, _ in _leftovers(there, older_than) if leftover.kept]
+
+
+def _leftovers(root: Path, older_than: timedelta | None) -> Iterator[tuple[Leftover, _Removal]]:
     for current, entries in copying.walk(root, staging.is_ours, tolerant=True):
         here = Path(current)
         for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
             if staging.swap_journal(final) == journal:  # a journal does not speak of other places
                 yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
-        for path in sorted(staging.sweep(here, always=True)):
+        for token, path in staging.of_unknown_owners(here):
+            kept = "" if older_than is not None and _age(path) > older_than else _MAY_LIVE
+            what = f"unfinished output of {owner_token.host_of(token)}"
+            yield Leftover(str(path), what, _size(path), kept), _Removal(path)
+        for path in sorted(staging.sweep(here, always=True, anyone=True)):
             yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):
             yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
@@ -71,6 +93,18 @@ class _Removal:
             staging.drop_staging(self.path)
         else:
             copying.remove_tree(self.path)
+
+
+_MAY_LIVE = "its process ran elsewhere, or before this boot, and may live: give --older-than to remove it by age"
+
+
+def _age(path: Path) -> timedelta:
+    """How long nothing below `path` has changed."""
+    times = [path.lstat().st_mtime]
+    if path.is_dir() and not path.is_symlink():
+        walked = copying.walk(path, tolerant=True)
+        times += [entry.stat(follow_symlinks=False).st_mtime for _, entries in walked for entry in entries]
+    return timedelta(seconds=time.time() - max(times))
 
 
 def _half_done(pending: Path) -> LocalLocation | None:

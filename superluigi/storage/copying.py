@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import secrets
@@ -13,7 +14,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from superluigi.errors import TargetKindError
 
@@ -140,47 +140,142 @@ def digested(path: str) -> tuple[str, os.stat_result]:
         os.close(descriptor)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Path, *, owner: int | None = None) -> None:
     """Remove a file or folder, whatever its modes and depth; nothing happens when it is gone.
 
-    Folders in folders are moved up to the top before they are emptied, so that no path gets too long.
+    It is reached by the descriptor of the folder that holds it, so nothing outside is touched when others put a link
+    in the place of a folder meanwhile. Folders in folders are moved up to the top before they are emptied, so that no
+    chain of them gets too long. With `owner`, only what that user made is removed.
     """
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    top = str(path)
-    while folders := _without_files(top):
-        for folder in folders:
-            for inner in _without_files(folder):
-                _forced(os.rename, inner, f"{top}/{secrets.token_hex(8)}")
-            _forced(os.rmdir, folder)
-    _forced(os.rmdir, top)
+    parent, name = os.path.split(path)
+    with contextlib.suppress(FileNotFoundError), _opened(parent or ".") as here:
+        if owner is not None and _owner_of(name, here) != owner:
+            return
+        folder = _folder(name, here)
+        if folder is None:
+            os.unlink(name, dir_fd=here)
+            return
+        try:
+            if owner is None or os.fstat(folder).st_uid == owner:  # still the one that was looked at
+                _empty(folder, owner)
+                _remove_folder(name, here, owner, force=False)
+        finally:
+            os.close(folder)
 
 
-def _without_files(folder: str) -> list[str]:
-    """Remove all from `folder` but the folders in it, which are returned."""
+def _empty(top: int, owner: int | None) -> None:
+    stays: set[str] = set()  # of another owner, or something of another owner is in it
+    while folders := set(_without_files(top, owner)) - stays:
+        for name in folders:
+            try:
+                folder = _folder(name, top)
+            except FileNotFoundError:  # another process removes it as well
+                continue
+            if folder is None:  # a link by now: the next look takes it away
+                continue
+            try:
+                for inner in _without_files(folder, owner):
+                    _move_up(inner, folder, top)
+            finally:
+                os.close(folder)
+            if not _remove_folder(name, top, owner, force=True):
+                stays.add(name)
+
+
+def _remove_folder(name: str, parent: int, owner: int | None, *, force: bool) -> bool:
+    """Remove an empty folder; False if it is not empty, since it holds what another than `owner` made."""
+    try:
+        _forced(functools.partial(os.rmdir, name, dir_fd=parent), *((parent,) if force else ()))
+    except NotADirectoryError:  # a link by now
+        _forced(functools.partial(os.unlink, name, dir_fd=parent), *((parent,) if force else ()))
+    except OSError as error:
+        if owner is None or error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
+
+
+def _without_files(folder: int, owner: int | None) -> list[str]:
+    """Remove all from an open folder but the folders in it, whose names are returned: of `owner`, if one is given."""
+    with os.scandir(folder) as scan:
+        found = list(scan)
     folders = []
-    for entry in _forced(entries, folder) or ():
-        if entry.is_dir(follow_symlinks=False):
-            folders.append(entry.path)
-        else:
-            _forced(os.unlink, entry.path)
+    for entry in found:
+        if not entry.is_dir(follow_symlinks=False):
+            _remove_file(entry.name, folder, owner)
+        elif owner is None or _owner_of(entry.name, folder) == owner:
+            folders.append(entry.name)
     return folders
+
+
+def _remove_file(name: str, folder: int, owner: int | None) -> None:
+    if owner is None or _owner_of(name, folder) == owner:
+        _forced(functools.partial(os.unlink, name, dir_fd=folder), folder)
+
+
+def _owner_of(name: str, folder: int) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid
+    return None
+
+
+def _move_up(name: str, folder: int, top: int) -> None:
+    move = functools.partial(os.rename, name, secrets.token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
+    try:
+        _forced(move, folder, top)
+    except PermissionError:  # the kernel wants to write `..` into it
+        _take_rights(name, folder)
+        _forced(move, folder, top)
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _folder(name: str, parent: int) -> int | None:
+    """A descriptor of the folder `name`, readable whatever its mode; None if it is something else, a link too."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(name, flags, dir_fd=parent)
+        except PermissionError:
+            _take_rights(name, parent)
+            return os.open(name, flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
+def _take_rights(name: str, parent: int) -> None:
+    """Let us do everything in the folder `name`, and follow no link."""
+    if not hasattr(os, "O_PATH"):
+        os.chmod(name, stat.S_IRWXU, dir_fd=parent, follow_symlinks=False)
+        return
+    folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{folder}", stat.S_IRWXU)
+    finally:
+        os.close(folder)
+
+
+def _forced(work: Callable[[], object], *folders: int) -> None:
+    """Do it, if need be after taking all rights to the open folders concerned; nothing for what is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            work()
+        except PermissionError:
+            for folder in folders:
+                os.fchmod(folder, stat.S_IRWXU)
+            work()
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
     """What is in one folder."""
     with os.scandir(folder) as scan:
         return list(scan)
-
-
-def _forced(function: Callable[..., Any], path: str, *more: str) -> Any:
-    """Call it, if need be after taking all rights to the folders concerned; None for what is gone."""
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            return function(path, *more)
-        except PermissionError:
-            for name in (path, *map(os.path.dirname, (path, *more))):
-                if stat.S_ISDIR(os.lstat(name).st_mode):
-                    os.chmod(name, stat.S_IRWXU)
-            return function(path, *more)

@@ -171,9 +171,8 @@ class LocalLocation(Location):
             final = self.final
             for folder in {str(final.parent), os.path.dirname(self.record_uri)}:
                 for left in staging.sweep(folder):
-                    step("remove left-over")
-                    with contextlib.suppress(PermissionError):  # of another user, whose own next commit removes it
-                        copying.remove_tree(left)
+                    with contextlib.suppress(OSError):  # it may be the same fault that made it stay
+                        staging.remove_left(left)
             staged = self._staged(final)
             try:
                 staged.begin()

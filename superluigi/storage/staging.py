@@ -122,9 +122,14 @@ def journal_text(final: Path, new: Path, old: Path) -> str:
 def journalled(journal: Path) -> dict[str, str]:
     """The names `final`, `new` and `old` of a swap; empty if its journal is not whole, since nothing has moved yet."""
     try:
-        return dict(json.loads(journal.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        names = json.loads(journal.read_text(encoding="utf-8"))
+        plain = {key: str(names[key]) for key in ("final", "new", "old")}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return {}
+    # Others may write into a shared folder: what it says is believed only as far as we could have written it.
+    swapped = (plain["new"], plain["old"])
+    believed = all(name.startswith(_PREFIX) and "/" not in name for name in swapped) and "/" not in plain["final"]
+    return plain if believed else {}
 
 
 def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
@@ -138,8 +143,22 @@ def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
-    """What is left below `parent` by dead processes of this host, or by this one without need.
+def remove_left(path: Path) -> None:
+    """Remove a left-over, as far as this user made it."""
+    step("remove left-over")
+    copying.remove_tree(path, owner=os.geteuid())
+
+
+def _is_ours(path: Path | str) -> bool:
+    """Whether this user made it: others may plant what looks like a left-over."""
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
+
+
+def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> list[Path]:
+    """What this user's dead processes of this host (or `anyone`'s), or this one without need, left below `parent`.
 
     Reads the folder, so it answers with nothing while the last look is too recent for its cost, unless `always`.
     """
@@ -168,7 +187,7 @@ def sweep(parent: str | Path, *, always: bool = False) -> list[Path]:
         if not name.startswith(_PREFIX) or name in needed:
             continue
         token = owner_token.token_in(name[len(_PREFIX) :])
-        if token and (owner_token.owner_is_gone(token) or token in mine):
+        if token and (owner_token.owner_is_gone(token) or token in mine) and (anyone or _is_ours(f"{parent}/{name}")):
             found.append(Path(parent, name))
     return found
 
@@ -213,8 +232,24 @@ def drop_staging(folder: Path) -> None:
 
 
 def dead_staging(parent: Path) -> list[Path]:
-    """Staging folders below `parent` whose process of this host no longer runs."""
-    return [folder for folder in _staging_folders(parent) if owner_token.owner_is_gone(folder.name)]
+    """Staging folders of this user below `parent` whose process of this host no longer runs."""
+    return [
+        folder for folder in _staging_folders(parent) if owner_token.owner_is_gone(folder.name) and _is_ours(folder)
+    ]
+
+
+def of_unknown_owners(parent: Path) -> list[tuple[str, Path]]:
+    """Tokens and things below `parent` whose process nobody here can know: another boot, container, host or version."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(parent)):
+            token = owner_token.token_in(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+            if token and not owner_token.is_of_this_world(token):
+                found.append((token, parent / name))
+    found += [
+        (folder.name, folder) for folder in _staging_folders(parent) if not owner_token.is_of_this_world(folder.name)
+    ]
+    return found
 
 
 def living_staging(parent: Path) -> list[Path]:
