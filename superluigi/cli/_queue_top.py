@@ -42,6 +42,8 @@ def _picture(queue: Queue) -> Group:
     done = counts["SUCCEEDED"]
     head = f"{queue.name}  {datetime.now():%H:%M:%S}  {done} of {total} done  "
     head += "  ".join(f"{state} {number}" for state, number in counts.items() if number)
+    if paused := queue.paused_pools():
+        head += f"  paused: {', '.join(paused)}"
     table = Table(box=None, pad_edge=False)
     for column in ("state", "task", "seconds", "attempt", "worker / error"):
         table.add_column(column, no_wrap=True)

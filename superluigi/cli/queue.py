@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from superluigi.cli import _output
 from superluigi.cli._output import console, json_option, print_json
-from superluigi.cli._parser import Parser, pair
+from superluigi.cli._parser import Parser, UsageError, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
 from superluigi.terminal import say, write
@@ -36,7 +36,8 @@ _COLOURS = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": 
 
 def configure(parser: Parser) -> None:
     """One sub-command a verb."""
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=False, parser_class=Parser)
+    parser.set_defaults(act=_which_verb)
 
     def verb(name: str, act: Callable[[argparse.Namespace], int], line: str, *, queue: bool = True) -> Parser:
         added = verbs.add_parser(name, help=line, description=line)
@@ -72,6 +73,8 @@ def _configure_working(verb: Callable[..., Parser]) -> None:
     work.add_argument("--pool", default="default")
     work.add_argument("--idle", type=float, metavar="SECONDS", help="end after so long without work instead")
     work.add_argument("--max-tasks", type=int, metavar="N")
+    # A spawner's workers have nobody to tell but it, and it looks at the tasks.
+    work.add_argument("--spawned", action="store_true", help=argparse.SUPPRESS)
     _timing_options(work)
 
 
@@ -115,7 +118,7 @@ def _configure_steering(verb: Callable[..., Parser]) -> None:
     _which_options(verb("retry", _retry, "give tasks a fresh start: those named, else the failed ones"))
     kill = verb("kill", _kill, "kill tasks; they stay KILLED until retried")
     _which_options(kill)
-    delete = verb("delete", _delete, "remove a queue with its logs; outputs stay")
+    delete = verb("delete", _delete, "remove queues ('my_*': by pattern) with their logs; outputs stay")
     for added in (kill, delete):
         added.add_argument("--force", action="store_true", help="do it; without, only list")
 
@@ -133,14 +136,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _opened(args: argparse.Namespace, **options: Any) -> Iterator[Queue]:
+def _opened(args: argparse.Namespace, name: str | None = None, **options: Any) -> Iterator[Queue]:
     from superluigi.queue.facade import Queue
 
     options.setdefault("create", False)
     if getattr(args, "lease", None):
         options["lease"] = timedelta(seconds=args.lease)
         options["recheck"] = timedelta(seconds=args.recheck)
-    with Queue(args.queue, **options) as queue:
+    with Queue(name or args.queue, **options) as queue:
         yield queue
 
 
@@ -171,10 +174,19 @@ def _submit(args: argparse.Namespace) -> int:
 
 def _spawn(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
+        _say_paused(queue)
         queue.spawn(args.workers, pools=args.pool, detach=args.detach, keep_alive=args.keep_alive)
-        if not args.detach:
-            say(_counted(queue.counts()), err=True)
-    return 0
+        if args.detach:
+            return 0
+        counts = queue.counts()
+        say(_counted(counts), err=True)
+    return 1 if counts["FAILED"] or counts["KILLED"] else 0
+
+
+def _say_paused(queue: Queue) -> None:
+    """Say on stderr that a queue, or some of its pools, starts nothing."""
+    if said := queue.said_of_pause():
+        say(said, err=True)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -184,8 +196,11 @@ def _work(args: argparse.Namespace) -> int:
 
     lease = lease_seconds(timedelta(seconds=args.lease))
     with closing(Database(args.queue, create=False)) as database:
-        Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck)).run()
-    return 0
+        worker = Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck))
+        if not args.spawned and worker.is_paused():
+            say(f"pool {args.pool} is paused: `superluigi queue resume {args.queue}` lets it go on", err=True)
+        worker.run()
+    return 1 if worker.failed and not args.spawned else 0
 
 
 # --- looking ----------------------------------------------------------------------------------------------
@@ -201,14 +216,17 @@ def _list(args: argparse.Namespace) -> int:
         address = str(path) if several else args.pattern
         try:
             with facade.existing(address) as queue:
-                lines.append({"name": name, "location": queue.location, "counts": queue.counts()})
+                paused = sorted(queue.paused_pools())
+                line = {"name": name, "location": queue.location, "counts": queue.counts(), "paused": paused}
+                lines.append(line)
         except QueueError as error:  # one queue that cannot be read must not hide the others
             lines.append({"name": name, "location": address, "error": str(error)})
     if args.json:
         print_json(lines)
         return 0
     for line in lines:
-        say(f"{line['name']}  {line.get('error') or _counted(line['counts'])}")
+        stopped = f"  paused: {', '.join(line['paused'])}" if line.get("paused") else ""
+        say(f"{line['name']}  {line.get('error') or _counted(line['counts'])}{stopped}")
     if not lines:
         say(f"no queue matches {args.pattern!r}", err=True)
     return 0
@@ -222,6 +240,8 @@ def _tasks(args: argparse.Namespace) -> int:
     tags = dict(pair("--tag", text, "KEY=VALUE") for text in args.tag)
     with _opened(args) as queue:
         rows = queue.tasks(*(args.id or ()), **_which(args), tags=tags or None)
+        if not args.json:
+            _say_paused(queue)
     if args.json:
         print_json([row.as_json() for row in rows])
         return 0
@@ -323,10 +343,40 @@ _ENDED = ("SUCCEEDED", "FAILED", "KILLED")
 
 
 def _delete(args: argparse.Namespace) -> int:
-    with _opened(args) as queue:
-        say(f"{queue.location}  {_counted(queue.counts())}")
-        if not args.force:
-            say("would delete this queue and its logs; nothing done: add --force", err=True)
-            return 1
-        queue.delete(force=True)
-    return 0
+    names = _names(args.queue)
+    if not names:
+        say(f"no queue matches {args.queue!r}", err=True)
+        return 1
+    failed = False
+    for name in names:
+        try:
+            with _opened(args, name=name) as queue:
+                say(f"{queue.location}  {_counted(queue.counts())}")
+                if args.force:
+                    queue.delete(force=True)
+        except QueueError as error:  # one that cannot be read must not keep the others
+            if len(names) == 1:
+                raise
+            failed = True
+            say(f"{name}  {error}", err=True)
+    if not args.force:
+        what = "this queue and its logs" if len(names) == 1 else f"these {len(names)} queues and their logs"
+        say(f"would delete {what}; nothing done: add --force", err=True)
+        return 1
+    return 1 if failed else 0
+
+
+def _names(pattern: str) -> list[str]:
+    """The queues that a name with `*`, `?` or `[` means; else that very name."""
+    from superluigi.queue import finding
+
+    if "://" in pattern or pattern.endswith(".sqlite") or not any(sign in pattern for sign in "*?["):
+        return [pattern]
+    return [str(file) for _, file in finding.names(pattern)]
+
+
+def _which_verb(args: argparse.Namespace) -> int:
+    raise UsageError(
+        "superluigi queue: which verb? submit, spawn, work, tasks, time, top, serve, pause, resume, retry, kill, "
+        "delete, or list (which shows the queues there are). `superluigi queue --help` explains them."
+    )

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -71,15 +72,48 @@ def url_of(name: str) -> URL:
         if url.drivername == "sqlite" and url.database:
             return url.set(database=os.path.abspath(url.database))
         raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
-    if name.endswith(SUFFIX) or name.startswith(("/", "./", "../", "~")):
+    if "\0" in name:
+        raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
+    if name.endswith(SUFFIX) and name != SUFFIX:
         return URL.create("sqlite", database=str(Path(name).expanduser().absolute()))
-    if not _NAME.fullmatch(name):
+    return URL.create("sqlite", database=str(_named(name)))
+
+
+def _named(name: str) -> Path:
+    """The file of a queue by name: always inside the folder of queues.
+
+    Raises:
+        OptionError: it is no name.
+    """
+    parts = name.split("/")
+    too_long = any(len(f"{part}{SUFFIX}-wal".encode(errors="replace")) > _LONGEST_NAME_BYTES for part in parts)
+    if too_long or not _NAME.fullmatch(name) or any(part.startswith((".", "-")) for part in parts):
+        shown = f"{name[:40]!r}…" if too_long else repr(name)
         raise OptionError(
-            f"{name!r} is no name of a queue. Use letters, digits, '_', '-', '.'; or a path that ends in "
-            f"{SUFFIX}; or postgresql://host/database."
+            f"{shown} is no name of a queue. Use letters, digits, '_', '-', '.' (the first one a letter, a digit or "
+            f"'_'), of at most some 200 bytes; or a path that ends in {SUFFIX}; or postgresql://host/database."
         )
     folder: Path = config.get("queue_dir")
-    return URL.create("sqlite", database=str(folder / f"{name}{SUFFIX}"))
+    return folder / f"{name}{SUFFIX}"
+
+
+#: What file systems take as one name.
+_LONGEST_NAME_BYTES = 230
+
+
+def _refuse_namesake(file: Path) -> None:
+    """Refuse to make a queue whose name differs from another's only in case: on some disks they would be one.
+
+    Raises:
+        OptionError: there is such a queue.
+    """
+    with contextlib.suppress(OSError):
+        for other in os.listdir(file.parent):
+            if other.casefold() == file.name.casefold() and other != file.name:
+                raise OptionError(
+                    f"There is a queue {other.removesuffix(SUFFIX)!r} already, which differs from "
+                    f"{file.name.removesuffix(SUFFIX)!r} in upper and lower case only. Use that one, or another name."
+                )
 
 
 def passed_on(name: str) -> str:
@@ -184,7 +218,9 @@ class Database:
         if self.path is not None:
             return self.path.with_suffix(".logs")
         folder: Path = config.get("queue_dir")
-        return folder / f"{self.url.database}.logs"
+        # Two servers may have databases of one name, and a file beside them; who deletes one must not take the others'.
+        parts = (self.url.host or "local", str(self.url.port or ""), self.url.database or "")
+        return folder / "postgresql" / f"{'-'.join(quote(part, safe='') for part in parts)}.logs"
 
     @property
     def shown(self) -> str:
@@ -197,6 +233,8 @@ class Database:
             raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
         if not path.exists() and not create:
             raise QueueGoneError(f"There is no queue {path}. {_HOW_TO_MAKE}")
+        if not path.exists():
+            _refuse_namesake(path)
         require_local(path.parent)
         mode = _switch_to_wal(path)
         if mode != "wal":

@@ -94,6 +94,24 @@ class Queue:
         with self._database.read() as connection:
             return all(paused for _, paused in people.load_pools(connection).values())
 
+    def paused_pools(self) -> list[str]:
+        """The pools that start nothing until `resume`."""
+        with self._database.read() as connection:
+            return [name for name, (_, paused) in people.load_pools(connection).items() if paused]
+
+    def said_of_pause(self) -> str:
+        """For people: which pools are paused, how many of their tasks wait for that, and what lets them go on."""
+        paused = self.paused_pools()
+        if not paused:
+            return ""
+        which = "The queue" if len(paused) == len(self.pools) else f"Pool {', '.join(paused)} of the queue"
+        waiting = sum(row.pool in paused for row in self.tasks(state=states.PENDING))
+        name = self.location if "://" in self.name else self.name
+        return (
+            f"{which} {name} is paused: {waiting} ready tasks are not started. `superluigi queue resume {name}`, or "
+            "resume() in Python, lets it go on."
+        )
+
     def workers(self) -> list[WorkerRow]:
         """The workers that are registered; those that died may still be among them for a lease."""
         with self._database.read() as connection:

@@ -12,6 +12,7 @@ from superluigi.queue import states
 from superluigi.queue.facade import Queue
 from superluigi.queue.failures import failure_of
 from superluigi.queue.states import Submission, TaskRow
+from superluigi.scheduling.logs import logger
 from superluigi.scheduling.report import Report
 from superluigi.scheduling.run import Run
 
@@ -48,6 +49,8 @@ def run_graph(
     opened = Queue(queue, resources=resources) if isinstance(queue, str) else queue
     try:
         submission = opened.submit(roots, run=run, retry_failed=True)
+        if said := opened.said_of_pause():
+            logger.warning("%s", said)
         opened.spawn(num_workers, until=submission)
         return _report(opened, submission, roots)
     finally:

@@ -160,7 +160,7 @@ class Spawner:
 
     def _order(self, name: str, label: str, pool: Pool) -> WorkerOrder:
         command = [
-            sys.executable, "-m", "superluigi", "queue", "work", self._options.queue, "--pool", name,
+            sys.executable, "-m", "superluigi", "queue", "work", self._options.queue, "--pool", name, "--spawned",
             "--idle", str(IDLE_SECONDS), "--lease", str(self._options.lease_seconds),
             "--recheck", str(self._options.recheck_seconds),
         ]  # fmt: skip

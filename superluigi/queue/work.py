@@ -54,6 +54,8 @@ class Worker:
         self._seen = 0.0
         self._swept = 0.0
         self._leaving = threading.Event()
+        #: Tasks that failed here, or were killed, and did not succeed here later.
+        self.failed: set[str] = set()
         with database.read() as connection:
             pools = people.load_pools(connection)
         if options.pool not in pools:
@@ -63,6 +65,11 @@ class Worker:
         self._attempts = Attempts(
             self.name, database, pool, options.lease_seconds, self._should_leave, self._leaving, self._leave_at
         )
+
+    def is_paused(self) -> bool:
+        """Whether its pool starts nothing now."""
+        with self._database.read() as connection:
+            return people.load_pools(connection)[self._options.pool][1]
 
     def leave(self) -> None:
         """Have it put back (or kill, by the pool's policy) what it runs, and end. Safe from signal handlers."""
@@ -77,6 +84,8 @@ class Worker:
             with self._signals():
                 for claim in self._claims():
                     self._outcome = claim, self._attempts.make(claim)
+                    kind = self._outcome[1].kind
+                    (self.failed.add if kind in ("failed", "killed") else self.failed.discard)(claim.task_id)
                     done += 1
         except QueueGoneError as error:
             logger.warning("%s; worker %s ends", error, self.name)

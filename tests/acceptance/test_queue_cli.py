@@ -72,7 +72,7 @@ def test_a_day_in_the_life_of_a_queue(folder: Path) -> None:
     assert len(json.loads(_queue("tasks", "q", "--json", "--name", "La*").stdout)) == 1
     (folder / "hidden").rename(folder / "steps.py")
 
-    _queue("spawn", "q", "--workers", "2")
+    _queue("spawn", "q", "--workers", "2", code=1)
     shown = _queue("tasks", "q", "--state", "FAILED", "--log").stdout
     assert "Step_3" in shown and "| step 3" in shown and "ValueError: step three breaks" in shown
     assert "BLOCKED" in _queue("tasks", "q", "--name", "Last").stdout
@@ -124,7 +124,7 @@ def test_a_detached_manager_outlives_its_shell(folder: Path) -> None:
 
 def test_luigis_own_page_shows_the_queue(folder: Path) -> None:
     _queue("submit", "q", "steps", "Last")
-    _queue("spawn", "q", "--workers", "1")
+    _queue("spawn", "q", "--workers", "1", code=1)
     process = subprocess.Popen(
         [sys.executable, "-m", "superluigi", "queue", "serve", "q", "--port", "0"], stdout=subprocess.PIPE, text=True
     )

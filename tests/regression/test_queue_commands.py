@@ -1,0 +1,159 @@
+# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
+"""Names of queues, what commands tell by their exit codes, and that a pause is never silent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from queue_support import project, queue_name  # noqa: F401
+
+from superluigi import cli, run_task
+from superluigi.errors import OptionError, SuperLuigiError
+from superluigi.queue import Queue
+from superluigi.queue.database import Database, url_of
+from superluigi.queue.web import QueueScheduler
+
+Project = Callable[[str], ModuleType]
+
+TASKS = """
+    class Fails(luigi.Task):
+        def run(self):
+            raise ValueError("no")
+
+    class Works(luigi.Task):
+        number = luigi.IntParameter(default=0)
+        def run(self):
+            pass
+
+    class Second(luigi.Task):
+        retry_count = 2
+        def output(self):
+            return luigi.LocalTarget("second.txt")
+        def run(self):
+            if not os.path.exists("first"):
+                pathlib.Path("first").touch()
+                raise ValueError("not yet")
+            pathlib.Path("second.txt").touch()
+"""
+
+
+@pytest.fixture
+def queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "queues"
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x", "./x", "/tmp/x", "~/x", "a/../../x", "a/./x", ".", "..", ".x", "a/.x", "", " ", "a b", "a//b", "a/",
+        "/", "x\0y", "x\n", "a\\b", "-x", "e\u0301", "x\u202ey", "n" * 300, "a/" + "n" * 240, ".sqlite", "\ud800",
+        "x\0.sqlite",
+    ],
+)  # fmt: skip
+def test_no_name_leaves_the_folder_of_queues(name: str, queues: Path) -> None:
+    with pytest.raises(OptionError):
+        url_of(name)
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(st.text(max_size=300) | st.text(alphabet="./~ab-_\0:é\\", max_size=12))
+def test_any_name_is_refused_or_means_a_file_in_the_folder(queues: Path, name: str) -> None:
+    if "://" in name or name.endswith(".sqlite") or name.startswith("env:"):
+        return
+    try:
+        file = Path(str(url_of(name).database))
+    except OptionError:
+        return
+    assert queues in file.parents and file.resolve() == file and file.suffix == ".sqlite"
+    assert len(f"{file.name}-wal".encode()) <= 255
+
+
+def test_names_that_differ_in_case_only_are_one_queue_or_none(queues: Path) -> None:
+    Queue("team/Pi").close()
+    for _ in range(2):
+        with pytest.raises(OptionError, match="upper and lower case"):
+            Queue("team/pi")
+        Queue("team/Pi").close()
+    Queue("pi").close()  # in another folder
+    Queue("team/Pi2").close()
+
+
+def test_logs_of_queues_on_servers_stay_in_the_folder_and_apart(queues: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Database, "__init__", lambda self, name: self.__dict__.update(url=url_of(name), is_sqlite=False)
+    )
+    names = (
+        "postgresql://a/q",
+        "postgresql://b/q",
+        "postgresql://a:1/q",
+        "postgresql://a/..%2F..%2Fq",
+        "postgresql:///q",
+    )
+    logs = [Database(name).logs for name in names]
+    assert len(set(logs)) == len(logs)
+    assert all(folder.resolve() == folder and queues in folder.parents for folder in logs)
+    assert queues / "q.logs" not in logs
+
+
+def test_spawn_and_work_tell_by_their_exit_code_that_tasks_failed(queues: Path, project: Project) -> None:
+    module = project(TASKS)
+    with Queue("good") as queue:
+        queue.submit([module.Works(), module.Second()])
+    assert cli.main(["queue", "work", "good"]) == 0  # one attempt failed, no task did
+    assert cli.main(["queue", "spawn", "good"]) == 0
+    with Queue("bad") as queue:
+        queue.submit([module.Works(), module.Fails()])
+    assert cli.main(["queue", "work", "bad"]) == 1
+    with Queue("bad") as queue:
+        queue.retry()
+    assert cli.main(["queue", "spawn", "bad", "--workers", "1"]) == 1
+
+
+def test_queues_are_deleted_by_pattern_after_a_list(queues: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("my_a", "my_b", "other"):
+        Queue(name).close()
+    (queues / "my_c.sqlite").write_bytes(b"no database" * 100)
+    assert cli.main(["queue", "delete", "my_[ab]"]) == 1
+    said = capsys.readouterr()
+    assert "my_a.sqlite" in said.out and "my_b.sqlite" in said.out and "add --force" in said.err
+    assert len(list(queues.glob("*.sqlite"))) == 4
+    assert cli.main(["queue", "delete", "my_*", "--force"]) == 1  # one of them is damaged, and stays
+    assert "my_c" in capsys.readouterr().err
+    assert sorted(file.name for file in queues.glob("*.sqlite")) == ["my_c.sqlite", "other.sqlite"]
+    assert cli.main(["queue", "delete", "none_*", "--force"]) == 1
+    assert cli.main(["queue", "delete", "other", "--force"]) == 0
+
+
+def test_a_pause_is_said_wherever_it_is_felt(
+    queues: Path, project: Project, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = project(TASKS)
+    with Queue("q") as queue:
+        queue.submit(module.Works())
+        queue.pause()
+        assert QueueScheduler(queue).is_paused() == {"paused": True}
+    for words in (["spawn", "q"], ["work", "q"], ["tasks", "q"], ["list"], ["top", "q", "--once"]):
+        cli.main(["queue", *words])
+        said = capsys.readouterr()
+        assert "paused" in said.out + said.err, words
+    with contextlib.suppress(SuperLuigiError):
+        run_task(module.Works(number=1), queue="q")
+    assert "is paused: 2 ready tasks are not started" in caplog.text
+    with Queue("q") as queue:
+        queue.resume()
+        assert queue.said_of_pause() == ""
+
+
+def test_a_queue_command_that_is_not_finished_gives_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["queue"]) == 2
+    assert "which verb? submit" in capsys.readouterr().err
+    assert cli.main(["queue", "tasks"]) == 2
+    assert "missing: QUEUE" in capsys.readouterr().err
