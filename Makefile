@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in the environment .venv, which is made when it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long test-minio check lint types layers docs docs-serve bench wheel wheels clean
+.PHONY: help venv demo test test-long test-minio check lint types layers docs docs-serve bench lowest wheel wheels clean
 # Tests start many processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
@@ -65,6 +65,11 @@ docs-serve: $(STAMP) ## the site on a local port, rebuilt as you write
 
 bench: $(STAMP) ## every benchmark, quick; for real: python benchmarks/<name>.py
 	for file in $$(grep -l -e --quick benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+lowest: $(STAMP) ## compile requirements/lowest.txt, the oldest of each direct dependency
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --resolution lowest-direct --python-version 3.11 --extra dask --extra postgres --extra tutorial \
+		--extra test --no-header --no-annotate setup.py --output-file requirements/lowest.txt
 
 wheel: $(STAMP) ## the wheel and the source package, into dist/
 	$(BIN)/python -m build --quiet
