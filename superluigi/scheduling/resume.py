@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +17,8 @@ from superluigi.errors import OptionError
 from superluigi.scheduling import force
 from superluigi.scheduling.force import ForcePlan
 from superluigi.scheduling.run import MADE_BEFORE, Run
+
+_log = logging.getLogger(__name__)
 
 
 class ForcedRunMemory:
@@ -28,6 +32,7 @@ class ForcedRunMemory:
         self._root = root_id
         key = graph.digest([root_id, plan.everything, force.spelled(options)])[:24]
         self._plan = plan
+        self._lines: io.FileIO | None = None
         self._path = Path(config.get("workspace")) / "forced" / f"{key}.json"
 
     def resumed(self, run: Run) -> Run:
@@ -59,23 +64,28 @@ class ForcedRunMemory:
         if not self._plan:
             yield
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = {"ids": sorted(self._plan.ids), "families": sorted(self._plan.families)}
-        text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root, **whole})
-        self._path.write_text(text, encoding="utf-8")
         journal = self._journal(run)
-        for other in self._path.parent.glob(f"{self._path.stem}-*.made"):
-            if other != journal:
-                other.unlink(missing_ok=True)
-        with journal.open("a", encoding="utf-8", buffering=1) as self._lines:
+        with contextlib.ExitStack() as stack:
+            with _told("another run cannot resume this forced one"):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                whole = {"ids": sorted(self._plan.ids), "families": sorted(self._plan.families)}
+                text = json.dumps({"id": run.id, "started": run.started.isoformat(), "root": self._root, **whole})
+                self._path.write_text(text, encoding="utf-8")
+                for other in self._path.parent.glob(f"{self._path.stem}-*.made"):
+                    if other != journal:
+                        other.unlink(missing_ok=True)
+                self._lines = stack.enter_context(journal.open("ab", buffering=0))
             yield
-        journal.unlink(missing_ok=True)
-        if self._is_of(run):
-            self._path.unlink(missing_ok=True)
+        with _told("a later forced run with resume=True may take this one, which ended well, for unfinished"):
+            journal.unlink(missing_ok=True)
+            if self._is_of(run):
+                self._path.unlink(missing_ok=True)
 
     def remember(self, task_id: str) -> None:
         """A forced task that leaves no record has been made."""
-        self._lines.write(f"{task_id}\n")
+        if self._lines is not None:
+            with _told(f"another run that resumes this forced one makes {task_id} again"):
+                self._lines.write(f"{task_id}\n".encode())
 
     def _journal(self, run: Run) -> Path:
         return self._path.with_name(f"{self._path.stem}-{run.id}.made")
@@ -86,3 +96,15 @@ class ForcedRunMemory:
             return bool(json.loads(self._path.read_text(encoding="utf-8"))["id"] == run.id)
         except (FileNotFoundError, ValueError, KeyError):
             return False
+
+
+@contextlib.contextmanager
+def _told(consequence: str) -> Iterator[None]:
+    """A memory that cannot be kept fails no task: the tasks' outputs are what counts."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning(
+            "The memory of this forced run cannot be kept (%s), so %s. SUPERLUIGI_WORKSPACE names its folder.",
+            error, consequence,
+        )  # fmt: skip

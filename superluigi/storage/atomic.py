@@ -226,7 +226,7 @@ _ADVICE = {
 
 def advice(error: OSError) -> str:
     """What to do about an error of the system."""
-    return _ADVICE.get(error.errno or 0, "What was there before is unchanged.")
+    return _ADVICE.get(error.errno or 0, "")
 
 
 class mended_later:  # noqa: N801 - used like a function, on the way of every commit
@@ -252,8 +252,9 @@ class mended_later:  # noqa: N801 - used like a function, on the way of every co
 class explained:  # noqa: N801 - used like a function, on the way of every commit
     """Turn the system's errors into ours: what failed, where, what now."""
 
-    def __init__(self, action: str, path: Path | str) -> None:
-        self.action, self.path = action, path
+    def __init__(self, action: str, path: Path | str, state: str = "") -> None:
+        """`state` says how things stand when it fails, if that is known."""
+        self.action, self.path, self.state = action, path, state
 
     def __enter__(self) -> None:
         pass
@@ -261,10 +262,11 @@ class explained:  # noqa: N801 - used like a function, on the way of every commi
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not isinstance(error, OSError) or isinstance(error, TargetError):
             return
-        failed = f"Cannot {self.action} {self.path}: {error.strerror or error}."
+        told = [f"Cannot {self.action} {self.path}: {error.strerror or error}."]
         if isinstance(error, PermissionError):
             refusing = error.filename2 or error.filename or self.path  # of a rename, the destination
-            raise StorageAccessError(f"{failed} Check the owner and mode of {refusing}, and its attributes.") from error
-        wrapped = CommitError(f"{failed} {advice(error)}")
+            told.append(f"Check the owner and mode of {refusing}, and its attributes.")
+            raise StorageAccessError(" ".join(told)) from error
+        wrapped = CommitError(" ".join(filter(None, (*told, advice(error), self.state))))
         wrapped.errno = error.errno
         raise wrapped from error

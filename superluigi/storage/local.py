@@ -41,7 +41,7 @@ from superluigi.storage.base import (
     record_text,
 )
 from superluigi.storage.local_staged import LocalStaged
-from superluigi.storage.scratch import scratch
+from superluigi.storage.scratch import private_copy
 from superluigi.storage.steps import step
 
 
@@ -162,7 +162,7 @@ class LocalLocation(Location):
 
     def stage(self) -> Staged:
         check_name(self.uri)
-        with atomic.explained("write to", self.uri):
+        with atomic.explained("write to", self.uri, "Nothing has changed."):
             self._check_names()
             if os.path.isdir(self.record_uri):
                 raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
@@ -189,10 +189,7 @@ class LocalLocation(Location):
         if shared:
             yield self.path
             return
-        with scratch(self.final.parent) as folder:
-            copy = folder / self.path.name
-            with atomic.explained("copy", self.path):
-                self.copy(copy)
+        with private_copy(self.final.parent, self.path.name, self.copy) as copy:
             yield copy
 
     def grounds(self) -> list[Ground]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from superluigi.storage.local import LocalLocation
 
 _WRITE_A_COPY = "Write the bytes themselves to output_path."
+_UNCHANGED = "What was there before is unchanged."
 _MUCH = 8 << 20  # bytes; from here on a thread for the flush pays
 
 
@@ -47,7 +48,7 @@ class LocalStaged(Staged):
     def prepare(self) -> Record:
         if self._output is None:
             location = self.location
-            with atomic.explained("finish writing", location.uri):
+            with atomic.explained("finish writing", location.uri, _UNCHANGED):
                 self._durable = config.get("durable")
                 self._check()
                 stage_check.check_alone(self.path, location.uri)
@@ -67,7 +68,7 @@ class LocalStaged(Staged):
         output = self.prepare()
         location = self.location
         published = None if record is None else {**record, "output": output}
-        with atomic.explained("publish", location.uri):
+        with atomic.explained("publish", location.uri, _UNCHANGED):
             location._stat()  # raises if something of another kind appeared there
             with atomic.locked(self.final.parent):
                 try:

@@ -22,7 +22,7 @@ from superluigi.storage.s3_errors import code_of, explained, is_absent
 
 _log = logging.getLogger(__name__)
 
-NOTE = "note.jsonl"
+NOTE = staging.NOTE
 #: A part of the names of keys that are on the server only while a commit is under way.
 MARK = ".superluigi-"
 _HANDLERS = {

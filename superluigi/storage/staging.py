@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from superluigi.storage import copying, owner_token, spare_stages
 from superluigi.storage.steps import step
 
 STAGING = ".superluigi"
+NOTE = "note.jsonl"  # in a staging folder: what may remain on a server
 _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
@@ -214,7 +216,10 @@ def staging_folder(parent: Path) -> Path:
     def make() -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(shared)
-        os.mkdir(folder)
+            mode = os.stat(parent).st_mode
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):  # others who may write here may copy here, too
+                os.chmod(shared, stat.S_IMODE(mode) | stat.S_ISVTX)
+        os.mkdir(folder, 0o700)
 
     with_folders(make, str(parent))
     return folder
@@ -236,6 +241,11 @@ def dead_staging(parent: Path) -> list[Path]:
     return [
         folder for folder in _staging_folders(parent) if owner_token.owner_is_gone(folder.name) and _is_ours(folder)
     ]
+
+
+def dead_copies(parent: Path) -> list[Path]:
+    """Those of the dead that hold copies only: what was being sent elsewhere is taken back by those who can."""
+    return [folder for folder in dead_staging(parent) if not (folder / NOTE).exists()]
 
 
 def of_unknown_owners(parent: Path) -> list[tuple[str, Path]]:

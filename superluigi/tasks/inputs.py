@@ -14,7 +14,7 @@ from typing import Any
 import luigi
 from luigi.format import Format, Nop
 
-from superluigi import config, graph
+from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.lineage import record as records
 from superluigi.storage import cache_files
@@ -44,7 +44,7 @@ def opened(target: luigi.Target, shared: bool) -> Iterator[Path]:
             "Leave input_path out of run() and use self.input()."
         )
     name = os.path.basename(str(getattr(target, "path", "")).rstrip("/"))
-    with scratch(Path(config.get("local_data_dir"))) as folder:
+    with scratch() as folder:
         copy = folder / cache_files.segment(name or "input")
         _fetch(target, copy)
         yield copy

@@ -1,0 +1,140 @@
+"""Where there is no room, or no right, for a copy: the next place is tried, and else the message names the setting."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from superluigi.errors import CommitError, StorageAccessError
+from superluigi.scheduling.force import ForcePlan
+from superluigi.scheduling.resume import ForcedRunMemory
+from superluigi.scheduling.run import Run
+from superluigi.storage import scratch
+from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets.base import AtomicTarget
+from superluigi.testing import crash
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and become somebody else")
+NOBODY, SOMEBODY = 65534, 65533
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], check=False).returncode:
+        pytest.skip("this machine does not let us mount")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def fill(disk: Path) -> None:
+    with open(disk / "fill", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def written(kind: type, path: Path) -> AtomicTarget:
+    target: AtomicTarget = kind(path)
+    with target.tmp_write_path() as staged:
+        (staged / "x" if staged.is_dir() else staged).write_text("x" * 20_000)
+    return target
+
+
+def text(target: AtomicTarget) -> str:
+    with target.tmp_read_path() as path:
+        return (path / "x" if path.is_dir() else path).read_text()
+
+
+@needs_root
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+@pytest.mark.parametrize("clones", [True, False])
+@pytest.mark.parametrize("full", ["the data's disk", "the copies' disk"])
+def test_an_input_is_read_while_one_of_the_disks_is_full(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, kind: type, clones: bool, full: str
+) -> None:
+    data, copies = (small_disk, tmp_path) if full == "the data's disk" else (tmp_path, small_disk)
+    monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(copies / "copies"))
+    monkeypatch.setattr(scratch, "_can_clone_in", lambda _: clones)
+    target = written(kind, data / "in")
+    fill(small_disk)
+    assert text(target) == "x" * 20_000
+    left = {path for disk in (small_disk, tmp_path) for path in disk.glob("**/.superluigi*/*")}
+    assert {path for path in left if "spare" not in path.parts} == set()
+
+
+@needs_root
+def test_when_no_place_has_room_the_setting_is_named(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(small_disk / "copies"))
+    target = written(LocalFileTarget, small_disk / "in")
+    fill(small_disk)
+    with pytest.raises(CommitError, match=r"No space left.*SUPERLUIGI_LOCAL_DATA_DIR"):
+        text(target)
+    assert target.exists()
+
+
+def read_as(user: int, path: Path, data: Path) -> tuple[str, str]:
+    os.setgid(100)
+    os.setuid(user)
+    os.environ["SUPERLUIGI_LOCAL_DATA_DIR"] = str(data)
+    try:
+        return "", text(LocalFileTarget(path))
+    except (StorageAccessError, CommitError) as error:
+        return type(error).__name__, str(error)
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as root:
+        os.chmod(root, 0o777)
+        (Path(root) / "in").write_text("x")
+        yield Path(root)
+
+
+@needs_root
+@pytest.mark.parametrize("clones", [True, False])
+def test_two_users_read_from_one_folder_and_copy_into_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, clones: bool
+) -> None:
+    monkeypatch.setattr(scratch, "_can_clone_in", lambda _: clones)
+    (project / "copies").mkdir()
+    (project / "copies").chmod(0o777)
+    for user in (NOBODY, SOMEBODY, NOBODY):
+        assert crash.in_child(read_as, user, project / "in", project / "copies") == ("", "x")
+    assert not [path for path in project.rglob("*") if "-65" in path.name]
+
+
+@needs_root
+def test_an_unwritable_home_names_the_setting(project: Path) -> None:
+    (project / "home").mkdir(mode=0o755)
+    (project / "closed").mkdir(mode=0o755)
+    (project / "closed/in").write_text("x")
+    kind, message = crash.in_child(read_as, NOBODY, project / "closed/in", project / "home/data")
+    assert kind == "StorageAccessError"
+    assert "SUPERLUIGI_LOCAL_DATA_DIR" in message and str(project / "home/data") in message
+    assert crash.in_child(read_as, NOBODY, project / "in", project / "home/data") == ("", "x"), "beside the input"
+
+
+@pytest.mark.parametrize("when", ["from the beginning", "later"])
+def test_the_memory_of_a_forced_run_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "ws"))
+    if when == "from the beginning":
+        (tmp_path / "ws").write_text("a file in its place")
+    run = Run(plan=ForcePlan(everything=True))
+    memory = ForcedRunMemory("root", run.plan, {})
+    with memory.kept(run), io.FileIO("/dev/full", "w") as full:
+        if when == "later":
+            monkeypatch.setattr(memory, "_lines", full)
+        memory.remember("a")
+    assert "SUPERLUIGI_WORKSPACE" in caplog.text
