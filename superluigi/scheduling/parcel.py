@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -211,13 +212,13 @@ def run_order(context: bytes, dumped: bytes, spool: str | None = None) -> Outcom
     return outcome.portable()
 
 
-def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float) -> bytes:
+def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float, alone: bool = False) -> bytes:
     """`run_order`, pickled, for executors that cannot end a call: a time limit is kept here.
 
-    With a limit the attempt runs in a process of its own. The answer is pickled here because classes
-    that came by value go back by value, which an executor's own pickle refuses.
+    With a limit the attempt runs in a process of its own; so does one that must be `alone`, in a thread. The answer
+    is pickled here because classes that came by value go back by value, which an executor's own pickle refuses.
     """
-    if not timeout:
+    if not timeout and not (alone and threading.current_thread() is not threading.main_thread()):
         return pickling.dumps(run_order(context, dumped, spool))
     from superluigi.executors.processes import ProcessExecutor
 
@@ -225,7 +226,7 @@ def run_order_bounded(context: bytes, dumped: bytes, spool: str, timeout: float)
         executor.submit(prepare, context).result()  # start-up does not count
         future = executor.submit(run_order, context, dumped, spool)
         try:
-            answer: Outcome | Unloadable | SuperLuigiError = future.result(timeout)
+            answer: Outcome | Unloadable | SuperLuigiError = future.result(timeout or None)
         except FutureTimeout:
             answer = TaskTimeoutError(f"The task timed out after {timeout:g} seconds and was terminated.")
             executor.end(future, answer)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from superluigi.executors import pickling
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.executors.processes import ProcessExecutor
 from superluigi.executors.threads import ThreadExecutor
-from superluigi.scheduling import parcel
+from superluigi.scheduling import alone, parcel
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.messages import Spool, SpoolReader, Told, inbox_path
 from superluigi.scheduling.run import Run
@@ -173,6 +174,7 @@ class Foreign(Place):
     def __init__(self, executor: Executor, run: Run, ours: bool) -> None:
         self.executor = executor
         self._ours = ours
+        self._run = run
         self._context = parcel.dump_context(run)
         self._spool: SpoolReader | None = None
         self._options = getattr(executor, "options_for", None)
@@ -187,11 +189,12 @@ class Foreign(Place):
         **options: Any,
     ) -> Future[Any]:
         timeout = options.pop("timeout", 0)
+        alone_there = alone.needs_process(task, self._run)
         order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
         extra = self._options(task.process_resources()) if self._options is not None else {}
         try:
             return self.executor.submit(
-                parcel.run_order_bounded, self._context, order, str(self._messages()), timeout, **extra
+                parcel.run_order_bounded, self._context, order, str(self._messages()), timeout, alone_there, **extra
             )
         except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
             failed: Future[Any] = Future()
@@ -272,14 +275,17 @@ class Places:
         """Where `task` runs: where its class asks to, else where the run does.
 
         `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
-        tasks with one leave this process.
+        tasks with one leave this process; what changes the environment, or sets signal handlers, leaves threads.
 
         Raises:
             ExecutionError: its class asks for an executor that cannot be had.
             SuperLuigiError: the executor of the run cannot be had.
         """
         spec = self._spec(task, never_here)
-        if timeout and (spec in ("here", "threads") or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))):
+        threads = spec == "threads" or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))
+        if spec == "here" and threading.current_thread() is not threading.main_thread():
+            threads = True
+        if (timeout and (threads or spec == "here")) or (threads and alone.needs_process(task, self._run)):
             spec = "processes"
         if spec == "here":
             return self._here

@@ -196,6 +196,22 @@ class ExecutorSuite:
         assert seen[0]["pid"] != seen[1]["pid"] or seen[0] == seen[1]
         assert tasks.state_of_process() == here
 
+    def test_a_library_that_others_have_wrapped_stays_wrapped(
+        self, run_it: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = threading.Thread.start
+
+        def wrapped(thread: threading.Thread) -> None:
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", wrapped)
+        assert run_it(tasks.Noted(folder=folder, name="one"), tasks.Noted(folder=folder, name="two")).success
+        assert threading.Thread.start is wrapped
+
+    def test_programs_of_luigi_that_set_signal_handlers_run(self, run_it: Any, folder: str) -> None:
+        report = run_it(*tasks.external_programs(folder))
+        assert report.success, report.describe()
+
     def test_a_worker_that_imports_a_module_which_starts_a_run_refuses_that(
         self, run_it: Any, folder: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

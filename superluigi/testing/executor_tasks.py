@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.contrib.external_program import ExternalProgramTask
 
 from superluigi.scheduling import run as runs
 
@@ -281,3 +282,19 @@ class SurvivesDying(Noted):
 
     def requires(self) -> list[luigi.Task]:
         return [Dies(folder=self.folder, name="dies"), *(Sleeps(folder=self.folder, name=f"s{i}") for i in range(6))]
+
+
+def external_programs(folder: str) -> list[luigi.Task]:
+    """Three of Luigi's `ExternalProgramTask`, which set signal handlers while they run."""
+    return [Touches(folder=folder, name=f"program-{number}") for number in range(3)]
+
+
+class Touches(ExternalProgramTask):
+    folder = luigi.Parameter()
+    name = luigi.Parameter()
+
+    def program_args(self) -> list[str]:
+        return ["touch", self.output().path]
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(os.path.join(self.folder, self.name))

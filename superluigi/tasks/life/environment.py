@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,3 +127,22 @@ def _changed_by(command: str, shell: tuple[str, ...], base: tuple[tuple[str, str
     changed: Variables = {n: v for n, v in after.items() if before.get(n) != v and n not in ignored}
     changed.update({n: None for n in before if n not in after and n not in ignored})
     return tuple(changed.items())
+
+
+@contextlib.contextmanager
+def replaced(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set the variables of this process for the time of the block: for an attempt that has the process for itself."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

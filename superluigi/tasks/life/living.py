@@ -22,7 +22,6 @@ from superluigi.tasks.life import (
     environment,
     folder,
     hooks,
-    layers,
     logs,
     prefix,
     scope,
@@ -122,10 +121,26 @@ class Living:
         """
         return cancel.cancel(self, reason)
 
+    def _needs_process(self, run: runs.Run) -> bool:
+        """Asked before it is sent to threads."""
+        return needs_process(self, run)
+
     def process_resources(self) -> dict[str, Any]:
         """Luigi's, with what submit hooks add."""
         plain: dict[str, Any] = super().process_resources()  # type: ignore[misc]
         return hooks.resources_of(self, plain)  # type: ignore[arg-type]
+
+
+def needs_process(task: Any, run: runs.Run) -> bool:
+    """Whether an attempt at `task` changes what threads of one process share: it then runs in a process of its own."""
+    try:
+        job = hooks.job_of(task)
+        if job.prefix:  # that is one
+            return False
+        parts = [environment.parse(run.options.get("environment")), environment.parse(own(task, "environment"))]
+        return bool(job.environment) or any(part.data or part.command for part in parts)
+    except Exception:  # noqa: BLE001 - user code: it is told when the task runs
+        return False
 
 
 def task_dir(task: Any) -> Path:
@@ -266,10 +281,6 @@ def _in_environment(here: Scope, job: hooks.Job, elsewhere: bool) -> Iterator[No
     here.variables = environment.resolve(parts, os.environ)
     if elsewhere:
         yield
-    elif here.thread == threading.main_thread().ident:
-        with layers.replaced(here.variables):
-            yield
     else:
-        here.layered = True
-        with layers.installed():
+        with environment.replaced(here.variables):
             yield

@@ -2,8 +2,8 @@
 
 In a process of the attempt's own the descriptors 1 and 2 are turned to the files, so that C libraries and child
 processes are in them as well. Where attempts share a process, `sys.stdout` and `sys.stderr` pass on what is
-written and keep a copy for the attempt whose thread (or whose thread's thread) wrote it; the files are then made
-with the first line.
+written and keep a copy for the attempt whose thread wrote it; the files are then made with the first line. What threads
+print that a task has started is its own as long as it runs alone in the process; else nobody knows whose it is.
 """
 
 from __future__ import annotations
@@ -234,8 +234,7 @@ def _streams_copied(scope: Scope) -> Iterator[None]:
     scope.sink = Sink(scope)
     _install()
     try:
-        with scopes.inherited_by_threads():
-            yield
+        yield
     finally:
         _uninstall()
         scope.sink.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +27,6 @@ class Scope:
     own_process: bool
     #: The environment as this task sees it, over that of the process: None unsets a variable.
     variables: dict[str, str | None] = field(default_factory=dict)
-    #: Whether `variables` only shows to this scope, because other attempts share the process.
-    layered: bool = False
     #: Seconds since the epoch.
     started: float = field(default_factory=time.time)
     thread: int = field(default_factory=threading.get_ident)
@@ -88,58 +85,42 @@ class Scope:
 
 
 _here: ContextVar[Scope | None] = ContextVar("superluigi_scope", default=None)
-_INHERITED = "_superluigi_scope"
+_guard = threading.Lock()
+#: The attempts that run in this process, the earliest first.
+_active: list[Scope] = []
 
 
 def current() -> Scope | None:
-    """The attempt that this thread works for: its own, or that of the thread which started it."""
-    scope = _here.get() or getattr(threading.current_thread(), _INHERITED, None)
-    return scope if scope is not None and scope.active else None
+    """The attempt that this thread works for: its own; where it has none, the only one that runs in this process.
+
+    Threads that a task starts do not know whose they are; as long as other tasks run beside it in threads, nobody
+    does.
+    """
+    scope = _here.get()
+    if scope is not None:
+        return scope if scope.active else None
+    running = _active[:]
+    return running[-1] if len({each.thread for each in running}) == 1 else None
 
 
 def of(task: Any) -> Scope | None:
     """The scope of `task` if it runs here."""
-    scope = current()
-    return scope if scope is not None and scope.task is task else None
+    for scope in reversed(_active[:]):
+        if scope.task is task and scope.active:
+            return scope
+    return None
 
 
 @contextlib.contextmanager
 def entered(scope: Scope) -> Iterator[Scope]:
     """Make `scope` the current one."""
     token = _here.set(scope)
+    with _guard:
+        _active.append(scope)
     try:
         yield scope
     finally:
         scope.active = False
-        _here.reset(token)
-
-
-_original_start = threading.Thread.start
-_users = 0
-_guard = threading.Lock()
-
-
-@contextlib.contextmanager
-def inherited_by_threads() -> Iterator[None]:
-    """While this is open, a thread belongs to the attempt whose thread starts it.
-
-    New threads begin with an empty context (until Python 3.14), so that a ContextVar alone would lose them.
-    """
-    global _users
-    with _guard:
-        _users += 1
-        if _users == 1:
-            threading.Thread.start = _start  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
         with _guard:
-            _users -= 1
-            if _users == 0 and threading.Thread.start is _start:
-                threading.Thread.start = _original_start  # type: ignore[method-assign]
-
-
-@functools.wraps(_original_start)
-def _start(thread: threading.Thread) -> None:
-    setattr(thread, _INHERITED, current())
-    _original_start(thread)
+            _active.remove(scope)
+        _here.reset(token)

@@ -51,40 +51,46 @@ def test_variables_hold_anything_and_end_with_the_task(user: Any, executor: str 
     )
 
 
-def test_a_thousand_tasks_in_threads_have_a_thousand_environments(user: Any) -> None:
+def test_a_hundred_tasks_beside_threads_have_a_hundred_environments(user: Any) -> None:
+    """Each in a process of its own: a process has one table of variables."""
     user.write("""
-        class One(Task):
+        class Other(Task):
             x = IntParameter()
-            done = set()
+            pids = {}
+            def run(self):
+                assert "ONLY_MINE" not in os.environ
+                self.pids[self.x] = os.getpid()
+            def complete(self):
+                return self.x in self.pids
+        class One(Base):
+            x = IntParameter()
             @property
             def environment(self):
                 return {"ONLY_MINE": str(self.x), f"KEY_{self.x}": "1"}
-            def run(self):
+            def run(self, output_path):
+                getenv = ctypes.CDLL(None).getenv
+                getenv.restype = ctypes.c_char_p
+                assert getenv(b"ONLY_MINE") == str(self.x).encode()
                 for _ in range(3):
                     assert os.environ["ONLY_MINE"] == str(self.x)
                     assert [k for k in os.environ if k.startswith("KEY_")] == [f"KEY_{self.x}"]
                     time.sleep(0.001)
-                if self.x % 100 == 0:
+                if self.x % 10 == 0:
+                    seen = []
                     said = subprocess.run("echo $ONLY_MINE", shell=True, capture_output=True, text=True).stdout
                     assert said == f"{self.x}\\n"
-                    inner = threading.Thread(target=lambda: self.done.add(os.environ["ONLY_MINE"]))
+                    inner = threading.Thread(target=lambda: seen.append(os.environ["ONLY_MINE"]))
                     inner.start(); inner.join()
-                self.done.add(str(self.x))
-            def complete(self):
-                return str(self.x) in self.done
-        class All(Task):
-            def requires(self):
-                return [One(x) for x in range(1000)]
-            def run(self):
-                assert "ONLY_MINE" not in os.environ
-            def complete(self):
-                return False
+                    assert seen == [str(self.x)]
+                output_path.write_text(str(os.getpid()))
     """)
     user.run("""
         from superluigi.scheduling.engine import run_graph
-        report = run_graph([One(x) for x in range(1000)], num_workers=16, executor="threads")
+        ones, others = [One(x) for x in range(100)], [Other(x) for x in range(100)]
+        report = run_graph([*ones, *others], num_workers=2, executor="threads")
         assert report.success, report.describe()
-        assert One.done == {str(x) for x in range(1000)}
+        assert set(Other.pids.values()) == {os.getpid()}
+        assert str(os.getpid()) not in {one.output().path.read_text() for one in ones}
         assert "ONLY_MINE" not in os.environ
     """)
 
