@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import queue
 import threading
@@ -62,8 +63,9 @@ class ThreadExecutor(Executor):
             self._max_workers = max_workers
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
+        with contextlib.suppress(KeyboardInterrupt):  # one that was meant for a call which has just ended
+            while (call := self._calls.get()) is not None:
+                call()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         with self._lock:

@@ -13,10 +13,13 @@ from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
+from superluigi.executors.threads import interrupt
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.places import Place
 from superluigi.scheduling.terms import Terms
 
+#: An attempt that is asked to end may take so long to clean up.
+ENDING_SECONDS = 5.0
 #: A process may take so long to start and load the task; then its time limit counts all the same.
 START_SECONDS = 60.0
 
@@ -37,6 +40,8 @@ class Attempting:
     timeout: float = 0.0
     started: float = field(default_factory=time.time)
     timed_out: bool = False
+    #: Why it has been asked to end although nothing is wrong with it; None where it has not.
+    ending: TaskCancelledError | None = None
     #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
     delayed: dict[str, int] | None = None
 
@@ -74,3 +79,39 @@ def failed_at_start(task: Task, error: Exception) -> Outcome:
     """The outcome of an attempt that could not begin, for a reason that is the task's."""
     text = traceback.format_exc()
     return Outcome(task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text, started=time.time())
+
+
+def ask_to_end(attempting: Attempting, cause: Task) -> None:
+    """Have a running attempt clean up and end, because `cause` has failed; nothing happens when it has ended."""
+    future, place, task = attempting.future, attempting.place, attempting.task
+    if future is None or future.done():
+        return
+    attempting.ending = reason = TaskCancelledError(f"{task} was ended because {cause} failed (on_error='stop').")
+    attempting.deadline, attempting.timed_out = time.monotonic() + ENDING_SECONDS, False
+    if future.cancel():
+        return
+    if place.shares_memory:
+        if attempting.thread is not None:
+            interrupt(attempting.thread)
+    elif place.announces or not _can_be_told(task):
+        if not place.end(future, reason) and place.announces:
+            attempting.ending = None  # its result is on the way
+    else:
+        told: Any = task
+        told.cancel(str(reason))  # wherever it runs; the executor itself could only give it up
+
+
+def give_up(attempting: Attempting) -> bool:
+    """Wait no longer for an attempt that was asked to end; False when that cannot be."""
+    if attempting.place.shares_memory:
+        abandon = getattr(attempting.task, "abandon_attempts", None)
+        if abandon is not None:
+            abandon()  # what it has staged goes; it can publish nothing any more
+        return True
+    if attempting.future is not None and attempting.ending is not None:
+        attempting.place.end(attempting.future, attempting.ending)
+    return False
+
+
+def _can_be_told(task: Any) -> bool:
+    return hasattr(task, "abandon_attempts") and callable(getattr(task, "cancel", None))

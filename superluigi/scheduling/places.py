@@ -333,6 +333,13 @@ class Places:
         for place in list(self._made.values()):
             yield from place.spooled()
 
+    def drop(self, place: Place) -> None:
+        """Shut down an executor in which a call goes on that nobody waits for any more."""
+        for key, made in list(self._made.items()):
+            if made is place:
+                del self._made[key]
+                place.abort()
+
     def close(self, abort: bool = False) -> None:
         """Shut down the executors that we made; with `abort`, end what runs in them."""
         with no_second_interrupt() if abort else contextlib.nullcontext():

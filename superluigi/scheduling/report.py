@@ -66,7 +66,8 @@ class Report:
     #: Whether everything that was asked for is complete now. A task that failed and then succeeded is.
     success: bool
     #: Task id → "complete" (was so before), "ran", "failed", "cancelled", "missing", "blocked", "disabled",
-    #: "scheduling failed", "elsewhere" (another worker has it) or "not run".
+    #: "scheduling failed", "elsewhere" (another worker has it), "ended" (unfinished, because something else failed) or
+    #: "not run".
     outcomes: Mapping[str, str]
     #: In the order in which they happened; missing external inputs last.
     failures: tuple[Failure, ...] = ()

@@ -65,6 +65,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     failures += stuck
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
+    outcomes.update({task_id: "ended" for task_id in worker.ended if outcomes.get(task_id) == "not run"})
     disabled = [t for i, t in worker._scheduled_tasks.items() if i not in outcomes and Terms.of_complete(t).disabled]
     failures += [Failure(t.task_id, str(t), "disabled", ExecutionError(DISABLED), instance=t) for t in disabled]
     outcomes.update({task.task_id: "disabled" for task in disabled})

@@ -13,7 +13,7 @@ from typing import Any
 from luigi.event import Event
 from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
-from luigi.task_status import DISABLED, DONE, FAILED
+from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.errors import (
@@ -30,7 +30,16 @@ from superluigi.executors.kill import no_second_interrupt
 from superluigi.scheduling import families, logs
 from superluigi.scheduling.addresses import addresses
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt, shown
-from superluigi.scheduling.attempting import START_SECONDS, Attempting, Done, failed_at_start, kind_of, timeout_error
+from superluigi.scheduling.attempting import (
+    START_SECONDS,
+    Attempting,
+    Done,
+    ask_to_end,
+    failed_at_start,
+    give_up,
+    kind_of,
+    timeout_error,
+)
 from superluigi.scheduling.interrupting import end_threads
 from superluigi.scheduling.messages import REPORTS, RESPOND, Outbox
 from superluigi.scheduling.observer import Reporter
@@ -87,6 +96,8 @@ class Worker(Planner):
         self.skipped: dict[str, None] = {}
         #: Id of a batch that failed → the tasks in it, which may be made later, together or not.
         self.failed_batches: dict[str, list[Task]] = {}
+        #: Ids of what was ended, unfinished, because something else had failed.
+        self.ended: dict[str, None] = {}
         #: Made by this run, but nobody has looked whether the outputs are really there.
         self._unverified: set[str] = set()
         self._resent: set[str] = set()
@@ -283,7 +294,9 @@ class Worker(Planner):
         attempting = self._running_tasks.get(task_id)
         if attempting is not None and attempting.future is future:
             outcome = self._outcome(attempting, future)
-            if outcome is not None:
+            if outcome is not None and attempting.ending is not None and outcome.status != DONE:
+                self._finish_ended(attempting)
+            elif outcome is not None:
                 self._finish(task_id, outcome, attempting.terms)
         if self._arrived.empty():
             self._end_late()
@@ -322,7 +335,11 @@ class Worker(Planner):
         for attempting in list(self._running_tasks.values()):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
                 attempting.timed_out = True
-                if attempting.future is not None:
+                if attempting.ending is not None:
+                    if give_up(attempting):
+                        self._finish_ended(attempting)
+                        self._places.drop(attempting.place)
+                elif attempting.future is not None:
                     attempting.place.end(attempting.future, timeout_error(attempting))
 
     def _outcome(self, attempting: Attempting, future: Future[Any]) -> Outcome | None:
@@ -331,7 +348,7 @@ class Worker(Planner):
         try:
             outcome = attempting.place.open(future, task)
         except Lost as lost:
-            if lost.resend and task.task_id not in self._resent:
+            if lost.resend and task.task_id not in self._resent and attempting.ending is None:
                 self._resent.add(task.task_id)
                 self._submit(attempting)
                 return None
@@ -341,7 +358,7 @@ class Worker(Planner):
                 raise  # somebody interrupts us; what the future holds, the task has raised itself
             return self._perished(attempting, error)
         fire(task, outcome.events)
-        if outcome.again:
+        if outcome.again and attempting.ending is None:
             if attempting.deadline is not None:
                 attempting.deadline = time.monotonic() + attempting.timeout
             self._submit(attempting)
@@ -352,6 +369,8 @@ class Worker(Planner):
         """An attempt that never came back: its process died, or it was ended for being late."""
         task = attempting.task
         error = tellable(error)
+        if attempting.ending is not None:
+            return Outcome(task.task_id, PENDING, error=attempting.ending, started=attempting.started)
         if isinstance(error, TaskTimeoutError):
             task.trigger_event(Event.TIMEOUT, task, str(error))
         else:
@@ -396,6 +415,22 @@ class Worker(Planner):
         lost = isinstance(outcome.error, ExecutorLostError)
         if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
             self._stop_requesting_work = True
+            if not lost:
+                for other in list(self._running_tasks.values()):
+                    ask_to_end(other, task)
+
+    def _finish_ended(self, attempting: Attempting) -> None:
+        """An attempt has been ended, although nothing was wrong with it: it has neither failed nor been made."""
+        task = attempting.task
+        for one in [task, *self._batch_members(task.task_id)]:
+            self.ended[one.task_id] = None
+        self._running_tasks.pop(task.task_id, None)
+        self._begun(attempting)
+        # the scheduler believes only this of a running task
+        told = {"worker": self._id, "task_id": task.task_id, "family": family_of(task)}
+        self._scheduler.add_task(**told, status=FAILED, expl=_as_json(str(attempting.ending)))
+        self._observer.ended(task, PENDING, Outcome(task.task_id, PENDING, error=attempting.ending))
+        self.run_succeeded = False
 
     def _note_success(self, task: Task, outcome: Outcome) -> None:
         (self.skipped if outcome.skipped else self.made)[task.task_id] = None

@@ -154,6 +154,7 @@ _RUN_STATES = {
     "missing": "missing",
     "blocked": "blocked",
     "not run": "missing",
+    "ended": "missing",
 }
 
 

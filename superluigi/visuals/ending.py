@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from superluigi.scheduling.report import Failure, Report
 
-_ORDER = ("ran", "complete", "failed", "cancelled", "scheduling failed", "disabled", "missing", "blocked", "not run")
+_ORDER = (
+    "ran", "complete", "failed", "cancelled", "ended", "scheduling failed", "disabled", "missing", "blocked", "not run",
+)  # fmt: skip
 _SHOWN = 10
 
 
