@@ -58,15 +58,16 @@ def _question(location: Location, number: int) -> tuple[object, ...]:
 
 def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     """True or False where a listing of what the keys have in common told; None where it was given up."""
-    first = locations[0]
+    first = locations[0].pinned()
+    s3 = first.s3
     wanted = sorted({location.place.key for location in locations})
     prefix = os.path.commonprefix(wanted)  # noqa: RUF071  # character by character is what S3 wants
     most = max(_PAGE, len(wanted) * _KEYS_PER_QUESTION)
     seen: set[str] = set()
-    last, whole, in_order = "", False, first.s3.in_order
+    last, whole, in_order = "", False, s3.in_order
     start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if in_order and wanted[0] != prefix else {}
     with keys_only(), contextlib.suppress(StorageAccessError):  # who may read but not list asks for each
-        for count, item in enumerate(listing(first.s3, first.place.bucket, prefix, {}, **start), start=1):
+        for count, item in enumerate(listing(s3, first.place.bucket, prefix, {}, **start), start=1):
             seen.add(item["Key"])
             if in_order:
                 last = item["Key"]
@@ -81,7 +82,7 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
         if key in seen:
             answers.append(True)
         elif (whole or key < last) and not location.external:
-            location.saw(None)  # a commit that begins now need not look again
+            location.saw(None, s3)  # a commit that begins now need not look again
             answers.append(False)
         else:
             answers.append(None)  # not reached; or absent and external: then its kind is looked at

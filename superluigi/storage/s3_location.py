@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 import errno
 import functools
 import hashlib
@@ -78,6 +76,7 @@ class S3Location(Location):
         self.uri = f"s3://{place.bucket}/{place.key}"
         self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
         self._pinned: tuple[S3Client, float] | None = None
+        self._root: Path | None = None
 
     def grounds(self) -> list[Ground]:
         place, server = self.place, self.s3.place
@@ -108,15 +107,19 @@ class S3Location(Location):
         """
         if self._pinned is not None:
             return self
-        here = copy.copy(self)
-        here.place = dataclasses.replace(self.place, local_root=self.local_root)
-        here._pinned = self.s3, time.monotonic()
+        here = object.__new__(type(self))
+        here.__dict__ = {**self.__dict__, "_pinned": (self.s3, time.monotonic())}
         return here
 
     @property
     def local_root(self) -> Path:
-        root = self.place.local_root
-        return Path(config.get("local_data_dir")) if root is None else Path(root).expanduser().absolute()
+        if self._root is None:
+            root = self.place.local_root
+            found = Path(config.get("local_data_dir")) if root is None else Path(root).expanduser().absolute()
+            if self._pinned is None:
+                return found
+            self._root = found
+        return self._root
 
     @property
     def conditions(self) -> Conditions:
@@ -158,11 +161,12 @@ class S3Location(Location):
     def _question(self) -> tuple[Any, ...]:
         """What an answer of the store depends on, besides the client: another version of a key is another answer."""
         place = self.place
-        return (self.kind, self.uri, self.record_uri, tuple(sorted((k, str(v)) for k, v in place.get_options.items())))
+        options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
+        return (self.kind, self.uri, self.record_uri, options)
 
-    def saw(self, there: Any) -> Any:
+    def saw(self, there: Any, s3: S3Client | None = None) -> Any:
         """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
-        seen = self.s3.seen
+        seen = (s3 or self.s3).seen
         if len(seen) > 20_000:
             seen.clear()
         seen[self._question] = (time.monotonic(), there)

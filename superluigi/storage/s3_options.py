@@ -144,12 +144,31 @@ def environment() -> Environment:
 
     Tests and notebooks change it while the process runs, and other programs renew the credentials in a file.
     """
+    variables, files = _variables()
+    return (*variables, *[(name, _stamp(path)) for name, path in files])
+
+
+_Variables = tuple[Environment, list[tuple[str, str]]]
+_last: list[tuple[dict[Any, Any], _Variables]] = []
+
+
+def _variables() -> _Variables:
+    """The variables, and which files they make us look at; asked many times a task, and hardly ever another answer."""
+    table = getattr(os.environ, "_data", None) if type(os.environ) is os._Environ else None
+    for known, variables in _last[-1:]:
+        if table == known:
+            return variables
+    before = dict(table) if table is not None else None
     found: dict[str, Any] = {
         name: os.environ.get(name) for name in os.environ if name.startswith("AWS_") or name in _NAMES
     }
     home = found.get("HOME") or os.path.expanduser("~")
-    files = [(f"file {name}", _stamp(found.get(name) or usual, home)) for name, usual in _FILES]
-    return (*sorted(found.items()), *files)
+    paths = [(f"file {name}", found.get(name) or usual) for name, usual in _FILES]
+    files = [(name, home + path[1:] if path.startswith("~/") else os.path.expanduser(path)) for name, path in paths]
+    made = tuple(sorted(found.items())), files
+    if before is not None and before == table:  # else another thread has changed it meanwhile
+        _last[:] = [(before, made)]
+    return made
 
 
 def variables_of(around: Environment) -> Environment:
@@ -157,11 +176,11 @@ def variables_of(around: Environment) -> Environment:
     return tuple(item for item in around if not item[0].startswith("file "))
 
 
-def _stamp(path: str, home: str) -> tuple[int, ...] | None:
+def _stamp(path: str) -> tuple[int, ...] | None:
     if not path:
         return None
     try:
-        status = os.stat(home + path[1:] if path.startswith("~/") else os.path.expanduser(path))
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
