@@ -128,6 +128,8 @@ def _one(location: Location, *, asked: bool = False) -> Verified:
 
 def _is_being_written(location: LocalLocation) -> bool:
     folder = location.final.parent
+    if not folder.is_dir():
+        return False
     dead = {path.name for path in (*staging.sweep(folder, always=True), *staging.dead_staging(folder))}
     names = {name for name in os.listdir(folder) if staging.is_ours(name)} - {staging.STAGING}
     with contextlib.suppress(FileNotFoundError):

@@ -324,6 +324,11 @@ class LocalLocation(Location):
             step("drop pending record")
             self.pending_path.unlink(missing_ok=True)
 
+    def announce(self, record: Record) -> None:
+        """Have a record waiting for data that is about to come here; `settle` names or drops it."""
+        with self._locked():
+            self._write_pending(record, owner_token.token(), durable=config.get("durable"))
+
     def _put_record(self, record: Record) -> None:
         """Replace the record in one step; the caller holds the lock."""
         self._write_pending(record, owner_token.token(), durable=config.get("durable"))

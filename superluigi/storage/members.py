@@ -6,6 +6,7 @@ walked, described and copied as if it stood there itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from superluigi import graph
 from superluigi.errors import TargetKindError
-from superluigi.storage import copying
+from superluigi.storage import atomic, copying
 from superluigi.storage.base import Record
 from superluigi.storage.staging import STAGING, is_ours
 
@@ -322,3 +323,23 @@ def _replace(path: str, make: Callable[[str], None]) -> None:
     make(new)
     os.unlink(path)
     os.rename(new, path)
+
+
+def as_downloaded(root: str) -> None:
+    """Make a folder that was uploaded what a download of its keys gives: no links, no empty folders, usual modes."""
+    mask = atomic.current_umask()
+    folders, waiting = [], [root]
+    while waiting:
+        folders.append(folder := waiting.pop())
+        for entry in copying.entries(folder):
+            if entry.is_symlink():
+                own_written(entry.path)
+            mode = os.lstat(entry.path).st_mode
+            usual = (0o777 if stat.S_ISDIR(mode) else 0o666) & ~mask
+            if stat.S_IMODE(mode) != usual:
+                os.chmod(entry.path, usual)
+            if stat.S_ISDIR(mode):
+                waiting.append(entry.path)
+    for folder in reversed(folders[1:]):
+        with contextlib.suppress(OSError):  # there is something in it
+            os.rmdir(folder)

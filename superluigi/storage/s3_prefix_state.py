@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, StorageAccessError, TargetKindError
-from superluigi.storage import cache, inner
+from superluigi.storage import cache, inner, members
 from superluigi.storage.base import Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_location import S3Location, S3Place
@@ -169,7 +169,8 @@ class PrefixState(S3Location):
     # ---- the local copy
 
     def adopt(self, folder: Path, commit: str, facts: cache.Facts) -> None:
-        """Make a folder that was just uploaded the local copy of the prefix."""
+        """Make a folder that was just uploaded the local copy of the prefix, as others get it who download it."""
+        members.as_downloaded(str(folder))
         self.entry().adopt(folder, commit, facts)
 
     def entry(self) -> cache.Entry:

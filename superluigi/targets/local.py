@@ -17,6 +17,7 @@ from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local import FileLocation
 from superluigi.storage.local_folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
+from superluigi.targets.local_system import LocalSystem, Name
 
 #: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
 _ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
@@ -34,6 +35,17 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     """
 
     location: FileLocation
+    fs = LocalSystem()
+
+    def move(self, new_path: Name, raise_if_exists: bool = False) -> None:
+        """Rename the file, with its record."""
+        self.fs.move_from(self.location, new_path, raise_if_exists)
+
+    rename = move
+
+    def copy(self, new_path: Name, raise_if_exists: bool = False) -> None:
+        """Copy the file, with its record."""
+        self.fs.copy_from(self.location, new_path, raise_if_exists)
 
     @cached_property
     def path(self) -> Path:  # type: ignore[override]

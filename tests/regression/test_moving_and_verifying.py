@@ -1,0 +1,137 @@
+"""What is moved or copied takes its record along; targets of the wrong kind and absent places are errors with advice;
+everybody has the same copy of a prefix."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from superluigi import cli
+from superluigi.errors import OptionError
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
+from superluigi.testing.s3_server import S3Server
+
+Target = LocalFileTarget
+
+
+def _made(path: Path, **options: Any) -> LocalFileTarget:
+    target = LocalFileTarget(path, **options)
+    with target.stage() as staged:
+        staged.path.write_text("x")
+        staged.commit({"task_id": "T"})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("how", "stays"),
+    [
+        (lambda target, new: target.move(new), False),
+        (lambda target, new: target.rename(str(new)), False),
+        (lambda target, new: target.move_dir(new), False),
+        (lambda target, new: target.fs.move(target.path, new), False),
+        (lambda target, new: target.fs.rename(str(target.path), str(new)), False),
+        (lambda target, new: target.fs.rename_dont_move(target.path, new), False),
+        (lambda target, new: target.copy(new), True),
+        (lambda target, new: target.fs.copy(str(target.path), str(new)), True),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_record_goes_with_the_file(
+    how: Callable[[Target, Path], None], stays: bool, elsewhere: bool, tmp_path: Path
+) -> None:
+    record = tmp_path / "records/r.json"
+    target = _made(tmp_path / "old.txt", **({"metadata_path": record} if elsewhere else {}))
+    new = LocalFileTarget(tmp_path / "deeper/new.txt")
+    how(target, new.path)
+    assert target.exists() is stays
+    by_path = elsewhere and new.read_metadata() is None  # a path alone does not say where a record is kept
+    if not by_path:
+        found = new.read_metadata()
+        assert found is not None and found["task_id"] == "T" and found["output"]["path"] == str(new.path)
+        assert target.metadata_path.exists() is stays
+    assert by_path is (elsewhere and "fs" in how.__code__.co_names)
+    leftovers = [path.name for path in tmp_path.rglob("*") if "pending" in path.name or path.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_removing_by_path_takes_the_record(tmp_path: Path) -> None:
+    target = _made(tmp_path / "x.txt")
+    target.fs.remove(str(target.path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_that_is_moved_takes_its_record_along(s3_server: S3Server, s3_bucket: str) -> None:
+    options = s3_server.client_options
+    target = S3ObjectTarget(s3_bucket, "a/x.txt", **options)
+    with target.stage() as staged:
+        staged.path.write_text("x")
+        staged.commit({"task_id": "T"})
+    target.fs.move(f"s3://{s3_bucket}/a/x.txt", f"s3://{s3_bucket}/b/y.txt")
+    moved = S3ObjectTarget(s3_bucket, "b/y.txt", **options)
+    assert moved.read_metadata()["task_id"] == "T" and not target.exists()
+    assert target.read_metadata() is None
+
+
+@pytest.mark.parametrize(
+    ("make", "right"),
+    [
+        (lambda: LocalFileTarget("s3://b/k.txt"), r"S3ObjectTarget\('b', 'k.txt'\)"),
+        (lambda: LocalFileTarget(Path("s3://b/k.txt")), r"S3ObjectTarget\('b', 'k.txt'\)"),
+        (lambda: LocalFileTarget("x", metadata_path="s3://b/k"), "S3ObjectTarget"),
+        (lambda: LocalFolderTarget("S3A://b/k/"), "S3PrefixTarget"),
+        (lambda: LocalFileTarget("file:///tmp/x"), "'/tmp/x'"),
+        (lambda: LocalFolderTarget("hdfs://n/x"), "hdfs"),
+        (lambda: S3ObjectTarget("s3://b", "k"), "bucket 'b'"),
+        (lambda: S3ObjectTarget("b", "s3://b/k"), "object_key 'k'"),
+        (lambda: S3PrefixTarget("s3://b/p/", ""), "prefix 'p/'"),
+        (lambda: S3PrefixTarget("/tmp/x", "y"), "LocalFolderTarget"),
+        (lambda: S3ObjectTarget("b", "file:///x"), "LocalFileTarget"),
+    ],
+)
+def test_an_address_of_another_kind_is_an_error_that_names_the_right_class(make: Any, right: str) -> None:
+    with pytest.raises(OptionError, match=right):
+        make()
+
+
+@pytest.mark.parametrize("place", ["no/such/file", "no/such/folder/", "here.txt/below"])
+def test_verifying_nothing_says_so(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.txt").write_text("x")
+    assert cli.main(["verify", place]) != 0
+    said = capsys.readouterr()
+    assert "TargetMissingError" in said.err and "Traceback" not in said.err
+
+
+def test_the_maker_of_a_prefix_has_the_copy_that_others_download(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    def seen(root: Path) -> dict[str, tuple[int, str]]:
+        target = S3PrefixTarget(s3_bucket, "out", local_root=root, **s3_server.client_options)
+        with target.tmp_read_path() as path:
+            return {
+                file.relative_to(path).as_posix(): (
+                    stat.S_IMODE(file.lstat().st_mode),
+                    file.read_text() if file.is_file() and not file.is_symlink() else str(file.is_symlink()),
+                )
+                for file in path.rglob("*")
+            }
+
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/y").write_text("y")
+    maker = S3PrefixTarget(s3_bucket, "out", local_root=tmp_path / "maker", **s3_server.client_options)
+    with maker.tmp_write_path() as path:
+        (path / "empty/deeper").mkdir(parents=True)
+        (path / "sub").mkdir(mode=0o700)
+        (path / "sub/tool").write_text("x")
+        (path / "sub/tool").chmod(0o500)
+        os.symlink("sub/tool", path / "link")
+        os.symlink(tmp_path / "outside", path / "tree")
+    assert seen(tmp_path / "maker") == seen(tmp_path / "other")
+    assert (tmp_path / "outside/y").read_text() == "y"
