@@ -1,0 +1,115 @@
+"""Every call of the system that a local commit makes fails once, or from then on: what is told is what is there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "data/faults.c"
+ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EROFS": errno.EROFS, "short": 0}
+KINDS = ["file", "folder", "folder without exchange", "folder with its record inside"]
+
+IN_PROCESS = """
+import ctypes, json, logging, sys
+from pathlib import Path
+from superluigi.storage import atomic
+from superluigi.storage.base import SCHEMA
+from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
+
+kind, root, error, how, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+lasting = how == "lasting"
+logging.disable(logging.CRITICAL)
+if kind == "folder without exchange":
+    atomic._exchange_function = lambda: None
+library = ctypes.CDLL(None)
+library.faults_failed.restype = ctypes.c_char_p
+
+for old in ("old", None):
+    n = total = 0
+    while n <= total:
+        folder = root / f"{kind}-{error}-{lasting}-{old}-{n}"
+        folder.mkdir()
+        rig = LocalFileRig(folder) if kind == "file" else LocalFolderRig(
+            folder, **({"metadata_inside_folder": True} if "inside" in kind else {})
+        )
+        if old:
+            publish(rig, old)
+        told, message = "committed", ""
+        library.faults_arm(str(folder).encode(), n or 1 << 30, 1 << 29 if lasting else n, error)
+        try:
+            with rig.target().stage() as staged:
+                library.faults_pause(1)
+                rig.write(staged.path, "new")
+                library.faults_pause(0)
+                staged.commit({"schema": SCHEMA, "run": {"id": "run-new"}, "text": "new"})
+        except BaseException as raised:
+            told, message = type(raised).__name__, str(raised)
+        calls, failed = library.faults_calls(), library.faults_failed().decode()
+        library.faults_pause(1)
+        state = look(rig)
+        publish(rig, "last")
+        print(json.dumps({
+            "n": n, "failed": failed, "told": told, "message": message, "state": state, "old": old,
+            "last": look(rig), "left": rig.leftovers(),
+        }))
+        total = total if n else calls
+        n += every
+"""
+
+
+@pytest.fixture(scope="session")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that lets calls of the system fail."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if not sys.platform.startswith("linux") or compiler is None:
+        pytest.skip("a C compiler (gcc) and Linux are needed to let calls of the system fail")
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+    return library
+
+
+def check(faults: Path, place: Path, kind: str, error: str, how: str, every: int) -> None:
+    command = [sys.executable, "-c", IN_PROCESS, kind, str(place), str(ERRORS[error]), how, str(every)]
+    done = subprocess.run(
+        command, env={**os.environ, "LD_PRELOAD": str(faults)}, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) > 3
+    for answer in answers:
+        old, state = answer["old"], tuple(answer["state"])
+        if answer["told"] == "committed":
+            assert state == ("new", "new"), answer
+        elif "finishes the swap" in answer["message"]:  # neither there nor back, and the message says so
+            assert state in ((old, old), ("new", "new")), answer
+        else:
+            assert answer["told"] in ("CommitError", "StorageAccessError"), answer
+            assert state == (old, old), answer
+        assert answer["last"] == ["last", "last"], answer
+        assert answer["left"] == [], answer
+    assert {answer["told"] for answer in answers} > {"committed"} or error == "short"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_of_failing_calls_leaves_old_or_new_and_the_truth_is_told(
+    faults: Path, tmp_path: Path, kind: str
+) -> None:
+    check(faults, tmp_path, kind, "EIO", "once", 3)
+    check(faults, tmp_path, kind, "ENOSPC", "lasting", 7)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["once", "lasting"])
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_failing_call_leaves_old_or_new_and_the_truth_is_told(
+    faults: Path, tmp_path: Path, kind: str, error: str, how: str
+) -> None:
+    check(faults, tmp_path, kind, error, how, 1)
