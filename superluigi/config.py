@@ -12,8 +12,11 @@ import contextlib
 import difflib
 import functools
 import json
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,8 +196,91 @@ def suggestion(word: str, known: Any) -> str:
 def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
     """Put `{section: {key: value}}` into Luigi's configuration for the time of the block.
 
-    Processes that run tasks enter it too, so that parameters filled from config are the same everywhere.
+    A process has one configuration. So a block with other values than those in force, in another thread, waits until
+    these are no longer in use; equal ones share them. A block inside of another one, in a thread that works for it,
+    does not wait, and what it puts there is seen by all that work for the outer one meanwhile.
     """
+    sections = {section: dict(items) for section, items in (values or {}).items()}
+    with _turns.taken(sections) as is_first, _set(sections) if is_first else contextlib.nullcontext():
+        yield
+
+
+class _Turns:
+    """Whose configuration is in force: one set of values at a time, for any number of blocks."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._values: dict[str, dict[str, Any]] | None = None
+        self._users = 0
+        self._undo = contextlib.ExitStack()
+        self._inside: ContextVar[dict[str, dict[str, Any]] | None] = ContextVar("superluigi_config", default=None)
+
+    @contextlib.contextmanager
+    def taken(self, values: dict[str, dict[str, Any]]) -> Iterator[bool]:
+        """Have `values` in force; whether the block must set them itself, since it is inside of one with others."""
+        outer = self._inside.get()
+        if outer is not None:
+            token = self._inside.set(values)
+            try:
+                yield values != outer
+            finally:
+                self._inside.reset(token)
+            return
+        self._enter(values)
+        token = self._inside.set(values)
+        try:
+            yield False
+        finally:
+            self._inside.reset(token)
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._undo.close()
+                    self._values = None
+                self._changed.notify_all()
+
+    def _enter(self, values: dict[str, dict[str, Any]]) -> None:
+        with self._changed:
+            if self._users and self._values != values:
+                logging.getLogger("superluigi").info("Waiting for runs with another configuration in this process")
+            # whoever has the same values does not stand behind those who wait: it may work for a run that is on
+            while self._users and self._values != values:
+                self._changed.wait()
+            if not self._users:
+                self._undo.enter_context(_set(values))
+            self._values = values
+            self._users += 1
+
+    @contextlib.contextmanager
+    def worked_for(self) -> Iterator[None]:
+        """Blocks in this thread, an executor's perhaps, are inside of what is in force."""
+        token = self._inside.set(self._inside.get() or self._values)
+        try:
+            yield
+        finally:
+            self._inside.reset(token)
+
+    def forked(self) -> None:
+        """In a forked child, which has this thread only: what others had in force is not."""
+        self._changed = threading.Condition()
+        if self._inside.get() is None:
+            self._undo.close()
+            self._users, self._values = 0, None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether this process has runs of its own, whose values are in force."""
+        return self._users > 0
+
+
+_turns = _Turns()
+
+
+os.register_at_fork(after_in_child=_turns.forked)
+
+
+@contextlib.contextmanager
+def _set(values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     if not values:
         yield
         return
@@ -214,25 +300,50 @@ def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
                 parser.set(section, key, value)
 
 
-_ensured: Any = None
+class _Ensured:
+    """What `ensured` has put there, for processes that only run tasks."""
+
+    values: Mapping[str, Mapping[str, Any]] = {}
+    undo = contextlib.ExitStack()
 
 
-def ensure(values: Mapping[str, Mapping[str, Any]] | None) -> None:
-    """Have `{section: {key: value}}` in Luigi's configuration from now on: for processes that only run tasks.
+def ensured(values: Mapping[str, Mapping[str, Any]] | None) -> contextlib.AbstractContextManager[None]:
+    """To enter where tasks of a run run that has `{section: {key: value}}`.
 
-    In the process that entered `applied` with the same values this changes nothing.
+    In the process that has entered `applied` they are in force already; in one that only runs tasks they stay until
+    those of another run come.
     """
-    global _ensured
-    if not values or values is _ensured:
-        return
+    if _turns.in_use:
+        return _turns.worked_for()
+    if values is not _Ensured.values and (values or {}) != _Ensured.values:
+        _Ensured.undo.close()
+        _Ensured.values = values or {}
+        _Ensured.undo.enter_context(_set(_Ensured.values))
+    return contextlib.nullcontext()
+
+
+_taken_over: set[tuple[str, str]] = set()
+
+
+def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Have the raw `sections` of the caller in this process, and nothing of what an earlier caller had."""
     from luigi.configuration import get_config
 
+    _Ensured.undo.close()
+    _Ensured.values = {}
     parser = get_config()
-    for section, items in values.items():
+    tables = _toml(parser)
+    now = {(section, key) for section, items in sections.items() for key in items}
+    for section, key in _taken_over - now:
+        if tables is None:
+            parser.remove_option(section, key)
+        else:
+            tables.get(section, {}).pop(key, None)
+    for section, items in sections.items():
         for key, value in items.items():
-            if not parser.has_option(section, key) or parser.get(section, key) != str(value):
-                parser.set(section, key, _config_text(value) if _toml(parser) is None else value)
-    _ensured = values
+            parser.set(section, key, value)
+    _taken_over.clear()
+    _taken_over.update(now)
 
 
 def set_config(sections: Mapping[str, Mapping[str, Any]]) -> None:
@@ -261,7 +372,7 @@ def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
 
 def _config_text(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
-        return json.dumps(value)
+        value = json.dumps(value)
     return str(value).replace("%", "%%")
 
 

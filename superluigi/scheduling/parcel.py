@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from luigi import configuration
 from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import FAILED
@@ -68,10 +67,7 @@ class Surroundings:
     def take_over(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
         _arguments[:] = self.arguments
-        parser = configuration.get_config()
-        for section, options in self.config.items():
-            for option, value in options.items():
-                parser.set(section, option, value)
+        settings.take_over(self.config)
         logs.logger.setLevel(self.log_level)
         with contextlib.suppress(*() if self.near else (ConfigError,)):  # another host may lack the file
             _logging.enter_context(logs.as_told())

@@ -57,9 +57,9 @@ def current() -> Run:
 @contextlib.contextmanager
 def entered(run: Run) -> Iterator[Run]:
     """Make `run` the current one for this thread and what it calls."""
-    config.ensure(run.options.get("config"))
-    reset = _current.set(run)
-    try:
-        yield run
-    finally:
-        _current.reset(reset)
+    with config.ensured(run.options.get("config")):
+        reset = _current.set(run)
+        try:
+            yield run
+        finally:
+            _current.reset(reset)

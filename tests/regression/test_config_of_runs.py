@@ -1,0 +1,126 @@
+"""Each run has its own configuration, in whatever threads and processes it runs, and leaves nothing of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from superluigi import config as settings
+from superluigi import run_task
+from superluigi.parameters import IntParameter, Parameter
+from superluigi.tasks import AtomicTaskWithMetadata
+
+SECTION = "RegressionTuning"
+
+
+class RegressionTuning(luigi.Config):
+    depth = luigi.Parameter(default="0")
+    other = luigi.Parameter(default="none")
+
+
+class Tells(AtomicTaskWithMetadata):
+    """Says what it is told, before and after others have begun."""
+
+    who: int = IntParameter()
+    begun: str = Parameter(default="")
+
+    def run(self) -> list:
+        first = RegressionTuning().depth
+        return [first, RegressionTuning().depth, RegressionTuning().other]
+
+
+class Nests(Tells):
+    """Starts runs with the same and with another configuration, also from a thread of its own."""
+
+    def run(self, task_dir: Path) -> list:
+        store = task_dir / "inner"
+        same = said(run_task(Tells(who=1), store=store, executor="threads"))
+        other = said(run_task(Tells(who=2), store=store, config={SECTION: {"depth": "inner"}}))
+        found: list[Any] = []
+        config = {SECTION: {"depth": "outer"}}
+        thread = threading.Thread(target=lambda: found.append(said(run_task(Tells(who=3), store=store, config=config))))
+        thread.start()
+        thread.join(60)
+        return [same[0], other[0], found[0][0], RegressionTuning().depth]
+
+
+def said(path: Any) -> list[str]:
+    return list(json.loads(Path(path).read_text()))
+
+
+def there() -> tuple[str, str]:
+    return RegressionTuning().depth, RegressionTuning().other
+
+
+@pytest.mark.parametrize("executor", [None, "threads"])
+def test_runs_in_threads_have_each_their_own_configuration_and_nothing_stays(
+    tmp_path: Path, executor: str | None
+) -> None:
+    made: dict[int, list[str]] = {}
+
+    def one(who: int) -> None:
+        section = {"depth": str(who)} if who else {}
+        if who == 2:
+            section["other"] = "only of two"
+        made[who] = said(run_task(Tells(who=who), config={SECTION: section}, store=tmp_path, executor=executor))
+
+    threads = [threading.Thread(target=one, args=(who % 3,)) for who in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert made == {0: ["0", "0", "none"], 1: ["1", "1", "none"], 2: ["2", "2", "only of two"]}
+    assert there() == ("0", "none")
+    assert SECTION not in settings.raw_sections()
+
+
+@pytest.mark.parametrize("executor", [None, "threads", "pool"])
+def test_a_run_inside_of_a_run_does_not_wait_for_it(tmp_path: Path, executor: str | None) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        how = pool if executor == "pool" else executor
+        path = run_task(Nests(who=0), config={SECTION: {"depth": "outer"}}, store=tmp_path, executor=how)
+    assert said(path) == ["outer", "inner", "outer", "outer"]
+    assert there() == ("0", "none")
+
+
+def test_a_process_that_runs_tasks_of_several_runs_mixes_none(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        for number, config in enumerate([{"depth": "first", "other": "first"}, {"depth": "second"}, {}]):
+            path = run_task(Tells(who=number), config={SECTION: config}, executor=pool, store=tmp_path)
+            assert said(path) == [*[config.get("depth", "0")] * 2, config.get("other", "none")]
+
+
+def test_a_child_that_is_forked_beside_a_run_does_not_wait_for_it(tmp_path: Path) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with settings.applied({SECTION: {"depth": "held"}}):
+            begun.set()
+            end.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(60)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            with settings.applied({SECTION: {"other": "of the child"}}):
+                os._exit(0 if there() == ("0", "of the child") else 3)
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_values_that_are_no_text_stay_no_longer_either(tmp_path: Path) -> None:
+    config = {SECTION: {"depth": [1, "50%"], "other": 5}}
+    assert said(run_task(Tells(who=5), config=config, store=tmp_path))[0] == '[1, "50%"]'
+    assert there() == ("0", "none")
