@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 import luigi
@@ -20,6 +21,7 @@ from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.errors import OptionError, OutputNotWrittenError
 from superluigi.executors.importing import refuse_if_importing
+from superluigi.lineage import other_parameters
 from superluigi.lineage.emitting import emitting
 from superluigi.lineage.explaining import Explanation, why
 from superluigi.lineage.recorded import widened
@@ -165,6 +167,8 @@ def run_task(
             done = [name for name, word in report.outcomes.items() if word in ("ran", "complete")]
             callbacks.settle({failure.task_id: failure.error for failure in report.failures}, done)
             _say(f"{report.summary}\n{table(report)}\n")
+            if rule is None:
+                _tell_other_parameters(root, report, run)
             if raise_exception:
                 _raise_own(report)
             _refuse_circles(report)
@@ -173,6 +177,19 @@ def run_task(
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
         _say(f"Outputs can be found at {_shown(paths)}")
         return paths
+
+
+#: Of the time that a run has taken, the share for looking whether what is complete was made with other parameters.
+_LOOKING_SHARE = 0.02
+
+
+def _tell_other_parameters(root: luigi.Task, report: Report, run: Run) -> None:
+    """A line for each family whose complete output was made with other parameters."""
+    complete = report.found_complete or ([root] if report.outcomes.get(root.task_id) == "complete" else [])
+    took = (datetime.now(timezone.utc) - run.started).total_seconds()
+    found = other_parameters.chosen(complete)
+    for line in other_parameters.lines(found, took * _LOOKING_SHARE, far=bool(report.made)):
+        _say(line)
 
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:

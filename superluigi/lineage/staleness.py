@@ -94,7 +94,7 @@ def reasons(facts: Facts) -> list[Reason]:
     if facts.record is None:
         return []
     checks: tuple[tuple[str, Callable[[Facts, Record], list[str]]], ...] = (
-        (PARAMETER_CHANGED, _parameters),
+        (PARAMETER_CHANGED, parameters_changed),
         (INPUT_CHANGED, _inputs),
         (CODE_CHANGED, _code),
         (PACKAGE_CHANGED, _packages),
@@ -103,7 +103,8 @@ def reasons(facts: Facts) -> list[Reason]:
     return [Reason(word, _listed(details)) for word, details in found if details]
 
 
-def _parameters(facts: Facts, record: Record) -> list[str]:
+def parameters_changed(facts: Facts, record: Record) -> list[str]:
+    """Each parameter that is not what the record says, in words."""
     before = record.get("params") or {}
     return [
         f"{name} was {before[name]!r}, is {value!r}" if name in before else f"{name} is new"

@@ -85,6 +85,10 @@ class Completeness:
                 self._requires[task.task_id] = kept
         return kept
 
+    def gathered(self, task_id: str) -> list[Task]:
+        """What a wrapper requires, if it was asked before."""
+        return self._requires.get(task_id, [])
+
     def ask(self, tasks: Sequence[Task]) -> list[bool | Trouble]:
         """One answer for each task, in order. A `complete()` that raises gives its `Trouble`."""
         troubles = {i: self._troubles.pop(i) for i in [t.task_id for t in tasks] if i in self._troubles}

@@ -80,6 +80,9 @@ class Report:
     #: Every attempt that failed, in the order in which they ended; also of tasks that succeeded later.
     failed_attempts: tuple[FailedAttempt, ...] = ()
 
+    #: Tasks that were found complete, in the order in which they were asked, where this process has them.
+    found_complete: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+
     @property
     def missing(self) -> tuple[str, ...]:
         """Ids of external inputs that are not there."""

@@ -37,6 +37,8 @@ WORDS = {
 }
 
 
+#: Enough to find a task of each family among.
+_LOOKED_AT = 10_000
 #: Why nobody runs a task that says so itself.
 DISABLED = "its attribute `disabled` is true, so neither it nor what requires it is run."
 
@@ -81,7 +83,20 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
         names=_names(blocked, worker),
         made=tuple(worker.made),
         failed_attempts=tuple(worker.failed_attempts),
+        found_complete=_found_complete(worker, outcomes),
     )
+
+
+def _found_complete(worker: Worker, outcomes: Mapping[str, str]) -> tuple[Task, ...]:
+    """Tasks that were found complete; of wrappers that were, what they gather, which nobody had to schedule."""
+    found = {i: task for i, task in worker._scheduled_tasks.items() if outcomes.get(i) == "complete"}
+    waiting = list(found)
+    while waiting and len(found) < _LOOKED_AT:
+        for task in worker._completeness.gathered(waiting.pop()):
+            if task.task_id not in outcomes and task.task_id not in found:
+                found[task.task_id] = task
+                waiting.append(task.task_id)
+    return tuple(found.values())
 
 
 def _made_after_all(task: Task, worker: Worker) -> bool:
