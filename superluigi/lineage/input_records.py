@@ -28,7 +28,7 @@ class InputReference(dict[str, Any]):
         if self._record is None:
             found = self._load()
             run = found.get("run")
-            same = isinstance(run, Mapping) and run.get("id") == super().get("run")
+            same = (run.get("id") if isinstance(run, Mapping) else None) == super().get("run")
             self._record = found if same else {}
         return self._record
 

@@ -15,7 +15,7 @@ from superluigi.lineage import places
 from superluigi.lineage.findings import CHANGED, HALF_COMMITTED, MISSING, OK, WITHOUT_RECORD, Check, Verified
 from superluigi.lineage.reading import absent
 from superluigi.lineage.shape import read_json, sound
-from superluigi.storage import staging
+from superluigi.storage import first_records, staging
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location, Record
 from superluigi.storage.local import LocalLocation
 from superluigi.storage.local_folder import FolderLocation
@@ -148,6 +148,9 @@ def _local(location: LocalLocation) -> Verified:
         if (pending is not None and record is None) or staging.swap_journal(location.final).exists():
             return Verified(uri, HALF_COMMITTED, "a writer died in the middle; running its task repairs it")
         return Verified(uri, MISSING, f"its record {location.record_path} is there, the data is not")
+    if record is not None and first_records.is_first(record):
+        same = location.is_of_first(record)
+        return Verified(uri, OK) if same else Verified(uri, CHANGED, "not what its MD5 says")
     if record is not None and _same(record, there):
         return Verified(uri, OK)
     if pending is not None and _same(pending, there):

@@ -18,7 +18,7 @@ from superluigi.lineage.findings import (
     Verified,
 )
 from superluigi.lineage.reading import absent
-from superluigi.storage import s3_contents, s3_errors, s3_leftovers, s3_transfer
+from superluigi.storage import first_records, s3_contents, s3_errors, s3_leftovers, s3_transfer
 from superluigi.storage.base import RECORD_SUFFIX, Location, Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_object import ObjectLocation
@@ -77,6 +77,8 @@ def _object(location: ObjectLocation) -> Verified:
         return Verified(uri, MISSING, f"its record {location.record_uri} is there, the data is not")
     if not records:
         return Verified(uri, WITHOUT_RECORD, _STRANGE)
+    if first_records.is_foreign(records[0]):
+        return _of_others(location, records[0])
     found = next((record for record in records if describes(record, there)), None)
     if found is None:
         return Verified(uri, CHANGED, "replaced by another writer since its record was written")
@@ -89,6 +91,15 @@ def _object(location: ObjectLocation) -> Verified:
     return Verified(uri, OK)
 
 
+def _of_others(location: ObjectLocation | PrefixLocation, record: Record) -> Verified:
+    """What lies beside a record that is not of our making, perhaps of the first package's."""
+    if not first_records.is_first(record):
+        return Verified(location.uri, WITHOUT_RECORD, _STRANGE)
+    if location.read_record() is None:
+        return Verified(location.uri, CHANGED, "not what its ETags say")
+    return Verified(location.uri, OK)
+
+
 def _prefix(location: PrefixLocation) -> Verified:
     uri, place, (records, _) = location.uri, location.place, _records(location)
     there = {item.key: item for item in _listed(location)}
@@ -99,6 +110,8 @@ def _prefix(location: PrefixLocation) -> Verified:
         if there:
             return Verified(uri, WITHOUT_RECORD, _STRANGE)
         raise absent(uri)
+    if first_records.is_foreign(records[0]):
+        return _of_others(location, records[0])
     named = s3_contents.read(location.s3, place.record_bucket, place.record_key, records[0]["output"], {})
     if named is None:
         return Verified(uri, CHANGED, "the list of its contents is gone")

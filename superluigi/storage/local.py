@@ -26,7 +26,7 @@ from superluigi.errors import (
     TargetKindError,
     TargetMissingError,
 )
-from superluigi.storage import atomic, copying, owner_token, staging
+from superluigi.storage import atomic, copying, first_records, owner_token, staging
 from superluigi.storage.base import (
     PENDING_SUFFIX,
     RECORD_SUFFIX,
@@ -99,6 +99,10 @@ class LocalLocation(Location):
     @abc.abstractmethod
     def content(self, path: Path) -> Record:
         """The full description with digests; reads every byte."""
+
+    @abc.abstractmethod
+    def is_of_first(self, record: Record) -> bool:
+        """Whether a record of the first package describes what is there; reads every byte."""
 
     @abc.abstractmethod
     def copy(self, destination: Path) -> None:
@@ -295,7 +299,13 @@ class LocalLocation(Location):
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
             ) from error
-        return record if isinstance(record, dict) else None
+        if not isinstance(record, dict):
+            return None
+        if first_records.is_first(record):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, TargetKindError):
+                if self.is_of_first(record):
+                    return first_records.translated(record, {"type": self.kind, "path": self.uri, **self._digested()})
+        return record
 
     def _read_pending(self) -> Record | None:
         """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
@@ -372,6 +382,9 @@ class FileLocation(LocalLocation):
     def content(self, path: Path) -> Record:
         digest, status = copying.digested(str(path))
         return {**file_facts(status), "digest": {"sha256": digest}}
+
+    def is_of_first(self, record: Record) -> bool:
+        return first_records.is_of_file(record, self.final)
 
     def copy(self, destination: Path) -> None:
         copying.copy_file(self.final, destination)

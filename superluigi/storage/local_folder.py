@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError, TargetMissingError
-from superluigi.storage import atomic, copying, inner, members, staging
+from superluigi.storage import atomic, copying, first_records, inner, members, staging
 from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, record_about, record_text
 from superluigi.storage.local import LocalLocation, _read_whole
 from superluigi.storage.local_staged import LocalStaged
@@ -66,6 +66,9 @@ class FolderLocation(LocalLocation):
 
     def content(self, path: Path) -> Record:
         return members.content(str(path), self._hidden, self.contents_limit)
+
+    def is_of_first(self, record: Record) -> bool:
+        return first_records.is_of_folder(record, self.final)
 
     @cached_property
     def _hidden(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from superluigi.errors import (
     TargetMissingError,
     TransferError,
 )
-from superluigi.storage import cache, copying, crc32, owner_token, s3_transfer, stage_check, staging
+from superluigi.storage import cache, copying, crc32, first_records, owner_token, s3_transfer, stage_check, staging
 from superluigi.storage.base import SCHEMA, Record, Staged, check_name
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
@@ -61,6 +61,8 @@ class ObjectLocation(S3Location):
         while there is not None:
             records, etag = self.register.read()
             found = next((record for record in records if describes(record, there)), None)
+            if found is not None and first_records.is_first(found):
+                return first_records.translated(found, self.describe() or {})
             if found is not None:
                 if etag is not None and (records[0] != found or found["output"].get("etag") != there.etag):
                     found = self._repair(found, there, etag, records)

@@ -21,7 +21,7 @@ from superluigi.storage.s3_errors import is_absent
 from superluigi.storage.s3_location import at_one_server, kind_error
 from superluigi.storage.s3_prefix_commit import StagedPrefix, remove_prefix
 from superluigi.storage.s3_prefix_state import KIND, PrefixState, Seen
-from superluigi.storage.s3_record import commit_of
+from superluigi.storage.s3_record import ABSENT, commit_of
 from superluigi.storage.s3_transfer import Member, head
 
 _RETRIES = 20
@@ -189,7 +189,7 @@ class PrefixLocation(PrefixState):
     def _current(self) -> tuple[Record | None, list[Content] | None]:
         """The record that is there, or without one what others have put there."""
         record = self._matching_record()
-        contents = self.listed() if record is None and self.external else None
+        contents = self.listed() if record is None and (self.external or self._is_described_by_others()) else None
         if record is None and not contents:
             if self.other_kind(self.place.key[:-1], prefix=False):
                 raise kind_error(self.uri, "an object", f"{KIND} expects keys below it", "S3ObjectTarget")
@@ -198,6 +198,11 @@ class PrefixLocation(PrefixState):
                 "it; for data made by others declare it as the output of an ExternalTask."
             )
         return record, contents
+
+    def _is_described_by_others(self) -> bool:
+        """Whether what stands in the record's place is none of ours, so that the data is taken as it is."""
+        document, _ = self.register.read_document()
+        return document is not None and ABSENT not in document
 
     def _matching_record(self) -> Record | None:
         """The record that is there; what others have changed since is theirs, and has none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, StorageAccessError, TargetKindError
-from superluigi.storage import cache, inner, members
+from superluigi.storage import cache, first_records, inner, members, s3_contents
 from superluigi.storage.base import Record
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_location import S3Location, S3Place
@@ -129,13 +129,26 @@ class PrefixState(S3Location):
                 return None
             records, _ = self.register.read()
         record = records[0] if records else None
-        kind = (record.get("output") or {}).get("type", KIND) if record else KIND
+        output = record.get("output") if record else None
+        kind = output.get("type", KIND) if isinstance(output, dict) else KIND
         if kind != KIND:
             raise TargetKindError(
                 f"{self.record_uri} is the record of an {kind}, but {KIND} expects a prefix at {self.uri}. "
                 f"Use {kind}, another prefix, or metadata_object_key."
             )
-        return record
+        if record is None or not first_records.is_foreign(record):
+            return record
+        return self._of_others(record)
+
+    def _of_others(self, record: Record) -> Record | None:
+        """What stands in the record's place in our terms, if the first package has written it."""
+        contents = self.listed()
+        cut = len(self.place.key)
+        there = [(item.key[cut:], item.size, item.etag) for item in contents]
+        if not contents or not first_records.is_first(record) or not first_records.is_of_prefix(record, there):
+            return None
+        output = s3_contents.output_of(KIND, self.uri, contents, None, len(contents))
+        return first_records.translated(record, output)
 
     def listed(self) -> list[Content]:
         """What is under the prefix now, whoever put it there."""

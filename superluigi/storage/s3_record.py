@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
-from superluigi.storage import owner_token
+from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SURROGATES, Record, record_text
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
@@ -51,6 +51,8 @@ def describes(record: Mapping[str, Any], there: Head) -> bool:
     if commit_of(record) != there.commit:
         return False
     etag = output.get("etag")
+    if first_records.is_first(record):
+        return first_records.plain(etag) == there.etag
     if etag == there.etag:
         return True
     # Our own write, whose ETag could not be foretold (KMS, some servers), and a crash before it was put right.
