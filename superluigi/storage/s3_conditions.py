@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from superluigi.storage import atomic, owner_token, staging
+from superluigi.storage import atomic, cache_files, owner_token, staging
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import explained, is_precondition
 from superluigi.storage.s3_leftovers import MARK, Note, delete
@@ -40,7 +42,9 @@ def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions
     """
     if s3.is_known:
         return Conditions()
-    name = f"{s3.place}_{bucket}"
+    # By the server's name too: another one may listen at this address since, an upgraded one or just another.
+    facts = json.dumps([s3.place, bucket, s3.server])
+    name = f"{s3.place}_{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     known, until = _known.get(name, (None, 0.0))
     if known is None or until < time.time():
         file = root / staging.STAGING / "servers" / f"{name}.json"
@@ -62,8 +66,10 @@ _known: dict[str, tuple[Conditions, float]] = {}
 
 
 def _stored(file: Path) -> tuple[Conditions | None, float]:
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        stored = json.loads(file.read_text())
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(file, encoding="utf-8") as stream:
+        if not cache_files.is_trusted(os.fstat(stream.fileno())):
+            return None, 0.0  # in a shared folder others may write what they like
+        stored = json.loads(stream.read())
         if (until := stored.pop("until")) > time.time():
             return Conditions(**stored), until
     return None, 0.0

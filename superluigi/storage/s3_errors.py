@@ -70,6 +70,8 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
         return BucketMissingError(
             f"Cannot {action} {uri}: there is no bucket {bucket!r}. Create it, or check its name and the endpoint."
         )
+    if code == "InvalidObjectState":
+        return TransferError(f"Cannot {action} {uri}: it is archived (Glacier). Restore it first, then run again.")
     if isinstance(error, ClientError):
         message = error.response.get("Error", {}).get("Message", "")
         kind = TransferError if action.startswith(("download", "upload")) else CommitError
@@ -130,7 +132,7 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRef
 
 def access_error(error: Exception, failed: str) -> StorageAccessError:
     """Our error for whatever keeps us from being somebody at the store: `failed`, why, and what now."""
-    why = str(_clear_of_secrets(error)).strip().rstrip(".") or type(error).__name__
+    why = str(_clear_of_secrets(error)).strip().rstrip(".: ") or type(error).__name__
     remedy = _remedy(error) or _remedy_for_others(error)
     return StorageAccessError(f"{failed}: {why}. Whether it exists is unknown. {remedy}.")
 

@@ -25,7 +25,7 @@ class Environment:
     """Variables, and a shell command that sets up more of them.
 
     `data` is added first, then `command` runs in `shell` and what it changed is added: `module load gcc/12`,
-    `source activate`, `. ./settings.sh`. It runs once per process where tasks run. Values are taken literally:
+    `source activate`, `. ./settings.sh`. It runs once per process and working folder. Values are taken literally:
     they may hold `=`, quotes, newlines. None unsets a variable.
     """
 
@@ -43,7 +43,7 @@ class Environment:
         found = checked(self.data)
         if self.command:
             below = tuple(sorted(merged(base, found).items()))
-            found = {**found, **dict(_changed_by(self.command, self.shell, below))}
+            found = {**found, **dict(_changed_by(self.command, self.shell, below, os.getcwd()))}
         return found
 
     def as_option(self) -> dict[str, Any]:
@@ -108,12 +108,16 @@ def resolve(parts: Iterable[Environment], base: Mapping[str, str]) -> Variables:
 
 
 @functools.lru_cache(maxsize=64)
-def _changed_by(command: str, shell: tuple[str, ...], base: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
+def _changed_by(
+    command: str, shell: tuple[str, ...], base: tuple[tuple[str, str], ...], folder: str
+) -> tuple[Any, ...]:
     before = dict(base)
     reading = f'{{ {command}\n}} >&2 || exit $?; exec "$SUPERLUIGI_PYTHON" -c "$SUPERLUIGI_PRINT"'
     environment = {**before, "SUPERLUIGI_PYTHON": sys.executable, "SUPERLUIGI_PRINT": _PRINT}
     try:
-        done = subprocess.run([*shell, reading], env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run(
+            [*shell, reading], env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True
+        )
     except OSError as error:
         raise CommandFailedError(f"The shell {shell[0]!r} of an environment cannot be started: {error}") from error
     if done.returncode:
