@@ -377,7 +377,7 @@ def _config_text(value: Any) -> str:
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
-    """The sections of a configuration file in Luigi's cfg form.
+    """The sections of a configuration file in Luigi's cfg form, with `%(key)s` and `${VARIABLE}` replaced.
 
     Raises:
         ConfigError: the file is missing or cannot be read.
@@ -385,13 +385,27 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(f"The config file {file} does not exist. Create it, or leave config_file out.")
+    from luigi.configuration.cfg_parser import CombinedInterpolation, EnvironmentInterpolation
+
     try:
-        parser = configparser.ConfigParser(interpolation=None)
+        references = CombinedInterpolation([configparser.BasicInterpolation(), EnvironmentInterpolation()])
+        parser = configparser.ConfigParser(interpolation=references)
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # parameter names have their case
         parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
-        return {section: dict(parser.items(section)) for section in parser.sections()}
+        return {
+            section: {key: _referred(parser, section, key) for key in parser.options(section)}
+            for section in parser.sections()
+        }
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"The config file {file} cannot be read: {error}") from error
+
+
+def _referred(parser: configparser.ConfigParser, section: str, key: str) -> str:
+    """The value with `%(key)s` and `${VARIABLE}` in it replaced, as Luigi does; other `%` stand for themselves."""
+    try:
+        return parser.get(section, key)
+    except configparser.InterpolationSyntaxError:
+        return parser.get(section, key, raw=True)
 
 
 def __getattr__(name: str) -> Any:

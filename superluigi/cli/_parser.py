@@ -75,11 +75,24 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but unknown arguments are an error here, where the nearest known one is in sight."""
-        words = self.learn(list(args or ()))
+        words = self._joined(self.learn(list(args or ())))
         parsed, unknown = super().parse_known_args(words, namespace, **options)
         if unknown:
             self._refuse(unknown[0])
         return parsed, []
+
+    def _joined(self, words: list[str]) -> list[str]:
+        """`--x -1e3` as `--x=-1e3`: one dash begins the value where one is needed, unless it is a flag we know."""
+        wanting = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
+        known = {flag for action in self._actions for flag in action.option_strings}
+        found: list[str] = []
+        for word in words:
+            value = word[:1] == "-" and word[:2] != "--" and word != "-" and word not in known
+            if value and found and found[-1] in wanting and found[-1].startswith("--"):
+                found[-1] = f"{found[-1]}={word}"
+            else:
+                found.append(word)
+        return found
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print help: it holds the words of task classes."""

@@ -113,7 +113,10 @@ class Text(Adapter):
     def decode(self, data: Any) -> Any:
         if not isinstance(data, str):
             self.refuse(data)
-        return self._read(data)
+        try:
+            return self._read(data)
+        except ArithmeticError:  # Decimal's word for text that is no number
+            self.refuse(data)
 
 
 class Choice(Adapter):
@@ -242,12 +245,21 @@ class Dict(Adapter):
         return dict(pairs) if self._text_keys else [list(pair) for pair in pairs]
 
     def decode(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and not self._text_keys:
-            data = [[json.loads(key) if not isinstance(self.key, Text) else key, item] for key, item in data.items()]
-        if not isinstance(data, (list, Mapping)):
+        if isinstance(data, Mapping):  # as people write it: its keys are text
+            return {self._key(key): self.value.decode(item) for key, item in data.items()}
+        if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
             self.refuse(data)
-        pairs = data.items() if isinstance(data, Mapping) else data
-        return {self.key.decode(key): self.value.decode(item) for key, item in pairs}
+        return {self.key.decode(key): self.value.decode(item) for key, item in data}
+
+    def _key(self, text: str) -> Any:
+        """A key that is written as text: that text if it may be one, else what it says as JSON."""
+        try:
+            return self.key.decode(text)
+        except (TypeError, ValueError):
+            try:
+                return self.key.decode(json.loads(text))
+            except ValueError:
+                raise TypeError(f"{self.name} (its key {text!r} is no {self.key.name})") from None
 
 
 class Either(Adapter):

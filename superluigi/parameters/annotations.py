@@ -145,9 +145,13 @@ def required_by(task: luigi.Task) -> dict[str, Any]:
         if isinstance(parameter, TaskReference):
             found[name] = held.value if isinstance(held, Frozen) else held
         elif isinstance(held, Frozen) and held.has_tasks:
-            tasks = list(dict.fromkeys(tasks_in(held.value)))
-            found[name] = tasks[0] if isinstance(held.value, luigi.Task) else tasks
+            found[name] = held.value if isinstance(held.value, luigi.Task) else tasks_inside(held.value)
     return found
+
+
+def tasks_inside(value: Any) -> list[luigi.Task]:
+    """The tasks inside the value of a parameter, each once."""
+    return list(dict.fromkeys(tasks_in(value)))
 
 
 def annotation_of(function: Any, name: str) -> Any:

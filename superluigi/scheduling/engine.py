@@ -73,6 +73,8 @@ def run_graph(
     roots = [tasks] if isinstance(tasks, Task) else list(tasks)
     _check_options(num_workers, on_error, resources)
     limits = Limits.parse(rate_limits)
+    if limits:
+        limits.refuse_unknown(resources or ())
     if scheduler is None:
         scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
         if central_scheduler and run.plan:

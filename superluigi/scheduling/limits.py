@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from luigi.task import Task
+from luigi.task_register import Register
 
+from superluigi.config import suggestion
 from superluigi.errors import OptionError
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 #: When to look again for a place that is held by a task on its way (seconds).
 _SOON = 0.05
+_LIBRARIES = ("luigi.", "superluigi.")
 _RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
 
 
@@ -59,6 +62,29 @@ class Limits:
     def __bool__(self) -> bool:
         return bool(self.at_once or self.per_time)
 
+    def refuse_unknown(self, resources: Iterable[str] = ()) -> None:
+        """Refuse names that no task class in this process, and none of the run's `resources`, can mean.
+
+        Raises:
+            OptionError: names one, and the nearest that is known.
+        """
+        wanted = {*self.at_once, *self.per_time}
+        known: set[str] = set(resources)
+        for cls in Register._reg:
+            known |= {base.__name__ for base in cls.__mro__} | {cls.get_task_family()}
+            channel, own = getattr(cls, "channel", None), cls.resources
+            known |= _channels(channel) | (set(own) if isinstance(own, Mapping) else set())
+            if not wanted - known:
+                return
+            if not (_is_written(channel) and _is_written(own)) and not cls.__module__.startswith(_LIBRARIES):
+                return  # only its tasks know
+        unknown = sorted(wanted - known)
+        if unknown:
+            raise OptionError(
+                f"rate_limits names {', '.join(map(repr, unknown))}, but no task class, channel or resource is called "
+                f"so.{suggestion(unknown[0], known)} It would limit nothing."
+            )
+
     def resources_of(self, task: Task) -> dict[str, int]:
         """What `task` takes: its own resources, and one of each limit on its class or channel."""
         own: dict[str, int] = task.process_resources()
@@ -66,14 +92,26 @@ class Limits:
             return own
         taken = dict(own or {})
         names = {cls.__name__ for cls in type(task).__mro__} | {task.task_family}
-        channel = getattr(task, "channel", None)
-        if isinstance(channel, str):
-            names.add(channel)
+        names |= _channels(getattr(task, "channel", None))
         for limits in (self.at_once, self.per_time):
             for name in limits:
                 if name in names:
                     taken.setdefault(name, 1)
         return taken
+
+
+def _channels(channel: object) -> set[str]:
+    """The channels of a task: a name, or several."""
+    if isinstance(channel, str):
+        return {channel}
+    if isinstance(channel, (list, tuple, set, frozenset)):
+        return {name for name in channel if isinstance(name, str)}
+    return set()
+
+
+def _is_written(value: object) -> bool:
+    """Whether a class says a setting itself, and not by a parameter or property of each task."""
+    return value is None or isinstance(value, (str, list, tuple, set, frozenset, Mapping))
 
 
 def _rate(name: str, value: object) -> Rate:

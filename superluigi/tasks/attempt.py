@@ -222,7 +222,7 @@ class AtomicAttempt(Attempt):
     @cached_property
     def inputs(self) -> Any:
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
-        return values.lazy(self.task.requires(), self._value, values.inputs_annotation(self.task))
+        return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))
 
     # ---- the life of an attempt
 

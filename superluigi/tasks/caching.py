@@ -8,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
+import luigi
 from filelock import FileLock
 
-from superluigi import config, formats
+from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenError
 from superluigi.formats.registry import COMPRESSIONS, candidates
+from superluigi.parameters.adapters import canonical
+from superluigi.parameters.kinds import Anything
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import values
+from superluigi.tasks.base import hash_of
 
 Value = TypeVar("Value")
 
@@ -68,7 +72,23 @@ class CachedPart(Generic[Value]):
     @property
     def target(self) -> AtomicTarget:
         """Where the file lies."""
-        return values.in_store(f"{self._task.get_task_family()}/{self._task.task_hash}.parts/{self.name}")
+        family, identity = self._owner
+        return values.in_store(f"{family}/{identity}.parts/{self.name}")
+
+    @property
+    def _owner(self) -> tuple[str, str]:
+        """The family and hash of the task; of another object (one that is a parameter, say) class and content."""
+        if isinstance(self._task, luigi.Task):
+            return self._task.get_task_family(), hash_of(self._task)
+        kind = type(self._task)
+        try:
+            text = canonical(Anything().encode(Anything().check(self._task)))
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"@cached {self._method.__name__} needs to know what its object is, but {self._task!r:.100} is no "
+                f"task, and cannot be written as a parameter: expected is {error}."
+            ) from error
+        return kind.__qualname__, graph.digest(text)[:32]
 
     def __call__(self) -> Value:
         """The value: computed if no process has done so, else loaded."""
@@ -95,7 +115,8 @@ class CachedPart(Generic[Value]):
             return target
         folder = Path(config.get("workspace")) / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{self._task.get_task_family()}-{self._task.task_hash}-{self.name}.lock"):
+        family, identity = self._owner
+        with FileLock(folder / f"{family}-{identity}-{self.name}.lock"):
             if not target.exists():  # another process may have been faster
                 self._compute(target)
         return target

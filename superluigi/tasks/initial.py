@@ -50,7 +50,7 @@ def run_steps(task: Any, reader: values.Reader) -> None:
         if "task" in names:
             given["task"] = task
         if "inputs" in names:
-            given["inputs"] = values.lazy(step.requires(), reader.value)
+            given["inputs"] = values.lazy(values.input_structure(step), reader.value)
         if "input_path" in names:
             given["input_path"] = graph.map_structure(reader.copy, step.requires())
         written = inspect.unwrap(type(step).run)

@@ -116,4 +116,4 @@ class MapItem(AtomicTaskWithMetadata):
 
 def _named(method: Any, owner: MapReduceTask, reader: values.Reader) -> dict[str, Any]:
     wants = "inputs" in inspect.signature(method).parameters
-    return {"inputs": values.lazy(owner.requires(), reader.value)} if wants else {}
+    return {"inputs": values.lazy(values.input_structure(owner), reader.value)} if wants else {}

@@ -17,7 +17,10 @@ from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, TargetMissingError
 from superluigi.formats.choose import table_kind
 from superluigi.formats.registry import is_class
-from superluigi.parameters.checked import TaskReference
+from superluigi.parameters.annotations import tasks_inside
+from superluigi.parameters.checked import Frozen, TaskReference
+from superluigi.parameters.content import copied
+from superluigi.parameters.references import replaced, tasks_in
 from superluigi.scheduling import families
 from superluigi.scheduling import run as runs
 from superluigi.storage.base import Staged
@@ -95,7 +98,46 @@ def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any
         return load(structure, annotation)
     if isinstance(structure, Mapping):
         return LazyDict(structure, load, annotation)
+    if isinstance(structure, WithTasks):
+        return structure.loaded(load)
     return LazyList(list(structure), load, annotation)
+
+
+class WithTasks:
+    """A part of a parameter's value that may have tasks inside: with their values in their places, else as it is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def loaded(self, load: Callable[[luigi.Task, Any], Any]) -> Any:
+        """The same shape with the values of the tasks; in lists and dicts each is loaded when it is looked at."""
+        if isinstance(self.value, luigi.Task):
+            return load(self.value, None)
+        if next(tasks_in(self.value), None) is None:
+            return copied(self.value)
+        if type(self.value) is dict:
+            return LazyDict({key: WithTasks(item) for key, item in self.value.items()}, load)
+        if type(self.value) is list:
+            return LazyList([WithTasks(item) for item in self.value], load)
+        return replaced(self.value, lambda task: load(task, None))
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def input_structure(task: Any) -> Any:
+    """What `inputs` are loaded from: `requires()`, where parameters with tasks inside keep their shape."""
+    required = task.requires()
+    if not isinstance(required, dict):
+        return required
+    found = dict(required)
+    for name, parameter in task.get_params():
+        held = task.param_kwargs.get(name)
+        if name not in found or not isinstance(held, Frozen) or isinstance(parameter, TaskReference):
+            continue
+        if isinstance(found[name], list) and found[name] == tasks_inside(held.value):
+            found[name] = WithTasks(held.value)
+    return found
 
 
 class LazyList(Sequence[Any]):
@@ -160,6 +202,11 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
     flat: list[Staged] = graph.flatten(stages)
     if any(is_written(staged) for staged in flat) or (value is None and not (flat and keeps_none(task, user_run))):
         return
+    if not flat:
+        raise FormatError(
+            f"{task}: run() returned a {type(value).__name__}, but output() returns {targets!r}, so that it has no "
+            "place. Return a target from output(), or nothing from run()."
+        )
     own_save = getattr(task, "save_output", None)
     if callable(own_save):
         own_save(value, graph.map_structure(lambda staged: staged.path, stages))
