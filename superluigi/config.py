@@ -84,6 +84,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("store", "./superluigi-data", str, "default home of outputs: a folder or s3://bucket/prefix"),
         Setting("default_task_config", "./superluigi.cfg", _folder, "config file that run_task reads when there"),
         Setting("durable", "true", _flag, "flush files and folders to disk in a commit (P6)"),
+        Setting("queue_keep_days", "90", float, "managers of queues forget tasks that ended longer ago; 0: never"),
+        Setting("queue_keep_tasks", "1000000", int, "managers of queues forget all but the latest so many; 0: never"),
         Setting("allow_pickle", "true", _flag, "load pickles from the store; they can run code"),
         Setting("check_saved", "true", _flag, "read back what a format may have changed; else refused before a commit"),
         Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),

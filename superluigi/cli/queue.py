@@ -116,6 +116,9 @@ def _configure_steering(verb: Callable[..., Parser]) -> None:
         if name == "resume":
             added.add_argument("--spawn", action="store_true", help="and start a manager in the background")
     _which_options(verb("retry", _retry, "give tasks a fresh start: those named, else the failed ones"))
+    prune = verb("prune", _prune, "forget tasks that have ended; outputs stay, logs go")
+    prune.add_argument("--older", type=float, metavar="DAYS", help="those that ended longer ago")
+    prune.add_argument("--keep", type=int, metavar="N", help="all but the latest N")
     kill = verb("kill", _kill, "kill tasks; they stay KILLED until retried")
     _which_options(kill)
     delete = verb("delete", _delete, "remove queues ('my_*': by pattern) with their logs; outputs stay")
@@ -342,6 +345,15 @@ def _kill(args: argparse.Namespace) -> int:
 _ENDED = ("SUCCEEDED", "FAILED", "KILLED")
 
 
+def _prune(args: argparse.Namespace) -> int:
+    if args.older is None and args.keep is None:
+        raise UsageError("superluigi queue prune: which tasks? Give --older DAYS or --keep N.")
+    older = None if args.older is None else timedelta(days=args.older)
+    with _opened(args) as queue:
+        say(f"{queue.prune(older_than=older, keep=args.keep)} tasks forgotten")
+    return 0
+
+
 def _delete(args: argparse.Namespace) -> int:
     names = _names(args.queue)
     if not names:
@@ -378,5 +390,5 @@ def _names(pattern: str) -> list[str]:
 def _which_verb(args: argparse.Namespace) -> int:
     raise UsageError(
         "superluigi queue: which verb? submit, spawn, work, tasks, time, top, serve, pause, resume, retry, kill, "
-        "delete, or list (which shows the queues there are). `superluigi queue --help` explains them."
+        "prune, delete, or list (which shows the queues there are). `superluigi queue --help` explains them."
     )

@@ -30,6 +30,9 @@ from superluigi.queue.store.claims import Claim, Result
 logger = logging.getLogger("superluigi.queue")
 #: How long an interrupted task may clean up before it is killed.
 GRACE_SECONDS = 5.0
+#: Batch systems tell a worker to end about so long before its walltime is over.
+WALLTIME_WARNING_SECONDS = 40.0
+_TOLD_TO_END = "Its worker was told to end (SIGTERM or walltime)."
 
 
 class Attempts:
@@ -55,12 +58,15 @@ class Attempts:
         #: By `time.monotonic`.
         self._leave_at = leave_at
         self._child: ChildProcess | None = None
+        self._count = 0
+        self._born = time.monotonic()
         self._runs: dict[str, tuple[str, runs.Brief]] = {}
         #: The runs that had been submitted when the child began: it may have read the code of these, none newer.
         self._runs_then: frozenset[str] = frozenset()
 
     def make(self, claim: Claim) -> Result:
         """One attempt at a task, and what came of it."""
+        self._count += 1
         # No folders of their own: making one costs as much as the rest of an empty attempt.
         family, name = (part.replace("/", "_") for part in (claim.name, claim.task_id))
         log = f"{self._logs}/{family}/{name}-{claim.fence}.stdout.log"
@@ -71,11 +77,11 @@ class Attempts:
         child.begin(claim, log, self._known(claim))
         return self._watch(claim, child, log)
 
-    def close(self) -> None:
+    def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End the child."""
         child, self._child = self._child, None
         if child is not None:
-            child.end(GRACE_SECONDS)
+            child.end(grace_seconds)
 
     def _watch(self, claim: Claim, child: ChildProcess, log: str) -> Result:
         """Wait for the reply; meanwhile keep the lease, and end the child when that is called for."""
@@ -83,6 +89,7 @@ class Attempts:
         lease = _Lease(self._database, claim, self._lease_seconds)
         told = _Told(self._database, claim)
         timeout_at: float | None = None
+        began = time.monotonic()
         while True:
             wait = patience if timeout_at is None else min(patience, max(0.0, timeout_at - time.monotonic()))
             reply = child.receive(wait)
@@ -105,14 +112,37 @@ class Attempts:
             if timeout_at is not None and time.monotonic() >= timeout_at:
                 return self._timed_out(claim, log)
             if self._should_leave():
-                self.close()
-                killed = self._pool.on_term == "kill"
-                said = "Its worker was told to end (SIGTERM or walltime)."
-                return Result("killed" if killed else "requeued", said, log=log)
+                return self._left(child, log, began)
             state = lease.look()
             if state != "held":
                 self.close()
                 return Result("killed", "Killed on request.", log=log)  # void if the lease was lost
+
+    def _left(self, child: ChildProcess, log: str, began: float) -> Result:
+        """End the attempt, since this worker must go: the task is put back, unless no worker could ever make it."""
+        reply = child.interrupt(GRACE_SECONDS)
+        self.close(0.0)
+        if reply is not None and reply["kind"] in ("succeeded", "complete", "requeued"):
+            return _result(reply, log)
+        if self._pool.on_term == "kill":
+            return Result("killed", _TOLD_TO_END, log=log)
+        if not self._had_whole_walltime(began):
+            return Result("requeued", _TOLD_TO_END, log=log)
+        said = (
+            f"The task had the whole walltime of a worker ({self._pool.walltime}), and was not done. Give its pool a "
+            "longer one (Pool(walltime=…)), make the task smaller, or let it save its state and raise GracefulTimeout "
+            "in time."
+        )
+        return Result("failed", said, -signal.SIGTERM, log)
+
+    def _had_whole_walltime(self, began: float) -> bool:
+        """Whether a worker's walltime ends, and the attempt that began then was the first thing it did."""
+        walltime = self._pool.walltime
+        if walltime is None or self._leave_at is None or self._count != 1:
+            return False
+        margin = 0.0 if self._pool.provider == "local" else WALLTIME_WARNING_SECONDS
+        over = time.monotonic() >= self._leave_at - margin
+        return over and began - self._born < walltime.total_seconds() / 4
 
     def _told_to_end(self, code: int) -> bool:
         """Whether the child ended by a SIGTERM that was meant for the worker as well.

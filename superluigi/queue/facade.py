@@ -21,7 +21,7 @@ from superluigi.queue import runs, states
 from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.failures import failure_of
 from superluigi.queue.finding import Which, ids_of, state_named
-from superluigi.queue.spawner import Spawner, SpawnOptions
+from superluigi.queue.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.states import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
 from superluigi.queue.store import claims, people, plan, views
@@ -295,6 +295,14 @@ class Queue:
             return False
         with self._database.read(one_moment=True) as connection:
             return not views.unfinished(connection, ids)
+
+    def prune(self, *, older_than: timedelta | None = None, keep: int | None = None) -> int:
+        """Forget tasks that have ended: those that did so longer ago, and all but the latest `keep`. Their number.
+
+        Outputs stay; logs go. Nothing is forgotten of a run of which something may still happen, nor what a waiting
+        task is behind. Managers (`spawn`) do this by the settings `queue_keep_days` and `queue_keep_tasks`.
+        """
+        return prune(self._database, older_than, keep)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove the queue with its logs; outputs stay. With `force`, running tasks are killed first.

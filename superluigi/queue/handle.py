@@ -112,6 +112,16 @@ class ChildProcess:
         """Its exit code (negative: the signal that ended it), None while it lives."""
         return self._process.poll()
 
+    def interrupt(self, grace_seconds: float) -> dict[str, Any] | None:
+        """Ask its attempt to end; the reply of one that ends well, or asks for another attempt from its check-point."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        deadline = time.monotonic() + grace_seconds
+        while reply := self.receive(max(0.0, deadline - time.monotonic())):
+            if reply["kind"] not in ("begun", "told"):
+                return reply
+        return None
+
     def end(self, grace_seconds: float) -> int:
         """Interrupt what it runs and wait; kill it when it takes too long. What its tasks have started goes with it."""
         with contextlib.suppress(OSError):

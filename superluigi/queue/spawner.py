@@ -11,17 +11,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
+from superluigi import config
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue.database import Database
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.states import Pool
-from superluigi.queue.store import claims, people, views
+from superluigi.queue.store import claims, people, pruning, views
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")
 #: How long a worker without work waits for more before it ends; its spawner starts another when needed.
 IDLE_SECONDS = 5.0
+
+_PRUNE_EVERY_SECONDS = 3600.0
+#: How often in a row a provider may refuse to start a worker: for about three minutes.
+MAX_REFUSALS = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,18 @@ class SpawnOptions:
     cluster_interval_seconds: float = 5.0
 
 
+def prune(database: Database, older_than: timedelta | None, keep: int | None) -> int:
+    """Forget tasks that have ended (`store.pruning`), with their logs; the number of them."""
+    if older_than is None and keep is None:
+        return 0
+    now = database.now()
+    with database.write() as connection:
+        before = None if older_than is None else now - older_than.total_seconds()
+        count, logs = pruning.prune(connection, before=before, keep=keep)
+    pruning.remove_logs(logs, database.logs)
+    return count
+
+
 class Spawner:
     """Starts workers for the pools that it leads, until nothing more can run."""
 
@@ -55,9 +73,13 @@ class Spawner:
         self._options = options
         self._is_done = is_done
         self._settled = False
+        self._pruned = 0.0
         self._reached = time.monotonic()
         self._leaving = threading.Event()
         self._providers: dict[str, Provider] = {}
+        #: By provider: refusals in a row, and until when it is left alone.
+        self._refusals: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
 
     def leave(self) -> None:
@@ -68,6 +90,7 @@ class Spawner:
         """Spawn until nothing more can run (or the queue is paused and nothing runs), or until told to leave."""
         try:
             with self._signals():
+                self._prune()
                 while not self._leaving.is_set() and not self._try_step():
                     self._leaving.wait(self._options.interval_seconds)
         except KeyboardInterrupt:
@@ -81,6 +104,16 @@ class Spawner:
             for provider in self._providers.values():
                 provider.close(wait=self._settled)
 
+    def _prune(self) -> None:
+        """Forget what ended long ago, as the settings say; a queue that cannot be pruned now is none the worse."""
+        self._pruned = time.monotonic()
+        days, tasks = float(config.get("queue_keep_days")), int(config.get("queue_keep_tasks"))
+        with contextlib.suppress(QueueUnreachableError):
+            with self._database.write(flush=False) as connection:
+                due = pruning.is_due(connection, self._database.now(), _PRUNE_EVERY_SECONDS)
+            if due:
+                prune(self._database, timedelta(days=days) if days > 0 else None, tasks if tasks > 0 else None)
+
     def _try_step(self) -> bool:
         """One step; a database server that is away for less than a lease does not end the spawner."""
         try:
@@ -92,6 +125,8 @@ class Spawner:
             self._leaving.wait(1.0)
             return False
         self._reached = time.monotonic()
+        if self._reached > self._pruned + _PRUNE_EVERY_SECONDS:
+            self._prune()
         return ended
 
     def _step(self) -> bool:
@@ -137,9 +172,29 @@ class Spawner:
         with self._database.read() as connection:
             running = views.running(connection, name)
         wanted = min(limit, pending + running)
+        if time.monotonic() < self._not_before.get(pool.provider, 0.0):
+            return
         for _ in range(wanted - there):
-            provider.start(self._order(name, label, pool))
+            try:
+                provider.start(self._order(name, label, pool))
+            except QueueError as error:
+                self._refused(pool.provider, error)
+                return
+            self._refusals.pop(pool.provider, None)
             self._asked.pop(pool.provider, None)
+
+    def _refused(self, provider: str, error: QueueError) -> None:
+        """Try again later, and later still: a controller may be busy, or just being restarted.
+
+        Raises:
+            QueueError: it has refused for minutes.
+        """
+        refusals = self._refusals[provider] = self._refusals.get(provider, 0) + 1
+        if refusals > MAX_REFUSALS:
+            raise error
+        pause = min(60.0, 2.0 ** (refusals - 1))
+        self._not_before[provider] = time.monotonic() + pause
+        logger.warning("no worker could be started, trying again in %g seconds: %s", pause, error)
 
     def _limit(self, pool: Pool) -> int:
         limits = [limit for limit in (pool.max_workers, self._options.workers) if limit is not None]

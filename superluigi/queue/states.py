@@ -37,6 +37,10 @@ DEFAULT_POOL = "default"
 OnTerm = Literal["requeue", "kill"]
 
 
+#: Slurm counts in minutes, and warns half a minute before the end.
+_SHORTEST_WALLTIME = {"local": timedelta(seconds=6), "slurm": timedelta(minutes=1)}
+
+
 @dataclass(frozen=True)
 class Pool:
     """How many tasks of one kind run at once, and in what surroundings.
@@ -61,8 +65,12 @@ class Pool:
             wrong.append(f"max_workers is {self.max_workers}, expected at least 1 (or None: no limit)")
         if self.on_term not in ("requeue", "kill"):
             wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
-        if self.walltime is not None and self.walltime <= timedelta(0):
-            wrong.append(f"walltime is {self.walltime}, expected a positive timedelta")
+        shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
+        if self.walltime is not None and self.walltime < shortest:
+            wrong.append(
+                f"walltime is {self.walltime}, expected a timedelta of at least {shortest}: a worker needs time to "
+                "start, and to put its task back at the end"
+            )
         if wrong:
             raise OptionError(f"Pool: {'; '.join(wrong)}.")
 

@@ -54,7 +54,7 @@ class Worker:
         self._seen = 0.0
         self._swept = 0.0
         self._leaving = threading.Event()
-        #: Tasks that failed here, or were killed, and did not succeed here later.
+        #: Tasks that failed here and did not succeed here later.
         self.failed: set[str] = set()
         with database.read() as connection:
             pools = people.load_pools(connection)
@@ -84,8 +84,8 @@ class Worker:
             with self._signals():
                 for claim in self._claims():
                     self._outcome = claim, self._attempts.make(claim)
-                    kind = self._outcome[1].kind
-                    (self.failed.add if kind in ("failed", "killed") else self.failed.discard)(claim.task_id)
+                    failed = self._outcome[1].kind == "failed"
+                    (self.failed.add if failed else self.failed.discard)(claim.task_id)
                     done += 1
         except QueueGoneError as error:
             logger.warning("%s; worker %s ends", error, self.name)

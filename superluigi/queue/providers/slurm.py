@@ -6,6 +6,7 @@ import getpass
 import math
 import shlex
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,15 @@ from superluigi.queue.providers import WorkerOrder
 #: How long before its walltime Slurm tells a worker to end (SIGTERM), so that it can put its task back.
 WARNING_SECONDS = 30
 _TIMEOUT_SECONDS = 60
-_MAX_SILENCES = 5
+_MAX_SILENCES = 20
+#: How long a job that we have submitted counts although `squeue` has not shown it yet.
+UNSEEN_SECONDS = 60.0
 
 
 class SlurmProvider:
-    """Submits jobs; nothing is remembered here, so another spawner finds them by their names.
+    """Submits jobs; another spawner finds them by their names.
+
+    What `squeue` does not show yet counts for a minute, so that a controller that is busy is not given the same again.
 
     `Pool.options` become `sbatch` options: `{"partition": "gpu", "mem": "8G", "exclusive": True}`.
     """
@@ -28,6 +33,8 @@ class SlurmProvider:
     def __init__(self) -> None:
         self._answer: Counter[str] = Counter()
         self._silences = 0
+        #: Label -> when (by `time.monotonic`) jobs were submitted that `squeue` has not shown.
+        self._unseen: dict[str, list[float]] = {}
 
     def start(self, order: WorkerOrder) -> None:
         """Submit one job that runs one worker.
@@ -48,6 +55,7 @@ class SlurmProvider:
             options.append(f"--time={math.ceil(order.pool.walltime.total_seconds() / 60)}")
         script = f"#!/bin/sh\nexec {shlex.join(order.command)}\n"
         _run(["sbatch", *options, *_options(order.pool.options)], script)
+        self._unseen.setdefault(order.label, []).append(time.monotonic())
 
     def alive(self, prefix: str) -> Mapping[str, int]:
         """Jobs that wait or run, by name: one `squeue` for all pools.
@@ -65,8 +73,13 @@ class SlurmProvider:
                 raise
         else:
             self._silences = 0
-            self._answer = Counter(listed.split())
-        return {name: number for name, number in self._answer.items() if name.startswith(prefix)}
+            now = Counter(listed.split())
+            for label, since in self._unseen.items():
+                shown = max(0, now[label] - self._answer[label])
+                self._unseen[label] = [moment for moment in since[shown:] if time.monotonic() - moment < UNSEEN_SECONDS]
+            self._answer = now
+        names = {name for name in (*self._answer, *self._unseen) if name.startswith(prefix)}
+        return {name: found for name in names if (found := self._answer[name] + len(self._unseen.get(name, ())))}
 
     def cancel(self, label: str) -> None:
         """Cancel the jobs of that name; those that run get SIGTERM first and put their tasks back."""

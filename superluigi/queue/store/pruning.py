@@ -1,0 +1,84 @@
+"""Forgetting: rows of tasks that ended long ago, or that are too many, with their attempts and logs.
+
+The targets are the truth: what is forgotten here is still complete when it is asked for again. Nothing is forgotten of
+a run of which anything may still happen, nor what an unfinished task is behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, text
+
+from superluigi.queue import states, tables
+from superluigi.queue.store import plan
+
+_T, _E, _A, _R = (table.name for table in (tables.tasks, tables.edges, tables.attempts, tables.runs))
+_ENDED = "('SUCCEEDED', 'FAILED', 'KILLED')"
+_OLD = text(
+    f"""
+    SELECT t.id, COALESCE(t.ended, r.started) AS ended FROM {_T} t LEFT JOIN {_R} r ON r.id = t.run
+    WHERE t.state IN {_ENDED}
+    AND t.run NOT IN (SELECT o.run FROM {_T} o WHERE o.state NOT IN {_ENDED})
+    AND NOT EXISTS (SELECT 1 FROM {_E} e JOIN {_T} d ON d.id = e.downstream
+                    WHERE e.upstream = t.id AND d.state NOT IN {_ENDED})
+    ORDER BY ended DESC, t.id DESC
+    """
+)
+
+
+def prune(connection: Connection, *, before: float | None, keep: int | None) -> tuple[int, list[str]]:
+    """Forget what ended before that time, and all but the latest `keep`; how many tasks, and the logs of them."""
+    rows = [(row.id, row.ended or 0.0) for row in connection.execute(_OLD)]
+    chosen = [
+        row_id for place, (row_id, ended) in enumerate(rows)
+        if (before is not None and ended < before) or (keep is not None and place >= keep)
+    ]  # fmt: skip
+    logs: list[str] = []
+    for chunk in plan.chunks(chosen):
+        ids = {"ids": list(chunk)}
+        logs += [
+            log for log in connection.execute(_in(f"SELECT log FROM {_A} WHERE task IN :ids"), ids).scalars() if log
+        ]
+        below = list(connection.execute(_in(f"SELECT downstream FROM {_E} WHERE upstream IN :ids"), ids).scalars())
+        for statement in (
+            f"DELETE FROM {_A} WHERE task IN :ids", f"DELETE FROM {_E} WHERE upstream IN :ids",
+            f"DELETE FROM {_E} WHERE downstream IN :ids", f"DELETE FROM {_T} WHERE id IN :ids",
+        ):  # fmt: skip
+            connection.execute(_in(statement), ids)
+        plan.recount(connection, sorted(set(below) - set(chunk)))
+    if chosen:
+        used = f"SELECT run FROM {_T} UNION SELECT rerun FROM {_T} WHERE rerun IS NOT NULL"
+        connection.execute(text(f"DELETE FROM {_R} WHERE id NOT IN ({used})"))
+        codes = tables.codes.name
+        connection.execute(
+            text(f"DELETE FROM {codes} WHERE digest NOT IN (SELECT code FROM {_T} WHERE code IS NOT NULL)")
+        )
+    return len(chosen), logs
+
+
+def is_due(connection: Connection, now: float, interval_seconds: float) -> bool:
+    """Whether nobody has pruned for so long; from now on somebody has. Looking at all rows is not for every manager."""
+    column = tables.meta.c
+    last = connection.execute(select(column.value).where(column.key == "pruned")).scalar()
+    if last is not None and float(last) > now - interval_seconds:
+        return False
+    connection.execute(tables.meta.delete().where(column.key == "pruned"))
+    connection.execute(tables.meta.insert(), [{"key": "pruned", "value": str(now)}])
+    return True
+
+
+def _in(statement: str) -> Any:
+    return text(statement).bindparams(bindparam("ids", expanding=True))
+
+
+def remove_logs(logs: list[str], folder: Path) -> None:
+    """Remove files of attempts, if they are where this queue puts them: a row describes, it does not command."""
+    for log in logs:
+        if os.path.abspath(log).startswith(f"{folder}{os.sep}") and log.endswith(".stdout.log"):
+            for file in (log, states.stderr_of(log)):
+                with contextlib.suppress(OSError):
+                    os.unlink(file)
