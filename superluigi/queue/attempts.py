@@ -104,6 +104,7 @@ class Attempts:
                 if reply.get("left"):
                     # What it had at hand is gone (a pool of processes, say): the next attempt begins afresh.
                     logger.warning("%s left processes running, which were ended: %s", claim.task_id, reply["left"])
+                if reply.get("left") or reply.get("worn"):  # or the task changed what cannot be put back
                     self.close()
                 return _result(reply, log)
             code = child.poll()

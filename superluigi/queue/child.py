@@ -32,7 +32,7 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
-from superluigi.executors import kill, signals
+from superluigi.executors import kill, signals, state
 from superluigi.executors.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
@@ -69,7 +69,7 @@ class Child:
             self._codes[request["code"]] = base64.b64decode(request["pickle"])
         else:
             reply = self._tell_of_end(request) if "events" in request else self._attempt(request["task"])
-            self._say({**reply, "left": _end_what_is_left()})
+            self._say({**reply, "left": _end_what_is_left(), "worn": bool(state.lasting)})
 
     def _say(self, reply: Mapping[str, Any]) -> None:
         line = f"{json.dumps(reply)}\n".encode()

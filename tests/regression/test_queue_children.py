@@ -185,6 +185,63 @@ def test_a_child_whose_task_left_something_is_replaced_and_others_are_not(projec
     os.kill(pid, 9)
 
 
+CHANGES = """
+    import multiprocessing, resource, signal
+
+    class Changes(luigi.Task):
+        def run(self):
+            os.chdir("/")
+            os.environ["CHANGED"] = "1"
+            os.umask(0o777)
+            sys.path.insert(0, "/changed")
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            os.close(1)
+
+    class Limits(luigi.Task):
+        def run(self):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    class Looks(luigi.Task):
+        number = luigi.IntParameter()
+        def run(self):
+            mask = os.umask(0o022)
+            os.umask(mask)
+            found = [os.getcwd(), os.environ.get("CHANGED"), mask, "/changed" in sys.path,
+                     str(signal.getsignal(signal.SIGUSR1)), resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+            print("said")
+            with open("looks", "a") as file:
+                file.write(json.dumps(found) + "\\n")
+
+    class Pools(luigi.Task):
+        def run(self):
+            for _ in range(20):
+                with multiprocessing.Pool(2) as pool:
+                    assert pool.map(abs, [-1, -2]) == [1, 2]
+"""
+
+
+def test_what_an_attempt_changes_is_not_there_for_the_next(project: Project, queue_name: str) -> None:
+    module = project(CHANGES)
+    with Queue(queue_name) as queue:
+        for number, changes in enumerate((None, module.Changes(), module.Limits())):
+            if changes is not None:
+                queue.submit(changes)
+            queue.submit(module.Looks(number=number))
+        queue.work()
+        assert {row.error for row in queue.tasks()} == {None}
+        assert Path(str(queue.tasks(module.Looks(number=2))[0].log)).read_text() == "said\n"
+    first, *others = Path("looks").read_text().splitlines()
+    assert others == [first, first]
+
+
+def test_pools_in_tasks_end(project: Project, queue_name: str) -> None:
+    module = project(CHANGES)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Pools())
+        queue.work()
+        assert queue.tasks()[0].state == "SUCCEEDED"
+
+
 class _Mailbox(socketserver.ThreadingTCPServer):
     """An SMTP server that takes everything; `refuses`: one that takes nothing."""
 
