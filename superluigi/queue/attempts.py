@@ -138,12 +138,12 @@ class Attempts:
 
     def _had_whole_walltime(self, began: float) -> bool:
         """Whether a worker's walltime ends, and the attempt that began then was the first thing it did."""
-        walltime = self._pool.walltime
-        if walltime is None or self._leave_at is None or self._count != 1:
+        longest = self._pool.longest
+        if longest is None or self._leave_at is None or self._count != 1:
             return False
         margin = 0.0 if self._pool.provider == "local" else WALLTIME_WARNING_SECONDS
         over = time.monotonic() >= self._leave_at - margin
-        return over and began - self._born < walltime.total_seconds() / 4
+        return over and began - self._born < longest.total_seconds() / 4
 
     def _told_to_end(self, code: int) -> bool:
         """Whether the child ended by a SIGTERM that was meant for the worker as well.

@@ -13,6 +13,7 @@ behind a FAILED or KILLED task.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,7 +47,8 @@ class Pool:
     """How many tasks of one kind run at once, and in what surroundings.
 
     `environment` is added to the environment of the processes that run tasks, `prefix` is a command before
-    theirs (`nice -n 10`, `srun --mem 8G`), `walltime` is how long a worker may live; `on_term` is what
+    theirs (`nice -n 10`, `srun --mem 8G`), `walltime` is how long a worker may live (a
+    timedelta, or text as batch systems write it: "01:30:00", "2h", "1-12:00:00"); `on_term` is what
     becomes of the running task when the worker is told to end (SIGTERM, walltime): put back, or killed.
     `provider` starts the workers, `options` are the provider's own.
     """
@@ -55,7 +57,7 @@ class Pool:
     provider: str = "local"
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: str | None = None
-    walltime: timedelta | None = None
+    walltime: timedelta | str | None = None
     on_term: OnTerm = "requeue"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,13 +68,48 @@ class Pool:
         if self.on_term not in ("requeue", "kill"):
             wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
         shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
-        if self.walltime is not None and self.walltime < shortest:
+        if self.longest is not None and self.longest < shortest:
             wrong.append(
-                f"walltime is {self.walltime}, expected a timedelta of at least {shortest}: a worker needs time to "
+                f"walltime is {self.walltime}, expected at least {shortest}: a worker needs time to "
                 "start, and to put its task back at the end"
             )
         if wrong:
             raise OptionError(f"Pool: {'; '.join(wrong)}.")
+        object.__setattr__(self, "walltime", self.longest)  # frozen: equal pools are equal, however written
+
+    @property
+    def longest(self) -> timedelta | None:
+        """`walltime` as a time.
+
+        Raises:
+            OptionError: it is text that says none.
+        """
+        return duration(self.walltime) if isinstance(self.walltime, str) else self.walltime
+
+
+_CLOCK = re.compile(r"(?:(?P<d>\d+)-)?(?P<h>\d+):(?P<m>\d{1,2})(?::(?P<s>\d{1,2}))?")
+_UNITS = re.compile(
+    r"(?:(?P<d>[\d.]+)\s*d)?\s*(?:(?P<h>[\d.]+)\s*h)?\s*(?:(?P<m>[\d.]+)\s*m(?:in)?)?\s*(?:(?P<s>[\d.]+)\s*s)?"
+)
+
+
+def duration(text: str) -> timedelta:
+    """A time from `01:30:00`, `1:30` (hours and minutes), `1-12:00:00`, `2h`, `1h30m`, `90 min`, `45s`.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    word = text.strip().lower()
+    match = _CLOCK.fullmatch(word) or (_UNITS.fullmatch(word) if word else None)
+    try:
+        parts = {} if match is None else {name: float(value) for name, value in match.groupdict().items() if value}
+    except ValueError:
+        parts = {}
+    if not parts:
+        raise OptionError(f"{text!r} is no time. Write it as '01:30:00', '2h', '90min', or give a timedelta.")
+    return timedelta(
+        days=parts.get("d", 0), hours=parts.get("h", 0), minutes=parts.get("m", 0), seconds=parts.get("s", 0)
+    )
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Worker:
         if options.pool not in pools:
             raise OptionError(f"There is no pool {options.pool!r}; this queue has {', '.join(sorted(pools))}.")
         pool = pools[options.pool][0]
-        self._leave_at = time.monotonic() + pool.walltime.total_seconds() - GRACE_SECONDS if pool.walltime else None
+        self._leave_at = time.monotonic() + pool.longest.total_seconds() - GRACE_SECONDS if pool.longest else None
         self._attempts = Attempts(
             self.name, database, pool, options.lease_seconds, self._should_leave, self._leaving, self._leave_at
         )

@@ -19,7 +19,7 @@ _MAIN_THREAD_ONLY = (
 
 def needs_process(task: Task, run: Run) -> bool:
     """Whether an attempt at `task` must not run in a thread beside others: it gets a process of its own there."""
-    asked: Any = getattr(type(task), "_needs_process", None)
+    asked: Any = getattr(type(task), "_superluigi_needs_process", None)
     if asked is not None:
         return bool(asked(task, run))
     for module, name in _MAIN_THREAD_ONLY:

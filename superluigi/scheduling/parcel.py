@@ -48,7 +48,7 @@ class Surroundings:
     #: What the caller's script or notebook defines.
     main: main_names.Main
     #: Luigi's mock files, for processes of this machine that we start.
-    mocks: tuple[bytes, bytes] | None = None
+    mocks: mocks.Lent
 
     @staticmethod
     def here(near: bool) -> Surroundings:
@@ -61,7 +61,7 @@ class Surroundings:
             near=near,
             folder=os.getcwd(),
             main=main_names.collected(Task),
-            mocks=mocks.lent() if near else None,
+            mocks=mocks.lent(near),
         )
 
     def take_over(self) -> None:
@@ -71,8 +71,7 @@ class Surroundings:
         logs.logger.setLevel(self.log_level)
         with contextlib.suppress(*() if self.near else (ConfigError,)):  # another host may lack the file
             _logging.enter_context(logs.as_told())
-        if self.mocks is not None:
-            mocks.take_over(self.mocks)
+        mocks.take_over(self.mocks)
         if self.near:
             sys.argv = list(self.arguments)
             os.chdir(self.folder)

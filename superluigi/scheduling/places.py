@@ -24,7 +24,7 @@ from superluigi.executors import pickling
 from superluigi.executors.kill import no_second_interrupt
 from superluigi.executors.processes import ProcessExecutor
 from superluigi.executors.threads import ThreadExecutor
-from superluigi.scheduling import alone, parcel
+from superluigi.scheduling import alone, mocks, parcel
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.messages import Spool, SpoolReader, Told, inbox_path
 from superluigi.scheduling.run import Run
@@ -189,6 +189,7 @@ class Foreign(Place):
         **options: Any,
     ) -> Future[Any]:
         timeout = options.pop("timeout", 0)
+        mocks.refuse_out_of_reach(task, type(self.executor).__name__)
         alone_there = alone.needs_process(task, self._run)
         order = parcel.dump_order(parcel.Order(task, tuple(check), known, **options))
         extra = self._options(task.process_resources()) if self._options is not None else {}

@@ -105,7 +105,10 @@ class Attempt:
                 self.begin(targets)
                 if self.task.init:
                     initial.run_steps(self.task, self.reader)
-                value = user_run(self.task, **self.fill(user_run, (), {}))
+                arguments = self.fill(user_run, (), {})
+                if getattr(self.task, "chdir", False) is True:
+                    self.stack.enter_context(at(str(self.task_dir)))
+                value = user_run(self.task, **arguments)
                 if inspect.isgenerator(value):
                     value = yield from self._follow(value)
                 refuse_async(value, self.task)

@@ -173,6 +173,7 @@ SETTINGS: dict[str, Name] = {
     ),
     "prefix_python": Name("the Python behind that prefix", "text", _or_none(_is_text)),
     "keep_task_dir": _setting("keep the task's folder between attempts", _FLAG),
+    "chdir": _setting("run in the task's own folder", _FLAG),
     "resumable": Name("`run` saves check-points", "True or False", _is_flag),
     "max_attempts": Name("attempts of a task that asks for more", "a number or None", _or_none(_is_number)),
     "hash_seed": Name("another value makes another task", "any value", _any, (luigi.Parameter,)),

@@ -51,8 +51,8 @@ class SlurmProvider:
             f"--signal=B:TERM@{WARNING_SECONDS}",
             "--no-requeue",  # the lease brings the task back; a second copy of the job would be one too many
         ]
-        if order.pool.walltime is not None:
-            options.append(f"--time={math.ceil(order.pool.walltime.total_seconds() / 60)}")
+        if order.pool.longest is not None:
+            options.append(f"--time={math.ceil(order.pool.longest.total_seconds() / 60)}")
         script = f"#!/bin/sh\nexec {shlex.join(order.command)}\n"
         _run(["sbatch", *options, *_options(order.pool.options)], script)
         self._unseen.setdefault(order.label, []).append(time.monotonic())

@@ -38,7 +38,7 @@ def load_pools(connection: Connection) -> dict[str, tuple[Pool, bool]]:
 
 def _dump(pool: Pool) -> str:
     values = dataclasses.asdict(pool)
-    values["walltime"] = pool.walltime.total_seconds() if pool.walltime else None
+    values["walltime"] = pool.longest.total_seconds() if pool.longest else None
     return json.dumps(values)
 
 

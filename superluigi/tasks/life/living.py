@@ -45,6 +45,9 @@ class Living:
     prefix_python: ClassVar[str | None] = None
     #: Keep what the task leaves in `task_dir` from one attempt to the next.
     keep_task_dir: ClassVar[bool] = False
+    #: For tasks with metadata: `run` finds the task's own folder as the current one. Relative outputs mean what they
+    #: mean otherwise.
+    chdir: ClassVar[bool] = False
     #: `run` may take `checkpoint_path`, and SIGTERM gives it a time of grace.
     resumable: ClassVar[bool] = False
     #: How many attempts one run makes of a task that asks for more by `GracefulTimeout`; None for any number.
@@ -121,7 +124,7 @@ class Living:
         """
         return cancel.cancel(self, reason)
 
-    def _needs_process(self, run: runs.Run) -> bool:
+    def _superluigi_needs_process(self, run: runs.Run) -> bool:
         """Asked before it is sent to threads."""
         return needs_process(self, run)
 
@@ -137,6 +140,8 @@ def needs_process(task: Any, run: runs.Run) -> bool:
         job = hooks.job_of(task)
         if job.prefix:  # that is one
             return False
+        if task.chdir is True:
+            return True
         parts = [environment.parse(run.options.get("environment")), environment.parse(own(task, "environment"))]
         return bool(job.environment) or any(part.data or part.command for part in parts)
     except Exception:  # noqa: BLE001 - user code: it is told when the task runs
