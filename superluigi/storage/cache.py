@@ -167,7 +167,7 @@ class Cache:
         """Keep the sum of all sizes, so that a fill need not look at every entry."""
         if self.limit_bytes is None and not absolute:
             return
-        self.state_folder.mkdir(parents=True, exist_ok=True)
+        staging.ensure_folder(self.state_folder)
         with open(self.state_folder / _ACCOUNT, "a+", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
@@ -324,7 +324,7 @@ class Entry:
         part = self.partial(tag)
         if not self.folder:
             copying.remove_tree(part)
-        (part if self.folder else part.parent).mkdir(parents=True, exist_ok=True)
+        staging.ensure_folder(part if self.folder else part.parent)
         try:
             facts = fetch(part, reusable)
         except BaseException as error:

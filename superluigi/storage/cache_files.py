@@ -99,7 +99,7 @@ def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            staging.ensure_folder(file.parent)
             continue
         try:
             try:

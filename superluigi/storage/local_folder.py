@@ -227,11 +227,13 @@ class StagedFolder(LocalStaged):
     def _drop(self) -> None:
         """Also what was swapped away: after an exchange the old tree is `_beside`, after two renames `_old`."""
         super()._drop()
-        if not self._half_swapped:  # else whoever finishes the swap needs both
-            with staging.abandoning(self.commit_id, self.final.parent):
-                step("remove replaced folder")
-                copying.remove_tree(self._beside)
-                copying.remove_tree(self._old)
+        if self._half_swapped:  # whoever finishes the swap needs both
+            staging.abandon(self.commit_id, self.final.parent)
+            return
+        with staging.abandoning(self.commit_id, self.final.parent):
+            step("remove replaced folder")
+            copying.remove_tree(self._beside)
+            copying.remove_tree(self._old)
 
     def _only_file(self) -> Path | None:
         return None

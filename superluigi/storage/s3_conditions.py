@@ -52,7 +52,7 @@ def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditions
         if known is None:
             known, until = _try_out(s3, bucket, key.rpartition("/")[0], root), time.time() + _KEPT_SECONDS
             with contextlib.suppress(OSError):  # then the next process tries again
-                file.parent.mkdir(parents=True, exist_ok=True)
+                staging.ensure_folder(file.parent)
                 new = file.with_name(f"{file.name}.{owner_token.token()}")
                 new.write_text(json.dumps({**dataclasses.asdict(known), "until": until}))
                 atomic.replace(new, file)

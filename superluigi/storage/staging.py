@@ -78,6 +78,18 @@ def with_folders(work: Callable[[], object], folder: str) -> list[Path]:
     return made
 
 
+def ensure_folder(folder: Path) -> None:
+    """Make a folder that is shared with others, who may just be removing it while it is empty.
+
+    `Path.mkdir` with `parents` gives up when a folder above it goes in between.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def make_folders(folder: Path) -> list[Path]:
     """Make `folder` and those above it where they are missing; gives what was made, topmost first."""
     missing, made = [], []
@@ -98,13 +110,18 @@ def make_folders(folder: Path) -> list[Path]:
     return made
 
 
+def abandon(token: str, folder: Path | str) -> None:
+    """Have the next sweep of `folder` remove what this token of this process names, once no swap needs it."""
+    _abandoned[token] = str(folder)
+
+
 @contextlib.contextmanager
 def abandoning(token: str, folder: Path | str) -> Iterator[None]:
     """Remove in this block what a token of this process names in `folder`; if that fails, the next sweep does it."""
     try:
         yield
     except BaseException:
-        _abandoned[token] = str(folder)
+        abandon(token, folder)
         raise
 
 
@@ -183,7 +200,8 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
         _sweeps.clear()
     _sweeps[parent] = ended, ended - began
     for own in mine:  # one more try: what still stays then waits for the end of this process
-        _abandoned.pop(own, None)
+        if not any(own in name for name in needed):
+            _abandoned.pop(own, None)
     found = []
     for name in names:
         if not name.startswith(_PREFIX) or name in needed:
