@@ -172,6 +172,10 @@ class Location(abc.ABC):
         record = self.read_about()
         return None if record is None else (record.get("run") or {}).get("id")
 
+    def being_written(self) -> bool:
+        """Whether another writer is committing here just now, as far as the store tells."""
+        return False
+
     @abc.abstractmethod
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace the record of the data that is there; `schema` and `output` are filled in.

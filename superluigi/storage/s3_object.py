@@ -80,6 +80,12 @@ class ObjectLocation(S3Location):
         return there.metadata.get("superluigi-run") if there else None
 
     @at_one_server
+    def being_written(self) -> bool:
+        there, (records, _) = self.look(), self.register.read()
+        commits = {commit_of(record) for record in records} - {there.commit if there else None}
+        return any(commit is not None and not is_over(commit) for commit in commits)
+
+    @at_one_server
     def write_record(self, record: Mapping[str, Any]) -> None:
         there = self.look()
         if there is None:

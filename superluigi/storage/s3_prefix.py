@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from superluigi.storage.s3_record import ABSENT, commit_of
 from superluigi.storage.s3_transfer import Member, head
 
 _RETRIES = 20
+#: How long a reader waits for the end of an exchange, and how often it looks.
+_EXCHANGE_SECONDS, _PAUSE_SECONDS = 60.0, 0.1
 
 
 class PrefixLocation(PrefixState):
@@ -77,6 +80,11 @@ class PrefixLocation(PrefixState):
     def made_by(self) -> str | None:
         record = self.stored_record()
         return None if record is None else (record.get("run") or {}).get("id")
+
+    @at_one_server
+    def being_written(self) -> bool:
+        seen = self.look_around()
+        return seen.claim or self._has_claim() or (not seen.record and seen.data is not False)
 
     @at_one_server
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -189,6 +197,9 @@ class PrefixLocation(PrefixState):
     def _current(self) -> tuple[Record | None, list[Content] | None]:
         """The record that is there, or without one what others have put there."""
         record = self._matching_record()
+        ends = time.monotonic() + _EXCHANGE_SECONDS
+        while record is None and not self.external and self._is_exchanged() and time.monotonic() < ends:
+            record = self._matching_record()
         contents = self.listed() if record is None and (self.external or self._is_described_by_others()) else None
         if record is None and not contents:
             if self.other_kind(self.place.key[:-1], prefix=False):
@@ -203,6 +214,14 @@ class PrefixLocation(PrefixState):
         """Whether what stands in the record's place is none of ours, so that the data is taken as it is."""
         document, _ = self.register.read_document()
         return document is not None and ABSENT not in document
+
+    def _is_exchanged(self) -> bool:
+        """Whether it is absent only because a living writer replaces it; gives that one time if it still does."""
+        standing = self.store.standing()
+        if standing.blocker is None or not self._has_claim():
+            return standing.commit is not None
+        time.sleep(_PAUSE_SECONDS)
+        return True
 
     def _matching_record(self) -> Record | None:
         """The record that is there; what others have changed since is theirs, and has none."""

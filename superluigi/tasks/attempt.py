@@ -31,7 +31,7 @@ from superluigi.scheduling.attempt import refuse_async, settled
 from superluigi.storage.base import Record, Staged
 from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import initial, inputs, outputs, strays, values
+from superluigi.tasks import initial, inputs, outputs, rivals, strays, values
 from superluigi.tasks.base import Task
 from superluigi.tasks.life import living
 
@@ -260,11 +260,17 @@ class AtomicAttempt(Attempt):
                 staged.prepare()
         record = self._finished_record()
         living.before_commit(self.task)
-        for staged, target in zip(stages, graph.flatten(self._targets()), strict=True):
+        targets: list[AtomicTarget] = graph.flatten(self._targets())
+        for staged, target in zip(stages, targets, strict=True):
             if staged in in_place:
                 target.location.write_record(record)
-            else:
-                self._commit(staged, target, record)
+                continue
+            try:
+                staged.commit(record)
+            except CommitConflictError:
+                if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
+                    raise
+                return  # all of theirs is there, which is all that was wanted
 
     def answer(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""
@@ -282,17 +288,6 @@ class AtomicAttempt(Attempt):
         """The value of an input, looked at by a task that may have gone to another folder."""
         with at(self.folder):
             return self.reader.value(*args)
-
-    def _commit(self, staged: Staged, target: AtomicTarget, record: Record) -> None:
-        try:
-            staged.commit(record)
-        except CommitConflictError:
-            # two runs made the same output at once: theirs is there, and it is not older than this attempt
-            theirs = target.read_metadata()
-            if theirs is None or theirs.get("task_hash") != self.task.task_hash:
-                raise
-            if str(theirs.get("end_time", "")) < records.iso(self.started):
-                raise
 
 
 @functools.lru_cache(maxsize=4096)
