@@ -153,11 +153,12 @@ def _declared_modules() -> list[ModuleType]:
 
 def _lookup(name: str, modules: list[ModuleType]) -> type[luigi.Task] | luigi.Task | None:
     import luigi
-    from luigi.task_register import Register
 
-    registered: type[luigi.Task] | str | None = Register._get_reg().get(name)
-    if isinstance(registered, type):
-        return registered
+    from superluigi.luigi_compat.tasks import registered
+
+    found: type[luigi.Task] | str | None = registered(name)
+    if isinstance(found, type):
+        return found
     for module in modules:
         value = getattr(module, name, None)
         if isinstance(value, luigi.Task) or (isinstance(value, type) and issubclass(value, luigi.Task)):
@@ -341,8 +342,9 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
 
 def _choices(parameter: luigi.Parameter[Any]) -> list[str]:
     """What a choice or enum parameter takes, in words."""
-    members = getattr(parameter, "_enum", ())  # in their own order
-    return [member.name for member in members] or sorted(map(str, getattr(parameter, "_choices", None) or ()))
+    from superluigi.luigi_compat.parameters import choices_of
+
+    return choices_of(parameter)
 
 
 def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:

@@ -13,9 +13,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import luigi
-from luigi.parameter import _no_value
 
 from superluigi.errors import DefinitionError
+from superluigi.luigi_compat.parameters import NO_DEFAULT as NO_DEFAULT
 from superluigi.parameters import references
 from superluigi.parameters.adapters import (
     Adapter,
@@ -32,8 +32,6 @@ from superluigi.parameters.adapters import (
 )
 from superluigi.parameters.content import copied, same
 from superluigi.parameters.kinds import IsTask, OrTask, adapter_for
-
-NO_DEFAULT: Any = _no_value
 
 
 class RefusedError(ValueError):

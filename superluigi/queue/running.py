@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
 import luigi
-from luigi import execution_summary
 
+from superluigi.luigi_compat import summary
 from superluigi.queue import states
 from superluigi.queue.facade import Queue
 from superluigi.queue.failures import failure_of
@@ -77,8 +77,8 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
     made = [row for row in rows if outcomes[row.id] == "ran"]
     return Report(
         run_id=submission.run,
-        summary=execution_summary._summary_wrap(execution_summary._summary_format(partition, nobody)),
-        status=execution_summary._tasks_status(partition).name,
+        summary=summary.text_of(partition, nobody),
+        status=summary.status_of(partition).name,
         success=all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
         outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
         failures=tuple(failures),

@@ -15,6 +15,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.errors import OutputClashError, SuperLuigiError, tellable
+from superluigi.luigi_compat.tasks import owners_of, param_visibilities
 from superluigi.scheduling import families, logs, tracebacks
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.clashes import Clashes
@@ -174,7 +175,7 @@ class Planner(luigi.worker.Worker):
         task = self._scheduled_tasks.get(task_id)
         if task is not None:
             self._add_task_history.append((task, status, kwargs["runnable"]))
-            kwargs["param_visibilities"] = task._get_param_visibilities
+            kwargs["param_visibilities"] = param_visibilities(task)
             if status == FAILED:
                 kwargs["owners"] = _owners(task)
         if task_id in self._batch_running_tasks:
@@ -257,7 +258,7 @@ def _class_family(task_class: type[Task]) -> str:
 def _owners(task: Task) -> list[str]:
     """Who wants to hear of the task's failures; nobody where that cannot be told."""
     try:
-        return list(task._owner_list())
+        return owners_of(task)
     except Exception:
         logger.warning("The owner_email of %s cannot be told.", task, exc_info=True)
         return []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
 from superluigi import graph
 from superluigi.errors import DefinitionError, ExecutionError, OptionError, TargetMissingError
+from superluigi.luigi_compat import summary
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.planning import family_of
 from superluigi.scheduling.report import BLOCKED_NAMED, Failure, Report
@@ -45,8 +45,7 @@ DISABLED = "its attribute `disabled` is true, so neither it nor what requires it
 
 def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
-    partition = execution_summary._partition_tasks(worker)
-    partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
+    partition = summary.partition_of(worker)
     # Luigi tells external tasks by a flag that it does not give again when a task asks for more while it runs
     waiting = {task for task in partition["still_pending_ext"] if not _is_external(task)}
     partition["still_pending_ext"] -= waiting
@@ -57,7 +56,7 @@ def make_report(worker: Worker, roots: Sequence[Task]) -> Report:
     partition["completed"] -= skipped
     partition["already_done"] |= skipped
     _Shown._params.clear()  # classes may gain parameters between runs
-    status = execution_summary._tasks_status(partition)
+    status = summary.status_of(partition)
     outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
     outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
@@ -108,8 +107,7 @@ def _made_after_all(task: Task, worker: Worker) -> bool:
 def _summary(partition: dict[str, set[Task]], worker: Worker) -> str:
     """Luigi's summary text."""
     shown = {kind: [_Shown(task) for task in tasks] for kind, tasks in partition.items()}
-    text = execution_summary._summary_wrap(execution_summary._summary_format(shown, worker))
-    return str(text)
+    return summary.text_of(shown, worker)
 
 
 class _Shown:

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from luigi.local_target import LocalFileSystem
-from luigi.parameter import _DateParameterBase, _DatetimeParameterBase
 from luigi.target import FileSystemTarget
 from luigi.task import MixinNaiveBulkComplete
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
+from superluigi.luigi_compat.parameters import DateParameterBase, DatetimeParameterBase
 from superluigi.targets.base import AtomicTarget
 
 
@@ -53,7 +53,7 @@ def _candidates(make: Any, value: Any) -> list[str]:
     """
     family, free = make.func.task_family, _free(make)
     needed = [name for name, parameter in free if not parameter.has_task_value(family, name)]
-    kind = _DatetimeParameterBase if isinstance(value, datetime.datetime) else _DateParameterBase
+    kind = DatetimeParameterBase if isinstance(value, datetime.datetime) else DateParameterBase
     fitting = [name for name, parameter in free if isinstance(parameter, kind)]
     return needed if len(needed) == 1 else fitting or [name for name, _ in free[:1]]
 

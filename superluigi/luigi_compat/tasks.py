@@ -1,0 +1,25 @@
+"""What Luigi's tasks and its register of classes do not say in public."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from luigi.task import Task
+from luigi.task_register import Register
+
+
+def param_visibilities(task: Task) -> Callable[[], dict[str, Any]]:
+    """Asks which parameters of `task` Luigi's page may show; not called before somebody wants to know."""
+    ask: Callable[[], dict[str, Any]] = task._get_param_visibilities
+    return ask
+
+
+def owners_of(task: Task) -> list[str]:
+    """Who is mailed when `task` fails."""
+    return list(task._owner_list())
+
+
+def registered(name: str) -> Any:
+    """The class of that name, Luigi's mark of an ambiguous name, or None."""
+    return Register._get_reg().get(name)

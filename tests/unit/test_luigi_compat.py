@@ -1,0 +1,78 @@
+"""Luigi's private names: each that we use is declared with its reason, and still there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import superluigi
+from superluigi.luigi_compat import names
+
+ROOT = Path(superluigi.__file__).parent
+
+#: Names of our own that happen to be names of Luigi's, too, in modules that do not define them themselves: `self._x`
+#: of a mix-in or base class of ours. `_reason` is one of Tornado's.
+OURS = {"_reason", "_add", "_options", "_session", "_run", "_task", "_stream", "_process", "_s3", "_key", "_instance"}
+
+
+def uses(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and name of each private attribute that a module reads, or imports from Luigi, without defining it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = set(names._names(tree))
+    own |= {node.target.id for node in ast.walk(tree) if _declares(node)}  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr not in own:
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "luigi":
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.startswith("_"))
+
+
+def _declares(node: ast.AST) -> bool:
+    return isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+
+
+def test_every_private_name_of_luigi_that_is_used_is_still_there() -> None:
+    gone = names.gone()
+    assert not gone, "the installed Luigi lacks:\n" + "\n".join(gone)
+
+
+def test_a_name_that_is_gone_is_listed_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"luigi.worker:Worker": {"_no_such_name": "for this test"}, "luigi.no_such_module": {"_x": "nor this"}}
+    monkeypatch.setattr(names, "PRIVATE", table)
+    assert names.gone() == ["luigi.worker:Worker._no_such_name: for this test", "luigi.no_such_module._x: nor this"]
+
+
+def test_no_private_name_of_luigi_is_used_undeclared() -> None:
+    luigis, declared = names.of_luigi(), names.declared()
+    undeclared = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted(ROOT.rglob("*.py"))
+        if path.name != "luigi_for_mypy.py"
+        for line, name in uses(path)
+        if not name.startswith("__") and name in luigis and name not in declared and name not in OURS
+    ]
+    assert not undeclared, "declare these in superluigi/luigi_compat/names.py:\n" + "\n".join(undeclared)
+
+
+def test_private_names_are_imported_from_luigi_in_one_package_only() -> None:
+    elsewhere = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted(ROOT.rglob("*.py"))
+        if "luigi_compat" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").split(".")[0] == "luigi"
+        and any(alias.name.startswith("_") for alias in node.names)
+    ]
+    assert not elsewhere, elsewhere
+
+
+def test_every_declared_name_has_a_reason_and_is_used() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py") if path.name != "names.py"]
+    for where, entries in names.PRIVATE.items():
+        for name, why in entries.items():
+            assert why, (where, name)
+            assert any(name in text for text in texts), f"{where}.{name} is not used any more: take it out"
