@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import (
+    OutputClashError,
     RecordError,
     StorageAccessError,
     TargetError,
     TargetKindError,
     TargetMissingError,
 )
-from superluigi.storage import atomic, copying, first_records, owner_token, staging
+from superluigi.storage import atomic, case, copying, first_records, owner_token, staging
 from superluigi.storage.base import (
     PENDING_SUFFIX,
     RECORD_SUFFIX,
@@ -171,6 +172,7 @@ class LocalLocation(Location):
             if os.path.isdir(self.record_uri):
                 raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
             self._recover_swap()
+            self.refuse_other_owner()
             self.refuse_inner("replace")
             final = self.final
             for folder in {str(final.parent), os.path.dirname(self.record_uri)}:
@@ -201,7 +203,8 @@ class LocalLocation(Location):
         return [data] if self._record_elsewhere is None else [data, Ground(None, self.record_uri)]
 
     def remove(self) -> None:
-        self.has_data()  # raises for data of another kind
+        if not self.has_data() and os.path.exists(self.uri):  # also raises for data of another kind
+            return  # it is another's, whose name differs in case
         with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
             self.refuse_inner("remove")
             final = self.final
@@ -261,7 +264,37 @@ class LocalLocation(Location):
                 f"{self.path} is {there}, but {self.kind} expects {'a file' if there == 'a folder' else 'a folder'}. "
                 f"Use {self.other_kind}, or remove it."
             )
+        folder, _, name = self.uri.rpartition("/")
+        if case.folds(folder, name) and self._other_owner(folder, name) is not None:
+            return None
         return status
+
+    def _other_owner(self, folder: str, name: str) -> str | None:
+        """On a disk that does not tell upper from lower case: what is here in truth, if it is called otherwise."""
+        record = self._read_lenient(self.record_uri)
+        output = None if record is None else record.get("output")
+        recorded = str(output.get("path")) if isinstance(output, dict) else ""
+        if recorded == self.uri:
+            return None
+        if recorded.casefold() == self.uri.casefold():
+            return recorded
+        other = case.other_name(folder, name)
+        return None if other is None else f"{folder}/{other}"
+
+    def refuse_other_owner(self) -> None:
+        """Refuse to replace what is called otherwise, on a disk that does not tell upper from lower case.
+
+        Raises:
+            OutputClashError: names what is there.
+        """
+        folder, _, name = self.uri.rpartition("/")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            other = self._other_owner(folder, name) if os.path.exists(self.uri) and case.folds(folder, name) else None
+            if other is not None:
+                raise OutputClashError(
+                    f"{self.uri} cannot be written: this disk does not tell upper from lower case, and {other} is "
+                    "there. Choose a name that differs in more than that."
+                )
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return atomic.locked(self.final.parent)
@@ -309,8 +342,11 @@ class LocalLocation(Location):
 
     def _read_pending(self) -> Record | None:
         """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
+        return self._read_lenient(self.pending_uri)
+
+    def _read_lenient(self, path: str) -> Record | None:
         try:
-            return self._read(self.pending_uri)
+            return self._read(path)
         except RecordError:
             return None
 

@@ -70,6 +70,7 @@ class LocalStaged(Staged):
         published = None if record is None else {**record, "output": output}
         with atomic.explained("publish", location.uri, _UNCHANGED):
             location._stat()  # raises if something of another kind appeared there
+            location.refuse_other_owner()
             with atomic.locked(self.final.parent):
                 try:
                     location._settle_held()

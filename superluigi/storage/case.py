@@ -1,0 +1,41 @@
+"""Disks that do not tell upper from lower case: there `case.txt` opens `Case.txt`, which may be another's output."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+_folding: dict[str, bool] = {}
+
+
+def folds(folder: str, name: str) -> bool:
+    """Whether names in `folder` that differ in case only are one; asked once a folder, of a `name` that is there."""
+    known = _folding.get(folder)
+    if known is None:
+        swapped = name.swapcase()
+        if swapped == name:
+            return False  # this name cannot tell
+        # inodes do not tell: FUSE gives each spelling its own
+        try:
+            known = os.path.exists(f"{folder}/{swapped}") and not {name, swapped} <= set(os.listdir(folder))
+        except OSError:  # a folder that may not be listed
+            known = False
+        if len(_folding) > 4096:
+            _folding.clear()
+        _folding[folder] = known
+    return known
+
+
+def other_name(folder: str, name: str) -> str | None:
+    """The entry that a folding disk takes for `name`, if it is called otherwise."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    if name in names:
+        return None
+    plain = unicodedata.normalize("NFC", name)
+    alike = [one for one in names if unicodedata.normalize("NFC", one).casefold() == plain.casefold()]
+    if any(unicodedata.normalize("NFC", one) == plain for one in alike):
+        return None  # some disks keep the letters of a name in parts
+    return next(iter(alike), None)
