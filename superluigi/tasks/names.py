@@ -301,7 +301,7 @@ _LIBRARIES = ("superluigi.", "luigi.")
 
 
 def check_class(cls: type, namespace: Mapping[str, Any]) -> None:
-    """Refuse a class that takes a reserved name with another shape, itself or by a mix-in that is no task.
+    """Refuse a class that takes a reserved name with another shape, itself or by a base that was not written for us.
 
     Raises:
         DefinitionError: says what the name means and what could stand there.
@@ -339,7 +339,8 @@ def check(class_name: str, name: str, value: Any) -> None:
 
 
 def _is_mixin(owner: type) -> bool:
-    return not issubclass(owner, luigi.Task) and not f"{owner.__module__}.".startswith(_LIBRARIES)
+    """Whether a base is the user's, and was not checked as a task class of ours: Luigi's own tasks are none, either."""
+    return not hasattr(type(owner), "_parameter_version") and not f"{owner.__module__}.".startswith(_LIBRARIES)
 
 
 def table() -> str:

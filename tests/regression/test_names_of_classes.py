@@ -126,6 +126,10 @@ def test_a_reserved_name_with_another_shape_is_refused_with_advice(name: str, va
     mixin = type("Mixin", (), {name: value, "__module__": __name__})
     with pytest.raises(DefinitionError, match=r"Mixin.*Choose another name"):
         type(Task)("Mixed", (mixin, AtomicTaskWithMetadata), {"__module__": __name__})
+    if name not in vars(luigi.Task):
+        base = type("Plain", (luigi.Task,), {name: value, "__module__": __name__})
+        with pytest.raises(DefinitionError, match=r"Plain.*Choose another name"):
+            type(Task)("Mixed", (base, AtomicTaskWithMetadata), {"__module__": __name__})
 
 
 def test_annotated_parameters_and_arguments_of_functions_are_refused_too() -> None:
