@@ -91,7 +91,7 @@ def user(tmp_path: Path) -> Iterator[User]:
 def eventually() -> Callable[..., None]:
     """Wait until something is so; gives up after many times what it should take."""
 
-    def wait(condition: Callable[[], object], seconds: float = 30) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it never came to that"
