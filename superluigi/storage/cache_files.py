@@ -17,7 +17,7 @@ from typing import Any
 from superluigi.errors import TransferError
 from superluigi.storage import atomic, copying, staging
 
-_LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
+LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
 _LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it
 ODD = "%~"  # begins every name that is not the key's own
 
@@ -27,9 +27,10 @@ def segment(part: str) -> str:
     special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
     if special is not None:
         return ODD + special
-    if len(os.fsencode(part)) > _LONGEST_NAME or "\0" in part:
+    if len(os.fsencode(part)) > LONGEST_NAME or "\0" in part:
         digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
-        return f"{ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}"
+        suffix = re.search(r"(\.[A-Za-z0-9_-]{1,12}){0,3}$", part)  # it says the format
+        return f"{ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}{suffix[0] if suffix else ''}"
     return f"{ODD}is{part}" if part.startswith((ODD, staging.STAGING)) else part
 
 

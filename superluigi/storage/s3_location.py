@@ -212,7 +212,10 @@ class S3Location(Location):
 
     def name(self) -> str:
         """The last part of the key, fit for a file name."""
-        return cache_files.segment(self.place.key.rstrip("/").rpartition("/")[2])
+        last = self.place.key.rstrip("/").rpartition("/")[2]
+        kept = cache_files.segment(last)
+        fits = len(os.fsencode(last)) <= staging.NAME_MAX and "\0" not in last
+        return last if fits and len(os.fsencode(last)) > cache_files.LONGEST_NAME else kept
 
     def other_kind(self, key: str, prefix: bool) -> bool:
         """Whether something is at `key` (or below it, with `prefix`)."""

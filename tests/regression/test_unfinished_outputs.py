@@ -77,6 +77,17 @@ def test_long_names_stay_whole(tmp_path: Path, name: str) -> None:
     assert elsewhere.read_metadata()["text"] == "x"  # type: ignore[index]
 
 
+@pytest.mark.parametrize("length", [241, 255, 300])
+def test_long_keys_keep_their_suffix(s3_server: Any, s3_bucket: str, length: int) -> None:
+    name = "n" * (length - 7) + ".csv.gz"
+    target = S3ObjectTarget(s3_bucket, f"a/{name}", **s3_server.client_options)
+    with target.tmp_write_path() as path:
+        assert path.name == name if length <= 255 else path.name.endswith(".csv.gz")
+        path.write_text("x")
+    with target.tmp_read_path() as path:
+        assert path.name.endswith(".csv.gz") and path.read_text() == "x"
+
+
 @pytest.mark.parametrize("target", ["file", "object"], indirect=True)
 @pytest.mark.parametrize("left", ["it.csv.zip-wal", "it.csv.shx", "another.txt", "sub"])
 def test_what_lies_beside_the_output_is_refused_by_name(target: AtomicTarget, left: str) -> None:
