@@ -388,7 +388,7 @@ def settled(wanted: Any, task: object) -> DynamicRequirements:
     asked: DynamicRequirements = wanted if isinstance(wanted, DynamicRequirements) else DynamicRequirements(wanted)
     asked.requirements = graph.map_structure(_itself, asked.requirements)
     for one in graph.flatten(asked.requirements):
-        refuse_other_than_tasks(one, f"A yield in run() of {task}")
+        refuse_other_than_tasks(one, "A yield in run()", task)
     return asked
 
 

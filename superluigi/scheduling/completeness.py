@@ -80,7 +80,7 @@ class Completeness:
         if kept is None:
             kept = list(task.deps())
             for requirement in kept:
-                refuse_other_than_tasks(requirement, f"requires() of {task}")
+                refuse_other_than_tasks(requirement, "requires()", task)
             if is_plain_wrapper(task):
                 self._requires[task.task_id] = kept
         return kept
@@ -186,8 +186,8 @@ def is_plain_wrapper(task: Task) -> bool:
     return type(task).complete is WrapperTask.complete or (only_wraps is not None and bool(only_wraps()))
 
 
-def refuse_other_than_tasks(required: Any, where: str) -> None:
-    """Explain what a task may require or yield.
+def refuse_other_than_tasks(required: Any, method: str, asking: object) -> None:
+    """Explain what `method` of the task `asking` may require or yield.
 
     Raises:
         DefinitionError: `required` is no task, or one that has not been made properly.
@@ -201,11 +201,13 @@ def refuse_other_than_tasks(required: Any, where: str) -> None:
             if isinstance(required, type)
             else "Return a task, or lists and dicts of tasks"
         )
-        raise DefinitionError(f"{where} must give Task objects, but {_shown(required)} is a {kind}. {hint}.")
+        raise DefinitionError(
+            f"{method} of {asking} must give Task objects, but {_shown(required)} is a {kind}. {hint}."
+        )
     if not required.initialized():
         raise DefinitionError(
-            f"{where} gives a {type(required).__name__} whose __init__ did not run. Call super().__init__(*args, "
-            "**kwargs) in it."
+            f"{method} of {asking} gives a {type(required).__name__} whose __init__ did not run. Call "
+            "super().__init__(*args, **kwargs) in it."
         )
 
 

@@ -38,6 +38,20 @@ class Terms:
         Raises:
             DefinitionError: an attribute raises, or is nothing that it could be; it says which.
         """
+        try:
+            usual = (
+                type(priority := task.priority) is int
+                and not (resources := limits.resources_of(task))
+                and type(resources) is dict
+                and task.retry_count is task.disable_hard_timeout is task.disable_window is task.worker_timeout is None
+                and not task.disabled
+                and not task.accepts_messages
+                and not _is_batchable(task)
+            )
+        except Exception:  # noqa: BLE001 - user code: asked again, one by one, to say what is wrong
+            usual = False
+        if usual:  # as nearly every task: a tenth of what follows
+            return _NOTHING if priority == 0 else Terms(priority)
         return Terms(
             priority=_asked(task, "priority", _number),
             resources=_asked(task, "resources", _amounts, limits.resources_of),
