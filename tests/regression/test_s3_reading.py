@@ -280,7 +280,9 @@ def test_many_that_may_be_read_and_not_listed_are_looked_at_one_by_one(
     assert exists_many([S3ObjectTarget(bucket, f"many/{n}", **options).location for n in range(12)]) == [True] * 12
 
 
-def test_a_refusal_names_the_right_that_is_missing(without_listing: tuple[FaultProxy, str]) -> None:
+def test_a_refusal_names_the_right_that_is_missing(
+    without_listing: tuple[FaultProxy, str], s3_server: S3Server
+) -> None:
     proxy, bucket = without_listing
     with pytest.raises(PermissionError, match="s3:ListBucket"):
         Theirs(bucket, "data", proxy.url).complete()
@@ -288,6 +290,7 @@ def test_a_refusal_names_the_right_that_is_missing(without_listing: tuple[FaultP
         Theirs(bucket, "data/missing", proxy.url, is_object=True).complete()
     for method, right in (("PUT", "s3:PutObject"), ("DELETE", "s3:DeleteObject")):
         proxy.clear()
+        s3_server.client().put_object(Bucket=bucket, Key="new", Body=b"1")
         target = S3ObjectTarget(bucket, "new", endpoint_url=proxy.url, region_name="us-east-1")
         rule = proxy.add(Fault.STATUS, method=method, status=403, code="AccessDenied", times=None)
         with pytest.raises(PermissionError, match=right):
