@@ -410,7 +410,6 @@ def test_hash_seed_makes_another_task_of_the_same_parameters() -> None:
     assert "hash_seed" not in dict(Leaf.get_params()) and seeded.n == 5
 
     class Seeded(Leaf):
-        task_family = "Leaf"
         hash_seed = "class"
 
     assert Seeded(5).task_hash != plain.task_hash

@@ -468,13 +468,26 @@ def test_a_dask_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.Monke
         executors.make("tcp://127.0.0.1:9", 1)
 
 
-class Elsewhere(Noted):
-    """Its output is in the folder that the process is in."""
+class OwnDisk(luigi.LocalTarget):
+    """A file that only the process which has written it can see."""
 
-    def output(self) -> Any:
+    def exists(self) -> bool:
         import os
 
-        return luigi.LocalTarget(Path(self.folder) / f"seen-by-{os.getpid()}.txt")
+        path = Path(self.path)
+        return path.exists() and path.read_text() == str(os.getpid())
+
+
+class Elsewhere(Noted):
+    """Its output is on a disk that the process has for itself."""
+
+    def output(self) -> Any:
+        return OwnDisk(Path(self.folder) / "mine.txt")
+
+    def run(self) -> None:
+        import os
+
+        Path(self.output().path).write_text(str(os.getpid()))
 
 
 def test_an_output_that_only_the_worker_sees_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
