@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ from superluigi.storage.s3_record import Register
 from superluigi.storage.s3_transfer import Head, Progress, head, listing
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+_log = logging.getLogger(__name__)
+
 #: How long a check may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
 #: So often long work looks whether its credentials were renewed.
@@ -244,3 +247,11 @@ def quietly(work: Callable[[], object]) -> None:
     """Clean up as well as possible while another error is on its way; the note of this process remains."""
     with contextlib.suppress(Exception):
         work()
+
+
+def afterwards(uri: str, work: Callable[[], object]) -> None:
+    """Do `work` after the commit point: what goes wrong fails nothing any more, and is mended later."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  # see above
+        _log.warning("%s is committed, but what comes after that failed, and is left for later: %s", uri, error)

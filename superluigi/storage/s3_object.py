@@ -23,7 +23,7 @@ from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions, conditions_of
 from superluigi.storage.s3_download import download
 from superluigi.storage.s3_leftovers import Note, active, is_over
-from superluigi.storage.s3_location import S3Location, at_one_server, kind_error, quietly
+from superluigi.storage.s3_location import S3Location, afterwards, at_one_server, kind_error, quietly
 from superluigi.storage.s3_record import Announced, Register, commit_of, describes
 from superluigi.storage.s3_transfer import Condition, Head, Member, Put, delete_if, head
 from superluigi.storage.s3_upload import Upload, part_size
@@ -233,7 +233,7 @@ class StagedObject(Staged):
             published = self._publish(record)
         finally:
             active.discard(self.commit_id)
-        self.discard()
+        afterwards(self.location.uri, self.discard)
         return published
 
     def discard(self) -> None:
@@ -272,7 +272,8 @@ class StagedObject(Staged):
                 if record is None:
                     put = self._swap(upload)
                     if self.replaced is not None:
-                        location.register.withdraw(self.replaced.commit, location.conditions)
+                        old = self.replaced.commit
+                        afterwards(location.uri, lambda: location.register.withdraw(old, location.conditions))
                 else:
                     put = self._swap_with_record(upload, record, foretold, note)
         finally:

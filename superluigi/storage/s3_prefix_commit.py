@@ -28,7 +28,7 @@ from superluigi.storage import cache_files, copying, owner_token, s3_contents, s
 from superluigi.storage.base import SCHEMA, Record, Staged
 from superluigi.storage.s3_contents import Content
 from superluigi.storage.s3_leftovers import Note, is_over
-from superluigi.storage.s3_location import quietly
+from superluigi.storage.s3_location import afterwards, quietly
 from superluigi.storage.s3_prefix_recovery import Claim, ClaimFile, Hold, has_run_out
 from superluigi.storage.s3_prefix_state import KIND, PrefixState
 from superluigi.storage.s3_prefix_steps import PrefixStore
@@ -109,16 +109,20 @@ class StagedPrefix(Staged):
         )  # fmt: skip
         with location.alone():
             published = self._publish(made)
+        afterwards(location.uri, self._keep)
+        afterwards(location.uri, self.discard)
+        return published if record is not None else None
+
+    def _keep(self) -> None:
+        """Make what was uploaded the local copy."""
         facts = {
-            cache_files.local_name(member.key[len(place.key) :]): {
+            cache_files.local_name(member.key[len(self.location.place.key) :]): {
                 "etag": self._etags[member.key],
                 "sha256": member.sha256,
             }
             for member in self._members
         }
-        location.adopt(self.path, self.commit_id, facts)
-        self.discard()
-        return published if record is not None else None
+        self.location.adopt(self.path, self.commit_id, facts)
 
     def discard(self) -> None:
         staging.drop_staging(self.folder)
@@ -281,9 +285,12 @@ class StagedPrefix(Staged):
                 raise
             self._give_up(error, hold)
             published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []), None)
-        self._etags = {item.key: item.etag or "" for item in named_by(store, published).values()}
+        afterwards(self.location.uri, lambda: self._learn_etags(published))
         self._clean_up(hold, written)
         return published
+
+    def _learn_etags(self, published: Record) -> None:
+        self._etags = {item.key: item.etag or "" for item in named_by(self._store, published).values()}
 
     def _clean_up(self, hold: Hold, plan: Record) -> None:
         """Remove what was replaced. The output is complete: what fails now fails nothing, but the claim stays."""
