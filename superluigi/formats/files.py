@@ -42,14 +42,14 @@ def save(value: Any, path: Path | str, *, format: str | None = None, shown: obje
             with _explained(what, entry, value):
                 _save_checked(entry, value, temporary)
             return entry.name
-        plain = _beside(path).with_suffix(_suffix(entry))
-        try:
+        with _folder_beside(path) as folder:
+            plain = folder / path.stem
+            if plain.suffix.lower() not in entry.suffixes:  # libraries look at it
+                plain = folder / f"{path.stem}{_suffix(entry)}"
             with _explained(what, entry, value):
                 _save_checked(entry, value, plain)
             with plain.open("rb") as source, _writer(compression, temporary) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        finally:
-            plain.unlink(missing_ok=True)
     return f"{entry.name}+{compression[1:]}"
 
 
@@ -146,18 +146,27 @@ def _name(value: Any) -> str:
 def _new_file(path: Path) -> Iterator[Path]:
     """`path` itself if nothing is there, else one beside it that replaces it; nothing stays if the block fails."""
     # a stage is empty: no second name, whose inode would be made in vain, which costs milliseconds on ext4
-    temporary = _beside(path) if os.path.lexists(path) else path
+    if os.path.lexists(path):
+        with _folder_beside(path) as folder:
+            yield folder / path.name
+            (folder / path.name).replace(path)
+        return
     try:
-        yield temporary
-        if temporary is not path:
-            temporary.replace(path)
+        yield path
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".superluigi-save-{secrets.token_hex(4)}-{path.name}")
+@contextlib.contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A private folder, in which a file may have its final name: some formats write the name into the file."""
+    folder = path.with_name(f".superluigi-save-{secrets.token_hex(4)}")
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
