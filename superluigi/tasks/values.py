@@ -344,11 +344,6 @@ def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
         return [pair for key, staged in stages.items() for pair in _paired(task, staged, value[key])]
     if isinstance(stages, (list, tuple)) and isinstance(value, (list, tuple)) and len(stages) == len(value):
         return [pair for staged, part in zip(stages, value, strict=True) for pair in _paired(task, staged, part)]
-    if stages is None or not len(stages):
-        raise FormatError(
-            f"{task}: run() returned a {type(value).__name__}, but output() names no target to save it to. Return "
-            "nothing, or give the task an output."
-        )
     shape = f"a dict with the keys {list(stages)}" if isinstance(stages, Mapping) else f"{len(stages)} values"
     raise FormatError(
         f"{task}: run() returned a {type(value).__name__}, but output() has {shape}. "

@@ -433,7 +433,7 @@ def test_a_value_without_a_place_is_refused() -> None:
         def run(self) -> int:
             return 5
 
-    with pytest.raises(TaskFailedError, match="names no target to save it to"):
+    with pytest.raises(TaskFailedError, match="so that it has no place"):
         run_task(Returns())
 
 
