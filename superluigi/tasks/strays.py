@@ -62,6 +62,7 @@ class Watch:
                     continue
                 if _is_local(location):
                     copying.remove_tree(Path(os.path.realpath(location.uri)))
+                    Path(location.record_uri).unlink(missing_ok=True)  # of what it was copied from
                     self._say(f"failed and had written {location.uri} itself, which is removed")
                 else:
                     self._say(f"failed, and {location.uri} has no record: remove it if run() wrote it")
@@ -69,11 +70,16 @@ class Watch:
     def _is_stray(self, location: Location) -> bool:
         if _is_local(location):
             now = _seen(location)
-            return now is not None and now != self._before[location.uri] and location.read_about() is None
+            return now is not None and now != self._before[location.uri] and self._is_no_commit(location)
         # of a store nobody asks beforehand: only where the task was not complete, so that its one output was not there
         if len(self._pairs) > 1 or self._forced:
             return False
-        return location.exists() and location.read_about() is None
+        return location.exists() and self._is_no_commit(location)
+
+    def _is_no_commit(self, location: Location) -> bool:
+        """Whether nobody has committed what is there as this task's output; a copy may have its source's record."""
+        made = location.read_about()
+        return made is None or made.get("task_hash") != self._task.task_hash
 
     def _say(self, what: str) -> None:
         logs.logger.warning("run() of %s %s. Write to output_path, or through self.output().", self._task, what)

@@ -114,6 +114,14 @@ def _copy(target: Any) -> None:
     shutil.copy("elsewhere", target.path)
 
 
+def _copy_with_record(target: Any) -> None:
+    source = LocalFileTarget("source.txt")
+    with source.tmp_write_path() as path:
+        path.write_text("x")
+    source.write_metadata({"task_id": "another", "task_hash": "another", "run": {"id": "another"}})
+    source.copy(target.path)
+
+
 def _remove_first(target: Any) -> None:
     if target.exists():
         target.remove()
@@ -123,7 +131,7 @@ def _remove_first(target: Any) -> None:
 THROUGH_TARGETS: list[Callable[[Any], None]] = [_with_open, _open_and_close, _temporary_path, _tmp_write_path]
 THROUGH_TARGETS += [_twice, _another_object, _in_a_thread, _read_back]
 PAST_TARGETS: list[Callable[[Any], None]] = [_plain_open, _makedirs, _rename, _shell, _luigis_target, _copy]
-PAST_TARGETS += [_remove_first]
+PAST_TARGETS += [_remove_first, _copy_with_record]
 FILE_WAYS = {way.__name__: way for way in THROUGH_TARGETS + PAST_TARGETS}
 
 
@@ -221,12 +229,13 @@ def test_a_run_that_writes_nothing_does_not_take_what_another_has_committed_mean
         def run(self) -> None:
             staged = LocalFileTarget("shared.txt").location.stage()  # as another process would
             staged.path.write_text("theirs")
-            staged.commit({"schema": "superluigi.lineage/1", "task_id": "other", "run": {"id": "theirs"}})
+            hashed = {"task_id": self.task_id, "task_hash": self.task_hash}
+            staged.commit({"schema": "superluigi.lineage/1", **hashed, "run": {"id": "theirs"}})
 
     with pytest.raises(TaskFailedError, match="Nothing was written"):
         run_task(Lazy())
     assert (here / "shared.txt").read_text() == "theirs"
-    assert LocalFileTarget("shared.txt").read_metadata()["task_id"] == "other"  # type: ignore[index]
+    assert LocalFileTarget("shared.txt").read_metadata()["run"] == {"id": "theirs"}  # type: ignore[index]
 
 
 def test_what_was_there_before_is_not_taken_for_the_work_of_this_run(here: Path) -> None:
