@@ -356,7 +356,8 @@ def test_objects_and_prefixes_are_written_in_the_old_ways(s3_server: S3Server, s
         assert record["task_id"] == task.task_id
 
 
-def test_two_attempts_at_one_output_in_one_process_do_not_mix(here: Path) -> None:
+def test_two_attempts_at_one_output_in_one_process_do_not_mix(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_CAPTURE_LOGS", "false")  # about files, not about what two runs print
     both = threading.Barrier(2, timeout=60)
 
     class Slow(AtomicTaskWithMetadata):
