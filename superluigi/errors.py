@@ -46,6 +46,7 @@ Every class keeps its message in `args`, so that instances survive pickling: the
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,18 @@ class SuperLuigiError(Exception):
 
 #: Characters of a message that travel with a run; a task that fails with more has it whole in its log.
 MESSAGE_LIMIT = 20_000
+
+
+class _UsersCode:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and not issubclass(kind, KeyboardInterrupt)
+
+
+#: `with USERS_CODE:` whatever is raised in it is dropped, `SystemExit` and its like too; only Ctrl-C goes on. For what
+#: is asked of a user's objects where the answer is not needed, or where another place says what is wrong.
+USERS_CODE = _UsersCode()
 
 
 def message_of(error: BaseException) -> str:
@@ -76,15 +89,14 @@ def tellable(error: BaseException, formatted: str = "") -> BaseException:
     What a run keeps, prints, sends and compares are errors of other people's classes: they pass this door once, where
     they are caught, and may be treated like any other behind it. `formatted` is the traceback.
     """
-    try:
+    printable = False
+    with USERS_CODE:
+        traceback.TracebackException(type(error), error, None, lookup_lines=False)  # asks for notes, causes, members
+        printable = True
         if len(str(error)) <= MESSAGE_LIMIT:
             return error
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - foreign code; said below
-        pass
     stand_in = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}: {message_of(error)}", formatted)
-    stand_in.__cause__ = error
+    stand_in.__cause__ = error if printable else None
     return stand_in
 
 

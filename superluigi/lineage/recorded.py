@@ -8,7 +8,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
-from superluigi.errors import TargetError
+from superluigi.errors import USERS_CODE, TargetError
 from superluigi.lineage import places
 from superluigi.lineage.rebuilt import task_of
 from superluigi.scheduling import force
@@ -57,10 +57,9 @@ def widened(known: TaskGraph) -> TaskGraph:
 
 
 def _static(task: luigi.Task) -> list[luigi.Task]:
-    try:
+    with USERS_CODE:  # asked about a task of the past: it will say so when it runs
         return force.requirements(task)
-    except Exception:  # noqa: BLE001 - user code, asked about a task of the past: it will say so when it runs
-        return []
+    return []
 
 
 def _records_of(task: luigi.Task) -> list[Record]:

@@ -22,7 +22,6 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO, cast
@@ -38,7 +37,7 @@ from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
 from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
 from superluigi.queue.states import stderr_of
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, Unheard, is_external, run_attempt
 from superluigi.scheduling.completeness import is_complete
 from superluigi.scheduling.run import Run, entered
@@ -101,8 +100,10 @@ class Child:
         with _output_to(task["log"]):
             try:
                 return self._carry_out(task)
-            except Exception:  # noqa: BLE001 importing the user's module may raise anything
-                text = traceback.format_exc()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 importing the user's module may raise anything
+                text = tracebacks.text_of(error)
                 sys.stderr.write(text)
                 return {"kind": "failed", "error": text, "exit_code": 1}
 
@@ -156,8 +157,10 @@ class Child:
                 mails.failed(task, request["said"])
                 for event in request["events"]:
                     task.trigger_event(getattr(Event, event), task, request["said"])
-            except Exception:  # noqa: BLE001 handlers are the user's; the state of the task is decided already
-                traceback.print_exc()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 handlers are the user's; the task's state is decided already
+                sys.stderr.write(tracebacks.text_of(error))
         return {"kind": "fired"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from luigi.task import Task, flatten
 
-from superluigi.errors import OutputElsewhereError
+from superluigi.errors import USERS_CODE, OutputElsewhereError
 
 #: Of a task's own outputs, and of one requirement of each class; None where `output()` cannot tell yet.
 Addresses = tuple[tuple[str, ...], ...]
@@ -27,10 +27,9 @@ def addresses(task: Task, requirements: Iterable[Task]) -> Addresses | None:
         if required.task_id < known.task_id:
             samples[type(required)] = required
     chosen = sorted(samples.values(), key=lambda required: required.task_id)
-    try:
+    with USERS_CODE:  # what it raises is told when the task runs
         return tuple(tuple(sorted(map(_address, flatten(each.output())))) for each in [task, *chosen])
-    except Exception:  # noqa: BLE001 - user code; what it raises is told when the task runs
-        return None
+    return None
 
 
 def _address(target: Any) -> str:

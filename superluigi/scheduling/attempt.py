@@ -8,7 +8,6 @@ import pickle
 import queue
 import socket
 import time
-import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -20,6 +19,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi import graph
 from superluigi.errors import (
+    USERS_CODE,
     DefinitionError,
     ExecutionError,
     GracefulTimeout,
@@ -255,10 +255,9 @@ class _Attempt:
         """Ids of requirements that nobody looked at again because they were complete, but that are not there."""
         if check is None or not isinstance(error, FileNotFoundError):
             return ()
-        try:
+        with USERS_CODE:  # what the task failed with says more
             return tuple(t.task_id for t in self.task.deps() if not self._fulfilled(t))
-        except Exception:  # noqa: BLE001 - user code; what the task failed with says more
-            return ()
+        return ()
 
     def _is_up_to_date(self) -> bool:
         """In a run that refreshes: whether the requirements, made again, gave what this task has read before."""
@@ -281,8 +280,8 @@ class _Attempt:
             expl = self.task.on_failure(error)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
-            expl = f"on_failure() failed too:\n{traceback.format_exc()}\n{text}"
+        except BaseException as broken:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
+            expl = f"on_failure() failed too:\n{tracebacks.text_of(broken)}\n{text}"
         return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
 
     def _complete(self, task: Task) -> bool:
@@ -459,18 +458,14 @@ def portable_error(error: BaseException, text: str = "") -> BaseException:
 
 
 def _travels(value: Any) -> bool:
-    try:
+    with USERS_CODE:  # any failure of __reduce__ means "no"
         pickle.loads(pickle.dumps(value))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - any failure of foreign __reduce__ code means "no"
-        return False
-    return True
+        return True
+    return False
 
 
 def shown(value: Any) -> str:
     """`repr(value)`, whatever its own `__repr__` does."""
-    try:
+    with USERS_CODE:
         return repr(value)
-    except Exception:  # noqa: BLE001 - foreign code
-        return f"<{type(value).__name__}>"
+    return f"<{type(value).__name__}>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
 from superluigi.executors.threads import interrupt
+from superluigi.scheduling import tracebacks
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.places import Place
 from superluigi.scheduling.terms import Terms
@@ -77,7 +77,7 @@ def kind_of(error: BaseException) -> str:
 
 def failed_at_start(task: Task, error: Exception) -> Outcome:
     """The outcome of an attempt that could not begin, for a reason that is the task's."""
-    text = traceback.format_exc()
+    text = tracebacks.text_of(error)
     return Outcome(task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text, started=time.time())
 
 

@@ -14,7 +14,7 @@ import luigi
 from luigi.task import Task
 
 from superluigi import graph
-from superluigi.errors import OutputClashError
+from superluigi.errors import USERS_CODE, OutputClashError
 from superluigi.scheduling.attempt import is_external
 from superluigi.storage.base import RECORD_SUFFIX, Ground, Location
 
@@ -147,10 +147,9 @@ def requires(task: Task, other: Task, more: Callable[[Task], Iterable[Task]]) ->
 
 
 def _targets(task: Task) -> list[object]:
-    try:
+    with USERS_CODE:  # whoever needs the outputs will say what is wrong
         return graph.flatten(task.output())
-    except Exception:  # noqa: BLE001 - user code: whoever needs the outputs will say what is wrong
-        return []
+    return []
 
 
 def _location(target: object) -> object:

@@ -12,7 +12,7 @@ from typing import Any
 from luigi.target import Target
 from luigi.task import Task, WrapperTask
 
-from superluigi.errors import DefinitionError, tellable
+from superluigi.errors import USERS_CODE, DefinitionError, tellable
 from superluigi.scheduling import tracebacks
 from superluigi.scheduling.run import MADE_BEFORE, Run
 
@@ -212,7 +212,6 @@ def refuse_other_than_tasks(required: Any, method: str, asking: object) -> None:
 
 
 def _shown(value: object) -> str:
-    try:
+    with USERS_CODE:
         return repr(value)[:200]
-    except Exception:  # noqa: BLE001 - foreign code
-        return "what it gives"
+    return "what it gives"

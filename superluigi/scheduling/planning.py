@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -121,7 +120,7 @@ class Planner(luigi.worker.Worker):
         try:
             return self._schedule(task, answer)
         except Exception as error:
-            trace = traceback.format_exc()
+            trace = tracebacks.text_of(error)
             self._log_unexpected_error(task)
             task.trigger_event(Event.BROKEN_TASK, task, error)
             self._email_unexpected_error(task, trace)
@@ -259,6 +258,8 @@ def _owners(task: Task) -> list[str]:
     """Who wants to hear of the task's failures; nobody where that cannot be told."""
     try:
         return owners_of(task)
-    except Exception:
-        logger.warning("The owner_email of %s cannot be told.", task, exc_info=True)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code
+        logger.warning("The owner_email of %s cannot be told: %s", task, tracebacks.text_of(error))
         return []

@@ -12,7 +12,7 @@ from typing import Any
 
 from luigi.task import Task
 
-from superluigi.errors import DefinitionError, message_of
+from superluigi.errors import USERS_CODE, DefinitionError, message_of
 from superluigi.scheduling.limits import Limits
 
 
@@ -38,7 +38,8 @@ class Terms:
         Raises:
             DefinitionError: an attribute raises, or is nothing that it could be; it says which.
         """
-        try:
+        usual = False
+        with USERS_CODE:  # asked again, one by one, to say what is wrong
             usual = (
                 type(priority := task.priority) is int
                 and not (resources := limits.resources_of(task))
@@ -48,8 +49,6 @@ class Terms:
                 and not task.accepts_messages
                 and not _is_batchable(task)
             )
-        except Exception:  # noqa: BLE001 - user code: asked again, one by one, to say what is wrong
-            usual = False
         if usual:  # as nearly every task: a tenth of what follows
             return _NOTHING if priority == 0 else Terms(priority)
         return Terms(
@@ -65,10 +64,9 @@ class Terms:
     @staticmethod
     def of_complete(task: Task) -> Terms:
         """Of a task that need not run, nothing matters but whether somebody has disabled it."""
-        try:
+        with USERS_CODE:
             return _DISABLED if task.disabled else _NOTHING
-        except Exception:  # noqa: BLE001 - user code, for nothing
-            return _NOTHING
+        return _NOTHING
 
 
 _NOTHING = Terms()

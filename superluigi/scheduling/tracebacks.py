@@ -14,7 +14,7 @@ from types import TracebackType
 import luigi
 
 from superluigi import config
-from superluigi.errors import SuperLuigiError
+from superluigi.errors import USERS_CODE, SuperLuigiError, message_of
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _TESTING = os.path.join(_PACKAGE, "testing", "")
@@ -27,8 +27,12 @@ _FILES = {module.__file__ for module in (contextlib, functools, threading)}
 
 def text_of(error: BaseException) -> str:
     """The traceback as text, trimmed; `error` itself is trimmed too."""
-    trim(error)
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    with USERS_CODE:
+        trim(error)
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"Traceback (most recent call last):\n{frames}{name}: {message_of(error)}\n"
 
 
 def trim(error: BaseException) -> None:

@@ -9,7 +9,7 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
 from superluigi import graph
-from superluigi.errors import DefinitionError, ExecutionError, OptionError, TargetMissingError
+from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, OptionError, TargetMissingError
 from superluigi.luigi_compat import summary
 from superluigi.scheduling.attempt import is_external
 from superluigi.scheduling.planning import family_of
@@ -206,17 +206,15 @@ _CIRCLE_SHOWN = 12
 
 
 def _paths(task: Task) -> list[str]:
-    try:
+    with USERS_CODE:
         return [str(getattr(output, "path", output)) for output in graph.flatten(task.output())]
-    except Exception:  # noqa: BLE001 - user code, for a message
-        return []
+    return []
 
 
 def _is_external(task: Task) -> bool:
-    try:
+    with USERS_CODE:  # a `run` that raises when it is looked at is one, and no external data
         return is_external(task)
-    except Exception:  # noqa: BLE001 - a `run` that raises when it is looked at is one, and no external data
-        return False
+    return False
 
 
 def _as_missing(worker: Worker, failure: Failure) -> Failure:

@@ -17,6 +17,7 @@ from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.errors import (
+    USERS_CODE,
     DefinitionError,
     ExecutionError,
     ExecutorLostError,
@@ -503,7 +504,6 @@ class Worker(Planner):
 
 
 def _as_json(expl: Any) -> str:
-    try:
+    with USERS_CODE:  # with a circle or a broken __repr__
         return json.dumps(expl, default=repr)
-    except Exception:  # noqa: BLE001 - a value of the user's, with a circle or a broken __repr__
-        return json.dumps(shown(expl))
+    return json.dumps(shown(expl))

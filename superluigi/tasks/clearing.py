@@ -13,7 +13,7 @@ from typing import Any
 import luigi
 
 from superluigi import config, graph
-from superluigi.errors import RecordError, TargetMissingError
+from superluigi.errors import USERS_CODE, RecordError, TargetMissingError
 from superluigi.lineage import listing, places
 from superluigi.lineage.rebuilt import task_of
 from superluigi.scheduling import run as runs
@@ -153,10 +153,9 @@ def _recorded(address: str, record: Record) -> Output:
 def _own_target(address: str, record: Record) -> AtomicTarget | None:
     """The output of the task that a record names, if that task, made again, has this record for its own."""
     task = task_of(record)
-    try:
+    targets: list[object] = []
+    with USERS_CODE:  # the record is then judged by what is beside it
         targets = [] if task is None else graph.flatten(task.output())
-    except Exception:  # noqa: BLE001 - user code; the record is then judged by what is beside it
-        return None
     mine = [one for one in targets if isinstance(one, AtomicTarget) and one.location.record_uri == address]
     return mine[0] if mine else None
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from superluigi.errors import USERS_CODE
+
 _TAIL_BYTES = 20_000
 _TRACEBACK = "Traceback (most recent call last)"
 
@@ -55,7 +57,9 @@ def _put_in_place() -> None:
 def _file(task: Any, name: str) -> Path | None:
     from superluigi.tasks.life.folder import folder_of
 
-    return _folder(folder_of(task)) / name if hasattr(task, "task_hash") else None
+    with USERS_CODE:  # a task whose `requires` raises has no identity, and so no folder
+        return _folder(folder_of(task)) / name if hasattr(task, "task_hash") else None
+    return None
 
 
 def _log(task: Any, name: str) -> str:

@@ -39,7 +39,4 @@ def _log_file(failure: Failure) -> str:
 
     if failure.instance is None:
         return ""
-    try:
-        return log_file(failure.instance)
-    except Exception:  # noqa: BLE001 - user code: a task whose `requires` raises has no identity, and so no folder
-        return ""
+    return log_file(failure.instance)

@@ -93,6 +93,11 @@ class ReduceExits(Exception):  # noqa: N818
         raise SystemExit(3)
 
 
+class AttributesFail(Exception):  # noqa: N818
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
 class NoException(BaseException):
     pass
 
@@ -111,6 +116,7 @@ ERRORS: dict[str, Any] = {
     "reduce fails": ReduceFails,
     "reduce exits": ReduceExits,
     "holds a function": _lambda_inside,
+    "attributes fail": AttributesFail,
     "huge": lambda: ValueError("long " * MESSAGE_LIMIT),
     "no Exception": lambda: NoException("base"),
     "SystemExit(0)": lambda: SystemExit(0),
@@ -161,6 +167,39 @@ class Interrupts(luigi.Task):
 class AnInterruption(luigi.WrapperTask):
     def requires(self) -> Any:
         return [*good(), Interrupts()]
+
+
+ASKED = ["output", "requires", "complete", "resources", "priority", "process_resources", "input", "on_failure"]
+
+
+class _Odd(AtomicTaskWithMetadata):
+    kind: Param[str]
+
+    def run(self, output_path: Path) -> None:
+        raise ValueError("what on_failure is called for")
+
+
+def _raises(self: Any, *_: Any) -> Any:
+    raise ERRORS[self.kind]()
+
+
+ODD: dict[str, Any] = {
+    name: type(f"Odd_{name}", (_Odd,), {name: property(_raises) if name in ("resources", "priority") else _raises})
+    for name in ASKED
+}
+
+
+class AskedOddly(luigi.WrapperTask):
+    kind = luigi.Parameter()
+
+    def requires(self) -> Any:
+        return [*good(), *(cls(kind=self.kind) for cls in ODD.values())]
+
+
+@pytest.mark.parametrize("kind", ["no Exception", "SystemExit(0)", "GeneratorExit", "attributes fail", "reduce exits"])
+def test_whatever_a_task_raises_when_it_is_asked_is_its_own_failure(kind: str, here: Path) -> None:
+    error = assert_fails_alone(AskedOddly(kind), num_workers=2, executor="threads")
+    assert {task for task, _ in error.failures} == {str(cls(kind=kind)) for cls in ODD.values()}
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])

@@ -10,7 +10,7 @@ import luigi
 from luigi.event import Event
 
 from superluigi.errors import DefinitionError
-from superluigi.scheduling import logs
+from superluigi.scheduling import logs, tracebacks
 
 _guard = threading.Lock()
 _completed: dict[str, list[Callable[[Any], object]]] = {}
@@ -76,9 +76,11 @@ def _completed_here(task: luigi.Task) -> None:
 def _call(callback: Callable[..., object], *args: Any) -> None:
     try:
         callback(*args)
-    except Exception:  # noqa: BLE001 - a user's callback: reported, and nothing else is harmed
-        name = getattr(callback, "__qualname__", repr(callback))
-        logs.logger.exception("The callback %s of %s failed", name, args[0])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a user's callback: reported, and nothing else is harmed
+        name = getattr(callback, "__qualname__", type(callback).__name__)
+        logs.logger.error("The callback %s of %s failed\n%s", name, args[0], tracebacks.text_of(error))
 
 
 _listening = False

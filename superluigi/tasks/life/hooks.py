@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import luigi
 
-from superluigi.errors import DefinitionError
+from superluigi.errors import USERS_CODE, DefinitionError
 from superluigi.parameters.checked import Frozen
 from superluigi.tasks.life import environment
 
@@ -100,10 +100,9 @@ def resources_of(task: luigi.Task, resources: dict[str, Any]) -> dict[str, Any]:
     """`process_resources` after the hooks; a hook that fails is heard of when the task runs."""
     if not _there_are_hooks():
         return resources
-    try:
+    with USERS_CODE:  # scheduling other tasks must go on
         return {**resources, **job_of(task, resources).resources}
-    except Exception:  # noqa: BLE001 - hooks are the user's; scheduling other tasks must go on
-        return resources
+    return resources
 
 
 def own(task: luigi.Task, name: str) -> Any:

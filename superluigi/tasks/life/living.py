@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from superluigi import config
+from superluigi.errors import USERS_CODE
 from superluigi.executors import child
 from superluigi.executors.importing import refuse_if_importing
 from superluigi.scheduling import run as runs
@@ -136,7 +137,7 @@ class Living:
 
 def needs_process(task: Any, run: runs.Run) -> bool:
     """Whether an attempt at `task` changes what threads of one process share: it then runs in a process of its own."""
-    try:
+    with USERS_CODE:  # it is told when the task runs
         job = hooks.job_of(task)
         if job.prefix:  # that is one
             return False
@@ -144,8 +145,7 @@ def needs_process(task: Any, run: runs.Run) -> bool:
             return True
         parts = [environment.parse(run.options.get("environment")), environment.parse(own(task, "environment"))]
         return bool(job.environment) or any(part.data or part.command for part in parts)
-    except Exception:  # noqa: BLE001 - user code: it is told when the task runs
-        return False
+    return False
 
 
 def task_dir(task: Any) -> Path:
