@@ -21,23 +21,28 @@ Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 #: Signal → what we have set and what stood there, the earliest first.
 _taken: dict[int, list[tuple[Handler, Handler]]] = {}
 _forking = threading.local()
+#: A fork waits until what is handled and what is noted agree: else a child of another thread has a handler of ours
+#: that it knows nothing of, and a signal that is lost in it.
+_agreeing = threading.RLock()
 
 
 def take(signum: int, handler: Handler) -> None:
     """Handle `signum` by `handler` in this process, but not in what it forks; only in the main thread."""
-    before = signal.signal(signum, handler)
-    _taken.setdefault(signum, []).append((handler, before))
+    with _agreeing:
+        before = signal.signal(signum, handler)
+        _taken.setdefault(signum, []).append((handler, before))
 
 
 def give_back(signum: int, handler: Handler) -> None:
     """Put back what stood there before `take`, unless another handler has been set since."""
-    known = _taken.get(signum, [])
-    places = [place for place, (ours, _) in enumerate(known) if ours == handler]
-    if not places:
-        return
-    _, before = known.pop(places[-1])
-    if places[-1] == len(known) and signal.getsignal(signum) == handler:
-        signal.signal(signum, signal.SIG_DFL if before is None else before)
+    with _agreeing:
+        known = _taken.get(signum, [])
+        places = [place for place, (ours, _) in enumerate(known) if ours == handler]
+        if not places:
+            return
+        _, before = known.pop(places[-1])
+        if places[-1] == len(known) and signal.getsignal(signum) == handler:
+            signal.signal(signum, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager
@@ -59,6 +64,7 @@ def nothing(signum: int, frame: FrameType | None) -> None:
 
 
 def _before_fork() -> None:
+    _agreeing.acquire()
     # A signal that came to the child before its handlers are right would be lost, or run ours there.
     _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, tuple(_taken)) if _taken else None
 
@@ -66,6 +72,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     if _forking.mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+    _agreeing.release()
 
 
 def _after_fork_in_child() -> None:

@@ -199,3 +199,31 @@ def test_a_thousand_pools_in_a_task_end(tmp_path: Path, where: str) -> None:
     if where == "queue":
         options = {"queue": f"sqlite:///{tmp_path}/queue.db"}
     run_task(Pools(rounds=1000), store=tmp_path, **options)
+
+
+def test_a_child_forked_while_another_thread_takes_a_signal_has_the_ordinary_handler() -> None:
+    """In a process of its own: handlers are taken and given back all the time, beside a thread that forks."""
+    program = (
+        "import os, signal, threading\n"
+        "from superluigi.executors import signals\n"
+        "def fork():\n"
+        "    for _ in range(300):\n"
+        "        child = os.fork()\n"
+        "        if child == 0:\n"
+        "            signal.alarm(20)\n"  # a signal that got lost ends the child by another one
+        "            signal.pause()\n"
+        "            os._exit(0)\n"
+        "        os.kill(child, signal.SIGTERM)\n"
+        "        status = os.waitpid(child, 0)[1]\n"
+        "        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGTERM:\n"
+        "            raise SystemExit(f'a child went on: {status}')\n"
+        "threading.excepthook = lambda args: os._exit(1)\n"
+        "thread = threading.Thread(target=fork)\n"
+        "thread.start()\n"
+        "def ours(signum, frame): pass\n"
+        "while thread.is_alive():\n"
+        "    signals.take(signal.SIGTERM, ours)\n"
+        "    signals.give_back(signal.SIGTERM, ours)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
