@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import FunctionType
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+from superluigi.executors import pickling
 
 #: A class that drags more than this along (a table that a method names) is not sent without need.
 _MOST_BYTES = 1_000_000
@@ -66,7 +66,7 @@ def collected(tasks: type) -> Main:
     for name, value in list(vars(main).items()):
         if isinstance(value, type) and _is_of_main(name, value) and not issubclass(value, tasks):
             try:
-                dumped = cloudpickle.dumps(value)
+                dumped = pickling.by_value(value)
             except Exception:  # noqa: BLE001 - it cannot travel: then nobody there can have one of it
                 continue
             if len(dumped) < _MOST_BYTES:

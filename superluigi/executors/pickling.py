@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
+from collections import ChainMap
+from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
+
+
+def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
+    make, values = cloudpickle.Pickler.dispatch_table[CodeType](code)[:2]
+    return _code_of_file, (code.co_filename, make, values)
+
+
+def _code_of_file(name: str, make: Callable[..., CodeType], values: tuple[Any, ...]) -> CodeType:
+    return make(*values).replace(co_filename=name)
+
+
+#: Cloudpickle's, which since 3.1 forgets in which file code stands: tracebacks tell it, and show its lines.
+_Pickler = type(
+    "_Pickler",
+    (cloudpickle.Pickler,),
+    {"dispatch_table": ChainMap({CodeType: _code_reduced}, cloudpickle.Pickler.dispatch_table)},
+)
+
+
+def by_value(value: Any) -> bytes:
+    """As cloudpickle would, and tracebacks over there name file and line.
+
+    Raises:
+        Exception: whatever pickling raises for what cannot travel.
+    """
+    with io.BytesIO() as file:
+        _Pickler(file).dump(value)
+        return file.getvalue()
 
 
 def dumps(value: Any) -> bytes:
@@ -22,7 +54,7 @@ def dumps(value: Any) -> bytes:
             dumped = b"__main__"
         if b"__main__" not in dumped:  # over there, `__main__` is another module
             return dumped
-    return bytes(cloudpickle.dumps(value))
+    return by_value(value)
 
 
 def loads(data: bytes) -> Any:

@@ -182,15 +182,18 @@ def _explained(what: str, entry: Entry, *value: Any) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         if isinstance(error, SuperLuigiError) and reason.startswith(what):
             raise
-        raise FormatError(f"{what}: {reason}. {_advice(entry, *value)}".rstrip()) from error
+        raise FormatError(f"{what}: {reason.rstrip('.')}. {_advice(entry, *value)}") from error
 
 
 def _advice(entry: Entry, *value: Any) -> str:
     advice = f"The format {entry.name!r} keeps {entry.keeps}."
     if value:
         others = [f"{_suffix(other)} ({other.keeps})" for other in entries() if other is not entry and other.suffixes]
-        advice += f" Others: {'; '.join(others)}."
-    return advice
+        return f"{advice} Others: {'; '.join(others)}."
+    return (
+        f"{advice} It was taken for its suffix: whoever writes other bytes gives a path whose suffix names them (of a "
+        "task: in output(), or suffix = '.txt' in its class), or names the format where it is loaded."
+    )
 
 
 @contextlib.contextmanager

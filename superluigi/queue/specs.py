@@ -239,7 +239,7 @@ class _Describer:
             )
 
     def _store(self, thing: type[luigi.Task] | luigi.Task) -> str:
-        import cloudpickle  # type: ignore[import-untyped]
+        from superluigi.executors import pickling
 
         shown = thing.__qualname__ if isinstance(thing, type) else str(thing)
         if not config.get("allow_pickle"):
@@ -249,7 +249,7 @@ class _Describer:
             )
         try:
             # Classes of importable modules are pickled by reference, as everybody expects.
-            pickle: bytes = cloudpickle.dumps(thing)
+            pickle = pickling.by_value(thing)
         except Exception as error:  # pickling runs code of the values it meets
             raise DefinitionError(f"{shown} cannot be stored by value: {error}") from error
         digest = hashlib.sha256(pickle).hexdigest()
@@ -448,7 +448,7 @@ def _made(cls: type[luigi.Task], name: str, params: Mapping[str, Any]) -> luigi.
 @functools.lru_cache(maxsize=64)
 def cloud_loads(code: bytes) -> type[luigi.Task] | luigi.Task:
     """The class, or the whole task, in `code`; the same one each time, as an import would give."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     found: type[luigi.Task] | luigi.Task = cloudpickle.loads(code)
     return found

@@ -26,6 +26,7 @@ from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
 from superluigi.lineage.environment import environment
 from superluigi.lineage.facts import public_params
+from superluigi.scheduling import logs
 from superluigi.scheduling import run as runs
 from superluigi.scheduling.attempt import refuse_async, settled
 from superluigi.storage.base import Record, Staged
@@ -227,6 +228,12 @@ class AtomicAttempt(Attempt):
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
         return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))
 
+    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Attempt.fill`; if `run` fails on the path of no output, the log says why there is none."""
+        if self._shaped_targets is None and "output_path" in _asked_names(user_run)[0]:
+            self.stack.push(self._tell_of_no_output)
+        return super().fill(user_run, args, kwargs)
+
     # ---- the life of an attempt
 
     def begin(self, targets: Any) -> None:
@@ -279,6 +286,11 @@ class AtomicAttempt(Attempt):
         return self._read(paths)
 
     # ---- parts
+
+    def _tell_of_no_output(self, failure: type[BaseException] | None, *rest: object) -> None:
+        del rest
+        if failure is not None and issubclass(failure, (AttributeError, TypeError)):
+            logs.logger.warning("output() of %s gave None, and so output_path is None: does it return?", self.task)
 
     def _read(self, targets: Any) -> Any:
         shared = self.task.read_mode == "shared"

@@ -435,6 +435,25 @@ def test_a_task_without_output_runs_again_in_the_next_run_and_its_paths_are_none
     assert plan(Nothing(what="None")) is not None
 
 
+class ForgetsToReturn(AtomicTaskWithMetadata):
+    def output(self) -> Any:
+        LocalFileTarget("forgotten.txt")
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text("x")
+
+
+def test_an_output_that_is_not_returned_is_named_where_run_fails_on_it(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(TaskFailedError):
+        run_task(ForgetsToReturn())
+    assert "output() of ForgetsToReturn() gave None" in caplog.text
+    caplog.clear()
+    assert run_task(Nothing(what="None")) is None  # which is no mistake
+    assert "gave None" not in caplog.text
+
+
 def test_a_value_without_a_place_is_refused() -> None:
     class Returns(AtomicTaskWithMetadata):
         def output(self) -> Any:

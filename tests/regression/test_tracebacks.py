@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -104,3 +107,43 @@ def test_an_error_that_no_line_of_the_user_raised_has_no_frames(tmp_path: Path) 
 def test_a_switch_shows_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERLUIGI_FULL_TRACEBACKS", "true")
     assert set(shown(Fails(place=str(tmp_path), how="plainly"))) > {HERE}
+
+
+@pytest.mark.parametrize("how", ["processes", "queue"])
+def test_a_script_whose_tasks_travel_by_value_is_named_with_its_line(tmp_path: Path, how: str) -> None:
+    (tmp_path / "script.py").write_text(
+        """
+import sys
+from superluigi import Queue, run_task
+from superluigi.tasks import AtomicTaskWithMetadata
+
+def inner():
+    raise ValueError("rows")  # here
+
+class Fails(AtomicTaskWithMetadata):
+    def run(self) -> int:
+        return [inner() for _ in range(1)][0]
+
+if __name__ == "__main__":
+    if sys.argv[1] == "processes":
+        run_task(Fails(), executor="processes")
+    with Queue("./by_value.sqlite") as queue:
+        queue.submit(Fails(), by_value=True)
+        queue.spawn(workers=1)
+        sys.exit(queue.counts()["FAILED"])
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py", how],
+        cwd=tmp_path,
+        env={**os.environ, "SUPERLUIGI_WORKSPACE": str(tmp_path / "workspace")},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 1
+    logs = "".join(log.read_text() for log in tmp_path.glob("workspace/**/stderr.log"))
+    for shown in (done.stderr, logs) if how == "processes" else (logs,):
+        assert f'{tmp_path / "script.py"}", line 7, in inner' in shown, shown + done.stderr
+        assert 'raise ValueError("rows")  # here' in shown
+        assert "dynamic-code" not in shown

@@ -234,6 +234,15 @@ def test_a_hostile_npy_file_is_not_unpickled(tmp_path: Path) -> None:
         formats.load(tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("name", ["x.pickle", "x.json", "x.parquet", "x.pickle.gz"])
+def test_what_is_no_file_of_its_suffix_is_told_so_with_the_remedy(tmp_path: Path, name: str) -> None:
+    formats.save("text", tmp_path / "x.txt.gz")
+    (tmp_path / name).write_bytes((tmp_path / "x.txt.gz").read_bytes() if name.endswith(".gz") else b"text")
+    with pytest.raises(FormatError, match="taken for its suffix") as caught:
+        formats.load(tmp_path / name)
+    assert ".." not in str(caught.value).replace(str(tmp_path), "")
+
+
 def test_compressed_bytes_are_the_same_for_the_same_value(tmp_path: Path) -> None:
     formats.save([1] * 100, tmp_path / "a.json.gz")
     formats.save([1] * 100, tmp_path / "b.json.gz")
