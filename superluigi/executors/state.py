@@ -88,12 +88,13 @@ def _umask() -> int:
 _SIGNALS = sorted({int(s) for s in signal.valid_signals()} - {signal.SIGKILL, signal.SIGSTOP})
 try:  # the same without enums, at a tenth of the cost
     _getsignal: Callable[[int], Any] = import_module("_signal").getsignal
+    _sigmask: Callable[[int, Any], set[Any]] = import_module("_signal").pthread_sigmask
 except (ImportError, AttributeError):
-    _getsignal = signal.getsignal
+    _getsignal, _sigmask = signal.getsignal, signal.pthread_sigmask
 
 
 def _handlers() -> list[Any]:
-    return [_getsignal(number) for number in _SIGNALS]
+    return list(map(_getsignal, _SIGNALS))
 
 
 def _set_handlers(before: list[Any]) -> None:
@@ -104,10 +105,11 @@ def _set_handlers(before: list[Any]) -> None:
 
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_STOPPED = (0.0, 0.0)
 
 
 def _timers() -> tuple[bool, ...]:
-    return tuple(signal.getitimer(timer) != (0.0, 0.0) for timer in _TIMERS)
+    return tuple(map(_STOPPED.__ne__, map(signal.getitimer, _TIMERS)))
 
 
 def _stop_timers(before: tuple[bool, ...]) -> None:
@@ -117,7 +119,7 @@ def _stop_timers(before: tuple[bool, ...]) -> None:
 
 
 def _mask() -> set[Any]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return _sigmask(signal.SIG_BLOCK, ())
 
 
 def _streams() -> list[Any]:
@@ -145,13 +147,21 @@ def _opened(descriptor: int, closed: Any) -> Any:
     )
 
 
+_ALL_OPEN = (True, True, True)
+
+
 def _descriptors() -> tuple[bool, ...]:
-    return tuple(map(_is_open, range(3)))
+    try:
+        for descriptor in range(3):
+            os.get_inheritable(descriptor)  # the cheapest question
+    except OSError:
+        return tuple(map(_is_open, range(3)))
+    return _ALL_OPEN
 
 
 def _is_open(descriptor: int) -> bool:
     try:
-        os.get_inheritable(descriptor)  # the cheapest question
+        os.get_inheritable(descriptor)
     except OSError:
         return False
     return True
@@ -195,8 +205,9 @@ def _set_filters(before: tuple[Any, list[Any]]) -> None:
 def _loggers() -> list[Any]:
     root = logging.root
     found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
+    kind = logging.Logger
     for logger in list(root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger) and (logger.level or logger.disabled or logger.handlers):
+        if isinstance(logger, kind) and (logger.level or logger.handlers or logger.disabled):
             found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
     return found
 
@@ -229,7 +240,7 @@ _LIMITS = [resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resour
 
 
 def _limits() -> list[tuple[int, int]]:
-    return [resource.getrlimit(limit) for limit in _LIMITS]
+    return list(map(resource.getrlimit, _LIMITS))
 
 
 def _set_limits(before: list[tuple[int, int]]) -> None:

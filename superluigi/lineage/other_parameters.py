@@ -6,8 +6,9 @@ looked at is bounded, so that a run in which all is complete costs what it did.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from superluigi.errors import SuperLuigiError
 from superluigi.lineage.facts import keeps_records, public_params
 from superluigi.lineage.shape import read_json, sound
 from superluigi.lineage.staleness import Facts, parameters_changed
-from superluigi.storage.base import Location, Record
+from superluigi.storage.base import Location, Record, record_about
 from superluigi.storage.local import LocalLocation
 
 #: Of each family so many tasks are looked at.
@@ -66,8 +67,11 @@ def _changed(task: luigi.Task, far: bool) -> str:
     """How the parameters differ from those of the record, in words; empty if they do not, or nobody knows."""
     try:
         location = _first(task)
-        record = _read(location, far) if isinstance(location, Location) else None
-        if record is None or record.get("task_family") != task.task_family or record.get("task_id") == task.task_id:
+        about = _read(location, far, record_about) if isinstance(location, Location) else None
+        if about is None or about.get("task_id") == task.task_id:  # as nearly always: its inputs need not be parsed
+            return ""
+        record = about if "task_family" in about else _read(location, far, json.loads)
+        if record is None or record.get("task_family") != task.task_family:
             return ""
         return ", ".join(
             parameters_changed(Facts(params=public_params(task, only_significant=True)), sound(record))[:3]
@@ -76,8 +80,8 @@ def _changed(task: luigi.Task, far: bool) -> str:
         return ""  # whoever needs the record says what is wrong with it
 
 
-def _read(location: Location, far: bool) -> Record | None:
-    """The record as it stands, without a look at the data."""
+def _read(location: Location, far: bool, parse: Callable[[bytes], Any]) -> Record | None:
+    """The record as it stands, without a look at the data; of a local one what `parse` takes."""
     if isinstance(location, LocalLocation):
-        return read_json(Path(location.record_uri))
+        return read_json(Path(location.record_uri), parse)
     return location.read_record() if far else None

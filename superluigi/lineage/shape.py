@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,15 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-def read_json(path: Path) -> Record | None:
-    """The JSON object in a local file; None if there is no file.
+def read_json(path: Path, parse: Callable[[bytes], Any] = json.loads) -> Record | None:
+    """The JSON object in a local file, or what `parse` takes of it; None if there is no file.
 
     Raises:
         RecordError: the file holds something else.
         StorageAccessError: it may not be read.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:

@@ -79,12 +79,13 @@ class Clashes:
         if store is None:
             path = self._resolved(path)
         place = (store, path)
-        self._refuse(_same_place, claim, self._taken.get(place, ()))
+        if place in self._taken:
+            self._refuse(_same_place, claim, self._taken[place])
         for record in _records_of(path):
-            self._refuse(_record_place, claim, self._taken.get((store, record), ()))
-        folders = list(_above(path))
+            if (store, record) in self._taken:
+                self._refuse(_record_place, claim, self._taken[store, record])
         if self._whole:
-            for folder in folders:
+            for folder in _above(path):
                 self._refuse(_inside, claim, self._whole.get((store, folder), ()))
         if ground.whole:
             folder = path[:-1] if path.endswith("/") else path
@@ -92,7 +93,7 @@ class Clashes:
                 self._refuse(_inside, inner, (claim,))
             self._whole.setdefault((store, folder), []).append(claim)
         self._taken.setdefault(place, []).append(claim)
-        for folder in folders:
+        for folder in _above(path):
             known = self._below.setdefault((store, folder), [])
             # two tasks are enough to find one that is not the folder's own, and readers never own a folder
             if len(known) > 1 or (known and known[0].task is claim.task):
@@ -119,7 +120,8 @@ class Clashes:
 
     def _resolved(self, path: str) -> str:
         """A local path without links, `.` and `..`; folders are resolved once."""
-        parent, name = os.path.split(path.rstrip("/"))
+        parent, _, name = path.rstrip("/").rpartition("/")
+        parent = parent or "/"
         real = self._real.get(parent)
         if real is None:
             real = self._real[parent] = os.path.realpath(parent)

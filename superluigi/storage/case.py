@@ -8,6 +8,11 @@ import unicodedata
 _folding: dict[str, bool] = {}
 
 
+def is_plain(folder: str) -> bool:
+    """Whether names in `folder` are known to be told apart by case; False where nothing has been asked yet."""
+    return _folding.get(folder) is False
+
+
 def folds(folder: str, name: str) -> bool:
     """Whether names in `folder` that differ in case only are one; asked once a folder, of a `name` that is there."""
     known = _folding.get(folder)

@@ -51,6 +51,8 @@ class LocalLocation(Location):
 
     kind: ClassVar[str]
     is_folder: ClassVar[bool] = False
+    #: Whether this place is known to be on a disk that tells upper from lower case.
+    _is_plain = False
 
     def __init__(self, path: Path | str, record_path: Path | None = None) -> None:
         """`path` is absolute; a text is what `str(Path(text))` would give."""
@@ -175,7 +177,7 @@ class LocalLocation(Location):
             self.refuse_other_owner()
             self.refuse_inner("replace")
             final = self.final
-            for folder in {str(final.parent), os.path.dirname(self.record_uri)}:
+            for folder in {os.path.dirname(final), os.path.dirname(self.record_uri)}:
                 for left in staging.sweep(folder):
                     with contextlib.suppress(OSError):  # it may be the same fault that made it stay
                         staging.remove_left(left)
@@ -264,9 +266,11 @@ class LocalLocation(Location):
                 f"{self.path} is {there}, but {self.kind} expects {'a file' if there == 'a folder' else 'a folder'}. "
                 f"Use {self.other_kind}, or remove it."
             )
-        folder, _, name = self.uri.rpartition("/")
-        if case.folds(folder, name) and self._other_owner(folder, name) is not None:
-            return None
+        if not self._is_plain:
+            folder, _, name = self.uri.rpartition("/")
+            if case.folds(folder, name):
+                return None if self._other_owner(folder, name) is not None else status
+            self._is_plain = True
         return status
 
     def _other_owner(self, folder: str, name: str) -> str | None:
@@ -288,6 +292,8 @@ class LocalLocation(Location):
             OutputClashError: names what is there.
         """
         folder, _, name = self.uri.rpartition("/")
+        if case.is_plain(folder):
+            return
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             other = self._other_owner(folder, name) if os.path.exists(self.uri) and case.folds(folder, name) else None
             if other is not None:

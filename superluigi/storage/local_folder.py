@@ -245,7 +245,7 @@ class StagedFolder(LocalStaged):
         atomic.flush_tree(self.path)
 
     def _check(self) -> None:
-        if not stat.S_ISDIR(self._written()):
+        if not stat.S_ISDIR(self._written().st_mode):
             raise TargetKindError(
                 f"A file was written to output_path, but the output {self.location.path} is a LocalFolderTarget: "
                 "output_path is an existing empty folder. Write into it, or use LocalFileTarget."

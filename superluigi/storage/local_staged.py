@@ -34,7 +34,8 @@ class LocalStaged(Staged):
     def __init__(self, location: LocalLocation, final: Path) -> None:
         self.location, self.final = location, final
         self.commit_id = owner_token.token()
-        self.stage = staging.beside(final.parent, self.commit_id)
+        self.parent: str | Path = os.path.dirname(final)
+        self.stage = staging.beside(self.parent, self.commit_id)
         self.path = Path(self.stage, final.name)
         self._made_folders: list[Path] = []
         self._done = False
@@ -71,7 +72,7 @@ class LocalStaged(Staged):
         with atomic.explained("publish", location.uri, _UNCHANGED):
             location._stat()  # raises if something of another kind appeared there
             location.refuse_other_owner()
-            with atomic.locked(self.final.parent):
+            with atomic.locked(self.parent):
                 try:
                     location._settle_held()
                     self._publish(published)
@@ -91,7 +92,7 @@ class LocalStaged(Staged):
 
     def _drop(self) -> None:
         """Remove what this commit's token names."""
-        with staging.abandoning(self.commit_id, self.final.parent):
+        with staging.abandoning(self.commit_id, self.parent):
             staging.drop_stage(self.stage)
 
     # ---- parts
@@ -117,7 +118,7 @@ class LocalStaged(Staged):
     def _flush_names(self) -> None:
         if self._durable:
             with atomic.mended_later(f"{self.location.uri} was committed, but may not survive a power cut"):
-                for folder in (self.final.parent, *(made.parent for made in self._made_folders)):
+                for folder in (self.parent, *(made.parent for made in self._made_folders)):
                     atomic.flush_folder(folder)
 
     def _flushed_content(self) -> Record:
@@ -143,9 +144,10 @@ class LocalStaged(Staged):
         atomic.flush_file(self.path)
 
     def _check(self) -> None:
-        mode = self._written()
+        written = self._written()
+        mode = written.st_mode
         if stat.S_ISREG(mode):
-            if os.lstat(self.path).st_nlink > 1:  # it would change with what it shares its bytes with
+            if written.st_nlink > 1:  # it would change with what it shares its bytes with
                 members.own_file(str(self.path))
             return
         if not stat.S_ISDIR(mode):
@@ -155,16 +157,16 @@ class LocalStaged(Staged):
             f"{self.location.kind}, one file. Write a file, or use LocalFolderTarget."
         )
 
-    def _written(self) -> int:
-        """The mode of what was written; a link is replaced by what it leads to."""
+    def _written(self) -> os.stat_result:
+        """Of what was written; a link is replaced by what it leads to."""
         try:
-            mode = os.lstat(self.path).st_mode
+            status = os.lstat(self.path)
         except FileNotFoundError:
             raise self._not_written() from None
-        if not stat.S_ISLNK(mode):
-            return mode
+        if not stat.S_ISLNK(status.st_mode):
+            return status
         members.own_written(str(self.path))  # its data would be what others can change
-        return os.lstat(self.path).st_mode
+        return os.lstat(self.path)
 
     def _not_written(self) -> OutputNotWrittenError:
         return stage_check.not_written(self.path, str(self.location.path))

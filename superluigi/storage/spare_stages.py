@@ -105,8 +105,8 @@ class _Current:
 
 def _spares() -> _Spares:
     """Those of this process, for the local data folder that is configured now."""
-    root, found = Path(config.get("local_data_dir")), _Current.spares
-    if found is None or found.pid != os.getpid() or found.root != root:
+    root, found = config.get("local_data_dir"), _Current.spares
+    if found is None or found.pid != os.getpid() or (found.root is not root and found.root != root):
         if found is not None:
             found.remove()
         found = _Current.spares = _Spares(root)

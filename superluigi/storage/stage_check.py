@@ -62,7 +62,7 @@ def not_written(path: Path, uri: str) -> OutputNotWrittenError:
 
 def _beside(path: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(path.parent) if name != path.name)
+        return sorted(name for name in os.listdir(os.path.dirname(path)) if name != path.name)
     except FileNotFoundError:
         return []
 
