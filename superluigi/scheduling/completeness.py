@@ -195,14 +195,15 @@ def refuse_other_than_tasks(required: Any, method: str, asking: object) -> None:
     if not isinstance(required, Task):
         kind = required.__name__ if isinstance(required, type) else type(required).__name__
         hint = (
-            "Wrap it in an ExternalTask"
+            "Require the task that makes it, or wrap it in an ExternalTask"
             if isinstance(required, Target)
             else f"Call it: {kind}(…)"
             if isinstance(required, type)
             else "Return a task, or lists and dicts of tasks"
         )
         raise DefinitionError(
-            f"{method} of {asking} must give Task objects, but {_shown(required)} is a {kind}. {hint}."
+            f"{method} of {asking} must give Task objects, but {_shown(required)} is a "
+            f"{'class' if isinstance(required, type) else kind}. {hint}."
         )
     if not required.initialized():
         raise DefinitionError(

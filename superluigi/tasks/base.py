@@ -21,6 +21,7 @@ from superluigi.parameters.checked import Checked
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.scheduling import force
 from superluigi.scheduling import run as runs
+from superluigi.scheduling.completeness import refuse_other_than_tasks
 from superluigi.storage.base import Location
 from superluigi.tasks import entry, names, outputs, ranges, travel, variants
 from superluigi.tasks.conveniences import Conveniences
@@ -294,7 +295,7 @@ def hash_of(task: AnyTask) -> str:
     """`task_hash` of any Luigi task, ours or not.
 
     Raises:
-        DefinitionError: the requirements form a cycle.
+        DefinitionError: the requirements form a cycle, or something in them is no task.
     """
     if "task_hash" in task.__dict__:
         return str(task.__dict__["task_hash"])
@@ -311,6 +312,9 @@ def hash_of(task: AnyTask) -> str:
             below = [] if nothing else graph.flatten(structure)
             if isinstance(node, Task) and node.init:
                 below += node.required_by_steps()
+        strangers: list[object] = [one for one in below if not isinstance(one, luigi.Task)]
+        for stranger in strangers:
+            refuse_other_than_tasks(stranger, "requires()", node)
         return [requirement for requirement in below if "task_hash" not in requirement.__dict__] if below else below
 
     try:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from luigi.task import DynamicRequirements
 
 from superluigi import compute, run_task
-from superluigi.errors import OptionError, RunSignatureError, TaskFailedError
+from superluigi.errors import DefinitionError, OptionError, RunSignatureError, TaskFailedError
 from superluigi.parameters import Param
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata
 
@@ -203,6 +203,31 @@ def test_a_yield_of_what_is_no_task_is_explained(what: Any) -> None:
 
     with pytest.raises(TaskFailedError, match="must give Task objects"):
         run_task(Asks())
+
+
+NO_TASKS = ["Leaf", 7, Leaf, luigi.LocalTarget("x"), [object()], {"a": "b"}, [Leaf(n=1), Leaf]]
+
+
+@pytest.mark.parametrize("what", NO_TASKS)
+@pytest.mark.parametrize("base", [luigi.Task, Task, AtomicTaskWithMetadata])
+def test_a_requirement_that_is_no_task_is_explained_whoever_asks_first(base: Any, what: Any) -> None:
+    class Asks(base):
+        def requires(self) -> Any:
+            return what
+
+        if base is not AtomicTaskWithMetadata:  # which asks for its hash first
+
+            def output(self) -> Any:
+                return luigi.LocalTarget("x.txt")
+
+        def run(self) -> int:
+            return 1
+
+    with pytest.raises(TaskFailedError, match=r"requires\(\) of Asks\(\) must give Task objects"):
+        run_task(Asks())
+    if base is not luigi.Task:
+        with pytest.raises(DefinitionError, match="must give Task objects"):
+            _ = Asks().task_hash
 
 
 # ---- asynchronous methods
