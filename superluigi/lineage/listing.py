@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from superluigi.lineage import places
 from superluigi.lineage.reading import absent
 from superluigi.lineage.shape import read_json, sound
 from superluigi.storage import copying
-from superluigi.storage.base import RECORD_SUFFIX, SCHEMA, Record
+from superluigi.storage.base import RECORD_SUFFIX, SCHEMA, Record, record_in
 from superluigi.storage.staging import is_ours
 
 #: Requests under way at once when records lie on S3.
@@ -60,7 +59,7 @@ def _read_s3(uri: str) -> Record | None:
     if found is None:
         return None
     try:
-        value = json.loads(found[0])
+        value = record_in(found[0])
     except ValueError as error:
         raise RecordError(f"{uri} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     return value if isinstance(value, dict) else None

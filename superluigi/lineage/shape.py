@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import RecordError, StorageAccessError
-from superluigi.storage.base import Record
+from superluigi.storage.base import Record, record_in
 
 _OBJECTS = ("params", "run", "code", "environment", "output")
 _INNER = {"code": ("digest", "parts"), "environment": ("packages",), "output": ("digest",)}
@@ -20,6 +20,8 @@ _TIMES = ("start_time", "end_time")
 def sound(record: Record) -> Record:
     """The same record without those of our keys whose value is of another kind than ours; user keys as they are."""
     broken = {key for key in _OBJECTS if not isinstance(record.get(key, {}), Mapping)}
+    if isinstance(output := record.get("output"), Mapping) and not isinstance(output.get("path"), str):
+        broken.add("output")
     broken |= {key for key in _TEXTS if not isinstance(record.get(key, ""), str)}
     broken |= {key for key in _TIMES if not _is_time(record.get(key, "2000-01-01"))}
     kept = {key: value for key, value in record.items() if key not in broken}
@@ -45,12 +47,12 @@ def read_json(path: Path, parse: Callable[[bytes], Any] = json.loads) -> Record 
         StorageAccessError: it may not be read.
     """
     try:
-        value = parse(path.read_bytes())
+        value = record_in(path.read_bytes(), parse)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise StorageAccessError(f"Cannot read {path}: {error.strerror}. Check its owner and mode.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RecordError(f"{path} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not a record.")

@@ -176,8 +176,8 @@ def _read(path: str, step: _Step, moved: places.Moved | None) -> tuple[Record | 
 
 
 def _record_of(location: Location) -> Record | None:
-    record = location.read_record()
-    return None if record is None else sound(record)
+    record = sound(location.read_record() or {})
+    return record if "output" in record else None
 
 
 def _moved(record: Record | None, found: str) -> places.Moved:

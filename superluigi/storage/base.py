@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,54 @@ def record_about(text: bytes) -> Any:
         if end == len(chosen) and len(about) == len(lines) and "output" in about:
             return about
     return json.loads(text)
+
+
+def parsed(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
+    """What JSON that others may have written says.
+
+    Raises:
+        ValueError: it is none, or nested so deeply that it cannot be read.
+    """
+    try:
+        return parse(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def record_in(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
+    """As `parsed`, for a record: parts that have another shape than ours are left out, so they describe nothing.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return well_formed(parsed(text, parse))
+
+
+def well_formed(record: Any) -> Any:
+    """A record without those parts that this package reads and that have another shape than it writes."""
+    if isinstance(record, dict):
+        if not isinstance(record.get("run", {}), dict):
+            del record["run"]
+        output = record.get("output")
+        if isinstance(output, dict) and not _is_output(output):
+            del record["output"]
+    return record
+
+
+_SHAPES: Mapping[str, type] = {
+    "type": str, "path": str, "key": str, "size": int, "count": int, "digest": dict, "etag": str, "commit": str,
+    "contents": list,
+}  # fmt: skip
+
+
+def _is_output(output: Mapping[str, Any]) -> bool:
+    contents = output.get("contents")
+    items = contents if isinstance(contents, list) else []
+    return _fits(output) and all(isinstance(item, dict) and _fits(item) for item in items)
+
+
+def _fits(part: Mapping[str, Any]) -> bool:
+    return all(isinstance(part[key], kind) for key, kind in _SHAPES.items() if part.get(key) is not None)
 
 
 def check_name(uri: str) -> None:

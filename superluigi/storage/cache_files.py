@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 
 from superluigi.errors import TransferError
 from superluigi.storage import atomic, copying, staging
+from superluigi.storage.base import parsed
 
 LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
 _LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it
@@ -155,7 +155,7 @@ def load(file: Path) -> dict[str, Any] | None:
     try:
         with open(file, "rb") as stream:
             status = os.fstat(stream.fileno())
-            state = json.loads(stream.read()) if is_trusted(status) else None
+            state = parsed(stream.read()) if is_trusted(status) else None
     except (OSError, ValueError):
         return None
     if not isinstance(state, dict) or not {"path", "tag", "size", "made", "files", "uri"} <= state.keys():

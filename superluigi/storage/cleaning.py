@@ -6,7 +6,6 @@ removed only if the caller says from what age on nobody can be at work on it any
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from superluigi.errors import TargetMissingError
 from superluigi.storage import atomic, copying, owner_token, staging
-from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
 from superluigi.storage.local import FileLocation, LocalLocation
 from superluigi.storage.local_folder import FolderLocation
 
@@ -110,7 +109,7 @@ def _age(path: Path) -> timedelta:
 def _half_done(pending: Path) -> LocalLocation | None:
     """The location whose commit stopped with this record pending; None while its writer may be alive."""
     try:
-        record = json.loads(pending.read_text(encoding="utf-8"))
+        record = record_in(pending.read_bytes())
         output = record["output"]
         token = str(output.get("commit", ""))
     except FileNotFoundError:

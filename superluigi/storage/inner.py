@@ -6,13 +6,12 @@ through a target of ours into its stage, or copied there from elsewhere.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from superluigi.errors import OutputClashError
-from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
 from superluigi.storage.staging import is_ours
 
 _SHOWN = 5
@@ -54,8 +53,8 @@ def refuse(
 
 def _parsed(text: bytes) -> Mapping[str, Any] | None:
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
+        record = record_in(text)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 

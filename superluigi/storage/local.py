@@ -39,6 +39,7 @@ from superluigi.storage.base import (
     Staged,
     check_name,
     record_about,
+    record_in,
     record_text,
 )
 from superluigi.storage.local_staged import LocalStaged
@@ -333,8 +334,8 @@ class LocalLocation(Location):
                 f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
             ) from error
         try:
-            record = parse(text)
-        except (ValueError, RecursionError) as error:  # also what is no text at all: a pickle, say
+            record = record_in(text, parse)
+        except ValueError as error:  # also what is no text at all: a pickle, say
             raise RecordError(
                 f"The record {path} is not valid JSON ({error}). Restore it, or remove it to have none."
             ) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.storage import atomic, cache_files, owner_token, staging
+from superluigi.storage.base import parsed
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import explained, is_precondition
 from superluigi.storage.s3_leftovers import MARK, Note, delete
@@ -69,7 +70,7 @@ def _stored(file: Path) -> tuple[Conditions | None, float]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(file, encoding="utf-8") as stream:
         if not cache_files.is_trusted(os.fstat(stream.fileno())):
             return None, 0.0  # in a shared folder others may write what they like
-        stored = json.loads(stream.read())
+        stored = parsed(stream.read().encode())
         if (until := stored.pop("until")) > time.time():
             return Conditions(**stored), until
     return None, 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from superluigi import graph
 from superluigi.errors import RecordError
-from superluigi.storage.base import Record
+from superluigi.storage.base import Record, parsed
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_transfer import get_bytes
 
@@ -91,6 +91,6 @@ def read(
         found = get_bytes(s3, bucket, key, options)
         if found is None:
             return None
-        return [Content.from_json(json.loads(line)) for line in found[0].splitlines()]
+        return [Content.from_json(parsed(line)) for line in found[0].splitlines()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"s3://{bucket}/{key} is not readable ({error}). Make the output again.") from error

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from superluigi.storage import owner_token, staging
+from superluigi.storage.base import parsed
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_errors import code_of, explained, is_absent
 
@@ -98,7 +99,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     lines = []
     for line in text.splitlines():
         with contextlib.suppress(ValueError):  # torn at the end: what it names was not begun
-            lines.append(json.loads(line))
+            lines.append(parsed(line.encode()))
     return lines
 
 

@@ -13,7 +13,6 @@ both work at once nevertheless, `s3_prefix_steps` says why neither can harm the 
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -26,7 +25,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetError
 from superluigi.storage import owner_token
-from superluigi.storage.base import Record
+from superluigi.storage.base import Record, parsed
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import conditions_of
 from superluigi.storage.s3_leftovers import active, is_over
@@ -77,7 +76,7 @@ class ClaimFile:
             return None
         claim = Claim("", "", etag=found[1].etag, modified=found[1].modified, asked=self.s3.now)
         try:
-            document = json.loads(found[0])
+            document = parsed(found[0])
             return replace(
                 claim, commit=document["commit"], holder=document["holder"], state=document["state"],
                 plan=document.get("plan"),

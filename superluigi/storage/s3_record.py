@@ -12,7 +12,6 @@ that the third is not needed: a record without its data is nobody's output.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +19,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
 from superluigi.storage import first_records, owner_token
-from superluigi.storage.base import SURROGATES, Record, record_text
+from superluigi.storage.base import SURROGATES, Record, record_in, record_text, well_formed
 from superluigi.storage.s3_client import S3Client
 from superluigi.storage.s3_conditions import Conditions
 from superluigi.storage.s3_leftovers import is_over
@@ -108,8 +107,9 @@ class Register:
         etag = there.etag if there else None
         if document is None or ABSENT in document:
             return [], etag
-        pending = document.get(PENDING) or []
-        return [without_pending(document), *(item for item in pending if isinstance(item, dict))], etag
+        pending = document.get(PENDING)
+        others = pending if isinstance(pending, list) else []
+        return [without_pending(document), *(well_formed(item) for item in others if isinstance(item, dict))], etag
 
     def read_document(self) -> tuple[Record | None, Head | None]:
         """What is there, as it is, and its head."""
@@ -117,7 +117,7 @@ class Register:
         if found is None:
             return None, None
         try:
-            document = json.loads(found[0])
+            document = record_in(found[0])
         except ValueError as error:
             raise RecordError(
                 f"The record {self.uri} is not valid JSON ({error}). Restore it, or remove it to have none."

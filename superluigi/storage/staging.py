@@ -143,7 +143,7 @@ def journalled(journal: Path) -> dict[str, str]:
     try:
         names = json.loads(journal.read_text(encoding="utf-8"))
         plain = {key: str(names[key]) for key in ("final", "new", "old")}
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         return {}
     # Others may write into a shared folder: what it says is believed only as far as we could have written it.
     swapped = (plain["new"], plain["old"])
