@@ -324,7 +324,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
-        say(f"{queue.retry(*(args.id or ()), **_which(args))} tasks to be tried again")
+        say(f"to be tried again: {queue.retry(*(args.id or ()), **_which(args))}")
     return 0
 
 
