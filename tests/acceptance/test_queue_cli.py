@@ -80,7 +80,7 @@ def test_a_day_in_the_life_of_a_queue(folder: Path) -> None:
     assert "3 of 5 done" in _queue("top", "q", "--once").stdout
 
     (folder / "mended").touch()
-    assert "1 tasks" in _queue("retry", "q", "--state", "FAILED").stdout
+    assert _queue("retry", "q", "--state", "FAILED").stdout == "to be tried again: 1\n"
     _queue("pause", "q")
     _queue("spawn", "q")
     assert not (folder / "last").exists()
