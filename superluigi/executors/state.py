@@ -4,13 +4,15 @@ The table `_KINDS` names each thing: how to look at it, and how to put it back w
 process, in threads, share these things, too: they are put back when none of them runs any more.
 
 Not put back, since a process cannot: what libraries keep to themselves (modules that are imported, options of pandas,
-patches), a limit or priority that only root may raise again (a worker process is replaced then), threads that go on.
+the class of loggers, patches), a limit or priority that only root may raise again (a worker process is replaced then),
+threads that go on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import decimal
+import faulthandler
 import gc
 import locale
 import logging
@@ -261,6 +263,66 @@ def _set_affinity(before: set[int]) -> None:
     os.sched_setaffinity(0, before)
 
 
+_HOOKS: tuple[tuple[Any, str], ...] = (
+    (sys, "excepthook"),
+    (sys, "unraisablehook"),
+    (sys, "displayhook"),
+    (sys, "breakpointhook"),
+    (threading, "excepthook"),
+    (warnings, "formatwarning"),
+)
+
+
+def _hooks() -> list[Any]:
+    return [getattr(module, name) for module, name in _HOOKS]
+
+
+def _set_hooks(before: list[Any]) -> None:
+    for (module, name), hook in zip(_HOOKS, before, strict=True):
+        setattr(module, name, hook)
+
+
+def _set_showing(before: Any) -> None:
+    """Where warnings go; `logging.captureWarnings` remembers what it has replaced, so it is asked first."""
+    for captured in (False, True):
+        logging.captureWarnings(captured)
+        if warnings.showwarning is before:
+            return
+    logging.captureWarnings(False)
+    warnings.showwarning = before
+
+
+def _start_method() -> str | None:
+    module = sys.modules.get("multiprocessing")  # only a task that has imported it may have chosen one
+    return None if module is None else module.get_start_method(allow_none=True)
+
+
+def _set_start_method(before: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(before, force=True)
+
+
+def _garbage_collection() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_garbage_collection(before: tuple[bool, tuple[int, int, int]]) -> None:
+    gc.set_threshold(*before[1])
+    if before[0]:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+def _set_faulthandler(on: bool) -> None:
+    if on:
+        faulthandler.enable(sys.__stderr__ or 2)
+    else:
+        faulthandler.disable()
+
+
+_digits: Callable[[], int] = getattr(sys, "get_int_max_str_digits", int)  # old patches of Python 3.10 have none
+
+
 _KINDS: tuple[_Kind[Any], ...] = (
     _Kind("the current folder", current_folder, _chdir),
     _Kind("environment variables", _environment, _set_environment),
@@ -278,7 +340,14 @@ _KINDS: tuple[_Kind[Any], ...] = (
     _Kind("the socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
     _Kind("the folder for temporary files", lambda: tempfile.tempdir, lambda f: setattr(tempfile, "tempdir", f)),
     _Kind("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    _Kind("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    _Kind("garbage collection", _garbage_collection, _set_garbage_collection),
+    _Kind("hooks of the interpreter", _hooks, _set_hooks),
+    _Kind("where warnings go", lambda: warnings.showwarning, _set_showing),
+    _Kind("the fault handler", faulthandler.is_enabled, _set_faulthandler),
+    _Kind("the start method of processes", _start_method, _set_start_method),
+    _Kind("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    _Kind("the stack size of threads", threading.stack_size, threading.stack_size),
+    _Kind("the limit of digits", _digits, lambda digits: sys.set_int_max_str_digits(digits)),
     _Kind("tracing", sys.gettrace, sys.settrace, per_thread=True),
     _Kind("resource limits", _limits, _set_limits),
     _Kind("priority", _nice, lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),

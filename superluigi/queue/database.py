@@ -123,7 +123,8 @@ def passed_on(name: str) -> str:
     """
     url = url_of(name)
     if url.drivername == "sqlite":
-        return str(url.database)
+        file = str(url.database)
+        return file if file.endswith(SUFFIX) else f"sqlite:///{file}"  # another suffix says no queue without it
     if url.password is None:
         return name
     os.environ[_VARIABLE] = name if "://" in name else os.environ[_VARIABLE]

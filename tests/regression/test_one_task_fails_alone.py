@@ -338,6 +338,24 @@ def test_requirements_that_are_no_tasks_fail_the_one_that_names_them() -> None:
     assert_fails_alone(All(), "4 tasks: Wrong(what=text)", "Task objects")
 
 
+def test_so_it_is_where_the_requirements_are_asked_for_the_place_of_the_output() -> None:
+    class Homed(AtomicTaskWithMetadata):
+        what: Param[str]
+
+        def requires(self) -> Any:
+            return {"text": "Good", "class": Good, "target": luigi.LocalTarget("x"), "number": [7]}[self.what]
+
+        def run(self) -> int:
+            return 1
+
+    class All(luigi.WrapperTask):
+        def requires(self) -> Any:
+            return [*good(), *(Homed(what=what) for what in ("text", "class", "target", "number"))]
+
+    error = assert_fails_alone(All(), "4 tasks: Homed(what=text)")
+    assert all("must give Task objects" in reason for _, reason in error.failures)
+
+
 # ---- complete() that raises, below wrappers of all kinds
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import decimal
+import faulthandler
+import gc
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +55,19 @@ def loses(name: str) -> str:
         logging.getLogger("another.library").addHandler(logging.StreamHandler())
     elif name == "numbers":
         decimal.getcontext().prec = 3
+    elif name == "hooks":
+        sys.excepthook = threading.excepthook = sys.unraisablehook = lambda *_: None
+        sys.breakpointhook = None  # type: ignore[assignment]
+        warnings.showwarning = lambda *_, **__: None  # type: ignore[assignment]
+        (faulthandler.disable if faulthandler.is_enabled() else faulthandler.enable)()
+    elif name == "captures warnings":
+        logging.captureWarnings(True)
+    elif name == "tunes":
+        gc.set_threshold(1)
+        sys.setswitchinterval(5)
+        threading.stack_size(1 << 20)
+        sys.set_int_max_str_digits(0)
+        multiprocessing.set_start_method("spawn", force=True)
     elif name == "limits":
         import resource
 
@@ -62,10 +79,14 @@ def loses(name: str) -> str:
 
 
 def here() -> str:
-    return json.dumps([os.getpid(), look(), decimal.getcontext().prec, print("x")])
+    others = [sys.excepthook, threading.excepthook, sys.unraisablehook, sys.breakpointhook, warnings.showwarning]
+    numbers = [gc.get_threshold(), sys.getswitchinterval(), threading.stack_size(), sys.get_int_max_str_digits()]
+    beside = [*map(str, others), *numbers, faulthandler.is_enabled(), multiprocessing.get_start_method(True)]
+    return json.dumps([os.getpid(), look(), decimal.getcontext().prec, print("x"), beside])
 
 
 CHANGES = ["closes", "closes descriptors", "replaces", "removes its folder", "logs", "numbers", "blocks"]
+CHANGES += ["hooks", "captures warnings", "tunes"]
 
 
 def test_a_worker_process_is_as_before_after_each_change(tmp_path: Path) -> None:

@@ -255,3 +255,17 @@ def test_a_queue_that_is_forgotten_closes_its_connections(tmp_path: Path) -> Non
         event.remove(ConnectionPool, "connect", count_opened)
         event.remove(ConnectionPool, "close", count_closed)
     assert opened and closed == opened
+
+
+@pytest.mark.parametrize(
+    "name", ["pi", "team/pi", "x.sqlite", "sqlite:///x.sqlite", "sqlite:///x.db", "sqlite:////tmp/x"]
+)
+def test_what_is_passed_on_means_the_same_queue_to_another_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    meant, passed = database.url_of(name), database.passed_on(name)
+    monkeypatch.chdir("/")
+    assert database.url_of(passed) == meant
+    assert database.passed_on(passed) == passed
