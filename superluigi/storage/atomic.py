@@ -11,7 +11,9 @@ import logging
 import os
 import stat
 import sys
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,8 @@ class locked:  # noqa: N801 - used like a function, on the way of every commit
 
     def __enter__(self) -> None:
         self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        if _held.folders and _same_folder(self.descriptor) in _held.folders:
+            return  # by `locked_together`, of this thread: a second descriptor would wait for ever
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         except OSError:
@@ -114,6 +118,33 @@ class locked:  # noqa: N801 - used like a function, on the way of every commit
             pass
         finally:
             os.close(self.descriptor)
+
+
+class _Held(threading.local):
+    folders: frozenset[tuple[int, int]] = frozenset()
+
+
+_held = _Held()
+
+
+def _same_folder(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def locked_together(folders: Iterable[str | Path]) -> Iterator[None]:
+    """Hold the publishing locks of several folders, taken in one order everywhere.
+
+    In this block, and this thread, `locked` has them already.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({os.path.realpath(folder) for folder in folders}):
+            lock = locked(folder)
+            stack.enter_context(lock)
+            stack.callback(setattr, _held, "folders", _held.folders)
+            _held.folders |= {_same_folder(lock.descriptor)}
+        yield
 
 
 def as_plain_open(staged: Path, final: Path) -> None:

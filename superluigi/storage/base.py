@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from superluigi.errors import TargetKindError
 
@@ -190,6 +190,9 @@ class Location(abc.ABC):
     record_uri: str
     #: The data is made by others (`ExternalTask`): it needs no record to be whole.
     external: bool = False
+
+    #: Whether a commit is refused when another one came here after it had begun; elsewhere the last one stays.
+    refuses_latecomers: ClassVar[bool] = False
 
     @abc.abstractmethod
     def exists(self) -> bool:

@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -434,6 +434,12 @@ class FileLocation(LocalLocation):
 
     def _staged(self, final: Path) -> LocalStaged:
         return LocalStaged(self, final)
+
+
+def published_together(locations: Iterable[Location]) -> contextlib.AbstractContextManager[None]:
+    """Keep other writers of this machine from publishing in between where several of these are local."""
+    folders = [location.final.parent for location in locations if isinstance(location, LocalLocation)]
+    return atomic.locked_together(folders) if len(folders) > 1 else contextlib.nullcontext()
 
 
 def _read_whole(path: Path | str) -> bytes:

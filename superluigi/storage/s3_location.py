@@ -73,6 +73,7 @@ class S3Location(Location):
     """One output on S3."""
 
     kind: ClassVar[str]
+    refuses_latecomers = True
 
     def __init__(self, place: S3Place) -> None:
         self.place = place

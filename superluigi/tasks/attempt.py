@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from superluigi.scheduling import logs
 from superluigi.scheduling import run as runs
 from superluigi.scheduling.attempt import refuse_async, settled
 from superluigi.storage.base import Record, Staged
+from superluigi.storage.local import published_together
 from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import initial, inputs, outputs, rivals, strays, values
@@ -268,16 +269,26 @@ class AtomicAttempt(Attempt):
         record = self._finished_record()
         living.before_commit(self.task)
         targets: list[AtomicTarget] = graph.flatten(self._targets())
-        for staged, target in zip(stages, targets, strict=True):
+        pairs = list(zip(stages, targets, strict=True))
+        # Who loses a race is to lose it before it has replaced anything of the winner's: its outputs would be a mix.
+        decisive = [pair for pair in pairs if pair[1].location.refuses_latecomers]
+        others = [pair for pair in pairs if pair not in decisive]
+        try:
+            self._commit(decisive, in_place, record)
+            with published_together(target.location for _, target in others):
+                self._commit(others, in_place, record)
+        except CommitConflictError:
+            if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
+                raise  # else all of theirs is there, which is all that was wanted
+
+    def _commit(
+        self, pairs: Iterable[tuple[Staged, AtomicTarget]], in_place: Collection[Staged], record: Record
+    ) -> None:
+        for staged, target in pairs:
             if staged in in_place:
                 target.location.write_record(record)
-                continue
-            try:
+            else:
                 staged.commit(record)
-            except CommitConflictError:
-                if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
-                    raise
-                return  # all of theirs is there, which is all that was wanted
 
     def answer(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""

@@ -8,11 +8,14 @@ from typing import Any
 
 from superluigi.lineage import record as records
 from superluigi.scheduling import run as runs
+from superluigi.storage import owner_token
 from superluigi.storage.base import Record
 from superluigi.targets.base import AtomicTarget
 
 #: How long a winner may take to commit all of its outputs, seconds.
 _PATIENCE = 300.0
+#: How long the rest of its outputs may take while its process lives: it may have ended with an error as well.
+_REST_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _CALM_LOOKS = 3
 #: What tells one requirement from another: the bytes may differ, for both runs may have made them anew.
@@ -37,19 +40,26 @@ def made_it(this: runs.Run, forced: bool, ours: Record, targets: Sequence[Atomic
         # What was there before this run began is what it was to replace.
         return not (forced or refresh) or str(theirs.get("end_time", "")) >= records.iso(this.started)
 
-    ends, pause, calm = time.monotonic() + _PATIENCE, _FIRST_PAUSE, 0
+    began = time.monotonic()
+    ends, pause, calm = began + _PATIENCE, _FIRST_PAUSE, 0
     while True:
         at_work = any(target.location.being_written() for target in targets)
         found = [target.read_metadata() for target in targets]
         makers = {(theirs.get("run") or {}).get("id") for theirs in found if theirs is not None and wanted(theirs)}
         if len(makers) == 1 and all(theirs is not None and wanted(theirs) for theirs in found):
             return True
+        if any(theirs is not None and wanted(theirs) and not _is_over(theirs) for theirs in found):
+            at_work |= time.monotonic() < began + _REST_SECONDS  # its other outputs are to follow
         strange = any(theirs is not None and theirs.get("task_hash") != ours.get("task_hash") for theirs in found)
         calm = 0 if at_work else calm + 1  # a third one may have begun and ended between our looks
         if calm == _CALM_LOOKS or strange or time.monotonic() > ends:
             return False
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_over(record: Mapping[str, Any]) -> bool:
+    return owner_token.owner_is_gone(str((record.get("output") or {}).get("commit")))
 
 
 def _requirements(record: Mapping[str, Any]) -> list[Any]:

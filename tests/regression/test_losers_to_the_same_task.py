@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ S3 = json.loads(os.environ["S3"])
 def target(name):
     if KIND in ("file", "folder"):
         return (LocalFileTarget if KIND == "file" else LocalFolderTarget)(ROOT / "store" / name)
+    if KIND == "mixed" and name == "one":
+        return LocalFileTarget(ROOT / "store" / name)
     return (S3ObjectTarget if KIND == "object" else S3PrefixTarget)(os.environ["BUCKET"], name, **S3)
 
 class Source(AtomicTaskWithMetadata):
@@ -75,6 +78,16 @@ elif "SLOW" in os.environ:
         wait(self, output_path, metadata)
         while not (ROOT / "slow").exists(): time.sleep(0.01)
     Same.run = run
+if os.environ.get("BETWEEN") == WHO:  # has published one of two, and gives another run all the time that it wants
+    seen = []
+    def pause(name):
+        seen.append(name)
+        if name != "remove staged data" or seen.count(name) != 2: return
+        (ROOT / "between").touch()
+        while not (ROOT / "b.runs").exists(): time.sleep(0.01)
+        ends = time.monotonic() + 2
+        while not (ROOT / "ended").exists() and time.monotonic() < ends: time.sleep(0.01)
+    steps.hook = pause
 run_task(Same(n=int(N)), force=FORCE == "force", raise_exception=True)
 (ROOT / "ended").touch()
 """
@@ -109,7 +122,8 @@ def outputs(kind: str, root: Path, around: dict[str, str]) -> list[AtomicTarget]
         "object": lambda name: S3ObjectTarget(around["BUCKET"], name, **options),
         "prefix": lambda name: S3PrefixTarget(around["BUCKET"], name, **options),
     }
-    return [makers[kind](name) for name in names]
+    kinds = ["file", "prefix"] if kind == "mixed" else [kind] * len(names)
+    return [makers[kind](name) for kind, name in zip(kinds, names, strict=True)]
 
 
 def who_made(target: AtomicTarget) -> str:
@@ -131,7 +145,7 @@ def test_who_planned_before_the_winner_and_began_after_it_succeeds(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["file", "folder", "object", "prefix"])
+@pytest.mark.parametrize("kind", ["file", "folder", "object", "prefix", "mixed"])
 def test_all_runs_of_one_task_succeed_first_and_forced(kind: str, tmp_path: Path, around: dict[str, str]) -> None:
     for force in ("plain", "force"):
         for mark in tmp_path.glob("*.runs"):
@@ -157,3 +171,15 @@ def test_who_loses_to_another_task_is_told(kind: str, tmp_path: Path, around: di
     assert sorted(run.returncode for run in runs) == [0, 1], told
     assert any("CommitConflictError" in text for text in told)
     assert len({who_made(target) for target in outputs(kind, tmp_path, around)}) == 1
+
+
+def test_several_local_outputs_are_of_one_run_whoever_publishes_at_the_same_time(
+    tmp_path: Path, around: dict[str, str]
+) -> None:
+    first = start("file", tmp_path, "a", 1, BETWEEN="a", **around)
+    while not (tmp_path / "between").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = start("file", tmp_path, "b", 1, force="force", **around)
+    told = [run.communicate()[0] for run in (second, first)]
+    assert [first.returncode, second.returncode] == [0, 0], told
+    assert len({who_made(target) for target in outputs("file", tmp_path, around)}) == 1
