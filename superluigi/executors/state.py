@@ -24,12 +24,13 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 Value = TypeVar("Value")
 
@@ -429,6 +430,36 @@ def _restore(kinds: tuple[_Kind[Any], ...], before: list[Any]) -> None:
                 CannotRestoreWarning,
                 stacklevel=2,
             )
+
+
+@contextlib.contextmanager
+def ends_forks() -> Iterator[None]:
+    """End a child that a task has forked and that leaves the block: what follows is for the process that entered it.
+
+    A child that cleaned up as its parent would take away what that one still writes.
+    """
+    entered = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != entered:
+            _end_fork(error)
+        raise
+    if os.getpid() != entered:
+        _end_fork(SystemExit(0))
+
+
+def _end_fork(error: BaseException) -> NoReturn:
+    """As Python ends by itself."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    with contextlib.suppress(Exception):
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(type(error), error, error.__traceback__)
+        elif not isinstance(code, (int, type(None))):
+            sys.stderr.write(f"{code}\n")
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 #: What tasks have changed here for good.

@@ -28,7 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
-from superluigi.executors.state import at, current_folder, isolated
+from superluigi.executors.state import at, current_folder, ends_forks, isolated
 from superluigi.scheduling import logs, tracebacks
 from superluigi.scheduling.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.scheduling.run import Run, entered
@@ -222,7 +222,7 @@ class _Attempt:
         task.trigger_event(Event.START, task)
         began = time.time()
         with lent(self.task, self.reporter):
-            requirements = isolated(exhaust, task, self._complete)
+            requirements = isolated(ends_forks()(exhaust), task, self._complete)
         if requirements:
             return self._came_to(PENDING, requirements=requirements)
         if self.check_complete_on_run and not is_complete(task, self.run):

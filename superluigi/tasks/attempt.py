@@ -20,7 +20,7 @@ from luigi.task import DynamicRequirements
 
 from superluigi import graph
 from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
-from superluigi.executors.state import at, current_folder
+from superluigi.executors.state import at, current_folder, ends_forks
 from superluigi.lineage import input_records
 from superluigi.lineage import record as records
 from superluigi.lineage.code import code_identity
@@ -110,9 +110,10 @@ class Attempt:
                 arguments = self.fill(user_run, (), {})
                 if getattr(self.task, "chdir", False) is True:
                     self.stack.enter_context(at(str(self.task_dir)))
-                value = user_run(self.task, **arguments)
-                if inspect.isgenerator(value):
-                    value = yield from self._follow(value)
+                with ends_forks():
+                    value = user_run(self.task, **arguments)
+                    if inspect.isgenerator(value):
+                        value = yield from self._follow(value)
                 refuse_async(value, self.task)
                 with at(self.folder):
                     self.end(user_run, value)

@@ -227,3 +227,26 @@ def test_a_child_forked_while_another_thread_takes_a_signal_has_the_ordinary_han
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class Forks(AtomicTaskWithMetadata):
+    """Forks a child that leaves `run`, instead of ending by os._exit."""
+
+    how: str = Parameter()
+
+    def run(self, output_path: Path) -> None:
+        pid = os.fork()
+        if pid == 0:
+            if self.how == "exits":
+                sys.exit(7)
+            if self.how == "raises":
+                raise ValueError("in the child")
+            return
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        output_path.write_text(f"{code}")
+
+
+@pytest.mark.parametrize(("how", "code"), [("exits", "7"), ("raises", "1"), ("returns", "0")])
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}])
+def test_a_forked_child_that_leaves_run_ends_there(how: str, code: str, options: Any, tmp_path: Path) -> None:
+    assert Path(run_task(Forks(how=how), store=tmp_path, **options)).read_text() == code
