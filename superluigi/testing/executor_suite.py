@@ -170,8 +170,10 @@ class ExecutorSuite:
         report = run_it(bad, *others, on_error="stop")
         assert not report.success
         assert sum(line[0] == "begin" for line in diary(folder)) < 20
-        begun = {line[1] for line in diary(folder) if line[0] == "begin"} - {"bad"}
-        assert begun == {line[1] for line in diary(folder) if line[0] == "end"}  # what had begun ended
+        begun, ended = ({line[1] for line in diary(folder) if line[0] == word} for word in ("begin", "end"))
+        told = begun - ended - {"bad"}  # what had begun was told to end, or had ended by itself
+        assert not [name for name in told if (Path(folder) / f"{name}.txt").exists()]
+        assert {failure.task for failure in report.failures} == {str(bad)}
 
     def test_a_late_task_is_ended_with_its_children(self, run_it: Any, folder: str) -> None:
         if not self.ends_late_tasks:

@@ -224,7 +224,7 @@ class Changes(Noted):
             lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
             lambda: warnings.simplefilter("ignore"),
             lambda: sys.argv.append("--more"),
-            lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard)),
+            lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard)),
             lambda: sys.setrecursionlimit(5000),
             lambda: setattr(sys, "stdout", io.StringIO()),
         ):
