@@ -33,7 +33,7 @@ def made_it(this: runs.Run, forced: bool, ours: Record, targets: Sequence[Atomic
     def wanted(theirs: Record) -> bool:
         if any(theirs.get(key) != ours.get(key) for key in ("task_id", "task_hash")):
             return False
-        if _requirements(theirs) != _requirements(ours):
+        if not same_requirements(theirs, ours):
             return False
         if refresh and (theirs.get("code") or {}).get("digest") != (ours.get("code") or {}).get("digest"):
             return False
@@ -62,6 +62,13 @@ def _is_over(record: Mapping[str, Any]) -> bool:
     return owner_token.owner_is_gone(str((record.get("output") or {}).get("commit")))
 
 
+def same_requirements(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether both read the same; one that was being replaced when it was described has a place, but no task."""
+    first, second = _requirements(theirs), _requirements(ours)
+    pairs = [pair for one, two in zip(first, second, strict=False) for pair in zip(one, two, strict=True)]
+    return len(first) == len(second) and all(a == b or None in (a, b) for a, b in pairs)
+
+
 def _requirements(record: Mapping[str, Any]) -> list[Any]:
     """Who is required, in whatever shape."""
     waiting, found = [record.get("input"), record.get("dynamic_input")], []
@@ -74,4 +81,4 @@ def _requirements(record: Mapping[str, Any]) -> list[Any]:
                 found.append([item.get(key) for key in _IDENTITY])
             else:
                 waiting.extend(item.values())
-    return sorted(found, key=str)
+    return sorted(found, key=lambda item: str(item[0]))

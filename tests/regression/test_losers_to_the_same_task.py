@@ -13,6 +13,7 @@ import pytest
 
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
+from superluigi.tasks import rivals
 from superluigi.testing.s3_server import S3Server
 
 PROGRAM = """
@@ -183,3 +184,11 @@ def test_several_local_outputs_are_of_one_run_whoever_publishes_at_the_same_time
     told = [run.communicate()[0] for run in (second, first)]
     assert [first.returncode, second.returncode] == [0, 0], told
     assert len({who_made(target) for target in outputs("file", tmp_path, around)}) == 1
+
+
+def test_an_input_that_was_described_while_it_was_replaced_is_the_same_requirement() -> None:
+    whole = {"type": "S3PrefixTarget", "path": "s3://b/p/", "task_id": "T", "task_hash": "1"}
+    bare = {"type": "S3PrefixTarget", "path": "s3://b/p/"}
+    assert rivals.same_requirements({"input": [whole]}, {"input": [bare]})
+    assert not rivals.same_requirements({"input": [whole]}, {"input": [{**whole, "task_hash": "2"}]})
+    assert not rivals.same_requirements({"input": [whole]}, {"input": [bare, whole]})
