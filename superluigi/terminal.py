@@ -40,7 +40,10 @@ def visible_record(record: logging.LogRecord) -> bool:
     """A filter for loggers and handlers: lines of a log that hold what a terminal would obey say it visibly."""
     if record.exc_info and not record.exc_text:
         record.exc_text = visible(logging.Formatter().formatException(record.exc_info))
-    message = record.getMessage()
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - a value of the user's that cannot be printed: the handler says so
+        return True
     if _IN_TEXT.search(message):
         record.msg, record.args = visible(message), ()
     return True

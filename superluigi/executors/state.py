@@ -366,6 +366,8 @@ class _Company:
         #: Thread of each attempt that runs, the earliest first.
         self.threads: list[int] = []
         self.before: list[Any] = []
+        #: Threads whose attempts nobody waits for any more.
+        self.given_up: set[int] = set()
 
 
 _company = _Company()
@@ -375,6 +377,7 @@ def _alone_again() -> None:
     """In a forked child, where other threads are not, and may have held the lock."""
     _company.guard = threading.Lock()
     _company.threads.clear()
+    _company.given_up.clear()
 
 
 os.register_at_fork(after_in_child=_alone_again)
@@ -393,19 +396,39 @@ def isolated(function: Callable[..., Value], *args: Any) -> Value:
         before = [kind.look() for kind in kinds]
         if not _company.threads:
             _company.before = before
+        nested = here in _company.threads
         _company.threads.append(here)
     try:
         return copy_context().run(_with_own_decimals, function, *args)
     finally:
         with _company.guard:
-            _company.threads.remove(here)
-            if any(thread != here for thread in _company.threads):  # theirs as much as ours
+            given_up = here in _company.given_up
+            if given_up and not nested:
+                _company.given_up.discard(here)
+            elif not given_up:
+                _company.threads.remove(here)
+            if given_up or any(thread != here for thread in _company.threads):  # theirs as much as ours
                 kinds, before = _WHILE_OTHERS_RUN, before if others else _those_of_threads(before)
             elif others:  # the last of several
                 _restore(_WHILE_OTHERS_RUN, before)
                 if not _company.threads:
                     kinds, before = _KINDS, _company.before
             _restore(kinds, before)
+
+
+def let_go(thread: int | None) -> None:
+    """Wait no longer for the attempts in `thread`: what is around the process when they end is not theirs to put back.
+
+    What they have changed until now is put back here, unless others still run.
+    """
+    with _company.guard:
+        if thread is None or thread not in _company.threads:
+            return
+        _company.threads = [one for one in _company.threads if one != thread]
+        _company.given_up.add(thread)
+        if not _company.threads:
+            shared = [(kind, value) for kind, value in zip(_KINDS, _company.before, strict=True) if not kind.per_thread]
+            _restore(tuple(kind for kind, _ in shared), [value for _, value in shared])
 
 
 def _with_own_decimals(function: Callable[..., Value], *args: Any) -> Value:

@@ -12,6 +12,7 @@ from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
+from superluigi.executors import state
 from superluigi.executors.threads import interrupt
 from superluigi.scheduling import tracebacks
 from superluigi.scheduling.attempt import Outcome
@@ -107,6 +108,7 @@ def give_up(attempting: Attempting) -> bool:
         abandon = getattr(attempting.task, "abandon_attempts", None)
         if abandon is not None:
             abandon()  # what it has staged goes; it can publish nothing any more
+        state.let_go(attempting.thread)
         return True
     if attempting.future is not None and attempting.ending is not None:
         attempting.place.end(attempting.future, attempting.ending)

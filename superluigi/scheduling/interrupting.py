@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
+from superluigi.executors import state
 from superluigi.executors.threads import ThreadExecutor, interrupt
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def end_threads(attempts: Iterable[Attempting]) -> None:
     wait([future for _, future in lent], GRACE_SECONDS)
     for attempt, _ in left:
         if _running(attempt) is not None:
+            state.let_go(attempt.thread)
             abandon = getattr(attempt.task, "abandon_attempts", None)
             if abandon is not None:
                 abandon()

@@ -29,7 +29,7 @@ NOTE = "note.jsonl"  # in a staging folder: what may remain on a server
 _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
-_TRIES = 100  # of making a folder that others remove again and again
+_TRIES = 1000  # of making a folder that others remove again and again
 _SWEEP_SHARE = 50  # looking for left-overs may take a fiftieth of the time
 
 _abandoned: dict[str, str] = {}  # token -> folder

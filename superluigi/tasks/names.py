@@ -95,6 +95,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_said_or_computed(value: Any) -> bool:
+    return value is None or isinstance(value, (str, property))
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -230,8 +234,10 @@ OFFERED: dict[str, Name] = {
     ),
     "task_id": _given("the identity as text (Luigi)"),
     "task_hash": _given("the identity with all that is required, 32 hex digits", computed=True),
-    "task_family": _given("the name of the class with its namespace (Luigi)", computed=True),
-    "task_module": _given("where the class is written (Luigi)", computed=True),
+    "task_family": Name(
+        "the name of the class with its namespace (Luigi)", "text, or a property", _is_said_or_computed
+    ),
+    "task_module": Name("where the class is written (Luigi)", "text, or a property", _is_said_or_computed),
     "task_dir": _given("the task's working folder", computed=True),
     "task_seed": _given("a number from the identity", computed=True),
     "param_kwargs": _given("the parameters' values (Luigi)"),

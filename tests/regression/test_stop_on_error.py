@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from superluigi import run_task
 from superluigi.errors import TaskFailedError
+from superluigi.executors import state
 from superluigi.parameters import Param
 from superluigi.scheduling.engine import run_graph
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
@@ -171,3 +174,32 @@ def test_a_retry_that_is_left_is_made_before_anything_is_ended(here: Path) -> No
     run_task(Both(), num_workers=2, executor="threads", on_error="stop")
     assert Second().complete()
     assert Other().complete()
+
+
+def test_a_thread_that_was_given_up_leaves_what_came_after_the_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends when the run is long over: what is around the process by then is not its to put back."""
+    monkeypatch.setenv("OF_THE_RUN", "1")
+    go_on, ended = threading.Event(), threading.Event()
+
+    def attempt() -> None:
+        os.environ["OF_THE_TASK"] = "1"
+        go_on.wait(30)
+
+    def run() -> None:
+        state.isolated(attempt)
+        ended.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while "OF_THE_TASK" not in os.environ:
+        time.sleep(0.001)
+    state.let_go(thread.ident)
+    assert "OF_THE_TASK" not in os.environ
+    os.environ["OF_THE_RUN"] = "2"
+    monkeypatch.setenv("LATER", "1")
+    go_on.set()
+    thread.join()
+    assert ended.is_set()
+    assert (os.environ["OF_THE_RUN"], os.environ["LATER"]) == ("2", "1")
+    state.isolated(os.environ.update, {"LEFT": "1"})  # the next attempt puts back its own as ever
+    assert "LEFT" not in os.environ
