@@ -291,9 +291,7 @@ def _set(values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     parser = get_config()
     tables, before = _toml(parser), raw_sections()
     try:
-        for section, items in values.items():
-            for key, value in items.items():
-                parser.set(section, key, _config_text(value) if tables is None else value)
+        set_config(values)
         yield
     finally:
         for section in values:
