@@ -416,13 +416,13 @@ def isolated(function: Callable[..., Value], *args: Any) -> Value:
             _restore(kinds, before)
 
 
-def let_go(thread: int | None) -> None:
+def let_go(thread: int) -> None:
     """Wait no longer for the attempts in `thread`: what is around the process when they end is not theirs to put back.
 
     What they have changed until now is put back here, unless others still run.
     """
     with _company.guard:
-        if thread is None or thread not in _company.threads:
+        if thread not in _company.threads:
             return
         _company.threads = [one for one in _company.threads if one != thread]
         _company.given_up.add(thread)

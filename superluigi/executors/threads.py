@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import queue
 import threading
 from collections.abc import Callable
@@ -11,10 +10,7 @@ from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import Any
 
-
-def interrupt(thread: int) -> None:
-    """Raise KeyboardInterrupt in a thread, as soon as it runs Python code again."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+from superluigi.executors.raising import raise_in
 
 
 class ThreadExecutor(Executor):
@@ -84,6 +80,6 @@ class ThreadExecutor(Executor):
         self.shutdown(wait=False)
         for thread in self._threads:
             if thread.is_alive() and thread.ident is not None:
-                interrupt(thread.ident)
+                raise_in(thread.ident, KeyboardInterrupt)
         for thread in self._threads:
             thread.join(seconds / max(1, len(self._threads)))

@@ -13,7 +13,7 @@ from luigi.worker import TaskStatusReporter
 
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
 from superluigi.executors import state
-from superluigi.executors.threads import interrupt
+from superluigi.executors.raising import Interruptible
 from superluigi.scheduling import tracebacks
 from superluigi.scheduling.attempt import Outcome
 from superluigi.scheduling.places import Place
@@ -34,8 +34,8 @@ class Attempting:
     terms: Terms = field(default_factory=Terms)
     status_reporter: TaskStatusReporter | None = None
     future: Future[Any] | None = None
-    #: The thread that it runs in, where that is one of this process.
-    thread: int | None = None
+    #: The call in a thread, where that is one of this process.
+    call: Interruptible | None = None
     #: Seconds on the monotonic clock; None without a time limit.
     deadline: float | None = None
     timeout: float = 0.0
@@ -45,6 +45,11 @@ class Attempting:
     ending: TaskCancelledError | None = None
     #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
     delayed: dict[str, int] | None = None
+
+    def let_go(self) -> None:
+        """Wait no longer for it: what is around the process when it ends is not its own to put back."""
+        if self.call is not None:
+            state.let_go(self.call.thread)
 
     def is_alive(self) -> bool:
         return False  # Luigi's __exit__ asks; ending attempts is the places' business
@@ -92,8 +97,8 @@ def ask_to_end(attempting: Attempting, cause: Task) -> None:
     if future.cancel():
         return
     if place.shares_memory:
-        if attempting.thread is not None:
-            interrupt(attempting.thread)
+        if attempting.call is not None:
+            attempting.call.interrupt()
     elif place.announces or not _can_be_told(task):
         if not place.end(future, reason) and place.announces:
             attempting.ending = None  # its result is on the way
@@ -108,7 +113,7 @@ def give_up(attempting: Attempting) -> bool:
         abandon = getattr(attempting.task, "abandon_attempts", None)
         if abandon is not None:
             abandon()  # what it has staged goes; it can publish nothing any more
-        state.let_go(attempting.thread)
+        attempting.let_go()
         return True
     if attempting.future is not None and attempting.ending is not None:
         attempting.place.end(attempting.future, attempting.ending)

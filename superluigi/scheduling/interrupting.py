@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
-from superluigi.executors import state
-from superluigi.executors.threads import ThreadExecutor, interrupt
+from superluigi.executors.threads import ThreadExecutor
 
 if TYPE_CHECKING:
     from superluigi.scheduling.attempting import Attempting
@@ -25,12 +24,12 @@ def end_threads(attempts: Iterable[Attempting]) -> None:
     left = [(attempt, future) for attempt in attempts if (future := _running(attempt)) is not None]
     lent = [(attempt, future) for attempt, future in left if not isinstance(attempt.place.executor, ThreadExecutor)]
     for attempt, future in lent:
-        if not future.cancel() and attempt.thread is not None:
-            interrupt(attempt.thread)
+        if not future.cancel() and attempt.call is not None:
+            attempt.call.interrupt()
     wait([future for _, future in lent], GRACE_SECONDS)
     for attempt, _ in left:
         if _running(attempt) is not None:
-            state.let_go(attempt.thread)
+            attempt.let_go()
             abandon = getattr(attempt.task, "abandon_attempts", None)
             if abandon is not None:
                 abandon()

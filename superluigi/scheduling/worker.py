@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -28,6 +27,7 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.executors.kill import no_second_interrupt
+from superluigi.executors.raising import Interruptible
 from superluigi.scheduling import families, logs
 from superluigi.scheduling.addresses import addresses
 from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, fire, is_external, run_attempt, shown
@@ -230,17 +230,18 @@ class Worker(Planner):
         self._places.resize(self.worker_processes)
 
     def _attempt_here(self, attempting: Attempting) -> Outcome:
-        task, attempting.thread = attempting.task, threading.get_ident()
-        return run_attempt(
-            task,
-            self.luigi_run,
-            check=self._to_check(task),
-            known=Done(self.made, self._completeness.known),
-            reporter=attempting.status_reporter,
-            worker_id=self._id,
-            check_complete_on_run=self._config.check_complete_on_run,
-            process_context=self._config.task_process_context,
-        )
+        task = attempting.task
+        with Interruptible() as attempting.call:
+            return run_attempt(
+                task,
+                self.luigi_run,
+                check=self._to_check(task),
+                known=Done(self.made, self._completeness.known),
+                reporter=attempting.status_reporter,
+                worker_id=self._id,
+                check_complete_on_run=self._config.check_complete_on_run,
+                process_context=self._config.task_process_context,
+            )
 
     def _to_check(self, task: Task) -> list[Task]:
         if not self._config.check_unfulfilled_deps:

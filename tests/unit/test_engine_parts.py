@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import sys
 import threading
 import time
@@ -327,22 +325,6 @@ def test_the_history_that_luigid_is_told_to_keep_is_not_ours(tmp_path: Path) -> 
 # -- limits
 
 
-class _Nothing(BaseException):
-    """Raised and caught here."""
-
-
-def _no_exception_is_under_way() -> None:
-    """Python 3.11 profiles no call, and hangs, while it believes that an exception is on its way to some thread.
-
-    It believes so for ever when that thread has ended before; one that arrives makes it forget.
-    """
-    with contextlib.suppress(_Nothing):
-        here = ctypes.c_ulong(threading.get_ident())
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(here, ctypes.py_object(_Nothing))
-        for _ in range(1000):
-            ""
-
-
 def calls_of(work: Callable[[], object]) -> int:
     """How many Python functions `work` calls."""
     calls = 0
@@ -351,7 +333,6 @@ def calls_of(work: Callable[[], object]) -> int:
         nonlocal calls
         calls += event == "call"
 
-    _no_exception_is_under_way()
     sys.setprofile(count)
     try:
         work()

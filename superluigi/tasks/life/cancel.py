@@ -9,7 +9,6 @@ Its commit is refused in any case.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 
 from superluigi.errors import TaskCancelledError
 from superluigi.executors import signals
+from superluigi.executors.raising import raise_in, take_back
 from superluigi.storage.steps import step
 from superluigi.tasks.life import inbox
 from superluigi.tasks.life.folder import workspace
@@ -119,16 +119,22 @@ def watched(scope: Scope, frame: FrameType) -> Iterator[None]:
             yield
             refuse_if_cancelled(scope)
     except Cancelled as error:
-        _calm(scope)
+        _end(scope)
         if scope.cancelled is None:  # meant for a task around this one
             raise
         raise _cancelled(scope) from error
     finally:
-        scope.frame = None
-        if scope.insisting:
-            sys.settrace(None)
-        with scope.guard:
-            scope.committing = True
+        _end(scope)
+
+
+def _end(scope: Scope) -> None:
+    """From now on nothing is raised in the attempt, what is on its way to it neither."""
+    with scope.guard:
+        scope.committing, scope.frame = True, None
+        _calm(scope)
+    if scope.insisting:
+        sys.settrace(scope.tracing_before)
+        scope.insisting = False
 
 
 def _cancelled(scope: Scope) -> TaskCancelledError:
@@ -163,9 +169,9 @@ def interrupt(scope: Scope, reason: str) -> bool:
             if signal.getsignal(SIGNAL) is _on_signal:
                 signal.pthread_kill(scope.thread, SIGNAL)
             else:
-                _raise_in(scope.thread, _Delivered)
+                raise_in(scope.thread, _Delivered)
         else:
-            _raise_in(scope.thread, _Delivered)
+            raise_in(scope.thread, _Delivered)
         return True
 
 
@@ -180,14 +186,10 @@ def look(scope: Scope) -> None:
             interrupt(scope, (scope.given_folder / PASSED_ON).read_text())
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
-
-
 def _calm(scope: Scope) -> None:
-    """Forget an exception that was set for this thread but not raised yet."""
-    if scope.cancelled is not None:
-        _raise_in(scope.thread, None)
+    """Forget an exception that is on its way to this thread."""
+    if scope.cancelled is not None and scope.thread == threading.get_ident():
+        take_back()
 
 
 @contextlib.contextmanager
@@ -220,9 +222,9 @@ def _insist(frame: FrameType | None) -> bool:
     scope = scopes[-1]
     if scope.tellings < 2:
         return True
-    if sys.gettrace() is None:  # a debugger that is there traces already
-        sys.settrace(_no_tracing)
-        scope.insisting = True
+    if not scope.insisting:
+        scope.insisting, scope.tracing_before = True, sys.gettrace()
+        sys.settrace(_no_tracing)  # in place of a debugger's or a coverage's, which may know nothing of what frames ask
     while frame is not None and frame is not scope.frame:
         if not str(frame.f_globals.get("__name__")).startswith("superluigi."):
             frame.f_trace = _again

@@ -53,6 +53,8 @@ class Scope:
     tellings: int = 0
     #: The task's lines are watched, since it swallowed that.
     insisting: bool = False
+    #: What traced the thread before.
+    tracing_before: Any = None
     #: From now on a cancellation comes too late.
     committing: bool = False
     active: bool = True

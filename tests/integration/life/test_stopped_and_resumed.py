@@ -353,19 +353,22 @@ def test_a_task_in_threads_has_a_seed_for_generators_of_its_own_and_no_record_cl
     assert first[0].startswith("[False, False]") and first[1].startswith("[True, True]")
 
 
-def test_the_callers_generators_go_on_as_if_nothing_had_been() -> None:
-    import random
+def test_the_callers_generators_go_on_as_if_nothing_had_been(user: Any) -> None:
+    """In a process of its own: a thread that some other test gave up shares the generators of this one."""
+    user.write("")
+    user.run("""
+        import numpy
+        from superluigi.tasks.life import seeds
 
-    import numpy
-
-    from superluigi.tasks.life import seeds
-
-    states = random.getstate(), numpy.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
-    with seeds.seeded(1, keep=True) as first:
-        drawn = random.random(), float(numpy.random.rand())
-        with seeds.seeded(2, keep=True) as second:  # another attempt in this process: they share the generators
-            pass
-    assert not first.so_far and not second.so_far, "neither can be repeated, also the one that was alone for a while"
-    assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states  # type: ignore[index, union-attr]
-    with seeds.seeded(1, keep=True):
-        assert (random.random(), float(numpy.random.rand())) == drawn
+        def states():
+            return random.getstate(), numpy.random.get_state()[1].tolist()
+        before = states()
+        with seeds.seeded(1, keep=True) as first:
+            drawn = random.random(), float(numpy.random.rand())
+            with seeds.seeded(2, keep=True) as second:  # another attempt in this process: they share the generators
+                pass
+        assert not first.so_far and not second.so_far, "neither can be repeated, also the one that was alone at first"
+        assert states() == before
+        with seeds.seeded(1, keep=True):
+            assert (random.random(), float(numpy.random.rand())) == drawn
+    """)
