@@ -18,8 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from superluigi.storage import atomic
 from superluigi.storage.base import SCHEMA
+from superluigi.storage.local import atomic
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 
 CHUNK = os.urandom(1 << 20)

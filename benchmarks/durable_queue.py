@@ -144,8 +144,9 @@ def submit_and_run(name: str, count: int) -> tuple[float, ...]:
 def claim_times(name: str, rows: int) -> Iterator[float]:
     """Milliseconds of claims (each followed by its outcome, not timed) in a queue of `rows` ready tasks."""
     from superluigi.queue import Queue
-    from superluigi.queue.states import TaskSpec
-    from superluigi.queue.store import claims, plan
+    from superluigi.queue.models import TaskSpec
+    from superluigi.queue.store import claims
+    from superluigi.queue.store import submit as plan
 
     with Queue(name) as queue:
         database = queue._database

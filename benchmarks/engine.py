@@ -121,7 +121,7 @@ def our_body(folder: str, sleep: float = 0.0, fresh_root: int | None = None) -> 
 
 
 def ours(root: Any, workers: int, executor: Any = None) -> Callable[[], object]:
-    from superluigi.scheduling.engine import run_graph
+    from superluigi.engine.engine import run_graph
 
     def go() -> None:
         report = run_graph(root, num_workers=workers, executor=executor)

@@ -137,8 +137,8 @@ def local(folder: Path, count: int, repeats: int) -> None:
     import bench_pipeline  # type: ignore[import-not-found]
 
     from superluigi import lineage
-    from superluigi.lineage.code import code_identity
-    from superluigi.lineage.environment import environment
+    from superluigi.lineage.code_fingerprint.code import code_identity
+    from superluigi.lineage.code_fingerprint.environment import environment
 
     make(bench_pipeline.Whole(count))
     records = [path for path in root.iterdir() if path.name.endswith(".json")]
@@ -223,7 +223,7 @@ def on_s3(count: int, repeats: int) -> None:
 def pages(folder: Path, count: int, repeats: int) -> None:
     """Making the page of a large graph, and opening it in Chromium."""
     from superluigi.visuals.model import Graph, Node
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
     record = {"task_id": "t", "params": {"a": 1}, "text": "x" * 1500}
     layers = [count // 2, count // 4, count // 8, count // 16]
@@ -235,9 +235,9 @@ def pages(folder: Path, count: int, repeats: int) -> None:
                 edges += [(f"{depth - 1}-{2 * number + side}", f"{depth}-{number}") for side in (0, 1)]
     graph = Graph("bench", nodes, edges)
     dumped = seconds(lambda: json.dumps([node.as_json() for node in nodes]), repeats)
-    measured = seconds(lambda: Picture(graph, "tasks").html, repeats)
+    measured = seconds(lambda: Figure(graph, "tasks").html, repeats)
     note(f"making the page of {len(nodes)} tasks", measured, "`json.dumps` of its content", dumped, "")
-    Picture(graph, "tasks").save(folder / "page.html")
+    Figure(graph, "tasks").save(folder / "page.html")
     (folder / "empty.html").write_text("<!DOCTYPE html><p>empty")
     opened = in_browser([folder / "empty.html", folder / "page.html"], repeats)
     if opened is None:

@@ -182,7 +182,7 @@ def small_s5cmd(folder: Path, scratch: Path) -> dict[str, float]:
 
 
 def looks_superluigi(folder: Path, scratch: Path) -> dict[str, float]:
-    from superluigi.storage.s3_completeness import exists_many
+    from superluigi.storage.objects.exists_many import exists_many
     from superluigi.targets import S3ObjectTarget
 
     options = {"local_root": scratch / "ours", "endpoint_url": os.environ["FREE_S3"], **OPTIONS}

@@ -11,10 +11,10 @@ import luigi
 
 from superluigi import config as settings
 from superluigi.parameters.references import replaced
-from superluigi.scheduling import run as runs
+from superluigi.runs import context as runs
 from superluigi.task_runner import run_task
 from superluigi.tasks import values
-from superluigi.tasks.combine import Tree
+from superluigi.tasks.kinds.combine import Tree
 
 if TYPE_CHECKING:
     from superluigi.parameters.annotations import Produces

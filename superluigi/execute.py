@@ -1,8 +1,8 @@
 """Run one attempt in a process of its own: `PREFIX python -m superluigi.execute FOLDER`, and `rerun.py` by hand.
 
-`FOLDER` holds the attempt as the starting process has written it (see `superluigi.tasks.life.prefix`); the outcome
-is put beside it. Exit codes: 0 the task ended well, or waits for a requirement that it yielded; what the task gave
-to `sys.exit`; 143 interrupted; 1 any other failure.
+`FOLDER` holds the attempt as the starting process has written it (see `superluigi.tasks.runtime.command_prefix`); the
+outcome is put beside it. Exit codes: 0 the task ended well, or waits for a requirement that it yielded; what the task
+gave to `sys.exit`; 143 interrupted; 1 any other failure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 from luigi.task_status import DONE, FAILED, PENDING
 
-from superluigi.executors import child, main_names, signals
-from superluigi.scheduling import parcel
-from superluigi.scheduling.addresses import refuse_other
-from superluigi.scheduling.attempt import LENT, Outcome, Unheard, exhaust, lent
-from superluigi.scheduling.completeness import is_complete
-from superluigi.scheduling.run import Run, entered
-from superluigi.tasks.life import checkpoint, logs, prefix, rerun
+from superluigi.execution import main_names, serialization, signals, worker_main
+from superluigi.execution.addresses import refuse_other
+from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, exhaust, lent
+from superluigi.runs.completeness import is_complete
+from superluigi.runs.context import RunContext, entered
+from superluigi.tasks.runtime import checkpoint, command_prefix, logs, rerun
 from superluigi.terminal import say
 
 #: How long an interrupted attempt may clean up once the starting process is gone.
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     threading.Thread(target=_watch_starter, daemon=True).start()
     try:
         outcome = _outcome(folder)
-        _publish(folder / prefix.OUTCOME, cloudpickle.dumps(outcome.portable()))
+        _publish(folder / command_prefix.OUTCOME, cloudpickle.dumps(outcome.portable()))
     except KeyboardInterrupt:
         return 128 + signal.SIGTERM
     code = getattr(outcome.error, "code", None) if isinstance(outcome.error, SystemExit) else None
@@ -53,30 +52,30 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _outcome(folder: Path) -> Outcome:
-    order, context, dumped = pickle.loads((folder / prefix.ORDER).read_bytes())
-    child.alone = True
-    prefix.inside = task_id = order.task_id
-    prefix.inside_folder = folder
+def _outcome(folder: Path) -> AttemptResult:
+    order, context, dumped = pickle.loads((folder / command_prefix.ORDER).read_bytes())
+    worker_main.alone = True
+    command_prefix.inside = task_id = order.task_id
+    command_prefix.inside_folder = folder
     try:
         _settle_in(order)
-        run = parcel.prepare(context)
-        with parcel.importing_as_the_caller():
-            attempt: parcel.Order = pickle.loads(dumped)
+        run = serialization.load_context(context)
+        with serialization.importing_as_the_caller():
+            attempt: serialization.AttemptRequest = pickle.loads(dumped)
         task = attempt.task
         main_names.adopt(type(task))
         with entered(run):
             refuse_other(task, attempt.expected)
-        with entered(run), _told(task, folder / prefix.MESSAGES):
+        with entered(run), _told(task, folder / command_prefix.MESSAGES):
             requirements = exhaust(task, lambda required: is_complete(required, run))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - carried to the starting process, which raises it
-        return Outcome(task_id, FAILED, error=error, traceback=traceback.format_exc())
-    return Outcome(task_id, PENDING if requirements else DONE, requirements=requirements)
+        return AttemptResult(task_id, FAILED, error=error, traceback=traceback.format_exc())
+    return AttemptResult(task_id, PENDING if requirements else DONE, requirements=requirements)
 
 
-def _settle_in(order: prefix.ChildOrder) -> None:
+def _settle_in(order: command_prefix.ChildOrder) -> None:
     """What an inherited environment and folder would have given; containers and remote hosts do not inherit."""
     with contextlib.suppress(OSError):
         os.chdir(order.folder)
@@ -93,7 +92,7 @@ def _settle_in(order: prefix.ChildOrder) -> None:
 def _told(task: Any, messages: Path) -> Generator[None, None, None]:
     """Lend `task` functions that tell the starting process how it goes."""
 
-    class Told(Unheard):
+    class Told(SilentReporter):
         """Writes what the task tells as lines of a file, by the names that the task knows."""
 
     def sender(name: str) -> Any:
@@ -103,7 +102,7 @@ def _told(task: Any, messages: Path) -> Generator[None, None, None]:
 
         return send
 
-    for theirs, name in LENT.items():
+    for theirs, name in REPORTER_METHODS.items():
         if theirs != "scheduler_messages":
             setattr(Told, theirs, sender(name))
     with lent(task, Told()):
@@ -131,7 +130,7 @@ def _watch_starter() -> None:
     Only if that pipe reaches us: what stands between may have closed it (`docker run` without `-i`).
     """
     try:
-        if os.read(0, len(prefix.HELLO)) != prefix.HELLO:
+        if os.read(0, len(command_prefix.HELLO)) != command_prefix.HELLO:
             return
         while os.read(0, 4096):
             pass
@@ -155,9 +154,9 @@ def by_hand(
     """What `rerun.py` does: run the task here, whether or not its output exists, and debug what it raises."""
     if Path(folder).is_dir():
         os.chdir(folder)
-    prefix.switched_off = True
+    command_prefix.switched_off = True
     again = rerun.task_again(module, file, task, params, path)
-    run = Run(store=store)
+    run = RunContext(store=store)
     with entered(run):
         missing = [required for required in again.deps() if not is_complete(required, run)]
         if missing:

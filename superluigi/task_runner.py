@@ -19,26 +19,27 @@ from superluigi import config as settings
 from superluigi import graph, renamed
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
+from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError
-from superluigi.executors.importing import refuse_if_importing
-from superluigi.lineage import other_parameters
-from superluigi.lineage.emitting import emitting
-from superluigi.lineage.explaining import Explanation, why
-from superluigi.lineage.recorded import widened
-from superluigi.lineage.refresh import Refresh
+from superluigi.execution.importing import refuse_if_importing
+from superluigi.lineage.openlineage.emitter import emitting
+from superluigi.lineage.staleness import other_parameters
+from superluigi.lineage.staleness.explaining import Explanation, why
+from superluigi.lineage.staleness.recorded_deps import with_recorded
+from superluigi.lineage.staleness.refresh import Refresh
 from superluigi.parameters.luigi_task import AnyTask
-from superluigi.scheduling import engine, force
-from superluigi.scheduling.force import ForcePlan
-from superluigi.scheduling.report import Report
-from superluigi.scheduling.resume import ForcedRunMemory
-from superluigi.scheduling.run import Run, entered
+from superluigi.runs import force
+from superluigi.runs.context import RunContext, entered
+from superluigi.runs.force import ForcePlan
+from superluigi.runs.report import Report
+from superluigi.runs.resume import ForcedRunJournal
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks.life import callbacks
-from superluigi.tasks.life.environment import parse as parse_environment
-from superluigi.tasks.listed import complete_many
+from superluigi.tasks.bulk_complete import complete_many
+from superluigi.tasks.runtime import callbacks
+from superluigi.tasks.runtime.environment import parse as parse_environment
 from superluigi.terminal import say
 from superluigi.visuals import tree
-from superluigi.visuals.ending import table
+from superluigi.visuals.summary_table import table
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -128,7 +129,7 @@ def run_task(
     with settings.applied(sections):
         settings.check()
         root = _instance(task)
-        run = Run(
+        run = RunContext(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
             options={"config": sections, "environment": environment and parse_environment(environment).as_option()},
@@ -137,7 +138,7 @@ def run_task(
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
             rule = None if dry_run else _refresh_rule(root, refresh, plan)
             run = replace(run, plan=plan if rule is None else ForcePlan(ids=rule.ids))
-            memory = ForcedRunMemory(root.task_id, run.plan, choices)
+            memory = ForcedRunJournal(root.task_id, run.plan, choices)
             if resume:
                 run = memory.resumed(run)
             if dry_run:
@@ -183,7 +184,7 @@ def run_task(
 _LOOKING_SHARE = 0.02
 
 
-def _tell_other_parameters(root: luigi.Task, report: Report, run: Run) -> None:
+def _tell_other_parameters(root: luigi.Task, report: Report, run: RunContext) -> None:
     """A line for each family whose complete output was made with other parameters."""
     complete = report.found_complete or ([root] if report.outcomes.get(root.task_id) == "complete" else [])
     took = (datetime.now(timezone.utc) - run.started).total_seconds()
@@ -194,7 +195,7 @@ def _tell_other_parameters(root: luigi.Task, report: Report, run: Run) -> None:
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
     """What is said to be at a place is there; asked of a store only where no commit in this run has vouched for it."""
-    vouched = getattr(root, "vouches_for_output", False) and not elsewhere
+    vouched = getattr(root, "commits_outputs", False) and not elsewhere
     asked = [target for target in flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
     absent = [target for target in asked if not target.exists()] if ran else []
     if absent:
@@ -207,9 +208,9 @@ def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
 
 
 def _through_queue(
-    root: luigi.Task, run: Run, queue: Any, num_workers: int, resources: Mapping[str, int] | None
+    root: luigi.Task, run: RunContext, queue: Any, num_workers: int, resources: Mapping[str, int] | None
 ) -> Report:
-    from superluigi.queue.running import run_graph  # late: it brings SQLAlchemy
+    from superluigi.queue.run_task_adapter import run_graph  # late: it brings SQLAlchemy
 
     return run_graph(root, run, queue, num_workers=num_workers, resources=resources)
 
@@ -243,7 +244,7 @@ def _instance(task: AnyTask | type[AnyTask]) -> luigi.Task:
 def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     if all(options[name] is None for name in options if name not in ("force", "force_upstream")):
         return force.plan(force.roots_only([root]), **options)
-    return force.plan(widened(force.graph_of([root])), **options)
+    return force.plan(with_recorded(force.graph_of([root])), **options)
 
 
 def _refuse_circles(report: Report) -> None:
@@ -260,7 +261,7 @@ def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Ref
     return Refresh.of([root], refresh)
 
 
-def _dry_run(root: luigi.Task, refresh: str | None, run: Run, resume: bool) -> list[Explanation]:
+def _dry_run(root: luigi.Task, refresh: str | None, run: RunContext, resume: bool) -> list[Explanation]:
     explained = why(root, refresh=refresh, plan=run.plan, resumed=run if resume else None)
     _say(tree.of_dry_run(explained))
     return explained

@@ -11,7 +11,7 @@ from superluigi.terminal import visible
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-    from superluigi.queue.facade import Queue
+    from superluigi.queue.api import Queue
 
 _ROWS = 15
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._parser import Parser, similar
 from superluigi.errors import ConfigError, ParameterError, SuperLuigiError
-from superluigi.executors.importing import only_importing
+from superluigi.execution.importing import only_importing
 from superluigi.terminal import say
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from superluigi.cli._parser import Parser
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.storage.cache import Cache, Info
+    from superluigi.storage.cache.cache import Cache, Info
 
 EXAMPLE = "superluigi cache info\nsuperluigi cache prune --to 20GB --unused-for 30\nsuperluigi cache clear --yes"
 
@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from superluigi import config
-    from superluigi.storage.cache import Cache
+    from superluigi.storage.cache.cache import Cache
 
     cache = Cache(config.get("local_data_dir"))
     if args.action == "info":

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     task = task_of(args)
     if not hasattr(task, "cancel"):
         raise OptionError(f"{task} is no Super Luigi task: it cannot be cancelled.")
-    from superluigi.tasks.life.cancel import asked
+    from superluigi.tasks.runtime.cancel import asked
 
     stops, silent = asked(task, args.reason)
     if stops:

@@ -18,7 +18,7 @@ from superluigi.cli._parser import Parser
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.storage.cleaning import Leftover
+    from superluigi.storage.local.cleanup import Leftover
 
 EXAMPLE = "superluigi clean data/\nsuperluigi clean s3://my-bucket/data/ --dry-run"
 
@@ -52,10 +52,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _clean(place: str, dry_run: bool, hours: float | None) -> list[Leftover]:
     if place.startswith("s3://"):
-        from superluigi.storage.s3_cleaning import clean as clean_s3
+        from superluigi.storage.objects.cleanup import clean as clean_s3
 
         return clean_s3(place, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
-    from superluigi.storage.cleaning import clean, in_doubt
+    from superluigi.storage.local.cleanup import clean, in_doubt
 
     older_than = None if hours is None else timedelta(hours=hours)
     path = Path(place).expanduser()

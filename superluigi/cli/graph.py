@@ -31,15 +31,15 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print or save it."""
     task = task_of(args)
-    from superluigi.lineage.explaining import why
+    from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals.attempts import last_failures, last_logs
     from superluigi.visuals.build import of_explanations
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
     explained = why(task, refresh=args.refresh)
     failures = last_failures(one.task for one in explained if one.state == "missing")
     logs = last_logs(one.task for one in explained)
-    picture = Picture(of_explanations(explained, failures=failures, logs=logs))
+    picture = Figure(of_explanations(explained, failures=failures, logs=logs))
     if args.html or args.svg:
         say(picture.save(args.html or args.svg))
     else:

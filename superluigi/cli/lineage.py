@@ -17,7 +17,7 @@ from superluigi.errors import OptionError
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.lineage.tracing import Trace
+    from superluigi.lineage.records.tracing import Trace
 
 EXAMPLE = """
 superluigi lineage out/predictions-2013-12-15.csv
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
         raise OptionError("Which output? Give its path or s3:// address, or --diff A B.")
     if args.openlineage:
         return _openlineage(args.place)
-    from superluigi.lineage.tracing import trace
+    from superluigi.lineage.records.tracing import trace
 
     found = trace(args.place)
     if args.json:
@@ -64,9 +64,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _picture(found: Trace, args: argparse.Namespace) -> None:
     from superluigi.visuals.build import of_trace
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
-    picture = Picture(of_trace(found))
+    picture = Figure(of_trace(found))
     if args.mermaid:
         say(picture.mermaid, end="")
     else:
@@ -97,7 +97,7 @@ def _described(record: dict[str, Any]) -> str:
 
 
 def _openlineage(place: str) -> int:
-    from superluigi.lineage.openlineage import to_openlineage
+    from superluigi.lineage.openlineage.events import to_openlineage
 
     for event in to_openlineage(place):
         print_json(event, indent=None)
@@ -107,7 +107,7 @@ def _openlineage(place: str) -> int:
 def _diff(args: argparse.Namespace) -> int:
     if args.mermaid or args.openlineage or args.html or args.svg:
         raise OptionError("--diff prints text, or JSON with --json.")
-    from superluigi.lineage.difference import diff
+    from superluigi.lineage.staleness.difference import diff
 
     found = diff(*args.diff)
     if args.json:

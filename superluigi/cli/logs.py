@@ -34,14 +34,14 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the logs of one attempt."""
-    from superluigi.tasks.life import folder as folders
-    from superluigi.tasks.life import spare
+    from superluigi.tasks.runtime import log_pool
+    from superluigi.tasks.runtime import task_folder as folders
 
     task = task_of(args)
     if not hasattr(task, "task_hash"):
         raise TargetMissingError(f"{task} is no Super Luigi task: its logs are not kept.")
     base = folders.folder_of(task)
-    spare.adopt()
+    log_pool.recover_orphans()
     if args.follow:
         _wait_for(base)
     folder = folders.attempt_folder(base, args.attempt)
@@ -75,7 +75,7 @@ def _copy(source: IO[bytes] | None, error: bool) -> None:
 
 def _looks(base: Path, follow: bool) -> Iterator[None]:
     """Once; with `follow` again and again while the attempt runs, and once more after it."""
-    from superluigi.tasks.life.folder import is_running
+    from superluigi.tasks.runtime.task_folder import is_running
 
     while follow and is_running(base):
         yield

@@ -17,7 +17,7 @@ from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.tasks.clearing import Output
+    from superluigi.tasks.deletion import Output
 
 EXAMPLE = """superluigi ls pipeline PredictionsTask --date 2013-12-15 --upstream
 superluigi ls --tag lr=.1 --tag optimizer=adam"""
@@ -38,7 +38,7 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the outputs; always 0."""
-    from superluigi.tasks.life import tags
+    from superluigi.tasks.runtime import tags
 
     wanted = tags.parse(args.tags)
     if args.task:
@@ -68,15 +68,15 @@ def selected(args: argparse.Namespace) -> list[Output]:
     """The outputs that the command line means."""
     import dataclasses
 
-    from superluigi.scheduling import run as runs
-    from superluigi.tasks import clearing
+    from superluigi.runs import context as runs
+    from superluigi.tasks import deletion
 
     task: Any = task_of(args)
     here = runs.current()
     with runs.entered(dataclasses.replace(here, store=args.store) if args.store else here):
         if args.downstream:
-            return clearing.downstream_of(task, args.places)
-        return clearing.outputs_of(clearing.upstream_of(task) if args.upstream else [task])
+            return deletion.downstream_of(task, args.places)
+        return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 
 
 def _tags_at(place: Any) -> dict[str, Any]:
@@ -91,9 +91,9 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
     import os
 
     from superluigi import config
-    from superluigi.lineage import listing
-    from superluigi.tasks.clearing import Output
-    from superluigi.tasks.life import tags
+    from superluigi.lineage.records import listing
+    from superluigi.tasks.deletion import Output
+    from superluigi.tasks.runtime import tags
 
     store = args.store or config.get("store")
     given = [*([store] if "://" in store or os.path.isdir(store) else []), *args.places]

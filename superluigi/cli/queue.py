@@ -21,8 +21,8 @@ from superluigi.errors import OptionError, QueueError
 from superluigi.terminal import say, write
 
 if TYPE_CHECKING:
-    from superluigi.queue.facade import Queue
-    from superluigi.queue.states import TaskRow
+    from superluigi.queue.api import Queue
+    from superluigi.queue.models import TaskRow
 
 EXAMPLE = """
 superluigi queue submit pi pi_tasks EchoTask --draws 20
@@ -140,7 +140,7 @@ def main(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(args: argparse.Namespace, name: str | None = None, **options: Any) -> Iterator[Queue]:
-    from superluigi.queue.facade import Queue
+    from superluigi.queue.api import Queue
 
     options.setdefault("create", False)
     if getattr(args, "lease", None):
@@ -195,7 +195,7 @@ def _say_paused(queue: Queue) -> None:
 def _work(args: argparse.Namespace) -> int:
     # Not by `Queue`: a worker needs neither Luigi nor the user's code, only the processes that it starts do.
     from superluigi.queue.database import Database
-    from superluigi.queue.work import Worker, WorkOptions, lease_seconds
+    from superluigi.queue.worker import Worker, WorkOptions, lease_seconds
 
     lease = lease_seconds(timedelta(seconds=args.lease))
     with closing(Database(args.queue, create=False)) as database:
@@ -210,15 +210,15 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from superluigi.queue import facade, finding
+    from superluigi.queue import api, lookup
 
     several = "://" not in args.pattern and not args.pattern.endswith(".sqlite")
-    found = list(finding.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
+    found = list(lookup.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
     lines = []
     for name, path in found:
         address = str(path) if several else args.pattern
         try:
-            with facade.existing(address) as queue:
+            with api.existing(address) as queue:
                 paused = sorted(queue.paused_pools())
                 line = {"name": name, "location": queue.location, "counts": queue.counts(), "paused": paused}
                 lines.append(line)
@@ -265,7 +265,7 @@ def _show(row: TaskRow) -> None:
 
 def _show_log(row: TaskRow) -> None:
     if row.log:
-        from superluigi.queue.states import stderr_of
+        from superluigi.queue.models import stderr_of
 
         for file in map(Path, (row.log, stderr_of(row.log))):
             if file.is_file():
@@ -380,11 +380,11 @@ def _delete(args: argparse.Namespace) -> int:
 
 def _names(pattern: str) -> list[str]:
     """The queues that a name with `*`, `?` or `[` means; else that very name."""
-    from superluigi.queue import finding
+    from superluigi.queue import lookup
 
     if "://" in pattern or pattern.endswith(".sqlite") or not any(sign in pattern for sign in "*?["):
         return [pattern]
-    return [str(file) for _, file in finding.names(pattern)]
+    return [str(file) for _, file in lookup.names(pattern)]
 
 
 def _which_verb(args: argparse.Namespace) -> int:

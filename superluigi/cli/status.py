@@ -33,7 +33,7 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tree and how many tasks are in which state; always 0."""
     task = task_of(args)
-    from superluigi.lineage.explaining import why
+    from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals import tree
     from superluigi.visuals.attempts import last_failures
 

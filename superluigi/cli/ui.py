@@ -31,9 +31,9 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    from superluigi.scheduling import window
+    from superluigi.engine import status_socket
 
-    views = window.views()
+    views = status_socket.active_runs()
     if args.list or args.json:
         rows = [{"run": view.run_id, "pid": view.pid} for view in views]
         if args.json:
@@ -61,10 +61,10 @@ def _chosen(views: list[Any], run_id: str | None) -> Any:
 def _serve(view: Any, port: int) -> None:
     import asyncio
 
-    from superluigi.scheduling import page
+    from superluigi.engine import visualiser
 
     def ready(address: str) -> None:
         root = address.removesuffix("static/visualiser/index.html")
         say(f"{root} shows run {view.run_id}; Ctrl-C ends this.", flush=True)
 
-    asyncio.run(page.serve(view, "127.0.0.1", port, ready))
+    asyncio.run(visualiser.serve(view, "127.0.0.1", port, ready))

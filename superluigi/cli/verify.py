@@ -31,8 +31,8 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the findings; 1 if anything is wrong."""
-    from superluigi.lineage.findings import WITHOUT_RECORD
-    from superluigi.lineage.verification import verify
+    from superluigi.lineage.verification.findings import WITHOUT_RECORD
+    from superluigi.lineage.verification.local import verify
 
     found = verify(args.place)
     wrong = [one for one in found if not one.ok and not (args.allow_without_record and one.state == WITHOUT_RECORD)]

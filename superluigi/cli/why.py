@@ -33,8 +33,8 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the reasons; 0, or with --check 1 when something would run."""
     task = task_of(args)
-    from superluigi.lineage.explaining import why
-    from superluigi.lineage.staleness import UP_TO_DATE, Reason
+    from superluigi.lineage.staleness.explaining import why
+    from superluigi.lineage.staleness.reasons import UP_TO_DATE, Reason
 
     explained = why(task, refresh=args.refresh)
     shown = [one for one in explained if not args.stale or one.reason != UP_TO_DATE]

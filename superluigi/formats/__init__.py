@@ -13,8 +13,8 @@ Each suffix may be followed by `.gz` or `.zst`. A value either comes back equal 
 is refused with a `FormatError` before anything is written.
 """
 
-from superluigi.formats.choose import suffix_for
 from superluigi.formats.files import BY_TASK, load, save
-from superluigi.formats.registry import Entry, Format, known_suffixes, register, unregister
+from superluigi.formats.registry import Format, FormatSpec, known_suffixes, register, unregister
+from superluigi.formats.suffix_inference import suffix_for
 
-__all__ = ["BY_TASK", "Entry", "Format", "known_suffixes", "load", "register", "save", "suffix_for", "unregister"]
+__all__ = ["BY_TASK", "Format", "FormatSpec", "known_suffixes", "load", "register", "save", "suffix_for", "unregister"]

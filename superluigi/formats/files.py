@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from superluigi import config
 from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiError
 from superluigi.formats import folders
-from superluigi.formats.registry import COMPRESSIONS, Entry, by_name, candidates, entries
+from superluigi.formats.registry import COMPRESSIONS, FormatSpec, by_name, candidates, entries
 
 #: In a record's `output.format`: the task's own `save_output` wrote the bytes, so its `load_output` must read them.
 BY_TASK = "task"
@@ -92,7 +92,7 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         return entry.resolve().load(plain, as_type)
 
 
-def _save_checked(entry: Entry, value: Any, path: Path) -> None:
+def _save_checked(entry: FormatSpec, value: Any, path: Path) -> None:
     """Save, and look whether the value comes back, where the format cannot know it beforehand."""
     implementation = entry.resolve()
     implementation.save(value, path)
@@ -101,7 +101,7 @@ def _save_checked(entry: Entry, value: Any, path: Path) -> None:
         check(value, path)
 
 
-def _to_write(value: Any, format: str | None, shown: str) -> tuple[Entry, str]:
+def _to_write(value: Any, format: str | None, shown: str) -> tuple[FormatSpec, str]:
     if format is not None:
         return _named(format)
     suffix, compression = _split(PurePath(shown))  # a stage is called so that a name without a suffix has one
@@ -111,7 +111,7 @@ def _to_write(value: Any, format: str | None, shown: str) -> tuple[Entry, str]:
     return (fitting or open_ or found)[0], compression
 
 
-def _to_read(path: Path, as_type: Any, format: str | None) -> tuple[Entry, str]:
+def _to_read(path: Path, as_type: Any, format: str | None) -> tuple[FormatSpec, str]:
     if format is not None:
         return _named(format)
     suffix, compression = _split(path)
@@ -120,7 +120,7 @@ def _to_read(path: Path, as_type: Any, format: str | None) -> tuple[Entry, str]:
     return (fitting or found[-1:])[0], compression  # the first that came with this suffix is its plain meaning
 
 
-def _named(format: str) -> tuple[Entry, str]:
+def _named(format: str) -> tuple[FormatSpec, str]:
     name, _, compression = format.partition("+")
     if compression and f".{compression}" not in COMPRESSIONS:
         raise FormatError(f"Unknown compression in format {format!r}; known: {', '.join(COMPRESSIONS)}.")
@@ -133,7 +133,7 @@ def _split(path: PurePath) -> tuple[str, str]:
     return (suffixes[-1] if suffixes else ""), compression
 
 
-def _suffix(entry: Entry) -> str:
+def _suffix(entry: FormatSpec) -> str:
     return entry.suffixes[0] if entry.suffixes else ""
 
 
@@ -170,7 +170,7 @@ def _folder_beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _explained(what: str, entry: Entry, *value: Any) -> Iterator[None]:
+def _explained(what: str, entry: FormatSpec, *value: Any) -> Iterator[None]:
     """Turn whatever a library raises into a `FormatError` that says what would work instead."""
     try:
         yield
@@ -185,7 +185,7 @@ def _explained(what: str, entry: Entry, *value: Any) -> Iterator[None]:
         raise FormatError(f"{what}: {reason.rstrip('.')}. {_advice(entry, *value)}") from error
 
 
-def _advice(entry: Entry, *value: Any) -> str:
+def _advice(entry: FormatSpec, *value: Any) -> str:
     advice = f"The format {entry.name!r} keeps {entry.keeps}."
     if value:
         others = [f"{_suffix(other)} ({other.keeps})" for other in entries() if other is not entry and other.suffixes]
@@ -197,7 +197,7 @@ def _advice(entry: Entry, *value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _decompressed(path: Path, compression: str, entry: Entry) -> Iterator[Path]:
+def _decompressed(path: Path, compression: str, entry: FormatSpec) -> Iterator[Path]:
     if not compression:
         yield path
         return

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from superluigi.errors import FormatError
 from superluigi.formats import tables
-from superluigi.formats.choose import suffix_for, table_kind
 from superluigi.formats.registry import COMPRESSIONS, known_suffixes
+from superluigi.formats.suffix_inference import suffix_for, table_kind
 
 #: Format names of a folder that holds a dict, and of one that holds a table.
 FOLDER, TABLE = "folder", "table-folder"

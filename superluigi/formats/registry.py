@@ -19,7 +19,7 @@ from superluigi.errors import FormatError, MissingDependencyError, OptionError
 
 #: Compressions that may stand after any suffix: `.csv.gz`, `.json.zst`.
 COMPRESSIONS = (".gz", ".zst")
-#: Entry points of other packages that hold `Entry` objects.
+#: Entry points of other packages that hold `FormatSpec` objects.
 ENTRY_POINT_GROUP = "superluigi.formats"
 
 
@@ -39,7 +39,7 @@ class Format(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FormatSpec:
     """A format as the registry knows it."""
 
     name: str
@@ -66,7 +66,7 @@ class Entry:
         return any(wanted in names if isinstance(wanted, str) else is_kind(kind, wanted) for wanted in self.types)
 
 
-_entries: dict[str, Entry] = {}
+_entries: dict[str, FormatSpec] = {}
 FormatClass = TypeVar("FormatClass", bound=Callable[[], Any])
 
 
@@ -100,13 +100,13 @@ def register(
 
     def decorate(implementation: FormatClass) -> FormatClass:
         described = keeps or ", ".join(str(getattr(kind, "__name__", kind)) for kind in wanted) or "its own values"
-        add(Entry(name, suffixes, implementation(), described, wanted, unpickles))
+        add(FormatSpec(name, suffixes, implementation(), described, wanted, unpickles))
         return implementation
 
     return decorate
 
 
-def add(entry: Entry) -> None:
+def add(entry: FormatSpec) -> None:
     """Put an entry into the registry; one of the same name is replaced."""
     _entries.pop(entry.name, None)
     _entries[entry.name] = entry
@@ -117,13 +117,13 @@ def unregister(name: str) -> None:
     _entries.pop(name, None)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[FormatSpec]:
     """All formats, the last registered first."""
     _load_plugins()
     return list(reversed(_entries.values()))
 
 
-def by_name(name: str) -> Entry:
+def by_name(name: str) -> FormatSpec:
     """The format called `name`.
 
     Raises:
@@ -138,7 +138,7 @@ def by_name(name: str) -> Entry:
     )
 
 
-def candidates(suffix: str, *, path: str) -> list[Entry]:
+def candidates(suffix: str, *, path: str) -> list[FormatSpec]:
     """The formats for a suffix (`.csv`), the last registered first.
 
     Raises:
@@ -197,4 +197,4 @@ def _load_plugins() -> None:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name not in _entries:
             suffixes = tuple(f".{word}" for word in (point.extras or (point.name,)))
-            add(Entry(point.name, suffixes, point.value.split(" ")[0], f"what {point.value} keeps"))
+            add(FormatSpec(point.name, suffixes, point.value.split(" ")[0], f"what {point.value} keeps"))

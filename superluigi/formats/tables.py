@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from superluigi.errors import FormatError, MissingDependencyError
 from superluigi.formats import builtin
-from superluigi.formats.choose import table_kind
 from superluigi.formats.compare import frame_difference, same
 from superluigi.formats.registry import kind_names
+from superluigi.formats.suffix_inference import table_kind
 
 
 class Parquet:

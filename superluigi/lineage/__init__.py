@@ -17,23 +17,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from superluigi.lineage.difference import diff as diff
-    from superluigi.lineage.explaining import why as why
-    from superluigi.lineage.openlineage import to_openlineage as to_openlineage
-    from superluigi.lineage.reading import read as read
-    from superluigi.lineage.tables import frame as frame
-    from superluigi.lineage.tracing import trace as trace
-    from superluigi.lineage.verification import verify as verify
+    from superluigi.lineage.openlineage.events import to_openlineage as to_openlineage
+    from superluigi.lineage.records.reading import read as read
+    from superluigi.lineage.records.tables import frame as frame
+    from superluigi.lineage.records.tracing import trace as trace
+    from superluigi.lineage.staleness.difference import diff as diff
+    from superluigi.lineage.staleness.explaining import why as why
+    from superluigi.lineage.verification.local import verify as verify
 
 #: Name -> the module it lives in; no module has the name of a function, so that neither hides the other.
 _HOMES = {
-    "diff": "difference",
-    "frame": "tables",
-    "read": "reading",
-    "to_openlineage": "openlineage",
-    "trace": "tracing",
-    "verify": "verification",
-    "why": "explaining",
+    "diff": "staleness.difference",
+    "frame": "records.tables",
+    "read": "records.reading",
+    "to_openlineage": "openlineage.events",
+    "trace": "records.tracing",
+    "verify": "verification.local",
+    "why": "staleness.explaining",
 }
 __all__ = ["diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
 

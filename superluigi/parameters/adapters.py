@@ -53,7 +53,7 @@ class RefusalError(TypeError):
     """Why a value is none of its type, in words that can follow "expected"."""
 
 
-class Plain(Adapter):
+class ScalarAdapter(Adapter):
     """bool, int, float, str and None: JSON has them. NumPy's scalars become Python's; True is no int."""
 
     sure = True
@@ -82,7 +82,7 @@ class Plain(Adapter):
         return self.check(data)
 
 
-class Text(Adapter):
+class TextAdapter(Adapter):
     """Types with one text for each value: dates, times, paths, decimals…"""
 
     def __init__(
@@ -119,7 +119,7 @@ class Text(Adapter):
             self.refuse(data)
 
 
-class Choice(Adapter):
+class LiteralAdapter(Adapter):
     """`Literal[…]`: one of some plain values or enum members."""
 
     sure = True
@@ -146,7 +146,7 @@ class Choice(Adapter):
         return self._coded[json.dumps(data)]
 
 
-class Member(Adapter):
+class EnumAdapter(Adapter):
     """A member of an enum, written by name."""
 
     def __init__(self, kind: type[enum.Enum]) -> None:
@@ -197,7 +197,7 @@ class Sequence(Adapter):
         return self.kind(self.item.decode(item) for item in data)
 
 
-class Fixed(Adapter):
+class TupleAdapter(Adapter):
     """A tuple of so many items, each of its kind; named tuples too."""
 
     def __init__(self, items: list[Adapter], kind: type = tuple) -> None:
@@ -228,7 +228,7 @@ class Dict(Adapter):
     def __init__(self, key: Adapter, value: Adapter) -> None:
         self.key, self.value = key, value
         self.name = f"dict[{key.name}, {value.name}]"
-        self._text_keys = isinstance(key, Plain) and key.kind is str
+        self._text_keys = isinstance(key, ScalarAdapter) and key.kind is str
         self.sure = key.sure and value.sure
 
     def check(self, value: Any) -> Any:
@@ -262,7 +262,7 @@ class Dict(Adapter):
                 raise TypeError(f"{self.name} (its key {text!r} is no {self.key.name})") from None
 
 
-class Either(Adapter):
+class UnionAdapter(Adapter):
     """A union: the first option that fits, exact types before those that convert."""
 
     def __init__(self, options: list[Adapter]) -> None:
@@ -300,7 +300,7 @@ class Either(Adapter):
         raise said
 
 
-class Fields(Adapter):
+class DataclassAdapter(Adapter):
     """A frozen dataclass: its fields, each of its kind. `describe` gives it the fields, which may be of its own kind.
 
     Its JSON is what the constructor takes; where that would not make the same object again (fields that it does
@@ -376,7 +376,7 @@ class Fields(Adapter):
         return made
 
 
-class Model(Adapter):
+class PydanticAdapter(Adapter):
     """A pydantic model; a private copy, so that changing it later changes no identity.
 
     Its JSON is the model's own, as long as that makes the same model again, in every process; else (aliases,
@@ -449,7 +449,7 @@ class Model(Adapter):
         return bool(self.kind.model_config.get("extra") == "allow")
 
 
-class Named(Adapter):
+class ImportableAdapter(Adapter):
     """Classes and functions, by the module and name they can be imported by; task classes by family."""
 
     def __init__(self, base: Any = None) -> None:
@@ -503,7 +503,7 @@ def imported(text: str) -> Any:
 
 def _is_hashable_kind(adapter: Adapter) -> bool:
     inner = getattr(adapter, "inner", adapter)
-    return isinstance(inner, (Plain, Text, Choice, Member, Named)) or (
+    return isinstance(inner, (ScalarAdapter, TextAdapter, LiteralAdapter, EnumAdapter, ImportableAdapter)) or (
         isinstance(inner, Sequence) and inner.kind in (tuple, frozenset) and _is_hashable_kind(inner.item)
     )
 
@@ -514,7 +514,7 @@ def _hash_by_content(value: Any) -> int:
 
 def _is_scalar(adapter: Adapter) -> bool:
     inner = getattr(adapter, "inner", adapter)
-    return inner.sure and isinstance(inner, (Plain, Text, Choice, Member))
+    return inner.sure and isinstance(inner, (ScalarAdapter, TextAdapter, LiteralAdapter, EnumAdapter))
 
 
 def _is_initvar(field: Any) -> bool:

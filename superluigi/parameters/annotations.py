@@ -18,8 +18,8 @@ from typing_extensions import TypeAliasType
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from superluigi.errors import DefinitionError, ParameterError
+from superluigi.parameters.adapter_factory import task_adapter_for
 from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
-from superluigi.parameters.kinds import task_adapter_for
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import tasks_in
 

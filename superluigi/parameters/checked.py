@@ -17,21 +17,21 @@ import luigi
 from superluigi.errors import DefinitionError
 from superluigi.luigi_compat.parameters import NO_DEFAULT as NO_DEFAULT
 from superluigi.parameters import references
+from superluigi.parameters.adapter_factory import IsTask, OrTask, adapter_for
 from superluigi.parameters.adapters import (
     Adapter,
-    Choice,
     Dict,
-    Either,
-    Fixed,
-    Member,
-    Named,
-    Plain,
+    EnumAdapter,
+    ImportableAdapter,
+    LiteralAdapter,
+    ScalarAdapter,
     Sequence,
-    Text,
+    TextAdapter,
+    TupleAdapter,
+    UnionAdapter,
     canonical,
 )
 from superluigi.parameters.content import copied, same
-from superluigi.parameters.kinds import IsTask, OrTask, adapter_for
 
 
 class RefusedError(ValueError):
@@ -309,7 +309,7 @@ class Structured(Checked):
                 return self.adapter.decode(data)
             except (TypeError, ValueError) as error:
                 expected = expected or str(error)
-        form = "" if isinstance(getattr(self.adapter, "inner", self.adapter), Plain) else ", written as JSON"
+        form = "" if isinstance(getattr(self.adapter, "inner", self.adapter), ScalarAdapter) else ", written as JSON"
         raise RefusedError(f"{expected or self.adapter.name}{form}", self._attribute_name, x)
 
 
@@ -393,16 +393,16 @@ def _parameter(adapter: Adapter, options: dict[str, Any]) -> Checked:
 
 
 def _scalar(adapter: Adapter) -> tuple[type[Checked], dict[str, Any]] | None:
-    if isinstance(adapter, Plain):
+    if isinstance(adapter, ScalarAdapter):
         return _SCALARS.get(adapter.kind, CheckedValue), {"parsing": "explicit"} if adapter.kind is bool else {}
-    if isinstance(adapter, Member):
+    if isinstance(adapter, EnumAdapter):
         return (CheckedEnum, {"enum": adapter.kind}) if not issubclass(adapter.kind, enum.Flag) else None
-    if isinstance(adapter, Choice):
+    if isinstance(adapter, LiteralAdapter):
         kinds = {type(choice) for choice in adapter.choices}
         if len(kinds) == 1 and kinds <= {str, int, float}:
             return CheckedChoice, {"choices": adapter.choices, "var_type": kinds.pop()}
         return None
-    if isinstance(adapter, (Text, Named)):
+    if isinstance(adapter, (TextAdapter, ImportableAdapter)):
         return _SCALARS.get(getattr(adapter, "kind", None), CheckedText), {}
     return None
 
@@ -410,16 +410,18 @@ def _scalar(adapter: Adapter) -> tuple[type[Checked], dict[str, Any]] | None:
 def _structure(adapter: Adapter) -> type[Checked]:
     if isinstance(adapter, Dict):
         return CheckedDict
-    if isinstance(adapter, Fixed) or (isinstance(adapter, Sequence) and adapter.kind is tuple):
+    if isinstance(adapter, TupleAdapter) or (isinstance(adapter, Sequence) and adapter.kind is tuple):
         return CheckedTuple
     return CheckedList if isinstance(adapter, Sequence) else CheckedValue
 
 
 def _optional_scalar(adapter: Adapter) -> Adapter | None:
     """The scalar X of `X | None`, else None."""
-    if not isinstance(adapter, Either) or len(adapter.options) != 2:
+    if not isinstance(adapter, UnionAdapter) or len(adapter.options) != 2:
         return None
-    rest = [option for option in adapter.options if not (isinstance(option, Plain) and option.kind is type(None))]
+    rest = [
+        option for option in adapter.options if not (isinstance(option, ScalarAdapter) and option.kind is type(None))
+    ]
     return rest[0] if len(rest) == 1 and _scalar(rest[0]) is not None else None
 
 

@@ -16,10 +16,10 @@ import luigi
 from superluigi import formats
 from superluigi.errors import DefinitionError, FormatError, ParameterError
 from superluigi.parameters import annotations as declared
+from superluigi.parameters.adapter_factory import Anything
 from superluigi.parameters.adapters import canonical
 from superluigi.parameters.checked import Frozen, Structured
-from superluigi.parameters.kinds import Anything
-from superluigi.storage.base import Ground, Location, Record, Staged
+from superluigi.storage.base import Ground, Location, Record, StagedWrite
 from superluigi.targets.base import AtomicTarget
 
 #: Longer texts are replaced by their digest, so that a table of a gigabyte makes no id of a gigabyte.
@@ -118,7 +118,7 @@ class _ConstantLocation(Location):
     def write_record(self, record: Mapping[str, Any]) -> None:
         self._refuse()
 
-    def stage(self) -> Staged:
+    def stage(self) -> StagedWrite:
         self._refuse()
 
     def remove(self) -> None:
@@ -128,7 +128,7 @@ class _ConstantLocation(Location):
         return []
 
     @contextlib.contextmanager
-    def open_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
+    def local_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="superluigi-const-") as folder:
             path = Path(folder) / "const.json"
             try:

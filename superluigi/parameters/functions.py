@@ -9,9 +9,9 @@ from typing import Any
 
 import luigi
 
+from superluigi.parameters.adapter_factory import Anything
 from superluigi.parameters.adapters import canonical, import_name, imported
 from superluigi.parameters.checked import Frozen, RefusedError, Structured
-from superluigi.parameters.kinds import Anything
 
 
 class FunctionParameter(Structured):

@@ -8,9 +8,9 @@ import luigi
 
 MYPY = False  # mypy, and nobody else, believes it to be true
 if MYPY:
-    from superluigi.parameters.luigi_for_mypy import LuigiExternalTask as LuigiExternalTask
-    from superluigi.parameters.luigi_for_mypy import LuigiTask as LuigiTask
-    from superluigi.parameters.luigi_for_mypy import keyword_only as keyword_only
+    from superluigi.parameters.luigi_stubs import LuigiExternalTask as LuigiExternalTask
+    from superluigi.parameters.luigi_stubs import LuigiTask as LuigiTask
+    from superluigi.parameters.luigi_stubs import keyword_only as keyword_only
 
     #: A task of Luigi's or of ours.
     AnyTask: TypeAlias = luigi.Task | LuigiTask

@@ -17,7 +17,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import ParameterError
-from superluigi.scheduling import families
+from superluigi.runs import families
 
 #: The key of a task inside JSON: `{"$task": "Features_2013_01_01_1f2e3d4c5b"}`.
 TASK = "$task"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from superluigi.queue.facade import Queue
-    from superluigi.queue.states import AttemptRow, Pool, Submission, TaskRow
+    from superluigi.queue.api import Queue
+    from superluigi.queue.models import AttemptRow, Pool, Submission, TaskRow
 
 __all__ = ["AttemptRow", "Pool", "Queue", "Submission", "TaskRow"]
 
@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    room = "facade" if name == "Queue" else "states"
-    return getattr(importlib.import_module(f"superluigi.queue.{room}"), name)
+    module = "api" if name == "Queue" else "models"
+    return getattr(importlib.import_module(f"superluigi.queue.{module}"), name)

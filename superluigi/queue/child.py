@@ -31,17 +31,18 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
-from superluigi.executors import kill, signals, state
-from superluigi.executors.importing import only_importing
+from superluigi.execution import process_state, process_tree, signals
+from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, SilentReporter, is_external, run_attempt
+from superluigi.execution.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
-from superluigi.queue.specs import SpecOptions, can_tell, collect, found, remake
-from superluigi.queue.states import stderr_of
-from superluigi.scheduling import logs, tracebacks
-from superluigi.scheduling.attempt import MISSING_EXTERNAL, Outcome, Unheard, is_external, run_attempt
-from superluigi.scheduling.completeness import is_complete
-from superluigi.scheduling.run import Run, entered
-from superluigi.storage import spare_stages
+from superluigi.queue.models import stderr_of
+from superluigi.queue.rebuild import found, remake
+from superluigi.queue.specs import SpecOptions, can_tell, collect
+from superluigi.runs import logs, tracebacks
+from superluigi.runs.completeness import is_complete
+from superluigi.runs.context import RunContext, entered
+from superluigi.storage.local import spare_stages
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 #: Luigi keeps every task instance for ever; after so many attempts they are let go.
@@ -55,7 +56,7 @@ class Child:
 
     def __init__(self, reply_fd: int) -> None:
         self._reply_fd = reply_fd
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, RunContext] = {}
         self._codes: dict[str, bytes] = {}
         self._classes: dict[tuple[str, str, str | None], type[luigi.Task]] = {}
         self._attempts = 0
@@ -68,7 +69,7 @@ class Child:
             self._codes[request["code"]] = base64.b64decode(request["pickle"])
         else:
             reply = self._tell_of_end(request) if "events" in request else self._attempt(request["task"])
-            self._say({**reply, "left": _end_what_is_left(), "worn": bool(state.lasting)})
+            self._say({**reply, "left": _end_what_is_left(), "worn": bool(process_state.lasting)})
 
     def _say(self, reply: Mapping[str, Any]) -> None:
         line = f"{json.dumps(reply)}\n".encode()
@@ -120,11 +121,11 @@ class Child:
         check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
         outcome = run_attempt(
             task, run, check=check, known=frozenset(row["known"]), worker_id=row["worker"],
-            check_complete_on_run=tells and not getattr(task, "vouches_for_output", False), reporter=_Told(self._say),
+            check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(self._say),
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=bool(row["code"]))
 
-    def _report(self, task: Any, outcome: Outcome, run: Run, *, by_value: bool) -> dict[str, Any]:
+    def _report(self, task: Any, outcome: AttemptResult, run: RunContext, *, by_value: bool) -> dict[str, Any]:
         if outcome.status == "DONE":
             return {"kind": "succeeded", "exit_code": 0}
         if outcome.status == "PENDING" and not outcome.requirements:
@@ -164,7 +165,7 @@ class Child:
         return {"kind": "fired"}
 
 
-class _Told(Unheard):
+class _Told(SilentReporter):
     """The reporter of a task in a queue: what it tells goes to the worker. No messages come: nobody sends them."""
 
     def __init__(self, say: Callable[[Mapping[str, Any]], None]) -> None:
@@ -196,9 +197,13 @@ def _end_what_is_left() -> list[str]:
     except (AttributeError, OSError):
         pass
     kept = _own_services()
-    found = [pid for pid in kill.descendants(os.getpid()) if pid not in kept and not kill.has_mark(pid, kill.STAYS)]
+    found = [
+        pid
+        for pid in process_tree.descendants(os.getpid())
+        if pid not in kept and not process_tree.has_mark(pid, process_tree.STAYS)
+    ]
     left = [name for pid in found if (name := _program(pid))]
-    kill.kill_all(found)
+    process_tree.kill_all(found)
     for pid in found:
         with contextlib.suppress(ChildProcessError):  # deeper down, or ours no more
             os.waitpid(pid, 0)
@@ -254,7 +259,7 @@ def _name_of(target: Any) -> str:
     return str(getattr(target, "path", target))
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: AttemptResult) -> str:
     """The traceback, with what the task's own `on_failure` made of it when that is something else."""
     text = outcome.traceback.strip()
     if isinstance(outcome.expl, str) and outcome.expl.strip() and "Traceback" not in outcome.expl:
@@ -372,6 +377,8 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     _flush()
-    kill.kill_all(pid for pid in kill.descendants(os.getpid()) if not kill.has_mark(pid, kill.STAYS))
+    process_tree.kill_all(
+        pid for pid in process_tree.descendants(os.getpid()) if not process_tree.has_mark(pid, process_tree.STAYS)
+    )
     spare_stages.remove()
     os._exit(code)  # threads that tasks left behind must not keep the process

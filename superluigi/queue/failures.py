@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from superluigi.errors import RemoteError, TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
-from superluigi.queue import states
-from superluigi.queue.states import TaskRow
-from superluigi.scheduling.report import Failure
+from superluigi.queue import models
+from superluigi.queue.models import TaskRow
+from superluigi.runs.report import Failure
 
 
 def failure_of(row: TaskRow) -> Failure:
@@ -19,10 +19,10 @@ def _explained(row: TaskRow) -> Failure:
     words = (row.error or "").strip()
     last = words.splitlines()[-1] if words else f"{row.state}"
     shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
-    if row.external and row.state == states.WAITING:
+    if row.external and row.state == models.WAITING:
         return Failure(row.id, shown, "missing", TargetMissingError(f"{last}. Provide it, or check its parameters."))
     kind, error = "failed", RemoteError(last, words)
-    if row.state == states.KILLED:
+    if row.state == models.KILLED:
         return Failure(row.id, shown, kind, TaskCancelledError(last), attempts=row.attempts)
     first = words.splitlines()[0] if words else ""
     if first.startswith("The task took longer"):

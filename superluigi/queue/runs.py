@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from superluigi.errors import OptionError
 
 if TYPE_CHECKING:
-    from superluigi.scheduling.run import Run
+    from superluigi.runs.context import RunContext
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class QueueEnvironment:
     """Where the tasks of a run are to be found and run: the submitter's folder, import path, Luigi config."""
 
     folder: str
@@ -25,7 +25,7 @@ class Surroundings:
     luigi_config: str | None
 
     @classmethod
-    def here(cls) -> Surroundings:
+    def here(cls) -> QueueEnvironment:
         """Those of this process; what every Python has on its path is left out."""
         shared = (sys.prefix, sys.base_prefix, sys.exec_prefix)
         own = [os.path.abspath(entry or ".") for entry in sys.path if not entry.startswith(shared)]
@@ -37,7 +37,7 @@ class Surroundings:
         return {"LUIGI_CONFIG_PATH": self.luigi_config} if self.luigi_config else {}
 
 
-def encode(run: Run, surroundings: Surroundings) -> str:
+def encode(run: RunContext, surroundings: QueueEnvironment) -> str:
     """JSON text of a run, for `decode`.
 
     Raises:
@@ -61,27 +61,27 @@ def encode(run: Run, surroundings: Surroundings) -> str:
 
 
 @dataclass(frozen=True)
-class Brief:
+class RunInfo:
     """What a worker needs to know of a run. Reading it imports no Luigi: workers start in half the time."""
 
-    surroundings: Surroundings
+    surroundings: QueueEnvironment
     forces: bool
 
 
-def brief(text: str) -> Brief:
+def brief(text: str) -> RunInfo:
     """The part for workers of what `encode` made."""
     value: dict[str, Any] = json.loads(text)
     forces = bool(value["everything"] or value["ids"] or value["families"])
-    return Brief(_surroundings(value), forces)
+    return RunInfo(_surroundings(value), forces)
 
 
-def decode(text: str) -> tuple[Run, Surroundings]:
+def decode(text: str) -> tuple[RunContext, QueueEnvironment]:
     """The run and the surroundings that `encode` made the text from."""
-    from superluigi.scheduling.force import ForcePlan
-    from superluigi.scheduling.run import Run
+    from superluigi.runs.context import RunContext
+    from superluigi.runs.force import ForcePlan
 
     value: dict[str, Any] = json.loads(text)
-    run = Run(
+    run = RunContext(
         id=value["id"],
         started=datetime.fromtimestamp(value["started"], timezone.utc),
         plan=ForcePlan(frozenset(value["ids"]), value["everything"], frozenset(value["families"])),
@@ -92,6 +92,6 @@ def decode(text: str) -> tuple[Run, Surroundings]:
     return run, _surroundings(value)
 
 
-def _surroundings(value: dict[str, Any]) -> Surroundings:
+def _surroundings(value: dict[str, Any]) -> QueueEnvironment:
     folder, path, luigi_config = value["surroundings"]
-    return Surroundings(folder, tuple(path), luigi_config)
+    return QueueEnvironment(folder, tuple(path), luigi_config)

@@ -16,9 +16,10 @@ from datetime import timedelta
 from superluigi import config
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue.database import Database
+from superluigi.queue.models import Pool
 from superluigi.queue.providers import Provider, WorkerOrder, load
-from superluigi.queue.states import Pool
-from superluigi.queue.store import claims, people, pruning, views
+from superluigi.queue.store import claims, pruning, views
+from superluigi.queue.store import workers as people
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")

@@ -7,21 +7,21 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from superluigi.queue import states
-from superluigi.queue.states import TaskRow
+from superluigi.queue import models
+from superluigi.queue.models import TaskRow
 
 if TYPE_CHECKING:
-    from superluigi.queue.facade import Queue
+    from superluigi.queue.api import Queue
 
 #: Ours -> Luigi's words for states.
 _STATUS = {
-    states.WAITING: "PENDING",
-    states.PENDING: "PENDING",
-    states.BLOCKED: "PENDING",
-    states.RUNNING: "RUNNING",
-    states.SUCCEEDED: "DONE",
-    states.FAILED: "FAILED",
-    states.KILLED: "DISABLED",
+    models.WAITING: "PENDING",
+    models.PENDING: "PENDING",
+    models.BLOCKED: "PENDING",
+    models.RUNNING: "RUNNING",
+    models.SUCCEEDED: "DONE",
+    models.FAILED: "FAILED",
+    models.KILLED: "DISABLED",
 }
 _MAX_TASKS = 10_000
 
@@ -85,7 +85,7 @@ class QueueScheduler:
             name = waiting.pop(0)
             if name in found or name not in rows:
                 continue
-            if not include_done and rows[name].state == states.SUCCEEDED and name != task_id:
+            if not include_done and rows[name].state == models.SUCCEEDED and name != task_id:
                 continue
             found[name] = {**_serialized(rows[name]), "deps": following.get(name, [])}
             waiting.extend(following.get(name, ()))
@@ -105,7 +105,7 @@ class QueueScheduler:
     def worker_list(self, include_running: bool = True, **_: Any) -> list[dict[str, Any]]:
         """Workers that are registered, with what they run."""
         running: dict[str, list[TaskRow]] = {}
-        for row in self._queue.tasks(state=states.RUNNING):
+        for row in self._queue.tasks(state=models.RUNNING):
             running.setdefault(row.worker or "", []).append(row)
         pending = sum(self._queue.activity().pending.values())
         return [
@@ -120,7 +120,7 @@ class QueueScheduler:
 
     def resource_list(self) -> list[dict[str, Any]]:
         """Pools, which limit what runs, shown as resources."""
-        running = self._queue.tasks(state=states.RUNNING)
+        running = self._queue.tasks(state=models.RUNNING)
         found = []
         for name, pool in self._queue.pools.items():
             inside = {row.id: _serialized(row) for row in running if row.pool == name}
@@ -178,7 +178,7 @@ def _upstream_status(row: TaskRow, state_of: Mapping[str, str]) -> str:
     """Luigi's word for what a waiting task is behind; empty for nothing that has failed."""
     if row.blocked_by is None:
         return ""
-    return "UPSTREAM_DISABLED" if state_of.get(row.blocked_by) == states.KILLED else "UPSTREAM_FAILED"
+    return "UPSTREAM_DISABLED" if state_of.get(row.blocked_by) == models.KILLED else "UPSTREAM_FAILED"
 
 
 def _serialized(row: TaskRow) -> dict[str, Any]:
@@ -188,11 +188,11 @@ def _serialized(row: TaskRow) -> dict[str, Any]:
     submitted = _submitted(row.run)
     return {
         "display_name": row.id, "status": _STATUS[row.state], "workers": [row.worker] if row.worker else [],
-        "worker_running": row.worker if row.state == states.RUNNING else None, "time_running": started,
+        "worker_running": row.worker if row.state == models.RUNNING else None, "time_running": started,
         "start_time": started or submitted, "last_updated": ended or started or submitted, "params": dict(row.params),
         "name": row.name, "priority": row.priority, "resources": {}, "resources_running": None,
         "tracking_url": row.tracking_url, "status_message": said, "progress_percentage": row.progress,
-        "re_enable_able": row.state in (states.FAILED, states.KILLED), "deps": [],
+        "re_enable_able": row.state in (models.FAILED, models.KILLED), "deps": [],
     }  # fmt: skip
 
 
@@ -210,6 +210,6 @@ def serve(queue: Queue, host: str, port: int, ready: Callable[[str], None], host
     Raises:
         OptionError: it cannot listen there.
     """
-    from superluigi.scheduling import page
+    from superluigi.engine import visualiser
 
-    asyncio.run(page.serve(QueueScheduler(queue), host, port, ready, hosts))
+    asyncio.run(visualiser.serve(QueueScheduler(queue), host, port, ready, hosts))

@@ -1,7 +1,7 @@
 """The contract of a place that can hold one output: read it, or replace it whole.
 
 `Location` is one output place (a file, a folder, an S3 object, an S3 prefix) together with the place
-of its record. `Staged` is one attempt to replace what is there. Nothing here knows tasks or targets;
+of its record. `StagedWrite` is one attempt to replace what is there. Nothing here knows tasks or targets;
 a record is an opaque JSON dict of which storage reads and writes only `record["output"]` and
 `record["run"]["id"]`.
 """
@@ -121,7 +121,7 @@ def check_name(uri: str) -> None:
         )
 
 
-class Staged(abc.ABC):
+class StagedWrite(abc.ABC):
     """New content for one location, being written; nobody sees it before `commit`.
 
     Life: write to `path`; `prepare()`; then `commit(...)` once, or `discard()` at any time.
@@ -163,7 +163,7 @@ class Staged(abc.ABC):
     def discard(self) -> None:
         """Remove everything staged; the old output stays as it is. Never raises for what is gone."""
 
-    def __enter__(self) -> Staged:
+    def __enter__(self) -> StagedWrite:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -214,13 +214,13 @@ class Location(abc.ABC):
     def read_record(self) -> Record | None:
         """The record of exactly the data that is there, or None; repairs a half-done commit (P2)."""
 
-    def read_about(self) -> Record | None:
+    def read_record_summary(self) -> Record | None:
         """As `read_record`, but only `output`, `task_id`, `task_hash` and `run` need be in it."""
         return self.read_record()
 
-    def made_by(self) -> str | None:
+    def run_id_of_data(self) -> str | None:
         """The id of the run that made what is there, or None; as cheap as the store allows."""
-        record = self.read_about()
+        record = self.read_record_summary()
         return None if record is None else (record.get("run") or {}).get("id")
 
     def being_written(self) -> bool:
@@ -236,11 +236,11 @@ class Location(abc.ABC):
         """
 
     @abc.abstractmethod
-    def stage(self) -> Staged:
+    def stage(self) -> StagedWrite:
         """Begin a replacement; first removes left-overs that dead processes of this host left here."""
 
     @abc.abstractmethod
-    def open_copy(self, *, shared: bool = False, refresh: bool = False) -> AbstractContextManager[Path]:
+    def local_copy(self, *, shared: bool = False, refresh: bool = False) -> AbstractContextManager[Path]:
         """A local path holding the content, under its own name, for the time of the `with` block.
 
         It is the reader's to change or delete (P7); with `shared` it may be the real file, read-only

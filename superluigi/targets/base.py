@@ -17,8 +17,8 @@ from superluigi import formats
 from superluigi.errors import OptionError
 from superluigi.jsonable import jsonable
 from superluigi.renamed import TARGET_MEMBERS
-from superluigi.scheduling import run
-from superluigi.storage.base import Location, Record, Staged
+from superluigi.runs import context
+from superluigi.storage.base import Location, Record, StagedWrite
 from superluigi.targets import joining
 
 
@@ -60,8 +60,8 @@ class AtomicTarget(luigi.Target):
         Raises:
             TargetMissingError: the target does not exist.
         """
-        refresh = force_local_download or run.current().force_local_download
-        with self.location.open_copy(shared=shared, refresh=refresh) as path:
+        refresh = force_local_download or context.current().force_local_download
+        with self.location.local_copy(shared=shared, refresh=refresh) as path:
             yield path
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class AtomicTarget(luigi.Target):
         """
         self.location.write_record(jsonable(metadata))
 
-    def stage(self) -> Staged:
+    def stage(self) -> StagedWrite:
         """Begin to replace the output; where a task's attempt does that already, what is written becomes part of it."""
         attempts = joining.stage_of(self.location)
         return self.location.stage() if attempts is None else joining.Joining(attempts)
@@ -165,8 +165,8 @@ class StreamTarget(AtomicTarget):
 class _CommittedFile(AtomicLocalFile):
     """A stream into a stage: committed when closed, dropped when its `with` block raises or nobody closes it."""
 
-    def __init__(self, staged: Staged) -> None:
-        self._staged: Staged | None = staged
+    def __init__(self, staged: StagedWrite) -> None:
+        self._staged: StagedWrite | None = staged
         super().__init__(str(staged.path))
 
     def generate_tmp_path(self, path: str) -> str:

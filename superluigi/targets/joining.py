@@ -14,14 +14,14 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from superluigi.errors import OutputNotWrittenError
-from superluigi.storage import copying
-from superluigi.storage.base import Location, Record, Staged
+from superluigi.storage.base import Location, Record, StagedWrite
+from superluigi.storage.local import copy
 
 
 class Stages:
     """The stages that one attempt has opened, by what the place of each is called."""
 
-    def __init__(self, stages: Iterable[tuple[Location, Staged]]) -> None:
+    def __init__(self, stages: Iterable[tuple[Location, StagedWrite]]) -> None:
         self.by_uri = {location.uri: staged for location, staged in stages}
 
 
@@ -32,7 +32,7 @@ _guard = threading.Lock()
 
 
 @contextlib.contextmanager
-def joined(stages: Iterable[tuple[Location, Staged]]) -> Iterator[None]:
+def joined(stages: Iterable[tuple[Location, StagedWrite]]) -> Iterator[None]:
     """Until the block ends, writes to these places go into these stages."""
     mine, before = Stages(stages), _mine.get()
     _mine.set(mine)
@@ -47,7 +47,7 @@ def joined(stages: Iterable[tuple[Location, Staged]]) -> Iterator[None]:
             _mine.set(before)
 
 
-def stage_of(location: Location) -> Staged | None:
+def stage_of(location: Location) -> StagedWrite | None:
     """The stage of the attempt at work here that makes what is at `location`; None where no attempt does."""
     mine = _mine.get()
     if mine is not None:
@@ -65,16 +65,16 @@ def has_written(location: Location) -> Path | None:
     return staged.path if staged is not None and is_written(staged) else None
 
 
-def is_written(staged: Staged) -> bool:
+def is_written(staged: StagedWrite) -> bool:
     """Whether there is anything in a stage yet."""
     path = staged.path
     return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
 
 
-class Joining(Staged):
+class Joining(StagedWrite):
     """A write that is committed with everything else of the attempt."""
 
-    def __init__(self, attempts: Staged) -> None:
+    def __init__(self, attempts: StagedWrite) -> None:
         self._attempts = attempts
         self.path = attempts.path
         self.commit_id = attempts.commit_id
@@ -99,4 +99,4 @@ class Joining(Staged):
             return
         self._kept = True
         for one in list(self.path.iterdir()) if self.path.is_dir() else [self.path]:
-            copying.remove_tree(one)
+            copy.remove_tree(one)

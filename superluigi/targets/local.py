@@ -14,8 +14,8 @@ from luigi.format import Format
 from superluigi import renamed
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
-from superluigi.storage.local import FileLocation
-from superluigi.storage.local_folder import FolderLocation
+from superluigi.storage.local.file import FileLocation
+from superluigi.storage.local.folder import FolderLocation
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.local_system import LocalSystem, Name
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from luigi.local_target import LocalFileSystem
 from luigi.target import FileAlreadyExists
 
-from superluigi.storage.local import FileLocation, LocalLocation
-from superluigi.storage.local_folder import FolderLocation
+from superluigi.storage.local.file import FileLocation
+from superluigi.storage.local.folder import FolderLocation
+from superluigi.storage.local.location import LocalLocation
 
 Name = str | os.PathLike[str]
 

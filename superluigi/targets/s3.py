@@ -12,11 +12,11 @@ import luigi.target
 from superluigi import renamed
 from superluigi.errors import OptionError, StorageAccessError
 from superluigi.storage.base import RECORD_SUFFIX
-from superluigi.storage.s3_errors import split
-from superluigi.storage.s3_location import S3Place
-from superluigi.storage.s3_object import ObjectLocation
-from superluigi.storage.s3_options import S3Options
-from superluigi.storage.s3_prefix import PrefixLocation
+from superluigi.storage.objects.location import S3Address
+from superluigi.storage.objects.object import ObjectLocation
+from superluigi.storage.objects.prefix import PrefixLocation
+from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
 
@@ -43,7 +43,7 @@ class _S3Target(AtomicTarget):
             TargetMissingError: the target does not exist.
             StorageAccessError: no local copy can be kept; names the setting.
         """
-        with self.location.open_copy(shared=True, refresh=force_local_download) as path:
+        with self.location.local_copy(shared=True, refresh=force_local_download) as path:
             pass
         if not path.exists():
             root = self.location.local_root
@@ -93,7 +93,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     ) -> None:
         _check(bucket, object_key, "object_key")
         self.bucket, self.object_key = bucket, object_key
-        place = S3Place(
+        place = S3Address(
             bucket, object_key, metadata_bucket or bucket, metadata_object_key or object_key + RECORD_SUFFIX,
             S3Options.of(client_options), Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
@@ -149,7 +149,7 @@ class S3PrefixTarget(_S3Target):
         self.prefix = prefix if prefix.endswith("/") else f"{prefix}/"
         beside = f"{self.prefix[:-1]}{RECORD_SUFFIX}"
         record_key = self.prefix + RECORD_SUFFIX if metadata_inside_prefix else metadata_object_key or beside
-        place = S3Place(
+        place = S3Address(
             bucket, self.prefix, metadata_bucket or bucket, record_key,
             S3Options.of(client_options), Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,

@@ -9,17 +9,17 @@ from luigi.target import FileSystem
 
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
-from superluigi.storage.s3_client import client
-from superluigi.storage.s3_errors import split
-from superluigi.storage.s3_location import S3Place
-from superluigi.storage.s3_object import ObjectLocation
-from superluigi.storage.s3_transfer import copy_many, delete_many, head, listing
+from superluigi.storage.objects.location import S3Address
+from superluigi.storage.objects.object import ObjectLocation
+from superluigi.storage.objects.s3.client import client
+from superluigi.storage.objects.s3.s3_errors import split
+from superluigi.storage.objects.s3.transfer import copy_many, delete_many, head, listing
 
 
 class S3System(FileSystem):
     """Paths are `s3://bucket/key`; options are those of the target it came from."""
 
-    def __init__(self, place: S3Place) -> None:
+    def __init__(self, place: S3Address) -> None:
         self._place = place
 
     def _split(self, path: str) -> tuple[str, str]:

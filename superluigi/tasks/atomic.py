@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import luigi
 
 from superluigi import graph
-from superluigi.scheduling import run as runs
+from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
-from superluigi.tasks.attempt import AtomicAttempt, Attempt
 from superluigi.tasks.base import Task
-from superluigi.tasks.life import living
+from superluigi.tasks.lifecycle.task_attempt import AtomicAttempt, TaskAttempt
+from superluigi.tasks.runtime import mixin
 
 
 class TaskWithMetadata(Task):
@@ -24,13 +24,13 @@ class TaskWithMetadata(Task):
     """
 
     run_names: ClassVar[frozenset[str]] = frozenset({"metadata", "task_dir", "checkpoint_path"})
-    _superluigi_attempt_class: ClassVar[type[Attempt]] = Attempt
+    _superluigi_attempt_class: ClassVar[type[TaskAttempt]] = TaskAttempt
 
-    def can_be_forced(self) -> bool:
+    def records_run(self) -> bool:
         """Records tell in which run the outputs were made."""
         return bool(self._superluigi_recorded())
 
-    def made_in(self, this: runs.Run) -> bool:
+    def made_by_run(self, this: runs.RunContext) -> bool:
         """Whether every output has a record of `this` run, or of an attempt that began after it did."""
         for target in graph.flatten(self.output()):
             record = target.read_metadata() if target.exists() else None
@@ -53,13 +53,13 @@ class TaskWithMetadata(Task):
             return False
         if len(targets) < 2:
             return True
-        makers = {target.location.made_by() for target in targets}
+        makers = {target.location.run_id_of_data() for target in targets}
         return len(makers - {None}) < 2
 
     outputs_exist.is_luigis_own = True  # type: ignore[attr-defined]  # wrappers have no records
 
     #: Its attempts look whether every output is there: nobody need look again before a dependant starts.
-    vouches_for_output: ClassVar[bool] = True
+    commits_outputs: ClassVar[bool] = True
 
     def _superluigi_recorded(self) -> list[AtomicTarget]:
         """The outputs that get a record; wrappers have none, and what others make needs none."""
@@ -68,7 +68,7 @@ class TaskWithMetadata(Task):
 
     def _superluigi_attempt(self, user_run: Callable[..., Any]) -> Any:
         """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""
-        return living.begun(self._superluigi_attempt_class(self).steps(user_run))
+        return mixin.start(self._superluigi_attempt_class(self).steps(user_run))
 
 
 class AtomicTaskWithMetadata(TaskWithMetadata):
@@ -82,7 +82,7 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     run_names: ClassVar[frozenset[str]] = frozenset(
         {"input_path", "output_path", "metadata", "inputs", "task_dir", "checkpoint_path"}
     )
-    _superluigi_attempt_class: ClassVar[type[Attempt]] = AtomicAttempt
+    _superluigi_attempt_class: ClassVar[type[TaskAttempt]] = AtomicAttempt
     #: The suffix of the default home, when it should not follow what `run` returns.
     suffix: ClassVar[str | None] = None
 
@@ -93,5 +93,5 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     output.is_default_home = True  # type: ignore[attr-defined]  # a mark that an override does not have
 
 
-def _is_later(record: dict[str, Any], this: runs.Run) -> bool:
+def _is_later(record: dict[str, Any], this: runs.RunContext) -> bool:
     return str(record.get("start_time", "")) >= this.started.isoformat(timespec="microseconds")

@@ -16,17 +16,17 @@ from typing_extensions import dataclass_transform
 from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.parameters import annotations as declarations
-from superluigi.parameters import identity, refusals
+from superluigi.parameters import identity, parameter_errors
 from superluigi.parameters.checked import Checked
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
-from superluigi.scheduling import force
-from superluigi.scheduling import run as runs
-from superluigi.scheduling.completeness import refuse_other_than_tasks
+from superluigi.runs import context as runs
+from superluigi.runs import force
+from superluigi.runs.completeness import refuse_other_than_tasks
 from superluigi.storage.base import Location
-from superluigi.tasks import entry, names, outputs, ranges, travel, variants
-from superluigi.tasks.conveniences import Conveniences
-from superluigi.tasks.life import scope, tags
-from superluigi.tasks.life.living import Living
+from superluigi.tasks import extra_identity, outputs, ranges, reserved_names, run_wrapper, task_pickle
+from superluigi.tasks.runtime import attempt_context, tags
+from superluigi.tasks.runtime.mixin import RuntimeMixin
+from superluigi.tasks.task_api import Conveniences
 
 
 class TaskMeta(Register):
@@ -41,29 +41,29 @@ class TaskMeta(Register):
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
-        names.check_class(cls, namespace)
+        reserved_names.check_class(cls, namespace)
         user_run = namespace.get("run")
         if callable(user_run) and "returns" not in namespace:
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
             type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
-        entry.refuse_async(cls)
-        entry.install(cls, getattr(cls, "run_names", frozenset()))
+        run_wrapper.refuse_async(cls)
+        run_wrapper.wrap(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
     if not TYPE_CHECKING:  # type checkers read the constructor from the parameters
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-            extras = variants.taken(cls, kwargs)
-            args, kwargs, marks = tags.taken_out(cls, args, kwargs)
+            extras = extra_identity.pop(cls, kwargs)
+            args, kwargs, marks = tags.pop_tags(cls, args, kwargs)
             try:
                 task = cls._superluigi_made(args, kwargs)
             except (ParameterException, ValueError) as error:
                 known = [name for name, _ in cls.get_params()]
-                explained = refusals.explain(cls.get_task_family(), known, error, args, kwargs)
+                explained = parameter_errors.explain(cls.get_task_family(), known, error, args, kwargs)
                 if explained is None:
                     raise
                 raise explained from error
-            return tags.tagged(variants.variant(task, extras), marks)
+            return tags.tagged(extra_identity.variant(task, extras), marks)
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
         """The instance of these arguments, made once: Luigi's cache, in which values that read differently differ."""
@@ -84,10 +84,10 @@ class TaskMeta(Register):
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
         TaskMeta._parameter_version += 1
         if isinstance(value, luigi.Parameter):
-            names.check(cls.__name__, name, value)
+            reserved_names.check(cls.__name__, name, value)
         offered: frozenset[str] = getattr(cls, "run_names", frozenset())
         if name == "run" and callable(value) and offered:
-            value = entry.entry(cls.__name__, value, offered)
+            value = run_wrapper.wrapped(cls.__name__, value, offered)
         super().__setattr__(name, value)
 
 
@@ -107,7 +107,7 @@ def _tried_parameters(cls: Any) -> list[tuple[str, Checked]]:
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
-class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
+class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
 
     `run` gets nothing but `self` here; see `TaskWithMetadata` and `AtomicTaskWithMetadata`.
@@ -179,18 +179,21 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
 
     def texts_beside_parameters(self) -> dict[str, str]:
         """What is part of the identity but no Luigi parameter: a seed, init steps."""
-        return variants.texts_of(self)
+        return extra_identity.texts_of(self)
 
     @classmethod
     def from_str_params(cls, params_str: Mapping[str, Any]) -> Any:
         """The task that `to_str_params` came from."""
-        return variants.from_texts(super().from_str_params(params_str), params_str)
+        return extra_identity.from_texts(super().from_str_params(params_str), params_str)
 
     def clone(self, cls: Any = None, **kwargs: Any) -> Any:
         """Luigi's; a task's own seed and init steps go with it to a clone of the same class."""
-        extras = {**(variants.extras_of(self) if cls is None else {}), **variants.taken(cls or type(self), kwargs)}
+        extras = {
+            **(extra_identity.extras_of(self) if cls is None else {}),
+            **extra_identity.pop(cls or type(self), kwargs),
+        }
         task = super().clone(cls, **kwargs)
-        return variants.variant(task, extras) if isinstance(task, Task) else task
+        return extra_identity.variant(task, extras) if isinstance(task, Task) else task
 
     def __repr__(self) -> str:
         texts = self.to_str_params(only_significant=True)
@@ -206,8 +209,8 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         In a run that refreshes, what is stale is not complete either.
         """
         here = runs.current()
-        if here.plan.forces(self) and self.can_be_forced():
-            return self.made_in(here)
+        if here.plan.forces(self) and self.records_run():
+            return self.made_by_run(here)
         refresh = here.options.get("refresh")
         return self.outputs_exist() and (refresh is None or not refresh.is_suspect(self))
 
@@ -218,7 +221,7 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
                 return all(target.exists() for target in targets)
             return bool(super().complete())
         except (AttributeError, TypeError) as error:
-            outputs.refuse_strangers(self, error)
+            outputs.check_types(self, error)
             raise
 
     @classmethod
@@ -234,11 +237,11 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         """Whether no mix-in has a say in `outputs_exist`."""
         return getattr(super().complete, "__func__", None) is LuigiTask.complete
 
-    def can_be_forced(self) -> bool:
+    def records_run(self) -> bool:
         """Whether this kind of task can tell in which run its outputs were made."""
         return False
 
-    def made_in(self, this: runs.Run) -> bool:
+    def made_by_run(self, this: runs.RunContext) -> bool:
         """Whether `this` run (or one that began later) made the outputs; only records can tell."""
         del this
         return False
@@ -259,12 +262,12 @@ class Task(Conveniences, Living, LuigiTask, metaclass=TaskMeta):
         return state
 
     def __reduce__(self) -> Any:
-        return travel.reduced(self, Task)
+        return task_pickle.reduced(self, Task)
 
     @property
     def travels_whole(self) -> bool:
         """Whether another process needs this task pickled, since its texts name tasks that only we know."""
-        return travel.travels_whole(self)
+        return task_pickle.travels_whole(self)
 
 
 class ExternalTask(Task, LuigiExternalTask):
@@ -329,7 +332,7 @@ def hash_of(task: AnyTask) -> str:
 
 def _required(task: AnyTask) -> Any:
     """`task.requires()`; an attempt asks once, for its hash and its inputs, unless it gets iterators."""
-    here = scope.of(task)
+    here = attempt_context.get(task)
     if here is None:
         return task.requires()
     if here.required is None:

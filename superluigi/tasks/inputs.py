@@ -16,10 +16,10 @@ from luigi.format import Format, Nop
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
-from superluigi.lineage import record as records
-from superluigi.storage import cache_files
+from superluigi.lineage.records import builder as records
 from superluigi.storage.base import Record
-from superluigi.storage.scratch import scratch
+from superluigi.storage.cache import files
+from superluigi.storage.local.scratch import scratch
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.local import LocalFileTarget, LocalFolderTarget
 
@@ -27,13 +27,13 @@ _BLOCK = 1 << 20
 
 
 @contextlib.contextmanager
-def opened(target: luigi.Target, shared: bool) -> Iterator[Path]:
+def open_input(target: luigi.Target, shared: bool) -> Iterator[Path]:
     """A local path holding what `target` holds, ours or Luigi's; a copy unless `shared`.
 
     Raises:
         DefinitionError: a kind of target that has no content to read as a file.
     """
-    ours = as_atomic(target)
+    ours = to_target(target)
     if ours is not None:
         with ours.tmp_read_path(shared=shared) as path:
             yield path
@@ -45,7 +45,7 @@ def opened(target: luigi.Target, shared: bool) -> Iterator[Path]:
         )
     name = os.path.basename(str(getattr(target, "path", "")).rstrip("/"))
     with scratch() as folder:
-        copy = folder / cache_files.segment(name or "input")
+        copy = folder / files.safe_component(name or "input")
         _fetch(target, copy)
         yield copy
 
@@ -109,18 +109,18 @@ def _blocks(stream: Any) -> Iterator[str | bytes]:
 
 def reference(target: luigi.Target) -> Record:
     """How a record refers to `target`: where, which bytes, and the link to its own record."""
-    ours = as_atomic(target)
+    ours = to_target(target)
     if ours is None:
         return {"type": type(target).__name__, "path": str(getattr(target, "path", target))}
     location = ours.location
-    made = location.read_about()
+    made = location.read_record_summary()
     if made is not None:
         return records.reference(made["output"], made, location.record_uri)
     described = location.describe() or {"type": type(target).__name__, "path": location.uri}
     return records.reference({**described, "type": type(target).__name__}, None, None)
 
 
-def discovered(required: Any, targets: Any) -> Any:
+def dynamic_references(required: Any, targets: Any) -> Any:
     """References to `targets`, the outputs of tasks that were yielded, in their shape.
 
     Forcing finds its way by them, so that each names its task, also one that keeps no records.
@@ -131,15 +131,15 @@ def discovered(required: Any, targets: Any) -> Any:
         made = {"task_id": required.task_id, "task_family": required.get_task_family()}
         return graph.map_structure(lambda target: _named(reference(target), made), targets)
     if isinstance(required, Mapping):
-        return {key: discovered(one, targets[key]) for key, one in required.items()}
-    return [discovered(one, target) for one, target in zip(required, targets, strict=True)]
+        return {key: dynamic_references(one, targets[key]) for key, one in required.items()}
+    return [dynamic_references(one, target) for one, target in zip(required, targets, strict=True)]
 
 
 def _named(found: Record, made: Record) -> Record:
     return found if found.get("task_id") else {**found, **made}
 
 
-def as_atomic(target: luigi.Target) -> AtomicTarget | None:
+def to_target(target: luigi.Target) -> AtomicTarget | None:
     """`target` itself if it is ours, ours for the same place if it is Luigi's local one, else None."""
     if isinstance(target, AtomicTarget):
         return target

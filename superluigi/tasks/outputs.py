@@ -22,7 +22,7 @@ def listed(task: AnyTask) -> list[AtomicTarget]:
     return _refuse_others(task, task.output())
 
 
-def shaped(task: AnyTask) -> Any:
+def validated(task: AnyTask) -> Any:
     """The outputs of a task that is about to run, in the shape of `output()`; no two in one place.
 
     Raises:
@@ -35,7 +35,7 @@ def shaped(task: AnyTask) -> Any:
     return targets
 
 
-def refuse_strangers(task: AnyTask, error: BaseException) -> None:
+def check_types(task: AnyTask, error: BaseException) -> None:
     """Explain why outputs could not be asked whether they exist, if that is because they are no targets."""
     for target in graph.flatten(task.output()):
         if not isinstance(target, luigi.Target) and (isinstance(target, type) or not hasattr(target, "exists")):

@@ -15,15 +15,15 @@ import luigi
 
 from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, TargetMissingError
-from superluigi.formats.choose import table_kind
 from superluigi.formats.registry import is_class
+from superluigi.formats.suffix_inference import table_kind
 from superluigi.parameters.annotations import tasks_inside
 from superluigi.parameters.checked import Frozen, TaskReference
 from superluigi.parameters.content import copied
 from superluigi.parameters.references import replaced, tasks_in
-from superluigi.scheduling import families
-from superluigi.scheduling import run as runs
-from superluigi.storage.base import Staged
+from superluigi.runs import context as runs
+from superluigi.runs import families
+from superluigi.storage.base import StagedWrite
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.joining import is_written
 from superluigi.tasks import inputs
@@ -39,12 +39,12 @@ class Reader:
 
     def path(self, target: luigi.Target) -> Path:
         """A local path holding what `target` holds, only to be read."""
-        return self._stack.enter_context(inputs.opened(target, True))
+        return self._stack.enter_context(inputs.open_input(target, True))
 
     def copy(self, task: luigi.Task) -> Any:
         """Temporary copies of what a task made, in the shape of its outputs: the reader may change them."""
         return graph.map_structure(
-            lambda target: self._stack.enter_context(inputs.opened(target, False)), task.output()
+            lambda target: self._stack.enter_context(inputs.open_input(target, False)), task.output()
         )
 
     def value(self, task: luigi.Task, as_type: Any = None) -> Any:
@@ -60,7 +60,7 @@ class Reader:
 
     def content(self, target: luigi.Target, as_type: Any = None) -> Any:
         """The value in one target, by the format that wrote it, else by suffix."""
-        ours = inputs.as_atomic(target)
+        ours = inputs.to_target(target)
         format = None if ours is None else _recorded_format(ours)
         wanted = None if as_type is UNKNOWN else as_type
         return formats.load(self.path(target), as_type=wanted, format=format)
@@ -199,7 +199,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
     Raises:
         FormatError: no format keeps the value, or its shape is not that of `output()`.
     """
-    flat: list[Staged] = graph.flatten(stages)
+    flat: list[StagedWrite] = graph.flatten(stages)
     if any(is_written(staged) for staged in flat) or (value is None and not (flat and keeps_none(task, user_run))):
         return
     if not flat:
@@ -250,7 +250,7 @@ def in_store(name: str) -> AtomicTarget:
     """
     store = _store()
     if store.startswith("s3://"):
-        from superluigi.storage.s3_errors import split
+        from superluigi.storage.objects.s3.s3_errors import split
         from superluigi.targets import S3ObjectTarget
 
         bucket, prefix = split(store)
@@ -336,9 +336,9 @@ def _recorded_format(target: AtomicTarget) -> str | None:
     return format if isinstance(format, str) else None
 
 
-def _paired(task: Any, stages: Any, value: Any) -> list[tuple[Staged, Any]]:
+def _paired(task: Any, stages: Any, value: Any) -> list[tuple[StagedWrite, Any]]:
     """Each stage with its part of the value; one output takes the value whole."""
-    if isinstance(stages, Staged):
+    if isinstance(stages, StagedWrite):
         return [(stages, value)]
     if isinstance(stages, Mapping) and isinstance(value, Mapping) and set(stages) == set(value):
         return [pair for key, staged in stages.items() for pair in _paired(task, staged, value[key])]

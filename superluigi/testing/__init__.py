@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from superluigi.testing.users import Place as Place
-    from superluigi.testing.users import assert_record as assert_record
-    from superluigi.testing.users import run_alone as run_alone
-    from superluigi.testing.users import run_in as run_in
+    from superluigi.testing.sandbox import Sandbox as Sandbox
+    from superluigi.testing.sandbox import assert_record as assert_record
+    from superluigi.testing.sandbox import run_alone as run_alone
+    from superluigi.testing.sandbox import run_in as run_in
 
-__all__ = ["Place", "assert_record", "run_alone", "run_in"]
+__all__ = ["Sandbox", "assert_record", "run_alone", "run_in"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'superluigi.testing' has no attribute {name!r}")
-    return getattr(importlib.import_module("superluigi.testing.users"), name)
+    return getattr(importlib.import_module("superluigi.testing.sandbox"), name)

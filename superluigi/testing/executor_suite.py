@@ -22,10 +22,10 @@ from typing import Any
 import luigi
 import pytest
 
+from superluigi.engine.engine import make_scheduler, run_graph
 from superluigi.errors import RemoteError, TaskTimeoutError, WorkerLostError
-from superluigi.scheduling.engine import make_scheduler, run_graph
-from superluigi.scheduling.report import Report
-from superluigi.scheduling.run import Run
+from superluigi.runs.context import RunContext
+from superluigi.runs.report import Report
 from superluigi.testing import executor_tasks as tasks
 from superluigi.testing.executor_tasks import diary
 
@@ -79,7 +79,7 @@ class ExecutorSuite:
         assert (diary(folder)[0][3] != str(os.getpid())) == self.other_processes
 
     def test_tasks_know_the_run_they_are_part_of(self, run_it: Any, folder: str) -> None:
-        run = Run()
+        run = RunContext()
         run_it(tasks.Noted(folder=folder, name="one"), run=run)
         assert diary(folder)[0][4] == run.id
 

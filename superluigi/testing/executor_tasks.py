@@ -21,7 +21,7 @@ from typing import Any
 import luigi
 from luigi.contrib.external_program import ExternalProgramTask
 
-from superluigi.scheduling import run as runs
+from superluigi.runs import context as runs
 
 
 def note(folder: str, *words: object) -> None:
@@ -243,7 +243,7 @@ class LooksAfterwards(Looks):
 UNGUARDED = """
 import os
 from superluigi.testing.executor_tasks import Noted
-from superluigi.scheduling.engine import run_graph
+from superluigi.engine.engine import run_graph
 
 class {name}(Noted):
     pass

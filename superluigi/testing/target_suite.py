@@ -31,7 +31,7 @@ from superluigi.errors import (
 )
 from superluigi.storage.base import SCHEMA
 from superluigi.targets.base import AtomicTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 ODD_NAMES = (
     "with space",
@@ -326,7 +326,7 @@ class TargetSuite(abc.ABC):
             rig.drop_member()
             target = rig.target()
             assert target.read_metadata() is None
-            with pytest.raises(TargetError), target.location.open_copy(refresh=True):
+            with pytest.raises(TargetError), target.location.local_copy(refresh=True):
                 pass
             if isinstance(target.path, Path):  # a prefix is asked by one request: its readers notice
                 assert not target.exists()
@@ -428,10 +428,10 @@ class TargetSuite(abc.ABC):
     @pytest.mark.parametrize("old", ["one", None], ids=["overwriting", "first"])
     @pytest.mark.parametrize("how", ["error", "interrupt"])
     def test_stopping_at_every_step_by_an_exception_leaves_old_or_new(
-        self, rig: TargetRig, how: crash.How, old: str | None
+        self, rig: TargetRig, how: fault_injection.How, old: str | None
     ) -> None:
         for n in self.every_step(rig, old):
-            with contextlib.suppress(OSError, KeyboardInterrupt), crash.stopping_at(n, how) as begun:
+            with contextlib.suppress(OSError, KeyboardInterrupt), fault_injection.stopping_at(n, how) as begun:
                 publish(rig, "new")
             seen = look(rig)
             assert seen in ((old, old), ("new", "new")), f"stopped by {how} at step {n} of {begun}: {seen}"
@@ -443,8 +443,8 @@ class TargetSuite(abc.ABC):
         self, rig: TargetRig, old: str | None
     ) -> None:
         for n in self.every_step(rig, old):
-            assert crash.stopped_in_child(n, "death", publish, rig, "new") == crash.DEATH
-            seen = crash.in_child(look, rig)
+            assert fault_injection.stopped_in_child(n, "death", publish, rig, "new") == fault_injection.DEATH
+            seen = fault_injection.in_child(look, rig)
             assert seen in ((old, old), ("new", "new")) or self.may_be_absent(rig, seen), f"died at step {n}: {seen}"
             publish(rig, "last")
             assert look(rig) == ("last", "last"), f"died at step {n}"
@@ -461,7 +461,7 @@ class TargetSuite(abc.ABC):
             if old:
                 publish(rig, old)
             if n == 0:
-                with crash.stopping_at(0, "error") as seen:
+                with fault_injection.stopping_at(0, "error") as seen:
                     publish(rig, "new")
                 total = len(seen)
                 assert total >= 2, seen

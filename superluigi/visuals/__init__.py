@@ -1,6 +1,6 @@
 """Pictures of graphs: of a task and what it needs, of an output's history, of a run.
 
-plot_dependency_graph(task)              a `Picture`; shows itself in a notebook
+plot_dependency_graph(task)              a `Figure`; shows itself in a notebook
 dependency_graph(task)                   the same graph for networkx
 plot_lineage(place)                      the same for the history of an output
 Picture.save("graph.html"), .show(), .svg, .mermaid
@@ -16,14 +16,14 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import MissingDependencyError, OptionError
-from superluigi.scheduling.force import requirements
+from superluigi.runs.force import requirements
 from superluigi.tasks.base import hash_of
 
 if TYPE_CHECKING:
     import networkx
 
-    from superluigi.scheduling.report import Report
-    from superluigi.visuals.picture import Picture
+    from superluigi.runs.report import Report
+    from superluigi.visuals.picture import Figure
 
 
 def plot_dependency_graph(
@@ -34,7 +34,7 @@ def plot_dependency_graph(
     ignore_beyond: type | Sequence[type] = (),
     output_path: str | os.PathLike[str] | None = None,
     **unused: Any,
-) -> Picture:
+) -> Figure:
     """The graph of a task and all it requires, coloured by state; nothing is run.
 
     With `path` (or `output_path`) it is also saved: as a page (`.html`), `.svg`, or Mermaid (`.mmd`, `.md`). What
@@ -45,11 +45,11 @@ def plot_dependency_graph(
         OptionError: an unknown suffix, mode of `refresh`, or argument.
     """
     from superluigi.visuals.build import of_task
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
     if unknown := sorted(set(unused) - {"height", "font_size", "hierarchical", "notebook"}):
         raise OptionError(f"plot_dependency_graph does not know {unknown[0]}. Use path=, refresh= or ignore_beyond=.")
-    picture = Picture(of_task(task, refresh=refresh, ignore_beyond=_classes(ignore_beyond)))
+    picture = Figure(of_task(task, refresh=refresh, ignore_beyond=_classes(ignore_beyond)))
     path = output_path if path is None else path
     if path is not None:
         picture.save(path)
@@ -83,31 +83,31 @@ def _classes(given: type | Sequence[type]) -> tuple[type, ...]:
     return (given,) if isinstance(given, type) else tuple(given)
 
 
-def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Picture:
+def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Figure:
     """The history of an output (a path, an `s3://` address or a target) as a picture.
 
     Raises:
         TargetMissingError: there is no such output.
     """
-    from superluigi.lineage.tracing import trace
+    from superluigi.lineage.records.tracing import trace
     from superluigi.visuals.build import of_trace
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
-    picture = Picture(of_trace(trace(place)))
+    picture = Figure(of_trace(trace(place)))
     if path is not None:
         picture.save(path)
     return picture
 
 
-def plot_run(task: luigi.Task, report: Report, path: str | os.PathLike[str] | None = None) -> Picture:
+def plot_run(task: luigi.Task, report: Report, path: str | os.PathLike[str] | None = None) -> Figure:
     """A report of a run of `task`: what ran, how long, errors and logs, a timeline for each worker."""
-    from superluigi.lineage.explaining import why
+    from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals.attempts import last_logs
     from superluigi.visuals.build import of_run
-    from superluigi.visuals.picture import Picture
+    from superluigi.visuals.picture import Figure
 
     explained = why(task)
-    picture = Picture(of_run(explained, report, logs=last_logs(one.task for one in explained)))
+    picture = Figure(of_run(explained, report, logs=last_logs(one.task for one in explained)))
     if path is not None:
         picture.save(path)
     return picture

@@ -49,13 +49,13 @@ def log_file(task: Any) -> str:
 
 def _put_in_place() -> None:
     """Logs of attempts whose process was killed before they had a folder."""
-    from superluigi.tasks.life import spare
+    from superluigi.tasks.runtime import log_pool
 
-    spare.adopt()
+    log_pool.recover_orphans()
 
 
 def _file(task: Any, name: str) -> Path | None:
-    from superluigi.tasks.life.folder import folder_of
+    from superluigi.tasks.runtime.task_folder import folder_of
 
     with USERS_CODE:  # a task whose `requires` raises has no identity, and so no folder
         return _folder(folder_of(task)) / name if hasattr(task, "task_hash") else None
@@ -77,7 +77,7 @@ def _log(task: Any, name: str) -> str:
 
 def _folder(base: Path) -> Path:
     from superluigi.errors import TargetMissingError
-    from superluigi.tasks.life.folder import attempt_folder
+    from superluigi.tasks.runtime.task_folder import attempt_folder
 
     try:
         return attempt_folder(base)

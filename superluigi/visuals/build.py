@@ -12,12 +12,12 @@ from typing import Any
 import luigi
 
 from superluigi import graph as structures
-from superluigi.lineage.explaining import Explanation, why
-from superluigi.lineage.facts import address_of
-from superluigi.lineage.record import iso
-from superluigi.lineage.staleness import UP_TO_DATE, Reason
-from superluigi.lineage.tracing import Trace
-from superluigi.scheduling.report import Failure, Report
+from superluigi.lineage.records.builder import iso
+from superluigi.lineage.records.tracing import Trace
+from superluigi.lineage.staleness.explaining import Explanation, why
+from superluigi.lineage.staleness.facts import address_of
+from superluigi.lineage.staleness.reasons import UP_TO_DATE, Reason
+from superluigi.runs.report import Failure, Report
 from superluigi.visuals.model import Graph, Node
 
 _COMMIT = re.compile(r"(?P<worker>.+-\d+)-\d+-[0-9a-f]{12}")

@@ -10,9 +10,9 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from superluigi.visuals.drawing import curve, legend
 from superluigi.visuals.layout import Layout, place
 from superluigi.visuals.model import Graph, families
+from superluigi.visuals.render import curve, legend
 
 #: From so many tasks on the page opens with one node for each family.
 GROUPED_FROM = 80

@@ -9,12 +9,12 @@ import webbrowser
 from pathlib import Path
 
 from superluigi.errors import OptionError
-from superluigi.visuals import drawing
+from superluigi.visuals import render
 from superluigi.visuals.model import Graph
 from superluigi.visuals.page import page
 
 
-class Picture:
+class Figure:
     """A graph that can be looked at; the last value of a notebook cell shows itself."""
 
     def __init__(self, graph: Graph, view: str | None = None) -> None:
@@ -29,12 +29,12 @@ class Picture:
     @property
     def svg(self) -> str:
         """A stand-alone SVG."""
-        return drawing.svg(self.graph)
+        return render.svg(self.graph)
 
     @property
     def mermaid(self) -> str:
         """A Mermaid flowchart."""
-        return drawing.mermaid(self.graph)
+        return render.mermaid(self.graph)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the form that the suffix names: `.html`, `.svg`, `.mmd` or `.md`; the path.

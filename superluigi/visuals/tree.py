@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from superluigi.lineage import staleness
-from superluigi.lineage.explaining import Explanation
-from superluigi.lineage.staleness import Reason
+from superluigi.lineage.staleness import reasons
+from superluigi.lineage.staleness.explaining import Explanation
+from superluigi.lineage.staleness.reasons import Reason
 
 #: Deeper levels are not indented any more: a chain of 10,000 tasks would be 200 MB of blanks.
 WIDEST = 120
@@ -45,7 +45,7 @@ def of_dry_run(explained: Sequence[Explanation]) -> str:
 
 def _word(one: Explanation) -> str:
     if one.runs:
-        return FORCED if one.reason == staleness.FORCED else WOULD_RUN
+        return FORCED if one.reason == reasons.FORCED else WOULD_RUN
     if one.state == "missing":
         return MISSING if one.external else NOT_NEEDED
     return COMPLETE

@@ -22,7 +22,7 @@ from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 from superluigi.visuals import plot_dependency_graph, plot_lineage
 from superluigi.visuals.layout import place
 from superluigi.visuals.model import Graph, Node
-from superluigi.visuals.picture import Picture
+from superluigi.visuals.picture import Figure
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -150,7 +150,7 @@ def test_a_click_shows_parameters_record_log_code_and_lineage(browser: Any, root
 
 
 def test_search_finds_by_words_of_parameters_and_goes_to_the_task(browser: Any, tmp_path: Path) -> None:
-    file = Picture(many(300)).save(tmp_path / "many.html")
+    file = Figure(many(300)).save(tmp_path / "many.html")
     opened = Opened(browser, file)
     page = opened.page
     assert page.get_attribute('[data-view="families"]', "aria-selected") == "true", "many tasks open as families"
@@ -186,7 +186,7 @@ def test_the_keyboard_walks_along_the_data(browser: Any, root: Path) -> None:
 
 
 def test_states_can_be_hidden_and_families_opened(browser: Any, tmp_path: Path) -> None:
-    opened = Opened(browser, Picture(many(200)).save(tmp_path / "many.html"))
+    opened = Opened(browser, Figure(many(200)).save(tmp_path / "many.html"))
     page = opened.page
     page.locator(".node", has_text="Clean").click()
     assert "tasks" in opened.text("#details").lower()

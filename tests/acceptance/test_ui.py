@@ -21,7 +21,7 @@ import pytest
 
 SCRIPT = """
     import sys
-    from superluigi.scheduling.engine import run_graph
+    from superluigi.engine.engine import run_graph
     from superluigi.testing.executor_tasks import Joins
     run_graph(Joins(folder=sys.argv[1], name="root", width=4, seconds=20.0))
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage import atomic
+from superluigi.storage.local import atomic
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, TargetRig, TargetSuite
 
 

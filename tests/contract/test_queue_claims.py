@@ -12,8 +12,8 @@ import pytest
 from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
-from superluigi.queue.states import Pool, TaskSpec
-from superluigi.queue.store import claims, people, plan, turn, views
+from superluigi.queue.models import Pool, TaskSpec
+from superluigi.queue.store import claims, finish_and_claim, submit, views, workers
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.queue.tables import tasks
 from superluigi.testing import postgres
@@ -26,15 +26,15 @@ LOWER = TaskSpec("Lower", "Lower", "m", "{}", deps=("Upper",), max_failures=2, r
 def database(any_queue_name: str) -> Iterator[Database]:
     database = Database(any_queue_name)
     with database.write() as connection:
-        people.save_pools(connection, {"default": Pool()})
+        workers.save_pools(connection, {"default": Pool()})
     yield database
     database.close()
 
 
 def _submit(database: Database, *specs: TaskSpec, run: str = "run") -> None:
     with database.write() as connection:
-        plan.add_run(connection, run, 0.0, "{}")
-        plan.add(connection, specs, run)
+        submit.add_run(connection, run, 0.0, "{}")
+        submit.add(connection, specs, run)
 
 
 def _claim(database: Database, worker: str = "one", now: float = 0.0) -> Claim:
@@ -77,7 +77,7 @@ def test_what_ends_by_itself_before_a_kill_reaches_it(database: Database, kind: 
     _submit(database, UPPER, LOWER)
     claim = _claim(database)
     with database.write() as connection:
-        plan.kill(connection, [(claim.row, "RUNNING")], 0.0)
+        submit.kill(connection, [(claim.row, "RUNNING")], 0.0)
     assert _finish(database, claim, kind)
     assert _states(database)["Upper"] == state
 
@@ -128,7 +128,7 @@ def test_a_failure_long_after_the_first_is_the_last_where_a_deadline_says_so(dat
 
 def _take(database: Database, outcome: tuple[Claim, Result] | None = None, pool: str | None = "default") -> str | None:
     """What a worker gets that tells of `outcome` and asks for the next task."""
-    counts, claim = turn.take(database, outcome, "one", pool, 60.0, 60.0)
+    counts, claim = finish_and_claim.finish_and_claim(database, outcome, "one", pool, 60.0, 60.0)
     assert counts
     return claim.task_id if claim is not None else None
 
@@ -146,19 +146,19 @@ def _turn(database: Database, kind: str, pool: str = "default") -> str | None:
 
 def test_a_pool_gives_as_many_tasks_as_it_may_run_and_none_while_paused(database: Database) -> None:
     with database.write() as connection:
-        people.save_pools(connection, {"two": Pool(2), "other": Pool()})
+        workers.save_pools(connection, {"two": Pool(2), "other": Pool()})
     _submit(database, *[TaskSpec(f"T{n}", "T", "m", "{}", pool="two") for n in range(4)])
     assert [_take(database, pool=pool) for pool in ("default", "other", "two", "two", "two")] == [
         None, None, "T0", "T1", None,
     ]  # fmt: skip
     with database.write() as connection:
-        people.set_paused(connection, "two", True)
-        plan.kill(connection, plan.select_rows(connection, ids=["T3"], state=None, name=None), 0.0)
+        workers.set_paused(connection, "two", True)
+        submit.kill(connection, submit.select_rows(connection, ids=["T3"], state=None, name=None), 0.0)
         connection.execute(tasks.update().where(tasks.c.task_id == "T1").values(state="SUCCEEDED", lease=None))
     assert _turn(database, "succeeded", "two") is None
     with database.write() as connection:
-        people.set_paused(connection, "two", False)
-        plan.retry(connection, plan.select_rows(connection, ids=["T3"], state=None, name=None))
+        workers.set_paused(connection, "two", False)
+        submit.retry(connection, submit.select_rows(connection, ids=["T3"], state=None, name=None))
     assert [_take(database, pool="two"), _take(database, pool="two"), _take(database, pool="two")] == [
         "T2", "T3", None,
     ]  # fmt: skip
@@ -209,7 +209,9 @@ def test_whoever_lost_the_lease_is_told_so_and_goes_on_with_the_next_task(databa
     with database.write() as connection:
         claims.sweep(connection, 61.0)
     assert _claim(database, "two").task_id == "Upper"
-    counts, claim = turn.take(database, (lost, Result("succeeded")), "one", "default", 60.0, 60.0)
+    counts, claim = finish_and_claim.finish_and_claim(
+        database, (lost, Result("succeeded")), "one", "default", 60.0, 60.0
+    )
     assert not counts
     assert claim is not None and claim.task_id == "Other"
     assert _states(database) == {"Upper": "RUNNING", "Other": "RUNNING"}
@@ -223,7 +225,7 @@ def test_a_turn_waits_for_whoever_writes_and_sees_what_he_wrote(database: Databa
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
-        plan.kill(connection, plan.select_rows(connection, ids=["Upper"], state=None, name=None), 0.0)
+        submit.kill(connection, submit.select_rows(connection, ids=["Upper"], state=None, name=None), 0.0)
     thread.join()
     assert taken == ["Other"]
 
@@ -233,7 +235,7 @@ def test_a_running_task_that_is_to_be_killed_is_told_so_at_the_next_look(databas
     claim = _claim(database)
     with database.write() as connection:
         assert claims.status(connection, claim) == claims.renew(connection, claim, 60.0) == "held"
-        plan.kill(connection, [(claim.row, "RUNNING")], 0.0)
+        submit.kill(connection, [(claim.row, "RUNNING")], 0.0)
         assert claims.status(connection, claim) == claims.renew(connection, claim, 60.0) == "kill"
     assert _states(database) == {"Upper": "RUNNING"}
 
@@ -281,7 +283,7 @@ def test_retried_tasks_have_all_their_attempts_again(database: Database) -> None
         _finish(database, _claim(database), "failed")
         assert _states(database) == {"Upper": state}
     with database.write() as connection:
-        plan.retry(connection, plan.select_rows(connection, ids=None, state="FAILED", name=None))
+        submit.retry(connection, submit.select_rows(connection, ids=None, state="FAILED", name=None))
     for state in ("PENDING", "FAILED"):
         _finish(database, _claim(database), "failed")
         assert _states(database) == {"Upper": state}
@@ -290,7 +292,7 @@ def test_retried_tasks_have_all_their_attempts_again(database: Database) -> None
 def test_at_every_moment_a_queue_with_work_says_so(database: Database) -> None:
     """A chain through two pools: something is pending or runs at every moment, whatever moves meanwhile."""
     with database.write() as connection:
-        people.save_pools(connection, {"other": Pool()})
+        workers.save_pools(connection, {"other": Pool()})
     chain = [
         TaskSpec(f"T{n}", "T", "m", "{}", pool=("default", "other")[n % 2], deps=(f"T{n - 1}",) if n else ())
         for n in range(100)
@@ -323,7 +325,7 @@ def test_a_role_that_may_not_have_functions_of_its_own_works_with_more_round_tri
         server.execute(f'GRANT ALL ON SCHEMA public TO "{name}"')
     database = Database(url.replace("queue@", f"{name}@"))
     with database.write() as connection:
-        people.save_pools(connection, {"default": Pool()})
+        workers.save_pools(connection, {"default": Pool()})
     _submit(database, UPPER, LOWER)
     assert [_take(database), _turn(database, "succeeded"), _turn(database, "succeeded")] == ["Upper", "Lower", None]
     assert set(_states(database).values()) == {"SUCCEEDED"}

@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
-from superluigi.queue.states import Pool, TaskSpec
-from superluigi.queue.store import claims, people, plan, turn, views
+from superluigi.queue.models import Pool, TaskSpec
+from superluigi.queue.store import claims, finish_and_claim, views, workers
+from superluigi.queue.store import submit as plan
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.testing import postgres
 
@@ -186,11 +187,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.runs = 0
         self.workers = 0
         with self.database.write(flush=False) as connection:
-            for table in reversed(people.tables.metadata.sorted_tables):
+            for table in reversed(workers.tables.metadata.sorted_tables):
                 if not table.name.endswith(("_meta", "_needs")):
                     connection.execute(table.delete())
-            connection.execute(people.tables.needs.delete().where(people.tables.needs.c.id > 0))
-            people.save_pools(connection, {"default": Pool(), "small": Pool(2)})
+            connection.execute(workers.tables.needs.delete().where(workers.tables.needs.c.id > 0))
+            workers.save_pools(connection, {"default": Pool(), "small": Pool(2)})
 
     @initialize(complete=st.sets(st.integers(0, 6), max_size=1))
     def begin(self, complete: set[int]) -> None:
@@ -289,7 +290,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.database.moment = self.now
         self.workers += 1
         outcome = claim, Result(kind, error=kind, exit_code=3)
-        counts, following = turn.take(self.database, outcome, f"w{self.workers}", pool, LEASE, LEASE)
+        counts, following = finish_and_claim.finish_and_claim(
+            self.database, outcome, f"w{self.workers}", pool, LEASE, LEASE
+        )
         assert counts == (claim not in self.lost)
         self._claimed(following, expected)
 
@@ -320,7 +323,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         with self.database.write(flush=False) as connection:
             connection.execute(
-                people.tables.tasks.update().where(people.tables.tasks.c.task_id == name)
+                workers.tables.tasks.update().where(workers.tables.tasks.c.task_id == name)
                 .values(state="PENDING", fence=row.fence - 1, attempts=row.attempts - 1, lease=None)
             )  # fmt: skip
             plan.recount(connection, [self.held[name].row])
@@ -400,7 +403,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _pause(self, pool: str | None, paused: bool) -> None:
         with self.database.write(flush=False) as connection:
-            people.set_paused(connection, pool, paused)
+            workers.set_paused(connection, pool, paused)
         names = {pool} if pool else {"default", "small"}
         self.model.paused = self.model.paused | names if paused else self.model.paused - names
 

@@ -26,21 +26,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from superluigi.errors import CommitConflictError
-from superluigi.storage import (
-    owner_token,
-    s3_client,
-    s3_leftovers,
-    s3_prefix_commit,
-    s3_prefix_recovery,
-    s3_prefix_steps,
-    s3_transfer,
-    s3_upload,
-)
+from superluigi.storage import owner_token
 from superluigi.storage.base import Record
-from superluigi.storage.s3_location import S3Place
-from superluigi.storage.s3_options import S3Options
-from superluigi.storage.s3_prefix import PrefixLocation
-from superluigi.storage.s3_record import ABSENT
+from superluigi.storage.objects import intent_log, prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.location import S3Address
+from superluigi.storage.objects.prefix import PrefixLocation
+from superluigi.storage.objects.record import ABSENT
+from superluigi.storage.objects.s3 import client, transfer, upload
+from superluigi.storage.objects.s3.options import S3Options
 
 RECORD = "out.metadata.json"
 
@@ -95,11 +88,11 @@ class Bucket:
     exceptions = SimpleNamespace(ClientError=ClientError)
 
     def __init__(self, store: Store, turn: Callable[[str], None]) -> None:
-        self.store, self.turn, self.client = store, turn, s3_client.S3Client(self, S3Options(), None, 0, ())
+        self.store, self.turn, self.client = store, turn, client.S3Client(self, S3Options(), None, 0, ())
 
     def _called(self, name: str, key: str) -> None:
         self.turn(f"{name} {key}")
-        self.client.date = format_datetime(self.store.clock, usegmt=True), s3_client.time.monotonic()
+        self.client.date = format_datetime(self.store.clock, usegmt=True), client.time.monotonic()
 
     def _put(self, key: str, thing: Thing) -> None:
         self.store.things[key] = thing
@@ -179,7 +172,7 @@ class Actor:
         self.dies = self.ended = False
         self.error: BaseException | None = None
         self.bucket = Bucket(store, self._turn)
-        self.location = PrefixLocation(S3Place("b", "out/", "b", RECORD, local_root=root / name))
+        self.location = PrefixLocation(S3Address("b", "out/", "b", RECORD, local_root=root / name))
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
         self.steps: list[str] = []
 
@@ -259,18 +252,18 @@ def remover(location: PrefixLocation) -> None:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Actors whose processes nobody can look for, one request at a time, and nothing on disk but the stage."""
     monkeypatch.setenv("SUPERLUIGI_S3_ENGINE", "boto3")
-    monkeypatch.setattr(s3_client, "client", lambda _options: LOCAL.actor.bucket.client)
+    monkeypatch.setattr(client, "client", lambda _options: LOCAL.actor.bucket.client)
     numbers = itertools.count()
     monkeypatch.setattr(owner_token, "token", lambda: f"h-{'0' * 12}.7-1-1-{next(numbers):012x}")
-    monkeypatch.setattr(s3_leftovers, "clean", lambda *_: None)
+    monkeypatch.setattr(intent_log, "clean", lambda *_: None)
     monkeypatch.setattr(PrefixLocation, "adopt", lambda *_: None)
-    naps = SimpleNamespace(sleep=lambda _seconds: LOCAL.actor._turn("sleep"), monotonic=s3_client.time.monotonic)
-    monkeypatch.setattr(s3_prefix_commit, "time", naps)
+    naps = SimpleNamespace(sleep=lambda _seconds: LOCAL.actor._turn("sleep"), monotonic=client.time.monotonic)
+    monkeypatch.setattr(prefix_commit, "time", naps)
 
     def one_by_one(work: Callable[[Any], Any], items: Sequence[Any], _at_once: int) -> list[Any]:
         return [work(item) for item in items]
 
-    for module in (s3_transfer, s3_upload, s3_prefix_steps, s3_prefix_commit):
+    for module in (transfer, upload, prefix_steps, prefix_commit):
         monkeypatch.setattr(module, "in_threads", one_by_one)
     yield tmp_path
 
@@ -279,15 +272,15 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 def early_claims(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the claim that an upload into an empty prefix makes when it lasts."""
 
-    class EarlyHold(s3_prefix_recovery.Hold):
-        def __enter__(self) -> s3_prefix_recovery.Hold:
+    class EarlyHold(prefix_recovery.Hold):
+        def __enter__(self) -> prefix_recovery.Hold:
             hold = super().__enter__()
             with contextlib.suppress(CommitConflictError):
                 hold.change()
             return hold
 
     if request.param:
-        monkeypatch.setattr(s3_prefix_commit, "Hold", EarlyHold)
+        monkeypatch.setattr(prefix_commit, "Hold", EarlyHold)
 
 
 @dataclass(frozen=True)
@@ -318,7 +311,7 @@ def play(root: Path, before: str | None, works: dict[str, Callable[[PrefixLocati
                 if not actors[number].step():
                     break
             if schedule.lapses:
-                store.clock += 2 * s3_prefix_recovery.LEASE
+                store.clock += 2 * prefix_recovery.LEASE
         if schedule.dead is not None:
             actors[schedule.dead].die()
         for number in schedule.ends:
@@ -326,7 +319,7 @@ def play(root: Path, before: str | None, works: dict[str, Callable[[PrefixLocati
         outcome = " ".join(f"{actor.name}:{actor.outcome}" for actor in actors)
         for actor in actors:
             assert actor.outcome in ("committed", "CommitConflictError", "Stopped"), actor.error
-        store.clock += 2 * s3_prefix_recovery.LEASE
+        store.clock += 2 * prefix_recovery.LEASE
         last = Actor(store, "reader", reader, root)
         last.finish()
         assert last.outcome == "committed", last.error

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from superluigi.errors import CommitConflictError, TransferError
-from superluigi.storage import s3_transfer
-from superluigi.storage.s3_completeness import exists_many
+from superluigi.storage.objects.exists_many import exists_many
+from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget
 from superluigi.targets.base import AtomicTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 from superluigi.testing.fault_proxy import Fault, FaultProxy
 from superluigi.testing.s3_dialects import CEPH_16, OLD_MOTO, SEAWEED, UNCONDITIONAL, Dialect
 from superluigi.testing.s3_server import S3Server, s3_server
@@ -81,7 +81,7 @@ def ceph() -> Iterator[S3Server]:
 def test_a_process_that_dies_while_it_tries_a_server_out_leaves_nothing_for_long(ceph: S3Server) -> None:
     rig = S3ObjectRig(ceph.create_bucket(versioned=True), ceph.client_options)
     for n in range(3, 10):
-        crash.stopped_in_child(n, "death", publish, rig, "new")
+        fault_injection.stopped_in_child(n, "death", publish, rig, "new")
     publish(rig, "last")
     assert look(rig) == ("last", "last")
     versions = rig.client().list_object_versions(Bucket=rig.bucket)
@@ -123,11 +123,11 @@ def test_an_old_server_with_the_name_of_a_newer_one_is_not_believed(dialect: Dia
             thread.start()
         for thread in threads:
             thread.join()
-        assert [target.location.made_by(), target.download().read_text()] == won * 2
+        assert [target.location.run_id_of_data(), target.download().read_text()] == won * 2
 
 
 def test_bits_that_flip_in_a_part_are_noticed_where_the_server_minds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_transfer, "SINGLE_LIMIT", 1 << 20)
+    monkeypatch.setattr(transfer, "SINGLE_LIMIT", 1 << 20)
     with s3_server(dialect=OLD_MOTO) as server:
         parts = urlsplit(server.endpoint_url)
         with FaultProxy(parts.hostname or "", parts.port or 80) as proxy:

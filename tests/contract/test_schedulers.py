@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from superluigi.scheduling import node, scheduler, state
-from superluigi.scheduling.scheduler import ReadyScheduler
-from superluigi.scheduling.worker import Worker
+from superluigi.engine.worker import Worker
+from superluigi.scheduler import node, scheduler, state
+from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.testing.scheduler_suite import STEPS, Claim, Plan, SchedulerSuite, claims, graphs
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

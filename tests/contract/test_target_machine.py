@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from superluigi.storage.cleaning import clean
-from superluigi.testing import crash
+from superluigi.storage.local.cleanup import clean
+from superluigi.testing import fault_injection
 from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import (
     LocalFileRig,
@@ -62,16 +62,16 @@ class Store(RuleBasedStateMachine):
             raise ZeroDivisionError
 
     @rule(name=NAMES, n=STEPS, how=st.sampled_from(["error", "interrupt"]))
-    def stop_in_the_commit(self, name: str, n: int, how: crash.How) -> None:
+    def stop_in_the_commit(self, name: str, n: int, how: fault_injection.How) -> None:
         text = self.next_version()
-        with contextlib.suppress(OSError, KeyboardInterrupt), crash.stopping_at(n, how):
+        with contextlib.suppress(OSError, KeyboardInterrupt), fault_injection.stopping_at(n, how):
             publish(self.rig, text, name)
         self.settle(name, text)
 
     @rule(name=NAMES, n=STEPS)
     def die_in_the_commit(self, name: str, n: int) -> None:
         text = self.next_version()
-        crash.stopped_in_child(n, "death", publish, self.rig, text, name)
+        fault_injection.stopped_in_child(n, "death", publish, self.rig, text, name)
         self.settle(name, text)
 
     def settle(self, name: str, text: str) -> None:

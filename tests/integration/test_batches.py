@@ -6,7 +6,7 @@ from pathlib import Path
 
 import luigi
 
-from superluigi.scheduling.engine import run_graph
+from superluigi.engine.engine import run_graph
 from superluigi.testing.executor_tasks import diary, note
 
 

@@ -19,10 +19,13 @@ import pytest
 
 from superluigi import lineage
 from superluigi.errors import CommitError, StorageAccessError, TargetError, TargetKindError
-from superluigi.storage import cleaning, copying, s3_cleaning, steps
+from superluigi.storage import failpoints
 from superluigi.storage.base import SCHEMA
+from superluigi.storage.local import cleanup
+from superluigi.storage.local import copy as copying
+from superluigi.storage.objects import cleanup as s3_cleaning
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3PrefixTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import (
     LocalFileRig,
@@ -76,7 +79,7 @@ def kill_again_and_again(rig: TargetRig, kills: int) -> None:
         time.sleep(0.02 + chance.random() * 0.15)
         process.kill()
         process.join()
-        seen, recorded = crash.in_child(look, rig)
+        seen, recorded = fault_injection.in_child(look, rig)
         absent_is_allowed = seen is None and isinstance(rig, S3PrefixRig)
         assert recorded == seen or absent_is_allowed, (
             f"kill {kill} of seed {seed}: {seen} with the record of {recorded}"
@@ -136,7 +139,7 @@ def test_a_watcher_of_five_hundred_versions_never_sees_a_part(rig: TargetRig) ->
 
 def as_nobody(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run in a process without root's rights, which no mode stops."""
-    return crash.in_child(_without_rights, function, *arguments)
+    return fault_injection.in_child(_without_rights, function, *arguments)
 
 
 def _without_rights(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -164,7 +167,7 @@ def test_when_the_disk_is_full_the_old_output_stands(tmp_path: Path, kind: Any, 
     rig = kind(tmp_path)
     publish(rig, "old")
     with pytest.raises(OSError) as caught:
-        crash.in_child(_limited, write_much, 100_000, rig, data, record)
+        fault_injection.in_child(_limited, write_much, 100_000, rig, data, record)
     assert caught.value.errno == errno.EFBIG
     assert look(rig) == ("old", "old")
     assert rig.leftovers() == []
@@ -199,7 +202,7 @@ def test_bytes_are_flushed_before_they_get_their_name_and_the_name_afterwards(
     done: list[str | int] = []
     flush = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append(os.fstat(descriptor).st_ino), flush(descriptor)))
-    monkeypatch.setattr(steps, "hook", done.append)
+    monkeypatch.setattr(failpoints, "hook", done.append)
     publish(rig, "two")
     path, record = rig.target().path, rig.target().metadata_path
     renames = [n for n, what in enumerate(done) if what in ("rename", "exchange")]
@@ -294,7 +297,7 @@ def test_what_another_user_left_stops_nobody(open_to_all: Path, kind: Any) -> No
     rig = kind(open_to_all / "shared")
     rig.folder.mkdir()
     rig.folder.chmod(0o1777)
-    assert crash.stopped_in_child(4, "death", publish, rig, "of root") == crash.DEATH
+    assert fault_injection.stopped_in_child(4, "death", publish, rig, "of root") == fault_injection.DEATH
     before = rig.leftovers()
     assert before
     as_nobody(publish, rig, "mine", "other")
@@ -375,7 +378,7 @@ class _ElsewhereRig(TargetRig):
         self.rig.overwrite_as_stranger(name)
 
 
-def stopped_at_each_step(rig: TargetRig, how: crash.How, old: str | None) -> None:
+def stopped_at_each_step(rig: TargetRig, how: fault_injection.How, old: str | None) -> None:
     """Data and record agree wherever a commit stops, and the next one needs no help."""
     publish(rig, "new")  # what is found out once is no step
     allowed = {old, "new"} | ({None} if how == "death" and isinstance(rig.target(), S3PrefixTarget) else set())
@@ -385,11 +388,11 @@ def stopped_at_each_step(rig: TargetRig, how: crash.How, old: str | None) -> Non
         if old:
             publish(rig, old)
         if how == "death" and n:
-            assert crash.stopped_in_child(n, how, publish, rig, "new") == crash.DEATH
+            assert fault_injection.stopped_in_child(n, how, publish, rig, "new") == fault_injection.DEATH
         else:
-            with contextlib.suppress(OSError), crash.stopping_at(n, how) as steps:
+            with contextlib.suppress(OSError), fault_injection.stopping_at(n, how) as failpoints:
                 publish(rig, "new")
-            total = total if n else len(steps)
+            total = total if n else len(failpoints)
         seen, recorded = look(rig)
         assert seen == recorded and seen in allowed, f"step {n}: {seen} with the record of {recorded}"
         n += 1
@@ -449,14 +452,20 @@ def test_an_output_named_like_the_record_of_another_is_refused(rig: TargetRig) -
 
 
 def test_clean_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
-    from superluigi.storage.cleaning import clean
+    from superluigi.storage.local.cleanup import clean
 
     rig = LocalFileRig(tmp_path)
     publish(rig, "one")
     for n in (1, 3, 4, 6):
-        assert crash.stopped_in_child(n, "death", publish, LocalFileRig(tmp_path), "new") == crash.DEATH
+        assert (
+            fault_injection.stopped_in_child(n, "death", publish, LocalFileRig(tmp_path), "new")
+            == fault_injection.DEATH
+        )
     for n in (1, 5):
-        assert crash.stopped_in_child(n, "death", publish, LocalFolderRig(tmp_path / "deep"), "new") == crash.DEATH
+        assert (
+            fault_injection.stopped_in_child(n, "death", publish, LocalFolderRig(tmp_path / "deep"), "new")
+            == fault_injection.DEATH
+        )
     with rig.target().stage() as living:
         living.path.write_text("still writing")
         (tmp_path / ".superluigi-otherhost-1-1-0123456789ab.output.txt").write_text("of another host")
@@ -475,7 +484,7 @@ def cleaned(rig: TargetRig, *, dry_run: bool = False) -> set[str]:
     if isinstance(rig, S3ObjectRig):
         found = s3_cleaning.clean(f"s3://{rig.bucket}/place", dry_run=dry_run, options=rig.options)
     else:
-        found = cleaning.clean(rig.folder, dry_run=dry_run)
+        found = cleanup.clean(rig.folder, dry_run=dry_run)
     return {item.path for item in found}
 
 
@@ -491,11 +500,11 @@ def test_cleaning_after_a_death_removes_what_it_said_it_would_and_leaves_a_sound
 ) -> None:
     publish(rig, "new")
     publish(rig, "old")
-    with crash.stopping_at(0, "error") as begun:
+    with fault_injection.stopping_at(0, "error") as begun:
         publish(rig, "new")
     for n in range(share, len(begun) + 1, share):
         publish(rig, "old")
-        assert crash.stopped_in_child(n, "death", publish, rig, "new") == crash.DEATH
+        assert fault_injection.stopped_in_child(n, "death", publish, rig, "new") == fault_injection.DEATH
         before = everything(rig)
         told = cleaned(rig, dry_run=True)
         assert everything(rig) == before

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from superluigi.engine.engine import run_graph
 from superluigi.errors import ExecutorLostError
-from superluigi.scheduling.engine import run_graph
 from superluigi.testing.executor_tasks import Sleeps, diary
 
 pytest.importorskip("distributed")

@@ -13,10 +13,10 @@ import pytest
 
 from superluigi.errors import CommitError, TargetKindError
 from superluigi.lineage import verify
-from superluigi.storage import copying
-from superluigi.storage.cleaning import clean
+from superluigi.storage.local import copy as copying
+from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFolderTarget, S3PrefixTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 from superluigi.testing.s3_server import S3Server
 
 DEPTH = 300  # with a thousand frames to go, as usual, it takes four times as much
@@ -80,7 +80,9 @@ def test_a_tree_with_paths_that_are_too_long_is_refused_and_leaves_nothing(place
 
 
 def test_what_a_dead_writer_left_of_such_a_tree_is_cleaned(place: Path) -> None:
-    assert crash.stopped_in_child(2, "death", commit_grown, place / "tree", *TOO_LONG) == crash.DEATH
+    assert (
+        fault_injection.stopped_in_child(2, "death", commit_grown, place / "tree", *TOO_LONG) == fault_injection.DEATH
+    )
     assert os.listdir(place) != []
     clean(place)
     assert os.listdir(place) == []

@@ -13,11 +13,11 @@ from typing import Any
 import luigi
 import pytest
 
+from superluigi.engine.engine import run_graph
 from superluigi.errors import TaskFailedError
-from superluigi.scheduling.engine import run_graph
-from superluigi.scheduling.force import ForcePlan
-from superluigi.scheduling.resume import ForcedRunMemory
-from superluigi.scheduling.run import Run
+from superluigi.runs.context import RunContext
+from superluigi.runs.force import ForcePlan
+from superluigi.runs.resume import ForcedRunJournal
 from superluigi.targets import LocalFileTarget
 from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata
@@ -142,7 +142,7 @@ def test_plain_luigi_tasks_are_forced_exactly_once(
     options = {"width": 3} if root_class is Joins else {}
     root = root_class(folder=folder, name="root", **options)
     for times in (1, 2):
-        run = Run(plan=ForcePlan(everything=True))
+        run = RunContext(plan=ForcePlan(everything=True))
         report = run_graph([root], run, num_workers=num_workers, executor=executor)
         assert report.success, report.describe()
         ended = Counter(line[1] for line in diary(folder) if line[0] == "end")
@@ -296,14 +296,14 @@ def test_a_forced_run_that_ends_well_leaves_the_memory_of_a_later_one_of_the_sam
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path))
-    first, second = Run(), Run()
+    first, second = RunContext(), RunContext()
 
-    def memory() -> ForcedRunMemory:
-        return ForcedRunMemory("Root__1", ForcePlan(everything=True), {"force_upstream": True})
+    def memory() -> ForcedRunJournal:
+        return ForcedRunJournal("Root__1", ForcePlan(everything=True), {"force_upstream": True})
 
     with pytest.raises(ZeroDivisionError), ExitStack() as earlier:
         earlier.enter_context(memory().kept(first))
         with memory().kept(second):
             earlier.close()
             raise ZeroDivisionError
-    assert memory().resumed(Run()).id == second.id
+    assert memory().resumed(RunContext()).id == second.id

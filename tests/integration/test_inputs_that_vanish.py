@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import luigi
 import pytest
 
+from superluigi.engine.engine import run_graph
 from superluigi.errors import TargetMissingError
-from superluigi.scheduling.engine import run_graph
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.testing.executor_tasks import Noted, diary, note

@@ -17,8 +17,8 @@ from pathlib import Path
 import luigi
 import pytest
 
-from superluigi.scheduling.engine import run_graph
-from superluigi.scheduling.run import Run
+from superluigi.engine.engine import run_graph
+from superluigi.runs.context import RunContext
 from superluigi.testing.executor_tasks import Noted, diary, note
 
 # No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
@@ -229,7 +229,7 @@ def _survives_kills(folder: str, count: int, pause: float) -> int:
     killer.start()
     try:
         roots = [Victim(folder=folder, name=f"v{i}") for i in range(count)]
-        report = run_graph(roots, Run(), num_workers=3, scheduler_config={"limited_retry_delay": 0.01})
+        report = run_graph(roots, RunContext(), num_workers=3, scheduler_config={"limited_retry_delay": 0.01})
     finally:
         stop.set()
         killer.join()
@@ -275,7 +275,7 @@ class LeavesAHelper(Noted):
 @pytest.mark.parametrize("then", ["", "die"])
 def test_what_a_task_has_forked_keeps_no_run_from_ending(tmp_path: Path, then: str) -> None:
     roots = [LeavesAHelper(folder=str(tmp_path), name=f"h{i}", then=then if i else "") for i in range(2)]
-    report = run_graph(roots, Run(), num_workers=2, executor="processes")
+    report = run_graph(roots, RunContext(), num_workers=2, executor="processes")
     assert report.counts() == ({"ran": 1, "failed": 1} if then else {"ran": 2})
     assert all("SIGKILL" in str(failure.error) for failure in report.failures)
     helpers = [int(line[1]) for line in diary(tmp_path) if line[0] == "helper"]

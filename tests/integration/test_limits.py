@@ -9,8 +9,8 @@ from typing import Any
 import luigi
 import pytest
 
+from superluigi.engine.engine import run_graph
 from superluigi.errors import OptionError, TaskFailedError
-from superluigi.scheduling.engine import run_graph
 from superluigi.task_runner import run_task
 from superluigi.testing.executor_tasks import diary, note
 

@@ -14,7 +14,7 @@ SCRIPT = """
     from concurrent.futures import ProcessPoolExecutor
     import luigi
     from luigi.task_register import Register
-    from superluigi.scheduling.engine import run_graph
+    from superluigi.engine.engine import run_graph
 
     FOLDER, EXECUTOR = sys.argv[1:]
 

@@ -14,10 +14,11 @@ import luigi.format
 import pytest
 
 from superluigi.errors import CommitError, OptionError, RecordError, TargetKindError
-from superluigi.storage import atomic, owner_token
-from superluigi.storage.cleaning import clean
+from superluigi.storage import owner_token
+from superluigi.storage.local import atomic
+from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
 HERE = f"{owner_token.host()}-{owner_token.world()}"
@@ -161,7 +162,7 @@ def test_whoever_comes_by_after_a_death_between_two_renames_leaves_what_its_reco
         n += 1
         rig.target().remove()
         publish(rig, "old")
-        ended = crash.stopped_in_child(n, "death", publish_without_exchange, rig, "new")
+        ended = fault_injection.stopped_in_child(n, "death", publish_without_exchange, rig, "new")
         if next_one == "clean":
             clean(tmp_path)
             assert rig.leftovers() == [], f"died at step {n}"
@@ -195,7 +196,7 @@ def test_removing_stopped_half_way_leaves_no_data_without_its_record(tmp_path: P
         while True:
             n += 1
             publish(rig, "old")
-            ended = crash.stopped_in_child(n, "death", remove, rig)
+            ended = fault_injection.stopped_in_child(n, "death", remove, rig)
             assert look(rig) in (("old", "old"), (None, None)), f"died at step {n}"
             if ended == 0:
                 break

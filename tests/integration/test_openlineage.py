@@ -23,7 +23,7 @@ from referencing import Registry, Resource
 
 from superluigi import lineage, run_task
 from superluigi.errors import TaskFailedError
-from superluigi.lineage.openlineage import started
+from superluigi.lineage.openlineage.events import started
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task
 from superluigi.testing.s3_server import S3Server

@@ -17,8 +17,8 @@ import pytest
 from queue_support import PI, any_queue_name, either_queue_name, postgres_server, project, queue_name, ran  # noqa: F401
 
 from superluigi.queue import Pool, Queue
-from superluigi.queue.running import run_graph
-from superluigi.scheduling.run import Run
+from superluigi.queue.run_task_adapter import run_graph
+from superluigi.runs.context import RunContext
 
 Project = Callable[[str], ModuleType]
 
@@ -265,10 +265,10 @@ def test_a_run_through_a_queue_reports_like_a_run_without_one(project: Project, 
     module = project(PI)
     queue = Queue(either_queue_name, pools={"draws": Pool()})
     with queue:
-        report = run_graph(module.Echo(seeds=3), Run(), queue, num_workers=2)
+        report = run_graph(module.Echo(seeds=3), RunContext(), queue, num_workers=2)
         assert report.success and len(report.made) == 5
         assert "5 ran successfully" in report.summary and ":)" in report.summary
-        again = run_graph(module.Echo(seeds=3), Run(), queue, num_workers=2)
+        again = run_graph(module.Echo(seeds=3), RunContext(), queue, num_workers=2)
         assert again.success and again.made == () and "1 complete ones were encountered" in again.summary
 
 
@@ -289,7 +289,7 @@ def test_a_failed_run_through_a_queue_names_failures_and_missing_inputs(
                 return [Data(), Bad()]
     """)
     with Queue(either_queue_name) as queue:
-        report = run_graph(module.Top(), Run(), queue, num_workers=1)
+        report = run_graph(module.Top(), RunContext(), queue, num_workers=1)
         assert not report.success
         assert {(failure.kind, failure.task_id) for failure in report.failures} == {
             ("failed", module.Bad().task_id),

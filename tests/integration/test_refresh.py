@@ -15,8 +15,8 @@ import pytest
 
 from superluigi import lineage, run_task
 from superluigi.errors import OptionError
-from superluigi.lineage import staleness
-from superluigi.lineage.staleness import Facts, Reason
+from superluigi.lineage.staleness import reasons as staleness
+from superluigi.lineage.staleness.reasons import Facts, Reason
 from superluigi.targets import LocalFileTarget, S3ObjectTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 from superluigi.testing.s3_server import S3Server

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from superluigi import config
-from superluigi.storage import cache, owner_token
-from superluigi.storage.cache import Cache
+from superluigi.storage import owner_token
+from superluigi.storage.cache import cache
+from superluigi.storage.cache.cache import Cache
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
 from superluigi.testing.s3_server import S3Server
@@ -171,7 +172,7 @@ def test_the_bound_may_be_given_in_three_ways(s3_server: S3Server, s3_bucket: st
 def test_free_disk_space_is_left(thing: S3ObjectTarget, local_root: Path) -> None:
     thing.download()
     cache = Cache(local_root, min_free_bytes=1 << 60)
-    assert cache.make_room(1) == 3 and cache.entries() == []
+    assert cache.evict_to_fit(1) == 3 and cache.entries() == []
 
 
 # ---------------------------------------------------------------- many processes

@@ -14,8 +14,8 @@ import pytest
 from botocore.config import Config
 
 from superluigi.errors import StorageAccessError, TransferError
-from superluigi.storage import s3_client
-from superluigi.storage.s3_options import S3Options
+from superluigi.storage.objects.s3 import client as s3_client
+from superluigi.storage.objects.s3.options import S3Options
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from superluigi.errors import BucketMissingError, CommitConflictError, OptionError, TargetError, TargetKindError
-from superluigi.storage import s3_transfer
 from superluigi.storage.base import Record
+from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
@@ -354,8 +354,8 @@ def test_slow_down_is_waited_for(s3_server, s3_bucket, proxy) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(s3_transfer, "PART", 5 << 20)
-    monkeypatch.setattr(s3_transfer, "SINGLE_LIMIT", 5 << 20)
+    monkeypatch.setattr(transfer, "PART", 5 << 20)
+    monkeypatch.setattr(transfer, "SINGLE_LIMIT", 5 << 20)
     return 12 << 20
 
 
@@ -559,7 +559,7 @@ def test_progress_is_reported(s3_server, s3_bucket) -> None:
 
 
 def test_many_targets_are_asked_about_with_few_requests(s3_server, s3_bucket) -> None:
-    from superluigi.storage.s3_completeness import exists_many
+    from superluigi.storage.objects.exists_many import exists_many
 
     client, options = s3_server.client(), s3_server.client_options
     for number in range(0, 60, 2):
@@ -576,7 +576,7 @@ def test_an_upload_that_a_living_process_is_sending_is_never_stale(s3_server, s3
     """moto says of every upload that it was begun in 2010."""
     from datetime import timedelta
 
-    from superluigi.storage.s3_cleaning import clean
+    from superluigi.storage.objects.cleanup import clean
 
     def cleaned_meanwhile(_: int) -> None:
         clean(f"s3://{s3_bucket}/f", older_than=timedelta(0), options=s3_server.client_options)
@@ -590,7 +590,7 @@ def test_an_upload_that_a_living_process_is_sending_is_never_stale(s3_server, s3
 def test_a_process_that_dies_long_ago_on_another_host_is_cleaned_by_age(s3_server, s3_bucket, monkeypatch) -> None:
     from datetime import timedelta
 
-    from superluigi.storage.s3_cleaning import clean
+    from superluigi.storage.objects.cleanup import clean
 
     client = s3_server.client()
     stale = "f/.superluigi-elsewhere-1-1-aaaaaaaaaaaa/x"

@@ -208,9 +208,9 @@ def test_once_refused_the_fast_engine_leaves_a_server_to_the_other_with_one_warn
 def test_a_fast_engine_that_never_gets_through_is_given_up_and_one_that_did_is_not(
     s3_server: S3Server, s3_bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from superluigi.storage.s3_client import client
-    from superluigi.storage.s3_fast import FastStore
-    from superluigi.storage.s3_options import S3Options
+    from superluigi.storage.objects.s3.client import client
+    from superluigi.storage.objects.s3.obstore_engine import FastStore
+    from superluigi.storage.objects.s3.options import S3Options
 
     def fails() -> None:
         raise ValueError("this way is closed")

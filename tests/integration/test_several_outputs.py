@@ -14,7 +14,7 @@ import pytest
 from superluigi import run_task
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 SERVER: dict[str, Any] = {}
 
@@ -90,7 +90,7 @@ def test_an_error_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete
             (target[0] if isinstance(target, list) else target).remove()
         if old:
             make(tmp_path, s3_bucket, old)
-        with contextlib.suppress(OSError), crash.stopping_at(n, "error") as steps:
+        with contextlib.suppress(OSError), fault_injection.stopping_at(n, "error") as steps:
             make(tmp_path, s3_bucket, "new")
         total = total if n else len(steps)
         n += 1
@@ -115,11 +115,11 @@ def test_a_death_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete(
     bucket = s3_bucket if on_s3 else ""
     SERVER.update(s3_server.client_options)
     task = Several(str(tmp_path), bucket)
-    n, code = 0, crash.DEATH
-    while code == crash.DEATH:
+    n, code = 0, fault_injection.DEATH
+    while code == fault_injection.DEATH:
         make(tmp_path, bucket, "old")
         n += 1
-        code = crash.stopped_in_child(n, "death", make_on, dict(SERVER), tmp_path, bucket)
+        code = fault_injection.stopped_in_child(n, "death", make_on, dict(SERVER), tmp_path, bucket)
         check(task, "old")
     assert n > (30 if on_s3 else 10) and code == 0
     make(tmp_path, bucket, "last")

@@ -10,7 +10,7 @@ from pathlib import Path
 import luigi
 import pytest
 
-from superluigi.scheduling.engine import run_graph
+from superluigi.engine.engine import run_graph
 from superluigi.testing.executor_tasks import Noted
 
 

@@ -84,7 +84,7 @@ def test_a_place_where_nothing_is_is_an_error(tmp_path: Path) -> None:
 CRASH = """
 import os, sys
 from pathlib import Path
-from superluigi.storage import atomic
+from superluigi.storage.local import atomic
 from superluigi.targets import LocalFileTarget
 real = atomic.replace
 count = 0
@@ -214,7 +214,7 @@ def test_nothing_on_s3_is_an_error(chain: str) -> None:
 def test_commits_that_stopped_on_their_way_on_s3_are_half_committed(
     chain: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from superluigi.storage.s3_record import Register
+    from superluigi.storage.objects.record import Register
 
     target = commit(S3ObjectTarget(chain, "d/one.txt"), text="old")
     prefix = commit(S3PrefixTarget(chain, "d/several"), a="1")
@@ -239,7 +239,7 @@ def overwrite(path: str, folder: bool) -> None:
 
 @pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
 def test_a_writer_that_dies_anywhere_never_leaves_what_looks_changed(tmp_path: Path, folder: bool) -> None:
-    from superluigi.testing.crash import DEATH, stopped_in_child
+    from superluigi.testing.fault_injection import DEATH, stopped_in_child
 
     told: set[str] = set()
     for step in range(1, 100):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from superluigi.errors import CommitError
-from superluigi.storage import atomic, copying
+from superluigi.storage.local import atomic, copy
 from superluigi.targets import LocalFolderTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
@@ -30,14 +30,14 @@ def test_an_error_at_any_step_after_the_swap_is_a_warning(
     """As long as data and record are there, the commit succeeded."""
     rig = RIGS[kind](tmp_path)  # type: ignore[no-untyped-call]
     publish(rig, "old")
-    with crash.stopping_at(0, "error") as begun:
+    with fault_injection.stopping_at(0, "error") as begun:
         publish(rig, "old")
     swap = max(n for n, name in enumerate(begun) if name in ("exchange", "flush folder"))
     if kind == "file":
         swap = [n for n, name in enumerate(begun) if name == "rename"][1]
     for n in range(swap + 2, len(begun) + 1):
         caplog.clear()
-        with crash.stopping_at(n, "error"):
+        with fault_injection.stopping_at(n, "error"):
             publish(rig, f"new{n}")
         assert look(rig) == (f"new{n}", f"new{n}"), begun[n - 1]
         assert "injected" in caplog.text and "unchanged" not in caplog.text
@@ -69,7 +69,7 @@ def test_a_swap_that_can_neither_be_finished_nor_taken_back_loses_nothing(
     assert journal.exists()
     if old == "the old one":  # the new one is gone: the old one comes back
         [new] = tmp_path.glob(".superluigi-*.new")
-        copying.remove_tree(new)
+        copy.remove_tree(new)
     seen, recorded = look(rig)
     assert seen == ("old" if old == "the old one" else "new") == recorded
     publish(rig, "last")
@@ -92,4 +92,4 @@ def test_a_folder_that_its_writer_closed_is_committed_as_it_is() -> None:
 
     with tempfile.TemporaryDirectory(dir="/dev/shm") as root:
         os.chmod(root, 0o777)
-        assert crash.in_child(commit_closed_folder, Path(root, "out")) == (0o555, "")
+        assert fault_injection.in_child(commit_closed_folder, Path(root, "out")) == (0o555, "")

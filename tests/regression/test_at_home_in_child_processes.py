@@ -18,9 +18,9 @@ from luigi.contrib.simulate import RunAnywayTarget
 from luigi.mock import MockTarget
 
 from superluigi import run_task
+from superluigi.engine.engine import run_graph
 from superluigi.errors import OptionError
 from superluigi.parameters import Parameter
-from superluigi.scheduling.engine import run_graph
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -130,7 +130,7 @@ def test_a_task_may_work_in_its_own_folder(
 def test_a_walltime_may_be_text(text: str, expected: timedelta) -> None:
     pytest.importorskip("sqlalchemy")
     from superluigi.queue import Pool
-    from superluigi.queue.states import duration
+    from superluigi.queue.models import duration
 
     assert duration(text) == expected
     if expected > timedelta(hours=1):

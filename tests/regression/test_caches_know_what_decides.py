@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage import s3_conditions
-from superluigi.storage.s3_client import client
-from superluigi.storage.s3_conditions import Conditions, conditions_of
-from superluigi.storage.s3_options import S3Options
-from superluigi.tasks.life.environment import Environment
+from superluigi.storage.objects import capabilities
+from superluigi.storage.objects.capabilities import ConditionalWrites, conditions_of
+from superluigi.storage.objects.s3.client import client
+from superluigi.storage.objects.s3.options import S3Options
+from superluigi.tasks.runtime.environment import Environment
 from superluigi.testing.s3_server import S3Server
 
 
@@ -34,7 +34,7 @@ def test_what_a_server_honours_is_not_taken_from_another_server_or_user(
     s3.boto.head_bucket(Bucket=s3_bucket)
     true_name = s3.server
 
-    def asked(server: str) -> Conditions:
+    def asked(server: str) -> ConditionalWrites:
         s3.server = server  # what it answers says so again
         return conditions_of(s3, s3_bucket, "k", tmp_path)
 
@@ -43,12 +43,12 @@ def test_what_a_server_honours_is_not_taken_from_another_server_or_user(
         (file,) = tmp_path.rglob("servers/*.json")
         nothing = {"create": False, "match": False, "complete": False}
         file.write_text(json.dumps({**json.loads(file.read_text()), **nothing}))
-        s3_conditions._known.clear()
-        assert asked("Unheard-of/1") == Conditions(**nothing)
+        capabilities._known.clear()
+        assert asked("Unheard-of/1") == ConditionalWrites(**nothing)
         assert asked("Unheard-of/2").create  # another one at the same address
         if os.geteuid() == 0:
             os.chown(file, 4001, 4001)
-            s3_conditions._known.clear()
+            capabilities._known.clear()
             assert asked("Unheard-of/1").create
     finally:
         s3.server = true_name

@@ -16,7 +16,7 @@ import pytest
 from superluigi import run_task
 from superluigi.errors import TaskFailedError
 from superluigi.parameters import Parameter
-from superluigi.storage import steps
+from superluigi.storage import failpoints
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -25,7 +25,7 @@ import os, shutil, sys, time
 from pathlib import Path
 from superluigi import run_task
 from superluigi.parameters import Parameter
-from superluigi.storage import steps
+from superluigi.storage import failpoints
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -46,7 +46,7 @@ def hold(at):
             Path("held").touch()
             while not os.path.exists("on"):
                 time.sleep(0.01)
-    steps.hook = hook
+    failpoints.hook = hook
 """
 
 
@@ -158,7 +158,7 @@ def test_an_attempt_that_was_killed_does_not_keep_the_command_waiting(somewhere:
 def test_a_process_that_does_not_answer_is_named_and_hears_nothing_later(
     somewhere: Somewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from superluigi.tasks.life import inbox
+    from superluigi.tasks.runtime import inbox
 
     run = somewhere.run("run_task(Waits(name='a'))")
     somewhere.wait_for("begun-*")
@@ -183,7 +183,7 @@ class Here(AtomicTaskWithMetadata):
 
     def run(self, output_path: Path) -> None:
         output_path.write_text("x")
-        steps.step("in run")
+        failpoints.failpoint("in run")
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def held_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[threading.
                 held.set()
                 on.wait(60)
 
-        monkeypatch.setattr(steps, "hook", hook)
+        monkeypatch.setattr(failpoints, "hook", hook)
         return held, on
 
     return held_at
@@ -238,9 +238,9 @@ def test_once_the_commit_has_begun_the_answer_is_no_and_the_output_is_published(
             answers.append(False)
             answers.append(task.cancel())
 
-    from superluigi.tasks.life import cancel
+    from superluigi.tasks.runtime import cancel
 
-    monkeypatch.setattr(steps, "hook", hook)
+    monkeypatch.setattr(failpoints, "hook", hook)
     run_task(task)
     assert answers == [False, False]
     assert (tmp_path / "here.txt").read_text() == "x"

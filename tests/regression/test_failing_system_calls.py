@@ -19,7 +19,7 @@ KINDS = ["file", "folder", "folder without exchange", "folder with its record in
 IN_PROCESS = """
 import ctypes, json, logging, sys
 from pathlib import Path
-from superluigi.storage import atomic
+from superluigi.storage.local import atomic
 from superluigi.storage.base import SCHEMA
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 

@@ -19,7 +19,7 @@ from superluigi.errors import OutputNotWrittenError, TaskFailedError
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 # ---------------------------------------------------------------- 1
 
@@ -92,13 +92,13 @@ def test_2_an_upload_that_breaks_off_leaves_no_prefix_that_exists(s3_server: Any
             for n in range(4):
                 (path / f"part-{n}").write_text("x")
 
-    with crash.stopping_at(0, "error") as steps:
+    with fault_injection.stopping_at(0, "error") as steps:
         publish()
     total = len(steps)
     assert target.exists()
     for n in range(1, total + 1):
         target.remove()
-        with contextlib.suppress(OSError), crash.stopping_at(n, "error"):
+        with contextlib.suppress(OSError), fault_injection.stopping_at(n, "error"):
             publish()
         if target.exists():
             with target.tmp_read_path() as path:
@@ -219,14 +219,16 @@ def seen_version(folder: str, kind: str) -> tuple[str, str | None]:
 @pytest.mark.parametrize("kind", ["file", pytest.param("folder", marks=pytest.mark.long)])
 def test_6_a_kill_at_any_step_of_a_task_leaves_old_or_new_with_its_own_record(tmp_path: Path, kind: str) -> None:
     folder = str(tmp_path / "store")
-    with crash.stopping_at(0, "error") as steps:
+    with fault_injection.stopping_at(0, "error") as steps:
         make_version(folder, kind, "a")
-    with crash.stopping_at(0, "error") as steps:
+    with fault_injection.stopping_at(0, "error") as steps:
         make_version(folder, kind, "a")
     assert len(steps) >= 5
     for n in range(1, len(steps) + 1):
         make_version(folder, kind, "a")
-        assert crash.stopped_in_child(n, "death", make_version, folder, kind, "b") == crash.DEATH, steps
+        assert fault_injection.stopped_in_child(n, "death", make_version, folder, kind, "b") == fault_injection.DEATH, (
+            steps
+        )
         assert seen_version(folder, kind) in {("a", "a"), ("b", "b")}, f"killed before step {n} of {steps}"
     make_version(folder, kind, "c")
     assert seen_version(folder, kind) == ("c", "c")

@@ -13,14 +13,14 @@ import pytest
 
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import rivals
+from superluigi.tasks.lifecycle import rivals
 from superluigi.testing.s3_server import S3Server
 
 PROGRAM = """
 import json, os, pathlib, sys, time
 from superluigi import run_task
 from superluigi.parameters import IntParameter
-from superluigi.storage import steps
+from superluigi.storage import failpoints
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -66,9 +66,9 @@ if os.environ.get("SLOW") == WHO:  # in the middle of its commit, until another 
         if name.startswith("put_object") and name.endswith("one.metadata.json"):
             (ROOT / "slow").touch()
             while not (ROOT / "lost").exists(): time.sleep(0.01)
-    steps.hook = hook
+    failpoints.hook = hook
 elif "SLOW" in os.environ:
-    from superluigi.tasks import rivals
+    from superluigi.tasks.lifecycle import rivals
     made_it = rivals.made_it
     def told(*arguments):
         (ROOT / "lost").touch()
@@ -88,7 +88,7 @@ if os.environ.get("BETWEEN") == WHO:  # has published one of two, and gives anot
         while not (ROOT / "b.runs").exists(): time.sleep(0.01)
         ends = time.monotonic() + 2
         while not (ROOT / "ended").exists() and time.monotonic() < ends: time.sleep(0.01)
-    steps.hook = pause
+    failpoints.hook = pause
 run_task(Same(n=int(N)), force=FORCE == "force", raise_exception=True)
 (ROOT / "ended").touch()
 """

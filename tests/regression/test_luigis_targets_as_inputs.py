@@ -45,7 +45,7 @@ EVERY_FORMAT = pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
 
 
 def read(target: Any) -> bytes:
-    with inputs.opened(target, shared=False) as path:
+    with inputs.open_input(target, shared=False) as path:
         return path.read_bytes()
 
 
@@ -151,7 +151,7 @@ def test_a_large_input_is_never_in_memory_as_a_whole() -> None:
 
     tracemalloc.start()
     try:
-        with inputs.opened(Opened(Zeros), shared=False) as path:
+        with inputs.open_input(Opened(Zeros), shared=False) as path:
             assert path.stat().st_size == size
         assert tracemalloc.get_traced_memory()[1] < size / 4
     finally:
@@ -159,6 +159,6 @@ def test_a_large_input_is_never_in_memory_as_a_whole() -> None:
 
 
 def test_a_copy_goes_with_its_use_and_lies_where_large_data_is_expected(local_root: Path) -> None:
-    with inputs.opened(Opened(lambda: io.BytesIO(b"1")), shared=False) as path:
+    with inputs.open_input(Opened(lambda: io.BytesIO(b"1")), shared=False) as path:
         assert local_root in path.parents and path.name == "x.bin"
     assert not path.exists() and not [file for file in local_root.rglob("*") if file.is_file()]

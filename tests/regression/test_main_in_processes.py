@@ -120,7 +120,7 @@ def test_a_class_that_drags_much_along_or_cannot_travel_is_left_behind(tmp_path:
     program = """
 import threading
 from superluigi import compute
-from superluigi.executors import main_names
+from superluigi.execution import main_names
 from superluigi.tasks import AtomicTaskWithMetadata
 import luigi
 TABLE = bytes(2_000_000)

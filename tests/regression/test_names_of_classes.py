@@ -15,7 +15,7 @@ from superluigi import cached, compute, run_task, task
 from superluigi.errors import DefinitionError
 from superluigi.parameters import IntParameter, Param, Parameter
 from superluigi.targets import LocalFileTarget
-from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata, names
+from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata, reserved_names
 
 BASES = (Task, TaskWithMetadata, AtomicTaskWithMetadata)
 ROOT = Path(superluigi.__file__).parent
@@ -38,14 +38,14 @@ def names_looked_up() -> set[str]:
     found = set()
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "own"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "class_attr"):
                 found |= {one.value for one in node.args[1:] if isinstance(one, ast.Constant)}
     return {name for name in found if isinstance(name, str) and name.isidentifier() and not name.startswith("_")}
 
 
 def test_the_table_holds_every_name_that_task_classes_have() -> None:
     known = {name for base in (*BASES, luigi.Task) for name in dir(base) if not name.startswith("_")}
-    assert known - set(names.RESERVED) == set()
+    assert known - set(reserved_names.RESERVED) == set()
     luigis = set(dir(luigi.Task)) | {"_repr_html_", "_requires", "_Task__hash", "_unconsumed_params"}
     private = {name for base in BASES for name in {*dir(base), *vars(base())} if name[:1] == "_" and name[:2] != "__"}
     assert {name for name in private - luigis if not name.startswith("_superluigi_")} == set()
@@ -54,19 +54,19 @@ def test_the_table_holds_every_name_that_task_classes_have() -> None:
 def test_every_name_that_our_own_classes_take_fits_its_own_row() -> None:
     for base in BASES:
         for name, value in vars(base).items():
-            reserved = names.RESERVED.get(name)
-            if reserved is not None and reserved.fits is not names._never and value is not ...:
+            reserved = reserved_names.RESERVED.get(name)
+            if reserved is not None and reserved.fits is not reserved_names._never and value is not ...:
                 assert reserved.takes(value), name
 
 
 def test_the_docs_show_the_table() -> None:
     page = ROOT.parent / "docs/reference/tasks.md"
-    assert names.table() in page.read_text(encoding="utf-8")
+    assert reserved_names.table() in page.read_text(encoding="utf-8")
 
 
 FREE = sorted(
     (names_looked_up() | {"load", "dump", "read_value", "is_stand_in", "_tags", "_outputs", "_job", "_variants"})
-    - set(names.RESERVED)
+    - set(reserved_names.RESERVED)
 )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from superluigi import run_task
 from superluigi.errors import OutputClashError, TaskFailedError
-from superluigi.storage import case
+from superluigi.storage.local import case
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 

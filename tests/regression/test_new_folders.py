@@ -14,7 +14,7 @@ import pytest
 
 from superluigi.errors import CommitError, StorageAccessError
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 KINDS = {"file": LocalFileTarget, "folder": LocalFolderTarget}
 
@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_written_is_named(name: str) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as root:
         os.chmod(root, 0o755)
         (Path(root) / "mine").mkdir(mode=0o755)
-        kind, message = crash.in_child(refused, Path(root, "mine", name))
+        kind, message = fault_injection.in_child(refused, Path(root, "mine", name))
     assert kind == "StorageAccessError"
     assert f"owner and mode of {root}/mine," in message
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superluigi import run_task
+from superluigi.engine.clashes import Clashes
 from superluigi.errors import OutputClashError, TaskFailedError
 from superluigi.queue import Queue
-from superluigi.scheduling.clashes import Clashes
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata

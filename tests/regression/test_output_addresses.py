@@ -12,8 +12,8 @@ import pytest
 
 from superluigi import run_task
 from superluigi.errors import OutputElsewhereError, TaskFailedError
+from superluigi.execution.addresses import addresses, refuse_other
 from superluigi.parameters import Parameter
-from superluigi.scheduling.addresses import addresses, refuse_other
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 

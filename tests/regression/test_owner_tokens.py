@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage import owner_token, staging
+from superluigi.storage import owner_token
+from superluigi.storage.local import staging
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 BOOT, _, NAMESPACE = owner_token.world().partition(".")
 #: A process that has ended, with a number that no living one can have.
@@ -75,7 +76,7 @@ def test_a_token_is_a_name_that_file_systems_take_and_tells_its_host() -> None:
 
 def test_a_forked_child_is_somebody_else_and_its_parent_lives() -> None:
     token = owner_token.token()
-    assert crash.in_child(is_own_or_gone, token) == (False, False)
+    assert fault_injection.in_child(is_own_or_gone, token) == (False, False)
 
 
 def is_own_or_gone(token: str) -> tuple[bool, bool]:

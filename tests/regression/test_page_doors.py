@@ -21,10 +21,10 @@ import tornado.httpserver
 import tornado.netutil
 from queue_support import project, queue_name  # noqa: F401
 
+from superluigi.engine import status_socket, visualiser
 from superluigi.errors import ExecutionError
 from superluigi.queue import Queue
 from superluigi.queue.web import QueueScheduler
-from superluigi.scheduling import page, window
 
 Project = Callable[[str], ModuleType]
 
@@ -69,7 +69,9 @@ def _serve(scheduler: Any, allowed: Callable[[str], bool]) -> Iterator[_Served]:
 
     async def serve() -> None:
         sockets = tornado.netutil.bind_sockets(0, address="127.0.0.1")
-        server = tornado.httpserver.HTTPServer(page.app(scheduler, allowed), max_body_size=page._LARGEST_BODY)
+        server = tornado.httpserver.HTTPServer(
+            visualiser.app(scheduler, allowed), max_body_size=visualiser._LARGEST_BODY
+        )
         server.add_sockets(sockets)
         stop = asyncio.Event()
         ready.extend((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
@@ -99,7 +101,7 @@ def queue(queue_name: str, project: Project) -> Iterator[Queue]:
 
 @pytest.fixture
 def served(queue: Queue) -> Iterator[_Served]:
-    yield from _serve(QueueScheduler(queue), page.allowed_hosts("127.0.0.1", ["proxy.example"]))
+    yield from _serve(QueueScheduler(queue), visualiser.allowed_hosts("127.0.0.1", ["proxy.example"]))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +122,9 @@ def test_a_foreign_host_header_is_refused_everywhere(served: _Served, host: str,
 
 
 def test_who_listens_everywhere_is_found_by_numbers_and_by_the_hosts_name_only() -> None:
-    allowed = page.allowed_hosts("0.0.0.0")
+    allowed = visualiser.allowed_hosts("0.0.0.0")
     assert allowed("192.168.1.5") and allowed("fe80::1") and allowed(socket.gethostname().lower())
-    assert not allowed("other.example") and not page.allowed_hosts("10.0.0.1")("10.0.0.2")
+    assert not allowed("other.example") and not visualiser.allowed_hosts("10.0.0.1")("10.0.0.2")
 
 
 CHANGES = ("pause", "unpause", "re_enable_task", "forgive_failures")
@@ -174,7 +176,7 @@ def test_browsers_are_told_what_the_page_may_do(served: _Served) -> None:
 def test_a_body_has_a_limit(served: _Served) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
     try:
-        connection.request("POST", "/api/pause", b"x" * (page._LARGEST_BODY + 1), {"Host": served.own})
+        connection.request("POST", "/api/pause", b"x" * (visualiser._LARGEST_BODY + 1), {"Host": served.own})
         assert connection.getresponse().status in (400, 413)
     except (ConnectionError, http.client.HTTPException):
         pass  # it hangs up before the body is through
@@ -197,7 +199,7 @@ def test_a_folder_of_sockets_that_another_could_have_made_is_not_used(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="sl") as base:
         monkeypatch.setenv("XDG_RUNTIME_DIR", base)
-        folder = window.folder()
+        folder = status_socket.folder()
         if kind == "open":
             folder.mkdir(mode=0o777)
             folder.chmod(0o777)
@@ -208,8 +210,8 @@ def test_a_folder_of_sockets_that_another_could_have_made_is_not_used(
         else:
             folder.write_text("")
         with pytest.raises(ExecutionError, match="cannot be used"):
-            window.views()
-        opened = window._Window(object(), "run-1")
+            status_socket.active_runs()
+        opened = status_socket.StatusServer(object(), "run-1")
         opened.open()  # the run goes on without
         assert opened._socket is None
         assert not list(Path(base).rglob("*.sock"))

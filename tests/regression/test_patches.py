@@ -10,7 +10,7 @@ from pathlib import Path
 import luigi
 import pytest
 
-from superluigi.scheduling.engine import run_graph
+from superluigi.engine.engine import run_graph
 
 PROGRAM = """
 import _thread, asyncio, builtins, concurrent.futures, functools, io, logging, multiprocessing, os, pickle, random

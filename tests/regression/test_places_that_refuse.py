@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from superluigi.errors import CommitError, StorageAccessError
-from superluigi.scheduling.force import ForcePlan
-from superluigi.scheduling.resume import ForcedRunMemory
-from superluigi.scheduling.run import Run
-from superluigi.storage import scratch
+from superluigi.runs.context import RunContext
+from superluigi.runs.force import ForcePlan
+from superluigi.runs.resume import ForcedRunJournal
+from superluigi.storage.local import scratch
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.targets.base import AtomicTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and become somebody else")
 NOBODY, SOMEBODY = 65534, 65533
@@ -109,7 +109,7 @@ def test_two_users_read_from_one_folder_and_copy_into_one(
     (project / "copies").mkdir()
     (project / "copies").chmod(0o777)
     for user in (NOBODY, SOMEBODY, NOBODY):
-        assert crash.in_child(read_as, user, project / "in", project / "copies") == ("", "x")
+        assert fault_injection.in_child(read_as, user, project / "in", project / "copies") == ("", "x")
     assert not [path for path in project.rglob("*") if "-65" in path.name]
 
 
@@ -118,10 +118,12 @@ def test_an_unwritable_home_names_the_setting(project: Path) -> None:
     (project / "home").mkdir(mode=0o755)
     (project / "closed").mkdir(mode=0o755)
     (project / "closed/in").write_text("x")
-    kind, message = crash.in_child(read_as, NOBODY, project / "closed/in", project / "home/data")
+    kind, message = fault_injection.in_child(read_as, NOBODY, project / "closed/in", project / "home/data")
     assert kind == "StorageAccessError"
     assert "SUPERLUIGI_LOCAL_DATA_DIR" in message and str(project / "home/data") in message
-    assert crash.in_child(read_as, NOBODY, project / "in", project / "home/data") == ("", "x"), "beside the input"
+    assert fault_injection.in_child(read_as, NOBODY, project / "in", project / "home/data") == ("", "x"), (
+        "beside the input"
+    )
 
 
 @pytest.mark.parametrize("when", ["from the beginning", "later"])
@@ -131,8 +133,8 @@ def test_the_memory_of_a_forced_run_fails_nothing(
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "ws"))
     if when == "from the beginning":
         (tmp_path / "ws").write_text("a file in its place")
-    run = Run(plan=ForcePlan(everything=True))
-    memory = ForcedRunMemory("root", run.plan, {})
+    run = RunContext(plan=ForcePlan(everything=True))
+    memory = ForcedRunJournal("root", run.plan, {})
     with memory.kept(run), io.FileIO("/dev/full", "w") as full:
         if when == "later":
             monkeypatch.setattr(memory, "_lines", full)

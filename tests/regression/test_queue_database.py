@@ -23,7 +23,7 @@ from superluigi import cli
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import Queue, clock, database
 from superluigi.queue.database import Database
-from superluigi.queue.store import claims, people
+from superluigi.queue.store import claims, workers
 from superluigi.testing import postgres
 
 Project = Callable[[str], ModuleType]
@@ -37,7 +37,7 @@ def _running(name: str, project: Project) -> tuple[Database, claims.Claim]:
     opened = Database(name)
     with opened.write() as connection:
         claim = claims.claim(connection, "elsewhere-1", "default", opened.now(), 60.0)
-        people.add_worker(connection, "elsewhere-1", "default", opened.now())
+        workers.add_worker(connection, "elsewhere-1", "default", opened.now())
     assert claim is not None
     return opened, claim
 
@@ -54,7 +54,7 @@ def test_a_stepped_clock_takes_no_task_from_a_worker_that_lives(
         for looking in (opened, queue._database):
             assert abs(looking.now(exactly=True) - before) < 60
             with looking.read() as connection:
-                assert not claims.overdue(connection, looking.now(), people.dead_workers(connection))
+                assert not claims.overdue(connection, looking.now(), workers.dead_workers(connection))
             with looking.write() as connection:
                 assert claims.renew(connection, claim, looking.now() + 60) == "held"
         assert queue.tasks()[0].state == "RUNNING"

@@ -23,7 +23,7 @@ from superluigi.errors import DefinitionError, ParameterError, QueueError
 from superluigi.parameters import Param
 from superluigi.queue import Queue
 from superluigi.queue.specs import SpecOptions, collect
-from superluigi.scheduling.run import Run
+from superluigi.runs.context import RunContext
 from superluigi.tasks import AtomicTaskWithMetadata
 
 Project = Callable[[str], ModuleType]
@@ -245,7 +245,7 @@ _JSON = st.recursive(
 #: Reads rows as a worker would, one JSON line each, and says what it made of them.
 _READER = """
 import json, sys
-from superluigi.queue.specs import found, remake
+from superluigi.queue.rebuild import found, remake
 sys.path[:0] = sys.argv[1:]
 for line in sys.stdin:
     row = json.loads(line)
@@ -281,7 +281,7 @@ def test_any_row_read_under_another_hash_seed_is_the_same_task(elsewhere: Any, *
     except ParameterError:  # refused when it is made: it never reaches a queue
         return
     try:
-        found = collect([task], Run(), SpecOptions())
+        found = collect([task], RunContext(), SpecOptions())
     except (ParameterError, DefinitionError, QueueError):  # refused when it is submitted
         return
     (spec,) = found.specs

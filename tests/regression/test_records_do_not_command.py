@@ -12,12 +12,14 @@ import pytest
 
 from superluigi import cli, run_task
 from superluigi.errors import FormatError
-from superluigi.storage import owner_token, s3_leftovers, staging
+from superluigi.storage import owner_token
 from superluigi.storage.base import RECORD_SUFFIX, SCHEMA
-from superluigi.storage.cleaning import clean
-from superluigi.storage.s3_prefix_steps import CLAIM
+from superluigi.storage.local import staging
+from superluigi.storage.local.cleanup import clean
+from superluigi.storage.objects import intent_log
+from superluigi.storage.objects.prefix_steps import CLAIM
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
-from superluigi.tasks import AtomicTaskWithMetadata, clearing
+from superluigi.tasks import AtomicTaskWithMetadata, deletion
 from superluigi.testing.s3_server import S3Server
 
 
@@ -74,7 +76,7 @@ def test_clearing_leaves_alone_what_only_a_record_names(store: Path, how: str, t
     if how == "link":
         (store / "Made/mine").symlink_to(mine)
     _hostile(store, "mine" if how == "link" else "whatever", path, **facts)
-    found = clearing.downstream_of(Source())
+    found = deletion.downstream_of(Source())
     for output in found:
         if not output.kept:
             output.remove()
@@ -88,7 +90,7 @@ def test_data_beside_a_record_that_describes_other_bytes_is_left_alone(store: Pa
     other.mkdir()
     (other / "notes.txt").write_text("not made by a task")
     _hostile(store, "other", other)
-    assert [output.kept != "" for output in clearing.downstream_of(Source()) if output.path == str(other)] == [True]
+    assert [output.kept != "" for output in deletion.downstream_of(Source()) if output.path == str(other)] == [True]
     Made.clear_all()
     assert (other / "notes.txt").exists()
 
@@ -105,7 +107,7 @@ def test_rm_says_what_it_leaves_alone(
 
 
 def test_outputs_whose_records_lie_elsewhere_are_still_removed_by_their_tasks(tmp_path: Path, store: Path) -> None:
-    found = {output.path for output in clearing.downstream_of(Source()) if not output.kept}
+    found = {output.path for output in deletion.downstream_of(Source()) if not output.kept}
     assert found == {str(Made().output().path), str(store / "source.txt")}
 
 
@@ -156,13 +158,13 @@ def test_a_note_removes_only_what_carries_its_own_token(
     target.dump("years of work")
     s3 = target.location.s3
     folder = staging.staging_folder(local_root)
-    note = s3_leftovers.Note(folder, s3)
+    note = intent_log.IntentLog(folder, s3)
     note.add("delete", bucket=s3_bucket, key="mine.txt")
     note.add(
         "prefix", bucket=s3_bucket, prefix="", record_bucket=s3_bucket, record_key="none",
         commit=target.location.look().commit,
     )  # fmt: skip
-    s3_leftovers.follow(s3, folder, local_root)
+    intent_log.replay(s3, folder, local_root)
     assert target.exists() and not folder.exists()
 
 
@@ -182,6 +184,6 @@ def test_a_claims_plan_removes_nothing_beside_its_prefix(s3_server: S3Server, s3
     client.delete_object(Bucket=s3_bucket, Key="out.metadata.json")
     client.put_object(Bucket=s3_bucket, Key="out.metadata.json" + CLAIM, Body=json.dumps(claim).encode())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("superluigi.storage.s3_prefix_recovery.Claim.is_abandoned", lambda self: True)
+        patched.setattr("superluigi.storage.objects.prefix_recovery.Claim.is_abandoned", lambda self: True)
         assert prefix.exists()
     assert mine.exists()

@@ -69,7 +69,7 @@ def test_whatever_stands_in_a_record_an_output_can_be_looked_at(
     looks: tuple[Callable[[], object], ...] = (
         target.exists,
         target.read_metadata,
-        target.location.made_by,
+        target.location.run_id_of_data,
         lambda: lineage.trace(target),
         lambda: lineage.verify(target),
         lambda: lineage.to_openlineage(target),

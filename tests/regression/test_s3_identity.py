@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 
 from superluigi.errors import OptionError, StorageAccessError, SuperLuigiError
-from superluigi.storage import s3_errors
+from superluigi.storage.objects.s3 import s3_errors
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
@@ -240,7 +240,7 @@ ARNS = [
 
 @pytest.mark.parametrize("arn", ARNS)
 def test_the_bucket_may_be_an_access_point(arn: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    from superluigi.lineage import places
+    from superluigi.lineage.records import resolve
 
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -251,7 +251,7 @@ def test_the_bucket_may_be_an_access_point(arn: str, proxy: FaultProxy, monkeypa
     asked = {urlsplit(entry.path).hostname for entry in proxy.log}
     assert len(asked) == 1 and str(asked.pop()).startswith("mine-123456789012.")
     assert thing.path == f"s3://{arn}/a/b" and folder.path == f"s3://{arn}/a/b/"
-    assert places.split_s3(thing.path) == (arn, "a/b") == s3_errors.split(thing.path)
+    assert resolve.split_s3(thing.path) == (arn, "a/b") == s3_errors.split(thing.path)
     assert thing.local_path.name == "b" and s3_errors.bucket_of(folder.path) == arn
 
 

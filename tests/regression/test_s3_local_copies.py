@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from superluigi.errors import SuperLuigiError
-from superluigi.storage import cache, s3_transfer
+from superluigi.storage.cache import cache
+from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import S3Server
 
@@ -111,7 +112,7 @@ def test_a_copy_that_cannot_be_kept_does_not_fail_a_commit(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.Entry, "_publish", full)
+    monkeypatch.setattr(cache.CacheEntry, "_publish", full)
     target = kind(s3_bucket, "out", **s3_server.client_options)
     with target.tmp_write_path() as path:
         (path / "%~is odd" if target.is_folder else path).write_text("1")
@@ -206,7 +207,7 @@ def test_a_call_that_writes_less_than_it_was_given_loses_nothing(
     s3_server: S3Server, s3_bucket: str, kind: Any, engine: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUPERLUIGI_S3_ENGINE", engine)
-    monkeypatch.setattr(s3_transfer, "SINGLE_LIMIT", limit)
+    monkeypatch.setattr(transfer, "SINGLE_LIMIT", limit)
     target, whole = made(kind, s3_server, s3_bucket), os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: whole(file, data[:777], offset))
     with target.tmp_read_path() as path:

@@ -14,7 +14,8 @@ import pytest
 
 from superluigi.errors import BucketMissingError, SuperLuigiError, TargetMissingError, TransferError
 from superluigi.parameters import Param
-from superluigi.storage import cache_files, s3_transfer
+from superluigi.storage.cache import files as cache_files
+from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import LocalFileTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
@@ -57,8 +58,8 @@ class Meanwhile:
 def in_ranges(limit: int = 100, part: int = 400) -> Iterator[None]:
     """Objects count as large inside the block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_transfer, "SINGLE_LIMIT", limit)
-        patch.setattr(s3_transfer, "PART", part)
+        patch.setattr(transfer, "SINGLE_LIMIT", limit)
+        patch.setattr(transfer, "PART", part)
         yield
 
 
@@ -271,7 +272,7 @@ def test_data_that_may_be_read_and_not_listed_is_an_input(
 def test_many_that_may_be_read_and_not_listed_are_looked_at_one_by_one(
     without_listing: tuple[FaultProxy, str], s3_server: S3Server
 ) -> None:
-    from superluigi.storage.s3_completeness import exists_many
+    from superluigi.storage.objects.exists_many import exists_many
 
     proxy, bucket = without_listing
     for number in range(12):

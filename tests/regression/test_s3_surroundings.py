@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from superluigi.errors import OptionError
-from superluigi.storage import s3_client
-from superluigi.storage.s3_options import S3Options
+from superluigi.storage.objects.s3 import client as s3_client
+from superluigi.storage.objects.s3.options import S3Options
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
 
@@ -291,9 +291,9 @@ def test_everything_is_signed_by_the_profile_in_force(
 def test_credentials_that_a_file_renews_while_an_output_is_made_sign_its_commit(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from superluigi.storage import s3_location
+    from superluigi.storage.objects import location
 
-    monkeypatch.setattr(s3_location, "_PINNED_SECONDS", 0.0)
+    monkeypatch.setattr(location, "_PINNED_SECONDS", 0.0)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     file = tmp_path / "credentials"

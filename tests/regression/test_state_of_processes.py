@@ -22,16 +22,16 @@ import luigi
 import pytest
 
 from superluigi import run_task
-from superluigi.executors import state
-from superluigi.executors.processes import ProcessExecutor
+from superluigi.engine.engine import run_graph
+from superluigi.execution import process_state
+from superluigi.execution.processes import ProcessExecutor
 from superluigi.parameters import Parameter
-from superluigi.scheduling.engine import run_graph
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
 
 def look() -> dict[str, Any]:
-    return {kind.name: str(kind.look()) for kind in state._KINDS}
+    return {kind.name: str(kind.look()) for kind in process_state._KINDS}
 
 
 def loses(name: str) -> str:
@@ -92,11 +92,11 @@ CHANGES += ["hooks", "captures warnings", "tunes"]
 def test_a_worker_process_is_as_before_after_each_change(tmp_path: Path) -> None:
     with ProcessExecutor(1) as executor:
         executor.submit(os.chdir, tmp_path).result()
-        executor.submit(state.isolated, here).result()
-        before = executor.submit(state.isolated, here).result()
+        executor.submit(process_state.isolated, here).result()
+        before = executor.submit(process_state.isolated, here).result()
         for change in CHANGES:
-            executor.submit(state.isolated, loses, change).result()
-            after = executor.submit(state.isolated, here).result()
+            executor.submit(process_state.isolated, loses, change).result()
+            after = executor.submit(process_state.isolated, here).result()
             if change in ("closes", "replaces"):  # other objects, as good
                 known, now = json.loads(before), json.loads(after)
                 assert known[1].pop("standard streams") and "True" not in now[1].pop("standard streams")
@@ -118,7 +118,7 @@ def test_a_process_in_which_something_cannot_be_put_back_gets_no_other_call(monk
 
 
 def spoils() -> int:
-    state.lasting.append("something")
+    process_state.lasting.append("something")
     return os.getpid()
 
 
@@ -127,17 +127,17 @@ def test_what_cannot_be_put_back_is_said_and_the_rest_goes_back(monkeypatch: pyt
         raise PermissionError("only root may")
 
     value = [0]
-    odd = state._Kind("an odd thing", lambda: value[0], refuses)
-    monkeypatch.setattr(state, "_KINDS", (odd, *state._KINDS))
-    monkeypatch.setattr(state, "lasting", [])
+    odd = process_state._Kind("an odd thing", lambda: value[0], refuses)
+    monkeypatch.setattr(process_state, "_KINDS", (odd, *process_state._KINDS))
+    monkeypatch.setattr(process_state, "lasting", [])
 
     def change() -> None:
         value[0] = 1
         os.environ["SUPERLUIGI_TEST_LEAK"] = "1"
 
-    with pytest.warns(state.CannotRestoreWarning, match="an odd thing .* cannot be put back: only root may"):
-        state.isolated(change)
-    assert state.lasting == ["an odd thing"]
+    with pytest.warns(process_state.CannotRestoreWarning, match="an odd thing .* cannot be put back: only root may"):
+        process_state.isolated(change)
+    assert process_state.lasting == ["an odd thing"]
     assert "SUPERLUIGI_TEST_LEAK" not in os.environ
 
 
@@ -147,14 +147,14 @@ def test_nested_calls_put_back_each_their_own_and_so_does_a_failing_one() -> Non
     def outer() -> None:
         os.environ["DEPTH"] = "1"
         with pytest.raises(KeyError):
-            state.isolated(inner)
+            process_state.isolated(inner)
         assert os.environ["DEPTH"] == "1"
 
     def inner() -> None:
         os.environ["DEPTH"] = "2"
         raise KeyError
 
-    state.isolated(outer)
+    process_state.isolated(outer)
     assert os.environ.get("DEPTH") == before
 
 
@@ -169,7 +169,7 @@ def test_threads_that_share_a_process_put_it_back_when_the_last_has_ended() -> N
         seen.append(os.environ.get("LEAK0"))
 
     def thread(number: int) -> None:
-        state.isolated(change, number)
+        process_state.isolated(change, number)
         seen.append(decimal.getcontext().prec)
 
     threads = [threading.Thread(target=thread, args=(number,)) for number in range(2)]
@@ -258,9 +258,9 @@ def test_a_task_of_a_queue_leaves_nothing_to_the_next(tmp_path: Path) -> None:
 
 def test_handlers_of_signals_that_a_task_sets_in_this_process_go_back(tmp_path: Path) -> None:
     program = (
-        "import signal\nfrom superluigi.executors import state\n"
+        "import signal\nfrom superluigi.execution import process_state\n"
         "mine = lambda *_: None\nsignal.signal(signal.SIGTERM, mine)\n"
-        "state.isolated(lambda: [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGALRM)] "
+        "process_state.isolated(lambda: [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGALRM)] "
         "and signal.alarm(5))\n"
         "assert signal.getsignal(signal.SIGTERM) is mine\n"
         "assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and not signal.alarm(0)\n"

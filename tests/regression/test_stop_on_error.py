@@ -13,10 +13,10 @@ import luigi
 import pytest
 
 from superluigi import run_task
+from superluigi.engine.engine import run_graph
 from superluigi.errors import TaskFailedError
-from superluigi.executors import state
+from superluigi.execution import process_state
 from superluigi.parameters import Param
-from superluigi.scheduling.engine import run_graph
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -186,14 +186,14 @@ def test_a_thread_that_was_given_up_leaves_what_came_after_the_run_alone(monkeyp
         go_on.wait(30)
 
     def run() -> None:
-        state.isolated(attempt)
+        process_state.isolated(attempt)
         ended.set()
 
     thread = threading.Thread(target=run)
     thread.start()
     while "OF_THE_TASK" not in os.environ:
         time.sleep(0.001)
-    state.let_go(thread.ident)
+    process_state.let_go(thread.ident)
     assert "OF_THE_TASK" not in os.environ
     os.environ["OF_THE_RUN"] = "2"
     monkeypatch.setenv("LATER", "1")
@@ -201,5 +201,5 @@ def test_a_thread_that_was_given_up_leaves_what_came_after_the_run_alone(monkeyp
     thread.join()
     assert ended.is_set()
     assert (os.environ["OF_THE_RUN"], os.environ["LATER"]) == ("2", "1")
-    state.isolated(os.environ.update, {"LEFT": "1"})  # the next attempt puts back its own as ever
+    process_state.isolated(os.environ.update, {"LEFT": "1"})  # the next attempt puts back its own as ever
     assert "LEFT" not in os.environ

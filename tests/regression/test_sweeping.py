@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from superluigi.cli import main as command
-from superluigi.storage import copying, owner_token
-from superluigi.storage.cleaning import clean
+from superluigi.storage import owner_token
+from superluigi.storage.local import copy
+from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
-from superluigi.testing import crash
+from superluigi.testing import fault_injection
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 GONE = "4194999-1-0123456789ab"
@@ -69,7 +70,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_removed_leads_nowhere(
 
     with monkeypatch.context() as patch:
         before_call(patch, n, swap)
-        copying.remove_tree(top)
+        copy.remove_tree(top)
     assert len(os.listdir(victim)) == 20
     assert not top.exists()
 
@@ -78,14 +79,14 @@ def test_a_link_at_the_top_is_removed_itself(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim/x").touch()
     (tmp_path / "link").symlink_to(tmp_path / "victim")
-    copying.remove_tree(tmp_path / "link")
-    copying.remove_tree(tmp_path / "link")
+    copy.remove_tree(tmp_path / "link")
+    copy.remove_tree(tmp_path / "link")
     assert os.listdir(tmp_path) == ["victim"] and os.listdir(tmp_path / "victim") == ["x"]
 
 
 def remove_as_nobody(path: Path) -> None:
     os.setuid(65534)
-    copying.remove_tree(path)
+    copy.remove_tree(path)
 
 
 @needs_root
@@ -97,7 +98,7 @@ def test_folders_that_forbid_everything_are_removed_by_their_owner(open_to_all: 
     for folder in (inner, *inner.parents[:3]):
         os.chown(folder, 65534, 65534)
         folder.chmod(mode)
-    crash.in_child(remove_as_nobody, open_to_all / "top")
+    fault_injection.in_child(remove_as_nobody, open_to_all / "top")
     assert os.listdir(open_to_all) == []
     assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o1777, "the folder around it stays as it is"
 
@@ -128,7 +129,7 @@ def test_a_run_sweeps_only_what_its_own_user_made(open_to_all: Path) -> None:
     (mixed / "own").touch()
     for path, owner in ((mixed, 65534), (mixed / "of-another", 65533), (mixed / "own", 65534)):
         os.chown(path, owner, owner)
-    crash.in_child(commit_as_nobody, open_to_all)
+    fault_injection.in_child(commit_as_nobody, open_to_all)
     there = {path.name for path in open_to_all.iterdir() if path.name.startswith(".")}
     kept = {name for name, owner in names.items() if owner == 65533 and name.startswith(f".superluigi-{DEAD}.")}
     assert kept <= there
@@ -189,7 +190,7 @@ def test_two_may_remove_the_same_tree_at_once(tmp_path: Path) -> None:
 
         def remove(top: Path = top, errors: list[BaseException] = errors) -> None:
             try:
-                copying.remove_tree(top)
+                copy.remove_tree(top)
             except BaseException as error:  # noqa: BLE001 - told to the test
                 errors.append(error)
 

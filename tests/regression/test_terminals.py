@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import superluigi
 from superluigi import cli, terminal
 from superluigi.cli import _output
-from superluigi.scheduling import logs as _logs  # noqa: F401 -- puts the filter on Luigi's logger
+from superluigi.runs import logs as _logs  # noqa: F401 -- puts the filter on Luigi's logger
 
 OBEYED = "\x1b]0;owned\x07\x1b[2J\r\x08\x9b31m\x7f\u202eevil\u2066\u200f\u2028\ud800\0"
 

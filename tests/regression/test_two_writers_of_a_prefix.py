@@ -23,12 +23,13 @@ from superluigi.testing.s3_server import S3Server
 PROGRAM = """
 import datetime, json, os, pathlib, re, sys, time
 from superluigi.errors import CommitConflictError
-from superluigi.storage import s3_prefix_recovery, steps
+from superluigi.storage import failpoints
+from superluigi.storage.objects import prefix_recovery
 from superluigi.targets import S3PrefixTarget
 
 who, stop, root = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 if os.environ.get("LEASE"):
-    s3_prefix_recovery.LEASE = datetime.timedelta(seconds=float(os.environ["LEASE"]))
+    prefix_recovery.LEASE = datetime.timedelta(seconds=float(os.environ["LEASE"]))
 if os.environ.get("SKEW"):
     now = time.time
     time.time = lambda: now() + float(os.environ["SKEW"])
@@ -44,7 +45,7 @@ try:
     with target.tmp_write_path() as path:
         for key in ("same", "other", who):
             (path / key).write_text("x" if key == "same" else who)
-        steps.hook = hook
+        failpoints.hook = hook
     print("committed")
 except CommitConflictError:
     print("refused")

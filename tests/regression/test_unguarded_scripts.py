@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from superluigi.errors import ExecutionError, UnguardedScriptError
-from superluigi.executors.importing import only_importing, refuse_if_importing
+from superluigi.execution.importing import only_importing, refuse_if_importing
 
 SQUARE = """
 import os, sys
@@ -41,7 +41,7 @@ STARTS = {
     "queue": "run_task(Square(n=3), queue='sqlite:///queue.db')",
     "spawn": "from superluigi.queue import Queue\nq = Queue('sqlite:///queue.db')\nq.submit(Square(n=3))\nq.spawn(1)\n"
     "for row in q.tasks(): assert not row.error, row.error",
-    "engine": "from superluigi.scheduling.engine import run_graph\n"
+    "engine": "from superluigi.engine.engine import run_graph\n"
     "report = run_graph([Square(n=3)], num_workers=2)\nassert report.success, report.describe()",
     "luigi": "import luigi\nluigi.build([Square(n=4)], local_scheduler=True, no_lock=True)\n"
     "run_task(Square(n=3), num_workers=2)",

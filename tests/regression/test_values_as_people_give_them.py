@@ -278,7 +278,7 @@ class Call(AtomicTaskWithMetadata):
 
 @pytest.mark.parametrize("name", ["gpu", "memory", "Call", "AtomicTaskWithMetadata"])
 def test_each_of_several_channels_can_be_limited(name: str) -> None:
-    from superluigi.scheduling.limits import Limits
+    from superluigi.scheduler.limits import Limits
 
     assert Limits.parse({name: 1, "other": 2}).resources_of(Call(i=1)) == {name: 1}
     run_task(collect([Call(i=1), Call(i=2)]), rate_limits={name: 1})

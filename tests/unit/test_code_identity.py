@@ -17,7 +17,7 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi.lineage import code, environment, git, parts
+from superluigi.lineage.code_fingerprint import code, code_parts, environment, git
 
 PIPELINE = """
 import luigi
@@ -123,13 +123,13 @@ def test_a_change_of_what_the_task_reaches_is_named(load: Load, change: Any, wor
     before = code.code_identity(load().Features)
     after = code.code_identity(load(**change).Features)
     assert before["digest"] != after["digest"]
-    assert parts.changed(before["parts"], after["parts"]) == [word]
+    assert code_parts.changed(before["parts"], after["parts"]) == [word]
 
 
 def test_the_digest_is_the_same_in_another_process_and_as_a_script(load: Load, tmp_path: Path) -> None:
     here = code.code_digest(load().Features)
     (tmp_path / "pipeline_of_test.py").write_text(
-        PIPELINE + "\nfrom superluigi.lineage.code import code_digest\nprint(code_digest(Features))\n"
+        PIPELINE + "\nfrom superluigi.lineage.code_fingerprint.code import code_digest\nprint(code_digest(Features))\n"
     )
     there = subprocess.run(
         [sys.executable, "pipeline_of_test.py"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -186,22 +186,22 @@ def test_of_many_parts_the_one_that_changed_is_still_named() -> None:
     one = {f"helpers.f{number}": hashlib.sha256(str(number).encode()).hexdigest() for number in range(60)}
     other = {f"models.Net.m{number}": hashlib.sha256(f"m{number}".encode()).hexdigest() for number in range(30)}
     everything = {**one, **other, "LIMIT": "a" * 64}
-    record = parts.shortened(everything)
+    record = code_parts.shortened(everything)
     assert len(record) == 3 and len(json.dumps(record)) < 500
-    assert parts.changed(record, everything) == []
+    assert code_parts.changed(record, everything) == []
     new = {**everything, "helpers.f7": "f" * 64, "models.Net.m3": "e" * 64, "LIMIT": "b" * 64}
-    assert parts.changed(record, new) == ["LIMIT changed", "helpers.f7 changed", "models.Net.m3 changed"]
-    assert parts.changed(record, {**everything, "helpers.extra": "f" * 64}) == ["helpers.extra added"]
+    assert code_parts.changed(record, new) == ["LIMIT changed", "helpers.f7 changed", "models.Net.m3 changed"]
+    assert code_parts.changed(record, {**everything, "helpers.extra": "f" * 64}) == ["helpers.extra added"]
     del everything["helpers.f9"]
-    assert parts.changed(record, everything) == ["helpers.* removed: 1"]
+    assert code_parts.changed(record, everything) == ["helpers.* removed: 1"]
 
 
 def test_two_records_told_by_group_are_compared_by_group() -> None:
     many = {f"helpers.f{number}": f"{number:064x}" for number in range(200)}
-    small = parts.shortened(many)
+    small = code_parts.shortened(many)
     assert small.keys() == {"helpers.*"}
-    assert parts.changed(small, parts.shortened({**many, "helpers.f7": "f" * 64})) == ["helpers.* changed"]
-    assert parts.changed(small, parts.shortened(many)) == parts.changed(small, many) == []
+    assert code_parts.changed(small, code_parts.shortened({**many, "helpers.f7": "f" * 64})) == ["helpers.* changed"]
+    assert code_parts.changed(small, code_parts.shortened(many)) == code_parts.changed(small, many) == []
 
 
 def test_packages_are_those_the_task_names_itself(load: Load) -> None:
@@ -289,11 +289,11 @@ def test_a_notebook_cell_reaches_functions_of_files_also_through_its_own_helpers
         load(**change)
         namespace: dict[str, Any] = {"__name__": "no_such_module"}
         exec(text, namespace)
-        parts: dict[str, str] = code.code_identity(namespace["Cell"])["parts"]
-        return parts
+        code_parts: dict[str, str] = code.code_identity(namespace["Cell"])["parts"]
+        return code_parts
 
     before = made()
-    assert parts.changed(before, made()) == []
-    assert parts.changed(before, made(tables=("math.floor", "math.ceil"))) == ["toolbox.tables.clean changed"]
-    assert parts.changed(before, made(models=("x + 1", "x + 2"))) == ["toolbox.models.step changed"]
-    assert parts.changed(before, made(tables=("return 0", "return 1"))) == []
+    assert code_parts.changed(before, made()) == []
+    assert code_parts.changed(before, made(tables=("math.floor", "math.ceil"))) == ["toolbox.tables.clean changed"]
+    assert code_parts.changed(before, made(models=("x + 1", "x + 2"))) == ["toolbox.models.step changed"]
+    assert code_parts.changed(before, made(tables=("return 0", "return 1"))) == []

@@ -16,14 +16,14 @@ from unittest import mock
 import luigi
 import pytest
 
-from superluigi import executors
+from superluigi import execution
+from superluigi.engine.engine import run_graph
 from superluigi.errors import ExecutionError, OptionError, SharedStorageError, TargetMissingError, TaskFailedError
-from superluigi.scheduling.engine import run_graph
-from superluigi.scheduling.force import ForcePlan
-from superluigi.scheduling.limits import Limits, Rate, Rates
-from superluigi.scheduling.report import Failure, Report
-from superluigi.scheduling.run import Run
-from superluigi.scheduling.scheduler import ReadyScheduler
+from superluigi.runs.context import RunContext
+from superluigi.runs.force import ForcePlan
+from superluigi.runs.report import Failure, Report
+from superluigi.scheduler.limits import Limits, Rate, Rates
+from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.testing.executor_tasks import Noted, diary
@@ -117,7 +117,7 @@ def test_what_was_made_already_is_not_made_again_for_a_discovered_task(
     if force:
         assert run_graph(root).success
         (tmp_path / "diary").unlink()
-    assert run_graph(root, Run(plan=ForcePlan(everything=force)), num_workers=num_workers).success
+    assert run_graph(root, RunContext(plan=ForcePlan(everything=force)), num_workers=num_workers).success
     made = [line[1] for line in diary(tmp_path) if line[0] == "end"]
     assert sorted(made) == ["above", "leaf", "middle", "root"]
 
@@ -439,9 +439,9 @@ def test_an_unknown_executor_is_refused_with_the_known_ones(tmp_path: Path) -> N
 
 
 def test_packages_add_executors_by_an_entry_point(tmp_path: Path) -> None:
-    point = EntryPoint("mine", f"{__name__}:my_executor", executors.ENTRY_POINTS)
-    with mock.patch.object(executors, "entry_points", return_value=[point]):
-        assert "mine" in executors.names()
+    point = EntryPoint("mine", f"{__name__}:my_executor", execution.ENTRY_POINTS)
+    with mock.patch.object(execution, "entry_points", return_value=[point]):
+        assert "mine" in execution.names()
         assert run_graph(Noted(folder=str(tmp_path), name="one"), num_workers=2, executor="mine").success
 
 
@@ -451,21 +451,21 @@ def my_executor(name: str, max_workers: int) -> ThreadPoolExecutor:
 
 
 def test_an_entry_point_that_cannot_be_loaded_is_named() -> None:
-    point = EntryPoint("broken", "no.such.module:factory", executors.ENTRY_POINTS)
+    point = EntryPoint("broken", "no.such.module:factory", execution.ENTRY_POINTS)
     with (
-        mock.patch.object(executors, "entry_points", return_value=[point]),
+        mock.patch.object(execution, "entry_points", return_value=[point]),
         pytest.raises(OptionError, match=r"no\.such\.module"),
     ):
-        executors.make("broken", 1)
+        execution.make("broken", 1)
 
 
 def test_a_dask_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    from superluigi.executors import dask
+    from superluigi.execution import dask
 
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
     with pytest.raises(ExecutionError, match="No Dask scheduler answers"):
-        executors.make("tcp://127.0.0.1:9", 1)
+        execution.make("tcp://127.0.0.1:9", 1)
 
 
 class OwnDisk(luigi.LocalTarget):
@@ -494,9 +494,9 @@ def test_an_output_that_only_the_worker_sees_is_a_clear_error(tmp_path: Path, mo
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from superluigi.scheduling import places
+    from superluigi.execution import backends
 
-    monkeypatch.setattr(places, "VISIBLE_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "VISIBLE_WITHIN_SECONDS", 0.1)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         report = run_graph(Elsewhere(folder=str(tmp_path), name="one"), num_workers=2, executor=pool)
     (failure,) = report.failures

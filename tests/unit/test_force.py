@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superluigi.errors import OptionError
-from superluigi.scheduling.force import ForcePlan, TaskGraph, plan
+from superluigi.runs.force import ForcePlan, TaskGraph, plan
 
 #        root
 #       /    \

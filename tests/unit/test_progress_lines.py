@@ -9,8 +9,8 @@ import luigi
 import pytest
 from rich.console import Console
 
+from superluigi.engine.progress import Live
 from superluigi.errors import ExecutorLostError
-from superluigi.scheduling.progress import Live
 from superluigi.task_runner import run_task
 from superluigi.testing.executor_tasks import Noted, diary
 

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool as ConnectionPool
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
-from superluigi.queue import Pool, Queue, database, finding, tables
+from superluigi.queue import Pool, Queue, database, lookup, tables
 from superluigi.queue.providers.local import LocalProvider
 from superluigi.testing import postgres
 
@@ -157,10 +157,10 @@ def test_named_queues_are_listed_by_pattern(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
     for name in ("pi", "e", "team/pi"):
         Queue(name).close()
-    assert [name for name, _ in finding.names()] == ["e", "pi", "team/pi"]
-    assert [name for name, _ in finding.names("pi")] == ["pi"]
-    assert [name for name, _ in finding.names("team/*")] == ["team/pi"]
-    assert len(list(finding.names("*/*"))) == 3
+    assert [name for name, _ in lookup.names()] == ["e", "pi", "team/pi"]
+    assert [name for name, _ in lookup.names("pi")] == ["pi"]
+    assert [name for name, _ in lookup.names("team/*")] == ["team/pi"]
+    assert len(list(lookup.names("*/*"))) == 3
 
 
 def test_pools_say_what_is_wrong_with_them_all_at_once() -> None:

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superluigi.errors import RecordKeyError
-from superluigi.lineage.record import AFTER, BEFORE, OURS, Draft, iso, reference
+from superluigi.lineage.records.builder import AFTER, BEFORE, OURS, RecordBuilder, iso, reference
 
 START = datetime(2013, 12, 15, 10, tzinfo=timezone.utc)
 
 
-def draft() -> Draft:
+def draft() -> RecordBuilder:
     known: dict[str, Any] = {key: {"of": key} for key in BEFORE if key not in ("schema", "start_time")}
-    return Draft(START, {**known, "params": {"when": START.date(), "n": 1}})
+    return RecordBuilder(START, {**known, "params": {"when": START.date(), "n": 1}})
 
 
 def test_a_finished_record_has_our_keys_first_and_in_order() -> None:

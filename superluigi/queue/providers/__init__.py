@@ -14,7 +14,7 @@ from typing import Protocol
 
 from superluigi import config
 from superluigi.errors import OptionError
-from superluigi.queue.states import Pool
+from superluigi.queue.models import Pool
 
 GROUP = "superluigi.queue.providers"
 #: Ours enter by the plugins' door: name -> dotted path, imported on first use.

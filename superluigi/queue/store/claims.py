@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import states, tables
-from superluigi.queue.states import TaskSpec
-from superluigi.queue.store import plan
+from superluigi.queue import models, tables
+from superluigi.queue.models import TaskSpec
+from superluigi.queue.store import submit
 from superluigi.queue.store.statement import Statement
 from superluigi.storage import owner_token
 
@@ -135,14 +135,14 @@ def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
     column = tables.tasks.c
     mine = (
         (column.id == claim.row) & (column.fence == claim.fence) & (column.worker == claim.worker)
-        & (column.state == states.RUNNING)
+        & (column.state == models.RUNNING)
     )  # fmt: skip
     values = {
         name: _storable(value) if isinstance(value, str) else value for name, value in told.items() if name != "less"
     }
     if less := told.get("less"):
         held = connection.execute(select(func.coalesce(column.held, column.need)).where(mine)).scalar()
-        values["held"] = None if held is None else plan.smaller_need(connection, held, less)
+        values["held"] = None if held is None else submit.smaller_need(connection, held, less)
     if values:
         connection.execute(tables.tasks.update().where(mine).values(**values))
 
@@ -201,13 +201,13 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
         return False
     if values["kept"]:
         ADD_ATTEMPT(connection, values)
-    if row[0] == states.SUCCEEDED:
+    if row[0] == models.SUCCEEDED:
         RELEASE_DEPENDENTS(connection, values)
     elif result.kind == "waiting":
-        plan.add_codes(connection, result.codes)
-        plan.add(connection, result.specs, claim.run)
-        plan.add_requirements(connection, claim.row, result.requirements)
-        plan.recount(connection, [claim.row])
+        submit.add_codes(connection, result.codes)
+        submit.add(connection, result.specs, claim.run)
+        submit.add_requirements(connection, claim.row, result.requirements)
+        submit.recount(connection, [claim.row])
     return True
 
 
@@ -281,18 +281,18 @@ def sweep(connection: Connection, now: float, dead_workers: Collection[str] = ()
 
 def _lost(connection: Connection, now: float, dead_workers: Collection[str]) -> list[Any]:
     columns = tables.tasks.c
-    running = connection.execute(select(tables.tasks).where(columns.state == states.RUNNING))
+    running = connection.execute(select(tables.tasks).where(columns.state == models.RUNNING))
     return [row for row in running if row.lease < now or row.worker in dead_workers]
 
 
 def _take_back(connection: Connection, row: Any, now: float) -> None:
     losses = row.losses + 1
     error = f"The worker {row.worker} was lost while it ran this task (killed, or its host went down)."
-    state = states.WAITING if row.unmet else states.PENDING
+    state = models.WAITING if row.unmet else models.PENDING
     if row.kill:
-        state, error = states.KILLED, "Killed on request; its worker was lost meanwhile."
+        state, error = models.KILLED, "Killed on request; its worker was lost meanwhile."
     elif losses >= MAX_LOSSES:
-        state = states.FAILED
+        state = models.FAILED
         error += f" That happened {losses} times: perhaps the task ends its worker (memory?). Retry it if not."
     connection.execute(
         tables.tasks.update()

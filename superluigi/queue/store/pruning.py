@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from superluigi.queue import states, tables
-from superluigi.queue.store import plan
+from superluigi.queue import models, tables
+from superluigi.queue.store import submit
 
 _T, _E, _A, _R = (table.name for table in (tables.tasks, tables.edges, tables.attempts, tables.runs))
 _ENDED = "('SUCCEEDED', 'FAILED', 'KILLED')"
@@ -38,7 +38,7 @@ def prune(connection: Connection, *, before: float | None, keep: int | None) -> 
         if (before is not None and ended < before) or (keep is not None and place >= keep)
     ]  # fmt: skip
     logs: list[str] = []
-    for chunk in plan.chunks(chosen):
+    for chunk in submit.chunks(chosen):
         ids = {"ids": list(chunk)}
         logs += [
             log for log in connection.execute(_in(f"SELECT log FROM {_A} WHERE task IN :ids"), ids).scalars() if log
@@ -49,7 +49,7 @@ def prune(connection: Connection, *, before: float | None, keep: int | None) -> 
             f"DELETE FROM {_E} WHERE downstream IN :ids", f"DELETE FROM {_T} WHERE id IN :ids",
         ):  # fmt: skip
             connection.execute(_in(statement), ids)
-        plan.recount(connection, sorted(set(below) - set(chunk)))
+        submit.recount(connection, sorted(set(below) - set(chunk)))
     if chosen:
         used = f"SELECT run FROM {_T} UNION SELECT rerun FROM {_T} WHERE rerun IS NOT NULL"
         connection.execute(text(f"DELETE FROM {_R} WHERE id NOT IN ({used})"))
@@ -79,6 +79,6 @@ def remove_logs(logs: list[str], folder: Path) -> None:
     """Remove files of attempts, if they are where this queue puts them: a row describes, it does not command."""
     for log in logs:
         if os.path.abspath(log).startswith(f"{folder}{os.sep}") and log.endswith(".stdout.log"):
-            for file in (log, states.stderr_of(log)):
+            for file in (log, models.stderr_of(log)):
                 with contextlib.suppress(OSError):
                     os.unlink(file)

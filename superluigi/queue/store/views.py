@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import states, tables
-from superluigi.queue.states import AttemptRow, TaskRow
-from superluigi.queue.store.plan import chunks
+from superluigi.queue import models, tables
+from superluigi.queue.models import AttemptRow, TaskRow
+from superluigi.queue.store.submit import chunks
 
 _T = tables.tasks.name
 _E = tables.edges.name
@@ -29,11 +29,11 @@ def rows(
 
     WAITING includes the blocked ones; `name` may hold `*` and `?`.
     """
-    blocked = blockers(connection) if state in (None, states.WAITING, states.BLOCKED) else {}
+    blocked = blockers(connection) if state in (None, models.WAITING, models.BLOCKED) else {}
     column = tables.tasks.c
     query = select(tables.tasks, tables.codes.c.pickle).outerjoin(tables.codes, tables.codes.c.digest == column.code)
     if state is not None:
-        query = query.where(column.state == (states.WAITING if state == states.BLOCKED else state))
+        query = query.where(column.state == (models.WAITING if state == models.BLOCKED else state))
     if ids is None:
         found = list(connection.execute(query.order_by(column.id)))
     else:
@@ -42,7 +42,7 @@ def rows(
     return [
         _row(row, blocked.get(row.id))
         for row in found
-        if (state != states.BLOCKED or row.id in blocked)
+        if (state != models.BLOCKED or row.id in blocked)
         and (name is None or fnmatch.fnmatchcase(row.name, name))
         and (not tags or _has_tags(row.tags, tags))
     ]
@@ -54,17 +54,17 @@ def _row(row: Any, blocked_by: str | None) -> TaskRow:
     return TaskRow(
         id=row.task_id, name=row.name,
         params={name: held["text"] if name in values else held for name, held in stored.items()}, values=values,
-        state=states.BLOCKED if blocked_by else row.state, attempts=row.attempts, error=row.error,
+        state=models.BLOCKED if blocked_by else row.state, attempts=row.attempts, error=row.error,
         exit_code=row.exit_code, worker=row.worker, started=_moment(row.started), ended=_moment(row.ended),
         log=row.log, module=row.module, pool=row.pool, priority=row.priority, blocked_by=blocked_by,
-        tags=states.load_json(row.tags), run=row.run, failures=row.failures,
+        tags=models.load_json(row.tags), run=row.run, failures=row.failures,
         external=bool(row.external), code=row.pickle,
         progress=row.progress, status_message=row.status_message, tracking_url=row.tracking_url,
     )  # fmt: skip
 
 
 def _has_tags(text_: str | None, wanted: Mapping[str, str]) -> bool:
-    tags = states.load_json(text_)
+    tags = models.load_json(text_)
     return all(key in tags and _same(tags[key], value) for key, value in wanted.items())
 
 
@@ -118,7 +118,7 @@ def attempts(connection: Connection, task_id: str) -> list[AttemptRow]:
         AttemptRow(
             number=row.number, outcome=row.outcome, worker=row.worker, host=row.host,
             started=_moment(row.started), ended=_moment(row.ended), exit_code=row.exit_code, error=row.error,
-            stdout=row.log, stderr=states.stderr_of(row.log) if row.log else None,
+            stdout=row.log, stderr=models.stderr_of(row.log) if row.log else None,
         )
         for row in connection.execute(query)
     ]  # fmt: skip
@@ -129,7 +129,7 @@ def counts(connection: Connection) -> dict[str, int]:
     column = tables.tasks.c
     query = select(column.state, func.count()).group_by(column.state)
     found = {state: number for state, number in connection.execute(query)}  # noqa: C416 rows are no pairs to mypy
-    return {state: found.get(state, 0) for state in states.STATES}
+    return {state: found.get(state, 0) for state in models.STATES}
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,6 @@ def unfinished(connection: Connection, ids: Collection[str]) -> int:
     for chunk in chunks(list(ids)):
         query = select(column.id, column.state).where(column.task_id.in_(chunk))
         for row in connection.execute(query):
-            ended = row.state in (states.SUCCEEDED, states.FAILED, states.KILLED) or row.id in blocked
+            ended = row.state in (models.SUCCEEDED, models.FAILED, models.KILLED) or row.id in blocked
             count += not ended
     return count

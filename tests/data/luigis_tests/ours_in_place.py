@@ -18,10 +18,10 @@ if "tasks" in OURS:
     luigi.Task = luigi.task.Task = Task
     luigi.ExternalTask = luigi.task.ExternalTask = ExternalTask
 if "scheduler" in OURS:
-    from superluigi.scheduling.scheduler import ReadyScheduler
+    from superluigi.scheduler.scheduler import ReadyScheduler
 
     luigi.scheduler.Scheduler = ReadyScheduler
 if "worker" in OURS:
-    from superluigi.scheduling.worker import Worker
+    from superluigi.engine.worker import Worker
 
     luigi.worker.Worker = Worker

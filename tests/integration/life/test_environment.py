@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from superluigi.errors import CommandFailedError, DefinitionError
-from superluigi.tasks.life.environment import Environment, parse, resolve
+from superluigi.tasks.runtime.environment import Environment, parse, resolve
 
 ODD = {"A": "1=2=3", "B": "line\nbreak\n", "C": "'\" $HOME `id` \\", "D": "", "UNICODE": "ü ∂", "E F": "space"}
 
@@ -85,7 +85,7 @@ def test_a_hundred_tasks_beside_threads_have_a_hundred_environments(user: Any) -
                 output_path.write_text(str(os.getpid()))
     """)
     user.run("""
-        from superluigi.scheduling.engine import run_graph
+        from superluigi.engine.engine import run_graph
         ones, others = [One(x) for x in range(100)], [Other(x) for x in range(100)]
         report = run_graph([*ones, *others], num_workers=2, executor="threads")
         assert report.success, report.describe()

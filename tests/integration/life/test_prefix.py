@@ -141,7 +141,7 @@ def test_programs_that_lead_elsewhere_start_the_python_there() -> None:
     import sys
 
     from superluigi.tasks import Task
-    from superluigi.tasks.life.prefix import command
+    from superluigi.tasks.runtime.command_prefix import command
 
     class Anywhere(Task):
         pass

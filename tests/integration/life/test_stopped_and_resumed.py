@@ -204,7 +204,7 @@ def test_a_cancelled_task_cleans_up_and_publishes_nothing_whatever_it_swallows(
     run = user.start(
         "-c",
         f"""from pipeline import *
-from superluigi.scheduling.engine import run_graph
+from superluigi.engine.engine import run_graph
 report = run_graph([After()], executor={executor!r}, scheduler_config=dict(retry_count=3, retry_delay=0))
 print(report.outcomes[Swallows().task_id], report.outcomes[After().task_id], report.describe())""",
     )
@@ -358,7 +358,7 @@ def test_the_callers_generators_go_on_as_if_nothing_had_been(user: Any) -> None:
     user.write("")
     user.run("""
         import numpy
-        from superluigi.tasks.life import seeds
+        from superluigi.tasks.runtime import seeds
 
         def states():
             return random.getstate(), numpy.random.get_state()[1].tolist()

@@ -212,7 +212,7 @@ def test_attempts_beyond_the_limit_are_dropped_and_a_kept_folder_stays(user: Any
 def test_old_folders_are_pruned_but_not_those_of_running_or_unfinished_tasks(tmp_path: Path) -> None:
     import fcntl
 
-    from superluigi.tasks.life import warden
+    from superluigi.tasks.runtime import supervisor
 
     folders = {}
     for name in ("old", "young", "running", "unfinished"):
@@ -224,7 +224,7 @@ def test_old_folders_are_pruned_but_not_those_of_running_or_unfinished_tasks(tmp
     (folders["unfinished"] / "checkpoint").touch()
     with (folders["running"] / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert warden.prune(tmp_path, keep_days=30) == [folders["old"]]
+        assert supervisor.prune(tmp_path, keep_days=30) == [folders["old"]]
     assert sorted(path.name for path in folders["young"].parent.iterdir()) == ["running", "unfinished", "young"]
 
 
@@ -343,8 +343,8 @@ def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(
                 os.kill(os.getpid(), 9)
     """)
     user.run("""
-        from superluigi.tasks.life import spare
-        spare.adopt = lambda *_: None
+        from superluigi.tasks.runtime import log_pool
+        log_pool.recover_orphans = lambda *_: None
         try:
             run_task(Bang(), executor="processes")
         except RuntimeError:

@@ -15,7 +15,7 @@ from superluigi.errors import DefinitionError, ParameterError, TaskFailedError
 from superluigi.parameters import FloatParameter, IntParameter, Parameter
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Job, SubmitHook
-from superluigi.tasks.life import tags
+from superluigi.tasks.runtime import tags
 
 
 @pytest.fixture(autouse=True)

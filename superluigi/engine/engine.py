@@ -1,0 +1,203 @@
+"""Run a graph: scheduler, worker and executors put together, and a report of what came of it.
+
+A task that commits its outputs itself and raises when one is missing says so by the class attribute
+`commits_outputs = True`; its requirement need not be looked at again before a dependant starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from luigi import configuration
+from luigi.rpc import RemoteScheduler, RPCError
+from luigi.task import Task
+
+from superluigi.engine import status_socket
+from superluigi.engine.progress import shown
+from superluigi.engine.summary import build_report
+from superluigi.engine.worker import Worker
+from superluigi.errors import ExecutorLostError, OptionError
+from superluigi.execution import signals
+from superluigi.execution.backends import BackendRegistry
+from superluigi.execution.importing import refuse_if_importing
+from superluigi.runs import logs
+from superluigi.runs.completeness import CompleteMany
+from superluigi.runs.context import RunContext, entered
+from superluigi.runs.report import Report
+from superluigi.scheduler.limits import Limits, Rates
+from superluigi.scheduler.remote import NamespacedScheduler
+from superluigi.scheduler.scheduler import ReadyScheduler
+
+#: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
+RETRY_DELAY_SECONDS = 1.0
+
+
+def run_graph(
+    tasks: Task | Sequence[Task],
+    run: RunContext | None = None,
+    *,
+    num_workers: int = 1,
+    executor: object = None,
+    central_scheduler: bool | str = False,
+    resources: Mapping[str, int] | None = None,
+    rate_limits: Mapping[str, int | str] | None = None,
+    on_error: str = "continue",
+    progress: bool | None = None,
+    log_level: int | str | None = None,
+    complete_many: CompleteMany | None = None,
+    scheduler: Any = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+    worker_config: Mapping[str, Any] | None = None,
+    remember: Callable[[str], object] | None = None,
+) -> Report:
+    """Make `tasks` and all they require as part of `run`; say what came of it.
+
+    `executor` is a name, a Dask address or Client, any `concurrent.futures.Executor`, or None: this
+    process for one worker, processes for more. `central_scheduler` is True (the `luigid` of Luigi's
+    configuration) or an address. `scheduler_config` and `worker_config` override Luigi's configuration
+    sections `[scheduler]` and `[worker]`. `progress` None shows live lines on a terminal only, True shows
+    them or, elsewhere, a plain line now and then, False nothing. `remember` is told the id of each forced task
+    that was made and leaves no record of it. Failures of tasks are in the report, not raised.
+
+    Raises:
+        OptionError: options that mean nothing or contradict each other.
+        ExecutorLostError: the central scheduler does not answer (any more).
+        KeyboardInterrupt: after everything that ran has been ended.
+    """
+    refuse_if_importing("a run")
+    run = run or RunContext()
+    roots = [tasks] if isinstance(tasks, Task) else list(tasks)
+    _check_options(num_workers, on_error, resources)
+    limits = Limits.parse(rate_limits)
+    if limits:
+        limits.refuse_unknown(resources or ())
+    if scheduler is None:
+        scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
+        if central_scheduler and run.plan:
+            scheduler = NamespacedScheduler(scheduler, run.plan, run.id)
+    places = BackendRegistry(run, executor, num_workers)
+    with entered(run), logs.keeping(), _log_level(log_level), shown(progress) as observer:
+        before = signal.getsignal(signal.SIGUSR1)
+        worker = Worker(
+            scheduler,
+            run,
+            worker_processes=num_workers,
+            places=places,
+            complete_many=complete_many,
+            on_error=on_error,
+            limits=limits,
+            observer=observer,
+            remember=remember,
+            **(worker_config or {}),
+        )
+        try:
+            with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run):
+                worker.add_all(roots)
+                worker.run()
+            places.close()
+        except RPCError as error:
+            places.close(abort=True)
+            raise ExecutorLostError(
+                f"The central scheduler does not answer ({error}). What has been made is safe: start luigid and run "
+                "again, or leave central_scheduler out."
+            ) from error
+        except BaseException:
+            places.close(abort=True)
+            raise
+        return build_report(worker, roots)
+
+
+def make_scheduler(
+    central: bool | str = False,
+    resources: Mapping[str, int] | None = None,
+    limits: Limits | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Any:
+    """The scheduler of this process, or a proxy of a stock `luigid`.
+
+    Where Luigi's configuration says nothing, a scheduler that serves one run gives a task whose retries
+    are limited its next try after `RETRY_DELAY_SECONDS` instead of 15 minutes, and believes at once that
+    a made output is gone.
+    """
+    limits = limits or Limits()
+    if central:
+        return _central(central, resources, limits)
+    settings = {
+        "prune_on_get_work": True,
+        "record_task_history": False,  # as in Luigi: the configuration that says otherwise is for luigid
+        **({} if _is_configured("stable_done_cooldown_secs") else {"stable_done_cooldown_secs": 0}),
+        **({} if _is_configured("retry_delay") else {"limited_retry_delay": RETRY_DELAY_SECONDS}),
+        **(config or {}),
+    }
+    totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
+    totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
+    return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
+
+
+def _is_configured(option: str) -> bool:
+    config = configuration.get_config()
+    return any(config.has_option("scheduler", name) for name in (option, option.replace("_", "-")))
+
+
+def _central(address: bool | str, resources: Mapping[str, int] | None, limits: Limits) -> RemoteScheduler:
+    if limits.per_time:
+        raise OptionError(
+            f"rate_limits per time ({', '.join(limits.per_time)}) are kept by the scheduler of this process; a "
+            "central luigid knows only limits at once. Give a number, or leave central_scheduler out."
+        )
+    remote = RemoteScheduler(address if isinstance(address, str) else _central_address())
+    totals = {**(resources or {}), **limits.at_once}
+    if totals:
+        remote.update_resources(**totals)  # type: ignore[attr-defined]
+    return remote
+
+
+def _central_address() -> str:
+    from luigi.interface import core
+
+    settings = core()
+    return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
+
+
+def _watchable(scheduler: Any, run: RunContext) -> AbstractContextManager[None]:
+    """Let `superluigi ui` look at the scheduler of this process; a luigid has a page of its own."""
+    return status_socket.opened(scheduler, run.id) if isinstance(scheduler, ReadyScheduler) else nullcontext()
+
+
+def _check_options(num_workers: int, on_error: str, resources: object) -> None:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+        raise OptionError(f"num_workers={num_workers!r} must be a whole number of at least 1.")
+    if on_error not in ("continue", "stop"):
+        raise OptionError(f"on_error={on_error!r} is unknown; it is 'continue' or 'stop'.")
+    amounts = resources.values() if isinstance(resources, Mapping) else () if resources is None else (None,)
+    if not all(isinstance(amount, int) and amount >= 0 for amount in amounts):
+        raise OptionError(f"resources={resources!r} must be a dict of names and whole numbers, like {{'gpu': 1}}.")
+
+
+@contextmanager
+def _log_level(level: int | str | None) -> Iterator[None]:
+    """Set the level of Luigi's logger for a while.
+
+    None does as Luigi's configuration says, and keeps a logger quiet of which nobody has said anything.
+    """
+    as_told = logs.as_told() if level is None else nullcontext(False)
+    with as_told as told, nullcontext() if told else _level_of_ours(level):
+        yield
+
+
+@contextmanager
+def _level_of_ours(level: int | str | None) -> Iterator[None]:
+    before = logs.logger.level
+    if level is None and before == logging.NOTSET and not logs.logger.handlers:
+        level = logging.WARNING
+    if level is not None:
+        logs.logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logs.logger.setLevel(before)

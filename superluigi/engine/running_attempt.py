@@ -1,0 +1,126 @@
+"""An attempt that runs somewhere, and words for how it ended."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from luigi.task import Task
+from luigi.task_status import FAILED
+from luigi.worker import TaskStatusReporter
+
+from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
+from superluigi.execution import process_state
+from superluigi.execution.attempt import AttemptResult
+from superluigi.execution.backends import ExecutorBackend
+from superluigi.execution.raising import Interruptible
+from superluigi.runs import tracebacks
+from superluigi.scheduler.terms import Terms
+
+#: An attempt that is asked to end may take so long to clean up.
+ENDING_SECONDS = 5.0
+#: A process may take so long to start and load the task; then its time limit counts all the same.
+START_SECONDS = 60.0
+
+
+@dataclass
+class RunningAttempt:
+    """An attempt that runs somewhere."""
+
+    task: Task
+    place: ExecutorBackend
+    terms: Terms = field(default_factory=Terms)
+    status_reporter: TaskStatusReporter | None = None
+    future: Future[Any] | None = None
+    #: The call in a thread, where that is one of this process.
+    call: Interruptible | None = None
+    #: Seconds on the monotonic clock; None without a time limit.
+    deadline: float | None = None
+    timeout: float = 0.0
+    started: float = field(default_factory=time.time)
+    timed_out: bool = False
+    #: Why it has been asked to end although nothing is wrong with it; None where it has not.
+    ending: TaskCancelledError | None = None
+    #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
+    delayed: dict[str, int] | None = None
+
+    def let_go(self) -> None:
+        """Wait no longer for it: what is around the process when it ends is not its own to put back."""
+        if self.call is not None:
+            process_state.let_go(self.call.thread)
+
+    def is_alive(self) -> bool:
+        return False  # Luigi's __exit__ asks; ending attempts is the places' business
+
+
+class CompletedView:
+    """The ids of all that is complete by now, as a live view."""
+
+    def __init__(self, made: dict[str, None], known: dict[str, bool]) -> None:
+        self._made = made
+        self._known = known
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._made or bool(self._known.get(task_id))  # type: ignore[call-overload]
+
+
+def timeout_error(attempting: RunningAttempt) -> TaskTimeoutError:
+    return TaskTimeoutError(
+        f"{attempting.task} timed out after {attempting.timeout:g} seconds and was terminated. Give it more time "
+        "(worker_timeout on the task, or [worker] timeout), or split it."
+    )
+
+
+def kind_of(error: BaseException) -> str:
+    if isinstance(error, TaskTimeoutError):
+        return "timeout"
+    if isinstance(error, TaskCancelledError):
+        return "cancelled"
+    return "lost" if isinstance(error, WorkerLostError) else "failed"
+
+
+def failed_at_start(task: Task, error: Exception) -> AttemptResult:
+    """The outcome of an attempt that could not begin, for a reason that is the task's."""
+    text = tracebacks.text_of(error)
+    return AttemptResult(
+        task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text, started=time.time()
+    )
+
+
+def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:
+    """Have a running attempt clean up and end, because `cause` has failed; nothing happens when it has ended."""
+    future, place, task = attempting.future, attempting.place, attempting.task
+    if future is None or future.done():
+        return
+    attempting.ending = reason = TaskCancelledError(f"{task} was ended because {cause} failed (on_error='stop').")
+    attempting.deadline, attempting.timed_out = time.monotonic() + ENDING_SECONDS, False
+    if future.cancel():
+        return
+    if place.shares_memory:
+        if attempting.call is not None:
+            attempting.call.interrupt()
+    elif place.announces or not _can_be_told(task):
+        if not place.end(future, reason) and place.announces:
+            attempting.ending = None  # its result is on the way
+    else:
+        told: Any = task
+        told.cancel(str(reason))  # wherever it runs; the executor itself could only give it up
+
+
+def give_up(attempting: RunningAttempt) -> bool:
+    """Wait no longer for an attempt that was asked to end; False when that cannot be."""
+    if attempting.place.shares_memory:
+        abandon = getattr(attempting.task, "abandon_attempts", None)
+        if abandon is not None:
+            abandon()  # what it has staged goes; it can publish nothing any more
+        attempting.let_go()
+        return True
+    if attempting.future is not None and attempting.ending is not None:
+        attempting.place.end(attempting.future, attempting.ending)
+    return False
+
+
+def _can_be_told(task: Any) -> bool:
+    return hasattr(task, "abandon_attempts") and callable(getattr(task, "cancel", None))

@@ -1,0 +1,510 @@
+"""Luigi's worker over an executor: it asks the scheduler, the executor runs the attempts."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from luigi.event import Event
+from luigi.scheduler import WORKER_STATE_DISABLED
+from luigi.task import Task
+from luigi.task_status import DISABLED, DONE, FAILED, PENDING
+from luigi.worker import TaskStatusReporter, rpc_message_callback
+
+from superluigi.engine.graph_walk import GraphWalker, family_of
+from superluigi.engine.interruption import end_threads
+from superluigi.engine.running_attempt import (
+    START_SECONDS,
+    CompletedView,
+    RunningAttempt,
+    ask_to_end,
+    failed_at_start,
+    give_up,
+    kind_of,
+    timeout_error,
+)
+from superluigi.errors import (
+    USERS_CODE,
+    DefinitionError,
+    ExecutionError,
+    ExecutorLostError,
+    OptionError,
+    TargetMissingError,
+    TaskCancelledError,
+    TaskTimeoutError,
+    tellable,
+)
+from superluigi.execution.addresses import addresses
+from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, fire, is_external, run_attempt, shown
+from superluigi.execution.backends import AttemptLost, BackendRegistry
+from superluigi.execution.messages import REPORTS, RESPOND, Outbox
+from superluigi.execution.observer import ObservedReporter
+from superluigi.execution.process_tree import no_second_interrupt
+from superluigi.execution.raising import Interruptible
+from superluigi.execution.serialization import BEGIN
+from superluigi.runs import families, logs
+from superluigi.runs.context import RunContext
+from superluigi.runs.report import FailedAttempt
+from superluigi.scheduler.terms import Terms
+
+logger = logs.logger
+
+#: Whoever is done waits no longer for a ping under way: to a luigid that is gone it takes minutes to fail.
+PING_SECONDS = 2.0
+
+
+class Worker(GraphWalker):
+    """Schedules a graph and runs it through executors; otherwise Luigi's worker, option for option.
+
+    Differences, all of them in what it costs: complete() and requires() are asked once per task and
+    run (many tasks at a time when asking is slow), requirements are not asked again unless a task
+    without a guarantee of its own has just made them, and it waits for events instead of sleeping.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any = None,
+        run: RunContext | None = None,
+        *,
+        worker_id: str | None = None,
+        worker_processes: int = 1,
+        assistant: bool = False,
+        places: BackendRegistry | None = None,
+        on_error: str = "continue",
+        remember: Callable[[str], object] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            scheduler,
+            run,
+            worker_id=worker_id,
+            worker_processes=worker_processes,
+            assistant=assistant,
+            **options,
+        )
+        self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._places = places or BackendRegistry(self.luigi_run, None, self.worker_processes)
+        self._owns_places = places is None
+        self._on_error = on_error
+        self._remember = remember or (lambda task_id: None)
+        #: Ids of what this run has made, in order (a dict for its order).
+        self.made: dict[str, None] = {}
+        #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
+        self.skipped: dict[str, None] = {}
+        #: Id of a batch that failed → the tasks in it, which may be made later, together or not.
+        self.failed_batches: dict[str, list[Task]] = {}
+        #: Ids of what was ended, unfinished, because something else had failed.
+        self.ended: dict[str, None] = {}
+        #: Made by this run, but nobody has looked whether the outputs are really there.
+        self._unverified: set[str] = set()
+        self._resent: set[str] = set()
+
+    def _expect(self, task: Task, count: int) -> None:
+        self._places.expect(task, count)
+
+    # -- running
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        """Stop the keep-alive thread and end what still runs."""
+        self._keep_alive_thread.stop()
+        self._keep_alive_thread.join(PING_SECONDS)
+        if self._owns_places:
+            self._places.close(abort=kind is not None or bool(self._running_tasks))
+
+    def run(self) -> bool:
+        """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
+        self.run_succeeded = True
+        self._is_running = True
+        self._add_worker()
+        try:
+            self._loop()
+        except BaseException:
+            with no_second_interrupt():
+                self._places.close(abort=True)
+                end_threads(self._running_tasks.values())
+            raise
+        return bool(self.run_succeeded)
+
+    def _loop(self) -> None:
+        while True:
+            while len(self._running_tasks) >= self.worker_processes > 0:
+                self._handle_next_task()
+            response = self._get_work()
+            if response.worker_state == WORKER_STATE_DISABLED:
+                self._start_phasing_out()
+            if response.task_id is not None:
+                self._run_task(response.task_id)
+            elif self._running_tasks:
+                self._handle_next_task()
+            elif not self._wait_for_work(response):
+                break
+        while self._running_tasks:
+            self._handle_next_task()
+
+    def _get_work(self) -> Any:
+        response = super()._get_work()
+        history = self._get_work_response_history
+        if history and not self._others(history[-1]):
+            history.pop()  # the summary reads only what others run
+        return response
+
+    def _others(self, entry: dict[str, Any]) -> bool:
+        return entry["task_id"] is None and any(r["worker"] != self._id for r in entry["running_tasks"] or ())
+
+    def _wait_for_work(self, response: Any) -> bool:
+        """Nothing runs and nothing is ready: wait a while if something may become ready, else False."""
+        due = None if self._stop_requesting_work else self._next_due()
+        if due is not None:
+            time.sleep(max(0.0, min(due - time.time(), self._config.wait_interval)))
+            return True
+        import datetime
+
+        self._idle_since = self._idle_since or datetime.datetime.now()
+        if self._stop_requesting_work or not self._keep_alive(response):
+            return False
+        time.sleep(self._config.wait_interval)
+        return True
+
+    def _next_due(self) -> float | None:
+        """When (seconds since the epoch) a task of ours becomes ready by itself; None if none does."""
+        ask = getattr(self._scheduler, "next_due", None)
+        due: float | None = ask(self._id) if ask is not None else None
+        return due
+
+    def _run_task(self, task_id: str) -> None:
+        self._idle_since = None
+        if task_id in self._running_tasks:
+            time.sleep(self._config.wait_interval)  # a remote scheduler and we disagree: let it catch up
+            return
+        task: Task = self._scheduled_tasks[task_id]
+        self._observer.started(task)
+        try:
+            terms = Terms.of(task, self.limits)
+            timeout = self._config.timeout if terms.timeout is None else terms.timeout
+            place = self._places.for_task(task, timeout, never_here=self._config.force_multiprocessing)
+        except (DefinitionError, ExecutionError) as error:  # what it says of itself, where it wants to run
+            if isinstance(error, OptionError):  # what the run says
+                raise
+            self._finish(task_id, failed_at_start(task, error), Terms())
+            return
+        attempting = RunningAttempt(task, place, terms)
+        attempting.status_reporter = self._reporter(attempting)
+        if timeout:
+            attempting.timeout = timeout
+            if not place.bounds_time:
+                attempting.deadline = time.monotonic() + timeout + START_SECONDS
+        if place.here:
+            self._running_tasks[task_id] = attempting
+            outcome = self._attempt_here(attempting)
+            while outcome.again:
+                outcome = self._attempt_here(attempting)
+            self._finish(task_id, outcome, terms)
+        else:
+            if place.announces and self._near and self.limits.per_time:
+                resources = terms.resources
+                attempting.delayed = resources if self._scheduler.rates.delay(resources) else None
+            self._submit(attempting)
+            self._running_tasks[task_id] = attempting  # from now on it may be told something
+
+    def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
+        task, place = attempting.task, attempting.place
+        messages: Any = None
+        if task.accepts_messages and place.shares_memory:
+            messages = queue.SimpleQueue()
+        elif task.accepts_messages:
+            messages = Outbox(lambda told: place.tell(attempting.future, task.task_id, told))
+
+        def freed() -> None:
+            self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
+
+        return ObservedReporter(self._scheduler, task.task_id, self._id, messages, self._observer, freed)
+
+    @rpc_message_callback  # type: ignore[untyped-decorator]
+    def set_worker_processes(self, n: int) -> None:
+        """Luigi's: somebody asks for more or fewer tasks at a time."""
+        super().set_worker_processes(n)
+        self._places.resize(self.worker_processes)
+
+    def _attempt_here(self, attempting: RunningAttempt) -> AttemptResult:
+        task = attempting.task
+        with Interruptible() as attempting.call:
+            return run_attempt(
+                task,
+                self.luigi_run,
+                check=self._to_check(task),
+                known=CompletedView(self.made, self._completeness.known),
+                reporter=attempting.status_reporter,
+                worker_id=self._id,
+                check_complete_on_run=self._config.check_complete_on_run,
+                process_context=self._config.task_process_context,
+            )
+
+    def _to_check(self, task: Task) -> list[Task]:
+        if not self._config.check_unfulfilled_deps:
+            return []
+        known = self._completeness.known
+        return [t for t in self._static(task) if t.task_id in self._unverified or not known.get(t.task_id)]
+
+    def _static(self, task: Task) -> list[Task]:
+        if task.task_id in self.requirements:
+            return self.requirements[task.task_id]
+        return list(task.deps())  # handed to us by the scheduler, e.g. a batch or for an assistant
+
+    def _submit(self, attempting: RunningAttempt) -> None:
+        task = attempting.task
+        task_id = task.task_id
+        known = {t.task_id for t in self._static(task)} | set(self.discovered.get(task_id, ()))
+        known = {i for i in known if i in self.made or self._completeness.known.get(i)}
+        if attempting.place.shares_memory:
+            future = attempting.place.executor.submit(self._attempt_here, attempting)
+        else:
+            try:
+                future = attempting.place.submit_order(
+                    task,
+                    self._to_check(task),
+                    frozenset(known),
+                    worker_id=self._id,
+                    check_complete_on_run=self._config.check_complete_on_run,
+                    process_context=self._config.task_process_context,
+                    expected=addresses(task, self._static(task)),
+                    on_message=lambda message: self._arrived.put(("message", message)),
+                    timeout=attempting.timeout,
+                    announce=attempting.delayed is not None,
+                )
+            except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
+                future = Future()
+                future.set_exception(error)
+        attempting.future = future
+        future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
+
+    def _handle_next_task(self) -> None:
+        """Wait for one thing to happen: an attempt ends, a task reports, a time limit passes."""
+        try:
+            kind, value = self._arrived.get(timeout=self._patience())
+        except queue.Empty:
+            self._end_late()
+            return
+        if kind == "message":
+            self._take_message(*value)
+            return
+        self._take_spooled()  # what the attempt reported comes before its end
+        task_id, future = value
+        attempting = self._running_tasks.get(task_id)
+        if attempting is not None and attempting.future is future:
+            outcome = self._outcome(attempting, future)
+            if outcome is not None and attempting.ending is not None and outcome.status != DONE:
+                self._finish_ended(attempting)
+            elif outcome is not None:
+                self._finish(task_id, outcome, attempting.terms)
+        if self._arrived.empty():
+            self._end_late()
+
+    def _patience(self) -> float:
+        limits = [a.deadline for a in self._running_tasks.values() if a.deadline is not None and not a.timed_out]
+        left = [max(0.0, limit - time.monotonic()) for limit in limits]
+        due = self._next_due()
+        if due is not None:
+            left.append(max(0.001, due - time.time()))
+        return float(min([*left, self._places.poll_seconds(), self._config.wait_interval]))
+
+    def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
+        attempting = self._running_tasks.get(task_id)
+        if attempting is not None and method == BEGIN:
+            self._begun(attempting)
+            if attempting.timeout:
+                attempting.deadline = time.monotonic() + attempting.timeout
+        elif attempting is not None and method in REPORTS:
+            getattr(attempting.status_reporter, method)(*args)
+        elif attempting is not None and method == RESPOND:
+            self._scheduler.add_scheduler_message_response(task_id, *args)
+
+    def _begun(self, attempting: RunningAttempt) -> None:
+        if attempting.delayed is not None:
+            self._scheduler.rates.begin(attempting.delayed)
+            attempting.delayed = None
+
+    def _take_spooled(self) -> None:
+        for message in self._places.spooled():
+            self._take_message(*message)
+
+    def _end_late(self) -> None:
+        self._take_spooled()
+        now = time.monotonic()
+        for attempting in list(self._running_tasks.values()):
+            if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
+                attempting.timed_out = True
+                if attempting.ending is not None:
+                    if give_up(attempting):
+                        self._finish_ended(attempting)
+                        self._places.drop(attempting.place)
+                elif attempting.future is not None:
+                    attempting.place.end(attempting.future, timeout_error(attempting))
+
+    def _outcome(self, attempting: RunningAttempt, future: Future[Any]) -> AttemptResult | None:
+        """The outcome of an ended attempt; None when it was sent again in another way."""
+        task = attempting.task
+        try:
+            outcome = attempting.place.open(future, task)
+        except AttemptLost as lost:
+            if lost.resend and task.task_id not in self._resent and attempting.ending is None:
+                self._resent.add(task.task_id)
+                self._submit(attempting)
+                return None
+            return self._perished(attempting, lost.error)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and future.exception() is not error:
+                raise  # somebody interrupts us; what the future holds, the task has raised itself
+            return self._perished(attempting, error)
+        fire(task, outcome.events)
+        if outcome.again and attempting.ending is None:
+            if attempting.deadline is not None:
+                attempting.deadline = time.monotonic() + attempting.timeout
+            self._submit(attempting)
+            return None
+        return outcome
+
+    def _perished(self, attempting: RunningAttempt, error: BaseException) -> AttemptResult:
+        """An attempt that never came back: its process died, or it was ended for being late."""
+        task = attempting.task
+        error = tellable(error)
+        if attempting.ending is not None:
+            return AttemptResult(task.task_id, PENDING, error=attempting.ending, started=attempting.started)
+        if isinstance(error, TaskTimeoutError):
+            task.trigger_event(Event.TIMEOUT, task, str(error))
+        else:
+            task.trigger_event(Event.PROCESS_FAILURE, task, str(error))
+        return AttemptResult(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)
+
+    def _finish(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
+        """Tell everybody what came of an attempt."""
+        task: Task = self._scheduled_tasks[task_id]
+        for confirmed in outcome.confirmed:
+            self._completeness.done(confirmed)
+            self._unverified.discard(confirmed)
+        status = outcome.status
+        if status == DONE:
+            self._note_success(task, outcome)
+        elif status == FAILED:
+            self._note_attempt_failed(task, outcome)
+        new_deps = self._discover(task, outcome.requirements)
+        self._add_task(
+            worker=self._id,
+            task_id=task_id,
+            status=status,
+            expl=_as_json(outcome.expl),
+            resources=terms.resources,
+            runnable=None,
+            params=task.to_str_params if self._near else task.to_str_params(),
+            family=family_of(task),
+            module=task.task_module,
+            new_deps=new_deps,
+            assistant=self._assistant,
+            retry_policy_dict=terms.retry_policy,
+        )
+        if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
+            self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
+        attempting = self._running_tasks.pop(task_id, None)
+        if attempting is not None:
+            self._begun(attempting)
+        self._observer.ended(task, status, outcome)
+        if outcome.missing and self._config.check_unfulfilled_deps:
+            self._reschedule(task, outcome.missing)
+        self.run_succeeded &= status == DONE or bool(new_deps)
+        lost = isinstance(outcome.error, ExecutorLostError)
+        if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
+            self._stop_requesting_work = True
+            if not lost:
+                for other in list(self._running_tasks.values()):
+                    ask_to_end(other, task)
+
+    def _finish_ended(self, attempting: RunningAttempt) -> None:
+        """An attempt has been ended, although nothing was wrong with it: it has neither failed nor been made."""
+        task = attempting.task
+        for one in [task, *self._batch_members(task.task_id)]:
+            self.ended[one.task_id] = None
+        self._running_tasks.pop(task.task_id, None)
+        self._begun(attempting)
+        # the scheduler believes only this of a running task
+        told = {"worker": self._id, "task_id": task.task_id, "family": family_of(task)}
+        self._scheduler.add_task(**told, status=FAILED, expl=_as_json(str(attempting.ending)))
+        self._observer.ended(task, PENDING, AttemptResult(task.task_id, PENDING, error=attempting.ending))
+        self.run_succeeded = False
+
+    def _note_success(self, task: Task, outcome: AttemptResult) -> None:
+        (self.skipped if outcome.skipped else self.made)[task.task_id] = None
+        self.failures.pop(task.task_id, None)
+        if outcome.skipped or is_external(task) or getattr(task, "commits_outputs", False):
+            self._completeness.done(task.task_id)
+        else:
+            self._unverified.add(task.task_id)
+            if self.luigi_run.plan.forces(task):  # nothing but this run knows that it has been made
+                self._completeness.done(task.task_id)
+                self._remember(task.task_id)
+            else:
+                self._completeness.forget(task.task_id)
+        for batched in self._batch_members(task.task_id):
+            self.made[batched.task_id] = None
+            self.failures.pop(batched.task_id, None)
+            if self.luigi_run.plan.forces(batched):
+                self._remember(batched.task_id)
+
+    def _batch_members(self, task_id: str) -> list[Task]:
+        members = self._batch_running_tasks.get(task_id)
+        if members is None:
+            return []
+        kept = self._batch_running_tasks[task_id] = list(members)
+        return kept
+
+    def _note_attempt_failed(self, task: Task, outcome: AttemptResult) -> None:
+        error = outcome.error
+        if error is None:  # only an external task fails without one
+            error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
+        external = is_external(task)
+        if not (external and self._config.retry_external_tasks):
+            self._email_task_failure(task, outcome.expl)
+        kind = "missing" if external else kind_of(error)
+        if outcome.started:
+            told = f"{type(error).__name__}: {error}"
+            worker = f"{outcome.host}-{outcome.pid}"
+            self.failed_attempts.append(FailedAttempt(task.task_id, told, outcome.started, outcome.duration, worker))
+        members = self._batch_members(task.task_id)
+        if members:
+            self.failed_batches[task.task_id] = members
+        for one in members or [task]:
+            self._note_failure(one, kind, error, outcome.traceback, outcome.log, outcome.host)
+        logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
+
+    def _will_retry(self, task_id: str) -> bool:
+        ask = getattr(self._scheduler, "will_retry", None)
+        return bool(ask(task_id)) if ask is not None else False
+
+    def _discover(self, task: Task, requirements: Sequence[Task]) -> list[str]:
+        if not requirements:
+            return []
+        canonical = [self._scheduled_tasks.get(t.task_id, t) for t in requirements]
+        for given, known in zip(requirements, canonical, strict=True):
+            families.refuse_two(known, given)
+        self.discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
+        self.add_all([t for t in canonical if t.task_id not in self.made])
+        return [t.task_id for t in canonical]
+
+    def _reschedule(self, task: Task, missing: Sequence[str]) -> None:
+        """Requirements that were there are gone: make them again, but not for ever."""
+        for task_id in missing:
+            self.unfulfilled_counts[task_id] += 1
+            self._completeness.forget(task_id)
+        if all(self.unfulfilled_counts[i] <= self._config.max_reschedules for i in missing):
+            for task_id in missing:
+                self.made.pop(task_id, None)
+            self._completeness.forget(task.task_id)
+            self.add(task)
+
+
+def _as_json(expl: Any) -> str:
+    with USERS_CODE:  # with a circle or a broken __repr__
+        return json.dumps(expl, default=repr)
+    return json.dumps(shown(expl))

@@ -1,0 +1,98 @@
+"""One attempt: where it may run, how it travels there, what it says while it runs, how it ended.
+
+Imports `runs` and below. On from here: `engine` hands attempts over and collects their results. In this file: names →
+`concurrent.futures` executors.
+
+Built-in and foreign names enter by the same door: a name stands for a dotted path that is imported on
+first use. Other packages add names by the entry point group `superluigi.executors`; each entry is a
+callable `(name, max_workers) -> concurrent.futures.Executor`, where `name` is what the user wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from superluigi.errors import OptionError
+
+ENTRY_POINTS = "superluigi.executors"
+
+#: Name → `module:callable`.
+BUILT_IN = {
+    "threads": "superluigi.execution.builtin:threads",
+    "processes": "superluigi.execution.builtin:processes",
+    "dask": "superluigi.execution.dask:local_cluster",
+}
+#: An address of a Dask scheduler begins with one of these.
+DASK_SCHEMES = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
+
+Factory = Callable[[str, int], Executor]
+
+
+def names() -> list[str]:
+    """Every name that `executor=` takes now."""
+    return sorted({*BUILT_IN, *(point.name for point in _foreign())})
+
+
+def make(spec: Any, max_workers: int) -> tuple[Executor, bool]:
+    """The executor that `spec` stands for, and whether it is ours to shut down.
+
+    `spec` is a name, a Dask address or Client, or any `concurrent.futures.Executor`.
+
+    Raises:
+        OptionError: `spec` is nothing of these.
+        MissingDependencyError: the name needs a package that is not installed.
+    """
+    if isinstance(spec, str):
+        return _factory(spec)(spec, max_workers), True
+    if isinstance(spec, Executor):
+        return spec, False
+    if _is_dask_client(spec):
+        from superluigi.execution.dask import DaskExecutor
+
+        return DaskExecutor(spec), True  # the wrapper is ours; it leaves the client open
+    raise OptionError(
+        f"executor={spec!r} is not an executor. Give one of {', '.join(map(repr, names()))}, the address of a "
+        "Dask scheduler ('tcp://host:port'), a dask.distributed.Client or a concurrent.futures.Executor."
+    )
+
+
+def _factory(name: str) -> Factory:
+    if name.startswith(DASK_SCHEMES):
+        return _load("superluigi.execution.dask:connected")
+    if name in BUILT_IN:
+        return _load(BUILT_IN[name])
+    for point in _foreign():
+        if point.name == name:
+            return _load_foreign(point)
+    raise OptionError(
+        f"executor={name!r} is unknown. Known names: {', '.join(names())}; or give the address of a Dask "
+        "scheduler ('tcp://host:port')."
+    )
+
+
+def _load(dotted: str) -> Factory:
+    module, _, attribute = dotted.partition(":")
+    factory: Factory = getattr(import_module(module), attribute)
+    return factory
+
+
+def _load_foreign(point: EntryPoint) -> Factory:
+    try:
+        factory: Factory = point.load()
+    except Exception as error:
+        raise OptionError(
+            f"executor={point.name!r} comes from {point.value!r}, which cannot be loaded: {error}"
+        ) from error
+    return factory
+
+
+def _foreign() -> list[EntryPoint]:
+    return list(entry_points(group=ENTRY_POINTS))
+
+
+def _is_dask_client(spec: Any) -> bool:
+    return any(c.__module__.startswith("distributed.") and c.__name__ == "Client" for c in type(spec).__mro__)

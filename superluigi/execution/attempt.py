@@ -1,0 +1,471 @@
+"""One attempt of one task, and what came of it as a value that can travel between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import socket
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Protocol
+
+from luigi.event import Event
+from luigi.task import DynamicRequirements, Task
+from luigi.task_status import DONE, FAILED, PENDING
+
+from superluigi import graph
+from superluigi.errors import (
+    USERS_CODE,
+    DefinitionError,
+    ExecutionError,
+    GracefulTimeout,
+    OutputNotWrittenError,
+    RemoteError,
+    message_of,
+    tellable,
+)
+from superluigi.execution.process_state import at, current_folder, ends_forks, isolated
+from superluigi.runs import logs, tracebacks
+from superluigi.runs.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
+from superluigi.runs.context import RunContext, entered
+from superluigi.storage.base import Location
+
+MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
+
+
+class TaskReporter(Protocol):
+    """What a task may tell while it runs; Luigi's `TaskStatusReporter` is one."""
+
+    scheduler_messages: Any
+
+    def update_tracking_url(self, tracking_url: str) -> None: ...
+    def update_status_message(self, message: str) -> None: ...
+    def update_progress_percentage(self, percentage: float) -> None: ...
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None: ...
+    def report_task_statistics(self, statistics: dict[str, Any]) -> None: ...
+
+
+#: The reporter's methods, and the names under which Luigi lends them to a task while it runs.
+REPORTER_METHODS = {
+    "update_tracking_url": "set_tracking_url",
+    "update_status_message": "set_status_message",
+    "update_progress_percentage": "set_progress_percentage",
+    "decrease_running_resources": "decrease_running_resources",
+    "scheduler_messages": "scheduler_messages",
+}
+
+
+class SilentReporter:
+    """The reporter of a task that runs where nobody asks how it goes: what it tells is dropped, no message comes."""
+
+    def __init__(self) -> None:
+        self.scheduler_messages: queue.Queue[Any] = queue.Queue()
+
+    def update_tracking_url(self, tracking_url: str) -> None:
+        pass
+
+    def update_status_message(self, message: str) -> None:
+        pass
+
+    def update_progress_percentage(self, percentage: float) -> None:
+        pass
+
+    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
+        pass
+
+    def report_task_statistics(self, statistics: dict[str, Any]) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def lent(task: Task, reporter: TaskReporter | None = None) -> Iterator[None]:
+    """Lend `task` what it may call while it runs, as Luigi does; it is always there, heard or not."""
+    listener = SilentReporter() if reporter is None else reporter
+    for theirs, name in REPORTER_METHODS.items():
+        setattr(task, name, getattr(listener, theirs))
+    try:
+        yield
+    finally:
+        for name in REPORTER_METHODS.values():
+            setattr(task, name, None)
+
+
+@dataclass(frozen=True)
+class AttemptResult:
+    """What came of one attempt. Every field pickles once `portable()` has been called."""
+
+    task_id: str
+    #: Luigi's word: DONE, FAILED, or PENDING when `requirements` must be made first.
+    status: str
+    #: What `on_success` or `on_failure` returned.
+    expl: Any = None
+    error: BaseException | None = None
+    #: The formatted traceback of `error`, "" without one.
+    traceback: str = ""
+    #: Ids of static requirements that were not complete when the task should have started.
+    missing: tuple[str, ...] = ()
+    #: Requirements that `run` asked for by `yield` and that are not complete.
+    requirements: tuple[Task, ...] = ()
+    #: Nothing was done: the run refreshes what is stale, and this task is not after all.
+    skipped: bool = False
+    #: PENDING because the task asked for another attempt (GracefulTimeout).
+    again: bool = False
+    #: Ids of requirements that were checked here and found complete.
+    confirmed: tuple[str, ...] = ()
+    #: Events to be fired again where their handlers are, in order: (event, arguments).
+    events: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    #: The last log lines of the attempt.
+    log: tuple[str, ...] = ()
+    #: Seconds since the epoch.
+    started: float = 0.0
+    #: Seconds.
+    duration: float = 0.0
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def portable(self) -> AttemptResult:
+        """The same, with everything that cannot be pickled replaced by a faithful stand-in."""
+        return replace(
+            self,
+            error=None if self.error is None else portable_error(self.error, self.traceback),
+            expl=self.expl if _travels(self.expl) else shown(self.expl),
+            events=tuple((event, args) for event, args in self.events if _travels(args)),
+        )
+
+
+def run_attempt(
+    task: Task,
+    run: RunContext,
+    *,
+    check: Iterable[Task] | None = None,
+    known: Container[str] = (),
+    reporter: TaskReporter | None = None,
+    worker_id: str = "",
+    collect_events: bool = False,
+    check_complete_on_run: bool = False,
+    process_context: str | None = None,
+) -> AttemptResult:
+    """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
+
+    `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
+    `known` the ids of tasks that are complete without asking. Requirements that `run` yields are
+    sent back as `requirements` unless complete; the task is then to be attempted again from the top.
+    With `collect_events`, events are not fired here but returned for the caller to fire.
+
+    Raises nothing but KeyboardInterrupt: whatever the task raises becomes a FAILED outcome.
+    """
+    view = _ProcessView(task, worker_id, reporter)
+    with entered(run), logs.captured(task.task_id) as lines:
+        attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run)
+        outcome = attempt.carry_out(check, _process_context(process_context, view))
+        return replace(outcome, log=tuple(lines)) if lines else outcome
+
+
+class AttemptRunner:
+    def __init__(
+        self,
+        task: Task,
+        run: RunContext,
+        known: Container[str],
+        reporter: TaskReporter | None,
+        collect_events: bool,
+        check_complete_on_run: bool,
+    ) -> None:
+        self.task = task
+        self.run = run
+        self.known = known
+        self.reporter = reporter
+        self.check_complete_on_run = check_complete_on_run
+        self.confirmed: list[str] = []
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+        self.collect_events = collect_events
+        self.started = time.time()
+
+    def carry_out(self, check: Iterable[Task] | None, around: contextlib.AbstractContextManager[None]) -> AttemptResult:
+        with self._events_kept():
+            missing: list[str] = []
+            try:
+                with around:
+                    return self._attempt(check, missing)
+            except KeyboardInterrupt:
+                raise
+            except GracefulTimeout:
+                return self._came_to(PENDING, again=True)
+            except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
+                return self._failed(error, tuple(missing) or self._gone(error, check))
+
+    def _came_to(self, status: str, **what: Any) -> AttemptResult:
+        return AttemptResult(
+            self.task.task_id,
+            status,
+            confirmed=tuple(self.confirmed),
+            events=tuple(self.events),
+            started=self.started,
+            duration=time.time() - self.started,
+            **what,
+        )
+
+    def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> AttemptResult:
+        task = self.task
+        if is_external(task):
+            return self._external()
+        unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]
+        if unmet:
+            missing.extend(t.task_id for t in unmet)
+            raise ExecutionError(_unfulfilled(unmet))
+        if self._is_up_to_date():
+            return self._came_to(DONE, skipped=True)
+        task.trigger_event(Event.START, task)
+        began = time.time()
+        with lent(self.task, self.reporter):
+            requirements = isolated(ends_forks()(exhaust), task, self._complete)
+        if requirements:
+            return self._came_to(PENDING, requirements=requirements)
+        if self.check_complete_on_run and not is_complete(task, self.run):
+            raise ExecutionError(
+                f"{task} finished running, but complete() is still returning False. Does run() write "
+                "every output that output() names?"
+            )
+        self._refuse_unrecorded()
+        task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
+        expl = task.on_success()
+        task.trigger_event(Event.SUCCESS, task)
+        return self._came_to(DONE, expl=expl)
+
+    def _refuse_unrecorded(self) -> None:
+        """Say at once that a folder or prefix filled by hand is not complete: it is so by its record."""
+        if getattr(self.task, "commits_outputs", False):
+            return
+        for target in graph.flatten(self.task.output()):
+            location = getattr(target, "location", None)
+            if not getattr(target, "is_folder", False) or not isinstance(location, Location):
+                continue
+            if location.has_data() and not location.exists():
+                raise OutputNotWrittenError(
+                    f"{self.task} wrote into {target} by its path, which leaves no record, and a folder or prefix is "
+                    "complete by its record. Write within `with self.output().tmp_write_path() as path:`, derive from "
+                    "AtomicTaskWithMetadata or TaskWithMetadata, or give the target external=True."
+                )
+
+    def _gone(self, error: BaseException, check: Iterable[Task] | None) -> tuple[str, ...]:
+        """Ids of requirements that nobody looked at again because they were complete, but that are not there."""
+        if check is None or not isinstance(error, FileNotFoundError):
+            return ()
+        with USERS_CODE:  # what the task failed with says more
+            return tuple(t.task_id for t in self.task.deps() if not self._fulfilled(t))
+        return ()
+
+    def _is_up_to_date(self) -> bool:
+        """In a run that refreshes: whether the requirements, made again, gave what this task has read before."""
+        refresh = self.run.options.get("refresh")
+        return refresh is not None and refresh.must_run(self.task) is None
+
+    def _external(self) -> AttemptResult:
+        self.task.trigger_event(Event.START, self.task)
+        if is_complete(self.task, self.run):
+            expl = self.task.on_success()
+            self.task.trigger_event(Event.SUCCESS, self.task)
+            return self._came_to(DONE, expl=expl)
+        return self._came_to(FAILED, expl=MISSING_EXTERNAL)
+
+    def _failed(self, error: BaseException, missing: tuple[str, ...]) -> AttemptResult:
+        text = tracebacks.text_of(error)
+        logs.logger.debug("%s failed", self.task, exc_info=True)
+        self.task.trigger_event(Event.FAILURE, self.task, error)
+        try:
+            expl = self.task.on_failure(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as broken:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
+            expl = f"on_failure() failed too:\n{tracebacks.text_of(broken)}\n{text}"
+        return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
+
+    def _complete(self, task: Task) -> bool:
+        if task.task_id in self.known:
+            return True
+        complete = is_complete(task, self.run)
+        if complete:
+            self.confirmed.append(task.task_id)
+        return complete
+
+    def _fulfilled(self, task: Task) -> bool:
+        """Whether a requirement that has just been made is really there.
+
+        Its outputs are looked at first: complete() is asked once per task and run, and the answer
+        of before the task ran says nothing now.
+        """
+        outputs = graph.flatten(task.output())
+        # a wrapper's own answer would ask everything below it again, which is exponential in its depth; what it
+        # requires was looked at when it was made
+        # Luigi lets a task with a complete() of its own return what is no target
+        there = all(hasattr(o, "exists") and o.exists() for o in outputs) if outputs else is_plain_wrapper(task)
+        if there or task.complete():  # not "made in this run": a forced wrapper has nothing that could say so
+            self.confirmed.append(task.task_id)
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _events_kept(self) -> Iterator[None]:
+        if not self.collect_events:
+            yield
+            return
+        self.task.trigger_event = self._keep_event  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.task.trigger_event
+
+    def _keep_event(self, event: str, *args: Any) -> None:
+        # The first argument is by custom the task itself: the receiver puts its own in its place.
+        kept = tuple(None if arg is self.task else arg for arg in args)
+        self.events.append((event, kept))
+
+
+def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
+    """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
+    folder = current_folder()
+    steps = task.run()
+    if not isinstance(steps, Generator):
+        refuse_async(steps, task)
+        return ()
+    answer: Any = None
+    try:
+        while True:
+            try:
+                wanted = next(steps) if answer is None else steps.send(answer)
+            except StopIteration:
+                return ()
+            with at(folder):  # whichever folder the task has gone to, relative outputs mean this one
+                wanted = settled(wanted, task)
+                if not _all_complete(wanted, complete):
+                    return tuple(graph.flatten(wanted.requirements))
+                answer = answer_to(wanted)
+    finally:
+        steps.close()  # its `finally` blocks run now, not whenever the collector comes by
+
+
+def _all_complete(wanted: DynamicRequirements, complete: Callable[[Task], bool]) -> bool:
+    """Whether nothing that was asked for need be made.
+
+    One whose `complete()` raises fails the task that asked for it, after all others have been made.
+    """
+    if wanted.custom_complete is not None:
+        return bool(wanted.complete(complete))
+    raised: Exception | None = None
+    for task in graph.flatten(wanted.requirements):
+        try:
+            if not complete(task):
+                return False
+        except Exception as error:  # noqa: BLE001 - user code
+            raised = raised or error
+    if raised is not None:
+        raise raised
+    return True
+
+
+def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    """Fire events that were collected elsewhere at the handlers of this process."""
+    for event, args in events:
+        task.trigger_event(event, *(task if arg is None else arg for arg in args))
+
+
+def is_external(task: Task) -> bool:
+    """Whether the task only stands for data that others make."""
+    return task.run is None or task.run == NotImplemented
+
+
+def settled(wanted: Any, task: object) -> DynamicRequirements:
+    """What `run` has yielded, with generators and the like turned into lists: they can be walked once only.
+
+    Raises:
+        DefinitionError: something in it is no task.
+    """
+    asked: DynamicRequirements = wanted if isinstance(wanted, DynamicRequirements) else DynamicRequirements(wanted)
+    asked.requirements = graph.map_structure(_itself, asked.requirements)
+    for one in graph.flatten(asked.requirements):
+        refuse_other_than_tasks(one, "A yield in run()", task)
+    return asked
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def answer_to(wanted: DynamicRequirements) -> Any:
+    """What a `yield` gives to `run`: the outputs, in the shape that was asked for."""
+    if type(wanted) is not DynamicRequirements:
+        return wanted.paths
+    return graph.map_structure(lambda task: task.output(), wanted.requirements)
+
+
+def refuse_async(steps: Any, task: object) -> None:
+    """Explain that nobody awaits what `run` has returned.
+
+    Raises:
+        DefinitionError: it is a coroutine, or an asynchronous generator.
+    """
+    if not isinstance(steps, (Awaitable, AsyncGenerator)):
+        return
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()  # else Python warns that it was never awaited
+    raise DefinitionError(
+        f"run() of {task} is asynchronous, so calling it runs nothing. Write `def run(self): asyncio.run(…)`."
+    )
+
+
+def _unfulfilled(tasks: list[Task]) -> str:
+    said = []
+    for task in tasks:
+        absent = [str(output) for output in graph.flatten(task.output()) if not output.exists()]
+        said.append(f"{task.task_id} ({', '.join(absent)})" if absent else task.task_id)
+    noun = "dependency" if len(said) == 1 else "dependencies"
+    return f"Unfulfilled {noun} at run time: {', '.join(said)}"
+
+
+@contextlib.contextmanager
+def _process_context(dotted: str | None, view: _ProcessView) -> Iterator[None]:
+    """Luigi's `[worker] task_process_context`: a class to enter around each run."""
+    if not dotted:
+        yield
+        return
+    module, _, name = dotted.rpartition(".")
+    factory: Callable[[Any], contextlib.AbstractContextManager[Any]] = getattr(import_module(module), name)
+    with factory(view):
+        yield
+
+
+@dataclass
+class _ProcessView:
+    """The part of Luigi's TaskProcess that a process context reads."""
+
+    task: Task
+    worker_id: str
+    status_reporter: TaskReporter | None
+    pid: int = field(default_factory=os.getpid)
+
+
+def portable_error(error: BaseException, text: str = "") -> BaseException:
+    """`error` itself if it survives pickling, else a RemoteError that says the same."""
+    if _travels(error):
+        return error
+    kind = type(error)
+    return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {message_of(error)}", text)
+
+
+def _travels(value: Any) -> bool:
+    with USERS_CODE:  # any failure of __reduce__ means "no"
+        pickle.loads(pickle.dumps(value))
+        return True
+    return False
+
+
+def shown(value: Any) -> str:
+    """`repr(value)`, whatever its own `__repr__` does."""
+    with USERS_CODE:
+        return repr(value)
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,395 @@
+"""Where attempts run: this thread, or an executor with the way in and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from luigi.parameter import Parameter
+from luigi.task import Task
+from luigi.task_status import DONE
+
+from superluigi import execution, graph
+from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError, message_of
+from superluigi.execution import mocks, pickling, serialization
+from superluigi.execution.attempt import AttemptResult
+from superluigi.execution.messages import MessageFile, MessageFileReader, Told, inbox_path
+from superluigi.execution.process_tree import no_second_interrupt
+from superluigi.execution.processes import ProcessExecutor
+from superluigi.execution.threads import ThreadExecutor
+from superluigi.runs import alone
+from superluigi.runs.context import RunContext
+
+#: How long a file system may take to show what another host has written (NFS attribute caches).
+VISIBLE_WITHIN_SECONDS = 2.0
+
+
+class AttemptLost(Exception):  # noqa: N818 - it never leaves this package
+    """No outcome came back; with `resend`, sending the attempt again may help."""
+
+    def __init__(self, error: BaseException, resend: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.resend = resend
+
+
+class ExecutorBackend:
+    """This thread: the attempt is made by calling it."""
+
+    here = True
+    shares_memory = True
+    #: Whether the place itself keeps a time limit (where the attempt runs).
+    bounds_time = False
+    #: Whether an order that asks for it is answered with `BEGIN` when the attempt begins.
+    announces = False
+    executor: Executor
+
+    def submit_order(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
+        raise NotImplementedError
+
+    def open(self, future: Future[Any], task: Task) -> AttemptResult:
+        """What came of an ended attempt.
+
+        Raises:
+            Lost: nothing came back.
+        """
+        outcome: AttemptResult = future.result()
+        return outcome
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        """End a running attempt; False when this place cannot."""
+        return False
+
+    def resize(self, max_workers: int) -> None:
+        """Run up to `max_workers` attempts at once, if this place can."""
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        """Give a running task a message of the scheduler; only for places that share no memory."""
+
+    def abort(self) -> None:
+        """End everything that runs here, within seconds, and free what the place holds."""
+
+    def close(self) -> None:
+        """Free what the place holds, once nothing runs."""
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        """Messages that arrived by another way than `on_message`."""
+        return iter(())
+
+
+class ThreadBackend(ExecutorBackend):
+    """Threads of this process."""
+
+    here = False
+
+    def __init__(self, executor: Executor, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+
+    def resize(self, max_workers: int) -> None:
+        if self._ours and isinstance(self.executor, ThreadExecutor):
+            self.executor.resize(max_workers)
+
+    def abort(self) -> None:
+        if isinstance(self.executor, ThreadExecutor):
+            self.executor.abort()
+
+    def close(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=True)
+
+
+class ProcessBackend(ExecutorBackend):
+    """Our own processes on this machine."""
+
+    here = False
+    shares_memory = False
+    announces = True
+    executor: ProcessExecutor
+
+    def __init__(self, executor: ProcessExecutor, run: RunContext, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+        self._context = serialization.dump_context(run, near=ours)
+        if ours:
+            executor.initialize(serialization.load_context, self._context)
+            self._context = b""
+
+    def submit_order(
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> Future[Any]:
+        options["announce"] = bool(options.pop("timeout", 0) or options.get("announce"))
+        order = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
+        return self.executor.submit_call(serialization.call(self._context, order), on_message)
+
+    def open(self, future: Future[Any], task: Task) -> AttemptResult:
+        try:
+            answer = future.result()
+        except SuperLuigiError as error:
+            raise AttemptLost(error) from error
+        return _opened(answer, task)
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        return self.executor.end(future, error)
+
+    def resize(self, max_workers: int) -> None:
+        if self._ours:
+            self.executor.resize(max_workers)
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        if future is not None:
+            self.executor.tell(future, task_id, told)
+
+    def abort(self) -> None:
+        if self._ours:
+            self.executor.abort()
+
+    def close(self) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=True)
+
+
+class ExternalBackend(ExecutorBackend):
+    """Any other executor: a process pool of the standard library, Dask, Ray, MPI, Slurm."""
+
+    here = False
+    shares_memory = False
+    bounds_time = True
+
+    def __init__(self, executor: Executor, run: RunContext, ours: bool) -> None:
+        self.executor = executor
+        self._ours = ours
+        self._run = run
+        self._context = serialization.dump_context(run)
+        self._spool: MessageFileReader | None = None
+        self._options = getattr(executor, "options_for", None)
+
+    def submit_order(
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> Future[Any]:
+        timeout = options.pop("timeout", 0)
+        mocks.refuse_out_of_reach(task, type(self.executor).__name__)
+        alone_there = alone.needs_process(task, self._run)
+        order = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
+        extra = self._options(task.process_resources()) if self._options is not None else {}
+        try:
+            return self.executor.submit(
+                serialization.run_request_bounded,
+                self._context,
+                order,
+                str(self._messages()),
+                timeout,
+                alone_there,
+                **extra,
+            )
+        except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def open(self, future: Future[Any], task: Task) -> AttemptResult:
+        try:
+            answer = future.result()
+        except SuperLuigiError as error:
+            raise AttemptLost(error) from error
+        except (ModuleNotFoundError, AttributeError) as error:
+            serialization.pickle_by_value([task])
+            raise AttemptLost(error, resend=True) from error
+        except BrokenProcessPool as error:
+            raise AttemptLost(_broken_pool()) from error
+        except CancelledError as error:
+            raise AttemptLost(
+                ExecutionError(f"{type(self.executor).__name__} gave up this attempt: {error}")
+            ) from error
+        except Exception as error:  # whatever its own protocol calls it
+            raise AttemptLost(error) from error
+        outcome = _opened(pickling.loads(answer), task)
+        if outcome.status == DONE:
+            _check_visible(task, outcome.host)
+        return outcome
+
+    def end(self, future: Future[Any], error: BaseException) -> bool:
+        cancel = getattr(self.executor, "cancel_running", None)
+        return bool(cancel(future, error)) if cancel is not None else future.cancel()
+
+    def abort(self) -> None:
+        self._close(wait=False)
+
+    def close(self) -> None:
+        self._close(wait=True)
+
+    def _close(self, wait: bool) -> None:
+        if self._ours:
+            self.executor.shutdown(wait=wait, cancel_futures=not wait)
+        if self._spool is not None:
+            for path in self._spool.path.parent.glob(f"{self._spool.path.name}*"):
+                path.unlink(missing_ok=True)
+            self._spool = None
+
+    def _messages(self) -> Path:
+        if self._spool is None:
+            descriptor, name = tempfile.mkstemp(prefix="superluigi-messages-")
+            os.close(descriptor)
+            self._spool = MessageFileReader(Path(name))
+        return self._spool.path
+
+    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        path = inbox_path(self._messages(), task_id)
+        path.touch(mode=0o600)
+        MessageFile(path).append(told)
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        if self._spool is not None:
+            yield from self._spool.new()
+
+
+class BackendRegistry:
+    """The executors of one run, made when a task first needs them."""
+
+    def __init__(self, run: RunContext, executor: object, max_workers: int) -> None:
+        self._run = run
+        self._default = executor
+        self._max_workers = max(1, max_workers)
+        self._made: dict[object, ExecutorBackend] = {}
+        self._here = ExecutorBackend()
+
+    def resize(self, max_workers: int) -> None:
+        """Have as many workers from now on; executors that are not ours keep their size."""
+        self._max_workers = max(1, max_workers)
+        for place in self._made.values():
+            place.resize(self._max_workers)
+
+    def for_task(self, task: Task, timeout: float = 0, never_here: bool = False) -> ExecutorBackend:
+        """Where `task` runs: where its class asks to, else where the run does.
+
+        `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
+        tasks with one leave this process; what changes the environment, or sets signal handlers, leaves threads.
+
+        Raises:
+            ExecutionError: its class asks for an executor that cannot be had.
+            SuperLuigiError: the executor of the run cannot be had.
+        """
+        spec = self._spec(task, never_here)
+        threads = spec == "threads" or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))
+        if spec == "here" and threading.current_thread() is not threading.main_thread():
+            threads = True
+        if (timeout and (threads or spec == "here")) or (threads and alone.needs_process(task, self._run)):
+            spec = "processes"
+        if spec == "here":
+            return self._here
+        try:
+            return self._place(spec)
+        except Exception as error:
+            if spec == self._default:
+                raise
+            raise ExecutionError(f"{task} asks for an executor that cannot be had: {message_of(error)}") from error
+
+    def expect(self, task: Task, count: int) -> None:
+        """Start `count` processes in the background, if that is where tasks like `task` are going to run."""
+        if self._spec(task) == "processes":
+            place = self._place("processes")
+            if isinstance(place, ProcessBackend):
+                place.executor.prestart(count)
+
+    def _spec(self, task: Task, never_here: bool = False) -> object:
+        asked = getattr(type(task), "executor", None)
+        spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
+        if spec is None:
+            spec = "processes" if never_here or self._max_workers > 1 else "here"
+        return spec
+
+    def _place(self, spec: object) -> ExecutorBackend:
+        key = spec if isinstance(spec, str) else id(spec)
+        place = self._made.get(key)
+        if place is None:
+            executor, ours = execution.make(spec, self._max_workers)
+            place = self._made[key] = self._wrap(executor, ours)
+        return place
+
+    def _wrap(self, executor: Executor, ours: bool) -> ExecutorBackend:
+        if isinstance(executor, (ThreadExecutor, ThreadPoolExecutor)):
+            return ThreadBackend(executor, ours)
+        if isinstance(executor, ProcessExecutor):
+            return ProcessBackend(executor, self._run, ours)
+        return ExternalBackend(executor, self._run, ours)
+
+    def poll_seconds(self) -> float:
+        """How often `spooled` wants to be asked."""
+        return 0.2 if any(isinstance(place, ExternalBackend) for place in self._made.values()) else 3600.0
+
+    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+        for place in list(self._made.values()):
+            yield from place.spooled()
+
+    def drop(self, place: ExecutorBackend) -> None:
+        """Shut down an executor in which a call goes on that nobody waits for any more."""
+        for key, made in list(self._made.items()):
+            if made is place:
+                del self._made[key]
+                place.abort()
+
+    def close(self, abort: bool = False) -> None:
+        """Shut down the executors that we made; with `abort`, end what runs in them."""
+        with no_second_interrupt() if abort else contextlib.nullcontext():
+            while self._made:
+                _, place = self._made.popitem()
+                if abort:
+                    place.abort()
+                else:
+                    place.close()
+
+
+def _opened(answer: AttemptResult | serialization.LoadFailure | SuperLuigiError, task: Task) -> AttemptResult:
+    if isinstance(answer, SuperLuigiError):
+        raise AttemptLost(answer)
+    if isinstance(answer, serialization.LoadFailure):
+        serialization.pickle_by_value([task])
+        message = f"{task} could not be loaded on {answer.host}: {answer.reason}. Install its module there."
+        raise AttemptLost(ExecutionError(message), resend=True)
+    return answer
+
+
+def _check_visible(task: Task, host: str) -> None:
+    """Raise Lost unless the outputs that a worker says it wrote can be seen from here."""
+    deadline = time.monotonic() + VISIBLE_WITHIN_SECONDS
+    pause = 0.02
+    while absent := [output for output in graph.flatten(task.output()) if not output.exists()]:
+        if time.monotonic() > deadline:
+            where = ", ".join(str(getattr(output, "path", output)) for output in absent)
+            raise AttemptLost(
+                SharedStorageError(
+                    f"{task} ended well on host {host}, but its output {where} cannot be seen from "
+                    f"{socket.gethostname()}. Local targets on a cluster need absolute paths in a folder that all "
+                    "hosts share; without one, use S3 targets. (If run() wrote nothing, that is the mistake.)"
+                )
+            )
+        time.sleep(pause)
+        pause = min(0.5, pause * 2)
+
+
+def _broken_pool() -> WorkerLostError:
+    return WorkerLostError(
+        "A process of the ProcessPoolExecutor died, which makes the whole pool unusable. With "
+        "executor='processes' such a task fails alone."
+    )

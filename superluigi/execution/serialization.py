@@ -1,0 +1,245 @@
+"""An attempt as bytes: everything it needs to be run in another process, and its outcome back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from luigi.event import Event
+from luigi.task import Task
+from luigi.task_status import FAILED
+
+from superluigi import config as settings
+from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
+from superluigi.execution import main_names, mocks, pickling, worker_main
+from superluigi.execution.addresses import Addresses, refuse_other
+from superluigi.execution.attempt import AttemptResult, run_attempt
+from superluigi.execution.importing import only_importing
+from superluigi.execution.messages import messenger
+from superluigi.runs import logs
+from superluigi.runs.context import RunContext, entered
+
+#: The message that an attempt begins now.
+BEGIN = "begin"
+
+
+@dataclass(frozen=True)
+class WorkerEnvironment:
+    """What a fresh process must know before tasks of the caller can run in it."""
+
+    sys_path: tuple[str, ...]
+    #: Luigi's configuration as it stands in the caller: section → option → raw value.
+    config: dict[str, dict[str, str]]
+    log_level: int
+    #: The caller's command line, for modules that read it when they are imported.
+    arguments: tuple[str, ...]
+    #: The process is one that we start on this machine.
+    near: bool
+    #: The caller's current folder: what relative outputs mean.
+    folder: str
+    #: What the caller's script or notebook defines.
+    main: main_names.Main
+    #: Luigi's mock files, for processes of this machine that we start.
+    mocks: mocks.Lent
+
+    @staticmethod
+    def here(near: bool) -> WorkerEnvironment:
+        level = logs.logger.getEffectiveLevel()
+        return WorkerEnvironment(
+            sys_path=tuple(sys.path),
+            config=settings.raw_sections(),
+            log_level=level,
+            arguments=tuple(sys.argv),
+            near=near,
+            folder=os.getcwd(),
+            main=main_names.collected(Task),
+            mocks=mocks.export_files(near),
+        )
+
+    def take_over(self) -> None:
+        sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
+        _arguments[:] = self.arguments
+        settings.take_over(self.config)
+        logs.logger.setLevel(self.log_level)
+        with contextlib.suppress(*() if self.near else (ConfigError,)):  # another host may lack the file
+            _logging.enter_context(logs.as_told())
+        mocks.import_files(self.mocks)
+        if self.near:
+            sys.argv = list(self.arguments)
+            os.chdir(self.folder)
+
+
+#: Set up once and for all: this process only runs tasks.
+_logging = contextlib.ExitStack()
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """The answer of a process that could not even unpickle the task."""
+
+    reason: str
+    host: str
+
+
+@dataclass(frozen=True)
+class AttemptRequest:
+    """The part of a parcel that differs from attempt to attempt."""
+
+    task: Task
+    check: tuple[Task, ...]
+    known: frozenset[str]
+    worker_id: str
+    check_complete_on_run: bool
+    process_context: str | None
+    #: Where the caller says that outputs and inputs are.
+    expected: Addresses | None = None
+    #: Tell the parent (`BEGIN`) when the attempt begins: start-up does not count for a time limit.
+    announce: bool = False
+
+
+_prepared: dict[bytes, RunContext] = {}
+#: Those of the caller.
+_arguments: list[str] = []
+
+
+def load_context(context: bytes) -> RunContext:
+    """Take over the caller's surroundings and run, once per process; cheap when repeated.
+
+    An empty context stands for the one that was prepared last.
+    """
+    run = _prepared.get(context) if context else next(iter(_prepared.values()))
+    if run is None:
+        surroundings, dumped_run = pickle.loads(context)
+        surroundings.take_over()
+        with importing_as_the_caller():
+            main_names.install(surroundings.main, pickling.loads, surroundings.near)
+        with importing_as_the_caller():
+            run = pickling.loads(dumped_run)
+        _prepared.clear()
+        _prepared[context] = run
+    return run
+
+
+def importing_as_the_caller() -> contextlib.AbstractContextManager[None]:
+    """To unpickle what imports the caller's modules."""
+    return only_importing(_arguments)
+
+
+def dump_context(run: RunContext, near: bool = False) -> bytes:
+    """The part that all attempts of a run share; `near`: for processes that we start ourselves."""
+    return pickle.dumps((WorkerEnvironment.here(near), pickling.dumps(run)))
+
+
+def dump_request(order: AttemptRequest) -> bytes:
+    """Pickle an order; tasks whose own state does not pickle travel as class and parameters.
+
+    Raises:
+        ExecutionError: these do not either.
+    """
+    try:
+        return pickling.dumps(order)
+    except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code
+        bare = replace(order, task=_TaskSpec.of(order.task), check=tuple(_TaskSpec.of(t) for t in order.check))
+    try:
+        return pickling.dumps(bare)
+    except Exception as error:
+        raise ExecutionError(
+            f"{order.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or have "
+            'its class run in threads (executor = "threads").'
+        ) from error
+
+
+class _TaskSpec:
+    """Pickles as a call that makes the task again from its parameters."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @staticmethod
+    def of(task: Task) -> Any:
+        return _TaskSpec(task)
+
+    def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
+        return _again, (type(self._task), self._task.param_kwargs)
+
+
+def _again(task_class: type[Task], parameters: dict[str, Any]) -> Task:
+    return task_class(**parameters)
+
+
+def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> AttemptResult | LoadFailure:
+    """Run one attempt in this process; messages go to the parent process, or to the file `spool`."""
+    run = load_context(context)
+    try:
+        with importing_as_the_caller():
+            order: AttemptRequest = pickling.loads(dumped)
+    except (ImportError, AttributeError) as error:
+        return LoadFailure(f"{type(error).__name__}: {error}", AttemptResult("", "").host)
+    main_names.adopt(type(order.task))
+    task_id = order.task.task_id
+    try:
+        with entered(run):  # outputs may depend on its store
+            refuse_other(order.task, order.expected)
+    except OutputElsewhereError as error:
+        return AttemptResult(
+            task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),)
+        )
+    if order.announce:
+        worker_main.send_message((task_id, BEGIN, ()))
+    with logs.keeping(), messenger(task_id, bool(order.task.accepts_messages), spool) as reporter:
+        outcome = run_attempt(
+            order.task,
+            run,
+            check=order.check,
+            known=order.known,
+            reporter=reporter,
+            worker_id=order.worker_id,
+            collect_events=True,
+            check_complete_on_run=order.check_complete_on_run,
+            process_context=order.process_context,
+        )
+    return outcome.portable()
+
+
+def run_request_bounded(context: bytes, dumped: bytes, spool: str, timeout: float, alone: bool = False) -> bytes:
+    """`run_request`, pickled, for executors that cannot end a call: a time limit is kept here.
+
+    With a limit the attempt runs in a process of its own; so does one that must be `alone`, in a thread. The answer
+    is pickled here because classes that came by value go back by value, which an executor's own pickle refuses.
+    """
+    if not timeout and not (alone and threading.current_thread() is not threading.main_thread()):
+        return pickling.dumps(run_request(context, dumped, spool))
+    from superluigi.execution.processes import ProcessExecutor
+
+    with ProcessExecutor(1) as executor:
+        executor.submit(load_context, context).result()  # start-up does not count
+        future = executor.submit(run_request, context, dumped, spool)
+        try:
+            answer: AttemptResult | LoadFailure | SuperLuigiError = future.result(timeout or None)
+        except FutureTimeout:
+            answer = TaskTimeoutError(f"The task timed out after {timeout:g} seconds and was terminated.")
+            executor.end(future, answer)
+        except SuperLuigiError as error:
+            answer = error
+    return pickling.dumps(answer)
+
+
+def call(context: bytes, order: bytes) -> bytes:
+    """`run_request(context, order)`, pickled as a ProcessExecutor wants it."""
+    return pickle.dumps((run_request, (context, order), {}))
+
+
+def pickle_by_value(tasks: Iterable[Task]) -> None:
+    """From now on, pickle the classes of `tasks` by value: their modules cannot be imported there."""
+    for task in tasks:
+        module = sys.modules.get(type(task).__module__)
+        if module is not None and module.__name__ != "__main__":
+            cloudpickle.register_pickle_by_value(module)

@@ -1,0 +1,30 @@
+"""Records as they lie in the store; JSON only, nothing is ever unpickled here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superluigi.errors import TargetMissingError
+from superluigi.lineage.records import resolve
+from superluigi.storage.base import Record
+
+
+def read(place: Any) -> Record | None:
+    """The record of an output (a path, an `s3://` address, a target, or the record's own address).
+
+    None for data that has no record of its own: made by others, or replaced since.
+
+    Raises:
+        TargetMissingError: there is no such output.
+        RecordError: the record is there and unreadable.
+    """
+    location = resolve.location_of(place)
+    record = location.read_record()
+    if record is None and not location.exists():
+        raise missing_record_error(location.uri)
+    return record
+
+
+def missing_record_error(uri: str) -> TargetMissingError:
+    """The error for an address where nothing is."""
+    return TargetMissingError(f"There is no output at {uri}. Check the path, or run the task that makes it.")

@@ -1,0 +1,159 @@
+"""What staleness is judged by, looked up for a task: its records, and its inputs and code as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import luigi
+from luigi.parameter import ParameterVisibility
+
+from superluigi import graph
+from superluigi.errors import TargetKindError
+from superluigi.lineage.code_fingerprint.code import code_identity, code_parts
+from superluigi.lineage.code_fingerprint.environment import packages
+from superluigi.lineage.records import comparing, resolve
+from superluigi.lineage.records.record_io import validate
+from superluigi.lineage.staleness.reasons import Facts
+from superluigi.runs.completeness import is_plain_wrapper
+from superluigi.storage.base import Location, Record
+
+THREADS = 32
+
+
+def public_params(task: Any, *, only_significant: bool = False) -> dict[str, Any]:
+    """Parameters as a record shows them: JSON values where they are such, else text; private ones never."""
+    shown: dict[str, Any] = {}
+    for name, parameter in task.get_params():
+        if parameter.visibility == ParameterVisibility.PRIVATE or (only_significant and not parameter.significant):
+            continue
+        value = task.param_kwargs[name]
+        plain = isinstance(value, (bool, int, float, str, type(None)))
+        shown[name] = value if plain else parameter.serialize(value)
+    beside = getattr(task, "texts_beside_parameters", None)  # a seed, for instance
+    if beside is not None:
+        shown.update(beside())
+    return shown
+
+
+def keeps_records(task: luigi.Task) -> bool:
+    """Whether this kind of task puts a record beside its outputs."""
+    return "metadata" in getattr(task, "run_names", ())
+
+
+def is_external(task: luigi.Task) -> bool:
+    """Whether the task only stands for data that others make."""
+    return task.run is None or task.run == NotImplemented
+
+
+def is_wrapper(task: luigi.Task) -> bool:
+    """Whether the task only gathers others: it is complete when they are."""
+    return is_plain_wrapper(task)
+
+
+def _says_complete(task: luigi.Task) -> bool:
+    """What the `complete` of a task without outputs says; Luigi's own says no, with a warning."""
+    own = type(task).complete.__module__ not in ("luigi.task", "superluigi.tasks.base")
+    return own and bool(task.complete())
+
+
+class StalenessInputs:
+    """Looks things up, each place once; one per plan or question, since places change."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, Record | None] = {}
+        self._outputs: dict[luigi.Task, list[Any]] = {}
+
+    def many(self, tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Facts]:
+        """Facts of many tasks; those on S3 at the same time."""
+        tasks = list(tasks)
+        far = [task for task in tasks if any(resolve.is_s3(address_of(target)) for target in self.targets(task))]
+        found: dict[luigi.Task, Facts] = {}
+        if len(far) > 1:
+            with ThreadPoolExecutor(min(THREADS, len(far)), "superluigi-facts") as pool:
+                futures = [pool.submit(copy_context().run, self.of, task) for task in far]
+                found.update((task, future.result()) for task, future in zip(far, futures, strict=True))
+        return {task: found[task] if task in found else self.of(task) for task in tasks}
+
+    def targets(self, task: luigi.Task) -> list[Any]:
+        """The outputs of a task, flat."""
+        if task not in self._outputs:
+            self._outputs[task] = graph.flatten(task.output())
+        return self._outputs[task]
+
+    def of(self, task: luigi.Task) -> Facts:
+        """Facts of one task, as cheaply as they can be had: nothing is read for a task without outputs."""
+        targets = self.targets(task)
+        missing = tuple(address_of(target) for target in targets if not target.exists())
+        if missing or (not targets and not is_wrapper(task) and not _says_complete(task)):
+            return Facts(missing=missing or ("it has no output",))
+        if is_external(task) or not keeps_records(task):
+            return Facts()
+        records = {address_of(target): target.read_metadata() for target in targets}
+        records = {address: record and validate(record) for address, record in records.items()}
+        unrecorded = tuple(address for address, record in records.items() if record is None)
+        if unrecorded:
+            return Facts(unrecorded=unrecorded)
+        return self._compared(task, next(iter(records.values())))
+
+    def _compared(self, task: luigi.Task, record: Record) -> Facts:
+        required = {address_of(target): target for target in graph.flatten(task.input())}
+        recorded = {one["path"]: one for one in resolve.references(record.get("input"))}
+        dynamic = {one["path"]: one for one in resolve.references(record.get("dynamic_input"))}
+        noted = record.get("start_time")
+        like = getattr(self.targets(task)[0], "location", None)
+        everything = {**recorded, **dynamic}
+        return Facts(
+            record=record,
+            params=public_params(task, only_significant=True),
+            recorded_inputs=everything,
+            inputs={
+                address: self._there(address, reference, required.get(address), noted, like)
+                for address, reference in everything.items()
+            },
+            required=frozenset(required),
+            dynamic=frozenset(dynamic),
+            code={"digest": code_identity(task)["digest"], "parts": code_parts(task)},
+            packages=packages(task),
+        )
+
+    def _there(
+        self, address: str, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
+    ) -> Record | None:
+        """What is at an address now. A reference to data without a record carries its time, and is asked anew
+        for each of its readers: they may have seen different content."""
+        if address not in self._now or reference.get("mtime_ns") is not None:
+            self._now[address] = self._look(reference, target, noted, like)
+        return self._now[address]
+
+    def _look(
+        self, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
+    ) -> Record | None:
+        location = getattr(target, "location", None)
+        if not isinstance(location, Location):
+            if target is not None and not _is_local(target):
+                return dict(reference) if target.exists() else None  # nobody can tell more about such targets
+            link = reference.get("metadata_path")
+            location = resolve.location_at(reference["path"], reference.get("type"), link, like)
+        try:
+            return comparing.current(location, reference, noted)
+        except TargetKindError:
+            return {"type": "another kind"}
+
+
+def address_of(target: Any) -> str:
+    """What records call a target."""
+    location = getattr(target, "location", None)
+    if isinstance(location, Location):
+        return location.uri
+    path = getattr(target, "path", None)
+    if path is None:
+        return str(target)
+    return str(Path(path).expanduser().absolute()) if isinstance(target, luigi.LocalTarget) else str(path)
+
+
+def _is_local(target: Any) -> bool:
+    return isinstance(target, luigi.LocalTarget)

@@ -1,0 +1,269 @@
+"""The words of the queue: states, pools, and the frozen rows that it shows. Pure data, no SQL.
+
+    WAITING ──requirements met──> PENDING ──claimed──> RUNNING ──> SUCCEEDED
+       ^  ^                          ^                    │  │
+       │  └──────yield, delayed retry┼────────────────────┤  ├──> FAILED   (no attempts left)
+       └── a requirement is redone   └──lease lost, put back┘  └──> KILLED   (somebody asked)
+
+WAITING means "not now": for requirements, or until a time (a delayed retry, an external task that is not
+there yet). PENDING means that any worker of the pool may claim it. BLOCKED is shown, not stored: WAITING
+behind a FAILED or KILLED task.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from superluigi.errors import OptionError
+
+if TYPE_CHECKING:
+    import luigi
+
+WAITING = "WAITING"
+PENDING = "PENDING"
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+KILLED = "KILLED"
+BLOCKED = "BLOCKED"
+STATES = (WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, KILLED)
+SHOWN = (*STATES, BLOCKED)
+
+DEFAULT_POOL = "default"
+OnTerm = Literal["requeue", "kill"]
+
+
+#: Slurm counts in minutes, and warns half a minute before the end.
+_SHORTEST_WALLTIME = {"local": timedelta(seconds=6), "slurm": timedelta(minutes=1)}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many tasks of one kind run at once, and in what surroundings.
+
+    `environment` is added to the environment of the processes that run tasks, `prefix` is a command before
+    theirs (`nice -n 10`, `srun --mem 8G`), `walltime` is how long a worker may live (a
+    timedelta, or text as batch systems write it: "01:30:00", "2h", "1-12:00:00"); `on_term` is what
+    becomes of the running task when the worker is told to end (SIGTERM, walltime): put back, or killed.
+    `provider` starts the workers, `options` are the provider's own.
+    """
+
+    max_workers: int | None = None
+    provider: str = "local"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: str | None = None
+    walltime: timedelta | str | None = None
+    on_term: OnTerm = "requeue"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if self.max_workers is not None and self.max_workers < 1:
+            wrong.append(f"max_workers is {self.max_workers}, expected at least 1 (or None: no limit)")
+        if self.on_term not in ("requeue", "kill"):
+            wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
+        shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
+        if self.longest is not None and self.longest < shortest:
+            wrong.append(
+                f"walltime is {self.walltime}, expected at least {shortest}: a worker needs time to "
+                "start, and to put its task back at the end"
+            )
+        if wrong:
+            raise OptionError(f"Pool: {'; '.join(wrong)}.")
+        object.__setattr__(self, "walltime", self.longest)  # frozen: equal pools are equal, however written
+
+    @property
+    def longest(self) -> timedelta | None:
+        """`walltime` as a time.
+
+        Raises:
+            OptionError: it is text that says none.
+        """
+        return duration(self.walltime) if isinstance(self.walltime, str) else self.walltime
+
+
+_CLOCK = re.compile(r"(?:(?P<d>\d+)-)?(?P<h>\d+):(?P<m>\d{1,2})(?::(?P<s>\d{1,2}))?")
+_UNITS = re.compile(
+    r"(?:(?P<d>[\d.]+)\s*d)?\s*(?:(?P<h>[\d.]+)\s*h)?\s*(?:(?P<m>[\d.]+)\s*m(?:in)?)?\s*(?:(?P<s>[\d.]+)\s*s)?"
+)
+
+
+def duration(text: str) -> timedelta:
+    """A time from `01:30:00`, `1:30` (hours and minutes), `1-12:00:00`, `2h`, `1h30m`, `90 min`, `45s`.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    word = text.strip().lower()
+    match = _CLOCK.fullmatch(word) or (_UNITS.fullmatch(word) if word else None)
+    try:
+        parts = {} if match is None else {name: float(value) for name, value in match.groupdict().items() if value}
+    except ValueError:
+        parts = {}
+    if not parts:
+        raise OptionError(f"{text!r} is no time. Write it as '01:30:00', '2h', '90min', or give a timedelta.")
+    return timedelta(
+        days=parts.get("d", 0), hours=parts.get("h", 0), minutes=parts.get("m", 0), seconds=parts.get("s", 0)
+    )
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task as the queue keeps it; JSON values only, since it crosses processes."""
+
+    task_id: str
+    name: str
+    module: str
+    #: The parameters as JSON text of a dict of texts; `{"text", "value"}` where the text does not give the value back.
+    params: str
+    pool: str = DEFAULT_POOL
+    priority: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    #: Seconds that one attempt may take.
+    timeout: float | None = None
+    #: How many failures make the task FAILED, and the seconds between attempts.
+    max_failures: int = 1
+    retry_delay: float = 0.0
+    #: Seconds: failures longer ago do not count; a failure so long after the first that counts is the last.
+    retry_window: float | None = None
+    retry_deadline: float | None = None
+    #: Digest of the class stored by value, if it is.
+    code: str | None = None
+    tags: str | None = None
+    #: Only stands for data that others make: when missing, it is looked for again later.
+    external: bool = False
+    complete: bool = False
+    #: Made again in this run although it was done.
+    forced: bool = False
+    #: Whether the task itself can tell that this run has made it (see `can_tell`).
+    tells: bool = True
+    deps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one `submit` did: task ids by what became of them."""
+
+    run: str
+    roots: tuple[str, ...]
+    #: Rows that this submission added or brought back to life.
+    added: tuple[str, ...]
+    #: Complete already; nothing will run.
+    done: tuple[str, ...]
+    #: Rows that were there and stay as they are: waiting, pending or running.
+    known: tuple[str, ...]
+    #: Rows that are FAILED or KILLED and stay so: `retry` them.
+    stopped: tuple[str, ...]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Every task of the submitted graph."""
+        return frozenset((*self.added, *self.done, *self.known, *self.stopped))
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """One worker. `id` says host, pid and start; times are seconds since the epoch."""
+
+    id: str
+    pool: str
+    started: float
+    seen: float
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One attempt at a task, as it ended. Times are UTC."""
+
+    number: int
+    outcome: str
+    worker: str
+    host: str
+    started: datetime | None
+    ended: datetime | None
+    exit_code: int | None
+    error: str | None
+    #: Files with what the attempt printed.
+    stdout: str | None
+    stderr: str | None
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One task as the queue sees it. `id` is Luigi's task id, `params` the parameters as text."""
+
+    id: str
+    name: str
+    params: Mapping[str, str]
+    #: One of `SHOWN`; BLOCKED when it waits behind a failed or killed task.
+    state: str
+    attempts: int
+    error: str | None
+    exit_code: int | None
+    worker: str | None
+    started: datetime | None
+    ended: datetime | None
+    #: The file with the standard output of the latest attempt; `stderr_of` names the one beside it.
+    log: str | None
+    module: str
+    pool: str
+    priority: float
+    #: The failed or killed task that this one is blocked by.
+    blocked_by: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    #: Failures since it was submitted or retried, and whether it stands for data that others make.
+    failures: int = 0
+    external: bool = False
+    #: A task class that was stored by value (cloudpickle), for tasks defined in `__main__`.
+    code: bytes | None = field(default=None, repr=False)
+    #: Values of parameters whose texts do not give them back, such as None.
+    values: Mapping[str, Any] = field(default_factory=dict)
+    #: What the latest attempt told of itself: percentage, message, address.
+    progress: float | None = None
+    status_message: str | None = None
+    tracking_url: str | None = None
+
+    def task(self) -> luigi.Task:
+        """The task itself, rebuilt; imports its module.
+
+        Raises:
+            ParameterError: the module no longer defines it, or makes another task of these parameters.
+        """
+        from superluigi.queue.rebuild import rebuild
+
+        stored = {
+            name: {"text": text, "value": self.values[name]} if name in self.values else text
+            for name, text in self.params.items()
+        }
+        return rebuild(self.module, self.name, stored, self.code, self.tags, task_id=self.id)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return {
+            "id": self.id, "name": self.name, "params": dict(self.params), "state": self.state,
+            "attempts": self.attempts, "error": self.error, "exit_code": self.exit_code,
+            "worker": self.worker, "started": _iso(self.started), "ended": _iso(self.ended), "log": self.log,
+            "module": self.module, "pool": self.pool, "priority": self.priority,
+            "blocked_by": self.blocked_by, "tags": dict(self.tags), "run": self.run,
+            "progress": self.progress, "status_message": self.status_message, "tracking_url": self.tracking_url,
+        }  # fmt: skip
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def stderr_of(log: str) -> str:
+    """The file with the standard error of the attempt whose standard output is in `log`."""
+    return f"{log.removesuffix('stdout.log')}stderr.log"
+
+
+def load_json(text: str | None) -> Any:
+    """The value of a JSON column; an empty dict for none."""
+    return json.loads(text) if text else {}

@@ -1,0 +1,130 @@
+"""`run_task(queue=…)`: submit, work, wait, and report as a run without a queue does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+
+import luigi
+
+from superluigi.luigi_compat import summary
+from superluigi.queue import models
+from superluigi.queue.api import Queue
+from superluigi.queue.failures import failure_of
+from superluigi.queue.models import Submission, TaskRow
+from superluigi.runs.context import RunContext
+from superluigi.runs.logs import logger
+from superluigi.runs.report import Report
+
+#: Ours -> the sets of tasks that Luigi's summary knows.
+_PARTITION = {
+    "complete": "already_done",
+    "ran": "completed",
+    "failed": "failed",
+    "missing": "still_pending_ext",
+    "blocked": "upstream_failure",
+    "behind missing": "upstream_missing_dependency",
+    "not run": "not_run",
+}
+_KINDS = (*_PARTITION.values(), "ever_failed", "scheduling_error", "still_pending_not_ext", "run_by_other_worker",
+          "upstream_run_by_other_worker", "upstream_scheduling_error")  # fmt: skip
+
+
+def run_graph(
+    tasks: luigi.Task | Sequence[luigi.Task],
+    run: RunContext,
+    queue: str | Queue,
+    *,
+    num_workers: int = 1,
+    resources: Mapping[str, float] | None = None,
+) -> Report:
+    """Make `tasks` and all they require through a durable queue; say what came of it.
+
+    Failed tasks of the graph get a fresh start, killed ones stay so. Workers of this call are at most
+    `num_workers` of each pool; others who work on the queue help. Errors of tasks come as `RemoteError`,
+    since the queue keeps their words.
+    """
+    roots = [tasks] if isinstance(tasks, luigi.Task) else list(tasks)
+    owned = not isinstance(queue, Queue)
+    opened = Queue(queue, resources=resources) if isinstance(queue, str) else queue
+    try:
+        submission = opened.submit(roots, run=run, retry_failed=True)
+        if said := opened.said_of_pause():
+            logger.warning("%s", said)
+        opened.spawn(num_workers, until=submission)
+        return _report(opened, submission, roots)
+    finally:
+        if owned:
+            opened.close()
+
+
+def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -> Report:
+    rows = [row for row in queue.tasks() if row.id in submission.ids or row.run == submission.run]
+    behind = _behind_missing(rows, queue.edges())
+    outcomes = {row.id: _outcome(row, submission, behind) for row in rows}
+    partition: dict[str, set[luigi.Task]] = {kind: set() for kind in _KINDS}
+    known = {root.task_id: root for root in roots}
+    for row in rows:
+        task = known.get(row.id) or _stand_in(row)
+        partition[_PARTITION[outcomes[row.id]]].add(task)
+        if row.failures or outcomes[row.id] == "failed":
+            partition["ever_failed"].add(task)
+    for kind in ("upstream_failure", "upstream_missing_dependency", "not_run"):
+        partition["still_pending_not_ext"] |= partition[kind]
+    nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
+    failures = [failure_of(row) for row in rows if outcomes[row.id] == "failed"]
+    failures += [failure_of(row) for row in rows if outcomes[row.id] == "missing"]
+    made = [row for row in rows if outcomes[row.id] == "ran"]
+    return Report(
+        run_id=submission.run,
+        summary=summary.text_of(partition, nobody),
+        status=summary.status_of(partition).name,
+        success=all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
+        outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
+        failures=tuple(failures),
+        blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
+        made=tuple(row.id for row in sorted(made, key=lambda row: str(row.ended))),
+    )
+
+
+def _outcome(row: TaskRow, submission: Submission, behind: Mapping[str, str]) -> str:
+    if row.state == models.SUCCEEDED:
+        here = row.run == submission.run and row.attempts and row.id not in submission.done
+        return "ran" if here else "complete"
+    if row.state in (models.FAILED, models.KILLED):
+        return "failed"
+    if row.state == models.BLOCKED:
+        return "blocked"
+    if row.external and row.state == models.WAITING:
+        return "missing"
+    return "behind missing" if row.id in behind else "not run"
+
+
+def _behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Waiting tasks -> the missing external task that they wait for."""
+    following: dict[str, list[str]] = {}
+    for upper, lower in edges:
+        following.setdefault(upper, []).append(lower)
+    waiting = [(row.id, row.id) for row in rows if row.external and row.state == models.WAITING]
+    found: dict[str, str] = {}
+    while waiting:
+        name, cause = waiting.pop()
+        for lower in following.get(name, ()):
+            if lower not in found:
+                found[lower] = cause
+                waiting.append((lower, cause))
+    return found
+
+
+def _stand_in(row: TaskRow) -> luigi.Task:
+    """The task for Luigi's summary; of a module that cannot be imported here, one that only looks like it."""
+    try:
+        return row.task()
+    except Exception:  # noqa: BLE001 the summary must not fail where the task did: at the import of its module
+        return _Named(row.id)
+
+
+class _Named(luigi.Task):
+    """Stands for a task that cannot be rebuilt."""
+
+    name = luigi.Parameter()

@@ -1,0 +1,223 @@
+"""One worker: claim a task, have it run (`attempts`), record what came of it together with the next claim; again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.queue import tables
+from superluigi.queue.attempt_runner import GRACE_SECONDS, QueueAttemptRunner
+from superluigi.queue.database import Database
+from superluigi.queue.models import DEFAULT_POOL
+from superluigi.queue.store import claims, finish_and_claim, views, workers
+from superluigi.queue.store.claims import Claim, Result
+from superluigi.storage import owner_token
+
+logger = logging.getLogger("superluigi.queue")
+#: How long a worker stays when there is work, but only in other pools, and nobody does it.
+_PATIENCE_SECONDS = 1.0
+#: Pauses between looks at an idle queue grow from the first to the second.
+_NAPS_SECONDS = (0.02, 0.5)
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """How one worker works."""
+
+    pool: str = DEFAULT_POOL
+    lease_seconds: float = 60.0
+    #: End after this long without work; None: as soon as nothing more can run.
+    idle_seconds: float | None = None
+    #: At most this many tasks.
+    max_tasks: int | None = None
+    #: How long external tasks that are missing wait until they are looked for again.
+    recheck_seconds: float = 60.0
+
+
+class Worker:
+    """Works on one pool until there is nothing more to do or it is told to end."""
+
+    def __init__(self, database: Database, options: WorkOptions) -> None:
+        self.name = owner_token.token()
+        self._database = database
+        self._options = options
+        self._seen = 0.0
+        self._swept = 0.0
+        self._leaving = threading.Event()
+        #: Tasks that failed here and did not succeed here later.
+        self.failed: set[str] = set()
+        with database.read() as connection:
+            pools = workers.load_pools(connection)
+        if options.pool not in pools:
+            raise OptionError(f"There is no pool {options.pool!r}; this queue has {', '.join(sorted(pools))}.")
+        pool = pools[options.pool][0]
+        self._leave_at = time.monotonic() + pool.longest.total_seconds() - GRACE_SECONDS if pool.longest else None
+        self._attempts = QueueAttemptRunner(
+            self.name, database, pool, options.lease_seconds, self._should_leave, self._leaving, self._leave_at
+        )
+
+    def is_paused(self) -> bool:
+        """Whether its pool starts nothing now."""
+        with self._database.read() as connection:
+            return workers.load_pools(connection)[self._options.pool][1]
+
+    def leave(self) -> None:
+        """Have it put back (or kill, by the pool's policy) what it runs, and end. Safe from signal handlers."""
+        self._leaving.set()
+
+    def run(self) -> int:
+        """Work; returns the number of attempts made."""
+        done = 0
+        with self._database.write(flush=False) as connection:
+            workers.add_worker(connection, self.name, self._options.pool, self._database.now())
+        try:
+            with self._signals():
+                for claim in self._claims():
+                    self._outcome = claim, self._attempts.make(claim)
+                    failed = self._outcome[1].kind == "failed"
+                    (self.failed.add if failed else self.failed.discard)(claim.task_id)
+                    done += 1
+        except QueueGoneError as error:
+            logger.warning("%s; worker %s ends", error, self.name)
+        finally:
+            self._attempts.close()
+            with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
+                workers.remove_worker(connection, self.name)
+        return done
+
+    # --- which task is next -------------------------------------------------------------------------------
+
+    _outcome: tuple[Claim, Result] | None = None
+
+    def _claims(self) -> Iterator[Claim]:
+        """Claims, one after the other; what came of one is recorded in the transaction of the next."""
+        made, idle_since, nap = 0, time.monotonic(), _NAPS_SECONDS[0]
+        while True:
+            stop = self._should_leave() or made == self._options.max_tasks
+            claim = self._record_and_claim(stop)
+            if claim is not None:
+                made += 1
+                yield claim
+                idle_since, nap = time.monotonic(), _NAPS_SECONDS[0]
+                continue
+            if stop or self._should_leave() or self._has_no_more(time.monotonic() - idle_since):
+                return
+            self._leaving.wait(nap)
+            nap = min(2 * nap, _NAPS_SECONDS[1])
+
+    def _should_leave(self) -> bool:
+        if self._leave_at is not None and time.monotonic() > self._leave_at:
+            return True
+        return self._leaving.is_set()
+
+    def _record_and_claim(self, stop: bool) -> Claim | None:
+        """Try for a lease long: a database server may be restarted, and an outcome is worth waiting for."""
+        outcome, self._outcome = self._outcome, None
+        deadline = time.monotonic() + self._options.lease_seconds
+        while True:
+            try:
+                return self._transaction(outcome, stop)
+            except DefinitionError as error:  # what `run` yielded cannot be: a cycle
+                if outcome is None:
+                    raise
+                claim, result = outcome
+                outcome = claim, Result("failed", str(error), 1, result.log)
+            except QueueUnreachableError as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("trying again: %s", error)
+                time.sleep(1.0)
+
+    def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
+        if outcome is None and (stop or not self._anything_to_do()):
+            return None
+        now = self._database.now()
+        if now > self._seen + self._options.lease_seconds / 3:
+            self._seen = now
+            with self._database.write(flush=False) as connection:
+                if workers.worker_seen(connection, self.name, now):
+                    self.leave()
+                    stop = True
+        counts, claim = finish_and_claim.finish_and_claim(
+            self._database, outcome, self.name, None if stop else self._options.pool, self._options.lease_seconds,
+            self._options.recheck_seconds,
+        )  # fmt: skip
+        if not counts and outcome is not None:
+            logger.warning("%s: the lease was lost, its outcome is void", outcome[0].task_id)
+        return claim
+
+    def _anything_to_do(self) -> bool:
+        """Look without writing, so that idle workers do not stand in the way of busy ones."""
+        now = self._database.now()
+        if now > self._swept + min(1.0, self._options.lease_seconds / 4):
+            self._swept = now
+            self._sweep(self._database.now(exactly=True))
+        with self._database.read() as connection:
+            return connection.execute(_ANY_PENDING, {"pool": self._options.pool}).first() is not None
+
+    def _sweep(self, now: float) -> None:
+        with self._database.read() as connection:
+            dead = workers.dead_workers(connection)
+            overdue = claims.overdue(connection, now, dead)
+        if overdue or dead or now > self._seen + self._options.lease_seconds / 3:
+            with self._database.write(flush=False) as connection:
+                claims.sweep(connection, now, dead)
+                for name in dead:
+                    workers.remove_worker(connection, name)
+                self._seen = now
+                if workers.worker_seen(connection, self.name, now):
+                    self.leave()
+
+    def _has_no_more(self, idle_seconds: float) -> bool:
+        """Whether to end: idle for as long as was said, or nothing can run any more.
+
+        What waits in other pools counts as long as somebody runs something: it may release tasks of this pool.
+        """
+        with self._database.read() as connection:
+            activity = views.activity(connection)
+        patience = _PATIENCE_SECONDS
+        if activity.settled:
+            patience = 0.0 if self._options.idle_seconds is None else 0.2
+        elif activity.running or activity.delayed or activity.pending.get(self._options.pool):
+            patience = math.inf
+        if self._options.idle_seconds is not None:
+            patience = min(patience, self._options.idle_seconds)
+        return idle_seconds > patience
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM (walltime) and Ctrl-C make it leave."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, lambda *_: self.leave()) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+_ANY_PENDING = text(f"SELECT 1 FROM {tables.tasks.name} WHERE state = 'PENDING' AND pool = :pool LIMIT 1")
+
+
+def lease_seconds(lease: timedelta) -> float:
+    """A lease as seconds.
+
+    Raises:
+        OptionError: too short to be renewed in time.
+    """
+    seconds = lease.total_seconds()
+    if seconds < 1:
+        raise OptionError(f"lease is {lease}; it must be at least one second, to be renewed in time.")
+    return seconds

@@ -1,0 +1,455 @@
+"""Luigi's scheduler at a cost per task that does not depend on how many tasks there are.
+
+Luigi's own walks every pending task at each request. This one keeps the ready tasks in heaps, one for
+each kind of task that all workers must treat alike (`ready`), and counters of unmet requirements
+(`state`). Protocol, options, queries and web page are Luigi's: this is a subclass of its scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import heapq
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any, TypeVar
+
+from luigi.scheduler import Scheduler
+from luigi.task_history import NopHistory
+from luigi.task_status import BATCH_RUNNING, DISABLED, DONE, FAILED, PENDING, RUNNING, SUSPENDED, UNKNOWN
+
+from superluigi.scheduler.limits import Rates
+from superluigi.scheduler.node import Node, ReadyEntry
+from superluigi.scheduler.selection import Selection, may_take
+from superluigi.scheduler.state import UNLIMITED, IndexedState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _locked(method: F) -> F:
+    @functools.wraps(method)
+    def wrapper(self: ReadyScheduler, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+class ReadyScheduler(Scheduler):
+    """A drop-in for `luigi.scheduler.Scheduler` inside one process; safe to call from many threads.
+
+    `rates` maps a resource to how often it may be taken per time. `limited_retry_delay` (seconds) stands
+    for `retry_delay` where a task's retries are limited, so that waiting for them comes to an end.
+    Replies to `get_work` differ in two points: `running_tasks` is filled only when there is no task to
+    give, and `task_params` is left out for a task that the asking worker is known to hold (`lend`).
+    """
+
+    _state: IndexedState
+
+    def __init__(
+        self,
+        config: Any = None,
+        resources: Mapping[str, int] | None = None,
+        task_history_impl: Any = None,
+        rates: Rates | None = None,
+        limited_retry_delay: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
+        self.lock = threading.RLock()
+        metrics = self._state._metrics_collector
+        self._state = IndexedState(self._config.state_path, limited_retry_delay)
+        self._state._metrics_collector = metrics
+        self._default_policy = self._config._get_retry_policy()
+        self._policies: dict[tuple[Any, ...], Any] = {}
+        self._history_kept = not isinstance(self._task_history, NopHistory)
+        self._lent: dict[str, Container[str]] = {}
+        self.rates = rates or Rates({})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Luigi's worker takes the scheduler along to processes that it spawns, and with its messages."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("lock", "_lent")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.RLock(), _lent={})
+
+    def lend(self, worker_id: str, tasks: Container[str]) -> None:
+        """`worker_id` holds `tasks` (a live view) itself and needs no parameters to load them."""
+        self._lent[worker_id] = tasks
+
+    # -- tasks come in, and come back
+
+    @_locked
+    def add_task(
+        self,
+        task_id: str | None = None,
+        status: str = PENDING,
+        runnable: bool | None = True,
+        deps: Iterable[str] | None = None,
+        new_deps: Iterable[str] | None = None,
+        expl: Any = None,
+        resources: Mapping[str, int] | None = None,
+        priority: float = 0,
+        family: str = "",
+        module: str | None = None,
+        params: Any = None,
+        param_visibilities: Any = None,
+        accepts_messages: bool | None = False,
+        assistant: bool = False,
+        tracking_url: str | None = None,
+        worker: str | None = None,
+        batchable: bool | None = None,
+        batch_id: str | None = None,
+        retry_policy_dict: Mapping[str, Any] | None = None,
+        owners: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Luigi's `add_task`: create or update a task, its status, requirements, workers and priority."""
+        asker = self._update_worker(worker)
+        node = self._admit(str(task_id), status, priority, asker)
+        if node is None:
+            return
+        node.describe(family, module, params, param_visibilities)
+        if batch_id is not None:
+            node.batch_id = batch_id
+        if status == RUNNING and not node.worker_running:
+            self._note_running(node, worker, batch_id)
+        if accepts_messages is not None:
+            node.accepts_messages = accepts_messages
+        if batchable is not None:
+            node.batchable = batchable
+        node.remove = None
+        self._annotate(node, tracking_url, expl)
+        if not node.status == status == DONE:
+            self._take_status(node, status, worker, bool(new_deps))
+        if status == FAILED and self._config.batch_emails:
+            self._mail_failure(node, worker, family, expl, owners)
+        if deps is not None:
+            self._state.set_deps(node, deps)
+        if new_deps is not None:
+            self._state.set_deps(node, (*node.deps, *new_deps))
+        stay = node.resources, node.workers, node.runnable, node.batchable
+        node.resources = dict(resources) if resources else {}
+        node.retry_policy = self._policy(retry_policy_dict)
+        if asker.enabled and not assistant:
+            self._take_stakes(node, worker, priority)
+        if runnable and status != FAILED and asker.enabled:
+            node.workers = self._state.interned.tuple_with(node.workers, str(worker))
+            asker.tasks.add(node)
+            node.runnable = runnable
+        if stay != (node.resources, node.workers, node.runnable, node.batchable) or batchable:
+            self._state.moved(node)
+        self._raise_priority(node, priority)
+
+    def _admit(self, task_id: str, status: str, priority: float, asker: Any) -> Node | None:
+        """The node to update; None when the claim is not to be believed."""
+        node: Node | None = self._state.get_task(task_id)
+        if node is None:
+            if not asker.enabled:
+                return None
+            # most tasks of a run are done before it; a history wants to hear of the change
+            born = DONE if status == DONE and not self._history_kept else PENDING
+            return self._state.create(task_id, born, priority, self._default_policy)
+        if node.status != RUNNING and not asker.enabled:
+            return None
+        cooling = time.time() - node.updated < self._config.stable_done_cooldown_secs
+        if status == PENDING and node.status == DONE and cooling:
+            return None  # somebody looked before the task was done and tells us only now
+        return node
+
+    def _note_running(self, node: Node, worker: str | None, batch_id: str | None) -> None:
+        node.worker_running = worker
+        node.time_running = time.time()
+        if batch_id:
+            members = self._state.get_batch_running_tasks(batch_id)
+            node.resources_running = dict(members[0].resources_running) if members else {}
+
+    def _annotate(self, node: Node, tracking_url: str | None, expl: Any) -> None:
+        if tracking_url is expl is node.tracking_url is node.batch_id is None:
+            return
+        members = self._state.get_batch_running_tasks(node.batch_id) if node.batch_id is not None else ()
+        if tracking_url is not None or node.status != RUNNING:
+            node.tracking_url = tracking_url
+            for member in members:
+                member.tracking_url = tracking_url
+        if expl is not None:
+            node.expl = expl
+            for member in members:
+                member.expl = expl
+
+    def _take_status(self, node: Node, status: str, worker: str | None, new_deps: bool) -> None:
+        """Believe the status unless another worker is running the task: only that one may say."""
+        idle = node.status not in (RUNNING, BATCH_RUNNING)
+        ours = status in (DONE, FAILED, RUNNING) and node.worker_running == worker
+        if not (idle or ours or new_deps):
+            return
+        if self._history_kept and (status != node.status or status == PENDING):
+            self._update_task_history(node, status)
+        self._state.set_status(node, PENDING if status == SUSPENDED else status, self._config)
+
+    def _take_stakes(self, node: Node, worker: str | None, priority: float) -> None:
+        """Keep the task and its requirements for as long as the worker lives."""
+        interned, who = self._state.interned, str(worker)
+        node.stakeholders = interned.set_with(node.stakeholders, who)
+        for dep in node.deps:
+            other = self._state.get_task(dep)
+            if other is None:
+                other = self._state.create(dep, UNKNOWN, priority, self._default_policy)
+            other.stakeholders = interned.set_with(other.stakeholders, who)
+
+    def _raise_priority(self, node: Node, priority: float) -> None:
+        """What a task requires is at least as urgent as the task."""
+        before = node.priority if isinstance(node.priority, (int, float)) else 0
+        if priority > before or before is not node.priority:
+            node.priority = max(priority, before)
+            self._state.moved(node)
+        work = [node] if node.deps else []
+        while work:
+            current = work.pop()
+            for dep in current.deps:
+                other = self._state.get_task(dep)
+                if other is not None and other.priority < current.priority:
+                    other.priority = current.priority
+                    self._state.moved(other)
+                    work.append(other)
+
+    def _policy(self, wanted: Mapping[str, Any] | None) -> Any:
+        if not wanted or all(value is None for value in wanted.values()):
+            return self._default_policy
+        key = tuple(sorted(wanted.items()))
+        if key not in self._policies:
+            self._policies[key] = self._generate_retry_policy(wanted)
+        return self._policies[key]
+
+    def _mail_failure(self, node: Node, worker: str | None, family: str, expl: Any, owners: Any) -> None:
+        import json
+
+        batched, _ = self._state.get_batcher(worker, family)
+        unbatched = {k: v for k, v in node.params.items() if k not in (batched or ())}
+        try:
+            text = json.loads(expl)
+        except ValueError:
+            text = expl
+        self._email_batcher.add_failure(node.pretty_id, node.family, unbatched, text, owners)
+        if node.status == DISABLED:
+            self._email_batcher.add_disable(node.pretty_id, node.family, unbatched, owners)
+
+    # -- work goes out
+
+    @_locked
+    def get_work(
+        self,
+        host: str | None = None,
+        assistant: bool = False,
+        current_tasks: Iterable[str] | None = None,
+        worker: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Luigi's `get_work`: the best task that `worker` may start now, marked as running."""
+        if self._config.prune_on_get_work:
+            self._tick()
+        asker = self._update_worker(worker, worker_reference={"host": host}, get_work=True)
+        if not asker.enabled:
+            return {
+                "n_pending_tasks": 0,
+                "running_tasks": [],
+                "task_id": None,
+                "n_unique_pending": 0,
+                "worker_state": asker.state,
+            }
+        if assistant:
+            self.add_worker(worker, [("assistant", assistant)])
+        best = None
+        if current_tasks is not None:
+            best = self._lost_reply(str(worker), set(current_tasks))
+            self._reset_orphaned_batch_running_tasks(worker)
+        batch: list[Node] = []
+        if best is None and not self._paused:
+            best = self._choose(str(worker), assistant)
+            if best is not None:
+                batch = self._batch_of(best, str(worker), only_own=not asker.assistant)
+        reply = self._pending_counts(str(worker), asker, with_running=best is None)
+        if len(batch) > 1:
+            self._give_batch(reply, batch, str(worker))
+        elif best is not None:
+            self._give(reply, best, str(worker), host)
+        else:
+            reply["task_id"] = None
+        return reply
+
+    def _tick(self) -> None:
+        """Luigi's prune, for those tasks only whose time has come."""
+        if any(worker.prune(self._config) for worker in self._state.get_active_workers()):
+            self.prune()
+            return
+        for node in self._state.due():
+            self._state.update_status(node, self._config)
+            if self._state.may_prune(node):
+                self._state.inactivate_tasks([node.id])
+        self._prune_emails()
+
+    def _lost_reply(self, worker: str, current: set[str]) -> Node | None:
+        """A task that was given to `worker` but that it does not know of: give it again."""
+        running = self._state.get_active_tasks_by_status(RUNNING)
+        lost = [node for node in running if node.worker_running == worker and node.id not in current]
+        return max(lost, key=lambda node: (node.priority, -node.time)) if lost else None
+
+    def _reset_orphaned_batch_running_tasks(self, worker_id: str | None) -> None:
+        running = self._state.get_active_tasks_by_status(RUNNING)
+        led = {node.batch_id for node in running if node.worker_running == worker_id}
+        for batch_id, (owner, members) in list(self._state.batches.items()):
+            if owner == worker_id and batch_id not in led:
+                for node in members:
+                    if node.status == BATCH_RUNNING and node.batch_id == batch_id:
+                        self._state.set_status(node, PENDING)
+                del self._state.batches[batch_id]
+
+    def _choose(self, worker: str, assistant: bool) -> Node | None:
+        self.rates.forget_due()
+        ready = self._state.ready
+        if not ready.bound and not assistant:
+            return ready.best_for(worker)
+        with contextlib.closing(ready.heads()) as heads:
+            if ready.bound:
+                since = time.time() - self._config.worker_disconnect_delay
+                active = self._state.get_active_workers(last_get_work_gt=since)
+                choice = Selection(
+                    worker,
+                    assistant,
+                    running=self._state.get_active_tasks_by_status(RUNNING),
+                    slots={w.id: w.info.get("workers", 1) for w in active},
+                    used=self._used_resources(),
+                    fits=self._has_resources,
+                    allows=self.rates.allows,
+                )
+                return choice.choose(heads)
+            return next((head[3] for head in heads if may_take(head[4], worker, assistant)), None)
+
+    def _batch_of(self, best: Node, worker: str, only_own: bool) -> list[Node]:
+        """Ready tasks that may run together with `best`, itself first, at most as many as allowed.
+
+        Luigi looks at the worker's own tasks only as long as none of them needs resources.
+        """
+        names, limit = self._state.get_batcher(worker, best.family)
+        if not names or not best.batchable or best.entry is None or any(name not in best.params for name in names):
+            return []
+        only_own = only_own and self._state.is_trivial(worker)
+        alike = [
+            group for group in self._state.ready.alike(best) if not (only_own and worker not in group.kind.workers)
+        ]
+        heap: list[tuple[ReadyEntry, int]] = [(head, i) for i, g in enumerate(alike) if (head := g.head()) is not None]
+        heapq.heapify(heap)
+        taken: list[ReadyEntry] = []
+        skipped: list[tuple[int, ReadyEntry]] = []
+        while heap and len(taken) < limit:
+            _, i = heapq.heappop(heap)
+            entry = alike[i].pop()
+            if entry is None:
+                continue
+            if entry < best.entry:
+                skipped.append((i, entry))
+            else:
+                taken.append(entry)
+                skipped.append((i, entry))
+            head = alike[i].head()
+            if head is not None:
+                heapq.heappush(heap, (head, i))
+        for i, entry in skipped:
+            alike[i].push(entry)  # starting a task invalidates its entry
+        return [entry[3] for entry in taken]
+
+    def _give(self, reply: dict[str, Any], node: Node, worker: str, host: str | None) -> None:
+        self.rates.take(node.resources)
+        self.update_metrics_task_started(node)
+        self._state.set_status(node, RUNNING, self._config)
+        node.worker_running = worker
+        node.resources_running = node.resources.copy()
+        node.time_running = time.time()
+        if self._history_kept:
+            self._update_task_history(node, RUNNING, host=host)
+        reply["task_id"] = node.id
+        reply["task_family"] = node.family
+        reply["task_module"] = node.module
+        if node.id not in self._lent.get(worker, ()):
+            reply["task_params"] = node.params
+
+    def _give_batch(self, reply: dict[str, Any], batch: list[Node], worker: str) -> None:
+        best = batch[0]
+        names, _ = self._state.get_batcher(worker, best.family)
+        together = "|".join(node.id for node in batch)
+        batch_id = hashlib.new("md5", together.encode(), usedforsecurity=False).hexdigest()
+        params: dict[str, Any] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
+        self.rates.take(best.resources)
+        for node in batch:
+            self._state.set_batch_running(node, batch_id, worker)
+            node.resources_running = node.resources.copy()
+        reply["task_id"] = None
+        reply["task_family"] = best.family
+        reply["task_module"] = best.module
+        reply["task_params"] = params
+        reply["batch_id"] = batch_id
+        reply["batch_task_ids"] = [node.id for node in batch]
+
+    @_locked
+    def count_pending(self, worker: str) -> dict[str, Any]:
+        return self._pending_counts(worker, self._state.get_worker(worker), with_running=True)
+
+    def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, Any]:
+        pending = unique = last = 0
+        for workers, count in self._state.pending_by_workers.of(worker):
+            pending += count
+            unique += count if len(workers) == 1 else 0
+            last += count if workers[-1] == worker else 0
+        return {
+            "n_pending_tasks": pending,
+            "n_unique_pending": unique,
+            "n_pending_last_scheduled": last,
+            "worker_state": asker.state,
+            "running_tasks": self._running_for(worker) if with_running else [],
+        }
+
+    def _running_for(self, worker: str) -> list[dict[str, Any]]:
+        found = []
+        for node in self._state.get_active_tasks_by_status(RUNNING):
+            if worker in node.workers and node.worker_running is not None:
+                runner = self._state.get_worker(node.worker_running)
+                found.append({"task_id": node.id, "worker": str(runner), **runner.info})
+        return found
+
+    # -- beyond Luigi's protocol: for workers of this process, which wait for events
+
+    @_locked
+    def next_due(self, worker: str) -> float | None:
+        """When (seconds since the epoch) something that `worker` should wait for becomes ready.
+
+        A failed task counts when somebody has limited its retries (a task's `retry_count` or
+        `[scheduler] retry_count`): with Luigi's default nobody would ever stop waiting.
+        """
+        dues = [due for due in (self.rates.due, self._state.next_retry(worker)) if due is not None]
+        return min(dues, default=None)
+
+    @_locked
+    def will_retry(self, task_id: str) -> bool:
+        """Whether a failed task is going to be tried again."""
+        node: Node | None = self._state.get_task(task_id)
+        return node is not None and node.status == FAILED and self._retries(node)
+
+    def _retries(self, node: Node) -> bool:
+        return bool(self._config.retry_delay >= 0 and node.retry_policy.retry_count < UNLIMITED)
+
+    ping = _locked(Scheduler.ping)
+    prune = _locked(Scheduler.prune)
+    add_worker = _locked(Scheduler.add_worker)
+    disable_worker = _locked(Scheduler.disable_worker)
+    forgive_failures = _locked(Scheduler.forgive_failures)
+    mark_as_done = _locked(Scheduler.mark_as_done)
+    re_enable_task = _locked(Scheduler.re_enable_task)
+    graph = _locked(Scheduler.graph)
+    dep_graph = _locked(Scheduler.dep_graph)
+    inverse_dep_graph = _locked(Scheduler.inverse_dep_graph)
+    task_list = _locked(Scheduler.task_list)
+    worker_list = _locked(Scheduler.worker_list)
+    resource_list = _locked(Scheduler.resource_list)
+    task_search = _locked(Scheduler.task_search)

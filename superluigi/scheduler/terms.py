@@ -1,0 +1,134 @@
+"""What a task says about how it wants to be run: asked at one place, and checked there."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+from luigi.task import Task
+
+from superluigi.errors import USERS_CODE, DefinitionError, message_of
+from superluigi.scheduler.limits import Limits
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The engine's view of a task's attributes. They are users' code: each may raise, or be anything."""
+
+    priority: float = 0
+    #: `process_resources()` and what limits add.
+    resources: dict[str, int] = field(default_factory=dict)
+    #: What the task says of its retries, in Luigi's words; None when it says nothing.
+    retry_policy: dict[str, Any] | None = None
+    #: `worker_timeout` in seconds; None where the task has none of its own.
+    timeout: float | None = None
+    disabled: bool = False
+    accepts_messages: bool = False
+    batchable: bool = False
+
+    @staticmethod
+    def of(task: Task, limits: Limits) -> Terms:
+        """Ask `task`.
+
+        Raises:
+            DefinitionError: an attribute raises, or is nothing that it could be; it says which.
+        """
+        usual = False
+        with USERS_CODE:  # asked again, one by one, to say what is wrong
+            usual = (
+                type(priority := task.priority) is int
+                and not (resources := limits.resources_of(task))
+                and type(resources) is dict
+                and task.retry_count is task.disable_hard_timeout is task.disable_window is task.worker_timeout is None
+                and not task.disabled
+                and not task.accepts_messages
+                and not _is_batchable(task)
+            )
+        if usual:  # as nearly every task: a tenth of what follows
+            return _NOTHING if priority == 0 else Terms(priority)
+        return Terms(
+            priority=_asked(task, "priority", _number),
+            resources=_asked(task, "resources", _amounts, limits.resources_of),
+            retry_policy=_retry_policy(task),
+            timeout=_asked(task, "worker_timeout", _number_or_none),
+            disabled=_asked(task, "disabled", bool),
+            accepts_messages=_asked(task, "accepts_messages", bool),
+            batchable=_asked(task, "batchable", bool, _is_batchable),
+        )
+
+    @staticmethod
+    def of_complete(task: Task) -> Terms:
+        """Of a task that need not run, nothing matters but whether somebody has disabled it."""
+        with USERS_CODE:
+            return _DISABLED if task.disabled else _NOTHING
+        return _NOTHING
+
+
+_NOTHING = Terms()
+_DISABLED = Terms(disabled=True)
+
+
+def _is_batchable(task: Task) -> bool:
+    if type(task).batchable is not Task.batchable:
+        return bool(task.batchable)
+    return _class_is_batchable(type(task))
+
+
+@functools.lru_cache(maxsize=4096)
+def _class_is_batchable(task_class: type[Task]) -> bool:
+    return bool(task_class.batch_param_names())
+
+
+def _retry_policy(task: Task) -> dict[str, Any] | None:
+    names = ("retry_count", "disable_hard_timeout", "disable_window")
+    policy = {name: _asked(task, name, _number_or_none) for name in names}
+    return policy if any(value is not None for value in policy.values()) else None
+
+
+def _asked(task: Task, name: str, checked: Callable[[Any], Any], ask: Callable[[Task], Any] | None = None) -> Any:
+    try:
+        value = getattr(task, name) if ask is None else ask(task)
+        return checked(value)
+    except KeyboardInterrupt:
+        raise
+    except _Unfit as unfit:
+        raise DefinitionError(f"The {name} of {task} must be {unfit}, but it is {value!r}.") from None
+    except BaseException as error:
+        raise DefinitionError(
+            f"The {name} of {task} cannot be told: asking for it raised {type(error).__name__}: {message_of(error)}"
+        ) from error
+
+
+class _Unfit(Exception):  # noqa: N818 - it never leaves this module
+    """Says what a value must be."""
+
+
+def _number(value: Any) -> Any:
+    if type(value) is int:
+        return value
+    if not isinstance(value, (Real, Decimal)) or math.isnan(value):
+        raise _Unfit("a number")
+    return value
+
+
+def _number_or_none(value: Any) -> Any:
+    if value is None:
+        return None
+    if _number(value) < 0:
+        raise _Unfit("None or a number that is not negative")
+    return value
+
+
+def _amounts(value: Any) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise _Unfit("a dict of names and amounts")
+    amounts = dict(value)
+    for name, amount in amounts.items():
+        if not isinstance(name, str) or _number(amount) < 0:
+            raise _Unfit("a dict of names and amounts that are not negative")
+    return amounts

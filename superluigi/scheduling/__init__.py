@@ -1,1 +1,0 @@
-"""Which task is next, and how one attempt of it is run."""

@@ -1,0 +1,215 @@
+"""Names, locks and states of local copies: what the cache does to single files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import TransferError
+from superluigi.storage.base import parsed
+from superluigi.storage.local import atomic, copy, staging
+
+LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
+_LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it
+ODD = "%~"  # begins every name that is not the key's own
+
+
+def safe_component(part: str) -> str:
+    """One part of a key as a file name: itself wherever that is possible, unique always."""
+    special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
+    if special is not None:
+        return ODD + special
+    if len(os.fsencode(part)) > LONGEST_NAME or "\0" in part:
+        digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
+        suffix = re.search(r"(\.[A-Za-z0-9_-]{1,12}){0,3}$", part)  # it says the format
+        return f"{ODD}{re.sub(r'[^A-Za-z0-9_.-]', '_', part[:100])}~{digest}{suffix[0] if suffix else ''}"
+    return f"{ODD}is{part}" if part.startswith((ODD, staging.STAGING)) else part
+
+
+def local_name(relative: str) -> str:
+    """A key, or the part of one after a prefix, as a relative path."""
+    name = "/".join(map(safe_component, relative.split("/")))
+    if len(os.fsencode(name)) <= _LONGEST_PATH:
+        return name
+    return f"{ODD}long~{hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]}"
+
+
+def local_names(relatives: Sequence[str]) -> dict[str, str]:
+    """All that is below a prefix as relative paths, another one for each key.
+
+    A key that others take for their folder (`a` beside `a/b`) has a name of its own, `%~keya`.
+
+    Raises:
+        TransferError: two keys have been made to have one name here.
+    """
+    folders = {relative[:end] for relative in relatives for end in _slashes(relative)}
+    names: dict[str, str] = {}
+    for relative in relatives:
+        name = local_name(relative)
+        if relative in folders:
+            folder, slash, last = name.rpartition("/")
+            name = f"{folder}{slash}{ODD}key{last}"
+        names[relative] = name
+    if len(set(names.values())) < len(names):
+        taken: dict[str, str] = {}
+        for relative, name in names.items():
+            if taken.setdefault(name, relative) != relative:
+                raise _same_name(taken[name], relative)
+    return names
+
+
+def _slashes(relative: str) -> Iterator[int]:
+    end = relative.find("/")
+    while end >= 0:
+        yield end
+        end = relative.find("/", end + 1)
+
+
+def check_apart(root: str, names: Iterable[str]) -> None:
+    """Refuse a copy whose file system took two names for one: for many, `A.txt` is `a.txt`.
+
+    Raises:
+        TransferError: names both.
+    """
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name and os.path.samefile(f"{root}/{other}", f"{root}/{name}"):
+            raise _same_name(other, name)
+
+
+def _same_name(first: str, second: str) -> TransferError:
+    return TransferError(
+        f"{first!r} and {second!r} cannot lie beside each other on this disk, where they are one name. Read them one "
+        "by one, or set SUPERLUIGI_LOCAL_DATA_DIR to a disk that tells them apart."
+    )
+
+
+@contextlib.contextmanager
+def lock(file: Path, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Hold an flock(2) on `file`; False without waiting for it if another one holds it and `wait` is off."""
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            staging.ensure_folder(file.parent)
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not _is_at(descriptor, file):
+                continue  # evicted while we waited: this lock guards nothing any more
+            yield True
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def move(source: Path, destination: Path) -> bool:
+    """Rename into a folder that is made if missing; False if a part of the way is a file."""
+    for _ in range(100):
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(source, destination)
+            return True
+        except FileNotFoundError:  # somebody removed the empty folder in between
+            continue
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return False
+    return False
+
+
+def remove_copy(root: Path, state: dict[str, Any] | None) -> None:
+    if state is None:
+        return
+    path = root / state["path"]
+    if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
+        copy.remove_tree(path)
+    with contextlib.suppress(OSError):  # the first folder that is not empty ends it
+        for folder in path.parents:
+            if folder == root:
+                break
+            folder.rmdir()
+
+
+def load(file: Path) -> dict[str, Any] | None:
+    """The state in a file of ours; None for anything else: others may write in a folder that is shared."""
+    try:
+        with open(file, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            state = parsed(stream.read()) if is_trusted(status) else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(state, dict) or not {"path", "tag", "size", "made", "files", "uri"} <= state.keys():
+        return None
+    inside = all(part not in ("", "..") for part in str(state["path"]).split("/"))
+    return state if inside and not os.path.isabs(str(state["path"])) else None
+
+
+def is_trusted(status: os.stat_result) -> bool:
+    """Whether what has this status was made by this user, or by root."""
+    return status.st_uid in (os.geteuid(), 0)
+
+
+def validation_error(root: Path, state: Mapping[str, Any]) -> str:
+    for name, facts in state.get("files", {}).items():
+        file = root / state["path"] / name if name else root / state["path"]
+        if not file.exists():
+            return "missing"
+        if not same(file, facts) or ("sha256" in facts and copy.sha256(file) != facts["sha256"]):
+            return "changed"
+    return ""
+
+
+def facts_of(path: str | Path) -> dict[str, Any]:
+    status = os.stat(path)
+    return {
+        "size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns,
+        "inode": status.st_ino,
+    }  # fmt: skip
+
+
+def same(path: str | Path, facts: Mapping[str, Any]) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    found = (status.st_size, status.st_mtime_ns, status.st_ino)
+    # The time of the last change of any kind: a file can be given back its size and mtime, but not that.
+    unchanged = facts.get("ctime_ns") in (None, status.st_ctime_ns)
+    return unchanged and is_trusted(status) and found == (facts["size"], facts["mtime_ns"], facts["inode"])
+
+
+def size_of(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def free(root: Path) -> int:
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free
+
+
+def files_in(folder: Path, suffix: str) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        yield from (Path(item.path) for item in found if item.name.endswith(suffix))

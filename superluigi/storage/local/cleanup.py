@@ -1,0 +1,139 @@
+"""Find and remove what dead processes left in local folders.
+
+Of this boot and container the process table tells who is dead. What others left may be in use: it is listed, and
+removed only if the caller says from what age on nobody can be at work on it any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from superluigi.errors import TargetMissingError
+from superluigi.storage import owner_token
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
+from superluigi.storage.local import atomic, copy, staging
+from superluigi.storage.local.file import FileLocation
+from superluigi.storage.local.folder import FolderLocation
+from superluigi.storage.local.location import LocalLocation
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a dead process left: where it is and what it was."""
+
+    path: str
+    what: str
+    size: int
+    #: Why it stays, if it does.
+    kept: str = ""
+
+
+def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Leftover]:
+    """Remove (or only list) the left-overs below `root`; half-done commits are finished or taken back.
+
+    What belongs to another host, container or boot is removed too if nothing in it has changed for `older_than`.
+
+    Raises:
+        TargetMissingError: there is no such folder or file.
+    """
+    if not root.exists():
+        raise TargetMissingError(f"There is nothing at {root} to clean. Check the path.")
+    found = []
+    for leftover, remove in _leftovers(root if root.is_dir() else root.parent, older_than):
+        if leftover.kept:
+            continue
+        found.append(leftover)
+        if not dry_run:
+            with atomic.explained("clean", leftover.path):
+                remove()
+    return found
+
+
+def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Leftover]:
+    """What `clean` leaves below `root`, since nobody here can know whether its process lives."""
+    there = root if root.is_dir() else root.parent
+    return [leftover for leftover, _ in _leftovers(there, older_than) if leftover.kept]
+
+
+def _leftovers(root: Path, older_than: timedelta | None) -> Iterator[tuple[Leftover, _Removal]]:
+    for current, entries in copy.walk(root, staging.is_ours, tolerant=True):
+        here = Path(current)
+        for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
+            if staging.swap_journal(final) == journal:  # a journal does not speak of other places
+                yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
+        for token, path in staging.of_unknown_owners(here):
+            kept = "" if older_than is not None and _age(path) > older_than else _MAY_LIVE
+            what = f"unfinished output of {owner_token.host_of(token)}"
+            yield Leftover(str(path), what, _size(path), kept), _Removal(path)
+        for path in sorted(staging.sweep(here, always=True, anyone=True)):
+            yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
+        for path in staging.dead_staging(here):
+            yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
+        for name in (entry.name for entry in entries):
+            if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
+                yield (
+                    Leftover(str(here / name), "half-done commit", _size(here / name)),
+                    _Removal(here / name, location),
+                )
+
+
+class _Removal:
+    def __init__(self, path: Path, location: LocalLocation | None = None, *, staging: bool = False) -> None:
+        self.path, self.location, self.staging = path, location, staging
+
+    def __call__(self) -> None:
+        if self.location is not None and self.path == self.location.pending_path:
+            self.location.settle()
+        elif self.location is not None:
+            self.location.repair()
+        elif self.staging:
+            staging.drop_staging(self.path)
+        else:
+            copy.remove_tree(self.path)
+
+
+_MAY_LIVE = "its process ran elsewhere, or before this boot, and may live: give --older-than to remove it by age"
+
+
+def _age(path: Path) -> timedelta:
+    """How long nothing below `path` has changed."""
+    times = [path.lstat().st_mtime]
+    if path.is_dir() and not path.is_symlink():
+        walked = copy.walk(path, tolerant=True)
+        times += [entry.stat(follow_symlinks=False).st_mtime for _, entries in walked for entry in entries]
+    return timedelta(seconds=time.time() - max(times))
+
+
+def _half_done(pending: Path) -> LocalLocation | None:
+    """The location whose commit stopped with this record pending; None while its writer may be alive."""
+    try:
+        record = record_in(pending.read_bytes())
+        output = record["output"]
+        token = str(output.get("commit", ""))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):  # not written by us: pending records are always whole
+        return None
+    if owner_token.is_token(token) and not owner_token.owner_is_gone(token):
+        return None
+    kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
+    return kind(Path(output["path"]), _named_by(pending, RECORD_SUFFIX))
+
+
+def _named_by(pending: Path, suffix: str = "") -> Path:
+    return pending.with_name(pending.name.removesuffix(RECORD_SUFFIX + PENDING_SUFFIX) + suffix)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size
+    return sum(
+        entry.stat(follow_symlinks=False).st_size
+        for _, entries in copy.walk(path, tolerant=True)
+        for entry in entries
+        if not entry.is_dir(follow_symlinks=False)
+    )

@@ -1,0 +1,292 @@
+"""Names for what is being written, and finding what dead processes left under such names.
+
+New content is written in a private folder beside its destination, on the same file system, under its final name:
+`.superluigi-<token>/<final name>` (tokens: see `owner_token`). So writers that put their path into what they write (zip
+members, gzip headers, layer names) put the right one there, what they leave beside it is found, and publishing is one
+rename. Other things of the same commit are called `.superluigi-<token>.<what>`. Private folders for copies are
+`<parent>/.superluigi/<token>/`.
+
+A folder that is missing is made where it is needed, again if it has vanished, and never removed: what is in use cannot
+be seen from outside (docs/decisions/foundation.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from superluigi.storage import owner_token
+from superluigi.storage.failpoints import failpoint
+from superluigi.storage.local import copy, spare_stages
+
+STAGING = ".superluigi"
+NOTE = "note.jsonl"  # in a staging folder: what may remain on a server
+_PREFIX = STAGING + "-"
+_SWAP = STAGING + ".swap."
+NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
+_TRIES = 1000  # of making a folder that others remove again and again
+_SWEEP_SHARE = 50  # looking for left-overs may take a fiftieth of the time
+
+_abandoned: dict[str, str] = {}  # token -> folder
+_sweeps: dict[str, tuple[float, float]] = {}
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name is one of ours beside destinations: never part of anybody's data."""
+    return name.startswith(STAGING)
+
+
+def beside(folder: Path | str, token: str, what: str = "") -> str:
+    """The path in `folder` of a thing that `token` names."""
+    return os.path.join(folder, f"{_PREFIX}{token}{what}")
+
+
+def make_stage(stage: str) -> list[Path]:
+    """Make a private folder; gives the folders above it that had to be made, topmost first.
+
+    Raises:
+        OSError: refused; its `filename` is the folder that refuses.
+    """
+    failpoint("make staging folder")
+    parent = os.path.dirname(stage)
+    try:
+        return [] if spare_stages.take(stage) else with_folders(lambda: os.mkdir(stage, 0o700), parent)
+    except OSError as error:
+        if error.filename == stage:
+            error.filename = parent
+        raise
+
+
+def with_folders(work: Callable[[], object], folder: str) -> list[Path]:
+    """Do `work`, which makes something in `folder`, and before it the folders that are missing; gives those.
+
+    Others may remove empty folders at any time, so they are made again until the work is done.
+    """
+    made: list[Path] = []
+    for _ in range(_TRIES):
+        try:
+            work()
+            return made
+        except FileNotFoundError:
+            made += make_folders(Path(folder))
+    work()
+    return made
+
+
+def ensure_folder(folder: Path) -> None:
+    """Make a folder that is shared with others, who may just be removing it while it is empty.
+
+    `Path.mkdir` with `parents` gives up when a folder above it goes in between.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and those above it where they are missing; gives what was made, topmost first."""
+    missing, made = [], []
+    while not os.path.lexists(folder) and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+            made.append(folder)
+        except FileExistsError:  # others were faster
+            continue
+        except FileNotFoundError:  # others removed what was above it: the caller tries again
+            break
+        except OSError as error:
+            error.filename = str(folder.parent)
+            raise
+    return made
+
+
+def abandon(token: str, folder: Path | str) -> None:
+    """Have the next sweep of `folder` remove what this token of this process names, once no swap needs it."""
+    _abandoned[token] = str(folder)
+
+
+@contextlib.contextmanager
+def abandoning(token: str, folder: Path | str) -> Iterator[None]:
+    """Remove in this block what a token of this process names in `folder`; if that fails, the next sweep does it."""
+    try:
+        yield
+    except BaseException:
+        abandon(token, folder)
+        raise
+
+
+def swap_journal(final: Path) -> Path:
+    """Where a swap of `final` by two renames is written down."""
+    name = final.name
+    if len(os.fsencode(name)) > NAME_MAX - len(_SWAP):  # its record is elsewhere: only then may a name be so long
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return final.with_name(_SWAP + name)
+
+
+def journal_text(final: Path, new: Path, old: Path) -> str:
+    """What a swap's journal says."""
+    return json.dumps({"final": final.name, "new": new.name, "old": old.name})
+
+
+def journalled(journal: Path) -> dict[str, str]:
+    """The names `final`, `new` and `old` of a swap; empty if its journal is not whole, since nothing has moved yet."""
+    try:
+        names = json.loads(journal.read_text(encoding="utf-8"))
+        plain = {key: str(names[key]) for key in ("final", "new", "old")}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    # Others may write into a shared folder: what it says is believed only as far as we could have written it.
+    swapped = (plain["new"], plain["old"])
+    believed = all(name.startswith(_PREFIX) and "/" not in name for name in swapped) and "/" not in plain["final"]
+    return plain if believed else {}
+
+
+def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
+    """Journal and destination of the swaps by two renames below `parent` whose process no longer runs."""
+    found = []
+    for journal in parent.glob(_SWAP + "*"):
+        names = journalled(journal)
+        token = owner_token.token_in(names.get("new", "").removeprefix(_PREFIX))
+        if token and owner_token.owner_is_gone(token):
+            found.append((journal, parent / names["final"]))
+    return found
+
+
+def remove_left(path: Path) -> None:
+    """Remove a left-over, as far as this user made it."""
+    failpoint("remove left-over")
+    copy.remove_tree(path, owner=os.geteuid())
+
+
+def _is_ours(path: Path | str) -> bool:
+    """Whether this user made it: others may plant what looks like a left-over."""
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
+
+
+def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> list[Path]:
+    """What this user's dead processes of this host (or `anyone`'s), or this one without need, left below `parent`.
+
+    Reads the folder, so it answers with nothing while the last look is too recent for its cost, unless `always`.
+    """
+    parent = str(parent)
+    last = _sweeps.get(parent)
+    began = time.perf_counter()
+    mine = {own for own, where in list(_abandoned.items()) if where == parent}
+    if last is not None and not always and not mine and began - last[0] < _SWEEP_SHARE * last[1]:
+        return []
+    try:
+        names = [name for name in os.listdir(parent) if name.startswith(STAGING)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    journals = [Path(parent, name) for name in names if name.startswith(_SWAP)]
+    needed = {
+        name for journal in journals for name in journalled(journal).values()
+    }  # a swap's recovery still wants these
+    ended = time.perf_counter()
+    if len(_sweeps) > 10_000:
+        _sweeps.clear()
+    _sweeps[parent] = ended, ended - began
+    for own in mine:  # one more try: what still stays then waits for the end of this process
+        if not any(own in name for name in needed):
+            _abandoned.pop(own, None)
+    found = []
+    for name in names:
+        if not name.startswith(_PREFIX) or name in needed:
+            continue
+        token = owner_token.token_in(name[len(_PREFIX) :])
+        if token and (owner_token.owner_is_gone(token) or token in mine) and (anyone or _is_ours(f"{parent}/{name}")):
+            found.append(Path(parent, name))
+    return found
+
+
+def drop_stage(stage: str) -> None:
+    """Remove a stage with all it holds."""
+    failpoint("remove staged data")
+    try:
+        if not spare_stages.put_away(stage):
+            os.rmdir(stage)  # empty after a commit
+    except OSError:
+        copy.remove_tree(Path(stage))
+
+
+# ---------------------------------------------------------------- staging folders
+
+
+def staging_folder(parent: Path) -> Path:
+    """A fresh private folder below `parent` (which is made if missing), named after this process."""
+    shared = parent / STAGING
+    folder = shared / owner_token.token()
+    failpoint("make staging folder")
+
+    def make() -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(shared)
+            mode = os.stat(parent).st_mode
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):  # others who may write here may copy here, too
+                os.chmod(shared, stat.S_IMODE(mode) | stat.S_ISVTX)
+        os.mkdir(folder, 0o700)
+
+    with_folders(make, str(parent))
+    return folder
+
+
+def drop_staging(folder: Path) -> None:
+    """Remove a staging folder with all it holds, and `.superluigi` above it when that is empty."""
+    failpoint("remove staging folder")
+    try:
+        os.rmdir(folder)  # empty after a commit
+    except OSError:
+        copy.remove_tree(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder.parent)
+
+
+def dead_staging(parent: Path) -> list[Path]:
+    """Staging folders of this user below `parent` whose process of this host no longer runs."""
+    return [
+        folder for folder in _staging_folders(parent) if owner_token.owner_is_gone(folder.name) and _is_ours(folder)
+    ]
+
+
+def dead_copies(parent: Path) -> list[Path]:
+    """Those of the dead that hold copies only: what was being sent elsewhere is taken back by those who can."""
+    return [folder for folder in dead_staging(parent) if not (folder / NOTE).exists()]
+
+
+def of_unknown_owners(parent: Path) -> list[tuple[str, Path]]:
+    """Tokens and things below `parent` whose process nobody here can know: another boot, container, host or version."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(parent)):
+            token = owner_token.token_in(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+            if token and not owner_token.is_of_this_world(token):
+                found.append((token, parent / name))
+    found += [
+        (folder.name, folder) for folder in _staging_folders(parent) if not owner_token.is_of_this_world(folder.name)
+    ]
+    return found
+
+
+def living_staging(parent: Path) -> list[Path]:
+    """Staging folders below `parent` whose process lives, as far as this host can know."""
+    return [folder for folder in _staging_folders(parent) if not owner_token.owner_is_gone(folder.name)]
+
+
+def _staging_folders(parent: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [parent / STAGING / name for name in os.listdir(parent / STAGING) if owner_token.is_token(name)]
+    return []

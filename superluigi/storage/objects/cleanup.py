@@ -1,0 +1,147 @@
+"""Find and remove what dead processes left below an S3 prefix; of others only what gave no sign of life for long.
+
+What a living writer needs is not touched: signs of life are the claim that it renews, the keys and the parts of
+uploads that it sends, all by the server's clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from superluigi import config
+from superluigi.errors import CommitConflictError
+from superluigi.storage import owner_token
+from superluigi.storage.base import RECORD_SUFFIX
+from superluigi.storage.cache import files
+from superluigi.storage.local.cleanup import Leftover
+from superluigi.storage.objects import intent_log
+from superluigi.storage.objects.capabilities import conditions_of
+from superluigi.storage.objects.prefix_recovery import ClaimFile, recover
+from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
+from superluigi.storage.objects.s3.client import S3Client, client
+from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.s3.s3_errors import explained, is_absent, split
+from superluigi.storage.objects.s3.transfer import delete_many, head, listing
+
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def clean(
+    place: str,
+    *,
+    older_than: timedelta = timedelta(hours=24),
+    dry_run: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> list[Leftover]:
+    """Remove (or only list) left-overs below `s3://bucket/prefix`, and in the local data folder what dead processes
+    of this host were sending to that server; whole outputs are never touched.
+
+    Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
+    longer run, and temporary keys and multipart uploads of others that gave no sign of life for `older_than`.
+    """
+    bucket, prefix = split(place)
+    prefix = prefix or ""
+    s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
+    found = list(_leftovers(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
+    for _, remove in () if dry_run else found:
+        with contextlib.suppress(CommitConflictError):  # another process is just doing it
+            remove()
+    return [leftover for leftover, _ in found]
+
+
+_Found = Iterator[tuple[Leftover, Callable[[], object]]]
+
+
+def _leftovers(s3: S3Client, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
+    for folder in intent_log.dead(s3, root):
+        noted = Leftover(str(folder), "unfinished commit", files.size_of(folder))
+        yield noted, _call(intent_log.replay, s3, folder, root)
+    items = list(listing(s3, bucket, prefix, {}))
+    limit = s3.now - older_than if s3.now is not None else _NEVER
+    signs: dict[str, datetime] = defaultdict(lambda: _NEVER)  # token -> when it last showed that it lives
+    for item in items:
+        if token := intent_log.token_in(item["Key"]):
+            signs[token] = max(signs[token], item["LastModified"])
+    living = intent_log.uploads_of_the_living(root)
+    for upload in intent_log.uploads(s3, bucket, prefix):
+        key, upload_id = upload["Key"], upload["UploadId"]
+        begun = upload["Initiated"] >= limit or upload_id in living
+        sign = upload["Initiated"] if begun else _last_part(s3, bucket, upload)
+        if token := intent_log.token_in(key):
+            signs[token] = max(signs[token], sign)
+        if sign < limit and not begun:
+            line = {"bucket": bucket, "key": key, "upload_id": upload_id}
+            yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(intent_log.abort, s3, line, root)
+    for item in items:
+        key, old = item["Key"], item["LastModified"] < limit
+        if key.endswith((RECORD_SUFFIX, RECORD_SUFFIX + CLAIM)):
+            yield from _half_done(_store(s3, _place_of(bucket, key.removesuffix(CLAIM)), root), item, old)
+    for token, sign in signs.items():
+        gone = owner_token.owner_is_gone(token)
+        if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
+            continue
+        staged = [item for item in items if intent_log.token_in(item["Key"]) == token]
+        if staged and not _is_claimed(s3, bucket, staged[0]["Key"], token, root):
+            for item in staged:
+                remove = _call(delete_many, s3, bucket, [item["Key"]], {})
+                yield Leftover(f"s3://{bucket}/{item['Key']}", "unfinished commit", item["Size"]), remove
+
+
+def _half_done(store: PrefixStore, item: Mapping[str, Any], old: bool) -> _Found:
+    """What a claim, or a blocker that no claim belongs to, stands for if it is abandoned."""
+    uri, size = f"s3://{store.place.bucket}/{item['Key']}", item["Size"]
+    if item["Key"].endswith(CLAIM):
+        claim = ClaimFile(store).read()
+        if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
+            yield Leftover(uri, "half-done commit", size), _call(recover, store)
+    elif old and size == BLOCKER_SIZE:
+        standing = store.standing()
+        if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:
+            yield Leftover(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
+
+
+def _last_part(s3: S3Client, bucket: str, upload: Mapping[str, Any]) -> datetime:
+    """When the last part of an upload came, or when it was begun."""
+    where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+    newest: datetime = upload["Initiated"]
+    with explained("look at", f"s3://{bucket}/{upload['Key']}"):
+        try:
+            for page in s3.boto.get_paginator("list_parts").paginate(**where):
+                newest = max([newest, *(part["LastModified"] for part in page.get("Parts", ()))])
+        except s3.boto.exceptions.ClientError as error:
+            if not is_absent(error):
+                raise
+    return newest
+
+
+def _is_claimed(s3: S3Client, bucket: str, staged: str, token: str, root: Path) -> bool:
+    """Whether a claim names `token`: then its staged keys are what the commit is finished with."""
+    prefix = staged.partition(intent_log.MARK + token)[0]
+    there = head(s3, bucket, staged, {})
+    said = intent_log.said_record(there.metadata if there else {})
+    records = [said] if said else [(bucket, f"{prefix[:-1]}{RECORD_SUFFIX}"), (bucket, prefix + RECORD_SUFFIX)]
+    for record_bucket, record_key in records:
+        claim = ClaimFile(_store(s3, PrefixPlace(bucket, prefix, record_bucket, record_key), root)).read()
+        if claim is not None and token in (claim.commit, claim.holder):
+            return True
+    return False
+
+
+def _store(s3: S3Client, place: PrefixPlace, root: Path) -> PrefixStore:
+    return PrefixStore(s3, place, conditions_of(s3, place.record_bucket, place.record_key, root), {}, {})
+
+
+def _place_of(bucket: str, record_key: str) -> PrefixPlace:
+    """The prefix whose record is at `record_key`, inside it or beside it."""
+    inside = record_key.endswith("/" + RECORD_SUFFIX)
+    prefix = record_key.removesuffix(RECORD_SUFFIX) if inside else f"{record_key.removesuffix(RECORD_SUFFIX)}/"
+    return PrefixPlace(bucket, prefix, bucket, record_key)
+
+
+def _call(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+    return lambda: function(*arguments)

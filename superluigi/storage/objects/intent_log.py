@@ -1,0 +1,172 @@
+"""Notes of what a commit may leave on the server if its process dies, and the cleaning that follows them.
+
+The note is in the commit's local staging folder, `<local root>/.superluigi/<token>/note.jsonl`, and a line is
+written before the thing it names can exist. The next commit on this host finds the notes of dead processes
+there, without a single request to the server when there are none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from superluigi.storage import owner_token
+from superluigi.storage.base import parsed
+from superluigi.storage.local import staging
+from superluigi.storage.objects.s3.client import S3Client
+from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent
+
+_log = logging.getLogger(__name__)
+
+NOTE = staging.NOTE
+#: A part of the names of keys that are on the server only while a commit is under way.
+MARK = ".superluigi-"
+_HANDLERS = {
+    "abort": "superluigi.storage.objects.intent_log:abort",
+    "delete": "superluigi.storage.objects.intent_log:delete",
+    "withdraw": "superluigi.storage.objects.object:withdraw_dead",
+    "prefix": "superluigi.storage.objects.prefix_recovery:recover_noted",
+}
+
+
+#: Commits of this process that are under way; another token of its own is over.
+active: set[str] = set()
+
+
+def is_over(token: str) -> bool:
+    """Whether the work of `token` surely has an end: its process is gone, or is this one and no longer at it."""
+    return owner_token.owner_is_gone(token) or (owner_token.is_own(token) and token not in active)
+
+
+class IntentLog:
+    """The note of one commit."""
+
+    def __init__(self, folder: Path, s3: S3Client) -> None:
+        self.file, self.endpoint = folder / NOTE, s3.place
+
+    def add(self, action: str, **what: Any) -> None:
+        """Write down what is about to be left on the server, and which handler removes it."""
+        line = json.dumps({"endpoint": self.endpoint, "action": action, **what})
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def clean(s3: S3Client, root: Path) -> None:
+    """Follow the notes of dead processes of this host that used the same server; drop their folders."""
+    for folder in dead(s3, root):
+        replay(s3, folder, root)
+
+
+def dead(s3: S3Client, root: Path) -> list[Path]:
+    """Staging folders of dead processes of this host; of another server's, whoever talks to that one takes care."""
+    return [
+        folder
+        for folder in staging.dead_staging(root)
+        if all(line.get("endpoint") == s3.place for line in _lines(folder / NOTE))
+    ]
+
+
+def replay(s3: S3Client, folder: Path, root: Path) -> None:
+    """Do what the note in a dead process's staging folder says, and drop the folder; if that fails, it stays."""
+    try:
+        for line in _lines(folder / NOTE):
+            if _is_own(line, folder.name):
+                _follow(s3, line, root)
+    except Exception as error:  # noqa: BLE001  # of a bucket that is gone or refuses: the next one tries again
+        _log.info("What %s says could not be done: %s", folder / NOTE, error)
+        return
+    staging.drop_staging(folder)
+    s3.seen.clear()  # what was seen before may be gone now
+
+
+def _is_own(line: Mapping[str, Any], token: str) -> bool:
+    """Whether what a line names carries the token of the commit that wrote the note: a note does not command."""
+    if line.get("action") == "delete":
+        return token_in(str(line.get("key"))) == token
+    return line.get("action") == "abort" or line.get("commit") == token
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):  # torn at the end: what it names was not begun
+            lines.append(parsed(line.encode()))
+    return lines
+
+
+def _follow(s3: S3Client, line: dict[str, Any], root: Path) -> None:
+    module, _, name = _HANDLERS[line["action"]].partition(":")
+    handler: Callable[[S3Client, Mapping[str, Any], Path], None] = getattr(import_module(module), name)
+    handler(s3, line, root)
+
+
+def delete(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
+    """Remove a key that was only there to try something out, with all its versions where there are any."""
+    where = {"Bucket": line["bucket"], "Key": line["key"]}
+    if "VersionId" not in s3.boto.delete_object(**where):
+        return
+    found = s3.boto.list_object_versions(Bucket=line["bucket"], Prefix=line["key"])
+    for item in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
+        s3.boto.delete_object(**where, VersionId=item["VersionId"])
+
+
+def abort(s3: S3Client, line: Mapping[str, Any], _root: Path | None = None) -> None:
+    """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
+    try:
+        s3.boto.abort_multipart_upload(Bucket=line["bucket"], Key=line["key"], UploadId=line["upload_id"])
+    except s3.boto.exceptions.ClientError as error:
+        if not is_absent(error):
+            raise
+
+
+def uploads_of_the_living(root: Path) -> set[str]:
+    """Ids of the multipart uploads that living processes noted down here, however old a server says they are."""
+    notes = (line for folder in staging.living_staging(root) for line in _lines(folder / NOTE))
+    return {line["upload_id"] for line in notes if line.get("action") == "abort"}
+
+
+def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Multipart uploads that were begun and not finished."""
+    with explained("list", f"s3://{bucket}/{prefix}"):
+        try:
+            for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                yield from page.get("Uploads", ())
+        except s3.boto.exceptions.ClientError as error:
+            if code_of(error) not in ("NoSuchUpload", "NotImplemented"):  # some servers say so when there is none
+                raise
+
+
+def token_in(key: str) -> str | None:
+    """The token of the commit that a temporary key belongs to, or None for other keys."""
+    for part in key.split("/"):
+        _, mark, rest = part.rpartition(MARK)
+        if mark and owner_token.is_token(rest):
+            return rest
+    return None
+
+
+#: On temporary keys of a prefix whose record is elsewhere: where, so that whoever finds one finds the claim.
+_RECORD_LABEL = "superluigi-record"
+_LABEL_LIMIT = 1000  # bytes; S3 takes 2 kB of user metadata
+
+
+def record_label(bucket: str, key: str) -> dict[str, str]:
+    """User metadata that says where the record is."""
+    text = quote(f"{bucket}/{key}")
+    return {_RECORD_LABEL: text} if len(text) <= _LABEL_LIMIT else {}
+
+
+def said_record(labels: Mapping[str, str]) -> tuple[str, str] | None:
+    """Bucket and key that `record_label` put there."""
+    bucket, _, key = unquote(labels.get(_RECORD_LABEL, "")).partition("/")
+    return (bucket, key) if key else None

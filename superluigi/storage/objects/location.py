@@ -1,0 +1,261 @@
+"""What S3 objects and S3 prefixes share as locations: where things are, how the store is reached, staging."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from superluigi import config
+from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
+from superluigi.storage.base import Ground, Location, Record
+from superluigi.storage.cache import cache, files
+from superluigi.storage.local import staging
+from superluigi.storage.objects import intent_log
+from superluigi.storage.objects.capabilities import ConditionalWrites, conditions_of
+from superluigi.storage.objects.record import Register
+from superluigi.storage.objects.s3 import client
+from superluigi.storage.objects.s3.client import S3Client
+from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.s3.transfer import Head, Progress, head, listing
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_log = logging.getLogger(__name__)
+
+#: How long a check may stand for the look with which the commit that follows it begins.
+_SEEN_SECONDS = 60.0
+#: So often long work looks whether its credentials were renewed.
+_PINNED_SECONDS = 60.0
+#: Of `put_options`, what the records' objects get too.
+_RECORD_OPTIONS = (
+    "ACL", "BucketKeyEnabled", "ExpectedBucketOwner", "GrantFullControl", "GrantRead", "GrantReadACP",
+    "GrantWriteACP", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5",
+    "SSEKMSEncryptionContext", "SSEKMSKeyId", "ServerSideEncryption", "Tagging",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class S3Address:
+    """Where an output and its record are, and how to get there; nothing is asked of the store to make one."""
+
+    bucket: str
+    key: str
+    record_bucket: str
+    record_key: str
+    options: S3Options = field(default_factory=S3Options)
+    local_root: Path | None = None
+    put_options: Mapping[str, Any] = field(default_factory=dict)
+    get_options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+    cache_limit_bytes: int | None = None
+    cache_min_free_bytes: int | None = None
+
+
+_Self = TypeVar("_Self", bound="S3Location")
+
+
+def at_one_server(method: _Method) -> _Method:
+    """A method of an `S3Location` all of whose requests go to one server, as one identity."""
+
+    @functools.wraps(method)
+    def pinned(self: S3Location, *arguments: Any, **keywords: Any) -> Any:
+        return method(self.pinned(), *arguments, **keywords)
+
+    return pinned  # type: ignore[return-value]
+
+
+class S3Location(Location):
+    """One output on S3."""
+
+    kind: ClassVar[str]
+    refuses_latecomers = True
+
+    def __init__(self, place: S3Address) -> None:
+        self.place = place
+        self.uri = f"s3://{place.bucket}/{place.key}"
+        self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
+        self._pinned: tuple[S3Client, float] | None = None
+        self._root: Path | None = None
+
+    def grounds(self) -> list[Ground]:
+        place, server = self.place, self.s3.place
+        data = Ground((server, place.bucket), place.key, place.key.endswith("/"))
+        return [data, Ground((server, place.record_bucket), place.record_key)]
+
+    # ---- the ways out of here
+
+    @property
+    def s3(self) -> S3Client:
+        """The client for what is around this process now; in one piece of work, for what was when it began."""
+        if self._pinned is None:
+            return client.client(self.place.options)
+        pinned, since = self._pinned
+        if pinned.pid == os.getpid() and time.monotonic() - since < _PINNED_SECONDS:
+            return pinned
+        now = client.client(self.place.options)
+        if pinned.is_renewed_by(now) or pinned.pid != now.pid:
+            pinned = now
+        self._pinned = pinned, time.monotonic()
+        return pinned
+
+    def pinned(self: _Self) -> _Self:
+        """This location with the server, the identity and the local root that are in force now, whatever comes.
+
+        What tasks do to the environment between the beginning of a commit and its end must not send a part of it
+        to another server.
+        """
+        if self._pinned is not None:
+            return self
+        here = object.__new__(type(self))
+        here.__dict__ = {**self.__dict__, "_pinned": (self.s3, time.monotonic())}
+        return here
+
+    @property
+    def local_root(self) -> Path:
+        if self._root is None:
+            root = self.place.local_root
+            found = Path(config.get("local_data_dir")) if root is None else Path(root).expanduser().absolute()
+            if self._pinned is None:
+                return found
+            self._root = found
+        return self._root
+
+    @property
+    def conditions(self) -> ConditionalWrites:
+        """What the server decides for us, both for the data and for the record."""
+        place, s3, root = self.place, self.s3, self.local_root
+        found = conditions_of(s3, place.record_bucket, place.record_key, root)
+        if place.bucket != place.record_bucket:
+            found &= conditions_of(s3, place.bucket, place.key, root)
+        return found
+
+    @property
+    def register(self) -> Register:
+        put_options = {key: value for key, value in self.place.put_options.items() if key in _RECORD_OPTIONS}
+        kind = _OthersRegister if self.external else Register
+        return kind(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options, put_options)
+
+    @property
+    def cache(self) -> cache.Cache:
+        return cache.Cache(self.local_root, self.place.cache_limit_bytes, self.place.cache_min_free_bytes)
+
+    @property
+    def local_path(self) -> Path:
+        """Where a local copy is, or would be."""
+        return self.cache.entry(self.s3.place, self.place.bucket, self.place.key).path
+
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """Where the server decides nothing for us: one commit at a time on this machine, by a local lock.
+
+        Between machines such a server leaves a gap, which looking before and after makes small.
+        """
+        if self.conditions.create and self.conditions.match:
+            return contextlib.nullcontext()
+        name = hashlib.sha256(f"{self.s3.place} {self.uri}".encode()).hexdigest()[:32]
+        return files.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
+
+    # ---- what was seen lately
+
+    @property
+    def _question(self) -> tuple[Any, ...]:
+        """What an answer of the store depends on, besides the client: another version of a key is another answer."""
+        place = self.place
+        options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
+        return (self.kind, self.uri, self.record_uri, options)
+
+    def saw(self, there: Any, s3: S3Client | None = None) -> Any:
+        """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
+        seen = (s3 or self.s3).seen
+        if len(seen) > 20_000:
+            seen.clear()
+        seen[self._question] = (time.monotonic(), there)
+        return there
+
+    def look(self) -> Head | None:
+        """What is there now: one request."""
+        return head(self.s3, self.place.bucket, self.place.key, self.place.get_options)
+
+    def recent(self) -> Any:
+        """What a look saw just before, in this process or its parent; `...` if there was none.
+
+        A check and the commit that follows from it are one decision, and cost one look. What was seen serves
+        once: the commit after that one looks for itself.
+        """
+        when, there = self.s3.seen.pop(self._question, (float("-inf"), ...))
+        return there if time.monotonic() - when < _SEEN_SECONDS else ...
+
+    # ---- staging
+
+    def clean(self) -> None:
+        """Remove what dead processes of this host left, here and on the server."""
+        with self._room():
+            intent_log.clean(self.s3, self.local_root)
+
+    def staging(self) -> Path:
+        """A fresh folder for a commit."""
+        with self._room():
+            return staging.staging_folder(self.local_root)
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, TargetError):
+                raise
+            kind = StorageAccessError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else CommitError
+            raise kind(
+                f"Cannot make room for {self.uri} in {self.local_root}: {error.strerror}. Name a folder that may be "
+                "written and has space in SUPERLUIGI_LOCAL_DATA_DIR (or local_root)."
+            ) from error
+
+    def name(self) -> str:
+        """The last part of the key, fit for a file name."""
+        last = self.place.key.rstrip("/").rpartition("/")[2]
+        kept = files.safe_component(last)
+        fits = len(os.fsencode(last)) <= staging.NAME_MAX and "\0" not in last
+        return last if fits and len(os.fsencode(last)) > files.LONGEST_NAME else kept
+
+    def other_kind(self, key: str, prefix: bool) -> bool:
+        """Whether something is at `key` (or below it, with `prefix`)."""
+        if prefix:
+            return next(listing(self.s3, self.place.bucket, key, self.place.get_options, MaxKeys=1), None) is not None
+        return head(self.s3, self.place.bucket, key, self.place.get_options) is not None
+
+
+class _OthersRegister(Register):
+    """What lies where the record of data made by others would be: it may be anything, and need not be for our eyes."""
+
+    def read(self) -> tuple[list[Record], str | None]:
+        try:
+            records, etag = super().read()
+        except (StorageAccessError, RecordError):
+            return [], None
+        ours = [record for record in records if isinstance(record.get("output"), dict)]
+        return ours, etag if ours else None
+
+
+def kind_error(uri: str, there: str, expects: str, use: str) -> TargetKindError:
+    return TargetKindError(f"{uri} is {there}, but {expects}. Use {use}, or another key.")
+
+
+def suppress_errors(work: Callable[[], object]) -> None:
+    """Clean up as well as possible while another error is on its way; the note of this process remains."""
+    with contextlib.suppress(Exception):
+        work()
+
+
+def afterwards(uri: str, work: Callable[[], object]) -> None:
+    """Do `work` after the commit point: what goes wrong fails nothing any more, and is mended later."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  # see above
+        _log.warning("%s is committed, but what comes after that failed, and is left for later: %s", uri, error)

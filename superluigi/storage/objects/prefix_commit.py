@@ -1,0 +1,531 @@
+"""Replacing an S3 prefix: a short way into an empty one, a claimed way over what is there.
+
+Into an empty prefix: each object with `If-None-Match: *`, the one whose key sorts first before the others, so
+that of two writers one is stopped at once; then the record, with `If-None-Match: *`.
+
+Over what is there, under the claim of `s3_prefix_recovery`: objects with the same bytes stay; new ones go up
+beside the old, which is still complete by its record; changed ones go to staged keys. Only then, if anything
+changed, a blocker takes the place of the record (the output is absent), the server copies the staged objects, and
+the new record takes the place of the blocker. A failing upload therefore leaves the old output; a crash later is
+finished by whoever comes next. `s3_prefix_steps` says what fences each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
+from superluigi.storage import owner_token
+from superluigi.storage.base import SCHEMA, Record, StagedWrite
+from superluigi.storage.cache import files
+from superluigi.storage.local import copy, stage_check, staging
+from superluigi.storage.objects import manifest as s3_contents
+from superluigi.storage.objects.intent_log import IntentLog, is_over
+from superluigi.storage.objects.location import afterwards, suppress_errors
+from superluigi.storage.objects.manifest import Manifest
+from superluigi.storage.objects.prefix_recovery import Claim, ClaimFile, Hold, has_run_out
+from superluigi.storage.objects.prefix_state import KIND, PrefixState
+from superluigi.storage.objects.prefix_steps import PrefixStore
+from superluigi.storage.objects.s3.transfer import ObjectEntry, WriteCondition, delete_many, head, in_threads, listing
+from superluigi.storage.objects.s3.upload import read_file, upload_many
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 5
+#: How often one who withdraws asks for the claim; others may be withdrawing just then.
+_CLAIMS = 40
+#: Of the objects without a record, how many are asked who wrote them.
+_LOOKED_AT = 16
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit does to a prefix; keys only, decided before anything is done."""
+
+    same: dict[str, str]  # key -> ETag of what stays
+    new: list[str]
+    changed: list[str]
+    gone: list[str]
+
+
+def changes(wanted: Mapping[str, Manifest], old: Mapping[str, Manifest], there: Mapping[str, str]) -> Changes:
+    """Compare what shall be with what the old record names (`old`) and what is really there (key -> ETag)."""
+    same = {}
+    for key, item in wanted.items():
+        known = old.get(key)
+        if known and known.sha256 and known.sha256 == item.sha256 and known.etag == there.get(key):
+            same[key] = there[key]
+    return Changes(
+        same,
+        new=[key for key in wanted if key not in there],
+        changed=[key for key in wanted if key in there and key not in same],
+        gone=[key for key in there if key not in wanted],
+    )
+
+
+class StagedPrefix(StagedWrite):
+    """A local folder on its way to a prefix; `replaced` is the commit of what was there when the work began."""
+
+    def __init__(self, location: PrefixState, folder: Path, empty: bool, replaced: str | None) -> None:
+        self.location, self.folder, self.empty, self.replaced = location, folder, empty, replaced
+        self.commit_id = folder.name
+        self.path = folder / "output" / location.name()
+        self.path.mkdir(parents=True)
+        self._output: Record | None = None
+        self._members: list[ObjectEntry] = []
+
+    def prepare(self) -> Record:
+        if self._output is None:
+            prefix = self.location.place.key
+
+            def described(item: tuple[str, str]) -> ObjectEntry:
+                name, path = item
+                size = os.stat(path).st_size
+                # A small file is read whole anyway: without the steps of a large one.
+                small = size <= 1 << 20
+                digest = hashlib.sha256(read_file(path)).hexdigest() if small else copy.sha256(Path(path))
+                return ObjectEntry(prefix + name, path, size, sha256=digest)
+
+            found = in_threads(described, self._files(), os.cpu_count() or 2)
+            self._members = sorted(found, key=lambda member: member.key)
+            described_output = s3_contents.output_of(
+                KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
+            )
+            self._output = {**described_output, **self.notes}
+        return self._output
+
+    def commit(self, record: Record | None) -> Record | None:
+        output = self.prepare()
+        made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
+        location, place = self.location, self.location.place
+        IntentLog(self.folder, location.s3).add(
+            "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
+            record_key=place.record_key, commit=self.commit_id,
+        )  # fmt: skip
+        with location.alone():
+            published = self._publish(made)
+        afterwards(location.uri, self._keep)
+        afterwards(location.uri, self.discard)
+        return published if record is not None else None
+
+    def _keep(self) -> None:
+        """Make what was uploaded the local copy."""
+        facts = {
+            files.local_name(member.key[len(self.location.place.key) :]): {
+                "etag": self._etags[member.key],
+                "sha256": member.sha256,
+            }
+            for member in self._members
+        }
+        self.location.adopt(self.path, self.commit_id, facts)
+
+    def discard(self) -> None:
+        staging.drop_staging(self.folder)
+
+    # ---- what was written
+
+    def _files(self) -> list[tuple[str, str]]:
+        if self.path.exists() and not self.path.is_dir():
+            raise TargetKindError(
+                f"A file was written to output_path, but the output {self.location.uri} is an {KIND}: output_path "
+                "is an existing empty folder. Write into it, or use S3ObjectTarget."
+            )
+        below = _files_below(str(self.path)) if self.path.exists() else ()
+        found = [(path[len(str(self.path)) + 1 :], path) for path in below]
+        stage_check.check_alone(self.path, self.location.uri)
+        stage_check.check_written(self.folder, self.location.uri)
+        if not found:
+            raise OutputNotWrittenError(
+                f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "
+                "Write at least one file into it."
+            )
+        reserved = [name for name, _ in found if not self.location.where.is_content(self.location.place.key + name)]
+        if reserved:
+            raise TargetKindError(
+                f"{reserved[0]!r} was written into the folder of {self.location.uri}, but that key is where its "
+                "record is. Choose another name, or another metadata_object_key."
+            )
+        return sorted(found)
+
+    def _contents(self) -> list[Manifest]:
+        return [Manifest(member.key, member.size, None, member.sha256) for member in self._members]
+
+    def _with_etags(self) -> list[Manifest]:
+        return [replace(item, etag=self._etags.get(item.key)) for item in self._contents()]
+
+    # ---- the short way
+
+    _etags: dict[str, str]
+    #: Whether something of ours may be under final names, or in the record's place.
+    _to_undo = False
+
+    def _publish(self, record: Record) -> Record:
+        """Take the short way while nothing is there, else the claimed one.
+
+        Two writers with different keys may stop each other in an empty prefix: then both withdraw, and chance
+        decides who is first the next time.
+        """
+        empty = self.empty
+        for attempt in range(_ATTEMPTS):
+            try:
+                with Hold(ClaimFile(self._store), Claim(self.commit_id, self.commit_id)) as hold:
+                    return self._into_empty(record, hold) if empty else self._over(record, hold)
+            except CommitConflictError:
+                seen = self.location.snapshot()
+                if seen.record or self.replaced or attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.1) * attempt)
+                empty = seen.nothing
+        raise self._conflict()
+
+    @property
+    def _store(self) -> PrefixStore:
+        return self.location.store
+
+    def _into_empty(self, record: Record, hold: Hold) -> Record:
+        location, store = self.location, self._store
+        condition = WriteCondition() if location.conditions.create else None
+        if condition is None and not location.snapshot().nothing:
+            raise self._conflict()
+        ordered = sorted(self._members, key=lambda member: member.key)
+        self._etags = {}
+        full = record
+        try:
+            self._to_undo = True
+            for batch in (ordered[:1], ordered[1:]):
+                try:
+                    self._etags |= self._upload(batch, condition)
+                except CommitConflictError:
+                    self._to_undo = bool(self._etags)  # the first one is another writer's: there is none of ours
+                    raise
+            full = store.described(record, self._with_etags(), location.contents_limit)
+            hold.check()
+            store.publish(full, None)
+        except BaseException as error:  # noqa: BLE001  # raised again there
+            self._give_up(error, hold)
+        suppress_errors(hold.release)
+        return full
+
+    def _upload(
+        self, members: Sequence[ObjectEntry], condition: WriteCondition | None, more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        place = self.location.place
+        labels = {"superluigi-commit": self.commit_id, **(more or {})}
+        done = upload_many(
+            self.location.s3, place.bucket, members, labels, place.put_options, condition, place.progress
+        )
+        return {key: put.etag for key, put in done.items()}
+
+    def _give_up(self, error: BaseException, hold: Hold) -> None:
+        """Remove what was uploaded, and raise `error`; unless what failed was only the reply to the publication."""
+        published = False
+
+        def undo() -> None:
+            nonlocal published
+            published = self._undo(hold)
+
+        suppress_errors(undo)
+        if published and isinstance(error, Exception):
+            return
+        if isinstance(error, CommitConflictError):
+            raise self._conflict() from error
+        raise error
+
+    def _undo(self, hold: Hold) -> bool:
+        """Whether it was published after all."""
+        store, token = self._store, self.commit_id
+        if not self._to_undo:
+            store.revoke(token)
+            suppress_errors(hold.release)
+            return False
+        try:
+            store.put_gravestone(token)  # before the claim: see `revoke`
+            for attempt in range(_CLAIMS):
+                try:
+                    hold.change()
+                    break
+                except CommitConflictError:  # others withdraw as well, one by one
+                    hold.check()
+                    if attempt == _CLAIMS - 1:
+                        raise
+                    time.sleep(random.uniform(0, 0.05))
+        except BaseException:
+            store.revoke(token)
+            raise
+        published = store.undo(token, token, stays=False)
+        hold.release()
+        return published
+
+    # ---- the claimed way
+
+    def _over(self, record: Record, hold: Hold) -> Record:
+        store, switching = self._store, False
+        self._to_undo = False
+        take(self.location, hold)
+        try:
+            etag, old, old_manifest, there = self._what_is_there()
+            self.location.refuse_inner("replace", there, lambda: old)
+            plan = self._send(changes({item.key: item for item in self._contents()}, old, there))
+            if plan.gone:
+                store.put_gravestone(self.commit_id)
+            written = self._plan(record, plan, old_manifest)
+            if plan.changed:
+                hold.change(state="switching", plan=written)
+                switching = True
+                published = self._switch(hold, written)
+            else:
+                published = self._swap_record(written, etag, hold)
+        except BaseException as error:
+            if switching:  # whoever comes next finishes it: the claim says how
+                raise
+            self._give_up(error, hold)
+            published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []), None)
+        afterwards(self.location.uri, lambda: self._learn_etags(published))
+        self._clean_up(hold, written)
+        return published
+
+    def _learn_etags(self, published: Record) -> None:
+        self._etags = {item.key: item.etag or "" for item in named_by(self._store, published).values()}
+
+    def _clean_up(self, hold: Hold, plan: Record) -> None:
+        """Remove what was replaced. The output is complete: what fails now fails nothing, but the claim stays."""
+        waiting: list[Callable[[], None]] = [lambda: self._store.clean_up(self.commit_id, plan), hold.release]
+
+        def work() -> None:
+            while waiting:
+                waiting[0]()
+                del waiting[0]
+
+        try:
+            twice(work)
+        except CommitConflictError:
+            return  # who took the claim over does it
+        except Exception as error:  # noqa: BLE001  # see above
+            _log.warning(
+                "%s is committed, but what it replaced could not be removed (%s). The next commit there, or "
+                "`superluigi clean`, does it.", self.location.uri, error,
+            )  # fmt: skip
+
+    def _switch(self, hold: Hold, plan: Record) -> Record:
+        """Carry out the plan; after an error once more, for there is no way back and all that is needed is there."""
+        store = self._store
+        try:
+            return store.carry_out(self.commit_id, plan)
+        except Exception:  # noqa: BLE001  # raised again by the second attempt if it lasts
+            try:
+                hold.change()
+            except CommitConflictError as error:
+                standing = store.standing()  # who took over may have finished it for us
+                if standing.record is not None and standing.commit == self.commit_id:
+                    return standing.record
+                raise self._conflict() from error
+            return store.carry_out(self.commit_id, plan)
+        except BaseException:  # Ctrl-C: nothing half done remains
+            suppress_errors(lambda: store.carry_out(self.commit_id, plan))
+            self._clean_up(hold, plan)
+            raise
+
+    def _what_is_there(self) -> tuple[str | None, dict[str, Manifest], str | None, dict[str, str]]:
+        """The ETag at the record's key, what the old record names, its manifest's key, and key -> ETag of the data.
+
+        Where there is no record, a blocker goes to its place first: none of an older writer can come any more.
+
+        Raises:
+            CommitConflictError: it is no longer what it was when the work began, or somebody is at it.
+        """
+        location, place, store = self.location, self.location.place, self._store
+        standing = store.standing()
+        if standing.commit != self.replaced:
+            raise self._conflict()
+        etag = standing.etag
+        if standing.record is None:
+            stays = check_abandoned(location) or standing.stays
+            self._to_undo = True
+            etag = store.block(etag, self.commit_id, stays=stays)
+        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        old, manifest = named_by(store, standing.record), None
+        if standing.record is not None and s3_contents.is_cut(output := standing.record.get("output", {})):
+            manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
+        return etag, old, manifest, there
+
+    def _send(self, plan: Changes) -> Changes:
+        """Upload what is not there yet, without touching what is; the plan as it is then."""
+        members = {member.key: member for member in self._members}
+        condition = WriteCondition() if self.location.conditions.create else None
+        self._etags = dict(plan.same)
+        self._to_undo |= bool(plan.new)
+        try:
+            self._etags |= self._upload([members[key] for key in plan.new], condition)
+        except CommitConflictError:  # somebody who was given up still put a key there: it is exchanged like an old one
+            there = {item["Key"] for item in self._store.contents()}
+            late = [key for key in plan.new if key in there]
+            plan = replace(plan, new=[key for key in plan.new if key not in there], changed=[*plan.changed, *late])
+            self._etags |= self._upload([members[key] for key in plan.new], condition)
+        where = self.location.where
+        staged = {where.staged_key(self.commit_id, key): key for key in plan.changed}
+        sent = self._upload([replace(members[key], key=name) for name, key in staged.items()], None, where.labels)
+        self._etags |= {staged[name]: etag for name, etag in sent.items()}
+        return plan
+
+    def _plan(self, record: Record, plan: Changes, old_manifest: str | None) -> Record:
+        location = self.location
+        return {
+            "record": record,
+            "replaced": self.replaced,
+            "contents": [item.as_json() for item in self._with_etags()],
+            "copies": plan.changed,
+            "gone": plan.gone,
+            "limit": location.contents_limit,
+            "old_manifest": old_manifest,
+            "copy_options": {
+                key: value
+                for key, value in location.place.put_options.items()
+                if key not in ("Metadata", "ContentType")
+            },
+        }
+
+    def _swap_record(self, plan: Record, etag: str | None, hold: Hold) -> Record:
+        """No object that was there changes its bytes: one PUT of the record is the whole switch."""
+        store = self._store
+        contents = [Manifest.from_json(item) for item in plan["contents"]]
+        full = store.described(plan["record"], contents, plan["limit"])
+        hold.change()  # after the look at the record: who takes over from now on changes it before anything else
+        try:
+            store.publish(full, etag)
+        except CommitConflictError:
+            standing = store.standing()  # did only `write_metadata` change it?
+            if standing.commit != self.replaced or standing.record is None:
+                raise
+            hold.change()
+            store.publish(full, standing.etag)
+        return full
+
+    # ---- parts
+
+    def _conflict(self) -> CommitConflictError:
+        return conflict(self.location)
+
+
+def conflict(location: PrefixState) -> CommitConflictError:
+    return CommitConflictError(
+        f"{location.uri} is being written, or was changed, by another writer while this output was being "
+        "made. Its output stands, ours was discarded; check for two runs of the same task."
+    )
+
+
+def take(location: PrefixState, hold: Hold) -> None:
+    """Take the claim, over from a dead process if need be.
+
+    Raises:
+        CommitConflictError: somebody alive has it, as far as can be known.
+    """
+    try:
+        hold.change()
+    except CommitConflictError as error:
+        if not location.recover():
+            raise conflict(location) from error
+        try:
+            hold.change()
+        except CommitConflictError as again:
+            raise conflict(location) from again
+
+
+def twice(work: Callable[[], object]) -> None:
+    """Do `work`, and once more if it fails or Ctrl-C stops it: of what must not remain half done."""
+    try:
+        work()
+    except CommitConflictError:
+        raise
+    except Exception:  # noqa: BLE001  # raised by the second attempt if it lasts
+        work()
+    except BaseException:
+        suppress_errors(work)
+        raise
+
+
+def check_abandoned(location: PrefixState) -> bool:
+    """Objects without a record: left by a dead writer or a stranger? Whether one may be of a writer that still lives.
+
+    Raises:
+        CommitConflictError: somebody is just writing them.
+    """
+    newest = sorted(location.store.contents(), key=lambda item: item["LastModified"], reverse=True)[:_LOOKED_AT]
+    now, unknown = location.s3.now, False
+
+    def look(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+        there = head(location.s3, location.place.bucket, item["Key"], {})
+        return item, there.commit if there else None
+
+    for item, commit in in_threads(look, newest, _LOOKED_AT):
+        if commit is None or is_over(commit):
+            continue
+        if not has_run_out(item["LastModified"], now):
+            raise CommitConflictError(f"{location.uri} is being written by another process ({commit}).")
+        unknown = True
+    return unknown
+
+
+def named_by(store: PrefixStore, record: Record | None) -> dict[str, Manifest]:
+    """The objects that a record names, by key."""
+    if record is None:
+        return {}
+    named = s3_contents.read(
+        store.s3, store.place.record_bucket, store.place.record_key, record.get("output", {}), store.get_options
+    )
+    return {item.key: item for item in named or ()}
+
+
+def remove_prefix(location: PrefixState) -> None:
+    """Remove data and record under a claim of our own.
+
+    Raises:
+        CommitConflictError: somebody is writing it.
+        OutputClashError: another task's record is inside.
+    """
+    store, token = location.store, owner_token.token()
+    store.put_gravestone(token)
+    with Hold(ClaimFile(store), Claim(token, token)) as hold, contextlib.ExitStack() as cleaning:
+        cleaning.callback(suppress_errors, lambda: store.revoke(token))
+        take(location, hold)
+        cleaning.callback(suppress_errors, hold.release)
+        standing = store.standing()
+        hold.change()  # after that look: who takes over from now on changes the record
+        stays = standing.stays or (standing.record is None and check_abandoned(location))
+        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        location.refuse_inner("remove", there, lambda: named_by(store, standing.record))
+        etag = store.block(standing.etag, token, stays)  # from here on it is absent, and never a part of itself
+        if not stays:
+            cleaning.callback(suppress_errors, lambda: store.register.delete(etag))
+        store.remove(there, token, {})
+        start = store.place.record_key + s3_contents.MANIFEST
+        manifests = [item["Key"] for item in listing(store.s3, store.place.record_bucket, start, {})]
+        delete_many(store.s3, store.place.record_bucket, manifests, {})
+
+
+def _files_below(root: str) -> Iterator[str]:
+    """All files, through links too: a prefix knows no links.
+
+    Raises:
+        TargetKindError: a pipe, a link that leads nowhere, or one to a folder that holds it.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        status = os.stat(folder)
+        if (here := (status.st_dev, status.st_ino)) in above:
+            raise TargetKindError(f"{folder} is a link to a folder that holds it, so its files have no end. Remove it.")
+        for entry in copy.entries(folder):
+            if entry.is_dir():
+                waiting.append((entry.path, above | {here}))
+            elif entry.is_file():
+                yield entry.path
+            else:
+                raise TargetKindError(f"{entry.path} is no file that could go to S3, nor a link to one. Remove it.")

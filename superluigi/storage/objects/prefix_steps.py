@@ -1,0 +1,305 @@
+"""What a commit, its undoing, its finishing and a removal do at an S3 prefix, each step with its fence.
+
+Two processes that take each other for dead may act here at once, and a request may arrive long after its sender
+was given up. Nothing therefore rests on a look that came before. The fences, of which
+docs/decisions/s3.md has the table:
+
+- The record's key only changes by compare-and-swap, and holds a blocker (`superluigi_absent`) instead of a record
+  while bytes are exchanged: what an older writer still wants to publish there cannot come.
+- A key that is there is only overwritten by a copy, on the server, of a key that bears the actor's own token.
+  Whoever takes over removes those first: the copy of a key that is gone fails.
+- A key is only removed when such a copy has made a gravestone of it, on the condition that it still is one.
+- A key that is not there is made on the condition that it is not there.
+- Keys that bear a token are the business of that token's actor and of those who took over from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from superluigi.errors import CommitConflictError, TargetMissingError
+from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
+from superluigi.storage.objects import intent_log
+from superluigi.storage.objects import manifest as s3_contents
+from superluigi.storage.objects.capabilities import ConditionalWrites
+from superluigi.storage.objects.intent_log import MARK
+from superluigi.storage.objects.manifest import Manifest
+from superluigi.storage.objects.record import ABSENT, PENDING, Register, commit_of, to_json
+from superluigi.storage.objects.s3.client import S3Client
+from superluigi.storage.objects.s3.s3_errors import explained, is_absent
+from superluigi.storage.objects.s3.transfer import (
+    COPIED_AT_ONCE,
+    OBJECTS_AT_ONCE,
+    copy_many,
+    delete_if,
+    delete_many,
+    head,
+    in_threads,
+    listing,
+    plain_etag,
+    put_bytes,
+)
+
+CLAIM = PENDING_SUFFIX
+#: The size of a blocker, by which a listing tells it from a record, with one request more in case of doubt.
+BLOCKER_SIZE = 256
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class PrefixPlace:
+    """Where a prefix and its record are; what the functions here need, and nothing of this process."""
+
+    bucket: str
+    prefix: str
+    record_bucket: str
+    record_key: str
+
+    @property
+    def claim_key(self) -> str:
+        return self.record_key + CLAIM
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """User metadata of staged keys, from which the record is not to be guessed."""
+        guesses = (f"{self.prefix[:-1]}{RECORD_SUFFIX}", self.prefix + RECORD_SUFFIX)
+        if self.record_bucket == self.bucket and self.record_key in guesses:
+            return {}
+        return intent_log.record_label(self.record_bucket, self.record_key)
+
+    def staged_key(self, token: str, key: str) -> str:
+        return f"{self.staged_prefix(token)}{key[len(self.prefix) :]}"
+
+    def staged_prefix(self, token: str) -> str:
+        return f"{self.prefix}{MARK}{token}/"
+
+    def gravestone_key(self, token: str) -> str:
+        return f"{self.staged_prefix(token)}{MARK}gone"
+
+    def holds(self, key: str) -> bool:
+        """Whether `key` is data of this prefix: a plan describes, it does not command."""
+        return key.startswith(self.prefix) and self.is_content(key)
+
+    def is_content(self, key: str) -> bool:
+        """Whether `key` below the prefix is data: no record of ours, no claim, manifest or staged key."""
+        if self.record_bucket == self.bucket and (
+            key in (self.record_key, self.claim_key) or key.startswith(self.record_key + s3_contents.MANIFEST)
+        ):
+            return False
+        return not key[len(self.prefix) :].startswith(MARK)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is at the record's key: a record, a blocker of a token, or nothing.
+
+    A blocker that `stays` stands against a writer that is not known to be gone.
+    """
+
+    record: Record | None
+    etag: str | None
+    blocker: str | None = None
+    stays: bool = False
+
+    @property
+    def commit(self) -> str | None:
+        return commit_of(self.record) if self.record else None
+
+
+@dataclass(frozen=True)
+class PrefixStore:
+    """One prefix on its server."""
+
+    s3: S3Client
+    place: PrefixPlace
+    conditions: ConditionalWrites
+    #: Of the record, the claim and manifests.
+    put_options: Mapping[str, Any]
+    get_options: Mapping[str, Any]
+
+    @property
+    def register(self) -> Register:
+        return Register(self.s3, self.place.record_bucket, self.place.record_key, self.get_options, self.put_options)
+
+    # ---- the record's key
+
+    def standing(self) -> Standing:
+        document, there = self.register.read_document()
+        if document is None or there is None:
+            return Standing(None, None)
+        if ABSENT in document:
+            said = document[ABSENT]
+            return Standing(None, there.etag, str(said.get("commit")), bool(said.get("stays")))
+        return Standing({key: value for key, value in document.items() if key != PENDING}, there.etag)
+
+    def block(self, expected: str | None, token: str, stays: bool) -> str:
+        """Put a blocker where `expected` is: from here on the output is absent. The blocker's ETag.
+
+        Raises:
+            CommitConflictError: something else is there.
+        """
+        text = json.dumps({ABSENT: {"commit": token, "stays": stays}}).encode().ljust(BLOCKER_SIZE)
+        try:
+            return self.register.swap(text, expected, self.conditions)
+        except CommitConflictError:
+            there = self.standing()
+            if there.blocker != token or there.etag is None:
+                raise
+            return there.etag  # our own write, with a lost reply
+
+    def publish(self, record: Record, expected: str | None) -> None:
+        """Put the record where `expected` is: the moment in which the output becomes complete.
+
+        Raises:
+            CommitConflictError: something else is there.
+        """
+        try:
+            self.register.write([record], expected, self.conditions)
+        except CommitConflictError:
+            if self.standing().commit != commit_of(record):
+                raise  # else: our own write with a lost reply, or another process finished it
+
+    def described(self, record: Record, contents: Iterable[Manifest], limit: int) -> Record:
+        """The record with all that is known of its contents now; its manifest is written if it needs one."""
+        found = list(contents)
+        output = record["output"]
+        full = s3_contents.output_of(output["type"], output["path"], found, output.get("commit"), limit)
+        if s3_contents.is_cut(full):
+            key = s3_contents.manifest_key(self.place.record_key, output["commit"])
+            body = s3_contents.to_bytes(found)
+            put_bytes(self.s3, self.place.record_bucket, key, body, None, self.put_options)
+        return {**record, "output": {**output, **full}}
+
+    # ---- the keys below the prefix
+
+    def contents(self) -> list[dict[str, Any]]:
+        """What is there as data, as a listing tells of it."""
+        found = listing(self.s3, self.place.bucket, self.place.prefix, self.get_options)
+        return [item for item in found if self.place.is_content(item["Key"])]
+
+    def put_gravestone(self, token: str) -> None:
+        """Make what `remove` copies. Only before the claim is taken, or confirmed: see `revoke`."""
+        key, labels = self.place.gravestone_key(token), {"superluigi-commit": token, **self.place.labels}
+        options = {**self.put_options, "Metadata": labels}
+        put_bytes(self.s3, self.place.bucket, key, token.encode(), None, options)
+
+    def remove(self, keys: Iterable[str], token: str, options: Mapping[str, Any]) -> None:
+        """Remove keys, as long as the gravestone of `token` is there.
+
+        Raises:
+            CommitConflictError: it is not, for somebody took over.
+        """
+        source = {"Bucket": self.place.bucket, "Key": self.place.gravestone_key(token)}
+
+        def one(key: str) -> None:
+            with explained("remove", f"s3://{self.place.bucket}/{key}"):
+                try:
+                    answer = self.s3.boto.copy_object(Bucket=self.place.bucket, Key=key, CopySource=source, **options)
+                except self.s3.boto.exceptions.ClientError as error:
+                    if is_absent(error):
+                        raise CommitConflictError(f"{source['Key']} is gone: its claim was taken over.") from error
+                    raise
+            delete_if(self.s3, self.place.bucket, key, plain_etag(answer["CopyObjectResult"]["ETag"]), {})
+
+        in_threads(one, keys, OBJECTS_AT_ONCE)
+
+    def revoke(self, token: str, large: Iterable[str] = ()) -> None:
+        """Remove all keys that bear `token`, so that nothing of its actor can overwrite or remove any more.
+
+        `large` are keys that its plan copies in parts, whose last step needs no source any more.
+        """
+        found = [item["Key"] for item in listing(self.s3, self.place.bucket, self.place.staged_prefix(token), {})]
+        if found:
+            delete_many(self.s3, self.place.bucket, found, {})
+        for key in large:
+            for upload in intent_log.uploads(self.s3, self.place.bucket, key):
+                if upload["Key"] == key:
+                    line = {"bucket": self.place.bucket, "key": key, "upload_id": upload["UploadId"]}
+                    intent_log.abort(self.s3, line)
+
+    def remove_manifest(self, commit: str) -> None:
+        delete_many(self.s3, self.place.record_bucket, [s3_contents.manifest_key(self.place.record_key, commit)], {})
+
+    # ---- a plan, and its undoing
+
+    def carry_out(self, commit: str, plan: Record) -> Record:
+        """Exchange bytes and record as the plan of a claim says; any step may have been done before. The record."""
+        standing = self.standing()
+        if standing.record is not None and standing.commit == commit:
+            return standing.record
+        contents = {item["key"]: Manifest.from_json(item) for item in plan["contents"]}
+        etag = standing.etag
+        if standing.blocker != commit:
+            # Nothing there: it was begun by version 0.1, which removed the record.
+            if standing.record is not None and standing.commit != plan.get("replaced", standing.commit):
+                raise CommitConflictError(f"s3://{self.place.bucket}/{self.place.prefix} was changed.")
+            etag = self.block(etag, commit, stays=False)
+        copies = filter(self.place.holds, plan["copies"])
+        pairs = [(self.place.staged_key(commit, key), key, contents[key].size) for key in copies]
+        try:
+            copied = copy_many(self.s3, self.place.bucket, pairs, plan["copy_options"])
+        except TargetMissingError as error:
+            raise CommitConflictError(f"The claim on s3://{self.place.bucket}/{self.place.prefix} is lost.") from error
+        contents |= {key: replace(contents[key], etag=put.etag) for key, put in copied.items()}
+        record = self.described(plan["record"], contents.values(), plan["limit"])
+        self.publish(record, etag)
+        return record
+
+    def clean_up(self, commit: str, plan: Record) -> None:
+        """Remove what a published plan leaves: keys that the new output has not, and its own staged ones."""
+        if gone := list(filter(self.place.holds, plan["gone"])):
+            with contextlib.suppress(CommitConflictError):  # the gravestone goes after all that it was for
+                self.remove(gone, commit, plan["copy_options"])
+        sizes = {item["key"]: item["size"] for item in plan["contents"]}
+        large = [key for key in plan["copies"] if sizes[key] >= COPIED_AT_ONCE]
+        if plan["copies"] or plan["gone"]:
+            self.revoke(commit, large)
+        manifest = str(plan.get("old_manifest") or "")
+        if manifest.startswith(self.place.record_key + s3_contents.MANIFEST):
+            delete_many(self.s3, self.place.record_bucket, [manifest], {})
+
+    def undo(self, commit: str, token: str, *, stays: bool) -> bool:
+        """Remove what an upload that shall never be published has left, under final names as well.
+
+        The caller holds the claim as `token`, whose gravestone was there before. With `stays`, the writer of
+        `commit` may be alive: what it still wants to publish cannot come. True if it was published after all.
+        """
+        standing = self.standing()
+        if standing.commit != commit and stays:
+            standing = self._fence(standing, token, commit)
+        if standing.commit == commit:
+            self.revoke(commit)
+            return True
+        named: set[str] = set()
+        if standing.record is not None:
+            output = standing.record.get("output", {})
+            contents = s3_contents.read(self.s3, self.place.record_bucket, self.place.record_key, output, {})
+            named = {item.key for item in contents or ()}
+        suspects = [item["Key"] for item in self.contents() if item["Key"] not in named]
+        heads = in_threads(lambda key: (key, head(self.s3, self.place.bucket, key, {})), suspects, OBJECTS_AT_ONCE)
+        self.remove([key for key, there in heads if there is not None and there.commit == commit], token, {})
+        self.revoke(commit)
+        self.remove_manifest(commit)
+        if standing.blocker is not None and not standing.stays and standing.etag is not None:
+            self.register.delete(standing.etag)
+        return False
+
+    def _fence(self, standing: Standing, token: str, commit: str) -> Standing:
+        """Change the record's key, so that what was going to be swapped against its state is not."""
+        for _ in range(_ATTEMPTS):
+            try:
+                if standing.record is None:
+                    self.block(standing.etag, token, stays=True)
+                elif standing.etag is not None:
+                    text = to_json({**standing.record, PENDING: [{"superseded": token}]})
+                    self.register.swap(text, standing.etag, self.conditions)
+                return self.standing()
+            except CommitConflictError:
+                standing = self.standing()
+                if standing.commit == commit:
+                    return standing
+        raise CommitConflictError(f"{self.register.uri} is being written by too many others at once.")

@@ -1,0 +1,339 @@
+"""Clients of S3: made late, shared per set of options, safe in threads and after a fork; errors in our words.
+
+Everything AWS is the AWS chain's own: profiles, environment, `AWS_ENDPOINT_URL(_S3)`, proxies, `AWS_CA_BUNDLE`,
+retry mode. What we add to boto3's defaults: a connection pool that fits our transfers, and path-style
+addresses for servers that are not AWS (their host names have no bucket in front).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from superluigi.errors import StorageAccessError
+from superluigi.storage import failpoints
+from superluigi.storage.objects.s3.options import (
+    ROLE_OPTIONS,
+    SESSION_OPTIONS,
+    Environment,
+    S3Options,
+    environment,
+    variables_of,
+)
+from superluigi.storage.objects.s3.s3_errors import access_error
+
+#: Connections to one endpoint, and so the most transfers at once.
+CONNECTIONS = 32
+
+
+# ---------------------------------------------------------------- clients
+
+
+@dataclass
+class FastEngine:
+    """How the fast engine fares at one server, as one identity."""
+
+    works: bool = False
+    failures: int = 0
+    #: Once refused, boto3 does everything.
+    is_off: bool = False
+
+
+@dataclass
+class S3Client:
+    """One shared boto3 client with what is known about its server."""
+
+    boto: Any
+    options: S3Options
+    session: Any
+    pid: int
+    #: What was around the process when it was made.
+    around: Environment = dataclasses.field(repr=False)
+    #: Buckets that answered; a missing bucket and a missing key look the same to a HEAD.
+    buckets: set[str] = dataclasses.field(default_factory=set)
+    #: The `Server` header of the last answer.
+    server: str = ""
+    #: Its `Date` header, and when that was by this process's own monotonic clock.
+    date: tuple[str, float] | None = None
+    #: What was looked at -> when, and what was there (None: nothing).
+    seen: dict[tuple[Any, ...], tuple[float, Any]] = dataclasses.field(default_factory=dict)
+    #: bucket -> the fast engine's store of it, which signs as this client does and asks the same server.
+    stores: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fast: FastEngine = dataclasses.field(default_factory=FastEngine)
+
+    #: Whether its listings were seen to be in the order of S3, that of bytes; some have `a/b` before `a.b`.
+    seen_in_order: bool = False
+    #: Makes another client with more configuration.
+    remake: Callable[[Any], Any] | None = None
+    _parts: Any = None
+
+    @property
+    def parts(self) -> Any:
+        """A client for the parts of large objects.
+
+        Each part has a CRC32 that the server verifies; a SHA-256 in its signature, as over HTTP by default,
+        costs several times as much and adds nothing. Servers that are not known to verify CRC32 get it.
+        """
+        if self._parts is None:
+            from botocore.config import Config  # type: ignore[import-untyped]
+
+            config = Config(s3={**(self.boto.meta.config.s3 or {}), "payload_signing_enabled": False})
+            self._parts = self.remake(config) if self.verifies_crc32 and self.remake else self.boto
+        return self._parts
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this is surely a server that honours conditions: S3, the embedded server, MiniStack, a new moto.
+
+        Names prove little: rclone says `AmazonS3` and honours nothing, an old moto or MinIO has the name of a new one.
+        """
+        return self.verifies_crc32 or "amazon.com" in self.server
+
+    @property
+    def verifies_crc32(self) -> bool:
+        """Whether this is surely a server that refuses bytes whose CRC32 is another one; moto believes everything."""
+        return self.is_aws or self.server.lower().startswith(("superluigi", "aws-emulator"))
+
+    @property
+    def in_order(self) -> bool:
+        """Whether a key that a listing has passed by is surely not there."""
+        return self.seen_in_order or self.is_known
+
+    @property
+    def now(self) -> datetime | None:
+        """The time by the server's clock, as of its last answer; None if it never says.
+
+        This machine's own clock may be set to anything. Time in which the machine slept may be missing.
+        """
+        if self.date is None:
+            return None
+        text, then = self.date
+        return parsedate_to_datetime(text) + timedelta(seconds=time.monotonic() - then)
+
+    @property
+    def endpoint(self) -> str:
+        return str(self.boto.meta.endpoint_url)
+
+    @property
+    def is_aws(self) -> bool:
+        host = urlsplit(self.endpoint).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    def is_renewed_by(self, other: S3Client) -> bool:
+        """Whether `other` is this client with what files say by now, which is how credentials are renewed."""
+        same = (self.options, variables_of(self.around)) == (other.options, variables_of(other.around))
+        return same and self.endpoint == other.endpoint
+
+    @property
+    def place(self) -> str:
+        """A folder name for this endpoint: empty for AWS, else `host_port`, and a mark of the path if it has one."""
+        if self.is_aws:
+            return ""
+        parts = urlsplit(self.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        path = parts.path.strip("/")
+        mark = f"_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else ""
+        return f"{parts.hostname}_{port}{mark}"
+
+
+_lock = threading.Lock()
+_clients: dict[tuple[int, S3Options, Environment], S3Client] = {}
+#: A notebook that goes through many identities, or a file of credentials that is renewed each hour, makes many.
+_MOST_CLIENTS = 64
+
+
+def client(options: S3Options) -> S3Client:
+    """The shared client for `options` and what is around this process; made at the first call in this process.
+
+    Raises:
+        StorageAccessError: credentials, profile, region or address are not what a client can be made of.
+    """
+    key = (os.getpid(), options, environment())
+    found = _clients.get(key)
+    while found is None:
+        with _lock:
+            # A forked child must not share sockets, nor close its parent's: it makes its own.
+            made = _clients.get(key) or _make(options, key[2])
+            now = environment()
+            if now == key[2]:  # else another thread has changed it meanwhile: nobody knows what this client read
+                found = _clients[key] = made
+                own = [other for other in _clients if other[0] == key[0]]
+                for oldest in own[:-_MOST_CLIENTS]:
+                    del _clients[oldest]
+        key = (os.getpid(), options, now)
+    return found
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _make(options: S3Options, around: Environment) -> S3Client:
+    import boto3  # type: ignore[import-untyped]  # late: 0.2 s
+    from botocore import UNSIGNED  # type: ignore[import-untyped]
+    from botocore.config import Config
+
+    given = options.keywords()
+    session_options = {name: given.pop(name) for name in SESSION_OPTIONS if name in given}
+    role_options = {name: given.pop(name) for name in ROLE_OPTIONS if name in given}
+    wanted = options.config()
+    try:
+        config = Config(max_pool_connections=CONNECTIONS, tcp_keepalive=True).merge(Config(**wanted))
+        if options.anonymous:
+            config = config.merge(Config(signature_version=UNSIGNED))
+        session = boto3.session.Session(**session_options)
+        _share_loader(session)
+        if options.role_arn:
+            _assume(session, options.role_arn, role_options, given)
+        boto = session.client("s3", config=config, **given)
+        made = S3Client(boto, options, session, os.getpid(), around)
+        if made.place:  # which reads the address: a port that is none is said here
+            style = (wanted.get("s3") or {}).get("addressing_style", "path")
+            more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
+            if "request_checksum_calculation" not in wanted:
+                # Trailing checksums are unknown to older servers; all of them verify Content-MD5, which we send.
+                more["request_checksum_calculation"] = "when_required"
+            config = config.merge(Config(**more))
+            made.boto = session.client("s3", config=config, **given)
+        made.remake = lambda more: _watched(made, session.client("s3", config=config.merge(more), **given))
+    except StorageAccessError:
+        raise
+    except Exception as error:  # of botocore and of whatever it calls: plug-ins, parsers, programs
+        raise access_error(error, f"No S3 client can be made ({options})") from error
+    for (_, *others), parent in list(_clients.items()):
+        if others == [options, around]:  # forked: what the parent knows of its server is true here as well
+            made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
+    _watched(made, made.boto)
+    return made
+
+
+def _watched(made: S3Client, boto: Any) -> Any:
+    _explain_credentials(boto, made.options)
+    boto.meta.events.register("before-call.s3", _step)
+    boto.meta.events.register("before-parse.s3.ListObjectsV2", _keep_keys)
+    if not made.is_aws:
+        boto.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+    boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
+    return boto
+
+
+def _explain_credentials(boto: Any, options: S3Options) -> None:
+    """What goes wrong when credentials are fetched or renewed, which is late and may raise anything, in our words."""
+    credentials = boto._request_signer._credentials
+    if credentials is None or "get_frozen_credentials" in vars(credentials):
+        return
+    fetch = credentials.get_frozen_credentials
+
+    def explained() -> Any:
+        try:
+            return fetch()
+        except Exception as error:
+            raise access_error(error, f"No credentials can be had ({options})") from error
+
+    credentials.get_frozen_credentials = explained
+
+
+_lean = threading.local()
+_DETAILS = re.compile(rb"<(LastModified|ETag|Size|StorageClass|Checksum[A-Za-z]+)>[^<]*</\1>")
+
+
+@contextlib.contextmanager
+def keys_only() -> Iterator[None]:
+    """Listings of this thread have keys only: botocore needs four fifths of its time for the rest of each entry."""
+    _lean.on = True
+    try:
+        yield
+    finally:
+        _lean.on = False
+
+
+def _keep_keys(response_dict: Any, **_: Any) -> None:
+    if getattr(_lean, "on", False) and response_dict.get("status_code") == 200:
+        response_dict["body"] = _DETAILS.sub(b"", response_dict["body"])
+
+
+def _add_md5(params: Any, **_: Any) -> None:
+    """botocore sends a CRC32 instead, which older servers refuse: they ask for this header."""
+    params.get("context", {}).pop("checksum", None)
+    params["headers"].pop("x-amz-sdk-checksum-algorithm", None)
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def _share_loader(session: Any) -> None:
+    """Let all sessions read the description of S3 once: that is most of what a client costs."""
+    global _loader
+    if _loader is None:
+        _loader = session._session.get_component("data_loader")
+    session._session.register_component("data_loader", _loader)
+
+
+_loader: Any = None
+
+
+def _step(model: Any, params: Any, **_: Any) -> None:
+    from botocore import xform_name
+
+    failpoints.failpoint(f"{xform_name(model.name)} {params['url_path']}")
+
+
+def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
+    if http_response is not None:
+        headers = http_response.headers
+        # Emulators of AWS that name no server (MiniStack, LocalStack) have this header, which S3 itself has not.
+        name = headers.get("server") or ("aws-emulator" if "x-amzn-requestid" in headers else "")
+        if not made.server.startswith(name):  # moto says all of its name in some answers only
+            made.server = name
+        if "date" in headers:
+            made.date = headers["date"], time.monotonic()
+
+
+def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:
+    """Let `session` sign with credentials of the role, asked for at first use and renewed before they end."""
+    from botocore.credentials import (  # type: ignore[import-untyped]
+        AssumeRoleCredentialFetcher,
+        Credentials,
+        DeferredRefreshableCredentials,
+    )
+
+    keys = [given.pop(name, None) for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")]
+    source = Credentials(*keys) if keys[0] else session.get_credentials()
+    if source is None:
+        raise StorageAccessError(
+            f"Role {role_arn} cannot be assumed: no AWS credentials were found. "
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+        )
+    # MinIO and emulators answer STS where they answer S3.
+    endpoint = role.get("sts_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_STS") or given.get("endpoint_url")
+    core = session._session
+
+    def create(service: str, **keywords: Any) -> Any:
+        return core.create_client(
+            service, region_name=given.get("region_name") or session.region_name or "us-east-1",
+            endpoint_url=endpoint, verify=given.get("verify"), **keywords,
+        )  # fmt: skip
+
+    extra = {"RoleSessionName": role.get("role_session_name", "superluigi")}
+    if "external_id" in role:
+        extra["ExternalId"] = role["external_id"]
+    if "role_duration_seconds" in role:
+        extra["DurationSeconds"] = role["role_duration_seconds"]
+    fetcher = AssumeRoleCredentialFetcher(create, source, role_arn, extra_args=extra)
+    core._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")

@@ -1,0 +1,361 @@
+"""What moving bytes to and from S3 has in common: looking, listing, small objects, many at once.
+
+`s3_upload` and `s3_download` move the rest. Memory and connections are bounded by the constants below.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from superluigi.errors import CommitConflictError, TargetMissingError
+from superluigi.storage.objects.s3.client import S3Client
+from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent, is_precondition, translated
+
+#: Called with the bytes moved since the last call; from several threads.
+Progress = Callable[[int], None]
+Options = Mapping[str, Any]
+T = TypeVar("T")
+
+PART = 16 << 20
+SINGLE_LIMIT = 16 << 20  # larger objects go up in parts, and come down in ranges
+COPIED_AT_ONCE = 5 << 30  # larger objects are copied in parts, by the server too
+PARTS_AT_ONCE = 6
+OBJECTS_AT_ONCE = 16
+#: Names that obstore sends exactly as they are; others (`//`, `..`, `%`, …) it refuses or normalises.
+PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.=@-]+(?:/[A-Za-z0-9_.=@-]+)*")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What one HEAD (or GET) tells of an object."""
+
+    etag: str
+    size: int
+    version: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    encryption: str | None = None
+    modified: datetime | None = None
+
+    @property
+    def commit(self) -> str | None:
+        return self.metadata.get("superluigi-commit")
+
+    @property
+    def sha256(self) -> str | None:
+        return self.metadata.get("superluigi-sha256")
+
+    @property
+    def crc32(self) -> str | None:
+        return self.metadata.get("superluigi-crc32")
+
+
+@dataclass(frozen=True)
+class WriteCondition:
+    """When a write may happen: only if nothing is there (`etag` None), or only over this ETag."""
+
+    etag: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        # Unquoted: AWS takes both, older Ceph only this.
+        return {"IfNoneMatch": "*"} if self.etag is None else {"IfMatch": self.etag}
+
+
+@dataclass(frozen=True)
+class PutResult:
+    """What the server said of a finished write."""
+
+    etag: str
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class ObjectEntry:
+    """One object of many: where it is locally, its key, what is known of its bytes."""
+
+    key: str
+    path: str | Path
+    size: int
+    etag: str | None = None
+    sha256: str | None = None
+    crc32: str | None = None
+
+
+def plain_etag(etag: str | None) -> str:
+    return (etag or "").strip('"')
+
+
+def head_of(answer: Mapping[str, Any]) -> Head:
+    size = answer.get("ContentLength", 0)
+    if "ContentRange" in answer:
+        size = int(answer["ContentRange"].rpartition("/")[2])
+    return Head(
+        plain_etag(answer["ETag"]),
+        size,
+        version_of(answer),
+        {name.lower(): value for name, value in answer.get("Metadata", {}).items()},  # Go servers send `Superluigi-Run`
+        answer.get("ServerSideEncryption") or answer.get("SSECustomerAlgorithm"),
+        answer.get("LastModified"),
+    )
+
+
+def version_of(answer: Mapping[str, Any]) -> str | None:
+    version = answer.get("VersionId")
+    return None if version in (None, "null") else str(version)
+
+
+# ---------------------------------------------------------------- looking
+
+
+def head(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
+    """The object's head, or None if it is not there: one request.
+
+    A HEAD cannot say whether the key or the bucket is missing. The first look into a bucket therefore
+    asks for one byte instead, whose refusal has a body that tells.
+
+    Raises:
+        BucketMissingError, StorageAccessError, TransferError
+    """
+    uri = f"s3://{bucket}/{key}"
+    with explained("look at", uri):
+        try:
+            if bucket not in s3.buckets:
+                with contextlib.suppress(_EmptyObjectError):
+                    return _first_look(s3, bucket, key, options)
+            try:
+                answer = s3.boto.head_object(Bucket=bucket, Key=key, **options)
+            except s3.boto.exceptions.ClientError as error:
+                if code_of(error) != "400":  # of an expired session, say: an answer to HEAD has no body that tells
+                    raise
+                with contextlib.suppress(_EmptyObjectError):
+                    return _first_look(s3, bucket, key, options)
+                raise
+        except Exception as error:  # told apart just below
+            if is_absent(error):
+                if code_of(error) == "NoSuchKey":
+                    s3.buckets.add(bucket)
+                return None
+            raise
+    s3.buckets.add(bucket)
+    return head_of(answer)
+
+
+class _EmptyObjectError(Exception):
+    """There is no first byte."""
+
+
+def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head:
+    try:
+        answer = s3.boto.get_object(Bucket=bucket, Key=key, **{**options, "Range": "bytes=0-0"})
+    except s3.boto.exceptions.ClientError as error:
+        if code_of(error) in ("InvalidRange", "416", "InvalidObjectState"):
+            raise _EmptyObjectError from error
+        raise
+    with answer["Body"] as body:
+        body.read()
+    s3.buckets.add(bucket)
+    return head_of(answer)
+
+
+def listing(
+    s3: S3Client, bucket: str, prefix: str, options: Options, *, pages: int | None = None, **more: Any
+) -> Iterator[dict[str, Any]]:
+    """Keys under `prefix` in order, with Size, ETag and LastModified: one request per 1,000, `pages` at most."""
+    arguments = {"Bucket": bucket, "Prefix": prefix, **_list_options(options), **more}
+    with explained("list", f"s3://{bucket}/{prefix}"):
+        while pages is None or pages > 0:
+            page = s3.boto.list_objects_v2(**arguments)
+            s3.buckets.add(bucket)
+            yield from page.get("Contents", ())
+            if not page.get("IsTruncated"):
+                return
+            pages = None if pages is None else pages - 1
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _list_options(options: Options) -> dict[str, Any]:
+    return {name: options[name] for name in ("RequestPayer", "ExpectedBucketOwner") if name in options}
+
+
+# ---------------------------------------------------------------- small objects, whole
+
+
+def checksum(s3: S3Client, body: bytes) -> dict[str, str]:
+    """What makes a server verify a body: on AWS botocore's CRC32, elsewhere the MD5 that every server knows."""
+    if s3.is_aws:
+        return {}
+    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+
+def put_bytes(
+    s3: S3Client, bucket: str, key: str, body: bytes, condition: WriteCondition | None, options: Options
+) -> PutResult:
+    """Write a small object.
+
+    Raises:
+        CommitConflictError: `condition` does not hold (or our own write won and its reply was lost).
+    """
+    wanted = condition.headers() if condition else {}
+    with explained("write", f"s3://{bucket}/{key}"):
+        try:
+            answer = s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **checksum(s3, body), **options, **wanted)
+        except s3.boto.exceptions.ClientError as error:
+            if is_precondition(error) or (condition and condition.etag and is_absent(error)):
+                raise CommitConflictError(f"s3://{bucket}/{key}: the server answers {code_of(error)}.") from error
+            raise
+    s3.buckets.add(bucket)
+    return PutResult(plain_etag(answer["ETag"]), version_of(answer))
+
+
+def get_bytes(s3: S3Client, bucket: str, key: str, options: Options) -> tuple[bytes, Head] | None:
+    """The whole of a small object with its head, or None if it is not there."""
+    with explained("read", f"s3://{bucket}/{key}"):
+        try:
+            for attempt in range(3):
+                answer = s3.boto.get_object(Bucket=bucket, Key=key, **options)
+                s3.buckets.add(bucket)
+                try:
+                    return answer["Body"].read(), head_of(answer)
+                except Exception:  # a body cut on its way: botocore does not ask again by itself
+                    if attempt == 2:
+                        raise
+        except s3.boto.exceptions.ClientError as error:
+            if not is_absent(error):
+                raise
+    return None
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def delete_many(s3: S3Client, bucket: str, keys: Iterable[str], options: Options) -> None:
+    """Remove keys, 1,000 a request; those that are gone already do not matter."""
+    doomed = list(keys)
+    more = _list_options(options)
+    with explained("remove", f"s3://{bucket}/{doomed[0] if doomed else ''}"):
+        if len(doomed) == 1:
+            s3.boto.delete_object(Bucket=bucket, Key=doomed[0], **more)
+            return
+        for start in range(0, len(doomed), 1000):
+            batch = doomed[start : start + 1000]
+            try:
+                wanted = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                answer = s3.boto.delete_objects(Bucket=bucket, Delete=wanted, **more)
+            except s3.boto.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 405, 501):
+                    raise
+                in_threads(lambda key: s3.boto.delete_object(Bucket=bucket, Key=key, **more), batch, OBJECTS_AT_ONCE)
+                continue  # a server that cannot remove many at once, or asks for a checksum of its own
+            for failed in answer.get("Errors", ()):
+                raise translated(_as_error(s3, failed), "remove", f"s3://{bucket}/{failed.get('Key')}")
+
+
+def _as_error(s3: S3Client, failed: Mapping[str, Any]) -> Exception:
+    answer = {"Error": {"Code": failed.get("Code", ""), "Message": failed.get("Message", "")}}
+    error: Exception = s3.boto.exceptions.ClientError(answer, "DeleteObjects")
+    return error
+
+
+def delete_if(s3: S3Client, bucket: str, key: str, etag: str, options: Options) -> None:
+    """Remove a key if it still has this ETag; nothing happens if it is gone.
+
+    A server that knows no conditional deletes is asked before, which leaves a gap of one request.
+
+    Raises:
+        CommitConflictError: something else is there now.
+    """
+    where = {"Bucket": bucket, "Key": key, **_list_options(options)}
+    uri = f"s3://{bucket}/{key}"
+    with explained("remove", uri):
+        try:
+            s3.boto.delete_object(**where, IfMatch=etag)
+        except s3.boto.exceptions.ClientError as error:
+            if is_absent(error):
+                return
+            if is_precondition(error):
+                raise CommitConflictError(f"{uri} changed.") from error
+            if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (400, 501):
+                raise
+            there = head(s3, bucket, key, options)
+            if there is not None and there.etag != etag:
+                raise CommitConflictError(f"{uri} changed.") from error
+            s3.boto.delete_object(**where)
+
+
+def copy_many(
+    s3: S3Client,
+    bucket: str,
+    pairs: Sequence[tuple[str, str, int]],
+    options: Options,
+    source_bucket: str | None = None,
+) -> dict[str, PutResult]:
+    """Copy (source key, key, size) on the server, with metadata, into a bucket, from it or another; key -> result.
+
+    Raises:
+        TargetMissingError: a source is not there.
+    """
+    from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
+
+    def one(pair: tuple[str, str, int]) -> tuple[str, PutResult]:
+        source, key, size = pair
+        origin = {"Bucket": source_bucket or bucket, "Key": source}
+        with explained("copy", f"s3://{bucket}/{key}"):
+            try:
+                if size < COPIED_AT_ONCE:
+                    answer = s3.boto.copy_object(Bucket=bucket, Key=key, CopySource=origin, **options)
+                    return key, PutResult(plain_etag(answer["CopyObjectResult"]["ETag"]), version_of(answer))
+                metadata = s3.boto.head_object(**origin)["Metadata"]  # a copy in parts does not bring it by itself
+                extra = {"Metadata": metadata, **options}
+                s3.boto.copy(origin, bucket, key, ExtraArgs=extra, Config=TransferConfig(multipart_chunksize=1 << 30))
+            except s3.boto.exceptions.ClientError as error:
+                if is_absent(error):
+                    raise TargetMissingError(f"s3://{origin['Bucket']}/{source} is not there to be copied.") from error
+                raise
+            found = head(s3, bucket, key, {})
+            return key, PutResult(found.etag, found.version) if found else PutResult("")
+
+    return dict(in_threads(one, pairs, OBJECTS_AT_ONCE))
+
+
+def in_threads(work: Callable[[Any], T], items: Iterable[Any], at_once: int) -> list[T]:
+    """`work` over `items` in at most `at_once` threads; the first error ends it and is raised.
+
+    Each thread takes the next item by itself: a future for each would cost more than a small object.
+    """
+    waiting = list(items)
+    if len(waiting) <= 1:
+        return [work(item) for item in waiting]
+    source, results, failed = iter(waiting), list[T](), list[BaseException]()
+    turn = threading.Lock()
+
+    def run() -> None:
+        while not failed:
+            with turn:
+                item = next(source, turn)
+            if item is turn:
+                return
+            try:
+                results.append(work(item))
+            except BaseException as error:  # noqa: BLE001  # raised again below, in the caller's thread
+                failed.append(error)
+
+    with ThreadPoolExecutor(min(at_once, len(waiting)), thread_name_prefix="superluigi-s3") as pool:
+        running = [pool.submit(run) for _ in range(min(at_once, len(waiting)))]
+        try:
+            for future in running:
+                future.result()
+        except BaseException as error:
+            failed.append(error)  # Ctrl-C: the threads stop after the item in hand
+            raise
+    if failed:
+        raise failed[0]
+    return results

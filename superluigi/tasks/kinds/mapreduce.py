@@ -1,0 +1,119 @@
+"""Map and reduce: a task for each item, wherever tasks run, and their values reduced in the order of the items."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import luigi
+
+from superluigi import formats
+from superluigi.errors import DefinitionError
+from superluigi.parameters.adapter_factory import IsTask
+from superluigi.parameters.annotations import annotation_of
+from superluigi.parameters.checked import TaskReference
+from superluigi.parameters.const import ConstantValue
+from superluigi.parameters.references import replaced, tasks_in
+from superluigi.tasks import values
+from superluigi.tasks.atomic import AtomicTaskWithMetadata
+
+
+class MapReduceTask(AtomicTaskWithMetadata):
+    """A task that maps each of its items in a task of its own and reduces the values.
+
+        class SumOfSquares(MapReduceTask):
+            numbers: Param[list[int]]
+            accumulator = 0
+            def items(self): return self.numbers
+            def map(self, item): return item * item
+            def reduce(self, accumulator, value): return accumulator + value
+
+    `items`, a method or an attribute, gives values or tasks (whose values are then mapped); it must give the same
+    ones whenever it is asked. `reduce` is called in the order of the items on every executor, starting from
+    `accumulator` (a method or an attribute), which is the result when there is nothing to map. `items` and `map`
+    may also take `inputs`, the values of `requires()`. The mapped values are kept: adding an item maps only that.
+    """
+
+    _superluigi_keeps_none = True
+    read_mode = "shared"
+    #: Where reducing begins; also the result of nothing.
+    accumulator: ClassVar[Any]
+    if TYPE_CHECKING:
+
+        def items(self, *args: Any, **kwargs: Any) -> Any: ...
+        def map(self, *args: Any, **kwargs: Any) -> Any: ...
+    else:
+        items = ()
+
+        def map(self, item):
+            """The value of one item."""
+            raise DefinitionError(f"{type(self).__name__} needs a method map(self, item).")
+
+    def reduce(self, accumulator: Any, value: Any) -> Any:
+        """The next accumulator."""
+        raise DefinitionError(f"{type(self).__name__} needs a method reduce(self, accumulator, value).")
+
+    def run(self) -> Any:
+        steps = [MapItem(owner=self, item=item) for item in self._superluigi_items()]
+        if steps:
+            yield steps
+        reader = self.current_attempt().reader
+        result = copy.deepcopy(self._superluigi_start())
+        for step in steps:
+            result = self.reduce(result, reader.value(step))
+        return result
+
+    def _superluigi_items(self) -> Iterable[Any]:
+        items: Any = self.items
+        if not callable(items):
+            return list(items)
+        return list(items(**_named(items, self, self.current_attempt().reader)))
+
+    def _superluigi_start(self) -> Any:
+        if not hasattr(self, "accumulator"):
+            raise DefinitionError(f"{type(self).__name__} needs an accumulator: where reducing begins.")
+        return self.accumulator() if inspect.ismethod(self.accumulator) else self.accumulator
+
+
+def _owner() -> Any:
+    parameter = TaskReference()
+    parameter.adapter = IsTask(MapReduceTask)
+    return parameter
+
+
+class MapItem(AtomicTaskWithMetadata):
+    """One item of a `MapReduceTask`."""
+
+    task_namespace = "superluigi"
+    _superluigi_keeps_none = True
+    owner: Any = _owner()
+    item: Any = ConstantValue()
+
+    @property
+    def resources(self) -> Any:
+        """Those of the whole."""
+        return self.owner.resources
+
+    @property
+    def priority(self) -> Any:
+        """That of the whole."""
+        return self.owner.priority
+
+    def requires(self) -> list[luigi.Task]:
+        return [*self.owner.deps(), *tasks_in(self.item.value)]
+
+    def output(self) -> Any:
+        suffix = formats.suffix_for(annotation_of(type(self.owner).map, "return"))
+        return values.in_store(f"{self.owner.get_task_family()}/items/{self.task_hash}{suffix}")
+
+    def run(self) -> Any:
+        reader = self.current_attempt().reader
+        item = replaced(self.item.value, reader.value)
+        return self.owner.map(item, **_named(self.owner.map, self.owner, reader))
+
+
+def _named(method: Any, owner: MapReduceTask, reader: values.Reader) -> dict[str, Any]:
+    wants = "inputs" in inspect.signature(method).parameters
+    return {"inputs": values.lazy(values.input_structure(owner), reader.value)} if wants else {}

@@ -1,0 +1,84 @@
+"""Another run that makes the same output at the same time: who loses the race to it has what it wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from superluigi.lineage.records import builder as records
+from superluigi.runs import context as runs
+from superluigi.storage import owner_token
+from superluigi.storage.base import Record
+from superluigi.targets.base import AtomicTarget
+
+#: How long a winner may take to commit all of its outputs, seconds.
+_PATIENCE = 300.0
+#: How long the rest of its outputs may take while its process lives: it may have ended with an error as well.
+_REST_SECONDS = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_CALM_LOOKS = 3
+#: What tells one requirement from another: the bytes may differ, for both runs may have made them anew.
+_IDENTITY = ("path", "task_id", "task_hash")
+
+
+def made_it(this: runs.RunContext, forced: bool, ours: Record, targets: Sequence[AtomicTarget]) -> bool:
+    """Whether another run has committed what `this` one wanted to: the same task, all of its outputs, in time.
+
+    `ours` is the record that lost, of a task that `this` run may have been `forced` to make. Waits for a winner that is
+    still committing.
+    """
+    refresh = this.options.get("refresh") is not None
+
+    def wanted(theirs: Record) -> bool:
+        if any(theirs.get(key) != ours.get(key) for key in ("task_id", "task_hash")):
+            return False
+        if not same_requirements(theirs, ours):
+            return False
+        if refresh and (theirs.get("code") or {}).get("digest") != (ours.get("code") or {}).get("digest"):
+            return False
+        # What was there before this run began is what it was to replace.
+        return not (forced or refresh) or str(theirs.get("end_time", "")) >= records.iso(this.started)
+
+    began = time.monotonic()
+    ends, pause, calm = began + _PATIENCE, _FIRST_PAUSE, 0
+    while True:
+        at_work = any(target.location.being_written() for target in targets)
+        found = [target.read_metadata() for target in targets]
+        makers = {(theirs.get("run") or {}).get("id") for theirs in found if theirs is not None and wanted(theirs)}
+        if len(makers) == 1 and all(theirs is not None and wanted(theirs) for theirs in found):
+            return True
+        if any(theirs is not None and wanted(theirs) and not _is_over(theirs) for theirs in found):
+            at_work |= time.monotonic() < began + _REST_SECONDS  # its other outputs are to follow
+        strange = any(theirs is not None and theirs.get("task_hash") != ours.get("task_hash") for theirs in found)
+        calm = 0 if at_work else calm + 1  # a third one may have begun and ended between our looks
+        if calm == _CALM_LOOKS or strange or time.monotonic() > ends:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_over(record: Mapping[str, Any]) -> bool:
+    return owner_token.owner_is_gone(str((record.get("output") or {}).get("commit")))
+
+
+def same_requirements(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether both read the same; one that was being replaced when it was described has a place, but no task."""
+    first, second = _requirements(theirs), _requirements(ours)
+    pairs = [pair for one, two in zip(first, second, strict=False) for pair in zip(one, two, strict=True)]
+    return len(first) == len(second) and all(a == b or None in (a, b) for a, b in pairs)
+
+
+def _requirements(record: Mapping[str, Any]) -> list[Any]:
+    """Who is required, in whatever shape."""
+    waiting, found = [record.get("input"), record.get("dynamic_input")], []
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            if "path" in item and "type" in item:
+                found.append([item.get(key) for key in _IDENTITY])
+            else:
+                waiting.extend(item.values())
+    return sorted(found, key=lambda item: str(item[0]))

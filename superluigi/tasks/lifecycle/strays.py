@@ -1,0 +1,100 @@
+"""What `run` wrote to the final place of an output, past its attempt: taken into the commit, or away.
+
+Luigi's `open(self.output().path, "w")` cannot be seen while it happens. What has appeared at the place since the
+attempt began, and has no record, is its work: in the end it becomes part of the commit if nothing else was written,
+and after a failure it goes, since without a record it would count as complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from superluigi.errors import SuperLuigiError
+from superluigi.runs import logs
+from superluigi.storage.base import Location, StagedWrite
+from superluigi.storage.local import copy
+from superluigi.targets.base import AtomicTarget
+from superluigi.targets.joining import is_written
+
+_Seen = tuple[int, ...]
+
+
+class Watch:
+    """The final places of one attempt's outputs, as they were when it began."""
+
+    def __init__(self, task: Any, forced: bool, pairs: Iterable[tuple[AtomicTarget, StagedWrite]]) -> None:
+        self._task = task
+        self._forced = forced
+        self._pairs = [(target.location, staged) for target, staged in pairs]
+        self._before = {location.uri: _seen(location) for location, _ in self._pairs}
+
+    def adopt(self) -> None:
+        """After `run` has ended well: take what it wrote on disks past its stages into them."""
+        for location, staged in self._pairs:
+            if _is_local(location) and not is_written(staged) and self._is_stray(location):
+                if staged.path.is_dir():
+                    staged.path.rmdir()
+                shutil.move(os.path.realpath(location.uri), staged.path)  # through a link that stands there
+                self._say(f"wrote {location.uri} itself, where others could see half of it")
+
+    def left_in_place(self) -> list[StagedWrite]:
+        """The stages of what `run` has stored elsewhere by itself: all that is missing there is a record."""
+        found = []
+        for location, staged in self._pairs:
+            if not _is_local(location) and not is_written(staged) and self._is_stray(location):
+                self._say(f"wrote {location.uri} itself")
+                found.append(staged)
+        return found
+
+    def end(self, failure: type[BaseException] | None, *rest: object) -> None:
+        """After a failure, what `run` wrote to a final place must not count as complete."""
+        del rest
+        if failure is None:
+            return
+        for location, _ in self._pairs:
+            with contextlib.suppress(OSError, SuperLuigiError):  # the failure itself says more
+                if not self._is_stray(location):
+                    continue
+                if _is_local(location):
+                    copy.remove_tree(Path(os.path.realpath(location.uri)))
+                    Path(location.record_uri).unlink(missing_ok=True)  # of what it was copied from
+                    self._say(f"failed and had written {location.uri} itself, which is removed")
+                else:
+                    self._say(f"failed, and {location.uri} has no record: remove it if run() wrote it")
+
+    def _is_stray(self, location: Location) -> bool:
+        if _is_local(location):
+            now = _seen(location)
+            return now is not None and now != self._before[location.uri] and self._is_no_commit(location)
+        # of a store nobody asks beforehand: only where the task was not complete, so that its one output was not there
+        if len(self._pairs) > 1 or self._forced:
+            return False
+        return location.exists() and self._is_no_commit(location)
+
+    def _is_no_commit(self, location: Location) -> bool:
+        """Whether nobody has committed what is there as this task's output; a copy may have its source's record."""
+        made = location.read_record_summary()
+        return made is None or made.get("task_hash") != self._task.task_hash
+
+    def _say(self, what: str) -> None:
+        logs.logger.warning("run() of %s %s. Write to output_path, or through self.output().", self._task, what)
+
+
+def _is_local(location: Location) -> bool:
+    return "://" not in location.uri
+
+
+def _seen(location: Location) -> _Seen | None:
+    """Enough of a local place to tell whether anybody has written there since; None where nothing is."""
+    if not _is_local(location):
+        return None
+    try:
+        found = os.stat(location.uri)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns

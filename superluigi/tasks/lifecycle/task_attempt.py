@@ -1,0 +1,322 @@
+"""One attempt of one task: what `run` is given, what becomes of what it writes, and the record of it.
+
+The life of an attempt: copies of inputs and stages for outputs are made, `run` is called with the names that it
+asked for, a returned value is saved, every stage is checked, the record is finished, every stage is committed.
+Whatever ends it early, exception, Ctrl-C or a yield that is not resumed, leaves the old outputs and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from luigi.task import DynamicRequirements
+
+from superluigi import graph
+from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
+from superluigi.execution.attempt import refuse_async, settled
+from superluigi.execution.process_state import at, current_folder, ends_forks
+from superluigi.lineage.code_fingerprint.code import code_identity
+from superluigi.lineage.code_fingerprint.environment import environment
+from superluigi.lineage.records import builder as records
+from superluigi.lineage.records import input_records
+from superluigi.lineage.staleness.facts import public_params
+from superluigi.runs import context as runs
+from superluigi.runs import logs
+from superluigi.storage.base import Record, StagedWrite
+from superluigi.storage.local.location import published_together
+from superluigi.targets import joining
+from superluigi.targets.base import AtomicTarget
+from superluigi.tasks import inputs, outputs, values
+from superluigi.tasks.base import Task
+from superluigi.tasks.lifecycle import init_steps, rivals, strays
+from superluigi.tasks.runtime import mixin
+
+
+class TaskAttempt:
+    """An attempt of a task that writes its own outputs; records are put beside them afterwards."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.stack = contextlib.ExitStack()
+        self.run = runs.current()
+        self.started = records.utc_now()
+        #: What relative paths mean; the task may go elsewhere.
+        self.folder: str | None = None
+
+    # ---- what run may ask for by name
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The draft of the record, as a dict; its inputs give their own records on demand."""
+        metadata = self.draft.metadata
+        metadata["input"] = input_records.with_records(metadata["input"], self._inputs)
+        return metadata
+
+    @cached_property
+    def _inputs(self) -> Any:
+        return self.task.input()
+
+    @cached_property
+    def task_dir(self) -> Path:
+        """The task's own folder, outside of its outputs."""
+        return mixin.task_dir(self.task)
+
+    @cached_property
+    def checkpoint_path(self) -> Path:
+        """Where a resumable task keeps what it needs to go on in another attempt."""
+        return mixin.checkpoint_path(self.task)
+
+    @cached_property
+    def draft(self) -> records.RecordBuilder:
+        """The record while the task runs."""
+        task = self.task
+        return records.RecordBuilder(
+            self.started,
+            {
+                "task_family": task.get_task_family(),
+                "task_id": task.task_id,
+                "task_hash": task.task_hash,
+                "params": public_params(task),
+                "run": self._run_facts(),
+                "code": code_identity(task),
+                "environment": environment(task),
+                "input": graph.map_structure(inputs.reference, self._inputs),
+            },
+        )
+
+    @cached_property
+    def reader(self) -> values.Reader:
+        """Opens inputs until the attempt ends."""
+        return values.Reader(self.stack)
+
+    # ---- the life of an attempt
+
+    def steps(self, user_run: Callable[..., Any]) -> Generator[Any, Any, Any]:
+        """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
+        targets = self._targets()
+        with self.stack:
+            attempts = self.task.__dict__.setdefault("_superluigi_attempts", {})
+            attempts[threading.get_ident()] = self
+            try:
+                self.begin(targets)
+                if self.task.init:
+                    init_steps.run_steps(self.task, self.reader)
+                arguments = self.fill(user_run, (), {})
+                if getattr(self.task, "chdir", False) is True:
+                    self.stack.enter_context(at(str(self.task_dir)))
+                with ends_forks():
+                    value = user_run(self.task, **arguments)
+                    if inspect.isgenerator(value):
+                        value = yield from self._follow(value)
+                refuse_async(value, self.task)
+                with at(self.folder):
+                    self.end(user_run, value)
+            finally:
+                for thread in [thread for thread, attempt in attempts.items() if attempt is self]:
+                    del attempts[thread]
+        return value
+
+    def begin(self, targets: Any) -> None:
+        """Prepare before `run` is called."""
+        del targets
+        self.folder = current_folder()
+        self.draft  # noqa: B018  (what is known before the run is looked up before the run)
+
+    def resumed(self) -> None:
+        """After a `yield`: what was asked for is there."""
+
+    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+        """Publish after `run` has ended without an error."""
+        del user_run, value
+        mixin.before_commit(self.task)
+        record = self._finished_record()
+        for target in graph.flatten(outputs.validated(self.task)):  # anew: they may depend on what `run` did
+            if not target.location.has_data():
+                raise OutputNotWrittenError(
+                    f"{self.task} ended, but its output {target} is not there. Write it in run()."
+                )
+            target.location.write_record(record)
+
+    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for a call of `user_run`: those given, and from here those it asks for by name."""
+        names, takes_all = _asked_names(user_run)
+        taken = set(names[: len(args)])
+        filled = dict(kwargs)
+        wanted = self._offered if takes_all and not args and not kwargs else names
+        for name in wanted:
+            if name in self.task.run_names and name not in filled and name not in taken:
+                filled[name] = getattr(self, name)
+        return filled
+
+    @property
+    def _offered(self) -> frozenset[str]:
+        """What a `run` gets that takes everything."""
+        names = self.task.run_names
+        return names if getattr(self.task, "resumable", False) else names - {"checkpoint_path"}
+
+    def answer(self, requirement: Any, paths: Any) -> Any:
+        """What a `yield` gives to `run`: here, as in Luigi, the targets."""
+        del requirement
+        return paths
+
+    # ---- parts
+
+    def _follow(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        answer: Any = None
+        with contextlib.closing(generator):
+            while True:
+                try:
+                    requirement = generator.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                with at(self.folder):
+                    wanted = settled(requirement, self.task)
+                targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
+                with at(self.folder):
+                    self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements, targets))
+                    self.resumed()
+                answer = self.answer(requirement, targets)
+
+    def _finished_record(self) -> Record:
+        record = self.draft.finish(records.utc_now())
+        mixin.note_seed(self.task, record["run"])  # only now it is known whether the generators were its alone
+        return record
+
+    def _run_facts(self) -> dict[str, Any]:
+        options = self.run.options
+        refresh = options.get("refresh")
+        reason = None if refresh is None else refresh.must_run(self.task)
+        forced = refresh is None and self.run.plan.forces(self.task)
+        return {
+            "id": self.run.id,
+            "parent": options.get("parent"),
+            "attempt": options.get("attempts", {}).get(self.task.task_id, 1),
+            "forced": forced,
+            "reason": "forced" if forced else reason.word if reason is not None else "output missing",
+            **mixin.facts(self.task),
+        }
+
+    @cached_property
+    def _shaped_targets(self) -> Any:
+        return outputs.validated(self.task)
+
+    def _targets(self) -> Any:
+        return self._shaped_targets
+
+
+class AtomicAttempt(TaskAttempt):
+    """An attempt that reads copies, writes into stages, and commits all outputs with their records."""
+
+    # ---- what run may ask for by name
+
+    @cached_property
+    def input_path(self) -> Any:
+        """Temporary paths holding the inputs, in the shape of `requires()`."""
+        return self._read(self._inputs)
+
+    @cached_property
+    def output_path(self) -> Any:
+        """Temporary paths to write, in the shape of `output()`."""
+        return graph.map_structure(lambda staged: staged.path, self._staged)
+
+    @cached_property
+    def inputs(self) -> Any:
+        """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
+        return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))
+
+    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """As `TaskAttempt.fill`; if `run` fails on the path of no output, the log says why there is none."""
+        if self._shaped_targets is None and "output_path" in _asked_names(user_run)[0]:
+            self.stack.push(self._tell_of_no_output)
+        return super().fill(user_run, args, kwargs)
+
+    # ---- the life of an attempt
+
+    def begin(self, targets: Any) -> None:
+        """Open a stage for every output, dropped again unless all goes well."""
+        super().begin(targets)
+        # through the location: a target would join what another attempt at this task is writing
+        self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.location.stage()), targets)
+        pairs = list(zip(graph.flatten(targets), graph.flatten(self._staged), strict=True))
+        self._watch = strays.Watch(self.task, self.run.plan.forces(self.task), pairs)
+        self.stack.push(self._watch.end)
+        self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
+
+    def resumed(self) -> None:
+        """Begin again from the top, as if the `yield` had had to wait, when the outputs are known only by now."""
+        if not graph.flatten(self._staged) and graph.flatten(self.task.output()):
+            raise GracefulTimeout("What it has yielded tells its outputs, which nobody knew when it began.")
+
+    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+        """Save the returned value, check all stages, then commit all."""
+        self._watch.adopt()
+        values.save_returned(self.task, user_run, value, self._staged, self._targets())
+        in_place = self._watch.left_in_place()
+        stages: list[StagedWrite] = graph.flatten(self._staged)
+        if not stages and graph.flatten(self.task.output()):
+            raise DefinitionError(
+                f"{self.task} had no output when it began and has {self.task.output()!r} now, which nobody has watched "
+                "being written. Let what output() depends on be there before: require it, or yield it first."
+            )
+        for staged in stages:
+            if staged not in in_place:
+                staged.prepare()
+        record = self._finished_record()
+        mixin.before_commit(self.task)
+        targets: list[AtomicTarget] = graph.flatten(self._targets())
+        pairs = list(zip(stages, targets, strict=True))
+        # Who loses a race is to lose it before it has replaced anything of the winner's: its outputs would be a mix.
+        decisive = [pair for pair in pairs if pair[1].location.refuses_latecomers]
+        others = [pair for pair in pairs if pair not in decisive]
+        try:
+            self._commit(decisive, in_place, record)
+            with published_together(target.location for _, target in others):
+                self._commit(others, in_place, record)
+        except CommitConflictError:
+            if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
+                raise  # else all of theirs is there, which is all that was wanted
+
+    def _commit(
+        self, pairs: Iterable[tuple[StagedWrite, AtomicTarget]], in_place: Collection[StagedWrite], record: Record
+    ) -> None:
+        for staged, target in pairs:
+            if staged in in_place:
+                target.location.write_record(record)
+            else:
+                staged.commit(record)
+
+    def answer(self, requirement: Any, paths: Any) -> Any:
+        """What a `yield` gives to `run`: temporary paths holding what was asked for."""
+        if isinstance(requirement, DynamicRequirements):
+            return paths
+        return self._read(paths)
+
+    # ---- parts
+
+    def _tell_of_no_output(self, failure: type[BaseException] | None, *rest: object) -> None:
+        del rest
+        if failure is not None and issubclass(failure, (AttributeError, TypeError)):
+            logs.logger.warning("output() of %s gave None, and so output_path is None: does it return?", self.task)
+
+    def _read(self, targets: Any) -> Any:
+        shared = self.task.read_mode == "shared"
+        return graph.map_structure(lambda target: self.stack.enter_context(inputs.open_input(target, shared)), targets)
+
+    def _value(self, *args: Any) -> Any:
+        """The value of an input, looked at by a task that may have gone to another folder."""
+        with at(self.folder):
+            return self.reader.value(*args)
+
+
+@functools.lru_cache(maxsize=4096)
+def _asked_names(user_run: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """The names after `self` in the signature of a `run`, and whether it takes any other."""
+    parameters = inspect.signature(user_run).parameters
+    return tuple(parameters)[1:], any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -1,0 +1,102 @@
+"""What a task would run, and what its graph has stored: counted without running anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from superluigi import graph
+from superluigi.parameters.luigi_task import AnyTask
+
+
+@dataclass(frozen=True)
+class RunPreview:
+    """What a run would do now."""
+
+    #: The tasks that would run, requirements first.
+    to_run: tuple[AnyTask, ...]
+    #: The complete tasks that were met; what they require is not looked at, as in a run.
+    complete: tuple[AnyTask, ...]
+    #: External inputs that are not there: the run would fail for want of them.
+    missing: tuple[AnyTask, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tasks of each class would run."""
+        return dict(Counter(task.get_task_family() for task in self.to_run))
+
+    def __bool__(self) -> bool:
+        return bool(self.to_run)
+
+    def __str__(self) -> str:
+        lines = [f"would run {len(self.to_run)} tasks; {len(self.complete)} are complete"]
+        lines += [f"  {count:>6} {family}" for family, count in sorted(self.counts.items())]
+        lines += [f"  missing: {task}" for task in self.missing]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the tasks of one class have stored."""
+
+    tasks: int
+    outputs: int
+    present: int
+    bytes: int
+
+
+def plan(task: AnyTask) -> RunPreview:
+    """What running `task` would run, counts per class, and what is complete already.
+
+    Requirements that a task only discovers while it runs are not known before.
+    """
+    done: dict[AnyTask, bool] = {}
+
+    def needed(node: AnyTask) -> list[AnyTask]:
+        done[node] = bool(node.complete())
+        return [] if done[node] else list(node.deps())
+
+    order = [node for node, _ in graph.walk([task], needed)]
+    missing = tuple(node for node in order if not done[node] and _is_external(node))
+    return RunPreview(
+        to_run=tuple(node for node in order if not done[node] and not _is_external(node)),
+        complete=tuple(node for node in order if done[node]),
+        missing=missing,
+    )
+
+
+def storage_report(task: AnyTask) -> dict[str, Stored]:
+    """For each class in the graph of `task`: its tasks, their outputs, how many are present, and their bytes.
+
+    Sizes come from the records, or from the store for data without a record.
+    """
+    found: dict[str, Stored] = {}
+    seen: set[str] = set()
+    for node, _ in graph.walk([task], lambda node: list(node.deps())):
+        if getattr(type(node), "_superluigi_stand_in", False):
+            continue
+        targets = [target for target in graph.flatten(node.output()) if str(target) not in seen]
+        seen.update(map(str, targets))
+        present = [target for target in targets if target.exists()]
+        before = found.get(node.get_task_family(), Stored(0, 0, 0, 0))
+        found[node.get_task_family()] = Stored(
+            before.tasks + 1,
+            before.outputs + len(targets),
+            before.present + len(present),
+            before.bytes + sum(map(size_of, present)),
+        )
+    return found
+
+
+def size_of(target: Any) -> int:
+    """The bytes of a target that exists; 0 for kinds that cannot tell."""
+    location = getattr(target, "location", None)
+    if location is None:
+        return 0
+    described = location.describe() or {}
+    return int(described.get("size") or 0)
+
+
+def _is_external(task: AnyTask) -> bool:
+    return task.run is None or type(task).run is NotImplemented

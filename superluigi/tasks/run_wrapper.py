@@ -1,0 +1,118 @@
+"""Which `run` a class has, what it may ask for, and how Luigi's call of it becomes an attempt."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import luigi
+
+from superluigi.errors import DefinitionError, RunSignatureError
+from superluigi.parameters.luigi_task import LuigiTask
+from superluigi.tasks.runtime import mixin
+
+
+def wrap(cls: type, offered: frozenset[str]) -> None:
+    """Make `cls.run`, its own or one that a base or mixin wrote, the entry of an attempt.
+
+    Raises:
+        RunSignatureError: that `run` asks for a name that is not offered.
+    """
+    if not offered:
+        own = cls.__dict__.get("run")
+        if callable(own):
+            check_signature(cls.__name__, own, offered)
+            type.__setattr__(cls, "run", _plain_entry(own))
+        return
+    written = _written(cls)
+    found = wrapped(cls.__name__, written, offered) if callable(written) and written is not LuigiTask.run else written
+    if found is not getattr(cls, "run", None):
+        type.__setattr__(cls, "run", found)
+
+
+def _written(cls: type) -> Any:
+    """The first `run` along the bases; that of Luigi's base class, which does nothing, only for wrappers."""
+    for base in cls.__mro__:
+        if base is LuigiTask:  # its `run` does nothing; a mix-in that stands behind it does
+            continue
+        if vars(base).get("run", _no_run) is not _no_run:
+            return vars(base)["run"]
+    return LuigiTask.run if issubclass(cls, luigi.WrapperTask) else _no_run
+
+
+def wrapped(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> Callable[..., Any]:
+    """`run` as Luigi calls it, without arguments, begins an attempt; a call from within one is ordinary Python."""
+    if user_run is _no_run or getattr(user_run, "begins_attempt", False):
+        return user_run
+    check_signature(class_name, user_run, offered)
+
+    @functools.wraps(user_run)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        attempt = self.current_attempt()
+        if attempt is not None:  # super().run(...): names that were not given are filled in
+            return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
+        if args or kwargs:
+            return user_run(self, *args, **kwargs)
+        return mixin.run_in_context(self, functools.partial(self._superluigi_attempt, user_run))
+
+    run.begins_attempt = True  # type: ignore[attr-defined]
+    return run
+
+
+def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` of a task that stores its output itself: as written, with its working life around it."""
+    if user_run is _no_run or getattr(user_run, "begins_attempt", False):
+        return user_run
+
+    @functools.wraps(user_run)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return mixin.run_in_context(self, functools.partial(user_run, self, *args, **kwargs))
+
+    run.begins_attempt = True  # type: ignore[attr-defined]
+    return run
+
+
+def refuse_async(cls: type) -> None:
+    """Refuse methods that Luigi calls without awaiting what they return.
+
+    Raises:
+        RunSignatureError: one is `async def`.
+    """
+    for name in ("run", "requires", "output", "complete", "input"):
+        _refuse_async(cls.__name__, name, getattr(cls, name, None))
+
+
+def _refuse_async(class_name: str, name: str, method: Any) -> None:
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise RunSignatureError(
+            f"{class_name}.{name} is `async def`, so calling it runs nothing, and nobody awaits it. Write `def {name}` "
+            "and call asyncio.run(…) in it."
+        )
+
+
+def check_signature(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> None:
+    """Refuse a `run` that is asynchronous, or asks for names which its class does not offer."""
+    _refuse_async(class_name, "run", user_run)
+    parameters = list(inspect.signature(user_run).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.name in offered and parameter.kind is not parameter.POSITIONAL_ONLY:
+            continue
+        if parameter.default is not parameter.empty:
+            continue  # an ordinary keyword, for calls by super().run(...)
+        known = f"It may take any of: {', '.join(sorted(offered))}." if offered else "It takes nothing but self."
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            known += " Names are given as keywords: take the '/' out."
+        remedy = "" if offered else " Derive from AtomicTaskWithMetadata to get paths and metadata."
+        raise RunSignatureError(f"{class_name}.run asks for {parameter.name!r}, which is not known. {known}{remedy}")
+
+
+def _no_run(self: Any) -> None:
+    """Stands where Luigi would silently do nothing."""
+    raise DefinitionError(
+        f"{self.task_family} has no run() method, so nothing makes its output. Write one that takes any of: "
+        f"{', '.join(sorted(self.run_names))}; or derive from ExternalTask if others make the output."
+    )

@@ -1,0 +1,305 @@
+"""What a task prints, in `stdout.log` and `stderr.log` of its folder while it prints it.
+
+In a process of the attempt's own the descriptors 1 and 2 are turned to the files, so that C libraries and child
+processes are in them as well. Where attempts share a process, `sys.stdout` and `sys.stderr` pass on what is
+written and keep a copy for the attempt whose thread wrote it; the files are then made with the first line. What threads
+print that a task has started is its own as long as it runs alone in the process; else nobody knows whose it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from superluigi.errors import StorageAccessError
+from superluigi.runs import tracebacks
+from superluigi.tasks.runtime import attempt_context as scopes
+from superluigi.tasks.runtime import log_pool
+from superluigi.tasks.runtime.attempt_context import AttemptContext
+from superluigi.tasks.runtime.hooks import class_attr
+from superluigi.tasks.runtime.task_folder import STDERR, STDOUT, about, cannot_be_made, place_of
+
+_NAMES = (STDOUT, STDERR)
+
+
+class LogWriter:
+    """The log files of one attempt, opened when something is written."""
+
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+        self._files: list[int] = []
+        self._guard = threading.RLock()
+        self._broken = False
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Append to stdout.log (0) or stderr.log (1); a log that cannot be written must not fail the task."""
+        if not data or self._broken:
+            return
+        try:
+            with self._guard:
+                if not self._files:
+                    self._files = [self._scope.folder.open_log(name) for name in _NAMES]
+                file = self._files[stream]
+            os.write(file, data)
+        except OSError as error:
+            self._broken = True
+            _complain(error)
+
+    def close(self) -> None:
+        """Close the files; what is written afterwards is not kept."""
+        with self._guard:
+            self._broken = True
+            while self._files:
+                os.close(self._files.pop())
+
+
+def _complain(error: Exception) -> None:
+    warnings.warn(f"What the task prints cannot be kept: {error}", RuntimeWarning, stacklevel=3)
+
+
+@contextlib.contextmanager
+def captured(scope: AttemptContext) -> Iterator[None]:
+    """Keep what the attempt prints while the block runs, and the traceback of what ends it."""
+    way = _descriptors_to_files(scope) if scope.own_process else _streams_copied(scope)
+    with way:
+        try:
+            yield
+        except GeneratorExit:  # the attempt waits for a requirement, that is all
+            raise
+        except BaseException as error:
+            note(scope, tracebacks.text_of(error))
+            raise
+
+
+def note(scope: AttemptContext, text: str) -> None:
+    """Add a text to stderr.log of an attempt whose output is captured, and to nothing else."""
+    if scope.own_process:
+        flush()
+        with contextlib.suppress(OSError):
+            file = scope.folder.open_log(STDERR)
+            os.write(file, _encoded(text))
+            os.close(file)
+    elif scope.sink is not None:
+        scope.sink.write(1, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+# ---- a process of the attempt's own
+
+
+@contextlib.contextmanager
+def _descriptors_to_files(scope: AttemptContext) -> Iterator[None]:
+    flush()
+    # Children that are Python programs would keep their lines until they end.
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    before = [os.dup(1), os.dup(2)]
+    try:
+        with _files(scope) as files:
+            for descriptor, file in enumerate(files, start=1):
+                os.dup2(file, descriptor)
+            yield
+    finally:
+        for descriptor, file in enumerate(before, start=1):
+            os.dup2(file, descriptor)
+            os.close(file)
+
+
+@contextlib.contextmanager
+def _files(scope: AttemptContext) -> Iterator[list[int]]:
+    """Descriptors for what the attempt prints: in its folder if there is one, else spare ones."""
+    if scope.given_folder is not None or class_attr(scope.task, "resumable") or os.path.isdir(place_of(scope.task)):
+        files = [scope.folder.open_log(name) for name in _NAMES]
+        try:
+            yield files
+        finally:
+            flush()
+            for file in files:
+                os.close(file)
+        return
+    try:
+        scope.spare = log_pool.acquire()
+        scope.spare.begin(about(scope.task, scope.run))
+    except OSError as error:
+        raise cannot_be_made(place_of(scope.task), error) from error
+    try:
+        yield scope.spare.descriptors
+    finally:
+        flush()
+        with scope.guard:
+            if scope.folder_if_any is None and not scope.spare.is_empty:
+                keep(scope)
+            if scope.folder_if_any is None:
+                scope.spare.end()
+
+
+def keep(scope: AttemptContext) -> None:
+    """Have a folder for what an attempt prints, if that is possible; a full disk must not fail the task."""
+    try:
+        scope.folder  # noqa: B018
+    except StorageAccessError as error:
+        _complain(error)
+
+
+def flush() -> None:
+    """Hand on what Python and C keep in their buffers."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    c_library = _c_library()
+    if c_library is not None:
+        c_library.fflush(None)
+
+
+_loaded: list[Any] = []
+
+
+def _c_library() -> Any:
+    if not _loaded:
+        try:
+            _loaded.append(ctypes.CDLL(None))
+        except OSError:  # a Python without a dynamic C library has nothing else that prints
+            _loaded.append(None)
+    return _loaded[0]
+
+
+# ---- a process that attempts share
+
+
+class TeeStream:
+    """Stands for `sys.stdout` or `sys.stderr`: passes on what is written, and copies it to its attempt's log."""
+
+    def __init__(self, original: Any, stream: int) -> None:
+        self._original = original
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As the original's."""
+        _copy(self._stream, _encoded(text))
+        return int(self._original.write(text) or 0)
+
+    def writelines(self, lines: Any) -> None:
+        """As the original's."""
+        for line in lines:
+            self.write(line)
+
+    @property
+    def buffer(self) -> Any:
+        """The original's binary stream, copied as well while an attempt uses it."""
+        return _CopyingBytes(self._original.buffer, self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._original)
+
+
+class _CopyingBytes:
+    def __init__(self, original: Any, stream: int) -> None:
+        self._original = original
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        _copy(self._stream, bytes(data))
+        return int(self._original.write(data) or 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _copy(stream: int, data: bytes) -> None:
+    scope = scopes.current()
+    if scope is not None and scope.sink is not None:
+        scope.sink.write(stream, data)
+
+
+_users = 0
+_guard = threading.Lock()
+_installed: list[TeeStream] = []
+
+
+@contextlib.contextmanager
+def _streams_copied(scope: AttemptContext) -> Iterator[None]:
+    scope.sink = LogWriter(scope)
+    _install()
+    try:
+        yield
+    finally:
+        _uninstall()
+        scope.sink.close()
+
+
+def _install() -> None:
+    global _users
+    with _guard:
+        _users += 1
+        # Somebody else may have put a stream of his own there since: stand before that one.
+        if _users == 1 or sys.stdout is not _installed[0]:
+            _restore()
+            _installed[:] = [_copying(sys.stdout, 0), _copying(sys.stderr, 1)]
+            _redirect_handlers(_installed)
+            sys.stdout, sys.stderr = _installed
+
+
+#: Until Python 3.14 `print` uses `sys.stdout` without holding it: one freed meanwhile by another thread's swap
+#: crashes the interpreter. So these are used again, and outlive any call.
+_alive: deque[TeeStream] = deque(maxlen=64)
+
+
+def _copying(original: Any, stream: int) -> TeeStream:
+    while isinstance(original, TeeStream):  # put back by somebody who had kept it
+        original = original._original
+    for known in _alive:
+        if known._original is original and known._stream == stream:
+            return known
+    _alive.append(TeeStream(original, stream))
+    return _alive[-1]
+
+
+def _uninstall() -> None:
+    global _users
+    with _guard:
+        _users -= 1
+        if _users == 0:
+            _restore()
+            _installed.clear()
+
+
+def _restore() -> None:
+    if not _installed:
+        return
+    out, err = _installed
+    if sys.stdout is out:
+        sys.stdout = out._original
+    if sys.stderr is err:
+        sys.stderr = err._original
+    for handler in _stream_handlers():
+        if handler.stream in (out, err):
+            handler.stream = handler.stream._original
+
+
+def _redirect_handlers(streams: list[TeeStream]) -> None:
+    """Log handlers hold the stream that they were made with; let them write through ours meanwhile."""
+    for handler in _stream_handlers():
+        for stream in streams:
+            if handler.stream is stream._original:
+                handler.stream = stream
+
+
+def _stream_handlers() -> Iterator[Any]:
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+        handler = reference()
+        # An exact look: subclasses such as `lastResort` compute their stream
+        if type(handler) is logging.StreamHandler:
+            yield handler
