@@ -38,8 +38,7 @@ GRACE_SECONDS = 10.0
 def main(arguments: Sequence[str]) -> int:
     """Carry out the attempt in the folder `arguments[0]`; returns the exit code."""
     folder = Path(arguments[0])
-    signals.take(signal.SIGTERM, _interrupt)
-    signals.take(signal.SIGINT, _interrupt)
+    signals.end_by(signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_watch_starter, daemon=True).start()
     try:
         outcome = _outcome(folder)
@@ -68,9 +67,8 @@ def _outcome(folder: Path) -> AttemptResult:
             refuse_other(task, attempt.expected)
         with entered(run), _told(task, folder / command_prefix.MESSAGES):
             requirements = exhaust(task, lambda required: is_complete(required, run))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001 - carried to the starting process, which raises it
+        signals.leave_if_ended(error)
         return AttemptResult(task_id, FAILED, error=error, traceback=traceback.format_exc())
     return AttemptResult(task_id, PENDING if requirements else DONE, requirements=requirements)
 
@@ -115,13 +113,6 @@ def _publish(path: Path, content: bytes) -> None:
     with open(descriptor, "wb") as stream:
         stream.write(content)
     os.replace(staged, path)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    """End as Ctrl-C ends a program: the task's clean-up runs; further signals do not disturb it."""
-    signals.take(signal.SIGTERM, signals.nothing)
-    signals.take(signal.SIGINT, signals.nothing)
-    raise KeyboardInterrupt
 
 
 def _watch_starter() -> None:

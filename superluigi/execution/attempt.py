@@ -28,6 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
+from superluigi.execution import signals
 from superluigi.execution.process_state import at, current_folder, ends_forks, isolated
 from superluigi.runs import logs, tracebacks
 from superluigi.runs.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
@@ -156,7 +157,7 @@ def run_attempt(
     sent back as `requirements` unless complete; the task is then to be attempted again from the top.
     With `collect_events`, events are not fired here but returned for the caller to fire.
 
-    Raises nothing but KeyboardInterrupt: whatever the task raises becomes a FAILED outcome.
+    Raises nothing but the KeyboardInterrupt that ends this process: whatever the task raises becomes a FAILED outcome.
     """
     view = _ProcessView(task, worker_id, reporter)
     with entered(run), logs.captured(task.task_id) as lines:
@@ -191,11 +192,10 @@ class AttemptRunner:
             try:
                 with around:
                     return self._attempt(check, missing)
-            except KeyboardInterrupt:
-                raise
             except GracefulTimeout:
                 return self._came_to(PENDING, again=True)
             except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
+                signals.leave_if_ended(error)
                 return self._failed(error, tuple(missing) or self._gone(error, check))
 
     def _came_to(self, status: str, **what: Any) -> AttemptResult:
@@ -278,9 +278,8 @@ class AttemptRunner:
         self.task.trigger_event(Event.FAILURE, self.task, error)
         try:
             expl = self.task.on_failure(error)
-        except KeyboardInterrupt:
-            raise
         except BaseException as broken:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
+            signals.leave_if_ended(broken)
             expl = f"on_failure() failed too:\n{tracebacks.text_of(broken)}\n{text}"
         return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
 
@@ -450,8 +449,11 @@ class _ProcessView:
 
 
 def portable_error(error: BaseException, text: str = "") -> BaseException:
-    """`error` itself if it survives pickling, else a RemoteError that says the same."""
-    if _travels(error):
+    """`error` itself if it survives pickling, else a RemoteError that says the same.
+
+    A KeyboardInterrupt stays behind as well: raised where it arrives, it would end more than its task.
+    """
+    if not isinstance(error, KeyboardInterrupt) and _travels(error):
         return error
     kind = type(error)
     return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {message_of(error)}", text)

@@ -24,6 +24,32 @@ _forking = threading.local()
 #: A fork waits until what is handled and what is noted agree: else a child of another thread has a handler of ours
 #: that it knows nothing of, and a signal that is lost in it.
 _agreeing = threading.RLock()
+#: Whether signals end this process by `end_by`, and whether one has.
+_ends, _ended = threading.Event(), threading.Event()
+
+
+def end_by(*signums: int) -> None:
+    """End this process by these as Ctrl-C ends a program: clean-up in its tasks runs, and no second one disturbs it."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        for each in signums:
+            take(each, nothing)
+        _ended.set()
+        raise KeyboardInterrupt
+
+    for each in signums:
+        take(each, end)
+    _ends.set()
+
+
+def leave_if_ended(error: BaseException) -> None:
+    """Raise `error` once more if it is how a signal, Ctrl-C say, ends this process.
+
+    In the processes that we start, a KeyboardInterrupt that no signal asked for was raised by the task, which has
+    failed like any other. Elsewhere the two cannot be told apart.
+    """
+    if isinstance(error, KeyboardInterrupt) and (_ended.is_set() or not _ends.is_set()):
+        raise error
 
 
 def take(signum: int, handler: Handler) -> None:

@@ -83,8 +83,7 @@ def main(fd: int, parent_pid: int) -> None:
     global alone
     alone = True
     _die_with(parent_pid)
-    signals.take(signal.SIGTERM, _interrupt)
-    signals.take(signal.SIGINT, _interrupt)
+    signals.end_by(signal.SIGTERM, signal.SIGINT)
     connection: Connection[Any, Any] = Connection(fd)
     calls: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, calls), daemon=True).start()
@@ -123,9 +122,8 @@ def _make(payload: bytes) -> tuple[bool, bytes]:
         with only_importing():
             function, args, kwargs = pickle.loads(payload)
         return True, dumps(function(*args, **kwargs))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001 - carried to the parent, which raises it
+        signals.leave_if_ended(error)
         return False, _dump_error(error)
 
 
@@ -158,13 +156,6 @@ def _read(connection: Connection[Any, Any], calls: queue.SimpleQueue[tuple[int, 
         else:
             calls.put(None)
             return
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
-    signals.take(signal.SIGTERM, signals.nothing)
-    signals.take(signal.SIGINT, signals.nothing)
-    raise KeyboardInterrupt
 
 
 def _die_with(parent_pid: int) -> None:

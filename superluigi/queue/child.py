@@ -101,9 +101,8 @@ class Child:
         with _output_to(task["log"]):
             try:
                 return self._carry_out(task)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 importing the user's module may raise anything
+                signals.leave_if_ended(error)
                 text = tracebacks.text_of(error)
                 sys.stderr.write(text)
                 return {"kind": "failed", "error": text, "exit_code": 1}
@@ -158,9 +157,8 @@ class Child:
                 mails.failed(task, request["said"])
                 for event in request["events"]:
                     task.trigger_event(getattr(Event, event), task, request["said"])
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 handlers are the user's; the task's state is decided already
+                signals.leave_if_ended(error)
                 sys.stderr.write(tracebacks.text_of(error))
         return {"kind": "fired"}
 
@@ -315,12 +313,6 @@ def _find_c_flush() -> Any:
 _c_flush = _find_c_flush()
 
 
-def _interrupt(signum: int, frame: object) -> None:
-    """End as Ctrl-C ends a program: `finally` blocks and context managers of the task still run."""
-    signals.take(signal.SIGTERM, signals.nothing)
-    raise KeyboardInterrupt
-
-
 def _read(stream: TextIO, requests: queue.SimpleQueue[str | None]) -> None:
     for line in stream:
         requests.put(line)
@@ -346,7 +338,7 @@ def main() -> int:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    signals.take(signal.SIGTERM, _interrupt)
+    signals.end_by(signal.SIGTERM)
     signals.take(signal.SIGINT, signals.nothing)  # Ctrl-C is for the worker, which decides
     _prefer_as_victim()
     # The protocol moves to descriptors of its own: tasks find an empty stdin and cannot print into it.

@@ -159,14 +159,22 @@ def test_whatever_a_task_raises_it_fails_by_name_and_the_others_run(options: dic
     assert not RaisesWithRecords(kind="huge").complete()
 
 
-class Interrupts(luigi.Task):
+class Interrupts(AtomicTaskWithMetadata):
+    behind: Param[str] = ""
+
+    @property
+    def command_prefix(self) -> Any:  # type: ignore[override]
+        return self.behind
+
     def run(self) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("its own")
 
 
 class AnInterruption(luigi.WrapperTask):
+    behind = luigi.Parameter(default="")
+
     def requires(self) -> Any:
-        return [*good(), Interrupts()]
+        return [*good(), Interrupts(self.behind)]
 
 
 ASKED = ["output", "requires", "complete", "resources", "priority", "process_resources", "input", "on_failure"]
@@ -202,9 +210,26 @@ def test_whatever_a_task_raises_when_it_is_asked_is_its_own_failure(kind: str, h
     assert {task for task, _ in error.failures} == {str(cls(kind=kind)) for cls in ODD.values()}
 
 
-@pytest.mark.parametrize("executor", ["threads", "processes"])
-def test_an_interruption_that_a_task_raises_itself_ends_that_task_only(executor: str) -> None:
-    assert_fails_alone(AnInterruption(), "Interrupts()", num_workers=2, executor=executor)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"executor": "threads", "num_workers": 2},
+        {"executor": "processes", "num_workers": 2},
+        {"executor": "processes", "num_workers": 2, "task": AnInterruption("env")},
+        {"task": AnInterruption("env")},
+        {"queue": "interrupted", "num_workers": 2},
+        {"queue": "interrupted", "num_workers": 1, "task": AnInterruption("env")},
+    ],
+    ids=str,
+)
+def test_an_interruption_that_a_task_raises_itself_ends_that_task_only(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    """Where a process of ours makes it, or a thread; in the caller's own it cannot be told from Ctrl-C."""
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_URL", f"sqlite:///{here}/queue.db")
+    task = options.get("task", AnInterruption())
+    error = assert_fails_alone(task, "Interrupts(", "its own", **{k: v for k, v in options.items() if k != "task"})
+    assert "lost its process" not in str(error)
 
 
 def test_a_raised_group_names_what_is_in_it() -> None:
