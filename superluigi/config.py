@@ -74,6 +74,11 @@ class Setting:
     def variable(self) -> str:
         return f"SUPERLUIGI_{self.name.upper()}"
 
+    @functools.cached_property
+    def encoded(self) -> bytes:
+        """`variable` as the system has it."""
+        return os.fsencode(self.variable)
+
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
@@ -107,16 +112,33 @@ def get(name: str) -> Any:
         ConfigError: no such setting, or its text cannot be read.
     """
     setting = SETTINGS.get(name)
-    if setting is not None and setting.parse in (_flag, _bytes, _folder):  # asked many times a task
-        text = os.environ.get(setting.variable)
-        if text is None:
-            text = _from_luigi_config(name)
+    if setting is None or setting.parse not in _REMEMBERED:
+        return lookup(name)[0]
+    text = _variable(setting)  # asked many times a task
+    if text is None:
+        text = _from_luigi_config(name)
         if text is None:
             text = setting.default
-        if setting.parse is not _folder or text.startswith(("/", "~")):  # others depend on the present folder
-            with contextlib.suppress(ValueError):
-                return _parsed(name, text, os.environ.get("HOME") if setting.parse is _folder else None)
-    return lookup(name)[0]
+    home = None
+    if setting.parse is _folder and not text.startswith("/"):
+        if not text.startswith("~"):  # it depends on the present folder
+            return lookup(name)[0]
+        home = os.environ.get("HOME")
+    try:
+        return _parsed(name, text, home)
+    except ValueError:
+        return lookup(name)[0]  # says what is wrong
+
+
+_REMEMBERED = (_flag, _bytes, _folder)
+
+
+def _variable(setting: Setting) -> str | None:
+    """What the environment says; `os.environ` itself raises two errors before it says that it has nothing."""
+    table = getattr(os.environ, "_data", None)
+    if table is not None and os.name == "posix" and setting.encoded not in table:
+        return None
+    return os.environ.get(setting.variable)
 
 
 @functools.lru_cache(maxsize=256)

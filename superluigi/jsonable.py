@@ -7,10 +7,12 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import json
+import json.encoder
 import math
 import uuid
 from collections import deque
-from collections.abc import Mapping, Set, ValuesView
+from collections.abc import Callable, Mapping, Set, ValuesView
 from pathlib import PurePath
 from typing import Any
 
@@ -34,7 +36,28 @@ class Jsonable(dict[str, Any]):
     """A dict that holds nothing but JSON, so that nobody need look through it again."""
 
 
-_PLAIN = (str, int, bool, type(None), Jsonable)
+class Shared(Jsonable):
+    """One that many records hold: it is never changed, so that its text is made once (by `storage.base`)."""
+
+    text: str | None = None
+
+
+_PLAIN = (str, int, bool, type(None), Jsonable, Shared)
+
+
+def encoding(encoder: json.JSONEncoder) -> Callable[[Any], str]:
+    """`encoder.encode` for what has no cycles, without what that sets up anew for each value."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    text_of = json.encoder.encode_basestring_ascii if encoder.ensure_ascii else json.encoder.encode_basestring
+    separators, checks = (encoder.key_separator, encoder.item_separator), (encoder.skipkeys, encoder.allow_nan)
+    parts = make(None, encoder.default, text_of, None, *separators, encoder.sort_keys, *checks)
+
+    def encode(value: Any) -> str:
+        return text_of(value) if type(value) is str else "".join(parts(value, 0))
+
+    return encode
 
 
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:

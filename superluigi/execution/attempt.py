@@ -82,17 +82,20 @@ class SilentReporter:
         pass
 
 
-@contextlib.contextmanager
-def lent(task: Task, reporter: TaskReporter | None = None) -> Iterator[None]:
+class lent:  # noqa: N801 - used like a function, around every attempt
     """Lend `task` what it may call while it runs, as Luigi does; it is always there, heard or not."""
-    listener = SilentReporter() if reporter is None else reporter
-    for theirs, name in REPORTER_METHODS.items():
-        setattr(task, name, getattr(listener, theirs))
-    try:
-        yield
-    finally:
+
+    def __init__(self, task: Task, reporter: TaskReporter | None = None) -> None:
+        self._task, self._reporter = task, reporter
+
+    def __enter__(self) -> None:
+        listener = SilentReporter() if self._reporter is None else self._reporter
+        for theirs, name in REPORTER_METHODS.items():
+            setattr(self._task, name, getattr(listener, theirs))
+
+    def __exit__(self, *exc_info: object) -> None:
         for name in REPORTER_METHODS.values():
-            setattr(task, name, None)
+            setattr(self._task, name, None)
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,12 @@ def run_attempt(
 
     Raises nothing but the KeyboardInterrupt that ends this process: whatever the task raises becomes a FAILED outcome.
     """
-    view = _ProcessView(task, worker_id, reporter)
-    with entered(run), logs.captured(task.task_id) as lines:
+    around: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if process_context:
+        around = _process_context(process_context, _ProcessView(task, worker_id, reporter))
+    with entered(run), logs.captured() as lines:
         attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run)
-        outcome = attempt.carry_out(check, _process_context(process_context, view))
+        outcome = attempt.carry_out(check, around)
         return replace(outcome, log=tuple(lines)) if lines else outcome
 
 
@@ -187,7 +192,7 @@ class AttemptRunner:
         self.started = time.time()
 
     def carry_out(self, check: Iterable[Task] | None, around: contextlib.AbstractContextManager[None]) -> AttemptResult:
-        with self._events_kept():
+        with self._events_kept() if self.collect_events else contextlib.nullcontext():
             missing: list[str] = []
             try:
                 with around:
@@ -222,7 +227,7 @@ class AttemptRunner:
         task.trigger_event(Event.START, task)
         began = time.time()
         with lent(self.task, self.reporter):
-            requirements = isolated(ends_forks()(exhaust), task, self._complete)
+            requirements = isolated(exhaust, task, self._complete)
         if requirements:
             return self._came_to(PENDING, requirements=requirements)
         if self.check_complete_on_run and not is_complete(task, self.run):
@@ -309,9 +314,6 @@ class AttemptRunner:
 
     @contextlib.contextmanager
     def _events_kept(self) -> Iterator[None]:
-        if not self.collect_events:
-            yield
-            return
         self.task.trigger_event = self._keep_event  # type: ignore[method-assign]
         try:
             yield
@@ -326,6 +328,11 @@ class AttemptRunner:
 
 def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
+    with ends_forks():
+        return _exhausted(task, complete)
+
+
+def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
     steps = task.run()
     if not isinstance(steps, Generator):
@@ -427,11 +434,8 @@ def _unfulfilled(tasks: list[Task]) -> str:
 
 
 @contextlib.contextmanager
-def _process_context(dotted: str | None, view: _ProcessView) -> Iterator[None]:
+def _process_context(dotted: str, view: _ProcessView) -> Iterator[None]:
     """Luigi's `[worker] task_process_context`: a class to enter around each run."""
-    if not dotted:
-        yield
-        return
     module, _, name = dotted.rpartition(".")
     factory: Callable[[Any], contextlib.AbstractContextManager[Any]] = getattr(import_module(module), name)
     with factory(view):

@@ -45,17 +45,17 @@ def only_importing(arguments: Sequence[str] = ()) -> Iterator[None]:
         sys.argv = before
 
 
-def refuse_if_importing(what: str) -> None:
-    """To be called where runs begin; `what` is being started.
+def refuse_if_importing(*what: object) -> None:
+    """To be called where runs begin; `what`, in parts, is being started.
 
     Raises:
         UnguardedScriptError: a module starts it that is only being imported.
     """
     if threading.get_ident() in _importing or _multiprocessing_imports():
         raise UnguardedScriptError(
-            f"An attempt has been made to start {what} while this process only imports {_module()} for what it "
-            "defines: it is a worker process, or a command that looks for a task. This probably means that you have "
-            "forgotten to use the proper idiom in that module:\n\n"
+            f"An attempt has been made to start {''.join(map(str, what))} while this process only imports {_module()} "
+            "for what it defines: it is a worker process, or a command that looks for a task. This probably means that "
+            "you have forgotten to use the proper idiom in that module:\n\n"
             "    if __name__ == '__main__':\n"
             "        run_task(...)\n\n"
             "Put what starts runs under it; what defines tasks stays outside."

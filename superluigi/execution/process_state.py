@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from importlib import import_module
@@ -217,6 +217,8 @@ def _loggers() -> list[Any]:
 
 def _telling(logger: logging.Logger) -> list[logging.Handler]:
     """Its handlers without those that libraries give themselves when they are imported, to be silent."""
+    if not logger.handlers:  # as most
+        return []
     return [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
 
 
@@ -391,7 +393,7 @@ def isolated(function: Callable[..., Value], *args: Any) -> Value:
     """
     here = threading.get_ident()
     with _company.guard:
-        others = [thread for thread in _company.threads if thread != here]
+        others = any(thread != here for thread in _company.threads)
         kinds = _WHILE_OTHERS_RUN if others else _KINDS
         before = [kind.look() for kind in kinds]
         if not _company.threads:
@@ -441,6 +443,9 @@ def _those_of_threads(before: list[Any]) -> list[Any]:
 
 
 def _restore(kinds: tuple[_Kind[Any], ...], before: list[Any]) -> None:
+    now = [kind.look() for kind in kinds]
+    if now == before:  # as nearly always
+        return
     for kind, value in zip(kinds, before, strict=True):
         if kind.look() == value or (kind.main_only and threading.current_thread() is not threading.main_thread()):
             continue
@@ -455,21 +460,18 @@ def _restore(kinds: tuple[_Kind[Any], ...], before: list[Any]) -> None:
             )
 
 
-@contextlib.contextmanager
-def ends_forks() -> Iterator[None]:
+class ends_forks:  # noqa: N801 - used like a function, around every attempt
     """End a child that a task has forked and that leaves the block: what follows is for the process that entered it.
 
     A child that cleaned up as its parent would take away what that one still writes.
     """
-    entered = os.getpid()
-    try:
-        yield
-    except BaseException as error:
-        if os.getpid() != entered:
-            _end_fork(error)
-        raise
-    if os.getpid() != entered:
-        _end_fork(SystemExit(0))
+
+    def __enter__(self) -> None:
+        self._entered = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if os.getpid() != self._entered:
+            _end_fork(SystemExit(0) if error is None else error)
 
 
 def _end_fork(error: BaseException) -> NoReturn:
@@ -489,15 +491,18 @@ def _end_fork(error: BaseException) -> NoReturn:
 lasting: list[str] = []
 
 
-@contextlib.contextmanager
-def at(folder: str | None) -> Iterator[None]:
+class at:  # noqa: N801 - used like a function, around every commit
     """Work in `folder`, where a task may have gone elsewhere, and go back there."""
-    there = current_folder()
-    if folder is None or there == folder:
-        yield
-        return
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        _chdir(there)
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._there: str | None = None
+
+    def __enter__(self) -> None:
+        there = current_folder()
+        if self._folder is not None and there != self._folder:
+            os.chdir(self._folder)
+            self._there = there
+
+    def __exit__(self, *exc_info: object) -> None:
+        _chdir(self._there)

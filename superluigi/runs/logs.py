@@ -62,15 +62,16 @@ def keeping() -> Iterator[None]:
                 logging.getLogger().removeHandler(_keeper)
 
 
-@contextlib.contextmanager
-def captured(task_id: str) -> Iterator[deque[str]]:
+class captured:  # noqa: N801 - used like a function, around every attempt
     """The lines that this context logs while the block runs (the last `LINES_KEPT`)."""
-    lines: deque[str] = deque(maxlen=LINES_KEPT)
-    token = _lines.set(lines)
-    try:
-        yield lines
-    finally:
-        _lines.reset(token)
+
+    def __enter__(self) -> deque[str]:
+        lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._token = _lines.set(lines)
+        return lines
+
+    def __exit__(self, *exc_info: object) -> None:
+        _lines.reset(self._token)
 
 
 @contextlib.contextmanager

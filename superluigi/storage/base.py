@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from superluigi.errors import TargetKindError
+from superluigi.jsonable import Shared, encoding
 
 Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
@@ -27,13 +28,21 @@ PENDING_SUFFIX = ".pending"
 SURROGATES = "backslashreplace"
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encode = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
 
 
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
-    lines = [f"{_encode(key)}: {_encode(value)}" for key, value in record.items()]
+    lines = [f"{_encode(key)}: {_text(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _text(value: Any) -> str:
+    if type(value) is not Shared:
+        return _encode(value)
+    if value.text is None:
+        value.text = _encode(value)
+    return value.text
 
 
 _ABOUT_LINES = re.compile(rb'\n("(?:task_id|task_hash|run|output)": .*)')
@@ -103,7 +112,11 @@ def _is_output(output: Mapping[str, Any]) -> bool:
 
 
 def _fits(part: Mapping[str, Any]) -> bool:
-    return all(isinstance(part[key], kind) for key, kind in _SHAPES.items() if part.get(key) is not None)
+    for key, value in part.items():
+        kind = _SHAPES.get(key)
+        if kind is not None and value is not None and not isinstance(value, kind):
+            return False
+    return True
 
 
 def check_name(uri: str) -> None:

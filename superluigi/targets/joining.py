@@ -6,10 +6,10 @@ already, and will commit it with a record: what is written through any target of
 
 from __future__ import annotations
 
-import contextlib
 import os
+import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -31,20 +31,23 @@ any_at_work: list[Stages] = []
 _guard = threading.Lock()
 
 
-@contextlib.contextmanager
-def joined(stages: Iterable[tuple[Location, StagedWrite]]) -> Iterator[None]:
+class joined:  # noqa: N801 - used like a function, around every attempt
     """Until the block ends, writes to these places go into these stages."""
-    mine, before = Stages(stages), _mine.get()
-    _mine.set(mine)
-    with _guard:
-        any_at_work.append(mine)
-    try:
-        yield
-    finally:
+
+    def __init__(self, stages: Iterable[tuple[Location, StagedWrite]]) -> None:
+        self._stages = Stages(stages)
+
+    def __enter__(self) -> None:
+        self._before = _mine.get()
+        _mine.set(self._stages)
         with _guard:
-            any_at_work.remove(mine)
-        if _mine.get() is mine:  # a generator may be closed in another context than it was begun in
-            _mine.set(before)
+            any_at_work.append(self._stages)
+
+    def __exit__(self, *exc_info: object) -> None:
+        with _guard:
+            any_at_work.remove(self._stages)
+        if _mine.get() is self._stages:  # a generator may be closed in another context than it was begun in
+            _mine.set(self._before)
 
 
 def stage_of(location: Location) -> StagedWrite | None:
@@ -67,8 +70,11 @@ def has_written(location: Location) -> Path | None:
 
 def is_written(staged: StagedWrite) -> bool:
     """Whether there is anything in a stage yet."""
-    path = staged.path
-    return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    try:
+        mode = os.lstat(staged.path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not stat.S_ISDIR(mode) or bool(os.listdir(staged.path))
 
 
 class Joining(StagedWrite):

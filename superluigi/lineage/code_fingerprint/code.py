@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from superluigi.jsonable import Jsonable
+from superluigi.jsonable import Shared
 from superluigi.lineage.code_fingerprint import git
 from superluigi.lineage.code_fingerprint.code_parts import shortened
 from superluigi.lineage.code_fingerprint.reach import CodeDependencies, reached
@@ -25,15 +25,21 @@ def code_identity(task: Any) -> dict[str, Any]:
     """
     found = _identified(_class_of(task))
     repository = git.state(found.folder) if found.folder is not None else git.NOTHING
-    return Jsonable(
-        digest={"sha256": found.digest},
-        repo=repository["repo"],
-        commit=repository["commit"],
-        branch=repository["branch"],
-        dirty=repository["dirty"],
-        path=found.path,
-        parts=dict(found.parts),
-    )
+    told = found.told
+    if told is None or told[0] is not repository:
+        told = found.told = (
+            repository,
+            Shared(
+                digest={"sha256": found.digest},
+                repo=repository["repo"],
+                commit=repository["commit"],
+                branch=repository["branch"],
+                dirty=repository["dirty"],
+                path=found.path,
+                parts=dict(found.parts),
+            ),
+        )
+    return told[1]
 
 
 def code_digest(task: Any) -> str:
@@ -61,7 +67,7 @@ def _whole(found: CodeDependencies) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Identified:
     """What stays the same for a class until one of its modules is reloaded."""
 
@@ -71,6 +77,8 @@ class _Identified:
     #: Of the source file: relative to the repository, if it is in one.
     path: str | None
     folder: str | None
+    #: What was said of it last, and of which state of the repository.
+    told: tuple[Mapping[str, Any], Shared] | None = None
 
 
 _known: weakref.WeakKeyDictionary[type, _Identified] = weakref.WeakKeyDictionary()

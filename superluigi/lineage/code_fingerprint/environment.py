@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from superluigi.jsonable import Jsonable
+from superluigi.jsonable import Jsonable, Shared
 from superluigi.lineage.code_fingerprint.reach import reached
 
 #: Versions that every record tells; a change of these alone never makes an output stale.
@@ -27,7 +27,12 @@ def environment(task: Any = None) -> dict[str, Any]:
     """
     if task is None:
         return Jsonable({**_fixed(), "packages": _versions(frozenset(_imported()))})
-    return Jsonable({**_fixed(), "packages": packages(task)})
+    return _with_packages(reached(task if isinstance(task, type) else type(task)).packages)
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_packages(tops: frozenset[str]) -> Shared:
+    return Shared({**_fixed(), "packages": _versions(tops)})
 
 
 def packages(task: Any) -> dict[str, str]:

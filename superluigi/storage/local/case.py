@@ -31,6 +31,13 @@ def folds(folder: str, name: str) -> bool:
     return known
 
 
+def learn(path: str) -> None:
+    """Ask now of the folder of `path`, which is there: later questions are then answered without the disk."""
+    folder, _, name = path.rpartition("/")
+    if folder not in _folding:
+        folds(folder, name)
+
+
 def other_name(folder: str, name: str) -> str | None:
     """The entry that a folding disk takes for `name`, if it is called otherwise."""
     try:

@@ -179,7 +179,10 @@ class LocalLocation(Location):
             self.refuse_other_owner()
             self.refuse_inner("replace")
             final = self.final
-            for folder in {os.path.dirname(final), os.path.dirname(self.record_uri)}:
+            folders = {os.path.dirname(final)}
+            if self._record_elsewhere is not None or final is not self.path:
+                folders.add(os.path.dirname(self.record_uri))
+            for folder in folders:
                 for left in staging.sweep(folder):
                     with contextlib.suppress(OSError):  # it may be the same fault that made it stay
                         staging.remove_left(left)
@@ -408,8 +411,10 @@ class LocalLocation(Location):
 
 def published_together(locations: Iterable[Location]) -> contextlib.AbstractContextManager[None]:
     """Keep other writers of this machine from publishing in between where several of these are local."""
-    folders = [location.final.parent for location in locations if isinstance(location, LocalLocation)]
-    return atomic.locked_together(folders) if len(folders) > 1 else contextlib.nullcontext()
+    local = [location for location in locations if isinstance(location, LocalLocation)]
+    if len(local) < 2:
+        return contextlib.nullcontext()
+    return atomic.locked_together([location.final.parent for location in local])
 
 
 def _read_whole(path: Path | str) -> bytes:

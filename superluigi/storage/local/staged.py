@@ -16,7 +16,7 @@ from superluigi.errors import OutputNotWrittenError, TargetKindError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, StagedWrite
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, members, stage_check, staging
+from superluigi.storage.local import atomic, case, members, stage_check, staging
 from superluigi.storage.local.location import LocalLocation
 
 _WRITE_A_COPY = "Write the bytes themselves to output_path."
@@ -89,6 +89,7 @@ class LocalStaged(StagedWrite):
                     with contextlib.suppress(OSError):  # the first error tells more, and whoever comes next settles
                         location._settle_held()
                     raise
+            case.learn(location.uri)
         self.discard()
         return published
 

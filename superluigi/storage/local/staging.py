@@ -18,7 +18,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from superluigi.storage import owner_token
@@ -116,14 +116,18 @@ def abandon(token: str, folder: Path | str) -> None:
     _abandoned[token] = str(folder)
 
 
-@contextlib.contextmanager
-def abandoning(token: str, folder: Path | str) -> Iterator[None]:
+class abandoning:  # noqa: N801 - used like a function, on the way of every commit
     """Remove in this block what a token of this process names in `folder`; if that fails, the next sweep does it."""
-    try:
-        yield
-    except BaseException:
-        abandon(token, folder)
-        raise
+
+    def __init__(self, token: str, folder: Path | str) -> None:
+        self.token, self.folder = token, folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            abandon(self.token, self.folder)
 
 
 def swap_journal(final: Path) -> Path:

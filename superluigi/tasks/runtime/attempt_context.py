@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,16 +113,20 @@ def get(task: Any) -> AttemptContext | None:
     return None
 
 
-@contextlib.contextmanager
-def entered(scope: AttemptContext) -> Iterator[AttemptContext]:
+class entered:  # noqa: N801 - used like a function, around every attempt
     """Make `scope` the current one."""
-    token = _here.set(scope)
-    with _guard:
-        _active.append(scope)
-    try:
-        yield scope
-    finally:
-        scope.active = False
+
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> AttemptContext:
+        self._token = _here.set(self._scope)
         with _guard:
-            _active.remove(scope)
-        _here.reset(token)
+            _active.append(self._scope)
+        return self._scope
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._scope.active = False
+        with _guard:
+            _active.remove(self._scope)
+        _here.reset(self._token)

@@ -83,20 +83,25 @@ def _time_limit(task: Any) -> float:
     return float(get_config().getint("worker", "timeout", 0))
 
 
-@contextlib.contextmanager
-def counted(scope: AttemptContext) -> Iterator[None]:
+class counted:  # noqa: N801 - used like a function, around every attempt
     """Let a task ask for another attempt as often as its `max_attempts` allows."""
-    try:
-        yield
-    except GracefulTimeout as error:
-        made = _count(scope)
-        limit = class_attr(scope.task, "max_attempts")
+
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, GracefulTimeout):
+            return
+        made = _count(self._scope)
+        limit = class_attr(self._scope.task, "max_attempts")
         if limit is not None and made >= limit:
             raise ExecutionError(
-                f"{scope.task} has been attempted {made} times in this run and asks for one more ({error}), but "
+                f"{self._scope.task} has been attempted {made} times in this run and asks for one more ({error}), but "
                 f"max_attempts is {limit}. Its check-point is kept: run it again, or raise max_attempts."
             ) from error
-        raise
 
 
 def _count(scope: AttemptContext) -> int:

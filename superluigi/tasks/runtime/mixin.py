@@ -197,7 +197,7 @@ def run_in_context(task: Any, begin: Callable[[], Any]) -> Any:
     """`begin()` with all that the task asks for around it; a generator if that is one."""
     if attempt_context.get(task) is not None:
         return begin()
-    refuse_if_importing(f"an attempt at {task}")
+    refuse_if_importing("an attempt at ", task)
     return start(_steps(task, begin))
 
 
