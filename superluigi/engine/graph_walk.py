@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import luigi.worker
 from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
@@ -17,6 +16,7 @@ from superluigi.engine.clashes import Clashes
 from superluigi.errors import OutputClashError, SuperLuigiError, tellable
 from superluigi.execution.attempt import is_external
 from superluigi.execution.observer import Observer
+from superluigi.luigi_compat.engine import WorkerBase
 from superluigi.luigi_compat.tasks import owners_of, param_visibilities
 from superluigi.runs import families, logs, tracebacks
 from superluigi.runs.completeness import CheckError, CompleteMany, Completeness
@@ -29,7 +29,7 @@ from superluigi.scheduler.terms import Terms
 logger = logs.logger
 
 
-class GraphWalker(luigi.worker.Worker):
+class GraphWalker(WorkerBase):
     """Walks the graph: complete() and requires() are asked once per task, a level of the graph at a time."""
 
     def __init__(
@@ -48,15 +48,15 @@ class GraphWalker(luigi.worker.Worker):
         if threading.current_thread() is not threading.main_thread():
             config.setdefault("no_install_shutdown_handler", True)  # only the main thread may install it
         super().__init__(scheduler, worker_id, worker_processes, assistant, **config)
-        self._task_result_queue.close()  # Luigi's own, for its forked processes
+        self.results_of_forks.close()  # Luigi's own, for its forked processes
         self.luigi_run = run or RunContext()
         self._completeness = Completeness(self.luigi_run, complete_many)
         self.limits = limits or Limits()
         self._observer = observer or Observer()
         #: Our scheduler lives in this process: it asks for parameters only when it needs them.
-        self._near = isinstance(self._scheduler, ReadyScheduler)
+        self._near = isinstance(self.scheduler, ReadyScheduler)
         if self._near:
-            self._scheduler.lend(self._id, self._scheduled_tasks)
+            self.scheduler.lend(self.worker_id, self.tasks)
         #: Static requirements of every task that was not complete.
         self.requirements: dict[str, list[Task]] = {}
         #: What tasks asked for by `yield` while they ran: id of the asking one → id → task.
@@ -82,9 +82,9 @@ class GraphWalker(luigi.worker.Worker):
         """
         self.add_succeeded = True
         for task in tasks:
-            self._validate_task(task)
-        if self._first_task is None and tasks:
-            self._first_task = tasks[0].task_id
+            self.validate(task)
+        if self.first_task is None and tasks:
+            self.first_task = tasks[0].task_id
         seen: dict[str, Task] = {}
         for task in tasks:
             families.refuse_two(task, seen.setdefault(task.task_id, task))
@@ -105,7 +105,7 @@ class GraphWalker(luigi.worker.Worker):
                     self._expect(task, waiting)
             level = following
         if self.requirements and not self._is_running:  # where nothing will run nothing is overwritten either
-            for task in list(self._scheduled_tasks.values()):
+            for task in list(self.tasks.values()):
                 self._clashes.add(task)
         return bool(self.add_succeeded)
 
@@ -121,9 +121,9 @@ class GraphWalker(luigi.worker.Worker):
             return self._schedule(task, answer)
         except Exception as error:
             trace = tracebacks.text_of(error)
-            self._log_unexpected_error(task)
+            self.log_unexpected_error(task)
             task.trigger_event(Event.BROKEN_TASK, task, error)
-            self._email_unexpected_error(task, trace)
+            self.mail_unexpected_error(task, trace)
             raise
 
     def needs(self, task_id: str) -> Iterator[Task]:
@@ -143,11 +143,11 @@ class GraphWalker(luigi.worker.Worker):
             status, runnable, requirements = self._broken(task, error)
         if terms.disabled:
             status = DISABLED
-        self._scheduled_tasks[task.task_id] = task
+        self.tasks[task.task_id] = task
         if requirements is not None:
             self.requirements[task.task_id] = requirements
         self._add_task(
-            worker=self._id,
+            worker=self.worker_id,
             task_id=task.task_id,
             status=status,
             # also what it has asked for before: heard of again (in a circle, say) it still waits for that
@@ -171,29 +171,29 @@ class GraphWalker(luigi.worker.Worker):
             super()._add_task(*args, **kwargs)
             return
         task_id, status = kwargs["task_id"], kwargs["status"]
-        task = self._scheduled_tasks.get(task_id)
+        task = self.tasks.get(task_id)
         if task is not None:
-            self._add_task_history.append((task, status, kwargs["runnable"]))
+            self.task_history.append((task, status, kwargs["runnable"]))
             kwargs["param_visibilities"] = param_visibilities(task)
             if status == FAILED:
                 kwargs["owners"] = _owners(task)
-        if task_id in self._batch_running_tasks:
-            for batched in self._batch_running_tasks.pop(task_id):
-                self._add_task_history.append((batched, status, True))
-        self._scheduler.add_task(**kwargs)
+        if task_id in self.batches:
+            for batched in self.batches.pop(task_id):
+                self.task_history.append((batched, status, True))
+        self.scheduler.add_task(**kwargs)
         logger.info("Informed scheduler that task   %s   has status   %s", task_id, status)
 
     def _judge(self, task: Task, answer: bool | CheckError) -> tuple[str, bool, list[Task] | None]:
         """Status, whether we can run it, and the requirements of a task that must run."""
-        limit = self._config.task_limit
-        if limit is not None and len(self._scheduled_tasks) >= limit:
+        limit = self.settings.task_limit
+        if limit is not None and len(self.tasks) >= limit:
             logger.warning("Will not run %s or any dependencies due to exceeded task-limit of %d", task, limit)
             return UNKNOWN, False, None
         if isinstance(answer, CheckError):
             self.add_succeeded = False
-            self._log_complete_error(task, _advice(answer.error) or answer.trace)
+            self.log_complete_error(task, _advice(answer.error) or answer.trace)
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self._email_complete_error(task, answer.trace)
+            self.mail_complete_error(task, answer.trace)
             self._note_failure(task, "scheduling", answer.error, answer.trace)
             return UNKNOWN, False, None
         if self._is_running:
@@ -206,9 +206,9 @@ class GraphWalker(luigi.worker.Worker):
             return DONE, False, None
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            return PENDING, bool(self._config.retry_external_tasks), None
+            return PENDING, bool(self.settings.retry_external_tasks), None
         requirements = self._completeness.requirements(task)
-        self._add_task_batcher(task)
+        self.announce_batcher(task)
         for requirement in requirements:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, requirement)
         return PENDING, True, requirements
@@ -217,9 +217,9 @@ class GraphWalker(luigi.worker.Worker):
         trace = tracebacks.text_of(error)
         error = tellable(error, trace)
         self.add_succeeded = False
-        self._log_dependency_error(task, _advice(error) or trace)
+        self.log_dependency_error(task, _advice(error) or trace)
         task.trigger_event(Event.BROKEN_TASK, task, error)
-        self._email_dependency_error(task, trace)
+        self.mail_dependency_error(task, trace)
         self._note_failure(task, "scheduling", error, trace)
         return UNKNOWN, False, None
 

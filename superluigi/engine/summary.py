@@ -13,6 +13,7 @@ from superluigi.engine.graph_walk import family_of
 from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, OptionError, TargetMissingError
 from superluigi.execution.attempt import is_external
 from superluigi.luigi_compat import summary
+from superluigi.luigi_compat.engine import resource_limits_of
 from superluigi.runs.report import BLOCKED_NAMED, Failure, Report
 from superluigi.scheduler.terms import Terms
 
@@ -67,7 +68,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     failures += [_missing(task) for task in _ordered(partition["still_pending_ext"], worker)]
     failures += [f for i, f in worker.failures.items() if f.kind == "missing" and outcomes.get(i) == "missing"]
     outcomes.update({task_id: "ended" for task_id in worker.ended if outcomes.get(task_id) == "not run"})
-    disabled = [t for i, t in worker._scheduled_tasks.items() if i not in outcomes and Terms.of_complete(t).disabled]
+    disabled = [t for i, t in worker.tasks.items() if i not in outcomes and Terms.of_complete(t).disabled]
     failures += [Failure(t.task_id, str(t), "disabled", ExecutionError(DISABLED), instance=t) for t in disabled]
     outcomes.update({task.task_id: "disabled" for task in disabled})
     blocked = _blocked(worker, outcomes)
@@ -88,7 +89,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
 
 def _found_complete(worker: Worker, outcomes: Mapping[str, str]) -> tuple[Task, ...]:
     """Tasks that were found complete; of wrappers that were, what they gather, which nobody had to schedule."""
-    found = {i: task for i, task in worker._scheduled_tasks.items() if outcomes.get(i) == "complete"}
+    found = {i: task for i, task in worker.tasks.items() if outcomes.get(i) == "complete"}
     waiting = list(found)
     while waiting and len(found) < _LOOKED_AT:
         for task in worker._completeness.gathered(waiting.pop()):
@@ -140,7 +141,7 @@ class _Shown:
 
 
 def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:
-    return [task for task in worker._scheduled_tasks.values() if task in tasks] if tasks else []
+    return [task for task in worker.tasks.values() if task in tasks] if tasks else []
 
 
 def _missing(task: Task) -> Failure:
@@ -155,7 +156,7 @@ def _missing(task: Task) -> Failure:
 
 def _unschedulable(task: Task, worker: Worker) -> list[Failure]:
     """Whether a task that never started asks for more of a resource than there is."""
-    totals = getattr(worker._scheduler, "_resources", None)
+    totals = resource_limits_of(worker.scheduler)
     if not isinstance(totals, Mapping):
         return []  # a central scheduler has its own
     try:
@@ -218,7 +219,7 @@ def _is_external(task: Task) -> bool:
 
 
 def _as_missing(worker: Worker, failure: Failure) -> Failure:
-    task = worker._scheduled_tasks.get(failure.task_id)
+    task = worker.tasks.get(failure.task_id)
     return _missing(task) if failure.kind == "missing" and task is not None and _is_external(task) else failure
 
 
@@ -268,7 +269,7 @@ def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, .
     bad = {i for i, word in outcomes.items() if word in culprits}
     if not bad:
         return {}
-    waiting = {i: t for i, t in worker._scheduled_tasks.items() if outcomes.get(i) in ("blocked", "not run")}
+    waiting = {i: t for i, t in worker.tasks.items() if outcomes.get(i) in ("blocked", "not run")}
     causes: dict[str, tuple[str, ...]] = {}
     for task in _requirements_first(waiting, worker):
         found: dict[str, None] = {}
@@ -287,7 +288,7 @@ def _names(blocked: Mapping[str, Sequence[str]], worker: Worker) -> dict[str, st
     names: dict[str, str] = {}
     for task_id, causes in blocked.items():
         if any(told.get(cause, 0) < BLOCKED_NAMED for cause in causes):
-            names[task_id] = str(worker._scheduled_tasks[task_id])
+            names[task_id] = str(worker.tasks[task_id])
             told.update((cause, told.get(cause, 0) + 1) for cause in causes)
     return names
 

@@ -110,82 +110,82 @@ class Worker(GraphWalker):
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         """Stop the keep-alive thread and end what still runs."""
-        self._keep_alive_thread.stop()
-        self._keep_alive_thread.join(PING_SECONDS)
+        self.keep_alive_thread.stop()
+        self.keep_alive_thread.join(PING_SECONDS)
         if self._owns_places:
-            self._places.close(abort=kind is not None or bool(self._running_tasks))
+            self._places.close(abort=kind is not None or bool(self.running))
 
     def run(self) -> bool:
         """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
         self.run_succeeded = True
         self._is_running = True
-        self._add_worker()
+        self.announce()
         try:
             self._loop()
         except BaseException:
             with no_second_interrupt():
                 self._places.close(abort=True)
-                end_threads(self._running_tasks.values())
+                end_threads(self.running.values())
             raise
         return bool(self.run_succeeded)
 
     def _loop(self) -> None:
         while True:
-            while len(self._running_tasks) >= self.worker_processes > 0:
+            while len(self.running) >= self.worker_processes > 0:
                 self._handle_next_task()
             response = self._get_work()
             if response.worker_state == WORKER_STATE_DISABLED:
-                self._start_phasing_out()
+                self.phase_out()
             if response.task_id is not None:
                 self._run_task(response.task_id)
-            elif self._running_tasks:
+            elif self.running:
                 self._handle_next_task()
             elif not self._wait_for_work(response):
                 break
-        while self._running_tasks:
+        while self.running:
             self._handle_next_task()
 
     def _get_work(self) -> Any:
         response = super()._get_work()
-        history = self._get_work_response_history
+        history = self.work_history
         if history and not self._others(history[-1]):
             history.pop()  # the summary reads only what others run
         return response
 
     def _others(self, entry: dict[str, Any]) -> bool:
-        return entry["task_id"] is None and any(r["worker"] != self._id for r in entry["running_tasks"] or ())
+        return entry["task_id"] is None and any(r["worker"] != self.worker_id for r in entry["running_tasks"] or ())
 
     def _wait_for_work(self, response: Any) -> bool:
         """Nothing runs and nothing is ready: wait a while if something may become ready, else False."""
-        due = None if self._stop_requesting_work else self._next_due()
+        due = None if self.asks_no_more else self._next_due()
         if due is not None:
-            time.sleep(max(0.0, min(due - time.time(), self._config.wait_interval)))
+            time.sleep(max(0.0, min(due - time.time(), self.settings.wait_interval)))
             return True
         import datetime
 
-        self._idle_since = self._idle_since or datetime.datetime.now()
-        if self._stop_requesting_work or not self._keep_alive(response):
+        self.idle_since = self.idle_since or datetime.datetime.now()
+        if self.asks_no_more or not self.waits_for_others(response):
             return False
-        time.sleep(self._config.wait_interval)
+        time.sleep(self.settings.wait_interval)
         return True
 
     def _next_due(self) -> float | None:
         """When (seconds since the epoch) a task of ours becomes ready by itself; None if none does."""
-        ask = getattr(self._scheduler, "next_due", None)
-        due: float | None = ask(self._id) if ask is not None else None
+        ask = getattr(self.scheduler, "next_due", None)
+        due: float | None = ask(self.worker_id) if ask is not None else None
         return due
 
     def _run_task(self, task_id: str) -> None:
-        self._idle_since = None
-        if task_id in self._running_tasks:
-            time.sleep(self._config.wait_interval)  # a remote scheduler and we disagree: let it catch up
+        self.idle_since = None
+        if task_id in self.running:
+            time.sleep(self.settings.wait_interval)  # a remote scheduler and we disagree: let it catch up
             return
-        task: Task = self._scheduled_tasks[task_id]
+        task: Task = self.tasks[task_id]
         self._observer.started(task)
         try:
             terms = Terms.of(task, self.limits)
-            timeout = self._config.timeout if terms.timeout is None else terms.timeout
-            place = self._places.for_task(task, timeout, never_here=self._config.force_multiprocessing)
+            timeout = self.settings.timeout if terms.timeout is None else terms.timeout
+            place = self._places.for_task(task, timeout, never_here=self.settings.force_multiprocessing)
         except (DefinitionError, ExecutionError) as error:  # what it says of itself, where it wants to run
             if isinstance(error, OptionError):  # what the run says
                 raise
@@ -198,7 +198,7 @@ class Worker(GraphWalker):
             if not place.bounds_time:
                 attempting.deadline = time.monotonic() + timeout + START_SECONDS
         if place.here:
-            self._running_tasks[task_id] = attempting
+            self.running[task_id] = attempting
             outcome = self._attempt_here(attempting)
             while outcome.again:
                 outcome = self._attempt_here(attempting)
@@ -206,9 +206,9 @@ class Worker(GraphWalker):
         else:
             if place.announces and self._near and self.limits.per_time:
                 resources = terms.resources
-                attempting.delayed = resources if self._scheduler.rates.delay(resources) else None
+                attempting.delayed = resources if self.scheduler.rates.delay(resources) else None
             self._submit(attempting)
-            self._running_tasks[task_id] = attempting  # from now on it may be told something
+            self.running[task_id] = attempting  # from now on it may be told something
 
     def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
         task, place = attempting.task, attempting.place
@@ -221,7 +221,7 @@ class Worker(GraphWalker):
         def freed() -> None:
             self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
 
-        return ObservedReporter(self._scheduler, task.task_id, self._id, messages, self._observer, freed)
+        return ObservedReporter(self.scheduler, task.task_id, self.worker_id, messages, self._observer, freed)
 
     @rpc_message_callback  # type: ignore[untyped-decorator]
     def set_worker_processes(self, n: int) -> None:
@@ -238,13 +238,13 @@ class Worker(GraphWalker):
                 check=self._to_check(task),
                 known=CompletedView(self.made, self._completeness.known),
                 reporter=attempting.status_reporter,
-                worker_id=self._id,
-                check_complete_on_run=self._config.check_complete_on_run,
-                process_context=self._config.task_process_context,
+                worker_id=self.worker_id,
+                check_complete_on_run=self.settings.check_complete_on_run,
+                process_context=self.settings.task_process_context,
             )
 
     def _to_check(self, task: Task) -> list[Task]:
-        if not self._config.check_unfulfilled_deps:
+        if not self.settings.check_unfulfilled_deps:
             return []
         known = self._completeness.known
         return [t for t in self._static(task) if t.task_id in self._unverified or not known.get(t.task_id)]
@@ -267,9 +267,9 @@ class Worker(GraphWalker):
                     task,
                     self._to_check(task),
                     frozenset(known),
-                    worker_id=self._id,
-                    check_complete_on_run=self._config.check_complete_on_run,
-                    process_context=self._config.task_process_context,
+                    worker_id=self.worker_id,
+                    check_complete_on_run=self.settings.check_complete_on_run,
+                    process_context=self.settings.task_process_context,
                     expected=addresses(task, self._static(task)),
                     on_message=lambda message: self._arrived.put(("message", message)),
                     timeout=attempting.timeout,
@@ -293,7 +293,7 @@ class Worker(GraphWalker):
             return
         self._take_spooled()  # what the attempt reported comes before its end
         task_id, future = value
-        attempting = self._running_tasks.get(task_id)
+        attempting = self.running.get(task_id)
         if attempting is not None and attempting.future is future:
             outcome = self._outcome(attempting, future)
             if outcome is not None and attempting.ending is not None and outcome.status != DONE:
@@ -304,15 +304,15 @@ class Worker(GraphWalker):
             self._end_late()
 
     def _patience(self) -> float:
-        limits = [a.deadline for a in self._running_tasks.values() if a.deadline is not None and not a.timed_out]
+        limits = [a.deadline for a in self.running.values() if a.deadline is not None and not a.timed_out]
         left = [max(0.0, limit - time.monotonic()) for limit in limits]
         due = self._next_due()
         if due is not None:
             left.append(max(0.001, due - time.time()))
-        return float(min([*left, self._places.poll_seconds(), self._config.wait_interval]))
+        return float(min([*left, self._places.poll_seconds(), self.settings.wait_interval]))
 
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
-        attempting = self._running_tasks.get(task_id)
+        attempting = self.running.get(task_id)
         if attempting is not None and method == BEGIN:
             self._begun(attempting)
             if attempting.timeout:
@@ -320,11 +320,11 @@ class Worker(GraphWalker):
         elif attempting is not None and method in REPORTS:
             getattr(attempting.status_reporter, method)(*args)
         elif attempting is not None and method == RESPOND:
-            self._scheduler.add_scheduler_message_response(task_id, *args)
+            self.scheduler.add_scheduler_message_response(task_id, *args)
 
     def _begun(self, attempting: RunningAttempt) -> None:
         if attempting.delayed is not None:
-            self._scheduler.rates.begin(attempting.delayed)
+            self.scheduler.rates.begin(attempting.delayed)
             attempting.delayed = None
 
     def _take_spooled(self) -> None:
@@ -334,7 +334,7 @@ class Worker(GraphWalker):
     def _end_late(self) -> None:
         self._take_spooled()
         now = time.monotonic()
-        for attempting in list(self._running_tasks.values()):
+        for attempting in list(self.running.values()):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
                 attempting.timed_out = True
                 if attempting.ending is not None:
@@ -381,7 +381,7 @@ class Worker(GraphWalker):
 
     def _finish(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
         """Tell everybody what came of an attempt."""
-        task: Task = self._scheduled_tasks[task_id]
+        task: Task = self.tasks[task_id]
         for confirmed in outcome.confirmed:
             self._completeness.done(confirmed)
             self._unverified.discard(confirmed)
@@ -392,7 +392,7 @@ class Worker(GraphWalker):
             self._note_attempt_failed(task, outcome)
         new_deps = self._discover(task, outcome.requirements)
         self._add_task(
-            worker=self._id,
+            worker=self.worker_id,
             task_id=task_id,
             status=status,
             expl=_as_json(outcome.expl),
@@ -402,23 +402,23 @@ class Worker(GraphWalker):
             family=family_of(task),
             module=task.task_module,
             new_deps=new_deps,
-            assistant=self._assistant,
+            assistant=self.is_assistant,
             retry_policy_dict=terms.retry_policy,
         )
         if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
-            self._scheduler.add_task(worker=self._id, task_id=task_id, status=DISABLED, family=task.task_family)
-        attempting = self._running_tasks.pop(task_id, None)
+            self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
+        attempting = self.running.pop(task_id, None)
         if attempting is not None:
             self._begun(attempting)
         self._observer.ended(task, status, outcome)
-        if outcome.missing and self._config.check_unfulfilled_deps:
+        if outcome.missing and self.settings.check_unfulfilled_deps:
             self._reschedule(task, outcome.missing)
         self.run_succeeded &= status == DONE or bool(new_deps)
         lost = isinstance(outcome.error, ExecutorLostError)
         if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
-            self._stop_requesting_work = True
+            self.asks_no_more = True
             if not lost:
-                for other in list(self._running_tasks.values()):
+                for other in list(self.running.values()):
                     ask_to_end(other, task)
 
     def _finish_ended(self, attempting: RunningAttempt) -> None:
@@ -426,11 +426,11 @@ class Worker(GraphWalker):
         task = attempting.task
         for one in [task, *self._batch_members(task.task_id)]:
             self.ended[one.task_id] = None
-        self._running_tasks.pop(task.task_id, None)
+        self.running.pop(task.task_id, None)
         self._begun(attempting)
         # the scheduler believes only this of a running task
-        told = {"worker": self._id, "task_id": task.task_id, "family": family_of(task)}
-        self._scheduler.add_task(**told, status=FAILED, expl=_as_json(str(attempting.ending)))
+        told = {"worker": self.worker_id, "task_id": task.task_id, "family": family_of(task)}
+        self.scheduler.add_task(**told, status=FAILED, expl=_as_json(str(attempting.ending)))
         self._observer.ended(task, PENDING, AttemptResult(task.task_id, PENDING, error=attempting.ending))
         self.run_succeeded = False
 
@@ -453,10 +453,10 @@ class Worker(GraphWalker):
                 self._remember(batched.task_id)
 
     def _batch_members(self, task_id: str) -> list[Task]:
-        members = self._batch_running_tasks.get(task_id)
+        members = self.batches.get(task_id)
         if members is None:
             return []
-        kept = self._batch_running_tasks[task_id] = list(members)
+        kept = self.batches[task_id] = list(members)
         return kept
 
     def _note_attempt_failed(self, task: Task, outcome: AttemptResult) -> None:
@@ -464,8 +464,8 @@ class Worker(GraphWalker):
         if error is None:  # only an external task fails without one
             error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
         external = is_external(task)
-        if not (external and self._config.retry_external_tasks):
-            self._email_task_failure(task, outcome.expl)
+        if not (external and self.settings.retry_external_tasks):
+            self.mail_task_failure(task, outcome.expl)
         kind = "missing" if external else kind_of(error)
         if outcome.started:
             told = f"{type(error).__name__}: {error}"
@@ -479,13 +479,13 @@ class Worker(GraphWalker):
         logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
 
     def _will_retry(self, task_id: str) -> bool:
-        ask = getattr(self._scheduler, "will_retry", None)
+        ask = getattr(self.scheduler, "will_retry", None)
         return bool(ask(task_id)) if ask is not None else False
 
     def _discover(self, task: Task, requirements: Sequence[Task]) -> list[str]:
         if not requirements:
             return []
-        canonical = [self._scheduled_tasks.get(t.task_id, t) for t in requirements]
+        canonical = [self.tasks.get(t.task_id, t) for t in requirements]
         for given, known in zip(requirements, canonical, strict=True):
             families.refuse_two(known, given)
         self.discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
@@ -497,7 +497,7 @@ class Worker(GraphWalker):
         for task_id in missing:
             self.unfulfilled_counts[task_id] += 1
             self._completeness.forget(task_id)
-        if all(self.unfulfilled_counts[i] <= self._config.max_reschedules for i in missing):
+        if all(self.unfulfilled_counts[i] <= self.settings.max_reschedules for i in missing):
             for task_id in missing:
                 self.made.pop(task_id, None)
             self._completeness.forget(task.task_id)

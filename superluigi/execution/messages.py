@@ -15,6 +15,7 @@ from luigi.worker import SchedulerMessage
 
 from superluigi import graph
 from superluigi.execution import worker_main
+from superluigi.luigi_compat.engine import id_of
 
 #: Sends `(task id, method, arguments)` to the process that runs the graph.
 Send = Callable[[Any], None]
@@ -105,7 +106,7 @@ class Outbox:
         self._send = send
 
     def put(self, message: SchedulerMessage) -> None:
-        self._send((message._message_id, message.content, message.payload))
+        self._send((id_of(message), message.content, message.payload))
 
 
 class Inbox(queue.Queue[Any]):

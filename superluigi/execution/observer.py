@@ -40,7 +40,7 @@ class ObservedReporter(TaskStatusReporter):
         freed: Callable[[], object],
     ) -> None:
         super().__init__(scheduler, task_id, worker_id, messages)
-        self._observer = observer
+        self._observer, self._about = observer, task_id
         self._freed = freed
 
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
@@ -49,8 +49,8 @@ class ObservedReporter(TaskStatusReporter):
 
     def update_status_message(self, message: str) -> None:
         super().update_status_message(message)
-        self._observer.progressed(self._task_id, None, message)
+        self._observer.progressed(self._about, None, message)
 
     def update_progress_percentage(self, percentage: float) -> None:
         super().update_progress_percentage(percentage)
-        self._observer.progressed(self._task_id, percentage, None)
+        self._observer.progressed(self._about, percentage, None)

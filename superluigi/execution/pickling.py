@@ -12,6 +12,8 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from superluigi.luigi_compat import register
+
 
 def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
     make, values = cloudpickle.Pickler.dispatch_table[CodeType](code)[:2]
@@ -63,17 +65,12 @@ def loads(data: bytes) -> Any:
     For a class that is known here, cloudpickle makes a second one, finds the first and throws the second away: but
     making it has registered it, and from then on Luigi calls its name ambiguous.
     """
-    known = len(_registered())
+    known = len(register.classes())
     value = pickle.loads(data)
-    added = _registered()[known:]
+    added = register.classes()[known:]
     if added:
         _forget_spares(added)
     return value
-
-
-def _registered() -> list[Any]:
-    module: Any = sys.modules.get("luigi.task_register")
-    return [] if module is None else module.Register._reg
 
 
 def _forget_spares(added: list[Any]) -> None:
@@ -82,4 +79,4 @@ def _forget_spares(added: list[Any]) -> None:
     names = {(kind.__module__, kind.__name__) for kind in used}
     for spare in added:
         if spare not in used and (spare.__module__, spare.__name__) in names:
-            _registered().remove(spare)
+            register.classes().remove(spare)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 #: `module:Class` of Luigi, or `module` → private name → why.
 PRIVATE: dict[str, dict[str, str]] = {
@@ -43,9 +45,6 @@ PRIVATE: dict[str, dict[str, str]] = {
     },
     "luigi.worker:SchedulerMessage": {
         "_message_id": "travels with a message to a task in another process, so that the answer finds its way",
-    },
-    "luigi.worker:TaskStatusReporter": {
-        "_task_id": "which task reports",
     },
     "luigi.scheduler:Scheduler": {
         "_config": "the section [scheduler], with what the constructor was given over it",
@@ -107,6 +106,30 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_enum": "shown in help and completion",
     },
 }
+
+#: Methods of these that classes of ours replace: the only private names outside this package.
+REPLACED = frozenset(
+    {
+        "_add_task",
+        "_get_work",
+        "_handle_next_task",
+        "_remove_workers_from_tasks",
+        "_requires",
+        "_reset_orphaned_batch_running_tasks",
+        "_run_task",
+    }
+)
+
+
+def public(name: str) -> Any:
+    """The private attribute `name` of Luigi's, for a class of ours to have under another name, to read and write."""
+    if name not in declared():
+        raise LookupError(f"{name} is not declared in superluigi.luigi_compat.names, with the reason why it is used.")
+
+    def write(self: Any, value: Any) -> None:
+        setattr(self, name, value)
+
+    return property(attrgetter(name), write)
 
 
 def gone() -> list[str]:

@@ -20,6 +20,17 @@ def owners_of(task: Task) -> list[str]:
     return list(task._owner_list())
 
 
+def requires_hook(cls: type[Any]) -> Any:
+    """The method by which a class requires more than `requires()` says."""
+    return cls._requires
+
+
+def instances_of(register: Any) -> dict[Any, Any] | None:
+    """Luigi's one object for each task, by class and values of parameters; None where that is switched off."""
+    known: dict[Any, Any] | None = register._Register__instance_cache
+    return known
+
+
 def registered(name: str) -> Any:
     """The class of that name, Luigi's mark of an ambiguous name, or None."""
     return Register._get_reg().get(name)

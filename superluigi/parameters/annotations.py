@@ -18,6 +18,7 @@ from typing_extensions import TypeAliasType
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from superluigi.errors import DefinitionError, ParameterError
+from superluigi.luigi_compat.parameters import default_of, give_default, keep_place
 from superluigi.parameters.adapter_factory import task_adapter_for
 from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
 from superluigi.parameters.luigi_task import AnyTask
@@ -127,7 +128,7 @@ def parameters_from_annotations(
                 found[name] = _made(class_name, name, annotation, vars(mixin), None)
     for name, generic, kind in _made_concrete(namespace.get("__orig_bases__", ())):
         if name not in namespace and name not in found:
-            default = {} if generic._default is NO_DEFAULT else {name: generic._default}
+            default = {} if default_of(generic) is NO_DEFAULT else {name: default_of(generic)}
             flags = generic.significant, generic.ignore_default, generic.constant, isinstance(generic, TaskReference)
             found[name] = _made(class_name, name, Declared(kind, *flags), default, generic)
     for name, value in namespace.items():
@@ -262,19 +263,19 @@ def _made(
 
 def _with_default(class_name: str, name: str, inherited: Checked, value: Any) -> Checked:
     parameter = copy.copy(inherited)
-    parameter._default = value
+    give_default(parameter, value)
     return _checked_default(class_name, name, parameter, inherited)
 
 
 def _checked_default(class_name: str, name: str, parameter: Checked, inherited: Any) -> Checked:
     if isinstance(inherited, luigi.Parameter):
-        parameter._counter = inherited._counter  # an overridden field keeps its place, as in a dataclass
-    if parameter._default is not NO_DEFAULT:
+        keep_place(parameter, inherited)  # an overridden field keeps its place, as in a dataclass
+    if default_of(parameter) is not NO_DEFAULT:
         try:
-            parameter.checked(parameter._default)
+            parameter.checked(default_of(parameter))
         except RefusedError as error:
             raise ParameterError(
-                f"{class_name}.{name} = {parameter._default!r}: expected {error}. Correct one of them."
+                f"{class_name}.{name} = {default_of(parameter)!r}: expected {error}. Correct one of them."
             ) from error
     return parameter
 

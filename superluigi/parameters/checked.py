@@ -16,6 +16,7 @@ import luigi
 
 from superluigi.errors import DefinitionError
 from superluigi.luigi_compat.parameters import NO_DEFAULT as NO_DEFAULT
+from superluigi.luigi_compat.parameters import ChoiceBase, ParameterBase, default_of, give_default
 from superluigi.parameters import references
 from superluigi.parameters.adapter_factory import IsTask, OrTask, adapter_for
 from superluigi.parameters.adapters import (
@@ -128,7 +129,7 @@ class Frozen:
         return f'"{references.TASK}"' in self.text
 
 
-class Checked(luigi.Parameter[Any]):
+class Checked(ParameterBase):
     """What all parameters made from annotations add: the check, and the marks of this package."""
 
     adapter: Adapter
@@ -140,13 +141,12 @@ class Checked(luigi.Parameter[Any]):
     annotation: Any = None
     #: Its text need not give the value back: that travels as a pickle.
     by_text: bool = True
-    _attribute_name: str = ""
 
     def normalize(self, x: Any) -> Any:
         value = self.checked(x)
-        if self.constant and value != self.checked(self._default):
-            expected = f"the constant {self.serialize(self.checked(self._default))}"
-            raise RefusedError(expected, self._attribute_name, x)
+        if self.constant and value != self.checked(default_of(self)):
+            expected = f"the constant {self.serialize(self.checked(default_of(self)))}"
+            raise RefusedError(expected, self.attribute, x)
         return value
 
     def must_come_back(self, held: Any) -> None:
@@ -161,13 +161,13 @@ class Checked(luigi.Parameter[Any]):
             again = self.parse(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise RefusedError(
-                f"one that its text gives back, but {text:.200} cannot be read ({error})", self._attribute_name, value
+                f"one that its text gives back, but {text:.200} cannot be read ({error})", self.attribute, value
             ) from error
         if not same(value, again):
             raise RefusedError(
                 f"one that its text gives back, but {text:.200} is read as {again!r:.200}. Use a type that holds all "
                 "of it, or hand it over by a task",
-                self._attribute_name,
+                self.attribute,
                 value,
             )
 
@@ -178,7 +178,7 @@ class Checked(luigi.Parameter[Any]):
         except DefinitionError:
             raise
         except (TypeError, ValueError) as error:
-            raise RefusedError(str(error), self._attribute_name, x) from error
+            raise RefusedError(str(error), self.attribute, x) from error
 
 
 class CheckedInt(Checked, luigi.IntParameter):
@@ -233,7 +233,7 @@ class CheckedTimeDelta(_TextParameter, luigi.TimeDeltaParameter):
             return luigi.TimeDeltaParameter.parse(self, x)
         except (luigi.parameter.ParameterException, ValueError) as error:
             said = "a timedelta such as '2 h 30 m', '1 d', 'P1DT2H' or a number of seconds"
-            raise RefusedError(said, self._attribute_name, x) from error
+            raise RefusedError(said, self.attribute, x) from error
 
     def serialize(self, x: Any) -> str:
         exact = x.microseconds or x.days < 0
@@ -259,14 +259,14 @@ class CheckedEnum(Checked, luigi.EnumParameter[Any]):
         try:
             return self.adapter.decode(x)
         except TypeError as error:
-            raise RefusedError(str(error), self._attribute_name, x) from error
+            raise RefusedError(str(error), self.attribute, x) from error
 
 
-class CheckedChoice(Checked, luigi.ChoiceParameter):
+class CheckedChoice(Checked, ChoiceBase):
     """`Param[Literal["a", "b"]]`"""
 
     def parse(self, x: Any) -> Any:
-        return self._var_type(x)
+        return self.made_of(x)
 
 
 class Structured(Checked):
@@ -275,7 +275,7 @@ class Structured(Checked):
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        held = instance.__dict__[self._attribute_name]
+        held = instance.__dict__[self.attribute]
         return held.fresh() if isinstance(held, Frozen) else held
 
     def checked(self, x: Any) -> Any:
@@ -287,7 +287,7 @@ class Structured(Checked):
         except DefinitionError:
             raise
         except (TypeError, ValueError, RecursionError) as error:
-            raise RefusedError(str(error), self._attribute_name, x) from error
+            raise RefusedError(str(error), self.attribute, x) from error
 
     def write(self, value: Any) -> str:
         """The text of a checked value: its identity."""
@@ -310,7 +310,7 @@ class Structured(Checked):
             except (TypeError, ValueError) as error:
                 expected = expected or str(error)
         form = "" if isinstance(getattr(self.adapter, "inner", self.adapter), ScalarAdapter) else ", written as JSON"
-        raise RefusedError(f"{expected or self.adapter.name}{form}", self._attribute_name, x)
+        raise RefusedError(f"{expected or self.adapter.name}{form}", self.attribute, x)
 
 
 class CheckedList(Structured, luigi.ListParameter):
@@ -374,7 +374,7 @@ def parameter_for(annotation: Any, *, tasks: bool = False, **options: Any) -> Ch
     made = _parameter(adapter, options)
     made.adapter, made.annotation = adapter, annotation
     if "default" not in options:
-        made._default = NO_DEFAULT  # Luigi invents False for bools and None for optionals
+        give_default(made, NO_DEFAULT)  # Luigi invents False for bools and None for optionals
     return made
 
 

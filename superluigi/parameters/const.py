@@ -34,7 +34,7 @@ class ConstantValue(Structured):
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # the value with its text: Luigi puts what it finds here into sets, and a table has no hash
-        return self if instance is None else instance.__dict__[self._attribute_name]
+        return self if instance is None else instance.__dict__[self.attribute]
 
     def checked(self, x: Any) -> Frozen:
         return x if isinstance(x, Frozen) else Frozen(x, self.write(x))

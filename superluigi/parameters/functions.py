@@ -27,15 +27,15 @@ class FunctionParameter(Structured):
     def checked(self, x: Any) -> Frozen:
         value = x.value if isinstance(x, Frozen) else x
         if not callable(value) or isinstance(value, luigi.Task):
-            raise RefusedError("a function", self._attribute_name, x)
+            raise RefusedError("a function", self.attribute, x)
         try:
             return FrozenFunction(_snapshot(value), _text(value))
         except (TypeError, ValueError) as error:
-            raise RefusedError(f"a function whose code is known ({error})", self._attribute_name, x) from error
+            raise RefusedError(f"a function whose code is known ({error})", self.attribute, x) from error
 
     def parse(self, x: Any) -> Any:
         if isinstance(x, str) and "#" in x:
-            raise RefusedError("a function that can be imported (module:name)", self._attribute_name, x)
+            raise RefusedError("a function that can be imported (module:name)", self.attribute, x)
         return imported(x) if isinstance(x, str) else x
 
 

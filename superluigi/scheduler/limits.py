@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from luigi.task import Task
-from luigi.task_register import Register
 
 from superluigi.config import suggestion
 from superluigi.errors import OptionError
+from superluigi.luigi_compat import register
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 #: When to look again for a place that is held by a task on its way (seconds).
@@ -70,7 +70,7 @@ class Limits:
         """
         wanted = {*self.at_once, *self.per_time}
         known: set[str] = set(resources)
-        for cls in Register._reg:
+        for cls in register.classes():
             known |= {base.__name__ for base in cls.__mro__} | {cls.get_task_family()}
             channel, own = getattr(cls, "channel", None), cls.resources
             known |= _channels(channel) | (set(own) if isinstance(own, Mapping) else set())

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
-from luigi.scheduler import Scheduler
 from luigi.task_history import NopHistory
 from luigi.task_status import BATCH_RUNNING, DISABLED, DONE, FAILED, PENDING, RUNNING, SUSPENDED, UNKNOWN
 
+from superluigi.luigi_compat.engine import SchedulerBase
 from superluigi.scheduler.limits import Rates
 from superluigi.scheduler.node import Node, ReadyEntry
 from superluigi.scheduler.selection import Selection, may_take
@@ -37,7 +37,7 @@ def _locked(method: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-class ReadyScheduler(Scheduler):
+class ReadyScheduler(SchedulerBase):
     """A drop-in for `luigi.scheduler.Scheduler` inside one process; safe to call from many threads.
 
     `rates` maps a resource to how often it may be taken per time. `limited_retry_delay` (seconds) stands
@@ -46,7 +46,7 @@ class ReadyScheduler(Scheduler):
     give, and `task_params` is left out for a task that the asking worker is known to hold (`lend`).
     """
 
-    _state: IndexedState
+    state: IndexedState
 
     def __init__(
         self,
@@ -59,12 +59,10 @@ class ReadyScheduler(Scheduler):
     ) -> None:
         super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
         self.lock = threading.RLock()
-        metrics = self._state._metrics_collector
-        self._state = IndexedState(self._config.state_path, limited_retry_delay)
-        self._state._metrics_collector = metrics
-        self._default_policy = self._config._get_retry_policy()
+        self.replace_state(IndexedState(self.settings.state_path, limited_retry_delay))
+        self._default_policy = self.default_retry_policy()
         self._policies: dict[tuple[Any, ...], Any] = {}
-        self._history_kept = not isinstance(self._task_history, NopHistory)
+        self._history_kept = not isinstance(self.history, NopHistory)
         self._lent: dict[str, Container[str]] = {}
         self.rates = rates or Rates({})
 
@@ -107,7 +105,7 @@ class ReadyScheduler(Scheduler):
         **kwargs: Any,
     ) -> None:
         """Luigi's `add_task`: create or update a task, its status, requirements, workers and priority."""
-        asker = self._update_worker(worker)
+        asker = self.note_worker(worker)
         node = self._admit(str(task_id), status, priority, asker)
         if node is None:
             return
@@ -124,37 +122,37 @@ class ReadyScheduler(Scheduler):
         self._annotate(node, tracking_url, expl)
         if not node.status == status == DONE:
             self._take_status(node, status, worker, bool(new_deps))
-        if status == FAILED and self._config.batch_emails:
+        if status == FAILED and self.settings.batch_emails:
             self._mail_failure(node, worker, family, expl, owners)
         if deps is not None:
-            self._state.set_deps(node, deps)
+            self.state.set_deps(node, deps)
         if new_deps is not None:
-            self._state.set_deps(node, (*node.deps, *new_deps))
+            self.state.set_deps(node, (*node.deps, *new_deps))
         stay = node.resources, node.workers, node.runnable, node.batchable
         node.resources = dict(resources) if resources else {}
         node.retry_policy = self._policy(retry_policy_dict)
         if asker.enabled and not assistant:
             self._take_stakes(node, worker, priority)
         if runnable and status != FAILED and asker.enabled:
-            node.workers = self._state.interned.tuple_with(node.workers, str(worker))
+            node.workers = self.state.interned.tuple_with(node.workers, str(worker))
             asker.tasks.add(node)
             node.runnable = runnable
         if stay != (node.resources, node.workers, node.runnable, node.batchable) or batchable:
-            self._state.moved(node)
+            self.state.moved(node)
         self._raise_priority(node, priority)
 
     def _admit(self, task_id: str, status: str, priority: float, asker: Any) -> Node | None:
         """The node to update; None when the claim is not to be believed."""
-        node: Node | None = self._state.get_task(task_id)
+        node: Node | None = self.state.get_task(task_id)
         if node is None:
             if not asker.enabled:
                 return None
             # most tasks of a run are done before it; a history wants to hear of the change
             born = DONE if status == DONE and not self._history_kept else PENDING
-            return self._state.create(task_id, born, priority, self._default_policy)
+            return self.state.create(task_id, born, priority, self._default_policy)
         if node.status != RUNNING and not asker.enabled:
             return None
-        cooling = time.time() - node.updated < self._config.stable_done_cooldown_secs
+        cooling = time.time() - node.updated < self.settings.stable_done_cooldown_secs
         if status == PENDING and node.status == DONE and cooling:
             return None  # somebody looked before the task was done and tells us only now
         return node
@@ -163,13 +161,13 @@ class ReadyScheduler(Scheduler):
         node.worker_running = worker
         node.time_running = time.time()
         if batch_id:
-            members = self._state.get_batch_running_tasks(batch_id)
+            members = self.state.get_batch_running_tasks(batch_id)
             node.resources_running = dict(members[0].resources_running) if members else {}
 
     def _annotate(self, node: Node, tracking_url: str | None, expl: Any) -> None:
         if tracking_url is expl is node.tracking_url is node.batch_id is None:
             return
-        members = self._state.get_batch_running_tasks(node.batch_id) if node.batch_id is not None else ()
+        members = self.state.get_batch_running_tasks(node.batch_id) if node.batch_id is not None else ()
         if tracking_url is not None or node.status != RUNNING:
             node.tracking_url = tracking_url
             for member in members:
@@ -186,17 +184,17 @@ class ReadyScheduler(Scheduler):
         if not (idle or ours or new_deps):
             return
         if self._history_kept and (status != node.status or status == PENDING):
-            self._update_task_history(node, status)
-        self._state.set_status(node, PENDING if status == SUSPENDED else status, self._config)
+            self.note_in_history(node, status)
+        self.state.set_status(node, PENDING if status == SUSPENDED else status, self.settings)
 
     def _take_stakes(self, node: Node, worker: str | None, priority: float) -> None:
         """Keep the task and its requirements for as long as the worker lives."""
-        interned, who = self._state.interned, str(worker)
+        interned, who = self.state.interned, str(worker)
         node.stakeholders = interned.set_with(node.stakeholders, who)
         for dep in node.deps:
-            other = self._state.get_task(dep)
+            other = self.state.get_task(dep)
             if other is None:
-                other = self._state.create(dep, UNKNOWN, priority, self._default_policy)
+                other = self.state.create(dep, UNKNOWN, priority, self._default_policy)
             other.stakeholders = interned.set_with(other.stakeholders, who)
 
     def _raise_priority(self, node: Node, priority: float) -> None:
@@ -204,15 +202,15 @@ class ReadyScheduler(Scheduler):
         before = node.priority if isinstance(node.priority, (int, float)) else 0
         if priority > before or before is not node.priority:
             node.priority = max(priority, before)
-            self._state.moved(node)
+            self.state.moved(node)
         work = [node] if node.deps else []
         while work:
             current = work.pop()
             for dep in current.deps:
-                other = self._state.get_task(dep)
+                other = self.state.get_task(dep)
                 if other is not None and other.priority < current.priority:
                     other.priority = current.priority
-                    self._state.moved(other)
+                    self.state.moved(other)
                     work.append(other)
 
     def _policy(self, wanted: Mapping[str, Any] | None) -> Any:
@@ -220,21 +218,21 @@ class ReadyScheduler(Scheduler):
             return self._default_policy
         key = tuple(sorted(wanted.items()))
         if key not in self._policies:
-            self._policies[key] = self._generate_retry_policy(wanted)
+            self._policies[key] = self.retry_policy_of(wanted)
         return self._policies[key]
 
     def _mail_failure(self, node: Node, worker: str | None, family: str, expl: Any, owners: Any) -> None:
         import json
 
-        batched, _ = self._state.get_batcher(worker, family)
+        batched, _ = self.state.get_batcher(worker, family)
         unbatched = {k: v for k, v in node.params.items() if k not in (batched or ())}
         try:
             text = json.loads(expl)
         except ValueError:
             text = expl
-        self._email_batcher.add_failure(node.pretty_id, node.family, unbatched, text, owners)
+        self.mail_batcher.add_failure(node.pretty_id, node.family, unbatched, text, owners)
         if node.status == DISABLED:
-            self._email_batcher.add_disable(node.pretty_id, node.family, unbatched, owners)
+            self.mail_batcher.add_disable(node.pretty_id, node.family, unbatched, owners)
 
     # -- work goes out
 
@@ -248,9 +246,9 @@ class ReadyScheduler(Scheduler):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Luigi's `get_work`: the best task that `worker` may start now, marked as running."""
-        if self._config.prune_on_get_work:
+        if self.settings.prune_on_get_work:
             self._tick()
-        asker = self._update_worker(worker, worker_reference={"host": host}, get_work=True)
+        asker = self.note_worker(worker, worker_reference={"host": host}, get_work=True)
         if not asker.enabled:
             return {
                 "n_pending_tasks": 0,
@@ -266,7 +264,7 @@ class ReadyScheduler(Scheduler):
             best = self._lost_reply(str(worker), set(current_tasks))
             self._reset_orphaned_batch_running_tasks(worker)
         batch: list[Node] = []
-        if best is None and not self._paused:
+        if best is None and not self.is_paused:
             best = self._choose(str(worker), assistant)
             if best is not None:
                 batch = self._batch_of(best, str(worker), only_own=not asker.assistant)
@@ -281,47 +279,47 @@ class ReadyScheduler(Scheduler):
 
     def _tick(self) -> None:
         """Luigi's prune, for those tasks only whose time has come."""
-        if any(worker.prune(self._config) for worker in self._state.get_active_workers()):
+        if any(worker.prune(self.settings) for worker in self.state.get_active_workers()):
             self.prune()
             return
-        for node in self._state.due():
-            self._state.update_status(node, self._config)
-            if self._state.may_prune(node):
-                self._state.inactivate_tasks([node.id])
-        self._prune_emails()
+        for node in self.state.due():
+            self.state.update_status(node, self.settings)
+            if self.state.may_prune(node):
+                self.state.inactivate_tasks([node.id])
+        self.send_mails_that_are_due()
 
     def _lost_reply(self, worker: str, current: set[str]) -> Node | None:
         """A task that was given to `worker` but that it does not know of: give it again."""
-        running = self._state.get_active_tasks_by_status(RUNNING)
+        running = self.state.get_active_tasks_by_status(RUNNING)
         lost = [node for node in running if node.worker_running == worker and node.id not in current]
         return max(lost, key=lambda node: (node.priority, -node.time)) if lost else None
 
     def _reset_orphaned_batch_running_tasks(self, worker_id: str | None) -> None:
-        running = self._state.get_active_tasks_by_status(RUNNING)
+        running = self.state.get_active_tasks_by_status(RUNNING)
         led = {node.batch_id for node in running if node.worker_running == worker_id}
-        for batch_id, (owner, members) in list(self._state.batches.items()):
+        for batch_id, (owner, members) in list(self.state.batches.items()):
             if owner == worker_id and batch_id not in led:
                 for node in members:
                     if node.status == BATCH_RUNNING and node.batch_id == batch_id:
-                        self._state.set_status(node, PENDING)
-                del self._state.batches[batch_id]
+                        self.state.set_status(node, PENDING)
+                del self.state.batches[batch_id]
 
     def _choose(self, worker: str, assistant: bool) -> Node | None:
         self.rates.forget_due()
-        ready = self._state.ready
+        ready = self.state.ready
         if not ready.bound and not assistant:
             return ready.best_for(worker)
         with contextlib.closing(ready.heads()) as heads:
             if ready.bound:
-                since = time.time() - self._config.worker_disconnect_delay
-                active = self._state.get_active_workers(last_get_work_gt=since)
+                since = time.time() - self.settings.worker_disconnect_delay
+                active = self.state.get_active_workers(last_get_work_gt=since)
                 choice = Selection(
                     worker,
                     assistant,
-                    running=self._state.get_active_tasks_by_status(RUNNING),
+                    running=self.state.get_active_tasks_by_status(RUNNING),
                     slots={w.id: w.info.get("workers", 1) for w in active},
-                    used=self._used_resources(),
-                    fits=self._has_resources,
+                    used=self.used_resources(),
+                    fits=self.has_resources,
                     allows=self.rates.allows,
                 )
                 return choice.choose(heads)
@@ -332,13 +330,11 @@ class ReadyScheduler(Scheduler):
 
         Luigi looks at the worker's own tasks only as long as none of them needs resources.
         """
-        names, limit = self._state.get_batcher(worker, best.family)
+        names, limit = self.state.get_batcher(worker, best.family)
         if not names or not best.batchable or best.entry is None or any(name not in best.params for name in names):
             return []
-        only_own = only_own and self._state.is_trivial(worker)
-        alike = [
-            group for group in self._state.ready.alike(best) if not (only_own and worker not in group.kind.workers)
-        ]
+        only_own = only_own and self.state.is_trivial(worker)
+        alike = [group for group in self.state.ready.alike(best) if not (only_own and worker not in group.kind.workers)]
         heap: list[tuple[ReadyEntry, int]] = [(head, i) for i, g in enumerate(alike) if (head := g.head()) is not None]
         heapq.heapify(heap)
         taken: list[ReadyEntry] = []
@@ -363,12 +359,12 @@ class ReadyScheduler(Scheduler):
     def _give(self, reply: dict[str, Any], node: Node, worker: str, host: str | None) -> None:
         self.rates.take(node.resources)
         self.update_metrics_task_started(node)
-        self._state.set_status(node, RUNNING, self._config)
+        self.state.set_status(node, RUNNING, self.settings)
         node.worker_running = worker
         node.resources_running = node.resources.copy()
         node.time_running = time.time()
         if self._history_kept:
-            self._update_task_history(node, RUNNING, host=host)
+            self.note_in_history(node, RUNNING, host=host)
         reply["task_id"] = node.id
         reply["task_family"] = node.family
         reply["task_module"] = node.module
@@ -377,13 +373,13 @@ class ReadyScheduler(Scheduler):
 
     def _give_batch(self, reply: dict[str, Any], batch: list[Node], worker: str) -> None:
         best = batch[0]
-        names, _ = self._state.get_batcher(worker, best.family)
+        names, _ = self.state.get_batcher(worker, best.family)
         together = "|".join(node.id for node in batch)
         batch_id = hashlib.new("md5", together.encode(), usedforsecurity=False).hexdigest()
         params: dict[str, Any] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
         self.rates.take(best.resources)
         for node in batch:
-            self._state.set_batch_running(node, batch_id, worker)
+            self.state.set_batch_running(node, batch_id, worker)
             node.resources_running = node.resources.copy()
         reply["task_id"] = None
         reply["task_family"] = best.family
@@ -394,11 +390,11 @@ class ReadyScheduler(Scheduler):
 
     @_locked
     def count_pending(self, worker: str) -> dict[str, Any]:
-        return self._pending_counts(worker, self._state.get_worker(worker), with_running=True)
+        return self._pending_counts(worker, self.state.get_worker(worker), with_running=True)
 
     def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, Any]:
         pending = unique = last = 0
-        for workers, count in self._state.pending_by_workers.of(worker):
+        for workers, count in self.state.pending_by_workers.of(worker):
             pending += count
             unique += count if len(workers) == 1 else 0
             last += count if workers[-1] == worker else 0
@@ -412,9 +408,9 @@ class ReadyScheduler(Scheduler):
 
     def _running_for(self, worker: str) -> list[dict[str, Any]]:
         found = []
-        for node in self._state.get_active_tasks_by_status(RUNNING):
+        for node in self.state.get_active_tasks_by_status(RUNNING):
             if worker in node.workers and node.worker_running is not None:
-                runner = self._state.get_worker(node.worker_running)
+                runner = self.state.get_worker(node.worker_running)
                 found.append({"task_id": node.id, "worker": str(runner), **runner.info})
         return found
 
@@ -427,29 +423,29 @@ class ReadyScheduler(Scheduler):
         A failed task counts when somebody has limited its retries (a task's `retry_count` or
         `[scheduler] retry_count`): with Luigi's default nobody would ever stop waiting.
         """
-        dues = [due for due in (self.rates.due, self._state.next_retry(worker)) if due is not None]
+        dues = [due for due in (self.rates.due, self.state.next_retry(worker)) if due is not None]
         return min(dues, default=None)
 
     @_locked
     def will_retry(self, task_id: str) -> bool:
         """Whether a failed task is going to be tried again."""
-        node: Node | None = self._state.get_task(task_id)
+        node: Node | None = self.state.get_task(task_id)
         return node is not None and node.status == FAILED and self._retries(node)
 
     def _retries(self, node: Node) -> bool:
-        return bool(self._config.retry_delay >= 0 and node.retry_policy.retry_count < UNLIMITED)
+        return bool(self.settings.retry_delay >= 0 and node.retry_policy.retry_count < UNLIMITED)
 
-    ping = _locked(Scheduler.ping)
-    prune = _locked(Scheduler.prune)
-    add_worker = _locked(Scheduler.add_worker)
-    disable_worker = _locked(Scheduler.disable_worker)
-    forgive_failures = _locked(Scheduler.forgive_failures)
-    mark_as_done = _locked(Scheduler.mark_as_done)
-    re_enable_task = _locked(Scheduler.re_enable_task)
-    graph = _locked(Scheduler.graph)
-    dep_graph = _locked(Scheduler.dep_graph)
-    inverse_dep_graph = _locked(Scheduler.inverse_dep_graph)
-    task_list = _locked(Scheduler.task_list)
-    worker_list = _locked(Scheduler.worker_list)
-    resource_list = _locked(Scheduler.resource_list)
-    task_search = _locked(Scheduler.task_search)
+    ping = _locked(SchedulerBase.ping)
+    prune = _locked(SchedulerBase.prune)
+    add_worker = _locked(SchedulerBase.add_worker)
+    disable_worker = _locked(SchedulerBase.disable_worker)
+    forgive_failures = _locked(SchedulerBase.forgive_failures)
+    mark_as_done = _locked(SchedulerBase.mark_as_done)
+    re_enable_task = _locked(SchedulerBase.re_enable_task)
+    graph = _locked(SchedulerBase.graph)
+    dep_graph = _locked(SchedulerBase.dep_graph)
+    inverse_dep_graph = _locked(SchedulerBase.inverse_dep_graph)
+    task_list = _locked(SchedulerBase.task_list)
+    worker_list = _locked(SchedulerBase.worker_list)
+    resource_list = _locked(SchedulerBase.resource_list)
+    task_search = _locked(SchedulerBase.task_search)

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from luigi.scheduler import SimpleTaskState
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, RUNNING, UNKNOWN
 
+from superluigi.luigi_compat.engine import StateBase
 from superluigi.scheduler.node import Interned, Node
 from superluigi.scheduler.ready import ReadyIndex
 
@@ -23,7 +23,7 @@ from superluigi.scheduler.ready import ReadyIndex
 UNLIMITED = 999999999
 
 
-class IndexedState(SimpleTaskState):
+class IndexedState(StateBase):
     """Luigi's task state (its rules for failing, disabling and batches) over indexed nodes."""
 
     def __init__(self, state_path: str, limited_retry_delay: float | None = None) -> None:
@@ -49,8 +49,8 @@ class IndexedState(SimpleTaskState):
 
     def create(self, task_id: str, status: str, priority: float, retry_policy: Any) -> Node:
         node = Node(task_id, status, priority, retry_policy)
-        self._tasks[task_id] = node
-        self._status_tasks[status][task_id] = node
+        self.tasks[task_id] = node
+        self.tasks_by_status[status][task_id] = node
         if status == PENDING:
             self.refresh(node)
         elif status == DONE:
@@ -59,11 +59,11 @@ class IndexedState(SimpleTaskState):
 
     def get_worker(self, worker_id: str) -> Any:
         """Luigi's makes a new one at each call, to throw it away."""
-        return self._active_workers.get(worker_id) or super().get_worker(worker_id)
+        return self.workers.get(worker_id) or super().get_worker(worker_id)
 
     def set_state(self, state: Any) -> None:
         super().set_state(state)
-        nodes = list(self._tasks.values())
+        nodes = list(self.tasks.values())
         self._dependants.clear()
         self.ready = ReadyIndex(self._batch_names)
         self.pending_by_workers = _ByWorkers()
@@ -77,7 +77,7 @@ class IndexedState(SimpleTaskState):
 
     def inactivate_tasks(self, delete_tasks: Iterable[str]) -> None:
         for task_id in delete_tasks:
-            node = self._tasks[task_id]
+            node = self.tasks[task_id]
             self._count(node, None, None)
             self.ready.discard(node)
             was_done, was_dead = node.status == DONE, _is_dead(node)
@@ -106,7 +106,7 @@ class IndexedState(SimpleTaskState):
         self.refresh(node)
 
     def _edge(self, node: Node, dep: str, sign: int) -> None:
-        other = self._tasks.get(dep)
+        other = self.tasks.get(dep)
         if other is None or other.status != DONE:
             node.unmet += sign
         if other is not None and _is_dead(other):
@@ -218,7 +218,7 @@ class IndexedState(SimpleTaskState):
 
     def _remove_workers_from_tasks(self, workers: Iterable[str], remove_stakeholders: bool = True) -> None:
         gone = set(workers)
-        for node in self._tasks.values():
+        for node in self.tasks.values():
             if remove_stakeholders:
                 node.stakeholders = self.interned.set_without(node.stakeholders, gone)
             if not gone.isdisjoint(node.workers):
@@ -254,7 +254,7 @@ class IndexedState(SimpleTaskState):
         again = []
         while self._timers and self._timers[0][0] <= now:
             when, task_id = heapq.heappop(self._timers)
-            node = self._tasks.get(task_id)
+            node = self.tasks.get(task_id)
             if node is not None:
                 found[task_id] = node
                 if when == now:
@@ -269,12 +269,12 @@ class IndexedState(SimpleTaskState):
             self._wake_at(task.remove, task)
 
     def status_of(self, task_id: str) -> str | None:
-        node: Node | None = self._tasks.get(task_id)
+        node: Node | None = self.tasks.get(task_id)
         return None if node is None else node.status
 
     def statuses(self) -> Mapping[str, int]:
         """How many tasks have which status."""
-        return {status: len(tasks) for status, tasks in self._status_tasks.items() if tasks}
+        return {status: len(tasks) for status, tasks in self.tasks_by_status.items() if tasks}
 
 
 class _ByWorkers:

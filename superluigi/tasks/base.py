@@ -15,6 +15,8 @@ from typing_extensions import dataclass_transform
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
+from superluigi.luigi_compat.parameters import default_of
+from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations
 from superluigi.parameters import identity, parameter_errors
 from superluigi.parameters.checked import Checked
@@ -67,7 +69,7 @@ class TaskMeta(Register):
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
         """The instance of these arguments, made once: Luigi's cache, in which values that read differently differ."""
-        instances: Any = cls._Register__instance_cache  # type: ignore[attr-defined]
+        instances = instances_of(cls)
         if instances is None:  # switched off
             return super(Register, cls).__call__(*args, **kwargs)
         params = cls.get_params()
@@ -173,7 +175,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         texts.update(self.texts_beside_parameters())
         if only_significant:
             for name, parameter in known.ignored:
-                if name in texts and self.param_kwargs.get(name) == parameter.normalize(parameter._default):
+                if name in texts and self.param_kwargs.get(name) == parameter.normalize(default_of(parameter)):
                     del texts[name]
         return texts
 
@@ -309,7 +311,7 @@ def hash_of(task: AnyTask) -> str:
         structure = _required(node)
         nothing = structure is None or (type(structure) is list and not structure)  # as most tasks require
         required[node.task_id] = structure = structure if nothing else _settled(structure)
-        if type(node)._requires not in (LuigiTask._requires, Conveniences._requires):
+        if requires_hook(type(node)) not in (requires_hook(LuigiTask), requires_hook(Conveniences)):
             below = force.requirements(node)
         else:
             below = [] if nothing else graph.flatten(structure)

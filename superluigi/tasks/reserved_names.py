@@ -16,6 +16,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import DefinitionError
+from superluigi.luigi_compat.parameters import default_of
 
 #: Where the table is shown.
 PAGE = "see Reserved names in the reference of tasks"
@@ -43,7 +44,7 @@ class Name:
         return self.fits(value)
 
     def _fits_default(self, parameter: Any) -> bool:
-        return luigi.Parameter in self.parameters or (bool(self.parameters) and self.fits(parameter._default))
+        return luigi.Parameter in self.parameters or (bool(self.parameters) and self.fits(default_of(parameter)))
 
 
 def _method(meaning: str, least: int = 0, most: int | None = None, *keywords: str) -> Name:

@@ -45,16 +45,43 @@ def test_a_name_that_is_gone_is_listed_with_its_reason(monkeypatch: pytest.Monke
     assert names.gone() == ["luigi.worker:Worker._no_such_name: for this test", "luigi.no_such_module._x: nor this"]
 
 
-def test_no_private_name_of_luigi_is_used_undeclared() -> None:
-    luigis, declared = names.of_luigi(), names.declared()
-    undeclared = [
+def test_no_private_name_of_luigi_is_used_elsewhere_but_for_methods_that_ours_replace() -> None:
+    luigis = names.of_luigi()
+    used = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted(ROOT.rglob("*.py"))
-        if path.name != "luigi_for_mypy.py"
+        if "luigi_compat" not in path.parts and path.name != "luigi_stubs.py"
         for line, name in uses(path)
-        if not name.startswith("__") and name in luigis and name not in declared and name not in OURS
+        if not name.startswith("__") and name in luigis and name not in names.REPLACED and name not in OURS
     ]
-    assert not undeclared, "declare these in superluigi/luigi_compat/names.py:\n" + "\n".join(undeclared)
+    assert not used, "move these to superluigi/luigi_compat:\n" + "\n".join(used)
+
+
+def test_luigi_compat_uses_no_private_name_of_luigi_that_is_not_declared() -> None:
+    undeclared = [
+        f"{path.name}:{line}: {name}"
+        for path in sorted(ROOT.glob("luigi_compat/*.py"))
+        for line, name in uses(path)
+        if not name.startswith("__") and name.removeprefix("_Register") not in names.declared()
+    ]
+    assert not undeclared, undeclared
+
+
+def test_what_has_no_declared_reason_gets_no_public_name() -> None:
+    with pytest.raises(LookupError, match="_no_such_name is not declared"):
+        names.public("_no_such_name")
+
+
+def test_methods_that_are_replaced_are_declared_and_replaced() -> None:
+    assert names.declared() >= names.REPLACED
+    defined = {
+        node.name
+        for path in ROOT.rglob("*.py")
+        if "luigi_compat" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert defined >= names.REPLACED
 
 
 def test_private_names_are_imported_from_luigi_in_one_package_only() -> None:
