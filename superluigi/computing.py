@@ -30,6 +30,7 @@ def compute(task: Any, *, as_type: Any = None, **options: Any) -> Any:
     """Run a task and return its value; a list, tuple or dict of tasks gives the same shape of values.
 
     `options` are those of `run_task` (`store=…`, `num_workers=…`, `force=True`); `as_type` picks the kind of table.
+    Nothing is printed but problems (`quiet=False` prints what `run_task` does).
 
     Raises:
         TaskFailedError: as `run_task`.
@@ -38,6 +39,7 @@ def compute(task: Any, *, as_type: Any = None, **options: Any) -> Any:
     single = isinstance(root, luigi.Task)
     if not single and options.pop("force", False):
         options["force_upstream_to_task"] = list(Tree(tree=root).tasks())
+    options.setdefault("quiet", True)
     run_task(root if single else Tree(tree=root), **options)
     store, sections = options.get("store"), options.get("config")
     here = runs.current()

@@ -54,6 +54,9 @@ from typing import Any
 class SuperLuigiError(Exception):
     """Base of all errors of this package; catch it to catch them all."""
 
+    #: Whether stdout has shown what this says: the command line then says it again only where that is not seen.
+    told = False
+
 
 #: Characters of a message that travel with a run; a task that fails with more has it whole in its log.
 MESSAGE_LIMIT = 20_000

@@ -20,7 +20,7 @@ from superluigi import graph, renamed
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
-from superluigi.errors import OptionError, OutputNotWrittenError
+from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.lineage.openlineage.emitter import emitting
 from superluigi.lineage.staleness import other_parameters
@@ -37,9 +37,8 @@ from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.bulk_complete import complete_many
 from superluigi.tasks.runtime import callbacks
 from superluigi.tasks.runtime.environment import parse as parse_environment
-from superluigi.terminal import say
-from superluigi.visuals import tree
-from superluigi.visuals.summary_table import table
+from superluigi.terminal import columns, line, say
+from superluigi.visuals import ending, tree
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -71,6 +70,7 @@ def run_task(
     environment: Any = None,
     progress: bool | None = None,
     report_file: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
 ) -> Any:
     """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
 
@@ -101,8 +101,9 @@ def run_task(
         queue: the name, address or `Queue` of a durable queue: submit there, work with `num_workers`, wait.
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
-        progress: show live progress; by default on a terminal only.
+        progress: show live progress; by default on a terminal, and elsewhere a plain line a minute.
         report_file: write a page about this run here (`.html`), also when it fails.
+        quiet: print nothing but problems, and those to stderr.
 
     Returns:
         The output's path, or the list or dict of paths in the shape of `task.output()`: `pathlib.Path` for local
@@ -157,40 +158,56 @@ def run_task(
                     resources=resources,
                     rate_limits=rate_limits,
                     on_error=on_error,
-                    progress=progress,
+                    progress=False if quiet and progress is None else progress,
                     complete_many=complete_many(run),
                     remember=memory.remember,
                 )
             if report_file is not None:
                 from superluigi.visuals import plot_run
 
-                _say(f"Report of this run: {plot_run(root, report).save(report_file)}")
+                page = plot_run(root, report).save(report_file)
+                if not quiet:
+                    _say(f"Report of this run: {page}")
             done = [name for name, word in report.outcomes.items() if word in ("ran", "complete")]
             callbacks.settle({failure.task_id: failure.error for failure in report.failures}, done)
-            _say(f"{report.summary}\n{table(report)}\n")
+            if not quiet:
+                _tell_ending(report, run)
             if rule is None:
-                _tell_other_parameters(root, report, run)
+                _tell_other_parameters(root, report, run, err=quiet)
             if raise_exception:
                 _raise_own(report)
-            _refuse_circles(report)
-            report.raise_failure()
+            _refuse_circles(report, told_already=not quiet)
+            report.raise_failure(told_already=not quiet)
             _refuse_absent(root, report.outcomes.get(root.task_id) == "ran", elsewhere=queue is not None)
             paths = graph.map_structure(lambda target: _path(target, local_output, force_local_download), root.output())
-        _say(f"Outputs can be found at {_shown(paths)}")
+        if not quiet:
+            _say(f"Outputs can be found at {_shown(paths)}")
         return paths
+
+
+def _tell_ending(report: Report, run: RunContext) -> None:
+    """Luigi's summary, and ours below it."""
+    _say(report.summary)
+    with contextlib.suppress(BrokenPipeError):
+        for parts in ending.lines(report, _seconds_since_start(run), columns()):
+            line(*parts)
+        sys.stdout.flush()
+
+
+def _seconds_since_start(run: RunContext) -> float:
+    return (datetime.now(timezone.utc) - run.started).total_seconds()
 
 
 #: Of the time that a run has taken, the share for looking whether what is complete was made with other parameters.
 _LOOKING_SHARE = 0.02
 
 
-def _tell_other_parameters(root: luigi.Task, report: Report, run: RunContext) -> None:
+def _tell_other_parameters(root: luigi.Task, report: Report, run: RunContext, err: bool) -> None:
     """A line for each family whose complete output was made with other parameters."""
     complete = report.found_complete or ([root] if report.outcomes.get(root.task_id) == "complete" else [])
-    took = (datetime.now(timezone.utc) - run.started).total_seconds()
     found = other_parameters.chosen(complete)
-    for line in other_parameters.lines(found, took * _LOOKING_SHARE, far=bool(report.made)):
-        _say(line)
+    for text in other_parameters.lines(found, _seconds_since_start(run) * _LOOKING_SHARE, far=bool(report.made)):
+        _say(text, err=err)
 
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
@@ -247,10 +264,13 @@ def _plan(root: luigi.Task, **options: Any) -> ForcePlan:
     return force.plan(with_recorded(force.graph_of([root])), **options)
 
 
-def _refuse_circles(report: Report) -> None:
+def _refuse_circles(report: Report, told_already: bool) -> None:
     """Tasks that wait for each other are a mistake in the pipeline, where nothing else has failed."""
     if report.failures and all(failure.kind == "circle" for failure in report.failures):
-        raise report.failures[0].error
+        error = report.failures[0].error
+        if isinstance(error, SuperLuigiError):
+            error.told = told_already
+        raise error
 
 
 def _refresh_rule(root: luigi.Task, refresh: str | None, plan: ForcePlan) -> Refresh | None:
@@ -284,10 +304,10 @@ def _shown(paths: Any) -> str:
     return flat[0] if len(flat) == 1 else "\n  ".join(["", *flat]) if flat else "no place: the task has no output"
 
 
-def _say(text: str) -> None:
+def _say(text: str, err: bool = False) -> None:
     """Print for people; a run must not fail because nobody listens, or cannot read it."""
     with contextlib.suppress(BrokenPipeError):
-        say(text, flush=True)
+        say(text, err=err, flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:

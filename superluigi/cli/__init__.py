@@ -45,7 +45,7 @@ from typing import Any
 
 from superluigi.cli._parser import Parser, UsageError, similar
 from superluigi.errors import SuperLuigiError
-from superluigi.terminal import say, visible_record
+from superluigi.terminal import same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = ("run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "rm", "clean", "cache")
@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error, err=True)
         return 2
     except SuperLuigiError as error:
-        say(f"{type(error).__name__}: {error}", err=True)
+        if not (error.told and same_place(sys.stdout, sys.stderr)):
+            say(f"{type(error).__name__}: {error}", err=True)
         return 1
     except KeyboardInterrupt:
         say("interrupted", err=True)

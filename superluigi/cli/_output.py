@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError
+from superluigi.terminal import line as line
 from superluigi.terminal import say, visible, visible_but_looks, visible_json, write
 
 if TYPE_CHECKING:
@@ -25,31 +25,6 @@ def json_option(parser: argparse.ArgumentParser) -> None:
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print one JSON document on stdout; paths, dates and other odd values as strings."""
     write(f"{visible_json(json.dumps(value, indent=indent, ensure_ascii=False, default=str))}\n")
-
-
-_CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "grey": 90}
-
-
-def line(*parts: str | tuple[str, str]) -> None:
-    """Print a line of texts, some with a style: `line("3 of 5 ", ("failed", "red"))`.
-
-    Colours only on a terminal that knows them (or with FORCE_COLOR), never with NO_COLOR; control characters (of a
-    parameter, a path, an error) are shown, not obeyed. Rich would do this too, but takes a tenth of a second to
-    import and nearly a millisecond a line.
-    """
-    texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
-    write("".join([*(_painted(visible(text, one_line=True), style) for text, style in texts), "\n"]))
-
-
-def _painted(text: str, style: str) -> str:
-    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and text and _coloured() else text
-
-
-@functools.cache
-def _coloured() -> bool:
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def console(*, stderr: bool = False) -> Console:

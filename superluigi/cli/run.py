@@ -62,6 +62,7 @@ def configure(parser: Parser) -> None:
     where.add_argument("--force-local-download", action="store_true", help="fetch inputs again from S3")
     where.add_argument("--dry-run", action="store_true", help="show what would run, touch nothing")
     where.add_argument("--report", metavar="FILE", help="write a page about this run, also when it fails")
+    where.add_argument("--quiet", action="store_true", help="print nothing but problems")
     where.add_argument("--raise-exception", action="store_true", help="end with the task's own traceback")
 
 
@@ -101,6 +102,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
             "force_local_download": args.force_local_download,
             "dry_run": args.dry_run,
             "report_file": args.report,
+            "quiet": args.quiet,
             "raise_exception": args.raise_exception,
         }.items()
         if value not in (None, False)

@@ -13,7 +13,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.engine.clashes import Clashes
-from superluigi.errors import OutputClashError, SuperLuigiError, tellable
+from superluigi.errors import USERS_CODE, OutputClashError, tellable
 from superluigi.execution.attempt import is_external
 from superluigi.execution.observer import Observer
 from superluigi.luigi_compat.engine import WorkerBase
@@ -22,6 +22,7 @@ from superluigi.runs import families, logs, tracebacks
 from superluigi.runs.completeness import CheckError, CompleteMany, Completeness
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import FailedAttempt, Failure
+from superluigi.runs.telling import Teller
 from superluigi.scheduler.limits import Limits
 from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.scheduler.terms import Terms
@@ -65,6 +66,7 @@ class GraphWalker(WorkerBase):
         self._is_running = False
         self.failures: dict[str, Failure] = {}
         self.failed_attempts: list[FailedAttempt] = []
+        self._teller = Teller()
 
     def add(self, task: Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Add `task` and everything it requires; whether all could be scheduled.
@@ -191,10 +193,9 @@ class GraphWalker(WorkerBase):
             return UNKNOWN, False, None
         if isinstance(answer, CheckError):
             self.add_succeeded = False
-            self.log_complete_error(task, _advice(answer.error) or answer.trace)
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             self.mail_complete_error(task, answer.trace)
-            self._note_failure(task, "scheduling", answer.error, answer.trace)
+            self._tell(self._note_failure(task, "scheduling", answer.error, answer.trace))
             return UNKNOWN, False, None
         if self._is_running:
             try:
@@ -217,10 +218,9 @@ class GraphWalker(WorkerBase):
         trace = tracebacks.text_of(error)
         error = tellable(error, trace)
         self.add_succeeded = False
-        self.log_dependency_error(task, _advice(error) or trace)
         task.trigger_event(Event.BROKEN_TASK, task, error)
         self.mail_dependency_error(task, trace)
-        self._note_failure(task, "scheduling", error, trace)
+        self._tell(self._note_failure(task, "scheduling", error, trace))
         return UNKNOWN, False, None
 
     def _note_failure(
@@ -231,15 +231,25 @@ class GraphWalker(WorkerBase):
         trace: str = "",
         log: tuple[str, ...] = (),
         host: str = "",
-    ) -> None:
+    ) -> Failure:
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1
-        self.failures[task.task_id] = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host, task)
+        file = _log_file(task) if kind != "scheduling" else ""
+        failure = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host, task, file)
+        self.failures[task.task_id] = failure
+        return failure
+
+    def _tell(self, failure: Failure, again: bool = False) -> None:
+        """Say that a task has failed, where and when that happens."""
+        logger.warning("%s", self._teller.text(failure, again))
 
 
-def _advice(error: BaseException) -> str:
-    """The message of one of our errors, which needs no traceback; nothing for others."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, SuperLuigiError) else ""
+def _log_file(task: Task) -> str:
+    """The file that holds what the task's last attempt printed; "" where nobody keeps that."""
+    ask = getattr(task, "_superluigi_log_file", None)
+    with USERS_CODE:
+        return str(ask()) if callable(ask) else ""
+    return ""
 
 
 def family_of(task: Task) -> str:

@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from luigi.event import Event
@@ -48,7 +49,7 @@ from superluigi.execution.raising import Interruptible
 from superluigi.execution.serialization import BEGIN
 from superluigi.runs import families, logs
 from superluigi.runs.context import RunContext
-from superluigi.runs.report import FailedAttempt
+from superluigi.runs.report import FailedAttempt, Failure
 from superluigi.scheduler.terms import Terms
 
 logger = logs.logger
@@ -388,8 +389,7 @@ class Worker(GraphWalker):
         status = outcome.status
         if status == DONE:
             self._note_success(task, outcome)
-        elif status == FAILED:
-            self._note_attempt_failed(task, outcome)
+        failed = self._note_attempt_failed(task, outcome) if status == FAILED else None
         new_deps = self._discover(task, outcome.requirements)
         self._add_task(
             worker=self.worker_id,
@@ -405,6 +405,8 @@ class Worker(GraphWalker):
             assistant=self.is_assistant,
             retry_policy_dict=terms.retry_policy,
         )
+        if failed is not None:
+            self._tell(failed, again=self._will_retry(task_id))
         if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
             self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
         attempting = self.running.pop(task_id, None)
@@ -459,7 +461,7 @@ class Worker(GraphWalker):
         kept = self.batches[task_id] = list(members)
         return kept
 
-    def _note_attempt_failed(self, task: Task, outcome: AttemptResult) -> None:
+    def _note_attempt_failed(self, task: Task, outcome: AttemptResult) -> Failure:
         error = outcome.error
         if error is None:  # only an external task fails without one
             error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
@@ -474,9 +476,11 @@ class Worker(GraphWalker):
         members = self._batch_members(task.task_id)
         if members:
             self.failed_batches[task.task_id] = members
-        for one in members or [task]:
+        noted = [
             self._note_failure(one, kind, error, outcome.traceback, outcome.log, outcome.host)
-        logger.warning("%s failed: %s: %s", task, type(error).__name__, error)
+            for one in members or [task]
+        ]
+        return replace(noted[0], task=str(task)) if members else noted[0]
 
     def _will_retry(self, task_id: str) -> bool:
         ask = getattr(self.scheduler, "will_retry", None)

@@ -40,8 +40,6 @@ class WorkerBase(LuigiWorker):
     announce_batcher: Callable[[Task], None] = public("_add_task_batcher")
     phase_out: Callable[[], None] = public("_start_phasing_out")
     validate: Callable[[Any], None] = public("_validate_task")
-    log_complete_error: Callable[..., None] = public("_log_complete_error")
-    log_dependency_error: Callable[..., None] = public("_log_dependency_error")
     log_unexpected_error: Callable[..., None] = public("_log_unexpected_error")
     mail_complete_error: Callable[..., None] = public("_email_complete_error")
     mail_dependency_error: Callable[..., None] = public("_email_dependency_error")

@@ -31,8 +31,6 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_idle_since": "since when there is nothing to do, for wait_interval and keep_alive",
         "_keep_alive": "whether to wait for other workers",
         "_keep_alive_thread": "must be ended with the worker",
-        "_log_complete_error": "the log line of a complete() that raised",
-        "_log_dependency_error": "the same, for requires()",
         "_log_unexpected_error": "the same, for our own mistakes",
         "_run_task": "replaced: ours hands the attempt to an executor",
         "_running_tasks": "Luigi's loop and its messages look into it",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import RemoteError, TaskFailedError
+from superluigi.terminal import cut_middle
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Failure:
     instance: Any = field(default=None, repr=False, compare=False)
     #: What it printed, where that is known without the task.
     log_file: str = ""
+
+    @property
+    def family(self) -> str:
+        """The task's class, as Luigi prints it."""
+        return self.task.partition("(")[0]
 
     def explained(self) -> BaseException:
         """The error; one that comes from another process has lost its frames, so they are chained as text."""
@@ -97,23 +103,35 @@ class Report:
 
     def describe(self) -> str:
         """The failures for people: alike ones together, with their last log lines and whom they block."""
-        return "\n".join(_describe_group(group, self.blocked, self.names) for group in _grouped(self.failures))
+        return "\n".join(_describe_group(group, self.blocked, self.names) for group in grouped(self.failures))
 
-    def raise_failure(self) -> None:
-        """Raise TaskFailedError, chained to the first failure, unless the run was a success."""
+    def raise_failure(self, *, told_already: bool = False) -> None:
+        """Raise TaskFailedError, chained to the first failure, unless the run was a success.
+
+        `told_already`: stdout has named the failures.
+        """
         if self.success:
             return
         first = self.failures[0].explained() if self.failures else None
-        text = self.describe() or f"The run ended unfinished.\n{self.summary}"
-        raise TaskFailedError(text, [(f.task, str(f.error)) for f in self.failures]) from first
+        told = [(failure.task, str(failure.error)) for failure in self.failures]
+        error = TaskFailedError(self.describe() or f"The run ended unfinished.\n{self.summary}", told)
+        error.told = told_already
+        raise error from first
 
 
-def _grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
+#: Characters of an error's text that are told beside others; all of it is in the log and in `Failure.error`.
+_TOLD = 600
+
+
+def shortened(text: str, width: int = _TOLD) -> str:
+    """The first and the last words of a long text."""
+    return cut_middle(text.strip(), width)
+
+
+def grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
     groups: dict[tuple[str, type[BaseException], str], list[Failure]] = {}
     for failure in failures:
-        family = failure.task.partition("(")[0]
-        if failure.kind == "circle":  # each is another one
-            family = failure.task
+        family = failure.task if failure.kind == "circle" else failure.family  # each circle is another one
         groups.setdefault((failure.kind, type(failure.error), family), []).append(failure)
     return list(groups.values())
 
@@ -121,7 +139,7 @@ def _grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
 _NAMED = 5
 #: So many of those that a failure blocks are named.
 BLOCKED_NAMED = 8
-_WORDS = {
+WORDS = {
     "failed": "failed",
     "missing": "is missing: nobody in this run makes it",
     "timeout": "took too long",
@@ -140,8 +158,10 @@ def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]
         names += f" and {len(group) - _NAMED} more"
     count = f"{len(group)} tasks: " if len(group) > 1 else ""
     tries = f" after {first.attempts} attempts" if first.attempts > 1 else ""
-    lines = [f"{count}{names} {_WORDS[first.kind]}{tries}: {type(first.error).__name__}: {first.error}"]
-    lines += [f"    | {line}" for line in first.log[-5:]]
+    lines = [f"{count}{names} {WORDS[first.kind]}{tries}: {type(first.error).__name__}: {shortened(str(first.error))}"]
+    lines += [f"    | {shortened(line, 200)}" for line in first.log[-5:]]
+    if first.log_file:
+        lines.append(f"    log: {first.log_file}")
     ids = {f.task_id for f in group}
     held = [task for task, by in blocked.items() if not ids.isdisjoint(by)]
     if held:

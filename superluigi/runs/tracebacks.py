@@ -6,10 +6,13 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import re
+import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
+from typing import NamedTuple
 
 import luigi
 
@@ -66,3 +69,42 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             yield one
             waiting += (one.__cause__, one.__context__)
             waiting += getattr(one, "exceptions", ())  # of a group
+
+
+class Frame(NamedTuple):
+    """A place that a traceback names."""
+
+    file: str
+    line: int
+    function: str
+    code: str
+
+
+#: A frame of a formatted traceback; in those of groups a margin stands before it.
+_FRAME = re.compile(
+    r'^[ |+-]*File "(?P<file>.*)", line (?P<line>\d+), in (?P<function>.+)\n(?:[ |]*(?P<code>\S.*)\n)?', re.MULTILINE
+)
+_BLOCK = re.compile(r"^[ |+-]*(?:Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE)
+_LIBRARIES = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")})
+
+
+def users_frames(text: str) -> list[Frame]:
+    """The frames of a formatted traceback that are neither a library's nor ours, outermost first.
+
+    Of an error that was raised from another its own; the other's, where it has none.
+    """
+    for block in reversed(_BLOCK.split(text)):
+        found = [
+            Frame(one["file"], int(one["line"]), one["function"], (one["code"] or "").strip())
+            for one in _FRAME.finditer(block)
+        ]
+        own = [frame for frame in found if not _is_of_library(frame.file)]
+        if own:
+            return own
+    return []
+
+
+def _is_of_library(file: str) -> bool:
+    if "site-packages" in file or "dist-packages" in file:  # of the interpreter of another process
+        return True
+    return file.startswith((_PACKAGE + os.sep, *_LIBRARIES, "<frozen")) and not file.startswith(_TESTING)

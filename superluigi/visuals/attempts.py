@@ -40,13 +40,6 @@ def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
     return found
 
 
-def log_file(task: Any) -> str:
-    """The file that holds what the last attempt of a task wrote to stderr, its traceback included; "" if none does."""
-    _put_in_place()
-    file = _file(task, "stderr.log")
-    return str(file) if file is not None and file.is_file() else ""
-
-
 def _put_in_place() -> None:
     """Logs of attempts whose process was killed before they had a folder."""
     from superluigi.tasks.runtime import log_pool

@@ -23,8 +23,12 @@ class Part(AtomicTaskWithMetadata):
 
     def run(self, output_path):
         if self.n == 13:
-            raise ValueError("an unlucky number\\nand more words")
+            unlucky(self.n)
         output_path.write_text("x")
+
+
+def unlucky(n):
+    raise ValueError("an unlucky number\\nand more words")
 
 
 class Whole(AtomicTaskWithMetadata):
@@ -41,28 +45,109 @@ class Whole(AtomicTaskWithMetadata):
 """
 
 
-def run(folder: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "superluigi", "run", "ending_of_test", "Whole", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == (1 if "14" in words else 0), done.stderr
-    return done.stdout
+def superluigi(folder: Path, *words: str, code: int = 0, together: bool = False) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "superluigi", *words]
+    err = subprocess.STDOUT if together else subprocess.PIPE
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=err, text=True, check=False)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "ending_of_test.py").write_text(PIPELINE)
+    return tmp_path
+
+
+def whole(folder: Path, count: int, *words: str, **options: bool) -> subprocess.CompletedProcess[str]:
+    code = 1 if count > 13 else 0
+    return superluigi(folder, "run", "ending_of_test", "Whole", "--count", str(count), *words, code=code, **options)
 
 
 @pytest.mark.parametrize("queue", [(), ("--queue", "q")], ids=["here", "queue"])
-def test_a_short_table_says_what_ran_and_what_failed_why_and_where_its_log_is(
-    tmp_path: Path, queue: tuple[str, ...]
-) -> None:
-    (tmp_path / "ending_of_test.py").write_text(PIPELINE)
-    run(tmp_path, "--count", "3")
-    said = run(tmp_path, "--count", "3")
-    assert re.search(r"^complete +1$", said, re.MULTILINE)
-    (tmp_path / "whole.txt").unlink()
-    said = run(tmp_path, "--count", "14", *queue)
-    table = said[said.rindex("Execution Summary") :]
-    assert re.search(r"^ran +10$", table, re.MULTILINE)
-    assert re.search(r"^complete +3$", table, re.MULTILINE)
-    assert re.search(r"^blocked +1$", table, re.MULTILINE)
-    failed = re.search(r"^failed +1\n    Part\(n=13\): \w+: (.*)\n        log: (.*)$", table, re.MULTILINE)
-    assert failed, table
-    assert "an unlucky number" in failed[1] or queue
-    assert "ValueError: an unlucky number" in Path(failed[2]).read_text() or queue
+def test_one_ending_follows_luigis_summary(folder: Path, queue: tuple[str, ...]) -> None:
+    whole(folder, 3)
+    assert re.search(r"^✓ 1 complete in \d", whole(folder, 3).stdout, re.MULTILINE)
+    (folder / "whole.txt").unlink()
+    said = whole(folder, 14, *queue).stdout
+    assert said.count("===== Luigi Execution Summary =====") == 2
+    ending = said[said.rindex("Execution Summary") :].splitlines()[2:]
+    assert re.match(r"✕ Part\(n=13\) failed.*: \w+: ", ending[0])
+    assert "an unlucky number" in ending[0] or queue
+    assert Path(ending[1].removeprefix("  log     ")).is_file()
+    assert ending[2].startswith("  blocks  Whole")
+    assert re.match(r"✕ 10 ran, 3 complete, 1 failed, 1 blocked in \d.* s$", ending[3])
+    assert len(ending) == 4
+
+
+def test_a_failure_is_told_once_where_it_happens_and_once_in_the_ending(folder: Path) -> None:
+    said = whole(folder, 14, together=True).stdout
+    assert said.count("ValueError: an unlucky number") == 2
+    first, ending = said.split("===== Luigi Execution Summary =====")[::2]
+    told = first.splitlines()
+    assert told[0] == "Part(n=13) failed: ValueError: an unlucky number"
+    assert "ending_of_test.py:15 in run: unlucky(self.n)" in first
+    assert re.search(r'ending_of_test\.py:\d+ in unlucky: raise ValueError\("an unlucky', first)
+    assert "superluigi/" not in first.partition("    log: ")[0]
+    assert "Traceback" not in said
+    log = first.partition("    log: ")[2].strip()
+    assert log in ending and "ValueError: an unlucky number" in Path(log).read_text()
+
+
+def test_where_stdout_is_read_elsewhere_stderr_says_what_failed(folder: Path) -> None:
+    done = whole(folder, 14)
+    assert re.search(r"^TaskFailedError: Part\(n=13\) failed: ValueError: an unlucky", done.stderr, re.MULTILINE)
+    assert "    log: " in done.stderr.partition("TaskFailedError")[2]
+
+
+def test_quiet_runs_print_nothing_but_problems(folder: Path) -> None:
+    done = whole(folder, 3, "--quiet")
+    assert (done.stdout, done.stderr) == ("", "")
+    (folder / "whole.txt").unlink()
+    done = whole(folder, 14, "--quiet")
+    assert done.stdout == "" and "Part(n=13) failed: ValueError" in done.stderr
+    code = "from ending_of_test import Part\nfrom superluigi import compute\ncompute([Part(n=20), Part(n=21)])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_of_many_failures_alike_a_few_are_told_in_full(folder: Path) -> None:
+    (folder / "many.py").write_text(
+        "from superluigi.parameters import Param\n"
+        "from superluigi.tasks import AtomicTaskWithMetadata\n"
+        "import luigi\n"
+        "class Row(AtomicTaskWithMetadata):\n"
+        "    n: Param[int]\n"
+        "    def run(self):\n"
+        "        raise ValueError('no ' + 'very ' * 1000 + f'good row {self.n}')\n"
+        "class Rows(luigi.WrapperTask):\n"
+        "    def requires(self):\n"
+        "        return [Row(n=n) for n in range(30)]\n"
+    )
+    done = superluigi(folder, "run", "many", "Rows", code=1, together=True)
+    first, ending = done.stdout.split("===== Luigi Execution Summary =====")[::2]
+    assert all(f"Row(n={n}) failed" in first and f"good row {n}\n" in first for n in range(30))
+    assert first.count("many.py:7 in run") == 3
+    assert ending.count("✕ Row(") == 3 and "and 27 more Row with ValueError" in ending
+    assert max(map(len, done.stdout.splitlines())) < 800
+
+
+def test_the_frames_that_are_told_are_the_users(folder: Path) -> None:
+    (folder / "deep.py").write_text(
+        "import json\n"
+        "from superluigi.tasks import AtomicTaskWithMetadata\n"
+        "class Deep(AtomicTaskWithMetadata):\n"
+        "    def run(self):\n"
+        "        try:\n"
+        "            json.loads('{')\n"
+        "        except ValueError as error:\n"
+        "            raise KeyError('x') from error\n"
+        "class Library(AtomicTaskWithMetadata):\n"
+        "    def run(self):\n"
+        "        json.loads('{')\n"
+    )
+    for task, frame in ("Deep", "deep.py:8 in run: raise KeyError"), ("Library", "deep.py:11 in run: json.loads('{')"):
+        for words in (), ("--workers", "2"):
+            said = superluigi(folder, "run", "deep", task, *words, code=1).stderr.partition("TaskFailedError:")[0]
+            told = [line for line in said.splitlines() if line.startswith("    ") and ".py:" in line]
+            assert len(told) == 1 and frame in told[0]

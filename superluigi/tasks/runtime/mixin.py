@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from superluigi import config
-from superluigi.errors import USERS_CODE
+from superluigi.errors import USERS_CODE, TargetMissingError
 from superluigi.execution import worker_main
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.runs import context as runs
@@ -23,6 +23,7 @@ from superluigi.tasks.runtime import (
     checkpoint,
     environment,
     hooks,
+    log_pool,
     logs,
     seeds,
     shared,
@@ -128,6 +129,15 @@ class RuntimeMixin:
     def _superluigi_needs_process(self, run: runs.RunContext) -> bool:
         """Asked before it is sent to threads."""
         return needs_process(self, run)
+
+    def _superluigi_log_file(self) -> str:
+        """Asked when an attempt has failed: the file with what it printed; "" if none is kept."""
+        log_pool.recover_orphans()  # of an attempt whose process was killed before it had a folder
+        try:
+            file = task_folder.attempt_folder(task_folder.folder_of(self)) / task_folder.STDERR
+        except TargetMissingError:
+            file = task_folder.folder_of(self) / task_folder.STDERR
+        return str(file) if file.is_file() else ""
 
     def process_resources(self) -> dict[str, Any]:
         """Luigi's, with what submit hooks add."""
