@@ -322,6 +322,63 @@ def test_no_commit_or_removal_takes_what_another_task_has_inside(
     assert Maker("outer").output().read_metadata() is not None
 
 
+@pytest.mark.parametrize("first", ["the record", "the folder", "the record, the folder by hand"])
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_no_commit_or_removal_takes_a_record_that_is_kept_inside(
+    kind: str, first: str, s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    folder, _ = _rig(kind, s3_server, s3_bucket)
+    kept, options = "report/kept/of data.json", s3_server.client_options
+    Maker.outputs.update(
+        inner=lambda: (
+            LocalFileTarget("data.txt", metadata_path=kept)
+            if kind == "local"
+            else S3ObjectTarget(s3_bucket, "data.txt", metadata_object_key=kept, **options)
+        ),
+        outer=lambda: folder("report"),
+    )
+    run_task(Maker("inner" if first == "the record" else "outer"))
+    run_task(Maker("inner"))
+    if first == "the record, the folder by hand":
+        Path("report.metadata.json").unlink(missing_ok=True)
+    for attempt in (
+        lambda: run_task(Maker("outer"), force=True),
+        Maker.outputs["outer"]().remove,
+        lambda: _rewritten(Maker.outputs["outer"]()),
+    ):
+        with pytest.raises((OutputClashError, TaskFailedError), match=r"inside it.*of data\.json") as raised:
+            attempt()
+        assert "data.txt" in str(raised.value) and "Maker_inner" in str(raised.value)
+        assert Maker("inner").output().read_metadata()["task_family"] == "Maker"
+    Maker("inner").output().remove()
+    run_task(Maker("outer"), force=True)
+    assert Maker("outer").output().read_metadata() is not None
+
+
+@pytest.mark.parametrize(
+    "what", ["a copy", "of what is gone", "its own of before", "no record", "content, and a file by hand"]
+)
+def test_what_only_looks_like_a_record_kept_inside_is_replaced(what: str, tmp_path: Path) -> None:
+    Maker.outputs.update(inner=lambda: LocalFileTarget("data.txt"), outer=lambda: LocalFolderTarget("report"))
+    run_task(Maker("outer"))
+    run_task(Maker("inner"))
+    record = Path("data.txt.metadata.json").read_bytes()
+    if what == "its own of before":
+        record = Path("report.metadata.json").read_bytes()
+    elif what == "of what is gone":
+        Maker("inner").output().remove()
+    elif what == "no record":
+        record = record.replace(b'"output"', b'"input"')
+    if what == "content, and a file by hand":
+        with LocalFolderTarget("report").tmp_write_path() as path:
+            (path / "x.json").write_bytes(record)
+        Path("report/by hand.txt").write_text("x")
+    else:
+        Path("report/x.json").write_bytes(record)
+    run_task(Maker("outer"), force=True)
+    assert [path.name for path in Path("report").iterdir()] == ["index.txt"]
+
+
 def _rewritten(target: AtomicTarget) -> None:
     with target.tmp_write_path() as path:
         (path / "x").write_text("x")

@@ -98,10 +98,24 @@ class FolderLocation(LocalLocation):
     def refuse_inner(self, action: str) -> None:
         # what may not be read can be replaced, but not removed: it stays aside, for its owner
         walk = copying.walk(self.uri, staging.is_ours, tolerant=True)
-        names = (entry.path for _, entries in walk for entry in entries)
-        found = inner.candidates(names, {self.record_uri, self.pending_uri})
-        if found:
-            inner.refuse(action, self.uri, found, _bytes_of, lambda _: self._is_as_recorded())
+        own = {self.record_uri, self.pending_uri}
+        names = [entry.path for _, entries in walk for entry in entries if entry.is_file(follow_symlinks=False)]
+        found = inner.candidates(names, own)
+        strangers = [] if not names or self._is_untouched() else [name for name in names if _begins_as_record(name)]
+        if found or strangers:
+            strangers = [name for name in strangers if name not in own and name not in found]
+            inner.refuse(action, self.uri, found, _bytes_of, lambda _: self._is_as_recorded(), strangers)
+
+    def _is_untouched(self) -> bool:
+        """Whether nothing has come, gone or changed since our commit, as far as names, sizes, times and inodes tell."""
+        record = self._read_lenient(self.record_uri)
+        output = None if record is None else record.get("output")
+        if not isinstance(output, dict):
+            return False
+        try:
+            return all(output.get(key) == value for key, value in self.identity(self.uri).items())
+        except OSError:
+            return False
 
     def _is_as_recorded(self) -> bool:
         record = self._read(self.record_uri)
@@ -271,6 +285,14 @@ def _moved_by(journal: Path) -> list[Path]:
         if staged and not (len(parts) > 1 and top.is_symlink()):
             found.append(top.joinpath(*parts[1:]))
     return found
+
+
+def _begins_as_record(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(len(inner.BEGINNING)) == inner.BEGINNING
+    except OSError:  # gone, or not for us to read
+        return False
 
 
 def _bytes_of(path: str) -> bytes | None:

@@ -38,6 +38,10 @@ class PrefixSnapshot:
         return not self.record and not self.claim and not self.blocked and self.data is False
 
 
+#: Keys of others below a prefix that are read to see whether they are records: whoever has more keeps data there.
+_STRANGERS = 100
+
+
 class PrefixState(S3Location):
     """One prefix (`place.key`, with its slash), its record and its local copy."""
 
@@ -167,10 +171,13 @@ class PrefixState(S3Location):
             OutputClashError: names the outputs that would go with this one.
         """
         found = inner.candidates(there)
-        if not found:
+        # one that was put here by `metadata_object_key`; other names are not asked for, each would be a request
+        texts = [key for key in there if key.endswith(".json") and key not in found]
+        if not found and not texts:
             return
         own = named()
         address = f"s3://{self.place.bucket}/"
+        strangers = [address + key for key in texts if key not in own][:_STRANGERS]
 
         def read(uri: str) -> bytes | None:
             got = get_bytes(self.s3, self.place.bucket, uri.removeprefix(address), self.place.get_options)
@@ -180,7 +187,7 @@ class PrefixState(S3Location):
             item = own.get(uri.removeprefix(address))
             return item is not None and item.etag == there[item.key]
 
-        inner.refuse(action, self.uri, [address + key for key in found], read, is_member)
+        inner.refuse(action, self.uri, [address + key for key in found], read, is_member, strangers)
 
     # ---- the local copy
 
