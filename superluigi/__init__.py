@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superluigi import lineage as lineage
+    from superluigi.checks.definition import check as check
     from superluigi.computing import compute as compute
     from superluigi.parameters import Const as Const
     from superluigi.queue import Queue as Queue
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Const": "parameters",
     "Queue": "queue",
+    "check": "checks.definition",
     "compute": "computing",
     "run_task": "task_runner",
     **dict.fromkeys(
@@ -48,6 +50,7 @@ __all__ = [
     "apply",
     "as_path",
     "cached",
+    "check",
     "collect",
     "compute",
     "grid",

@@ -100,6 +100,9 @@ SETTINGS: dict[str, Setting] = {
         Setting("capture_logs", "true", _flag, "keep what tasks print in their folders"),
         Setting("grace_seconds", "30", float, "time that SIGTERM leaves to resumable tasks"),
         Setting("keep_attempts", "10", int, "task folders of earlier attempts that are kept"),
+        Setting("quarantine", "true", _flag, "keep outputs that checks have rejected"),
+        Setting("quarantine_limit_bytes", "10GB", _bytes, "most that rejected outputs may take"),
+        Setting("quarantine_days", "30", float, "days after which rejected outputs are removed; 0: never"),
         Setting("keep_days", "30", float, "days after which task folders of finished tasks are pruned"),
     )
 }

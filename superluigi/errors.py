@@ -25,6 +25,7 @@ SuperLuigiError
 ├── RenamedError (ImportError)             a name of the first super-luigi package that is no more
 ├── ExecutionError (RuntimeError)          what happened while tasks ran
 │   ├── TaskFailedError                    one or more tasks of a run failed
+│   ├── CheckFailedError (ValueError)       what a task made does not pass its checks; it was not published
 │   ├── UnguardedScriptError               a module that is only imported starts a run
 │   ├── WorkerLostError                    the process that ran a task died
 │   ├── ExecutorLostError                  the executor as a whole is gone; nothing more can run on it
@@ -216,6 +217,22 @@ class TaskFailedError(ExecutionError):
     def __init__(self, message: str, failures: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message, tuple(failures))
         self.failures = tuple(failures)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CheckFailedError(ExecutionError, ValueError):
+    """What a task made, or external data that it reads, does not pass its checks; nothing was published.
+
+    `findings` holds what each check found, as records have it: `name`, `status`, `severity`, `seconds`, `detail`.
+    `quarantine` is the folder in which the rejected data is, or None.
+    """
+
+    def __init__(self, message: str, findings: Sequence[dict[str, Any]] = (), quarantine: str | None = None) -> None:
+        super().__init__(message, tuple(findings), quarantine)
+        self.findings = tuple(findings)
+        self.quarantine = quarantine
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -1,5 +1,6 @@
 """What to compute, from what, into what: real Luigi tasks whose storage code is ours."""
 
+from superluigi.checks.definition import check
 from superluigi.tasks.atomic import AtomicTaskWithMetadata, TaskWithMetadata
 from superluigi.tasks.base import ExternalTask, Task
 from superluigi.tasks.kinds.caching import cached
@@ -31,6 +32,7 @@ __all__ = [
     "apply",
     "as_path",
     "cached",
+    "check",
     "collect",
     "grid",
     "outputs_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
@@ -14,6 +14,7 @@ from luigi.task_register import Register
 from typing_extensions import dataclass_transform
 
 from superluigi import graph
+from superluigi.checks import definition
 from superluigi.errors import DefinitionError
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
@@ -49,6 +50,7 @@ class TaskMeta(Register):
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
             type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
         run_wrapper.refuse_async(cls)
+        definition.refuse_wrong(cls)
         run_wrapper.wrap(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
@@ -119,6 +121,10 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
     run_names: ClassVar[frozenset[str]] = frozenset()
     #: "copy": `input_path` is yours to change (P7); "shared": the stored files themselves, read-only by agreement.
     read_mode: ClassVar[str] = "copy"
+    #: What the output must pass before anybody sees it: schemas, models, functions; see `superluigi.check`.
+    checks: ClassVar[Sequence[Any]] = ()
+    #: Whether a failed check is a failure that may be tried again, as others are.
+    retry_on_failed_check: ClassVar[bool] = True
     #: Where this task runs, when not where the run says: a name or a `concurrent.futures.Executor`.
     executor: ClassVar[Any] = None
 

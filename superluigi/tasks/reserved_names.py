@@ -159,6 +159,12 @@ HOOKS: dict[str, Name] = {
 }
 #: Attributes that you set.
 SETTINGS: dict[str, Name] = {
+    "checks": Name(
+        "what its output must pass before anybody sees it",
+        "a list or tuple of schemas, models and functions",
+        lambda value: isinstance(value, (list, tuple)),
+    ),
+    "retry_on_failed_check": _setting("a failed check counts as a failure that may be tried again", _FLAG),
     "suffix": Name(
         "the suffix of the default home",
         "a suffix with its dot, such as '.csv', or ''",

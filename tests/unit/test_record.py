@@ -24,7 +24,7 @@ def test_a_finished_record_has_our_keys_first_and_in_order() -> None:
     one = draft()
     one.metadata["rows"] = 3
     record = one.finish(START + timedelta(seconds=1.5))
-    assert list(record) == [*(key for key in OURS if key not in ("output", "dynamic_input")), "rows"]
+    assert list(record) == [*(key for key in OURS if key not in ("output", "dynamic_input", "checks")), "rows"]
     assert record["schema"] == "superluigi.lineage/1" and record["duration"] == 1.5
     assert record["start_time"] == "2013-12-15T10:00:00.000000+00:00"
     assert record["params"] == {"when": "2013-12-15", "n": 1}

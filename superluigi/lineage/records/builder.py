@@ -7,7 +7,7 @@ one in which our own keys were changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ BEFORE = (
     "input",
 )
 #: Keys that are known only afterwards.
-AFTER = ("end_time", "duration", "dynamic_input", "output")
+AFTER = ("end_time", "duration", "dynamic_input", "checks", "output")
 #: All top-level keys that are ours, in the order of a published record.
 OURS = (
     "schema",
@@ -46,6 +46,7 @@ OURS = (
     "environment",
     "input",
     "dynamic_input",
+    "checks",
     "output",
 )
 _REFERENCE = ("type", "path", "size", "count", "digest", "etag", "version")
@@ -97,8 +98,8 @@ class RecordBuilder:
         """Note what a requirement yielded by `run` brought in."""
         self._dynamic.append(references)
 
-    def finish(self, ended: datetime) -> Record:
-        """The record as it will be published, but for `output`, which the store adds.
+    def finish(self, ended: datetime, checks: Sequence[Mapping[str, Any]] = ()) -> Record:
+        """The record as it will be published, but for `output`, which the store adds; `checks` is what these found.
 
         Raises:
             RecordKeyError: one of our keys was changed, deleted or taken.
@@ -113,6 +114,8 @@ class RecordBuilder:
         record["duration"] = round((ended - self.started).total_seconds(), 6)
         if self._dynamic:
             record["dynamic_input"] = self._dynamic
+        if checks:
+            record["checks"] = [dict(one) for one in checks]
         ordered = {key: record[key] for key in OURS if key in record}
         return {**ordered, **jsonable(users)}
 

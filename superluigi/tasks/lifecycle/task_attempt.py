@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from luigi.task import DynamicRequirements
 
 from superluigi import graph
+from superluigi.checks.definition import has_checks
 from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
 from superluigi.execution.attempt import refuse_async, settled
 from superluigi.execution.process_state import at, current_folder, ends_forks
@@ -35,7 +36,7 @@ from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import inputs, outputs, values
 from superluigi.tasks.base import Task
-from superluigi.tasks.lifecycle import init_steps, rivals, strays
+from superluigi.tasks.lifecycle import checking, init_steps, rivals, strays
 from superluigi.tasks.runtime import mixin
 
 
@@ -184,8 +185,8 @@ class TaskAttempt:
                     self.resumed()
                 answer = self.answer(requirement, targets)
 
-    def _finished_record(self) -> Record:
-        record = self.draft.finish(records.utc_now())
+    def _finished_record(self, checks: Sequence[Record] = ()) -> Record:
+        record = self.draft.finish(records.utc_now(), checks)
         mixin.note_seed(self.task, record["run"])  # only now it is known whether the generators were its alone
         return record
 
@@ -255,7 +256,7 @@ class AtomicAttempt(TaskAttempt):
             raise GracefulTimeout("What it has yielded tells its outputs, which nobody knew when it began.")
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
-        """Save the returned value, check all stages, then commit all."""
+        """Save the returned value, prepare all stages, let checks look at them, then commit all."""
         self._watch.adopt()
         values.save_returned(self.task, user_run, value, self._staged, self._targets())
         in_place = self._watch.left_in_place()
@@ -268,7 +269,7 @@ class AtomicAttempt(TaskAttempt):
         for staged in stages:
             if staged not in in_place:
                 staged.prepare()
-        record = self._finished_record()
+        record = self._checked_record(stages, in_place)
         mixin.before_commit(self.task)
         targets: list[AtomicTarget] = graph.flatten(self._targets())
         pairs = list(zip(stages, targets, strict=True))
@@ -282,6 +283,29 @@ class AtomicAttempt(TaskAttempt):
         except CommitConflictError:
             if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
                 raise  # else all of theirs is there, which is all that was wanted
+
+    def _checked_record(self, stages: Sequence[StagedWrite], in_place: Collection[StagedWrite]) -> Record:
+        """The finished record, once all checks of the task have passed.
+
+        Raises:
+            CheckFailedError: one has not; what was staged is in quarantine.
+        """
+        task = self.task
+        if not has_checks(type(task)):
+            return self._finished_record()
+        if in_place:
+            raise DefinitionError(
+                f"{task} has checks, but wrote its output itself, where others see it already. Write to output_path, "
+                "or through self.output()."
+            )
+        found = checking.of_staged(
+            task, self._staged, self._targets(), self.reader, lambda: self.metadata, lambda: self.inputs
+        )
+        record = self._finished_record([one.as_json() for one in found])
+        name = f"{self.run.id}-{record['run']['attempt']}"
+        mixin.before_commit(task)  # a check that was cancelled has rejected nothing
+        checking.refuse(task, found, record, [staged.path for staged in stages], name)
+        return record
 
     def _commit(
         self, pairs: Iterable[tuple[StagedWrite, AtomicTarget]], in_place: Collection[StagedWrite], record: Record

@@ -1,0 +1,147 @@
+"""Checks are called, one after the other, with what they ask for; each answer becomes a finding."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from superluigi.checks import verdicts
+from superluigi.checks.definition import Check
+from superluigi.checks.subject import Subject, Unreadable
+from superluigi.checks.verdicts import ERROR, FAILED, Finding, Rejected, bounded, of_answer, of_error
+from superluigi.errors import DefinitionError, MissingDependencyError
+from superluigi.storage.failpoints import failpoint
+from superluigi.storage.local import copy
+
+#: Files whose times say too little: changed within one tick of the clock, they may look as before.
+_TICK_NS = 20_000_000
+_SMALL = 1 << 20
+
+
+def run_checks(
+    checks: Sequence[Check],
+    subject: Subject,
+    *,
+    passing: tuple[type[BaseException], ...] = (),
+    around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    hidden: Iterable[str] = (),
+) -> list[Finding]:
+    """Call all checks, in order; what one raises is its finding, unless it is of `passing` kinds or Ctrl-C.
+
+    Each is called within `around()`. Of texts that say what is `hidden` (values of private parameters), that is left
+    out. What a check has done to the files it was given ends the checking: its finding says so, and blocks.
+    """
+    secrets = sorted({one for one in hidden if one}, key=len, reverse=True)
+    watched = _Watched(subject.paths() if any("output_path" in one.names for one in checks) else ())
+    found: list[Finding] = []
+    for one in checks:
+        failpoint("check")
+        finding, changed = _called(one, subject, passing, around), False
+        if "output_path" in one.names and watched.changed():
+            finding, changed = Finding(one.name, ERROR, "error", finding.seconds, _CHANGED), True
+        found.append(_without(finding, secrets))
+        if changed:
+            break
+    return found
+
+
+_CHANGED = "the check changed output_path, which is what would be published. Let it read only, or work on a copy."
+
+
+def _called(
+    one: Check,
+    subject: Subject,
+    passing: tuple[type[BaseException], ...],
+    around: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> Finding:
+    began = time.perf_counter()
+
+    def finding(status: verdicts.Status, detail: str) -> Finding:
+        return Finding(one.name, status, one.severity, time.perf_counter() - began, detail)
+
+    try:
+        with around():
+            given = {name: subject.get(name, one.wants) for name in one.names}
+            answer = one.call(**given)
+            return finding(*of_answer(answer, lambda: subject.loaded(one.wants)))
+    except KeyboardInterrupt:
+        raise
+    except Rejected as error:
+        return finding(FAILED, str(error))
+    except Unreadable as error:
+        return finding(FAILED, f"its value cannot be loaded: {of_error(error.error)}")
+    except DefinitionError as error:
+        return finding(ERROR, str(error))
+    except MissingDependencyError as error:
+        return finding(ERROR, str(error))
+    except ImportError as error:
+        advice = f" Install it where the task runs: pip install {error.name}." if error.name else ""
+        return finding(ERROR, f"{of_error(error)}{advice}")
+    except BaseException as error:  # whatever a check raises is its answer
+        if isinstance(error, passing):
+            raise
+        return finding(FAILED, of_error(error))
+
+
+def _without(finding: Finding, secrets: Sequence[str]) -> Finding:
+    detail = finding.detail
+    for secret in secrets:
+        detail = detail.replace(secret, "(private)")
+    return Finding(finding.name, finding.status, finding.severity, finding.seconds, bounded(detail))
+
+
+class _Watched:
+    """Files that nobody may change meanwhile."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        self._before = self._look()
+        if self._paths and self._digests is None and time.time_ns() - self._newest < _TICK_NS:
+            time.sleep(_TICK_NS / 1e9)  # a change is to have another time
+
+    def changed(self) -> bool:
+        """Whether they are not as they were when they were first looked at."""
+        return self._look() != self._before
+
+    _digests: list[str] | None = None
+    _newest = 0
+
+    def _look(self) -> tuple[list[tuple[Any, ...]], list[str] | None]:
+        seen: list[tuple[Any, ...]] = []
+        files: list[str] = []
+        size = 0
+        for path in self._paths:
+            for name in _below(str(path)):
+                try:
+                    status = os.lstat(name)
+                except OSError as error:
+                    seen.append((name, error.errno))
+                    continue
+                is_file = not os.path.isdir(name)
+                if is_file:
+                    files.append(name)
+                    size += status.st_size
+                times = (status.st_mtime_ns, status.st_ctime_ns) if is_file else ()
+                seen.append((name, status.st_mode, status.st_ino, *times, status.st_size if is_file else 0))
+                self._newest = max(self._newest, status.st_ctime_ns)
+        self._digests = None if size > _SMALL else [_digest(name) for name in files]
+        return seen, self._digests
+
+
+def _digest(name: str) -> str:
+    try:
+        return copy.sha256(Path(name))
+    except OSError as error:
+        return f"errno {error.errno}"
+
+
+def _below(top: str) -> Iterable[str]:
+    """A file, or a folder with all that is in it, in a fixed order."""
+    yield top
+    if os.path.isdir(top) and not os.path.islink(top):
+        for _, found in copy.walk(top, tolerant=True):
+            yield from sorted(entry.path for entry in found)

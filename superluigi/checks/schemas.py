@@ -1,0 +1,151 @@
+"""What pandera's schemas and pydantic's models check, and their complaints in few words.
+
+Both packages are the user's: they are recognised by where a class comes from, and never imported from here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from superluigi.checks.verdicts import EXAMPLES, Rejected, shortened
+from superluigi.formats.suffix_inference import table_kind
+
+PANDAS, POLARS = "pandas.DataFrame", "polars.DataFrame"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A schema or model as a check."""
+
+    name: str
+    #: Raises `Rejected`, or what the package raises.
+    validate: Callable[[Any], None]
+    #: The kind of table it is for; None takes any.
+    wants: str | None = None
+
+
+def known(item: Any) -> Schema | None:
+    """`item` as a check, if it is a schema of pandera or a model of pydantic."""
+    classes = item.__mro__ if isinstance(item, type) else type(item).__mro__
+    modules = [str(one.__module__) for one in classes]
+    if any(name.startswith("pandera.") for name in modules) and callable(getattr(item, "validate", None)):
+        polars = any(name.startswith(("pandera.polars", "pandera.api.polars")) for name in modules)
+        frame = hasattr(item, "columns") or isinstance(item, type)
+        wants = (POLARS if polars else PANDAS) if frame else None
+        return Schema(_name_of(item, "schema"), lambda value: _pandera(item, value), wants)
+    model = getattr(item, "model_validate", None)
+    if isinstance(item, type) and callable(model) and "pydantic.main" in modules:
+        return Schema(item.__name__, lambda value: _pydantic(model, item, value))
+    if not isinstance(item, type) and modules[0].startswith("pydantic.") and hasattr(item, "validate_python"):
+        return Schema("type", lambda value: _pydantic(item.validate_python, None, value))
+    return None
+
+
+def _name_of(item: Any, otherwise: str) -> str:
+    return item.__name__ if isinstance(item, type) else str(getattr(item, "name", None) or otherwise)
+
+
+# ---------------------------------------------------------------- pandera
+
+
+def _pandera(schema: Any, value: Any) -> None:
+    try:
+        schema.validate(value, lazy=True)
+    except Exception as error:
+        cases = getattr(error, "failure_cases", None)
+        if not type(error).__module__.startswith("pandera") or cases is None:
+            raise
+        raise Rejected(_told_cases(list(_rows(cases)), len(value) if hasattr(value, "__len__") else None)) from None
+
+
+def _rows(cases: Any) -> Iterator[Mapping[str, Any]]:
+    if hasattr(cases, "iter_rows"):
+        yield from cases.iter_rows(named=True)
+    elif hasattr(cases, "to_dict"):
+        yield from cases.to_dict("records")
+    else:  # of an error that was not collected
+        yield {"check": cases}
+
+
+def _told_cases(cases: list[Mapping[str, Any]], rows: int | None) -> str:
+    """Counts for each column and rule, the first offending rows."""
+    counts = Counter((_word(case.get("column")), _word(case.get("check"))) for case in cases)
+    first: dict[tuple[str, str], list[str]] = {key: [] for key in counts}
+    for case in cases:
+        shown = first[_word(case.get("column")), _word(case.get("check"))]
+        if len(shown) < EXAMPLES:
+            shown.append(_case(case))
+    lines = [f"{len(cases)} failures{'' if rows is None else f' in {rows} rows'}"]
+    for (column, rule), count in counts.most_common(2 * EXAMPLES):
+        lines.append(f"{column}: {rule}: {count} ({shortened('; '.join(first[column, rule]))})")
+    return "\n".join(lines)
+
+
+def _case(case: Mapping[str, Any]) -> str:
+    index = case.get("index")
+    row = "" if index is None or index != index else f"row {index}: "
+    return f"{row}{_word(case.get('failure_case'))}"
+
+
+def _word(value: Any) -> str:
+    return shortened(str(value), 120)
+
+
+# ---------------------------------------------------------------- pydantic
+
+
+def _pydantic(validate: Callable[[Any], Any], model: Any, value: Any) -> None:
+    """A model is one of a value, or of each row where the value is a table or a list and the model is no list."""
+    whole = model is None or getattr(model, "__pydantic_root_model__", False)
+    rows = None if whole else _items(value)
+    if rows is None:
+        if (said := _complaint(validate, value)) is not None:
+            raise Rejected(said)
+        return
+    count, wrong = 0, 0
+    shown: list[str] = []
+    for position, row in enumerate(rows):
+        count += 1
+        said = _complaint(validate, row)
+        if said is not None:
+            wrong += 1
+            if len(shown) < EXAMPLES:
+                shown.append(f"row {position}: {shortened(said)}")
+    if wrong:
+        raise Rejected("\n".join([f"{wrong} of {count} rows are no {model.__name__}", *shown]))
+
+
+def _items(value: Any) -> Iterable[Any] | None:
+    """The rows of a table, with None for what is missing; the items of a list; None for one value."""
+    if isinstance(value, list):
+        return value
+    kind = table_kind(type(value))
+    if kind is None:
+        return None
+    if hasattr(value, "iter_rows"):
+        return value.iter_rows(named=True)  # type: ignore[no-any-return]
+    if hasattr(value, "to_pylist"):
+        return value.to_pylist()  # type: ignore[no-any-return]
+    if hasattr(value, "columns"):
+        plain = value.astype(object).where(value.notna(), None)
+        return plain.to_dict("records")  # type: ignore[no-any-return]
+    return None
+
+
+def _complaint(validate: Callable[[Any], Any], value: Any) -> str | None:
+    try:
+        validate(value)
+    except Exception as error:
+        if not type(error).__module__.startswith("pydantic") or not hasattr(error, "errors"):
+            raise
+        told = error.errors(include_url=False, include_context=False)
+        parts = [
+            f"{'.'.join(map(str, one['loc'])) or 'value'}: {one['msg']} ({shortened(repr(one['input']), 60)})"
+            for one in told[:EXAMPLES]
+        ]
+        more = f" and {len(told) - EXAMPLES} more" if len(told) > EXAMPLES else ""
+        return "; ".join(parts) + more
+    return None

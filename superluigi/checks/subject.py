@@ -1,0 +1,114 @@
+"""What checks are given by name: staged paths, values that are loaded once and only when asked for, the old output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from superluigi import graph
+from superluigi.errors import DefinitionError
+from superluigi.formats.suffix_inference import table_kind
+from superluigi.storage.base import Record
+
+
+class Unreadable(Exception):  # noqa: N818 - it carries the error
+    """The value cannot be loaded: asked for again, it is not tried again."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Values:
+    """The value of outputs in their shape, loaded once for each kind of table that is asked for."""
+
+    def __init__(self, load: Callable[[Any], Any], usual: Any = None, *, is_file: bool = True) -> None:
+        self._load = load
+        #: The annotation that decides where nobody asks for a kind of table.
+        self._usual = usual
+        self._is_file = is_file
+        self._loaded: dict[str | None, Any] = {}
+
+    def get(self, wants: Any = None) -> Any:
+        """The value; tables as `wants` says.
+
+        Raises:
+            Unreadable: with the error.
+        """
+        kind = self._kind(wants)
+        if kind not in self._loaded:
+            try:
+                self._loaded[kind] = self._load(self._usual if kind is None else wants)
+            except (ImportError, DefinitionError, KeyboardInterrupt):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a format says of broken bytes
+                self._loaded[kind] = Unreadable(error)
+        found = self._loaded[kind]
+        if isinstance(found, Unreadable):
+            raise found
+        return found
+
+    def loaded(self, wants: Any = None) -> Any:
+        """The value if it has been loaded, else None."""
+        found = self._loaded.get(self._kind(wants))
+        return None if isinstance(found, Unreadable) else found
+
+    def _kind(self, wants: Any) -> str | None:
+        kind = None if wants is None else table_kind(wants)
+        plain = table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
+        return None if kind == plain else kind
+
+
+class Previous:
+    """The output in force: its record, and its value when it is asked for."""
+
+    def __init__(self, metadata: Record, values: Values) -> None:
+        #: Its record, as `read_metadata()` gives it.
+        self.metadata = metadata
+        self._values = values
+
+    @property
+    def value(self) -> Any:
+        """What it holds, loaded by format when it is first looked at."""
+        return self._values.get()
+
+    @property
+    def values(self) -> Any:
+        """The same where there are several outputs, in the shape of `output()`."""
+        return self._values.get()
+
+    def __repr__(self) -> str:
+        return f"<previous output of {self.metadata.get('task_id')}>"
+
+
+class Subject:
+    """One set of outputs to be checked; `offers` gives what is asked for by name, each once."""
+
+    def __init__(self, values: Values, several: bool, offers: Mapping[str, Callable[[], Any]]) -> None:
+        self._values = values
+        self._several = several
+        self._offers = offers
+        self._given: dict[str, Any] = {}
+
+    def paths(self) -> Iterable[Path]:
+        """The files and folders that are checked."""
+        found: list[Path] = graph.flatten(self.get("output_path"))
+        return found
+
+    def get(self, name: str, wants: Any = None) -> Any:
+        """What a check asks for."""
+        if name == "value" and self._several:
+            raise DefinitionError(
+                "The task has several outputs: let the check ask for `values`, which has the shape of output(). A "
+                "schema or model is for one: check each in a method, as in `schema.validate(values['name'])`."
+            )
+        if name in ("value", "values"):
+            return self._values.get(wants)
+        if name not in self._given:
+            self._given[name] = self._offers[name]()
+        return self._given[name]
+
+    def loaded(self, wants: Any = None) -> Any:
+        """The value if a check has had it loaded."""
+        return self._values.loaded(wants)

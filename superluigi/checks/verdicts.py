@@ -1,0 +1,171 @@
+"""What the answer of a check means, in counts and the first offending rows; all texts are bounded."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["passed", "failed", "error"]
+PASSED: Status = "passed"
+FAILED: Status = "failed"
+ERROR: Status = "error"
+#: So many offending rows are shown, and so many characters of one text and of all.
+EXAMPLES, SHOWN, DETAIL = 5, 300, 2_000
+
+
+class Rejected(Exception):  # noqa: N818 - it is the answer of a schema, no fault
+    """A schema's complaint."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check."""
+
+    name: str
+    status: Status
+    severity: str
+    #: With loading what nobody had asked for before.
+    seconds: float
+    detail: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be published because of it."""
+        return self.status != PASSED and self.severity == "error"
+
+    def as_json(self) -> dict[str, Any]:
+        """As records keep it."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "severity": self.severity,
+            "seconds": round(self.seconds, 6),
+            "detail": self.detail,
+        }
+
+
+def shortened(text: str, limit: int = SHOWN) -> str:
+    """`text` in one line of at most `limit` characters."""
+    line = " ".join(text[: 4 * limit].split())
+    return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 1]}…"
+
+
+def bounded(detail: str) -> str:
+    """A detail as it may stand in a record."""
+    return detail if len(detail) <= DETAIL else f"{detail[: DETAIL - 1]}…"
+
+
+def of_error(error: BaseException) -> str:
+    """An exception in one line, with the line of the user's code that raised it."""
+    try:
+        said = str(error)
+    except Exception as broken:  # noqa: BLE001 - foreign code
+        said = f"(its text cannot be told: __str__ raised {type(broken).__name__})"
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if said else ''}{shortened(said, 4 * SHOWN)}{where}"
+
+
+def of_answer(answer: Any, value: Callable[[], Any]) -> tuple[Status, str]:
+    """Status and detail for what a check returned; `value` gives what was checked, where that is known already."""
+    if answer is None:
+        return PASSED, ""
+    if isinstance(answer, str):
+        return FAILED, answer.strip() or "the check gave an empty text"
+    plain = _scalar(answer)
+    if isinstance(plain, bool):
+        return (PASSED, "") if plain else (FAILED, "the check gave False")
+    columns = _columns(answer)
+    if columns is None:
+        return ERROR, f"the check returned {shortened(repr_of(answer), 120)} ({type(answer).__name__}): {_EXPECTED}"
+    flags: list[bool] = []
+    for name, items in columns:
+        for position, item in enumerate(items):
+            flag = _flag(item)
+            if flag is None:
+                what = f"column {name!r}" if name is not None else "what it returned"
+                return ERROR, f"{what} holds {shortened(repr_of(item), 120)}, not only True and False: {_EXPECTED}"
+            if position == len(flags):
+                flags.append(True)
+            flags[position] &= flag
+    wrong = [position for position, good in enumerate(flags) if not good]
+    if not wrong:
+        return PASSED, ""
+    lines = [f"{len(wrong)} of {len(flags)} rows are false"]
+    lines += [f"row {position}: {shown}" for position, shown in _examples(wrong[:EXAMPLES], len(flags), answer, value)]
+    return FAILED, "\n".join(lines)
+
+
+_EXPECTED = "return True, False, None, a text, or a series or table of True and False."
+
+
+def _scalar(answer: Any) -> Any:
+    """A bool as such, numpy's too."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(answer, numpy.bool_):
+        return bool(answer)
+    return answer
+
+
+def _flag(item: Any) -> bool | None:
+    """One row's answer; what is missing is no pass; None for what is no answer."""
+    item = _scalar(item)
+    if isinstance(item, bool):
+        return item
+    if item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item):
+        return False
+    return None
+
+
+def _columns(answer: Any) -> list[tuple[Any, Iterable[Any]]] | None:
+    """The columns of a table, series or array; None for anything else."""
+    top = type(answer).__module__.partition(".")[0]
+    if top == "pandas" and hasattr(answer, "columns"):
+        return [(name, answer.iloc[:, at].tolist()) for at, name in enumerate(answer.columns)]
+    if top == "polars" and hasattr(answer, "iter_columns"):
+        return [(column.name, column.to_list()) for column in answer.iter_columns()]
+    if top == "pyarrow" and hasattr(answer, "column_names"):
+        return [(name, answer.column(name).to_pylist()) for name in answer.column_names]
+    if top in ("pandas", "polars") and hasattr(answer, "name") and hasattr(answer, "dtype"):
+        return [(None, answer.to_list())]
+    if top == "pyarrow" and hasattr(answer, "to_pylist"):
+        return [(None, answer.to_pylist())]
+    if top == "numpy" and getattr(answer, "ndim", 0) == 1:
+        return [(None, answer.tolist())]
+    if top == "numpy" and getattr(answer, "ndim", 0) == 2:
+        return [(at, answer[:, at].tolist()) for at in range(answer.shape[1])]
+    return None
+
+
+def _examples(wrong: Iterable[int], count: int, answer: Any, value: Callable[[], Any]) -> Iterable[tuple[Any, str]]:
+    """Rows of the value where it has as many as the answer, else the answer's own labels."""
+    seen = value()
+    same = getattr(seen, "shape", (None,))[0] == count or (isinstance(seen, list) and len(seen) == count)
+    for position in wrong:
+        label: Any = position
+        index = getattr(answer, "index", None)
+        if index is not None and hasattr(index, "tolist"):
+            label = index[position]
+        yield label, shortened(_row(seen, position)) if same else "false"
+
+
+def _row(value: Any, position: int) -> str:
+    if hasattr(value, "row"):  # polars
+        return repr_of(value.row(position, named=True))
+    if hasattr(value, "to_pylist"):
+        return repr_of(value.slice(position, 1).to_pylist()[0])
+    if hasattr(value, "iloc"):
+        row = value.iloc[position]
+        return repr_of(row.to_dict() if hasattr(row, "to_dict") else row)
+    return repr_of(value[position])
+
+
+def repr_of(value: Any) -> str:
+    """`repr`, whatever the object's own does."""
+    try:
+        return repr(value)
+    except Exception as broken:  # noqa: BLE001 - foreign code
+        return f"<{type(value).__name__}, whose repr raised {type(broken).__name__}>"
