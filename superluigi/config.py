@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,15 +314,30 @@ def _set(values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     from luigi.configuration import get_config
 
     parser = get_config()
-    tables, before = _toml(parser), raw_sections()
+    before = raw_sections()
     try:
         set_config(values)
         yield
     finally:
-        for section in values:
-            parser.remove_section(section) if tables is None else tables.pop(section, None)
-            for key, value in before.get(section, {}).items():
-                parser.set(section, key, value)
+        _put_back(parser, before, values)
+
+
+def put_back(before: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make Luigi's configuration what `raw_sections` said before."""
+    from luigi.configuration import get_config
+
+    now = raw_sections()
+    _put_back(
+        get_config(), before, [section for section in {**now, **before} if now.get(section) != before.get(section)]
+    )
+
+
+def _put_back(parser: Any, before: Mapping[str, Mapping[str, Any]], sections: Iterable[str]) -> None:
+    tables = _toml(parser)
+    for section in sections:
+        parser.remove_section(section) if tables is None else tables.pop(section, None)
+        for key, value in before.get(section, {}).items():
+            parser.set(section, key, value)
 
 
 class _Ensured:

@@ -28,7 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
-from superluigi.execution import signals
+from superluigi.execution import library_state, signals
 from superluigi.execution.process_state import at, current_folder, ends_forks, isolated
 from superluigi.runs import logs, tracebacks
 from superluigi.runs.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
@@ -226,7 +226,8 @@ class AttemptRunner:
             return self._came_to(DONE, skipped=True)
         task.trigger_event(Event.START, task)
         began = time.time()
-        with lent(self.task, self.reporter):
+        libraries = library_state.kept() if signals.only_runs_tasks() else contextlib.nullcontext()
+        with lent(self.task, self.reporter), libraries:
             requirements = isolated(exhaust, task, self._complete)
         if requirements:
             return self._came_to(PENDING, requirements=requirements)

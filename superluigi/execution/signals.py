@@ -42,6 +42,11 @@ def end_by(*signums: int) -> None:
     _ends.set()
 
 
+def only_runs_tasks() -> bool:
+    """Whether this process was started by us, to run tasks and nothing else."""
+    return _ends.is_set()
+
+
 def leave_if_ended(error: BaseException) -> None:
     """Raise `error` once more if it is how a signal, Ctrl-C say, ends this process.
 

@@ -266,3 +266,56 @@ def test_handlers_of_signals_that_a_task_sets_in_this_process_go_back(tmp_path: 
         "assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and not signal.alarm(0)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+LIBRARIES = """
+import json, sys
+import luigi
+from superluigi import run_task
+from superluigi.parameters import Param
+from superluigi.tasks import AtomicTaskWithMetadata
+
+def seen():
+    import numpy, pandas
+    config = luigi.configuration.get_config()
+    return [
+        numpy.geterr(), numpy.get_printoptions()["precision"], pandas.get_option("display.max_rows"),
+        pandas.get_option("display.float_format"), config.get("mine", "key", "none"),
+        config.get("core", "given", "by the caller"),
+    ]
+
+class Changes(AtomicTaskWithMetadata):
+    step: Param[int]
+    def requires(self):
+        return Changes(self.step - 1) if self.step else []
+    def run(self, output_path):
+        known = "numpy" in sys.modules
+        import numpy, pandas
+        output_path.write_text(json.dumps(seen() if known else None))
+        numpy.seterr(all="raise")
+        numpy.set_printoptions(precision=1 + self.step)
+        pandas.set_option("display.max_rows", 7 + self.step)
+        pandas.set_option("display.float_format", str)
+        config = luigi.configuration.get_config()
+        config.set("mine", "key", f"set {self.step}")
+        config.set("core", "given", "changed")
+
+def main():
+    luigi.configuration.get_config().set("core", "given", "by the caller")
+    where = dict(queue="here") if sys.argv[1] == "queue" else dict(executor="processes")
+    run_task(Changes(9), num_workers=1, **where)
+    steps = [json.loads(Changes(step).output().path.read_text()) for step in range(10)]
+    print(json.dumps([[one for one in steps if one is not None], seen()]))
+"""
+
+
+@pytest.mark.parametrize("where", ["processes", "queue"])
+def test_what_a_task_sets_in_libraries_is_not_there_for_the_next_in_its_process(tmp_path: Path, where: str) -> None:
+    """Also where the first task in a process is the one that imports them."""
+    (tmp_path / "pipeline.py").write_text(LIBRARIES)
+    env = {**os.environ, "SUPERLUIGI_STORE": str(tmp_path / "store"), "SUPERLUIGI_QUEUE_URL": f"sqlite:///{tmp_path}/q"}
+    command = [sys.executable, "-c", "import pipeline; pipeline.main()", where]
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stderr
+    found, expected = json.loads(ran.stdout.splitlines()[-1])
+    assert len(found) >= 6 and all(one == expected for one in found), (found, expected)

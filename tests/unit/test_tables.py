@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -21,7 +22,7 @@ from superluigi.errors import FormatError
         pd.Series([1, None, 2**53 + 1], dtype=object),
         pd.Series([1, 2], dtype=object),
         pd.Series(["a", None], dtype=object),
-        pd.Series(pd.to_datetime(["2020", "1500"], format="%Y").astype("datetime64[s]")),
+        pd.Series(np.array(["2020", "1500"], "datetime64[s]")),
         pd.Series(pd.to_datetime(["2020"], utc=True).astype("datetime64[s, UTC]")),
         pd.Series(pd.Categorical(["b", None], categories=["c", "b"], ordered=True)),
     ],

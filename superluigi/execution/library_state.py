@@ -1,0 +1,108 @@
+"""What a task may change of libraries, put back in the processes that only run tasks.
+
+There the next task would find it, or not, as it happens to come to one process or another. In the caller's own process
+it stays, as with Luigi: whoever runs a task there may want what it set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from superluigi import config
+from superluigi.execution import process_state
+
+
+@dataclass(frozen=True)
+class _Library:
+    """What `look` sees, `restore` puts back; `reset` makes all as it is after the import."""
+
+    look: Callable[[Any], Any]
+    restore: Callable[[Any, Any], object]
+    reset: Callable[[Any], object]
+
+
+@functools.lru_cache(maxsize=1)
+def _names_of_options(pandas: Any) -> list[str]:
+    def below(node: Any, path: str) -> Iterator[str]:
+        for name in dir(node):
+            value = getattr(node, name)
+            yield from below(value, f"{path}{name}.") if type(value) is type(node) else [path + name]
+
+    return list(below(pandas.options, ""))
+
+
+def _options(pandas: Any) -> dict[str, Any]:
+    return {name: pandas.get_option(name) for name in _names_of_options(pandas)}
+
+
+def _set_options(pandas: Any, before: dict[str, Any]) -> None:
+    for name, value in before.items():
+        if pandas.get_option(name) != value:
+            pandas.set_option(name, value)
+
+
+def _reset_options(pandas: Any) -> None:
+    for name in _names_of_options(pandas):
+        with contextlib.suppress(ImportError):  # one that names a library which is not installed is as it was
+            pandas.reset_option(f"^{name}$")
+
+
+def _set_numpy(numpy: Any, before: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    errors, printing = before
+    numpy.seterr(**errors)
+    numpy.set_printoptions(**printing)
+
+
+#: As numpy is when it has been imported, by its manual.
+_NUMPY = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+_PRINTING = {"precision": 8, "threshold": 1000, "edgeitems": 3, "linewidth": 75, "suppress": False, "formatter": None}
+
+_LIBRARIES = {
+    "luigi.configuration": _Library(
+        lambda _: config.raw_sections(), lambda _, before: config.put_back(before), lambda _: None
+    ),
+    "pandas": _Library(_options, _set_options, _reset_options),
+    "numpy": _Library(
+        lambda numpy: (numpy.geterr(), numpy.get_printoptions()),
+        _set_numpy,
+        lambda numpy: _set_numpy(numpy, (_NUMPY, _PRINTING)),
+    ),
+}
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """What the block changes of these libraries is as before when it has ended, or as after their import."""
+    with _silently():
+        before = {name: each.look(sys.modules[name]) for name, each in _LIBRARIES.items() if name in sys.modules}
+    try:
+        yield
+    finally:
+        with _silently():
+            for name, each in _LIBRARIES.items():
+                if name in sys.modules:
+                    try:
+                        _put_back(each, sys.modules[name], before.get(name))
+                    except Exception:  # noqa: BLE001 - whatever the library refuses: this process gets no other task
+                        process_state.lasting.append(f"options of {name}")
+
+
+def _put_back(library: _Library, module: Any, before: Any) -> None:
+    if before is None:
+        library.reset(module)
+    elif library.look(module) != before:
+        library.restore(module, before)
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """Some options are deprecated, and say so whenever they are looked at."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
