@@ -4,8 +4,8 @@ The table `_KINDS` names each thing: how to look at it, and how to put it back w
 process, in threads, share these things, too: they are put back when none of them runs any more.
 
 Not put back, since a process cannot: what libraries keep to themselves (modules that are imported, the class of
-loggers, patches; for options of some see `library_state`), a limit or priority that only root may raise again (a worker process is replaced then),
-threads that go on.
+loggers, patches; for options of some see `library_state`), a limit or priority that only root may raise again (a worker
+process is replaced then), threads that go on.
 """
 
 from __future__ import annotations
