@@ -165,7 +165,7 @@ def run_task(
             if report_file is not None:
                 from superluigi.visuals import plot_run
 
-                page = plot_run(root, report).save(report_file)
+                page = plot_run(root, report, started=run.started).save(report_file)
                 if not quiet:
                     _say(f"Report of this run: {page}")
             done = [name for name, word in report.outcomes.items() if word in ("ran", "complete")]

@@ -20,6 +20,8 @@ from superluigi.runs.force import requirements
 from superluigi.tasks.base import hash_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import networkx
 
     from superluigi.runs.report import Report
@@ -99,15 +101,24 @@ def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Figu
     return picture
 
 
-def plot_run(task: luigi.Task, report: Report, path: str | os.PathLike[str] | None = None) -> Figure:
-    """A report of a run of `task`: what ran, how long, errors and logs, a timeline for each worker."""
+def plot_run(
+    task: luigi.Task,
+    report: Report,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    started: datetime | None = None,
+) -> Figure:
+    """A report of a run of `task`: what ran, how long, errors and logs, the critical path, a timeline of the workers.
+
+    The run began when it was `started` (by default at the time that its id tells), and has just ended.
+    """
     from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals.attempts import last_logs
     from superluigi.visuals.build import of_run
     from superluigi.visuals.picture import Figure
 
     explained = why(task)
-    picture = Figure(of_run(explained, report, logs=last_logs(one.task for one in explained)))
+    picture = Figure(of_run(explained, report, logs=last_logs(one.task for one in explained), started=started))
     if path is not None:
         picture.save(path)
     return picture

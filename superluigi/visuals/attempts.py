@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,34 @@ def last_logs(tasks: Iterable[Any]) -> dict[str, str]:
         if text:
             found[task.task_id] = text
     return found
+
+
+def telling_lines(log: str) -> tuple[int, ...]:
+    """Of a log that ends with a traceback: the number of the line that names the user's own last line of code, and of
+    the error's first line, counted from 0. Empty if there is none.
+    """
+    lines = log.splitlines()
+    start = max((number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)), default=None)
+    if start is None:
+        return ()
+    frames = [(number, found[1]) for number in range(start, len(lines)) if (found := _FRAME.match(lines[number]))]
+    own = [number for number, file in frames if not _is_foreign(file)] or [number for number, _ in frames]
+    after = own[-1] if own else start
+    error = next((number for number in range(after + 1, len(lines)) if lines[number][:1].strip()), after)
+    return (after, error)
+
+
+_FRAME = re.compile(r'  File "([^"]+)", line \d+')
+
+
+def _is_foreign(file: str) -> bool:
+    """Whether a file belongs to Python, to an installed package, or to us."""
+    return "/site-packages/" in file or file.startswith((*_FOREIGN, "<frozen"))
+
+
+_FOREIGN = tuple(
+    f"{folder}{os.sep}" for folder in (sysconfig.get_path("stdlib"), str(Path(__file__).resolve().parents[1]))
+)
 
 
 def _put_in_place() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +14,19 @@ from typing import Any
 import luigi
 
 from superluigi import graph as structures
-from superluigi.lineage.records.builder import iso
+from superluigi.lineage.records.builder import OURS, iso, utc_now
 from superluigi.lineage.records.tracing import Trace
 from superluigi.lineage.staleness.explaining import Explanation, why
 from superluigi.lineage.staleness.facts import address_of
 from superluigi.lineage.staleness.reasons import UP_TO_DATE, Reason
 from superluigi.runs.report import Failure, Report
-from superluigi.visuals.model import Graph, Node
+from superluigi.visuals import origin
+from superluigi.visuals.attempts import telling_lines
+from superluigi.visuals.model import Family, Graph, Node, RunFacts
 
+#: Of a text in the user's metadata; all of it stands in the record.
+_LONGEST_NOTE = 2_000
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z")
 _COMMIT = re.compile(r"(?P<worker>.+-\d+)-\d+-[0-9a-f]{12}")
 
 
@@ -65,7 +72,21 @@ def of_explanations(
     edges = [(below, one.task_id) for one in explained for below in one.requires]
     root = explained[-1]
     line = ", ".join(f"{name}={value}" for name, value in root.as_json()["params"].items())
-    return Graph(root.task.get_task_family(), nodes, edges, root.task_id, line)
+    classes = {one.task.get_task_family(): type(one.task) for one in explained}
+    return Graph(
+        root.task.get_task_family(), nodes, edges, root.task_id, line,
+        classes={name: _family(cls) for name, cls in classes.items()},
+        command=origin.command(one.task for one in explained),
+        made=iso(utc_now()),
+    )  # fmt: skip
+
+
+def _family(cls: type[luigi.Task]) -> Family:
+    """Its own docstring; the one that it inherits from a class of Luigi or of ours says nothing about it."""
+    own = next((one for one in cls.__mro__ if one.__dict__.get("__doc__")), cls)
+    doc = "" if own.__module__.partition(".")[0] in ("luigi", "superluigi", "builtins") else inspect.getdoc(own) or ""
+    described = {name: parameter.description or "" for name, parameter in cls.get_params()}
+    return Family(doc, {name: text for name, text in described.items() if text})
 
 
 def _task_node(one: Explanation, failure: str | None, log: str) -> Node:
@@ -82,6 +103,7 @@ def _task_node(one: Explanation, failure: str | None, log: str) -> Node:
         params=told["params"],
         outputs=tuple(address_of(target) for target in structures.flatten(one.task.output())),
         log=log,
+        log_lines=telling_lines(log) if state == "failed" else (),
         **_made(record),
     )
 
@@ -104,13 +126,21 @@ def of_trace(found: Trace) -> Graph:
             )
         )
     edges = [(source, output) for output, source in found.edges]
-    return Graph(f"Lineage of {PurePath(found.root).name}", nodes, edges, found.root, found.root)
+    title = f"Lineage of {PurePath(found.root).name}"
+    return Graph(title, nodes, edges, found.root, found.root, command=origin.command(), made=iso(utc_now()))
 
 
-def of_run(explained: Sequence[Explanation], report: Report, *, logs: Mapping[str, str] | None = None) -> Graph:
+def of_run(
+    explained: Sequence[Explanation],
+    report: Report,
+    *,
+    logs: Mapping[str, str] | None = None,
+    started: datetime | None = None,
+) -> Graph:
     """What a run did: which tasks ran, failed or never began, for how long and on which worker.
 
-    Times and workers come from the records of what was made; errors and last log lines from the report.
+    Times and workers come from the records of what was made; errors and last log lines from the report. The run
+    began when it was `started`, by default at the time that its id tells, and has just ended.
     """
     drawn = of_explanations(explained, logs=logs)
     failures = {failure.task_id: failure for failure in report.failures}
@@ -123,8 +153,46 @@ def of_run(explained: Sequence[Explanation], report: Report, *, logs: Mapping[st
         replace(_run_node(node, report, failures.get(node.id)), failed_attempts=attempts.get(node.id, ()))
         for node in drawn.nodes
     ]
-    subtitle = " · ".join(filter(None, (drawn.subtitle, f"run {report.run_id}")))
-    return Graph(f"Run of {drawn.title}", nodes, drawn.edges, drawn.root, subtitle)
+    facts = _run_facts(nodes, drawn.edges, report, started)
+    return replace(drawn, title=f"Run of {drawn.title}", nodes=nodes, run=facts)
+
+
+def _run_facts(
+    nodes: Sequence[Node], edges: Sequence[tuple[str, str]], report: Report, started: datetime | None
+) -> RunFacts:
+    if started is None and (told := _RUN_ID.match(report.run_id)):
+        started = datetime.strptime(told[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    now = utc_now()
+    chain, seconds = critical_path(nodes, edges)
+    began = started or now
+    return RunFacts(report.run_id, iso(began), (now - began).total_seconds(), chain, seconds)
+
+
+def critical_path(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
+    """Of what ran or failed, the chain of tasks that took longest together, from its first task, and its seconds."""
+    took = {node.id: node.duration or 0.0 for node in nodes if node.state == "ran"}
+    for node in nodes:
+        if node.state == "failed" and node.failed_attempts:
+            took[node.id] = float(node.failed_attempts[-1].get("duration") or 0.0)
+    above: dict[str, list[str]] = {}
+    for source, target in edges:
+        above.setdefault(target, []).append(source)
+    total: dict[str, float] = {}
+    before: dict[str, str] = {}
+    for task_id, sources in structures.walk([node.id for node in nodes], lambda one: above.get(one, [])):
+        known = [one for one in sources if total.get(one)]
+        last = max(known, key=total.__getitem__, default=None)
+        if last is not None:
+            before[task_id] = last
+        total[task_id] = took.get(task_id, 0.0) + (total[last] if last is not None else 0.0)
+    if not total or not any(total.values()):
+        return [], 0.0
+    one: str | None = max(total, key=total.__getitem__)
+    seconds, chain = total[str(one)], []
+    while one is not None:
+        chain += [one] if one in took else []
+        one = before.get(one)
+    return chain[::-1], seconds
 
 
 def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
@@ -136,6 +204,8 @@ def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
         changes["reason"] = f"{type(failure.error).__name__}: {failure.error}"
         known = node.log if "Traceback" in node.log else "\n".join(filter(None, (node.log, failure.traceback)))
         changes["log"] = known or "\n".join(failure.log)
+        changes["log_lines"] = telling_lines(changes["log"])
+        changes["attempts"] = failure.attempts
         changes["worker"] = failure.host or None
     elif word == "blocked":
         by = ", ".join(report.blocked.get(node.id, ()))
@@ -169,5 +239,21 @@ def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
         "start": record.get("start_time"),
         "duration": record.get("duration"),
         "run": (record.get("run") or {}).get("id"),
+        "attempts": (record.get("run") or {}).get("attempt"),
+        "size": (record.get("output") or {}).get("size"),
+        "metadata": _noted(record),
         "worker": commit["worker"] if commit else host,
     }
+
+
+def _noted(record: Mapping[str, Any]) -> dict[str, str]:
+    """The user's own keys as name -> text; a dict of plain values is told by its items."""
+    found: dict[str, str] = {}
+    for name, value in record.items():
+        if name in OURS:
+            continue
+        plain = isinstance(value, Mapping) and not any(isinstance(one, (Mapping, list)) for one in value.values())
+        for key, one in {f"{name}.{key}": one for key, one in value.items()}.items() if plain else [(name, value)]:
+            text = one if isinstance(one, str) else json.dumps(one, ensure_ascii=False, default=str)
+            found[key] = text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}…"
+    return found

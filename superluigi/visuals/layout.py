@@ -3,10 +3,14 @@
 Layers are counted back from what needs a node, so that it stands just above its first reader; the order in a
 layer follows the mean place of neighbours (barycentre sweeps, Sugiyama et al. 1981); places in a row are as
 near to the neighbours as the order and the gap allow (isotonic regression by pooling adjacent violators).
+
+No edge runs behind a box. In a graph of few and short layers a long edge has a place of its own in each layer that it
+passes. In any other all boxes stand on one grid, and edges go down in the gaps between its columns.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +18,8 @@ from dataclasses import dataclass, field
 from superluigi.visuals.model import Graph
 
 _SWEEPS = 6
+#: Larger graphs are swept less often: nobody sees the difference among thousands of boxes.
+_LARGE, _SWEEPS_LARGE = 5_000, 2
 #: Width to height of the whole picture that wrapping aims at.
 _SHAPE = 1.9
 #: Long edges get places of their own only while there are no more than so many.
@@ -38,14 +44,38 @@ DENSE = Sizes(width=150, height=34, gap_x=12, gap_y=64, gap_row=10)
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of the nodes' upper left corners, and where edges over several layers pass between nodes."""
+    """Places of the nodes' upper left corners, and where edges pass between nodes."""
 
     places: Mapping[str, tuple[float, float]]
     sizes: Sizes
     width: float
     height: float
-    #: (from, to) -> points that the edge passes through, from above.
+    #: (from, to) -> points of an edge between its ends, from above, in pairs: each pair is a vertical line.
     bends: Mapping[tuple[str, str], Sequence[tuple[float, float]]] = field(default_factory=dict)
+    #: Of each layer of a grid: `y` of its first row and of its last one. Empty where boxes stand on no grid.
+    layers: Sequence[tuple[float, float]] = ()
+
+    def route(self, source: str, target: str) -> Sequence[tuple[float, float]]:
+        """The points of an edge between its ends."""
+        if not self.layers:
+            return self.bends.get((source, target), ())
+        sizes, (x1, y1), (x2, y2) = self.sizes, self.places[source], self.places[target]
+        pitch, points, x = sizes.width + sizes.gap_x, [], x1 + sizes.width / 2
+        end = x2 + sizes.width / 2
+        at = bisect.bisect_right(self.layers, (y1, math.inf)) - 1
+        last, below = self.layers[at][1], self.layers[at + 1][0]
+        if y1 < last:  # down beside the other rows of its own layer
+            x += pitch / 2 if x <= end else -pitch / 2
+            points += [(x, y1 + sizes.height + sizes.gap_row), (x, last + sizes.height)]
+        if below < y2:  # down beside all rows above its target
+            x = end - pitch / 2 if x < end else end + pitch / 2
+            points += [(x, below), (x, self._bottom_above(y2))]
+        return points
+
+    def _bottom_above(self, y: float) -> float:
+        """The lower side of the row above the one at `y`."""
+        first = self.layers[bisect.bisect_right(self.layers, (y, math.inf)) - 1][0]
+        return y - (self.sizes.gap_y if y == first else self.sizes.gap_row)
 
 
 def place(graph: Graph) -> Layout:
@@ -60,10 +90,11 @@ def place(graph: Graph) -> Layout:
     net = _Net(graph, sizes)
     layers = net.layers()
     columns = _columns(layers, sizes)
-    if max(map(len, layers)) <= columns:
-        net.let_edges_pass(layers)
+    if max(map(len, layers)) <= columns and net.let_edges_pass(layers):
+        net.order(layers)
+        return net.placed(layers)
     net.order(layers)
-    return net.placed([_wrapped(layer, columns) for layer in layers])
+    return net.on_a_grid([_wrapped(layer, columns) for layer in layers])
 
 
 class _Net:
@@ -77,6 +108,7 @@ class _Net:
         self.edges = [edge for edge in dict.fromkeys(graph.edges) if edge[0] != edge[1]]
         self.edges = [edge for edge in self.edges if edge[0] in self.above and edge[1] in self.above]
         self.passing: dict[tuple[str, str], list[str]] = {}
+        self._sweeps = _SWEEPS if len(self.ids) <= _LARGE else _SWEEPS_LARGE
         for source, target in self.edges:
             self._link(source, target)
 
@@ -106,12 +138,12 @@ class _Net:
             layers[depth - distance[one]].append(one)
         return layers
 
-    def let_edges_pass(self, layers: list[list[str]]) -> None:
-        """Give an edge that skips layers an invisible node in each, unless there are very many such edges."""
+    def let_edges_pass(self, layers: list[list[str]]) -> bool:
+        """Give an edge that skips layers an invisible node in each; none, and false, if that were very many."""
         at = {node: number for number, layer in enumerate(layers) for node in layer}
         long = [edge for edge in self.edges if at[edge[1]] - at[edge[0]] > 1]
         if sum(at[target] - at[source] - 1 for source, target in long) > _MOST_PASSING:
-            return
+            return False
         for source, target in long:
             self.below[source].remove(target)
             self.above[target].remove(source)
@@ -125,11 +157,12 @@ class _Net:
                 last = name
             self._link(last, target)
             self.passing[source, target] = names
+        return True
 
     def order(self, layers: list[list[str]]) -> None:
         """Sort every layer by where its neighbours stand, down and up in turn."""
         at = {node: index / max(1, len(layer)) for layer in layers for index, node in enumerate(layer)}
-        for sweep in range(_SWEEPS):
+        for sweep in range(self._sweeps):
             downwards = sweep % 2 == 0
             neighbours = self.above if downwards else self.below
             for layer in layers if downwards else reversed(layers):
@@ -137,40 +170,65 @@ class _Net:
                 layer.sort(key=mean.__getitem__)
                 at.update((node, (index + 0.5) / len(layer)) for index, node in enumerate(layer))
 
-    def placed(self, rows: list[list[list[str]]]) -> Layout:
+    def placed(self, rows: list[list[str]]) -> Layout:
         """Middles near those of neighbours, left to right; then everything moved to the positive side."""
         middles: dict[str, float] = {}
-        for layer in rows:
-            width = self._offsets(layer[0])[-1]
-            for row in layer:
-                middles.update(zip(row, (offset - width / 2 for offset in self._offsets(row)), strict=True))
-        single = [layer[0] for layer in rows if len(layer) == 1]  # wrapped layers stay a grid
-        for sweep in range(_SWEEPS + 1):  # the last one goes down: a task stands below what it is made from
-            downwards = sweep % 2 == 0
-            neighbours = self.above if downwards else self.below
-            for row in single if downwards else reversed(single):
-                wanted = [_mean((middles[one] for one in neighbours[node]), middles[node]) for node in row]
-                middles.update(zip(row, _separated(wanted, self._offsets(row)), strict=True))
-        return self._finished(rows, middles)
-
-    def _finished(self, rows: list[list[list[str]]], middles: dict[str, float]) -> Layout:
+        for row in rows:
+            offsets = self._offsets(row)
+            middles.update(zip(row, (offset - offsets[-1] / 2 for offset in offsets), strict=True))
+        self._draw_near(rows, middles, {id(row): self._offsets(row) for row in rows})
         sizes = self.sizes
         left = min(middles[one] for one in self.ids) - sizes.width / 2
         places: dict[str, tuple[float, float]] = {}
-        points: dict[str, tuple[float, float]] = {}
-        y = 0.0
-        for layer in rows:
-            for row in layer:
-                for node in row:
-                    if node.startswith("\0"):
-                        points[node] = (round(middles[node] - left, 1), y + sizes.height / 2)
-                    else:
-                        places[node] = (round(middles[node] - left - sizes.width / 2, 1), y)
-                y += sizes.height + sizes.gap_row
-            y += sizes.gap_y - sizes.gap_row
+        points: dict[str, list[tuple[float, float]]] = {}
+        for number, row in enumerate(rows):
+            y = float(number * (sizes.height + sizes.gap_y))
+            for node in row:
+                x = round(middles[node] - left, 1)
+                if node.startswith("\0"):
+                    points[node] = [(x, y), (x, y + sizes.height)]
+                else:
+                    places[node] = (round(x - sizes.width / 2, 1), y)
         width = max(x for x, _ in places.values()) + sizes.width
-        bends = {edge: [points[name] for name in names] for edge, names in self.passing.items()}
-        return Layout(places, sizes, round(width, 1), y - sizes.gap_y, bends)
+        height = len(rows) * (sizes.height + sizes.gap_y) - sizes.gap_y
+        bends = {edge: [point for name in names for point in points[name]] for edge, names in self.passing.items()}
+        return Layout(places, sizes, round(width, 1), height, bends)
+
+    def on_a_grid(self, layers: list[list[list[str]]]) -> Layout:
+        """Every box in a cell of one grid; a layer of one row stands near its neighbours."""
+        cells: dict[str, float] = {}
+        widest = max(len(rows[0]) for rows in layers)
+        for rows in layers:
+            first = (widest - len(rows[0])) // 2
+            for row in rows:
+                cells.update((node, first + index) for index, node in enumerate(row))
+        single = [rows[0] for rows in layers if len(rows) == 1]  # the others are as wide as they can be
+        self._draw_near(single, cells, {id(row): range(len(row)) for row in single})
+        for row in single:  # in steps of whole cells: what was one apart stays so
+            cells.update((node, math.floor(cells[node] + 0.5)) for node in row)
+        sizes, left = self.sizes, min(cells.values())
+        places: dict[str, tuple[float, float]] = {}
+        ends: list[tuple[float, float]] = []
+        y = 0.0
+        for rows in layers:
+            first_y = y
+            for row in rows:
+                places.update((node, ((cells[node] - left) * (sizes.width + sizes.gap_x), y)) for node in row)
+                y += sizes.height + sizes.gap_row
+            ends.append((first_y, y - sizes.height - sizes.gap_row))
+            y += sizes.gap_y - sizes.gap_row
+        places = {node: places[node] for node in self.ids}
+        width = max(x for x, _ in places.values()) + sizes.width
+        return Layout(places, sizes, width, y - sizes.gap_y, layers=ends)
+
+    def _draw_near(self, rows: list[list[str]], at: dict[str, float], offsets: Mapping[int, Sequence[float]]) -> None:
+        """Move the nodes of rows to the mean of their neighbours, as far as order and gaps allow."""
+        for sweep in range(self._sweeps + 1):  # the last one goes down: a task stands below what it is made from
+            downwards = sweep % 2 == 0
+            neighbours = self.above if downwards else self.below
+            for row in rows if downwards else reversed(rows):
+                wanted = [_mean((at[one] for one in neighbours[node]), at[node]) for node in row]
+                at.update(zip(row, _separated(wanted, offsets[id(row)]), strict=True))
 
     def _offsets(self, row: Sequence[str]) -> list[float]:
         """How far each middle is from the first one when the row is packed tightly."""
@@ -202,7 +260,7 @@ def _columns(layers: list[list[str]], sizes: Sizes) -> int:
 
 
 def _wrapped(layer: list[str], columns: int) -> list[list[str]]:
-    count = math.ceil(sum(not node.startswith("\0") for node in layer) / columns)
+    count = math.ceil(len(layer) / columns)
     if count <= 1:
         return [layer]
     return [layer[row::count] for row in range(count)]  # column by column: neighbours stay together

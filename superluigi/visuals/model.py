@@ -36,7 +36,15 @@ class Node:
     #: Addresses of the outputs.
     outputs: Sequence[str] = ()
     record: Mapping[str, Any] | None = None
+    #: What the task itself noted (its own keys of the record): name -> text.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Of its output, in bytes.
+    size: int | None = None
+    #: How often it was tried in its last run.
+    attempts: int | None = None
     log: str = ""
+    #: In `log`, counted from 0: the line that names the user's own line of code, and the last line of its error.
+    log_lines: Sequence[int] = ()
     #: ISO 8601, UTC.
     start: str | None = None
     #: Seconds.
@@ -54,13 +62,46 @@ class Node:
         """The parameters in one line."""
         return ", ".join(f"{name}={value}" for name, value in self.params.items())
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for the page; what is empty is left out."""
-        known = {**self.__dict__, "params": dict(self.params), "outputs": list(self.outputs), "mix": dict(self.mix)}
-        known["failed_attempts"] = [dict(one) for one in self.failed_attempts]
-        if self.record:  # as text: a browser's numbers have no room for nanoseconds
-            known["record"] = json.dumps(self.record, indent=2, ensure_ascii=False, default=str)
-        return {key: value for key, value in known.items() if value not in (None, "", [], {})}
+    def as_json(self, *, light: bool = False) -> dict[str, Any]:
+        """Plain values for the page; what is empty is left out.
+
+        If `light`, so are record and log, which lie beside the output; the log of what failed stays.
+        """
+        known = {key: value for key, value in self.__dict__.items() if value not in _EMPTY}
+        record = known.pop("record", None)
+        if record and not light:  # as text: a browser's numbers have no room for nanoseconds
+            known["record"] = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+        if light and self.state != "failed":
+            known.pop("log", None)
+        return known
+
+
+#: What a page need not be told.
+_EMPTY: tuple[Any, ...] = (None, "", (), [], {})
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a task class says about itself."""
+
+    doc: str = ""
+    #: Parameter -> its description.
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What came of a run, as a whole."""
+
+    id: str
+    #: ISO 8601, UTC.
+    started: str
+    #: Seconds from the first look at the graph to the end.
+    seconds: float
+    #: The ids of the chain of tasks, each a requirement of the next, that took longest together.
+    critical: Sequence[str] = ()
+    #: What that chain took.
+    critical_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +116,14 @@ class Graph:
     root: str = ""
     #: A line below the title.
     subtitle: str = ""
+    #: Name of a node -> what its class says.
+    classes: Mapping[str, Family] = field(default_factory=dict)
+    #: Where it shows a run.
+    run: RunFacts | None = None
+    #: The command that made it, for people.
+    command: str = ""
+    #: ISO 8601, UTC: when this was looked up.
+    made: str = ""
 
     def counts(self) -> dict[str, int]:
         """How many nodes are in which state, in the order of `STATES`."""

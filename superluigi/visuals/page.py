@@ -10,16 +10,23 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from superluigi.visuals.layout import Layout, place
+from superluigi.lineage.records.builder import iso, utc_now
+from superluigi.visuals.layout import place
 from superluigi.visuals.model import Graph, families
 from superluigi.visuals.render import curve, legend
 
 #: From so many tasks on the page opens with one node for each family.
 GROUPED_FROM = 80
+#: Up to so many tasks are elements of the page; more are painted on one canvas.
+ELEMENTS = 1_200
+#: Up to so many tasks have their whole records in the page.
+RECORDS = 4_000
+#: One program, in this order.
+SCRIPTS = ("core.js", "graph.js", "canvas.js", "panel.js", "search.js", "table.js", "timeline.js", "main.js")
 
 
 def page(graph: Graph, view: str | None = None) -> str:
-    """The page as text; `view` is what it opens with: `tasks`, `families` or `timeline`.
+    """The page as text; `view` is what it opens with: `tasks`, `families`, `table` or `timeline`.
 
     The content security policy allows the page's own script by its hash and no request whatever. All content
     travels as JSON and is shown as text, so that markup in a parameter stays text.
@@ -32,10 +39,14 @@ def page(graph: Graph, view: str | None = None) -> str:
         "view": view or ("families" if many else "tasks"),
         "states": legend(),
         "counts": graph.counts(),
+        "classes": {name: one.__dict__ for name, one in graph.classes.items() if one.doc or one.params},
+        "run": graph.run and graph.run.__dict__,
+        "command": graph.command,
+        "made": graph.made or iso(utc_now()),
         **_drawn(graph),
         "families": _drawn(grouped),
     }
-    script = _asset("page.js")
+    script = "".join(map(_asset, SCRIPTS))
     parts = {
         "SCRIPT_HASH": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "TITLE": html.escape(graph.title),
@@ -47,19 +58,24 @@ def page(graph: Graph, view: str | None = None) -> str:
 
 
 def _drawn(graph: Graph) -> dict[str, Any]:
+    """Nodes with places in the same order, and edges by their numbers; paths only where the browser draws elements."""
     layout = place(graph)
-    drawn = [edge for edge in graph.edges if edge[0] in layout.places and edge[1] in layout.places]
+    number = {node.id: index for index, node in enumerate(graph.nodes)}
+    edges = [edge for edge in graph.edges if edge[0] in number and edge[1] in number]
+    small = len(graph.nodes) <= ELEMENTS and len(edges) <= 4 * ELEMENTS
+    light = len(graph.nodes) > RECORDS
     return {
-        "nodes": [node.as_json() for node in graph.nodes],
-        "edges": [list(edge) for edge in drawn],
-        "paths": [curve(layout, *edge) for edge in drawn],
-        "layout": _layout(layout),
+        "nodes": [node.as_json(light=light) for node in graph.nodes],
+        "edges": [[number[one], number[other]] for one, other in edges],
+        "paths": [curve(layout, *edge) for edge in edges] if small else None,
+        "layout": {
+            "places": [layout.places[node.id] for node in graph.nodes],
+            "layers": layout.layers,
+            "sizes": layout.sizes.__dict__,
+            "width": layout.width,
+            "height": layout.height,
+        },
     }
-
-
-def _layout(layout: Layout) -> dict[str, Any]:
-    sizes = {"width": layout.sizes.width, "height": layout.sizes.height}
-    return {"places": layout.places, "sizes": sizes, "width": layout.width, "height": layout.height}
 
 
 def _embedded(content: Any) -> str:

@@ -17,7 +17,7 @@ COLOURS: Mapping[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
     "missing": (("#8a94a3", "#ffffff", "#4b5563"), ("#7d8794", "#171c24", "#c3cad4")),
     "stale": (("#b7791f", "#fdf5e0", "#6b4509"), ("#e0a93b", "#33280f", "#ffe9b8")),
     "changed": (("#b7791f", "#fdf5e0", "#6b4509"), ("#e0a93b", "#33280f", "#ffe9b8")),
-    "ran": (("#00796b", "#dff5f1", "#00473f"), ("#3dc4b1", "#0e2f2b", "#c9f5ee")),
+    "ran": (("#00665b", "#0b8577", "#ffffff"), ("#3dc4b1", "#0d5c53", "#e8fffb")),
     "complete": (("#2e7d32", "#e8f5e9", "#1b4d1e"), ("#66bb6a", "#16291a", "#d3f0d5")),
     "external": (("#6a4fb3", "#f1edfb", "#3f2b7a"), ("#a08bea", "#231c3a", "#e4dcff")),
 }
@@ -29,7 +29,7 @@ SIGNS: Mapping[str, str] = {
     "missing": "○",
     "stale": "↻",
     "changed": "↻",
-    "ran": "✓",
+    "ran": "●",
     "complete": "✓",
     "external": "◇",
 }
@@ -83,16 +83,14 @@ def curve(layout: Layout, source: str, target: str) -> str:
     """The path of an edge, from the lower side of its source to the upper side of its target."""
     sizes = layout.sizes
     (x1, y1), (x2, y2) = layout.places[source], layout.places[target]
-    points = [(x1 + sizes.width / 2, y1 + sizes.height)]
-    for x, y in layout.bends.get((source, target), ()):  # straight along the layer that it passes
-        points += [(x, y - sizes.height / 2), (x, y + sizes.height / 2)]
-    points.append((x2 + sizes.width / 2, y2))
+    ends = (x1 + sizes.width / 2, y1 + sizes.height), (x2 + sizes.width / 2, y2)
+    points = [ends[0], *layout.route(source, target), ends[1]]
     path = f"M{points[0][0]:g} {points[0][1]:g}"
     for (x1, y1), (x2, y2) in pairwise(points):
         if x1 == x2:
             path += f"V{y2:g}"
-        else:
-            bend = max(14.0, min(90.0, (y2 - y1) / 2))
+        else:  # its handles stay between the rows, and so does the curve
+            bend = min(90.0, (y2 - y1) / 2)
             path += f"C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
     return path
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import luigi
 import pytest
+from browser_support import Opened
 
 from superluigi import run_task
 from superluigi.errors import OptionError, TaskFailedError
@@ -24,10 +22,6 @@ from superluigi.visuals.layout import place
 from superluigi.visuals.model import Graph, Node
 from superluigi.visuals.picture import Figure
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)></script>"
 
 
@@ -78,47 +72,6 @@ class PagedReport(AtomicTaskWithMetadata):
 def root(tmp_path: Path) -> Path:
     (tmp_path / "source.txt").write_text("x")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, headless; the one that SUPERLUIGI_TEST_CHROMIUM names, or a usual one."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = [os.environ.get("SUPERLUIGI_TEST_CHROMIUM"), *map(shutil.which, names)]
-    path = next(filter(None, found), None)
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with playwright.sync_playwright() as engine:
-        running = engine.chromium.launch(executable_path=path, args=FLAGS)
-        yield running
-        running.close()
-
-
-class Opened:
-    """A page in the browser, with everything it complained about and asked for."""
-
-    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 1300, "height": 800}, **options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.complaints.append("a dialog"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-        self.page.wait_for_selector(".node, #timeline svg", state="attached")
-
-    def text(self, selector: str) -> str:
-        """What is to be read there."""
-        return str(self.page.inner_text(selector))
-
-    def close(self) -> None:
-        """End; there must have been nothing to complain about, and nothing asked of any network."""
-        self.context.close()
-        assert self.complaints == []
-        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -185,7 +138,7 @@ def test_the_keyboard_walks_along_the_data(browser: Any, root: Path) -> None:
     opened.close()
 
 
-def test_states_can_be_hidden_and_families_opened(browser: Any, tmp_path: Path) -> None:
+def test_a_click_on_a_state_shows_only_it_and_families_open(browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, Figure(many(200)).save(tmp_path / "many.html"))
     page = opened.page
     page.locator(".node", has_text="Clean").click()
@@ -193,8 +146,8 @@ def test_states_can_be_hidden_and_families_opened(browser: Any, tmp_path: Path) 
     page.locator("#details .links button").first.click()
     assert page.locator(".node").count() == 201
     page.locator(".chips button", has_text="stale").click()
-    hidden = page.locator(".node.filtered").count()
-    assert hidden == page.locator(".node.stale").count() > 0
+    assert page.locator(".node.stale.filtered").count() == 0 < page.locator(".node.stale").count()
+    assert page.locator(".node.filtered").count() == page.locator(".node:not(.stale)").count() > 0
     opened.close()
 
 

@@ -1,0 +1,26 @@
+"""What several acceptance tests need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser_support import FLAGS
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, headless; the one that SUPERLUIGI_TEST_CHROMIUM names, or a usual one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = [os.environ.get("SUPERLUIGI_TEST_CHROMIUM"), *map(shutil.which, names)]
+    path = next(filter(None, found), None)
+    if path is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        running = engine.chromium.launch(executable_path=path, args=FLAGS)
+        yield running
+        running.close()
