@@ -175,8 +175,8 @@ def s3_server(port: int = 0, *, dialect: Dialect = S3) -> Iterator[S3Server]:
 @contextlib.contextmanager
 def _embedded(port: int, dialect: Dialect) -> Iterator[tuple[str, list[S3Request]]]:
     try:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-        from werkzeug.serving import make_server
+        from moto.moto_server import werkzeug_app
+        from werkzeug.serving import WSGIRequestHandler, make_server
     except ImportError as error:
         raise MissingDependencyError(
             "The embedded S3 server needs moto: pip install 'superluigi[test]', "
@@ -184,13 +184,11 @@ def _embedded(port: int, dialect: Dialect) -> Iterator[tuple[str, list[S3Request
         ) from error
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request otherwise
     log: list[S3Request] = []
-    app = _Strict(DomainDispatcherApplication(create_backend_app), log, dialect)
+    app = _Strict(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app), log, dialect)
 
-    class Handler(MotoRequestHandler):
-        def version_string(self) -> str:
-            return dialect.server or "Superluigi"
-
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
+    base = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)  # moto before 5.2.5 has none
+    handler = type("Handler", (base,), {"version_string": lambda _: dialect.server or "Superluigi"})
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=handler)
     thread = threading.Thread(target=server.serve_forever, name="superluigi-s3-server", daemon=True)
     thread.start()
     try:
