@@ -54,6 +54,11 @@ def current() -> RunContext:
     return _current.get() or _process_run(os.getpid())
 
 
+def is_luigis() -> bool:
+    """Whether this is part of a run of Luigi's own (`luigi.build`, `luigi` commands), and not of one of ours."""
+    return _current.get() is None
+
+
 @contextlib.contextmanager
 def entered(run: RunContext) -> Iterator[RunContext]:
     """Make `run` the current one for this thread and what it calls."""

@@ -47,7 +47,7 @@ class TaskWithMetadata(Task):
         """
         targets = self._superluigi_recorded()
         if self.existence_is_plain() and (targets or not graph.flatten(self.output())):
-            if not targets or not all(target.exists() for target in targets):
+            if not targets or not outputs.are_there(self, targets):
                 return False
         elif not super().outputs_exist():
             return False

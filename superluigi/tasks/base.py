@@ -226,7 +226,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         """Luigi's `complete`: every output exists."""
         try:
             if self.existence_is_plain() and (targets := graph.flatten(self.output())):
-                return all(target.exists() for target in targets)
+                return outputs.are_there(self, targets)
             return bool(super().complete())
         except (AttributeError, TypeError) as error:
             outputs.check_types(self, error)
@@ -265,7 +265,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_superluigi_attempts", "_superluigi_variants"):
+        for name in ("_superluigi_attempts", "_superluigi_variants", outputs.MISSING):
             state.pop(name, None)
         return state
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import luigi
 
 from superluigi import graph
-from superluigi.errors import DefinitionError
+from superluigi.errors import DefinitionError, OutputClashError
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.targets.base import AtomicTarget
+
+#: In a task's `__dict__`: which of its outputs was missing when somebody asked last.
+MISSING = "_superluigi_missing"
 
 
 def listed(task: AnyTask) -> list[AtomicTarget]:
@@ -33,6 +37,38 @@ def validated(task: AnyTask) -> Any:
     if len(flat) > 1:
         _refuse_same_places(task, flat)
     return targets
+
+
+def are_there(task: AnyTask, targets: Iterable[luigi.Target]) -> bool:
+    """Whether all of a task's outputs exist; which was found missing is remembered, for `refuse_anothers`."""
+    for target in targets:
+        if not target.exists():
+            task.__dict__[MISSING] = str(target)
+            return False
+    task.__dict__.pop(MISSING, None)
+    return True
+
+
+def refuse_anothers(task: AnyTask, targets: Iterable[AtomicTarget]) -> None:
+    """Leave alone an output that was missing when the task was planned, and that another task has made meanwhile.
+
+    Our own runs find out beforehand that two tasks have one place; Luigi's do not ask us.
+
+    Raises:
+        OutputClashError: names both tasks.
+    """
+    missing = task.__dict__.get(MISSING)
+    for target in targets:
+        if missing is None or str(target) != missing:
+            continue
+        made = target.location.read_record_summary()
+        maker = None if made is None else made.get("task_id")
+        if maker is not None and maker != task.task_id:
+            raise OutputClashError(
+                f"{maker} and {task} have the same output {target}, but a place has one owner: the second would "
+                "replace what the first has made just now. Give each a path of its own, for instance with all its "
+                "parameters."
+            )
 
 
 def check_types(task: AnyTask, error: BaseException) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superluigi import run_task
+from superluigi import config, run_task
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import OutputClashError, TaskFailedError
 from superluigi.queue import Queue
@@ -400,3 +400,75 @@ def test_records_that_a_task_itself_put_into_its_folder_are_its_content(
                 (path / name).write_bytes((tmp_path / name).read_bytes())
     folder("out").remove()
     assert not folder("out").exists()
+
+
+# ---------------------------------------------------------------- runs of Luigi's own, which do not ask us beforehand
+
+
+class Recorded(TaskWithMetadata):
+    """Writes its output itself, at a place that does not know all parameters."""
+
+    name = luigi.Parameter()
+
+    def output(self) -> Any:
+        return LocalFileTarget("shared.txt")
+
+    def run(self) -> None:
+        self.output().dump(self.name)
+
+
+class Shares(Recorded, AtomicTaskWithMetadata):
+    """The same by a commit."""
+
+    def run(self, output_path: Path) -> None:  # type: ignore[override]
+        output_path.write_text(str(self.name))
+
+
+class SharesFolder(AtomicTaskWithMetadata):
+    """The same, a folder."""
+
+    name = luigi.Parameter()
+
+    def output(self) -> Any:
+        return LocalFolderTarget("shared")
+
+    def run(self, output_path: Path) -> None:
+        (output_path / "x").write_text(str(self.name))
+
+
+class Asks(Task):
+    """Yields two that share their place, both at once."""
+
+    def complete(self) -> bool:
+        return False
+
+    def run(self) -> Any:
+        yield [Shares("one"), Shares("two")]
+
+
+@pytest.mark.parametrize("forks", [False, True])
+@pytest.mark.parametrize("maker", [Recorded, Shares, SharesFolder])
+def test_luigis_own_worker_runs_only_the_first_of_two_tasks_with_one_place(maker: Any, forks: bool) -> None:
+    tasks = [maker("one"), maker("two")]
+    with config.applied({"worker": {"force_multiprocessing": str(forks).lower()}}):
+        assert not luigi.build(tasks, local_scheduler=True, log_level="ERROR")
+    made = tasks[0].output().read_metadata()
+    content = tasks[0].output().path
+    told = (content / "x" if content.is_dir() else content).read_text()
+    assert made["params"] == {"name": told.strip('"')}, "of one task, whole"
+    assert tasks[0].complete() and tasks[1].complete(), "as in Luigi: what is there is there"
+
+
+def test_luigis_own_worker_runs_only_the_first_of_two_that_were_yielded() -> None:
+    assert not luigi.build([Asks()], local_scheduler=True, log_level="ERROR")
+    assert Shares("one").output().read_metadata()["params"] == {"name": "one"}
+
+
+def test_what_another_task_made_in_another_run_of_luigis_is_replaced_as_ever() -> None:
+    assert luigi.build([Shares("one")], local_scheduler=True, log_level="ERROR")
+    Shares("one").output().remove()
+    assert luigi.build([Shares("two")], local_scheduler=True, log_level="ERROR")
+    assert luigi.build([Shares("two"), Shares("one")], local_scheduler=True, log_level="ERROR"), "complete, as in Luigi"
+    Shares("one").output().path.unlink()
+    assert luigi.build([Shares("one")], local_scheduler=True, log_level="ERROR")
+    assert Shares("one").output().read_metadata()["params"] == {"name": "one"}

@@ -126,9 +126,13 @@ class TaskAttempt:
 
     def begin(self, targets: Any) -> None:
         """Prepare before `run` is called."""
-        del targets
+        self._refuse_anothers(targets)
         self.folder = current_folder()
         self.draft  # noqa: B018  (what is known before the run is looked up before the run)
+
+    def _refuse_anothers(self, targets: Any) -> None:
+        if runs.is_luigis():
+            outputs.refuse_anothers(self.task, graph.flatten(targets))
 
     def resumed(self) -> None:
         """After a `yield`: what was asked for is there."""
@@ -257,6 +261,7 @@ class AtomicAttempt(TaskAttempt):
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, prepare all stages, let checks look at them, then commit all."""
+        self._refuse_anothers(self._targets())
         self._watch.adopt()
         values.save_returned(self.task, user_run, value, self._staged, self._targets())
         in_place = self._watch.left_in_place()
