@@ -1,7 +1,8 @@
 """Show Luigi's own page about a run that is going on.
 
 Serves Luigi's visualiser, on this machine only, over the scheduler inside a running process: the newest run of
-yours, or the one that you name. Stops with Ctrl-C; the run does not notice. Exit code 1 when no run is going on.
+yours, or the one that you name. When the run ends, the page says so and keeps its last state. Stops with Ctrl-C; the
+run does not notice. Exit code 1 when no run is going on.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ def main(args: argparse.Namespace) -> int:
 
     views = status_socket.active_runs()
     if args.list or args.json:
-        rows = [{"run": view.run_id, "pid": view.pid} for view in views]
+        rows = [{"run": view.run_id, "pid": view.pid, "task": _task(view)} for view in views]
         if args.json:
             print_json(rows)
         else:
-            say("\n".join(f"{row['run']}  process {row['pid']}" for row in rows) or "no run is going on")
+            say(
+                "\n".join(f"{row['run']}  process {row['pid']:<7}  {row['task']}".rstrip() for row in rows)
+                or "no run is going on"
+            )
         return 0
     _serve(_chosen(views, args.run), args.port)
     return 0
@@ -58,13 +62,25 @@ def _chosen(views: list[Any], run_id: str | None) -> Any:
     )
 
 
-def _serve(view: Any, port: int) -> None:
+def _task(view: Any) -> str:
+    """The task of a run; empty when it has just ended."""
+    try:
+        return str(view.about()["task"])
+    except ExecutionError:
+        return ""
+
+
+def _serve(client: Any, port: int) -> None:
     import asyncio
 
     from superluigi.engine import visualiser
+    from superluigi.engine.last_state import RunView
+
+    view = RunView(client, lambda words: say(f"The run {words}; the page keeps its last state.", flush=True))
 
     def ready(address: str) -> None:
         root = address.removesuffix("static/visualiser/index.html")
-        say(f"{root} shows run {view.run_id}; Ctrl-C ends this.", flush=True)
+        named = f"{task} (run {client.run_id})" if (task := _task(client)) else f"run {client.run_id}"
+        say(f"{root} shows {named}; Ctrl-C ends this.", flush=True)
 
     asyncio.run(visualiser.serve(view, "127.0.0.1", port, ready))

@@ -96,7 +96,7 @@ def run_graph(
             **(worker_config or {}),
         )
         try:
-            with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run):
+            with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run, roots):
                 worker.add_all(roots)
                 worker.run()
             places.close()
@@ -164,9 +164,12 @@ def _central_address() -> str:
     return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
 
 
-def _watchable(scheduler: Any, run: RunContext) -> AbstractContextManager[None]:
+def _watchable(scheduler: Any, run: RunContext, roots: Sequence[Task]) -> AbstractContextManager[None]:
     """Let `superluigi ui` look at the scheduler of this process; a luigid has a page of its own."""
-    return status_socket.opened(scheduler, run.id) if isinstance(scheduler, ReadyScheduler) else nullcontext()
+    if not isinstance(scheduler, ReadyScheduler):
+        return nullcontext()
+    named = str(roots[0]) if roots else ""
+    return status_socket.opened(scheduler, run.id, f"{named} and {len(roots) - 1} more" if len(roots) > 1 else named)
 
 
 def _check_options(num_workers: int, on_error: str, resources: object) -> None:

@@ -3,7 +3,8 @@
 One UNIX socket for each run, in a folder that only its owner can enter; opened when a run lasts longer
 than a moment. Protocol: one JSON line `{"method", "arguments"}` in, one JSON line `{"result"}` or
 `{"error"}` out, then the connection closes. Only what Luigi's page asks is answered: nobody can hand in
-or take out tasks through the window.
+or take out tasks through the window. Two methods are ours: `about` names the run's task, and `watch` is
+answered when the run ends, with its last state.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ ANSWERED = frozenset(
 )
 
 
+ABOUT, WATCH = "about", "watch"
+#: What Luigi's page asks for: states, each with the state of what is above.
+_LISTS = (
+    ("FAILED", ""), ("DONE", ""), ("RUNNING", ""), ("BATCH_RUNNING", ""), ("DISABLED", ""),
+    ("PENDING", ""), ("PENDING", "UPSTREAM_FAILED"), ("PENDING", "UPSTREAM_DISABLED"),
+)  # fmt: skip
+
+
 def folder() -> Path:
     """Where the sockets of this user's runs are."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
@@ -67,9 +76,9 @@ def folder() -> Path:
 
 
 @contextlib.contextmanager
-def opened(scheduler: Any, run_id: str) -> Iterator[None]:
-    """While this is open, `superluigi ui` can look at `scheduler`."""
-    window = StatusServer(scheduler, run_id)
+def opened(scheduler: Any, run_id: str, task: str = "") -> Iterator[None]:
+    """While this is open, `superluigi ui` can look at `scheduler`, which runs `task` (its text)."""
+    window = StatusServer(scheduler, run_id, task)
     timer = threading.Timer(OPENS_AFTER_SECONDS, window.open)
     timer.daemon = True
     timer.start()
@@ -81,8 +90,10 @@ def opened(scheduler: Any, run_id: str) -> Iterator[None]:
 
 
 class StatusServer:
-    def __init__(self, scheduler: Any, run_id: str) -> None:
+    def __init__(self, scheduler: Any, run_id: str, task: str = "") -> None:
         self._scheduler = scheduler
+        self._task = task
+        self._watching: list[socket.socket] = []
         self._path = folder() / f"{os.getpid()}-{run_id}.sock"
         self._socket: socket.socket | None = None
         self._closed = False
@@ -113,6 +124,8 @@ class StatusServer:
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             self._socket.close()
         self._path.unlink(missing_ok=True)
+        if self._watching:
+            self._tell_last_state()
         with contextlib.suppress(OSError):
             self._path.parent.rmdir()  # only the last run finds it empty
 
@@ -122,13 +135,49 @@ class StatusServer:
                 connection, _ = listening.accept()
             except OSError:
                 return
-            with connection, contextlib.suppress(OSError):
+            with contextlib.ExitStack() as ending, contextlib.suppress(OSError):
+                ending.enter_context(connection)
                 connection.settimeout(ANSWER_SECONDS)
-                connection.sendall(self._answer(_line(connection)))
+                request = _line(connection)
+                if self._keeps(request, connection):
+                    ending.pop_all()  # answered when the run ends
+                else:
+                    connection.sendall(self._answer(request))
+
+    def _keeps(self, request: bytes, connection: socket.socket) -> bool:
+        """Whether this asks for the last state; then its connection stays open."""
+        if json.dumps(WATCH).encode() not in request[:40]:
+            return False
+        with self._lock:
+            if not self._closed:
+                self._watching.append(connection)
+        return not self._closed
+
+    def _tell_last_state(self) -> None:
+        scheduler = self._scheduler
+        try:
+            graph = scheduler.graph()
+            failed = [name for name, task in graph.items() if task["status"] in ("FAILED", "DISABLED")]
+            state = {
+                "graph": graph,
+                "lists": {f"{one} {other}": scheduler.task_list(one, other, limit=False) for one, other in _LISTS},
+                "errors": {name: scheduler.fetch_error(name) for name in failed},
+                "workers": scheduler.worker_list(),
+                "resources": scheduler.resource_list(),
+            }
+            text = json.dumps({"result": state}, default=str).encode() + b"\n"
+        except Exception as error:  # noqa: BLE001 - a run must not fail for its window
+            logs.logger.debug("superluigi ui cannot be told how this run ended: %s", error)
+            text = b""
+        for connection in self._watching:
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(text)
 
     def _answer(self, request: bytes) -> bytes:
         try:
             asked = json.loads(request)
+            if asked["method"] == ABOUT:
+                return json.dumps({"result": {"task": self._task}}).encode() + b"\n"
             if asked["method"] not in ANSWERED:
                 raise ValueError(f"{asked['method']} is not answered here")
             result = {"result": getattr(self._scheduler, asked["method"])(**asked["arguments"])}
@@ -179,6 +228,22 @@ class StatusClient:
         if method not in ANSWERED:
             raise AttributeError(method)
         return lambda **arguments: self.ask(method, arguments)
+
+    def about(self) -> dict[str, Any]:
+        """`task`: the text of the task that is run, "" where it is not known.
+
+        Raises:
+            ExecutionError: the run has ended.
+        """
+        return {"task": "", **self.ask(ABOUT, {})}
+
+    def watch(self) -> bytes:
+        """Wait until the run ends; its last state as JSON, empty if it ended without saying so."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.fspath(self.path))
+            connection.sendall(json.dumps({"method": WATCH, "arguments": {}}).encode() + b"\n")
+            return b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        return b""
 
     def ask(self, method: str, arguments: dict[str, Any]) -> Any:
         """What the scheduler answers.

@@ -28,6 +28,7 @@ import tornado.web
 
 from superluigi.engine.status_socket import ANSWERED
 from superluigi.errors import OptionError, SuperLuigiError
+from superluigi.terminal import say
 
 #: What Luigi's page may ask by GET: nothing changes. All else is a POST.
 READS = frozenset(
@@ -35,6 +36,8 @@ READS = frozenset(
     get_task_status_message graph has_task_history inverse_dep_graph is_pause_enabled is_paused resource_list task_list
     task_search worker_list""".split()  # noqa: SIM905 fifteen quoted names read worse
 )
+#: Ours: which run this is, and whether it has ended.
+STATE = "superluigi_state"
 _LARGEST_BODY = 1 << 20
 _STATIC = Path(luigi.__file__).parent / "static"
 #: In Luigi's script: the one place where its page asks its server.
@@ -101,9 +104,12 @@ def app(scheduler: Any, allowed: Callable[[str], bool]) -> tornado.web.Applicati
             (r"/", _Root),
             (r"/api/(\w*)", _Api),
             (r"/static/visualiser/(js/luigi\.js)", _Script),
+            (r"/static/visualiser/index\.html", _Index),
+            (r"/static/visualiser/js/superluigi\.js", _StateScript),
             (r"/static/(.*)", _Files, {"path": str(_STATIC)}),
         ],
         compress_response=True,
+        log_function=lambda handler: None,  # a request that is refused is no news for the terminal
         default_handler_class=_Nothing,
         allowed=allowed,
         scheduler=scheduler,
@@ -130,6 +136,11 @@ class _Guarded(tornado.web.RequestHandler):
         foreign = origin is not None and urlsplit(origin).netloc != self.request.headers.get("Host")
         if site not in ("same-origin", "none") or foreign:
             raise tornado.web.HTTPError(403, reason="Only this page itself may ask that")
+
+    def log_exception(self, kind: Any, error: Any, where: Any) -> None:
+        """In one line; a traceback tells the one who looks at a page nothing."""
+        if not isinstance(error, tornado.web.HTTPError):
+            say(f"The page could not answer {self.request.path}: {kind.__name__}: {error}", err=True)
 
     def write_error(self, status_code: int, **more: Any) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -179,7 +190,7 @@ class _Nothing(_Guarded):
 
 class _Api(_Guarded):
     def get(self, method: str) -> None:
-        if method not in READS:
+        if method not in READS and method != STATE:
             raise tornado.web.HTTPError(405 if method in ANSWERED else 404)
         self._answer(method)
 
@@ -189,9 +200,10 @@ class _Api(_Guarded):
         self._answer(method)
 
     def _answer(self, method: str) -> None:
-        asked = getattr(self.settings["scheduler"], method, None)
-        if asked is None:
-            raise tornado.web.HTTPError(404)
+        try:
+            asked = getattr(self.settings["scheduler"], method)
+        except AttributeError as error:
+            raise tornado.web.HTTPError(404) from error
         try:
             arguments = json.loads(self.get_argument("data", "{}"))
             answer = {"response": asked(**arguments)}
@@ -201,6 +213,68 @@ class _Api(_Guarded):
             raise tornado.web.HTTPError(503) from error
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(answer, default=str))
+
+
+class _Index(_Guarded):
+    """Luigi's page; over a run it also shows which one that is, and when it has ended."""
+
+    def get(self) -> None:
+        page = (_STATIC / "visualiser" / "index.html").read_text(encoding="utf-8")
+        if hasattr(type(self.settings["scheduler"]), STATE):
+            page = page.replace("</body>", '<script src="js/superluigi.js"></script></body>')
+        self.finish(page)
+
+
+class _StateScript(_Guarded):
+    """Ours: a line above Luigi's page."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/javascript; charset=utf-8")
+        self.finish(_STATE_SCRIPT)
+
+
+#: When the run ends, the page is loaded once more: it then shows the last state.
+_STATE_SCRIPT = """"use strict";
+(() => {
+  const bar = document.createElement("div");
+  bar.id = "superluigi-state";
+  bar.setAttribute("role", "status");
+  bar.style.cssText = "position:fixed;left:0;right:0;bottom:0;z-index:2000;padding:7px 16px;font:14px/1.4 sans-serif;"
+    + "color:#fff;background:#1b5e20;box-shadow:0 -1px 6px rgba(0,0,0,.3);overflow-wrap:anywhere";
+  document.body.append(bar);
+  let ran = false;
+  async function look() {
+    let state;
+    try {
+      const answer = await fetch("../../api/superluigi_state");
+      state = (await answer.json()).response;
+    } catch (_) {
+      bar.style.background = "#5b6675";
+      bar.textContent = "`superluigi ui` has been ended; what is shown is what it told last.";
+      return;
+    }
+    const task = state.task || `run ${state.run}`;
+    document.title = `${task} – Luigi`;
+    if (!state.ended) {
+      ran = true;
+      bar.textContent = `${task} is running (run ${state.run})`;
+    } else if (ran) {
+      location.reload();
+      return;
+    } else {
+      const at = new Date(state.ended).toLocaleTimeString();
+      const words = { PENDING: "not run", RUNNING: "ended while running" };
+      const told = ([name, count]) => `${count} ${words[name] || name.toLowerCase()}`;
+      const counts = Object.entries(state.counts).map(told).join(", ");
+      bar.style.background = state.counts.FAILED || !state.known ? "#b3261e" : "#37474f";
+      bar.textContent = state.known ? `${task} ended at ${at}: ${counts}. This is its last state.`
+        : `${task} ended at ${at} without saying how: its process is gone. This is what was seen last.`;
+    }
+    setTimeout(look, state.ended ? 10000 : 1000);
+  }
+  look();
+})();
+"""
 
 
 class _Files(_Guarded, tornado.web.StaticFileHandler):

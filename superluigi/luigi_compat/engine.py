@@ -54,7 +54,7 @@ class SchedulerBase(LuigiScheduler):
     state: Any = public("_state")
     resource_limits: dict[str, int] = public("_resources")
     mail_batcher: Any = public("_email_batcher")
-    is_paused: bool = public("_paused")
+    pausing: bool = public("_paused")
     history: Any = public("_task_history")
     has_resources: Callable[..., bool] = public("_has_resources")
     used_resources: Callable[[], dict[str, int]] = public("_used_resources")

@@ -264,7 +264,7 @@ class ReadyScheduler(SchedulerBase):
             best = self._lost_reply(str(worker), set(current_tasks))
             self._reset_orphaned_batch_running_tasks(worker)
         batch: list[Node] = []
-        if best is None and not self.is_paused:
+        if best is None and not self.pausing:
             best = self._choose(str(worker), assistant)
             if best is not None:
                 batch = self._batch_of(best, str(worker), only_own=not asker.assistant)

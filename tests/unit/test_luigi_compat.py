@@ -103,3 +103,11 @@ def test_every_declared_name_has_a_reason_and_is_used() -> None:
         for name, why in entries.items():
             assert why, (where, name)
             assert any(name in text for text in texts), f"{where}.{name} is not used any more: take it out"
+
+
+def test_every_method_that_luigis_page_and_workers_ask_for_is_still_one() -> None:
+    from luigi.scheduler import RPC_METHODS
+
+    from superluigi.scheduler.scheduler import ReadyScheduler
+
+    assert [name for name in RPC_METHODS if not callable(getattr(ReadyScheduler, name))] == []
