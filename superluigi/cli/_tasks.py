@@ -354,6 +354,10 @@ def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:
         raise ConfigError(f"[{family}] {name} in the configuration cannot be read: {error}") from error
 
 
+#: Longer values are cut in messages.
+_LONGEST = 200
+
+
 def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) -> Any:
     try:
         return parameter.parse(text)
@@ -362,7 +366,8 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         wanted = _EXAMPLES.get(_kind(parameter), str(error))
         if choices := _choices(parameter):
             wanted = f"it is one of {', '.join(choices)}"
-        raise ParameterError(f"{flag} of {family}: {text!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
+        said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        raise ParameterError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
 
 
 def _kind(parameter: luigi.Parameter[Any]) -> str:

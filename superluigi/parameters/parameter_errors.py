@@ -14,7 +14,7 @@ from luigi.parameter import (
 )
 
 from superluigi.config import suggestion
-from superluigi.errors import ParameterError
+from superluigi.errors import USERS_CODE, ParameterError, message_of
 from superluigi.parameters.checked import RefusedError
 
 #: What the first `super-luigi` package had as parameters of every task.
@@ -46,6 +46,9 @@ def explain(
     family: str, names: Sequence[str], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> ParameterError | None:
     """The advice for what Luigi or a check raised while a task of `family` was made; None for other errors."""
+    without_text = _without_text(family, names, args, kwargs)
+    if without_text is not None or not isinstance(error, (ParameterException, ValueError)):
+        return without_text
     refused = _refused(error)
     known = f"{family} has the parameters {', '.join(names)}." if names else f"{family} has no parameters."
     if refused is not None:
@@ -77,6 +80,25 @@ def explain(
     return None
 
 
+def _without_text(
+    family: str, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> WrongParameterError | None:
+    """The error that says which value has no text, which even Luigi's messages need; None where all have."""
+    places = (names[number] if number < len(names) else f"number {number + 1}" for number in range(len(args)))
+    for name, value in (*zip(places, args, strict=True), *kwargs.items()):
+        try:
+            repr(value)
+        except Exception as error:  # noqa: BLE001 - whatever its class does
+            advice = "write it to a file or another task's output, and give what names that"
+            if isinstance(value, int):
+                advice = "give it as text, hex(number) say, or by a file or another task's output"
+            return WrongParameterError(
+                f"{family}: the parameter {name!r} ({type(value).__name__}) has no text: {message_of(error)}. The text "
+                f"of a value is its identity; {advice}."
+            )
+    return None
+
+
 def _refused(error: BaseException) -> RefusedError | None:
     while not isinstance(error, RefusedError):
         if error.__cause__ is None:
@@ -91,5 +113,7 @@ def _hint(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    with USERS_CODE:
+        text = repr(value)
+        return text if len(text) <= 120 else f"{text[:117]}..."
+    return f"<{type(value).__name__}>"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
-from luigi.parameter import ParameterException, ParameterVisibility
+from luigi.parameter import ParameterVisibility
 from luigi.task_register import Register
 from typing_extensions import dataclass_transform
 
@@ -61,7 +61,7 @@ class TaskMeta(Register):
             args, kwargs, marks = tags.pop_tags(cls, args, kwargs)
             try:
                 task = cls._superluigi_made(args, kwargs)
-            except (ParameterException, ValueError) as error:
+            except Exception as error:  # the repr of a value, which Luigi asks for, may raise anything
                 known = [name for name, _ in cls.get_params()]
                 explained = parameter_errors.explain(cls.get_task_family(), known, error, args, kwargs)
                 if explained is None:

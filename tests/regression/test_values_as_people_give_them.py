@@ -371,3 +371,44 @@ def test_keys_of_json_that_do_not_fit_are_refused_by_name(key: Any) -> None:
     else:
         with pytest.raises((ParameterError, ValueError), match="no"):
             Made.from_str_params({"p": '{"no": 1}'})
+
+
+class NoText:
+    def __repr__(self) -> str:
+        raise LookupError("asked for its text")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (int, 10**5000),
+        (int, -(10**4400)),
+        (list[int], [1, 10**5000]),
+        (dict[str, int], {"a": 10**5000}),
+        (int | None, 10**5000),
+        (list, [NoText()]),
+        (Any, NoText()),
+        (str, NoText()),
+    ],
+    ids=["large", "negative", "in a list", "in a dict", "optional", "in any list", "anything", "for a text"],
+)
+def test_a_value_that_has_no_text_is_refused_by_name(kind: Any, value: Any) -> None:
+    takes = type(
+        "Takes", (AtomicTaskWithMetadata,), {"__annotations__": {"value": Param[kind]}, "__module__": __name__}
+    )
+    with pytest.raises(ParameterError, match=r"Takes: the parameter 'value' .* has no text: .* identity; "):
+        takes(value)
+    with pytest.raises(ParameterError, match="Takes: the parameter 'value' "):
+        takes(value=value)
+
+
+def test_what_a_task_raises_while_it_is_made_is_its_own() -> None:
+    class Refuses(AtomicTaskWithMetadata):
+        n: Param[int] = 1
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        Refuses(3)
