@@ -120,8 +120,8 @@ def reference(target: luigi.Target) -> Record:
     return records.reference({**described, "type": type(target).__name__}, None, None)
 
 
-def dynamic_references(required: Any, targets: Any) -> Any:
-    """References to `targets`, the outputs of tasks that were yielded, in their shape.
+def dynamic_references(required: Any) -> Any:
+    """References to the outputs of tasks that were yielded, in their shape, whatever the answer to `run` is.
 
     Forcing finds its way by them, so that each names its task, also one that keeps no records.
     """
@@ -129,10 +129,10 @@ def dynamic_references(required: Any, targets: Any) -> Any:
         return None
     if isinstance(required, luigi.Task):
         made = {"task_id": required.task_id, "task_family": required.get_task_family()}
-        return graph.map_structure(lambda target: _named(reference(target), made), targets)
+        return graph.map_structure(lambda target: _named(reference(target), made), required.output())
     if isinstance(required, Mapping):
-        return {key: dynamic_references(one, targets[key]) for key, one in required.items()}
-    return [dynamic_references(one, target) for one, target in zip(required, targets, strict=True)]
+        return {key: dynamic_references(one) for key, one in required.items()}
+    return [dynamic_references(one) for one in required]
 
 
 def _named(found: Record, made: Record) -> Record:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from luigi.task import DynamicRequirements
 
-from superluigi import compute, run_task
+from superluigi import compute, graph, run_task
 from superluigi.errors import DefinitionError, OptionError, RunSignatureError, TaskFailedError
 from superluigi.parameters import Param
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata
@@ -75,6 +75,16 @@ def read(paths: Any) -> Any:
     return int(Path(getattr(paths, "path", paths)).read_text())
 
 
+class Counted(DynamicRequirements):
+    """One that says nothing of its answer."""
+
+
+class SaysItself(DynamicRequirements):
+    @property
+    def paths(self) -> Any:
+        return "what it says"
+
+
 #: What is yielded, and what the numbers in the answer must be.
 SHAPES: dict[str, tuple[Any, Any]] = {
     "one": (lambda make: make(1), 1),
@@ -99,6 +109,9 @@ SHAPES: dict[str, tuple[Any, Any]] = {
     "None": (lambda make: None, None),
     "None inside": (lambda make: {"a": None, "b": make(1)}, {"a": None, "b": 1}),
     "dynamic": (lambda make: DynamicRequirements([make(1), make(2)]), [1, 2]),
+    "dynamic dict": (lambda make: DynamicRequirements({"a": make(1), "b": [make(2)]}), {"a": 1, "b": [2]}),
+    "dynamic with an end of its own": (lambda make: DynamicRequirements([make(1)], lambda asked: asked(make(1))), [1]),
+    "dynamic, a class of its own": (lambda make: Counted([make(1)]), [1]),
     "dynamic generator": (lambda make: DynamicRequirements(make(n) for n in (1, 2)), [1, 2]),
 }
 
@@ -111,9 +124,12 @@ class Yields(AtomicTaskWithMetadata):
     def run(self, task_dir: Path) -> Any:
         make = (lambda n: Leaf(n=n)) if self.ours else (lambda n: PlainLeaf(n))
         asked, expected = SHAPES[self.shape]
-        first = read((yield asked(make)))
+        answer = yield asked(make)
+        first = read(answer)
         second = read((yield asked(make)))
         assert first == second == expected, (first, second)
+        assert all(isinstance(one, (Path, type(None))) for one in graph.flatten(answer)), answer
+        assert (yield SaysItself([make(1)])) == "what it says"
         return "right"
 
 

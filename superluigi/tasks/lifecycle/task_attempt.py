@@ -21,7 +21,7 @@ from luigi.task import DynamicRequirements
 from superluigi import graph
 from superluigi.checks.definition import has_checks
 from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
-from superluigi.execution.attempt import refuse_async, settled
+from superluigi.execution.attempt import answers_itself, refuse_async, settled
 from superluigi.execution.process_state import at, current_folder, ends_forks
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import environment
@@ -185,7 +185,7 @@ class TaskAttempt:
                     wanted = settled(requirement, self.task)
                 targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
                 with at(self.folder):
-                    self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements, targets))
+                    self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements))
                     self.resumed()
                 answer = self.answer(requirement, targets)
 
@@ -323,9 +323,7 @@ class AtomicAttempt(TaskAttempt):
 
     def answer(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""
-        if isinstance(requirement, DynamicRequirements):
-            return paths
-        return self._read(paths)
+        return paths if answers_itself(requirement) else self._read(paths)
 
     # ---- parts
 
