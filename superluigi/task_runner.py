@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ from superluigi.runs.force import ForcePlan
 from superluigi.runs.report import Report
 from superluigi.runs.resume import ForcedRunJournal
 from superluigi.targets.base import AtomicTarget
+from superluigi.tasks.atomic import AtomicTaskWithMetadata
+from superluigi.tasks.base import Task
 from superluigi.tasks.bulk_complete import complete_many
 from superluigi.tasks.runtime import callbacks
 from superluigi.tasks.runtime.environment import parse as parse_environment
@@ -174,6 +177,7 @@ def run_task(
                 _tell_ending(report, run)
             if rule is None:
                 _tell_other_parameters(root, report, run, err=quiet)
+            _tell_left_by_failures(report, err=quiet)
             if raise_exception:
                 _raise_own(report)
             _refuse_circles(report, told_already=not quiet)
@@ -208,6 +212,24 @@ def _tell_other_parameters(root: luigi.Task, report: Report, run: RunContext, er
     found = other_parameters.chosen(complete)
     for text in other_parameters.lines(found, _seconds_since_start(run) * _LOOKING_SHARE, far=bool(report.made)):
         _say(text, err=err)
+
+
+#: Of the tasks that were found complete so many are asked whether a failure has left their output.
+_ASKED_OF_FAILURES = 1000
+
+
+def _tell_left_by_failures(report: Report, err: bool) -> None:
+    """A line for each complete task that writes to its place itself, and failed the last time it did."""
+    from superluigi.visuals.attempts import left_by_failures
+
+    complete = report.found_complete
+    own = [one for one in complete if isinstance(one, Task) and not isinstance(one, AtomicTaskWithMetadata)]
+    for task, places, error in left_by_failures(own[:_ASKED_OF_FAILURES]):
+        _say(
+            f"{task} counts as complete, but its last attempt failed ({error[:200]}): what is at {', '.join(places)} "
+            "may be half an output. Remove it, or run with force=True; an AtomicTaskWithMetadata leaves none behind.",
+            err=err,
+        )
 
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
@@ -251,11 +273,22 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
     return merged
 
 
-def _instance(task: AnyTask | type[AnyTask]) -> luigi.Task:
+def _instance(task: Any) -> luigi.Task:
     root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
     if isinstance(root, luigi.Task):
         return root
-    raise OptionError(f"run_task needs a Luigi task or task class, not {task!r} ({type(task).__name__}).")
+    hint = ""
+    if graph.flatten(task) and all(_is_task(one) for one in graph.flatten(task)):
+        hint = " Of several tasks: run_task(collect([…])) runs them, compute([…]) gives their values."
+    elif inspect.isfunction(task):
+        hint = f" Decorate it with @task, and call it: run_task({task.__name__}(…))."
+    elif isinstance(task, str):
+        hint = " Give the class itself; by name it is run by `superluigi run MODULE TASK`."
+    raise OptionError(f"run_task needs a Luigi task or task class, not {task!r:.200} ({type(task).__name__}).{hint}")
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, luigi.Task) or (isinstance(value, type) and issubclass(value, luigi.Task))
 
 
 def _plan(root: luigi.Task, **options: Any) -> ForcePlan:

@@ -118,6 +118,7 @@ def parameters_from_annotations(
         ParameterError: a default that its own annotation refuses.
     """
     bases = tuple(bases)
+    _refuse_uncalled(class_name, namespace)
     found: dict[str, luigi.Parameter] = {}
     for name, annotation in _annotations(class_name, namespace).items():
         inherited = _inherited(name, bases)
@@ -136,6 +137,44 @@ def parameters_from_annotations(
         if name not in found and isinstance(inherited, Checked) and not _is_definition(value):
             found[name] = _with_default(class_name, name, inherited, value)
     return found
+
+
+def _refuse_uncalled(class_name: str, namespace: Mapping[str, Any]) -> None:
+    """Refuse what looks like a parameter and makes none: a class of parameters as annotation, or not called."""
+    for name, annotation in (namespace.get("__annotations__") or {}).items():
+        said = annotation.__name__ if isinstance(annotation, type) else str(annotation).rpartition(".")[2]
+        if _is_parameter_class(annotation) or _is_parameter_class(getattr(luigi, said, None)):
+            default = f" = {namespace[name]!r:.60}" if name in namespace else ""
+            if not isinstance(namespace.get(name), luigi.Parameter):
+                kind = _KINDS.get(said, "…")
+                raise DefinitionError(
+                    f"{class_name}.{name}: {said}{default} makes no parameter: an annotation says the type of the "
+                    f"value. Write {name}: Param[{kind}]{default}; or, in Luigi's way, "
+                    f"{name} = {said}({'' if not default else f'default{default[1:]}'.replace('= ', '=')})."
+                )
+    for name, value in namespace.items():
+        if _is_parameter_class(value) and name != value.__name__:  # else it is written here
+            called = f"{name} = {value.__name__}()"
+            raise DefinitionError(f"{class_name}.{name} = {value.__name__} makes no parameter. Write {called}.")
+        if isinstance(value, Declared):
+            kind = getattr(value.kind, "__name__", value.kind)
+            word = "Requires" if value.requires else "Param" if value.significant else "Meta"
+            raise DefinitionError(
+                f"{class_name}.{name} = {word}[{kind}] makes no parameter. Write {name}: {word}[{kind}]."
+            )
+
+
+#: Luigi's parameters and the types that one would annotate.
+_KINDS = {
+    "IntParameter": "int", "FloatParameter": "float", "BoolParameter": "bool", "Parameter": "str",
+    "StrParameter": "str", "DateParameter": "date", "PathParameter": "Path", "ListParameter": "list",
+    "DictParameter": "dict", "TupleParameter": "tuple", "DateSecondParameter": "datetime",
+    "TimeDeltaParameter": "timedelta",
+}  # fmt: skip
+
+
+def _is_parameter_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, luigi.Parameter) and value.__name__.endswith("Parameter")
 
 
 def required_by(task: luigi.Task) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from luigi.parameter import (
 )
 
 from superluigi.config import suggestion
-from superluigi.errors import USERS_CODE, ParameterError, message_of
+from superluigi.errors import USERS_CODE, DefinitionError, ParameterError, message_of
+from superluigi.luigi_compat.parameters import default_of
 from superluigi.parameters.checked import RefusedError
 
 #: What the first `super-luigi` package had as parameters of every task.
@@ -42,28 +43,32 @@ class DuplicateParameterError(ParameterError, DuplicateParameterException):
     """A parameter was given twice, by place and by name."""
 
 
-def explain(
-    family: str, names: Sequence[str], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> ParameterError | None:
-    """The advice for what Luigi or a check raised while a task of `family` was made; None for other errors."""
+def explain(cls: Any, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ParameterError | None:
+    """The advice for what Luigi or a check raised while a task of `cls` was made; None for other errors."""
+    family, parameters = cls.get_task_family(), dict(cls.get_params())
+    names = list(parameters)
     without_text = _without_text(family, names, args, kwargs)
-    if without_text is not None or not isinstance(error, (ParameterException, ValueError)):
+    if without_text is not None or not isinstance(error, (ParameterException, TypeError, ValueError)):
         return without_text
-    refused = _refused(error)
+    refused = _refused(error) or _not_taken(parameters, error, args, kwargs)
     known = f"{family} has the parameters {', '.join(names)}." if names else f"{family} has no parameters."
     if refused is not None:
         shown = _short(refused.value)
         return WrongParameterError(
             f"{family}: the parameter {refused.name!r} is {shown} ({type(refused.value).__name__}), "
-            f"but expected is {refused}.{_hint(refused.value)}"
+            f"but expected is {refused}.{_hint(refused.value, refused.name, parameters.get(refused.name))}"
         )
     if isinstance(error, UnknownParameterException):
         unknown = [name for name in kwargs if name not in names]
+        own_init = _own_init(cls)
         if not unknown:
-            return UnknownParameterError(f"{family} was given {len(args)} values ({_short(tuple(args))}). {known}")
+            return UnknownParameterError(
+                f"{family} was given {len(args)} values ({_short(tuple(args))}).{own_init} {known}"
+            )
         given = ", ".join(f"{name}={_short(kwargs[name])}" for name in unknown)
         options = [name for name in unknown if name in RUN_OPTIONS]
         hint = f" {of_the_run(options[0])}" if options else suggestion(unknown[0], names)
+        hint = _only_annotated(cls, unknown[0]) or own_init or hint
         return UnknownParameterError(f"{family} does not know {given}.{hint} {known}")
     if isinstance(error, MissingParameterException):
         name = next((name for name in names if f"the '{name}' parameter" in str(error)), "?")
@@ -107,9 +112,76 @@ def _refused(error: BaseException) -> RefusedError | None:
     return error
 
 
-def _hint(value: Any) -> str:
-    is_task_class = isinstance(value, type) and issubclass(value, luigi.Task)
-    return f" Call the class: {value.__name__}(…)." if is_task_class else ""
+def refuse_without_init(cls: type, task: Any) -> None:
+    """Refuse a task whose class has an `__init__` that did not call Luigi's.
+
+    Raises:
+        DefinitionError: says what to write.
+    """
+    if not task.initialized():
+        raise DefinitionError(
+            f"{cls.__name__}.__init__ does not call super().__init__(*args, **kwargs), so the task has no identity. "
+            "Call it; or leave __init__ out and declare what it takes as parameters (n: Param[int])."
+        )
+
+
+def kind_of(parameter: Any) -> str:
+    """What a parameter of Luigi's holds, in a word: `int`, `date`."""
+    name = type(parameter).__name__.removesuffix("Parameter").removeprefix("Optional")
+    return name.lower() or "text"
+
+
+def _not_taken(
+    parameters: Mapping[str, Any], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> RefusedError | None:
+    """The value that a parameter of Luigi's own stumbled over, where that was a text in the place of a value."""
+    if isinstance(error, ParameterException) or not isinstance(error, (TypeError, ValueError)):
+        return None
+    places = [name for name, parameter in parameters.items() if parameter.positional]
+    given = {**dict(zip(places, args, strict=False)), **kwargs}
+    for name, parameter in parameters.items():
+        value = given.get(name, default_of(parameter))
+        try:
+            parameter.serialize(parameter.normalize(value))
+        except (TypeError, ValueError, AttributeError):
+            if isinstance(value, str):
+                return RefusedError(kind_of(parameter), name, value)
+    return None
+
+
+def _hint(value: Any, name: str, parameter: Any) -> str:
+    if isinstance(value, type) and issubclass(value, luigi.Task):
+        return f" Call the class: {value.__name__}(…)."
+    if isinstance(value, str) and parameter is not None:
+        try:
+            meant = parameter.parse(value)
+        except Exception:  # noqa: BLE001 - `parse` of any parameter class may raise anything
+            return ""
+        if not isinstance(meant, str):
+            return f" Write {name}={meant!r}: texts are read on the command line and in configurations only."
+    return ""
+
+
+def _only_annotated(cls: type, name: str) -> str:
+    """What to write when the unknown name is an annotated attribute, and was meant as a parameter."""
+    for base in cls.__mro__:
+        annotation = vars(base).get("__annotations__", {}).get(name)
+        if annotation is not None:
+            said = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
+            default = f" = {vars(base)[name]!r:.60}" if name in vars(base) else ""
+            written, meant = f"{name}: {said}{default}", f"{name}: Param[{said}]{default}"
+            return f" `{written}` makes an attribute, not a parameter: write `{meant}`."
+    return ""
+
+
+def _own_init(cls: type) -> str:
+    own = next((base for base in cls.__mro__ if "__init__" in vars(base)), cls)
+    if own.__module__.startswith(("superluigi.", "luigi.")):
+        return ""
+    return (
+        f" What {own.__name__}.__init__ takes does not count: a task is made of its parameters. Declare them in the "
+        "class body (n: Param[int]), and leave __init__ out."
+    )
 
 
 def _short(value: Any) -> str:

@@ -98,13 +98,14 @@ def users_frames(text: str) -> list[Frame]:
             Frame(one["file"], int(one["line"]), one["function"], (one["code"] or "").strip())
             for one in _FRAME.finditer(block)
         ]
-        own = [frame for frame in found if not _is_of_library(frame.file)]
+        own = [frame for frame in found if not is_of_library(frame.file)]
         if own:
             return own
     return []
 
 
-def _is_of_library(file: str) -> bool:
+def is_of_library(file: str) -> bool:
+    """Whether a frame of this file is Python's, an installed package's or ours."""
     if "site-packages" in file or "dist-packages" in file:  # of the interpreter of another process
         return True
     return file.startswith((_PACKAGE + os.sep, *_LIBRARIES, "<frozen")) and not file.startswith(_TESTING)

@@ -20,7 +20,7 @@ from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations
 from superluigi.parameters import identity, parameter_errors
-from superluigi.parameters.checked import Checked
+from superluigi.parameters.checked import Checked, RefusedError
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.runs import context as runs
 from superluigi.runs import force
@@ -62,11 +62,11 @@ class TaskMeta(Register):
             try:
                 task = cls._superluigi_made(args, kwargs)
             except Exception as error:  # the repr of a value, which Luigi asks for, may raise anything
-                known = [name for name, _ in cls.get_params()]
-                explained = parameter_errors.explain(cls.get_task_family(), known, error, args, kwargs)
+                explained = parameter_errors.explain(cls, error, args, kwargs)
                 if explained is None:
                     raise
                 raise explained from error
+            parameter_errors.refuse_without_init(cls, task)
             return tags.tagged(extra_identity.variant(task, extras), marks)
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
@@ -110,6 +110,12 @@ def _tried_parameters(cls: Any) -> list[tuple[str, Checked]]:
     ]
 
 
+def _luigis_numbers(cls: Any) -> list[tuple[str, Any]]:
+    """The parameters of Luigi's that keep a text that should have been a number."""
+    kinds = luigi.FloatParameter, luigi.IntParameter
+    return [(name, one) for name, one in cls.get_params() if isinstance(one, kinds) and not isinstance(one, Checked)]
+
+
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
 class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
     """A Luigi task whose identity covers its requirements.
@@ -146,6 +152,9 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+            for name, parameter in _remembered(type(self), "_superluigi_numbers", _luigis_numbers):
+                if isinstance(self.param_kwargs[name], str):
+                    raise RefusedError(parameter_errors.kind_of(parameter), name, self.param_kwargs[name])
             for name, parameter in _remembered(type(self), "_superluigi_tried", _tried_parameters):
                 parameter.must_come_back(self.param_kwargs[name])
             self.check_parameters()

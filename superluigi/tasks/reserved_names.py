@@ -15,6 +15,7 @@ from typing import Any
 
 import luigi
 
+from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.luigi_compat.parameters import default_of
 
@@ -347,8 +348,15 @@ def check(class_name: str, name: str, value: Any) -> None:
         )
     raise DefinitionError(
         f"{class_name}.{name} is {value!r:.100}, but {name!r} is a name that every task has already "
-        f"({reserved.meaning}): expected is {reserved.shape}. Choose another name, or give it that shape ({PAGE})."
+        f"({reserved.meaning}): expected is {reserved.shape}. {_instead(name, value)} ({PAGE})."
     )
+
+
+def _instead(name: str, value: Any) -> str:
+    items = graph.flatten(value) if name in ("output", "requires") else []
+    if items and all(isinstance(item, (luigi.Target, luigi.Task)) for item in items):
+        return f"Write `def {name}(self): return {value!r:.100}`"
+    return "Choose another name, or give it that shape"
 
 
 def _is_mixin(owner: type) -> bool:

@@ -207,6 +207,11 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
             f"{task}: run() returned a {type(value).__name__}, but output() returns {targets!r}, so that it has no "
             "place. Return a target from output(), or nothing from run()."
         )
+    if isinstance(value, luigi.Task):
+        raise DefinitionError(
+            f"run() of {task} returned the task {value}, which has not run, and not its value. Let requires() return "
+            f"it and take `inputs`; or write `path = yield {type(value).__name__}(…)`."
+        )
     own_save = getattr(task, "save_output", None)
     if callable(own_save):
         own_save(value, graph.map_structure(lambda staged: staged.path, stages))

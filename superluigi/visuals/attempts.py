@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from superluigi import graph
 from superluigi.errors import USERS_CODE
 
 _TAIL_BYTES = 20_000
@@ -29,6 +30,20 @@ def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
             errors = [line for line in lines[1:] if not line.startswith(" ")]
             found[task.task_id] = errors[0] if errors else "failed"
     return found
+
+
+def left_by_failures(tasks: Iterable[Any]) -> Iterator[tuple[Any, list[str], str]]:
+    """Tasks with outputs on disk that are no newer than the failure of their last attempt: places, and the error."""
+    known = {task.task_id: task for task in tasks}
+    for task_id, error in last_failures(known.values()).items():
+        task = known[task_id]
+        places = [str(target.path) for target in graph.flatten(task.output()) if hasattr(target, "path")]
+        log = _file(task, "stderr.log")
+        try:  # silent attempts leave no folder: the output of one that went well later is younger
+            if places and log and max(os.stat(place).st_mtime_ns for place in places) <= os.stat(log).st_mtime_ns:
+                yield task, places, error
+        except OSError:  # of a store elsewhere, or gone
+            continue
 
 
 def last_logs(tasks: Iterable[Any]) -> dict[str, str]:

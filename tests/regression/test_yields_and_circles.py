@@ -149,16 +149,17 @@ class PlainYields(luigi.Task):
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_every_answer_comes_back_in_the_shape_that_was_asked_for(shape: str) -> None:
-    assert compute(Yields(shape=shape)) == "right"
-    assert compute(Yields(shape=shape, ours=False)) == "right"
     run_task(PlainYields(shape))
+    if shape != "None":  # of a task of ours that is a mistake
+        assert compute(Yields(shape=shape)) == "right"
+        assert compute(Yields(shape=shape, ours=False)) == "right"
 
 
 @pytest.mark.parametrize("options", WAYS[1:])
 def test_so_it_does_with_other_executors(options: dict[str, Any]) -> None:
     class All(luigi.WrapperTask):
         def requires(self) -> Any:
-            return [kind(shape=shape) for shape in SHAPES for kind in (Yields, PlainYields)]
+            return [kind(shape=shape) for shape in SHAPES for kind in (Yields, PlainYields) if shape != "None"]
 
     run_task(All(), **options)
 
@@ -210,14 +211,14 @@ def test_any_tree_is_answered_in_its_shape(tree: Any, lazily: bool) -> None:
     assert answers == [_listed(tree)]
 
 
-@pytest.mark.parametrize("what", ["Leaf", 7, Leaf, luigi.LocalTarget("x"), [object()], {"a": "b"}])
+@pytest.mark.parametrize("what", ["Leaf", 7, Leaf, luigi.LocalTarget("x"), [object()], {"a": "b"}, None])
 def test_a_yield_of_what_is_no_task_is_explained(what: Any) -> None:
     class Asks(AtomicTaskWithMetadata):
         def run(self) -> Any:
             yield what
             return 1
 
-    with pytest.raises(TaskFailedError, match="must give Task objects"):
+    with pytest.raises(TaskFailedError, match="must give Task objects|gave None"):
         run_task(Asks())
 
 

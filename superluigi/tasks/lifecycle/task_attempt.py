@@ -36,7 +36,7 @@ from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import inputs, outputs, values
 from superluigi.tasks.base import Task
-from superluigi.tasks.lifecycle import checking, init_steps, rivals, strays
+from superluigi.tasks.lifecycle import checking, init_steps, mistakes, rivals, strays
 from superluigi.tasks.runtime import mixin
 
 
@@ -102,7 +102,8 @@ class TaskAttempt:
     def steps(self, user_run: Callable[..., Any]) -> Generator[Any, Any, Any]:
         """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
         targets = self._targets()
-        with self.stack:
+        mistakes.refuse_dropped(user_run, type(self.task).requires)
+        with self.stack, mistakes.explained(self.task, self.stage_paths):
             attempts = self.task.__dict__.setdefault("_superluigi_attempts", {})
             attempts[threading.get_ident()] = self
             try:
@@ -123,6 +124,10 @@ class TaskAttempt:
                 for thread in [thread for thread, attempt in attempts.items() if attempt is self]:
                     del attempts[thread]
         return value
+
+    def stage_paths(self) -> list[Path]:
+        """Where `run` was to write its outputs."""
+        return []
 
     def begin(self, targets: Any) -> None:
         """Prepare before `run` is called."""
@@ -181,6 +186,11 @@ class TaskAttempt:
                     requirement = generator.send(answer)
                 except StopIteration as stop:
                     return stop.value
+                if requirement is None:
+                    raise DefinitionError(
+                        f"A yield in run() of {self.task} gave None. Yield a task, or lists and dicts of tasks; "
+                        "[] asks for nothing."
+                    )
                 with at(self.folder):
                     wanted = settled(requirement, self.task)
                 targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
@@ -253,6 +263,10 @@ class AtomicAttempt(TaskAttempt):
         self._watch = strays.Watch(self.task, self.run.plan.forces(self.task), pairs)
         self.stack.push(self._watch.end)
         self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
+
+    def stage_paths(self) -> list[Path]:
+        """The stages, as far as they have been opened."""
+        return [staged.path for staged in graph.flatten(getattr(self, "_staged", ()))]
 
     def resumed(self) -> None:
         """Begin again from the top, as if the `yield` had had to wait, when the outputs are known only by now."""
