@@ -218,7 +218,7 @@ def test_a_yield_of_what_is_no_task_is_explained(what: Any) -> None:
             yield what
             return 1
 
-    with pytest.raises(TaskFailedError, match="must give Task objects|gave None"):
+    with pytest.raises(TaskFailedError, match=r"must give Task objects|gave None"):
         run_task(Asks())
 
 
