@@ -217,9 +217,15 @@ class TaskFailedError(ExecutionError):
     def __init__(self, message: str, failures: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message, tuple(failures))
         self.failures = tuple(failures)
+        #: What a notebook shows in place of the traceback.
+        self.in_short: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        """For IPython, which asks each exception for this: ten lines, the user's own frames among them."""
+        return list(self.in_short or (f"{type(self).__name__}: {self}",))
 
 
 class CheckFailedError(ExecutionError, ValueError):

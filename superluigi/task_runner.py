@@ -24,7 +24,7 @@ from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.lineage.openlineage.emitter import emitting
-from superluigi.lineage.staleness import other_parameters
+from superluigi.lineage.staleness import edited_code, other_parameters
 from superluigi.lineage.staleness.explaining import Explanation, why
 from superluigi.lineage.staleness.recorded_deps import with_recorded
 from superluigi.lineage.staleness.refresh import Refresh
@@ -40,7 +40,7 @@ from superluigi.tasks.base import Task
 from superluigi.tasks.bulk_complete import complete_many
 from superluigi.tasks.runtime import callbacks
 from superluigi.tasks.runtime.environment import parse as parse_environment
-from superluigi.terminal import columns, line, say
+from superluigi.terminal import columns, in_notebook, line, say
 from superluigi.visuals import ending, tree
 
 Config = Mapping[str, Mapping[str, Any]]
@@ -104,7 +104,7 @@ def run_task(
         queue: the name, address or `Queue` of a durable queue: submit there, work with `num_workers`, wait.
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
-        progress: show live progress; by default on a terminal, and elsewhere a plain line a minute.
+        progress: show live progress; by default on a terminal and in a notebook, and elsewhere a plain line a minute.
         report_file: write a page about this run here (`.html`), also when it fails.
         quiet: print nothing but problems, and those to stderr.
 
@@ -161,7 +161,7 @@ def run_task(
                     resources=resources,
                     rate_limits=rate_limits,
                     on_error=on_error,
-                    progress=False if quiet and progress is None else progress,
+                    progress=False if quiet and progress is None and not in_notebook() else progress,
                     complete_many=complete_many(run),
                     remember=memory.remember,
                 )
@@ -207,11 +207,14 @@ _LOOKING_SHARE = 0.02
 
 
 def _tell_other_parameters(root: luigi.Task, report: Report, run: RunContext, err: bool) -> None:
-    """A line for each family whose complete output was made with other parameters."""
+    """A line for each family whose complete output was made with other parameters; in a notebook, with other code."""
     complete = report.found_complete or ([root] if report.outcomes.get(root.task_id) == "complete" else [])
     found = other_parameters.chosen(complete)
     for text in other_parameters.lines(found, _seconds_since_start(run) * _LOOKING_SHARE, far=bool(report.made)):
         _say(text, err=err)
+    if in_notebook():
+        for text in edited_code.lines(found):
+            _say(text, err=err)
 
 
 #: Of the tasks that were found complete so many are asked whether a failure has left their output.

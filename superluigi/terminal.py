@@ -131,3 +131,10 @@ def cut_middle(text: str, width: int) -> str:
         return text
     head = (width - 1) * 2 // 3
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook: what it displays stands below a cell, and can be replaced."""
+    module = sys.modules.get("IPython")  # never imported for this question
+    shell = module.get_ipython() if module is not None else None
+    return shell is not None and hasattr(shell, "kernel")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,11 +18,13 @@ from luigi.task_status import DONE, FAILED, PENDING
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.observer import Observer
 from superluigi.runs import logs
-from superluigi.terminal import say
+from superluigi.terminal import in_notebook, say
 
 #: More running tasks than this are counted, not listed.
 LINES = 12
 REFRESHES_PER_SECOND = 5
+#: Between two looks at what a notebook shows.
+NOTEBOOK_SECONDS = 0.3
 #: Between two plain lines.
 PLAIN_SECONDS = 5.0
 NAME_WIDTH = 60
@@ -164,11 +168,86 @@ def _cut(name: str, width: int) -> str:
     return set_cell_size(name, width) if cell_len(name) <= width else f"{set_cell_size(name, width - 1)}…"
 
 
+class Displayed(Counter):
+    """One display below a notebook's cell, which is replaced as the run goes on."""
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        super().__init__()
+        self._handle = DisplayHandle()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()  # while it draws, tasks begin and end
+        self._thread = threading.Thread(target=self._follow, name="superluigi-display", daemon=True)
+
+    def __enter__(self) -> Displayed:
+        self._handle.display(self._content(), raw=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._handle.update(self._content(), raw=True)
+
+    def scheduled(self, task: Task, status: str) -> None:
+        with self._lock:
+            super().scheduled(task, status)
+
+    def started(self, task: Task) -> None:
+        with self._lock:
+            super().started(task)
+
+    def ended(self, task: Task, status: str, outcome: AttemptResult) -> None:
+        with self._lock:
+            super().ended(task, status, outcome)
+
+    def _follow(self) -> None:
+        before: dict[str, str] = {}
+        while not self._ended.wait(NOTEBOOK_SECONDS):
+            content = self._content()
+            if content != before:
+                self._handle.update(content, raw=True)
+                before = content
+
+    def _content(self) -> dict[str, str]:
+        with self._lock:
+            running = list(self.running.values())
+            said, done, failed, total = self.line(), self.done, len(self.failed), max(1, self.total())
+        texts = [f"{said}"]
+        rows = []
+        for one in running[:LINES]:
+            told = "" if one.percentage is None else f"{one.percentage:.0f} % "
+            elapsed = _duration(time.monotonic() - one.since)
+            message = _CONTROL.sub(" ", one.message)
+            texts.append(f"  {one.name}  {elapsed} {told}{message}".rstrip())
+            rows.append(
+                f"<tr><td style='text-align:left'>{html.escape(one.name)}</td><td>{elapsed}</td>"
+                f"<td style='text-align:left'>{html.escape(told + message)}</td></tr>"
+            )
+        if len(running) > LINES:
+            texts.append(f"  and {len(running) - LINES} more")
+            rows.append(f"<tr><td colspan=3 style='text-align:left'>and {len(running) - LINES} more</td></tr>")
+        colour = "#c62828" if failed else "#2e7d32"
+        bar = (
+            "<div style='background:rgba(128,128,128,.25);border-radius:3px;height:8px;max-width:480px'>"
+            f"<div style='background:{colour};border-radius:3px;height:8px;width:{100 * (done + failed) / total:.1f}%'>"
+            "</div></div>"
+        )
+        table = f"<table>{''.join(rows)}</table>" if rows else ""
+        page = f"<div class='superluigi-progress'>{bar}<div>{html.escape(said)}</div>{table}</div>"
+        return {"text/plain": "\n".join(texts), "text/html": page}
+
+
 @contextlib.contextmanager
 def shown(progress: bool | None) -> Iterator[Observer]:
-    """The observer for `progress`: None shows it on a terminal only, True always, False never."""
+    """The observer for `progress`: None shows it on a terminal and in a notebook, True always, False never."""
     if progress is False:
         yield Observer()
+        return
+    if in_notebook():
+        with Displayed() as displayed:
+            yield displayed
         return
     if not sys.stderr.isatty():
         plain = Plain(aloud=progress is True)

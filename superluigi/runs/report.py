@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import RemoteError, TaskFailedError
+from superluigi.runs.tracebacks import users_frames
 from superluigi.terminal import cut_middle
 
 
@@ -116,7 +117,22 @@ class Report:
         told = [(failure.task, str(failure.error)) for failure in self.failures]
         error = TaskFailedError(self.describe() or f"The run ended unfinished.\n{self.summary}", told)
         error.told = told_already
+        error.in_short = self._in_short(type(error).__name__)
         raise error from first
+
+    def _in_short(self, name: str) -> tuple[str, ...]:
+        """The failures in at most ten lines: the first one with the user's own frames and its log."""
+        if not self.failures:
+            return ()
+        first, more = self.failures[0], len(self.failures) - 1
+        reason = shortened(str(first.error), 300).splitlines() or [""]
+        lines = [f"{name}: {first.task} {WORDS[first.kind]}", f"{type(first.error).__name__}: {reason[0]}"]
+        lines += reason[1:3]
+        for frame in users_frames(first.traceback)[-3:]:
+            lines.append(f"    {frame.file}:{frame.line} in {frame.function}: {shortened(frame.code, 100)}")
+        lines += [f"    log: {first.log_file}"] if first.log_file else []
+        lines += [f"and {more} more failed: print(error) of the TaskFailedError names them"] if more else []
+        return tuple(lines[:10])
 
 
 #: Characters of an error's text that are told beside others; all of it is in the log and in `Failure.error`.

@@ -1,0 +1,89 @@
+"""What a run looks like in a notebook: one display that is replaced, a failure in ten lines, edited cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TASKS = """
+import time, luigi
+from superluigi import compute, run_task
+from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.targets import LocalFileTarget
+
+class Part(AtomicTaskWithMetadata):
+    n = luigi.IntParameter()
+    def output(self): return LocalFileTarget(f"part-{self.n}.txt")
+    def run(self): return "part"
+
+class All(AtomicTaskWithMetadata):
+    wrong = luigi.BoolParameter(default=False, significant=False)
+    def requires(self): return [Part(n) for n in range(5)]
+    def output(self): return LocalFileTarget("all.txt")
+    def run(self):
+        time.sleep(1)
+        if self.wrong:
+            return helper([])
+        return "all"
+
+def helper(values):
+    return values[7]
+"""
+EDITED = TASKS.replace('return "all"', 'return "all of it"')
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """What each cell of one notebook shows."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    folder = tmp_path_factory.mktemp("notebook")
+    cells = [TASKS, "run_task(All(wrong=True))", "run_task(All())", "run_task(All())", EDITED, "run_task(All())",
+             "run_task(All(), refresh='code')", "compute(All(), force=True)"]  # fmt: skip
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = nbclient.NotebookClient(notebook, allow_errors=True, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+def text_of(shown: list[Any], name: str = "stdout") -> str:
+    return "".join(one.text for one in shown if one.output_type == "stream" and one.name == name)
+
+
+def displays(shown: list[Any]) -> list[str]:
+    return [one.data["text/html"] for one in shown if one.output_type == "display_data"]
+
+
+def test_progress_is_one_display_that_ends_with_what_came_of_the_run(outputs: list[list[Any]]) -> None:
+    (shown,) = displays(outputs[2])
+    assert "superluigi-progress" in shown and "1 of 1 done" in shown and "All" not in shown
+    (quiet,) = displays(outputs[7])
+    assert "1 of 1 done" in quiet, "compute prints nothing, and shows how far it is"
+    assert text_of(outputs[7]) == ""
+
+
+def test_a_failure_is_told_in_ten_lines_with_the_users_frame(outputs: list[list[Any]]) -> None:
+    (error,) = [one for one in outputs[1] if one.output_type == "error"]
+    assert error.ename == "TaskFailedError"
+    lines = "\n".join(error.traceback).splitlines()
+    assert len(lines) <= 10
+    text = "\n".join(lines)
+    assert "All(" in text and "IndexError: list index out of range" in text
+    assert "in helper: return values[7]" in text and "stderr.log" in text
+    assert "superluigi/" not in text.replace(str(Path.home()), ""), "no frame of ours"
+
+
+def test_an_edited_class_whose_output_is_complete_is_named_with_the_remedy(outputs: list[list[Any]]) -> None:
+    assert "its code has changed" not in text_of(outputs[3])
+    assert "All is complete, but its code has changed (All.run changed): refresh='code' makes it again." in text_of(outputs[5])
+    assert "1 ran" in text_of(outputs[6]), "and it does"
+
+
+def test_outside_of_notebooks_a_failure_has_its_traceback_and_nothing_is_displayed() -> None:
+    from superluigi.errors import TaskFailedError
+    from superluigi.terminal import in_notebook
+
+    assert not in_notebook()
+    assert TaskFailedError("All failed")._render_traceback_() == ["TaskFailedError: All failed"]
