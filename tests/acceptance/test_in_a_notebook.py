@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
@@ -72,12 +72,13 @@ def test_a_failure_is_told_in_ten_lines_with_the_users_frame(outputs: list[list[
     text = "\n".join(lines)
     assert "All(" in text and "IndexError: list index out of range" in text
     assert "in helper: return values[7]" in text and "stderr.log" in text
-    assert "superluigi/" not in text.replace(str(Path.home()), ""), "no frame of ours"
+    assert len(re.findall(r":\d+ in ", text)) == 2, "run and helper, and no frame of ours"
 
 
 def test_an_edited_class_whose_output_is_complete_is_named_with_the_remedy(outputs: list[list[Any]]) -> None:
     assert "its code has changed" not in text_of(outputs[3])
-    assert "All is complete, but its code has changed (All.run changed): refresh='code' makes it again." in text_of(outputs[5])
+    said = "All is complete, but its code has changed (All.run changed): refresh='code' makes it again."
+    assert said in text_of(outputs[5])
     assert "1 ran" in text_of(outputs[6]), "and it does"
 
 
