@@ -141,6 +141,10 @@ class TargetMissingError(TargetError, FileNotFoundError):
     """Something that should be read is not there."""
 
 
+class TargetReplacedError(TargetMissingError):
+    """Something else is there than what was asked for: it was replaced meanwhile."""
+
+
 class OutputNotWrittenError(TargetError):
     """`run` ended without writing what it promised."""
 

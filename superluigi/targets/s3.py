@@ -17,6 +17,7 @@ from superluigi.storage.objects.object import ObjectLocation
 from superluigi.storage.objects.prefix import PrefixLocation
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
+from superluigi.storage.objects.s3.store import opened
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
 
@@ -95,7 +96,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         self.bucket, self.object_key = bucket, object_key
         place = S3Address(
             bucket, object_key, metadata_bucket or bucket, metadata_object_key or object_key + RECORD_SUFFIX,
-            S3Options.of(client_options), Path(local_root) if local_root else None,
+            S3Options.of(client_options), opened, Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = ObjectLocation(place)
@@ -151,7 +152,7 @@ class S3PrefixTarget(_S3Target):
         record_key = self.prefix + RECORD_SUFFIX if metadata_inside_prefix else metadata_object_key or beside
         place = S3Address(
             bucket, self.prefix, metadata_bucket or bucket, record_key,
-            S3Options.of(client_options), Path(local_root) if local_root else None,
+            S3Options.of(client_options), opened, Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
         self.location = PrefixLocation(place, contents_limit(metadata_contents_limit))

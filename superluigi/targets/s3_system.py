@@ -11,9 +11,7 @@ from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.objects.location import S3Address
 from superluigi.storage.objects.object import ObjectLocation
-from superluigi.storage.objects.s3.client import client
 from superluigi.storage.objects.s3.s3_errors import split
-from superluigi.storage.objects.s3.transfer import copy_many, delete_many, head, listing
 
 
 class S3System(FileSystem):
@@ -31,14 +29,14 @@ class S3System(FileSystem):
     def exists(self, path: str) -> bool:
         """Whether an object is at `path`, or any below it."""
         bucket, key = self._split(path)
-        s3 = client(self._place.options)
-        if key and not key.endswith("/") and head(s3, bucket, key, self._place.get_options) is not None:
+        s3 = self._place.open(self._place.options)
+        if key and not key.endswith("/") and s3.head(bucket, key, self._place.get_options) is not None:
             return True
         return self.isdir(path)
 
     def isdir(self, path: str) -> bool:
         """Whether any object is below `path`."""
-        return next(self._below(path, MaxKeys=1), None) is not None
+        return next(self._below(path, page_size=1), None) is not None
 
     def listdir(self, path: str) -> Iterator[str]:
         """The addresses of all objects below `path`."""
@@ -56,7 +54,7 @@ class S3System(FileSystem):
         )
         doomed = list(self._below(path)) if recursive else []
         if doomed:
-            delete_many(client(place.options), bucket, doomed, place.get_options)
+            place.open(place.options).delete(bucket, doomed, place.get_options)
         if key and not key.endswith("/"):
             ObjectLocation(place).remove()
 
@@ -70,14 +68,14 @@ class S3System(FileSystem):
     def copy(self, path: str, dest: str) -> None:
         """Copy one object, with its record if it has one, on the server; also into another bucket."""
         (bucket, key), (other, new) = self._split(path), self._split(dest)
-        s3 = client(self._place.options)
-        there = head(s3, bucket, key, self._place.get_options)
-        record = head(s3, bucket, key + RECORD_SUFFIX, self._place.get_options)
+        s3 = self._place.open(self._place.options)
+        there = s3.head(bucket, key, self._place.get_options)
+        record = s3.head(bucket, key + RECORD_SUFFIX, self._place.get_options)
         pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record.size)] if record else []
-        copy_many(s3, other, [*pairs, (key, new, there.size if there else 0)], {}, source_bucket=bucket)
+        s3.copy(other, [*pairs, (key, new, there.size if there else 0)], {}, source_bucket=bucket)
 
-    def _below(self, path: str, **more: int) -> Iterator[str]:
+    def _below(self, path: str, page_size: int | None = None) -> Iterator[str]:
         bucket, key = self._split(path)
         prefix = f"{key.rstrip('/')}/" if key else ""
-        found = listing(client(self._place.options), bucket, prefix, self._place.get_options, **more)
-        return (item["Key"] for item in found)
+        found = self._place.open(self._place.options).list(bucket, prefix, self._place.get_options, page_size=page_size)
+        return (item.key for item in found)

@@ -34,6 +34,7 @@ from superluigi.storage.objects.prefix import PrefixLocation
 from superluigi.storage.objects.record import ABSENT
 from superluigi.storage.objects.s3 import client, transfer, upload
 from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.s3.store import opened
 
 RECORD = "out.metadata.json"
 
@@ -172,7 +173,7 @@ class Actor:
         self.dies = self.ended = False
         self.error: BaseException | None = None
         self.bucket = Bucket(store, self._turn)
-        self.location = PrefixLocation(S3Address("b", "out/", "b", RECORD, local_root=root / name))
+        self.location = PrefixLocation(S3Address("b", "out/", "b", RECORD, S3Options(), opened, local_root=root / name))
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
         self.steps: list[str] = []
 

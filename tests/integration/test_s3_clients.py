@@ -26,7 +26,7 @@ embedded_only = pytest.mark.skipif(ENDPOINT_VARIABLE in os.environ, reason="abou
 def test_one_client_serves_all_targets_with_the_same_options(s3_server: S3Server, s3_bucket: str) -> None:
     options = S3Options.of(s3_server.client_options)
     made = [S3ObjectTarget(s3_bucket, f"{number}", **s3_server.client_options).location.s3 for number in range(3)]
-    assert {id(client) for client in made} == {id(s3_client.client(options))}
+    assert {id(store.client) for store in made} == {id(s3_client.client(options))}
     assert (
         s3_client.client(S3Options.of({**s3_server.client_options, "config": Config(retries={"mode": "standard"})}))
         is not made[0]
@@ -69,7 +69,7 @@ def test_a_role_is_assumed_late_and_its_credentials_sign_and_refresh(s3_server: 
     assert len(asked) == 1
     used = next(request.headers["authorization"] for request in seen if request.method == "PUT")
     assert "Credential=ASIA" in used  # temporary credentials, not those of the caller
-    credentials = target.location.s3.session.get_credentials()
+    credentials = target.location.s3.client.session.get_credentials()
     assert credentials.refresh_needed() is False and credentials.method == "assume-role"
 
 

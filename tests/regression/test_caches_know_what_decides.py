@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage.objects import capabilities
-from superluigi.storage.objects.capabilities import ConditionalWrites, conditions_of
+from superluigi.storage.objects.s3 import capabilities
+from superluigi.storage.objects.s3.capabilities import conditional_writes
 from superluigi.storage.objects.s3.client import client
 from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.store import ConditionalWrites
 from superluigi.tasks.runtime.environment import Environment
 from superluigi.testing.s3_server import S3Server
 
@@ -36,7 +37,7 @@ def test_what_a_server_honours_is_not_taken_from_another_server_or_user(
 
     def asked(server: str) -> ConditionalWrites:
         s3.server = server  # what it answers says so again
-        return conditions_of(s3, s3_bucket, "k", tmp_path)
+        return conditional_writes(s3, s3_bucket, "k", tmp_path)
 
     try:
         assert asked("Unheard-of/1").create

@@ -158,7 +158,7 @@ def test_a_note_removes_only_what_carries_its_own_token(
     target.dump("years of work")
     s3 = target.location.s3
     folder = staging.staging_folder(local_root)
-    note = intent_log.IntentLog(folder, s3)
+    note = intent_log.IntentLog(folder, s3.namespace)
     note.add("delete", bucket=s3_bucket, key="mine.txt")
     note.add(
         "prefix", bucket=s3_bucket, prefix="", record_bucket=s3_bucket, record_key="none",

@@ -359,7 +359,7 @@ def test_one_client_serves_equal_configs_and_the_targets_travel(s3_server: S3Ser
         target = S3ObjectTarget(s3_bucket, f"{number}", config=config, **s3_server.client_options)
         assert not pickle.loads(pickle.dumps(target)).exists()
     assert len(set(s3_client._clients) - before) == 1
-    assert target.location.s3.boto.meta.config.read_timeout == 11
+    assert target.location.s3.client.boto.meta.config.read_timeout == 11
 
 
 def test_anonymous_targets_sign_nothing(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

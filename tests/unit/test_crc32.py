@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage.objects.s3 import crc32
+from superluigi.storage.objects import crc32
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 700_003])

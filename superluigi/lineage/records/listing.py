@@ -44,18 +44,20 @@ def read_record_file(address: str) -> Record | None:
 
 def s3_keys(place: str) -> Iterator[str]:
     """Addresses of all objects whose address begins with `place`, in the order of the store."""
-    from superluigi.storage.objects.s3 import client, options, transfer
+    from superluigi.storage.objects.s3.options import S3Options
+    from superluigi.storage.objects.s3.store import opened
 
     bucket, prefix = resolve.split_s3(place)
-    for item in transfer.listing(client.client(options.S3Options()), bucket, prefix, {}):
-        yield f"s3://{bucket}/{item['Key']}"
+    for item in opened(S3Options()).list(bucket, prefix, {}):
+        yield f"s3://{bucket}/{item.key}"
 
 
 def _read_s3(uri: str) -> Record | None:
-    from superluigi.storage.objects.s3 import client, options, transfer
+    from superluigi.storage.objects.s3.options import S3Options
+    from superluigi.storage.objects.s3.store import opened
 
     bucket, key = resolve.split_s3(uri)
-    found = transfer.get_bytes(client.client(options.S3Options()), bucket, key, {})
+    found = opened(S3Options()).get(bucket, key, {})
     if found is None:
         return None
     try:

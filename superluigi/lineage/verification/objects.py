@@ -26,7 +26,7 @@ from superluigi.storage.objects.object import ObjectLocation
 from superluigi.storage.objects.prefix import PrefixLocation
 from superluigi.storage.objects.prefix_steps import CLAIM
 from superluigi.storage.objects.record import describes
-from superluigi.storage.objects.s3 import s3_errors, transfer
+from superluigi.storage.objects.store import in_threads
 
 _CHUNK = 1 << 20
 _AT_ONCE = 8
@@ -105,7 +105,7 @@ def _of_others(location: ObjectLocation | PrefixLocation, record: Record) -> Ver
 def _prefix(location: PrefixLocation) -> VerifyResult:
     uri, place, (records, _) = location.uri, location.place, _records(location)
     there = {item.key: item for item in _listed(location)}
-    claim = transfer.head(location.s3, place.record_bucket, location.where.claim_key, {})
+    claim = location.s3.head(place.record_bucket, location.where.claim_key, {})
     if not records:
         if claim is not None:
             return VerifyResult(
@@ -133,9 +133,9 @@ def _prefix(location: PrefixLocation) -> VerifyResult:
 
 def _listed(location: PrefixLocation) -> Iterator[Manifest]:
     place = location.place
-    for item in transfer.listing(location.s3, place.bucket, place.key, place.get_options):
-        if location.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0):
-            yield Manifest(item["Key"], item["Size"], item["ETag"].strip('"'))
+    for item in location.s3.list(place.bucket, place.key, place.get_options):
+        if location.where.is_content(item.key) and not (item.key.endswith("/") and item.size == 0):
+            yield Manifest(item.key, item.size, item.etag)
 
 
 def _differences(named: Iterable[Manifest], there: dict[str, Manifest]) -> Iterator[str]:
@@ -153,18 +153,15 @@ def _damaged(location: PrefixLocation, named: list[Manifest]) -> list[str]:
         return None if intact else f"{item.key} has other content"
 
     known = [item for item in named if item.sha256]
-    return sorted(word for word in transfer.in_threads(look, known, _AT_ONCE) if word)
+    return sorted(word for word in in_threads(look, known, _AT_ONCE) if word)
 
 
 def _sha256(location: ObjectLocation | PrefixLocation, key: str, options: Any) -> str:
     """SHA-256 of an object, read in pieces; an empty text when it is gone by now."""
     digest = hashlib.sha256()
-    uri = f"s3://{location.place.bucket}/{key}"
     try:
-        with s3_errors.explained("read", uri):
-            answer = location.s3.boto.get_object(Bucket=location.place.bucket, Key=key, **options)
-            for chunk in answer["Body"].iter_chunks(_CHUNK):
-                digest.update(chunk)
+        for block in location.s3.read(location.place.bucket, key, options):
+            digest.update(block)
     except TargetMissingError:
         return ""
     return digest.hexdigest()
@@ -178,7 +175,7 @@ def _below(prefix: str) -> Iterator[Check]:
     claims = [key.removesuffix(CLAIM) for key in keys if key.endswith(RECORD_SUFFIX + CLAIM)]
     covered: set[str] = set()
     prefixes: list[str] = []
-    owners = transfer.in_threads(lambda key: _owner(bucket, key), dict.fromkeys([*records, *claims]), _AT_ONCE)
+    owners = in_threads(lambda key: _owner(bucket, key), dict.fromkeys([*records, *claims]), _AT_ONCE)
     for location in owners:
         if isinstance(location, PrefixLocation):
             prefixes.append(location.place.key)

@@ -114,6 +114,12 @@ def copy_file(source: Path, destination: Path) -> None:
         os.close(descriptor)
 
 
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file, by the fewest system calls."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     return digested(str(path))[0]

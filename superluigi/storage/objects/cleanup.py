@@ -20,13 +20,12 @@ from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
 from superluigi.storage.local.cleanup import Leftover
 from superluigi.storage.objects import intent_log
-from superluigi.storage.objects.capabilities import conditions_of
 from superluigi.storage.objects.prefix_recovery import ClaimFile, recover
 from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
-from superluigi.storage.objects.s3.client import S3Client, client
 from superluigi.storage.objects.s3.options import S3Options
-from superluigi.storage.objects.s3.s3_errors import explained, is_absent, split
-from superluigi.storage.objects.s3.transfer import delete_many, head, listing
+from superluigi.storage.objects.s3.s3_errors import split
+from superluigi.storage.objects.s3.store import opened
+from superluigi.storage.objects.store import ListedObject, ObjectStore
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -46,7 +45,7 @@ def clean(
     """
     bucket, prefix = split(place)
     prefix = prefix or ""
-    s3, root = client(S3Options.of(options or {})), Path(config.get("local_data_dir"))
+    s3, root = opened(S3Options.of(options or {})), Path(config.get("local_data_dir"))
     found = list(_leftovers(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
     for _, remove in () if dry_run else found:
         with contextlib.suppress(CommitConflictError):  # another process is just doing it
@@ -57,45 +56,47 @@ def clean(
 _Found = Iterator[tuple[Leftover, Callable[[], object]]]
 
 
-def _leftovers(s3: S3Client, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
+def _leftovers(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
     for folder in intent_log.dead(s3, root):
         noted = Leftover(str(folder), "unfinished commit", files.size_of(folder))
         yield noted, _call(intent_log.replay, s3, folder, root)
-    items = list(listing(s3, bucket, prefix, {}))
+    items = list(s3.list(bucket, prefix, {}))
     limit = s3.now - older_than if s3.now is not None else _NEVER
     signs: dict[str, datetime] = defaultdict(lambda: _NEVER)  # token -> when it last showed that it lives
     for item in items:
-        if token := intent_log.token_in(item["Key"]):
-            signs[token] = max(signs[token], item["LastModified"])
+        if token := intent_log.token_in(item.key):
+            signs[token] = max(signs[token], item.modified)
     living = intent_log.uploads_of_the_living(root)
-    for upload in intent_log.uploads(s3, bucket, prefix):
-        key, upload_id = upload["Key"], upload["UploadId"]
-        begun = upload["Initiated"] >= limit or upload_id in living
-        sign = upload["Initiated"] if begun else _last_part(s3, bucket, upload)
+    for upload in s3.uploads(bucket, prefix):
+        key, upload_id = upload.key, upload.upload_id
+        begun = upload.initiated >= limit or upload_id in living
+        sign = upload.initiated if begun else s3.last_part(bucket, upload)
         if token := intent_log.token_in(key):
             signs[token] = max(signs[token], sign)
         if sign < limit and not begun:
-            line = {"bucket": bucket, "key": key, "upload_id": upload_id}
-            yield Leftover(f"s3://{bucket}/{key}", "multipart upload", 0), _call(intent_log.abort, s3, line, root)
+            yield (
+                Leftover(f"s3://{bucket}/{key}", "multipart upload", 0),
+                _call(s3.abort_upload, bucket, key, upload_id),
+            )
     for item in items:
-        key, old = item["Key"], item["LastModified"] < limit
+        key, old = item.key, item.modified < limit
         if key.endswith((RECORD_SUFFIX, RECORD_SUFFIX + CLAIM)):
             yield from _half_done(_store(s3, _place_of(bucket, key.removesuffix(CLAIM)), root), item, old)
     for token, sign in signs.items():
         gone = owner_token.owner_is_gone(token)
         if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
             continue
-        staged = [item for item in items if intent_log.token_in(item["Key"]) == token]
-        if staged and not _is_claimed(s3, bucket, staged[0]["Key"], token, root):
+        staged = [item for item in items if intent_log.token_in(item.key) == token]
+        if staged and not _is_claimed(s3, bucket, staged[0].key, token, root):
             for item in staged:
-                remove = _call(delete_many, s3, bucket, [item["Key"]], {})
-                yield Leftover(f"s3://{bucket}/{item['Key']}", "unfinished commit", item["Size"]), remove
+                remove = _call(s3.delete, bucket, [item.key], {})
+                yield Leftover(f"s3://{bucket}/{item.key}", "unfinished commit", item.size), remove
 
 
-def _half_done(store: PrefixStore, item: Mapping[str, Any], old: bool) -> _Found:
+def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
     """What a claim, or a blocker that no claim belongs to, stands for if it is abandoned."""
-    uri, size = f"s3://{store.place.bucket}/{item['Key']}", item["Size"]
-    if item["Key"].endswith(CLAIM):
+    uri, size = f"s3://{store.place.bucket}/{item.key}", item.size
+    if item.key.endswith(CLAIM):
         claim = ClaimFile(store).read()
         if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
             yield Leftover(uri, "half-done commit", size), _call(recover, store)
@@ -105,24 +106,10 @@ def _half_done(store: PrefixStore, item: Mapping[str, Any], old: bool) -> _Found
             yield Leftover(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
 
 
-def _last_part(s3: S3Client, bucket: str, upload: Mapping[str, Any]) -> datetime:
-    """When the last part of an upload came, or when it was begun."""
-    where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-    newest: datetime = upload["Initiated"]
-    with explained("look at", f"s3://{bucket}/{upload['Key']}"):
-        try:
-            for page in s3.boto.get_paginator("list_parts").paginate(**where):
-                newest = max([newest, *(part["LastModified"] for part in page.get("Parts", ()))])
-        except s3.boto.exceptions.ClientError as error:
-            if not is_absent(error):
-                raise
-    return newest
-
-
-def _is_claimed(s3: S3Client, bucket: str, staged: str, token: str, root: Path) -> bool:
+def _is_claimed(s3: ObjectStore, bucket: str, staged: str, token: str, root: Path) -> bool:
     """Whether a claim names `token`: then its staged keys are what the commit is finished with."""
     prefix = staged.partition(intent_log.MARK + token)[0]
-    there = head(s3, bucket, staged, {})
+    there = s3.head(bucket, staged, {})
     said = intent_log.said_record(there.metadata if there else {})
     records = [said] if said else [(bucket, f"{prefix[:-1]}{RECORD_SUFFIX}"), (bucket, prefix + RECORD_SUFFIX)]
     for record_bucket, record_key in records:
@@ -132,8 +119,8 @@ def _is_claimed(s3: S3Client, bucket: str, staged: str, token: str, root: Path) 
     return False
 
 
-def _store(s3: S3Client, place: PrefixPlace, root: Path) -> PrefixStore:
-    return PrefixStore(s3, place, conditions_of(s3, place.record_bucket, place.record_key, root), {}, {})
+def _store(s3: ObjectStore, place: PrefixPlace, root: Path) -> PrefixStore:
+    return PrefixStore(s3, place, s3.conditional_writes(place.record_bucket, place.record_key, root), {}, {})
 
 
 def _place_of(bucket: str, record_key: str) -> PrefixPlace:

@@ -6,14 +6,12 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from superluigi.errors import StorageAccessError
 from superluigi.storage.base import Location
 from superluigi.storage.objects.location import S3Location
 from superluigi.storage.objects.object import ObjectLocation
-from superluigi.storage.objects.s3.client import keys_only
-from superluigi.storage.objects.s3.transfer import in_threads, listing
+from superluigi.storage.objects.store import in_threads
 
 #: A listing is given up when it has read this many keys for each key that is asked for.
 _KEYS_PER_QUESTION = 20
@@ -65,12 +63,14 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     most = max(_PAGE, len(wanted) * _KEYS_PER_QUESTION)
     seen: set[str] = set()
     last, whole, in_order = "", False, s3.in_order
-    start: dict[str, Any] = {"StartAfter": wanted[0][:-1]} if in_order and wanted[0] != prefix else {}
-    with keys_only(), contextlib.suppress(StorageAccessError):  # who may read but not list asks for each
-        for count, item in enumerate(listing(s3, first.place.bucket, prefix, {}, **start), start=1):
-            seen.add(item["Key"])
+    start = wanted[0][:-1] if in_order and wanted[0] != prefix else ""
+    with contextlib.suppress(StorageAccessError):  # who may read but not list asks for each
+        for count, item in enumerate(
+            s3.list(first.place.bucket, prefix, {}, start_after=start, names_only=True), start=1
+        ):
+            seen.add(item.key)
             if in_order:
-                last = item["Key"]
+                last = item.key
                 whole = last >= wanted[-1]
             if whole or count >= most:
                 break

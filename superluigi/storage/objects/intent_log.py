@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from urllib.parse import quote, unquote
 from superluigi.storage import owner_token
 from superluigi.storage.base import parsed
 from superluigi.storage.local import staging
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent
+from superluigi.storage.objects.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 
@@ -47,42 +46,42 @@ def is_over(token: str) -> bool:
 class IntentLog:
     """The note of one commit."""
 
-    def __init__(self, folder: Path, s3: S3Client) -> None:
-        self.file, self.endpoint = folder / NOTE, s3.place
+    def __init__(self, folder: Path, namespace: str) -> None:
+        self.file, self.namespace = folder / NOTE, namespace
 
     def add(self, action: str, **what: Any) -> None:
         """Write down what is about to be left on the server, and which handler removes it."""
-        line = json.dumps({"endpoint": self.endpoint, "action": action, **what})
+        line = json.dumps({"endpoint": self.namespace, "action": action, **what})
         with open(self.file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
-def clean(s3: S3Client, root: Path) -> None:
+def clean(store: ObjectStore, root: Path) -> None:
     """Follow the notes of dead processes of this host that used the same server; drop their folders."""
-    for folder in dead(s3, root):
-        replay(s3, folder, root)
+    for folder in dead(store, root):
+        replay(store, folder, root)
 
 
-def dead(s3: S3Client, root: Path) -> list[Path]:
+def dead(store: ObjectStore, root: Path) -> list[Path]:
     """Staging folders of dead processes of this host; of another server's, whoever talks to that one takes care."""
     return [
         folder
         for folder in staging.dead_staging(root)
-        if all(line.get("endpoint") == s3.place for line in _lines(folder / NOTE))
+        if all(line.get("endpoint") == store.namespace for line in _lines(folder / NOTE))
     ]
 
 
-def replay(s3: S3Client, folder: Path, root: Path) -> None:
+def replay(store: ObjectStore, folder: Path, root: Path) -> None:
     """Do what the note in a dead process's staging folder says, and drop the folder; if that fails, it stays."""
     try:
         for line in _lines(folder / NOTE):
             if _is_own(line, folder.name):
-                _follow(s3, line, root)
+                _follow(store, line, root)
     except Exception as error:  # noqa: BLE001  # of a bucket that is gone or refuses: the next one tries again
         _log.info("What %s says could not be done: %s", folder / NOTE, error)
         return
     staging.drop_staging(folder)
-    s3.seen.clear()  # what was seen before may be gone now
+    store.seen.clear()  # what was seen before may be gone now
 
 
 def _is_own(line: Mapping[str, Any], token: str) -> bool:
@@ -104,46 +103,26 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _follow(s3: S3Client, line: dict[str, Any], root: Path) -> None:
+def _follow(store: ObjectStore, line: dict[str, Any], root: Path) -> None:
     module, _, name = _HANDLERS[line["action"]].partition(":")
-    handler: Callable[[S3Client, Mapping[str, Any], Path], None] = getattr(import_module(module), name)
-    handler(s3, line, root)
+    handler: Callable[[ObjectStore, Mapping[str, Any], Path], None] = getattr(import_module(module), name)
+    handler(store, line, root)
 
 
-def delete(s3: S3Client, line: Mapping[str, Any], _root: Path) -> None:
+def delete(store: ObjectStore, line: Mapping[str, Any], _root: Path) -> None:
     """Remove a key that was only there to try something out, with all its versions where there are any."""
-    where = {"Bucket": line["bucket"], "Key": line["key"]}
-    if "VersionId" not in s3.boto.delete_object(**where):
-        return
-    found = s3.boto.list_object_versions(Bucket=line["bucket"], Prefix=line["key"])
-    for item in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
-        s3.boto.delete_object(**where, VersionId=item["VersionId"])
+    store.delete_versions(line["bucket"], line["key"])
 
 
-def abort(s3: S3Client, line: Mapping[str, Any], _root: Path | None = None) -> None:
+def abort(store: ObjectStore, line: Mapping[str, Any], _root: Path) -> None:
     """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
-    try:
-        s3.boto.abort_multipart_upload(Bucket=line["bucket"], Key=line["key"], UploadId=line["upload_id"])
-    except s3.boto.exceptions.ClientError as error:
-        if not is_absent(error):
-            raise
+    store.abort_upload(line["bucket"], line["key"], line["upload_id"])
 
 
 def uploads_of_the_living(root: Path) -> set[str]:
     """Ids of the multipart uploads that living processes noted down here, however old a server says they are."""
     notes = (line for folder in staging.living_staging(root) for line in _lines(folder / NOTE))
     return {line["upload_id"] for line in notes if line.get("action") == "abort"}
-
-
-def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Multipart uploads that were begun and not finished."""
-    with explained("list", f"s3://{bucket}/{prefix}"):
-        try:
-            for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-                yield from page.get("Uploads", ())
-        except s3.boto.exceptions.ClientError as error:
-            if code_of(error) not in ("NoSuchUpload", "NotImplemented"):  # some servers say so when there is none
-                raise
 
 
 def token_in(key: str) -> str | None:

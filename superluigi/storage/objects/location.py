@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -20,12 +20,8 @@ from superluigi.storage.base import Ground, Location, Record
 from superluigi.storage.cache import cache, files
 from superluigi.storage.local import staging
 from superluigi.storage.objects import intent_log
-from superluigi.storage.objects.capabilities import ConditionalWrites, conditions_of
 from superluigi.storage.objects.record import Register
-from superluigi.storage.objects.s3 import client
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.options import S3Options
-from superluigi.storage.objects.s3.transfer import Head, Progress, head, listing
+from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStore, Progress
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -50,7 +46,10 @@ class S3Address:
     key: str
     record_bucket: str
     record_key: str
-    options: S3Options = field(default_factory=S3Options)
+    #: How the store is reached, as a value: equal ones share a store.
+    options: Hashable
+    #: The shared store for such options and what is around this process now.
+    open: Callable[[Any], ObjectStore]
     local_root: Path | None = None
     put_options: Mapping[str, Any] = field(default_factory=dict)
     get_options: Mapping[str, Any] = field(default_factory=dict)
@@ -82,25 +81,25 @@ class S3Location(Location):
         self.place = place
         self.uri = f"s3://{place.bucket}/{place.key}"
         self.record_uri = f"s3://{place.record_bucket}/{place.record_key}"
-        self._pinned: tuple[S3Client, float] | None = None
+        self._pinned: tuple[ObjectStore, float] | None = None
         self._root: Path | None = None
 
     def grounds(self) -> list[Ground]:
-        place, server = self.place, self.s3.place
+        place, server = self.place, self.s3.namespace
         data = Ground((server, place.bucket), place.key, place.key.endswith("/"))
         return [data, Ground((server, place.record_bucket), place.record_key)]
 
     # ---- the ways out of here
 
     @property
-    def s3(self) -> S3Client:
+    def s3(self) -> ObjectStore:
         """The client for what is around this process now; in one piece of work, for what was when it began."""
         if self._pinned is None:
-            return client.client(self.place.options)
+            return self.place.open(self.place.options)
         pinned, since = self._pinned
         if pinned.pid == os.getpid() and time.monotonic() - since < _PINNED_SECONDS:
             return pinned
-        now = client.client(self.place.options)
+        now = self.place.open(self.place.options)
         if pinned.is_renewed_by(now) or pinned.pid != now.pid:
             pinned = now
         self._pinned = pinned, time.monotonic()
@@ -132,9 +131,9 @@ class S3Location(Location):
     def conditions(self) -> ConditionalWrites:
         """What the server decides for us, both for the data and for the record."""
         place, s3, root = self.place, self.s3, self.local_root
-        found = conditions_of(s3, place.record_bucket, place.record_key, root)
+        found = s3.conditional_writes(place.record_bucket, place.record_key, root)
         if place.bucket != place.record_bucket:
-            found &= conditions_of(s3, place.bucket, place.key, root)
+            found &= s3.conditional_writes(place.bucket, place.key, root)
         return found
 
     @property
@@ -150,7 +149,7 @@ class S3Location(Location):
     @property
     def local_path(self) -> Path:
         """Where a local copy is, or would be."""
-        return self.cache.entry(self.s3.place, self.place.bucket, self.place.key).path
+        return self.cache.entry(self.s3.namespace, self.place.bucket, self.place.key).path
 
     def alone(self) -> contextlib.AbstractContextManager[object]:
         """Where the server decides nothing for us: one commit at a time on this machine, by a local lock.
@@ -159,7 +158,7 @@ class S3Location(Location):
         """
         if self.conditions.create and self.conditions.match:
             return contextlib.nullcontext()
-        name = hashlib.sha256(f"{self.s3.place} {self.uri}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{self.s3.namespace} {self.uri}".encode()).hexdigest()[:32]
         return files.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
 
     # ---- what was seen lately
@@ -171,7 +170,7 @@ class S3Location(Location):
         options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
         return (self.kind, self.uri, self.record_uri, options)
 
-    def saw(self, there: Any, s3: S3Client | None = None) -> Any:
+    def saw(self, there: Any, s3: ObjectStore | None = None) -> Any:
         """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
         seen = (s3 or self.s3).seen
         if len(seen) > 20_000:
@@ -181,7 +180,7 @@ class S3Location(Location):
 
     def look(self) -> Head | None:
         """What is there now: one request."""
-        return head(self.s3, self.place.bucket, self.place.key, self.place.get_options)
+        return self.s3.head(self.place.bucket, self.place.key, self.place.get_options)
 
     def recent(self) -> Any:
         """What a look saw just before, in this process or its parent; `...` if there was none.
@@ -227,8 +226,8 @@ class S3Location(Location):
     def other_kind(self, key: str, prefix: bool) -> bool:
         """Whether something is at `key` (or below it, with `prefix`)."""
         if prefix:
-            return next(listing(self.s3, self.place.bucket, key, self.place.get_options, MaxKeys=1), None) is not None
-        return head(self.s3, self.place.bucket, key, self.place.get_options) is not None
+            return next(self.s3.list(self.place.bucket, key, self.place.get_options, page_size=1), None) is not None
+        return self.s3.head(self.place.bucket, key, self.place.get_options) is not None
 
 
 class _OthersRegister(Register):

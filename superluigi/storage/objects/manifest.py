@@ -10,8 +10,7 @@ from typing import Any
 from superluigi import graph
 from superluigi.errors import RecordError
 from superluigi.storage.base import Record, parsed
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.transfer import get_bytes
+from superluigi.storage.objects.store import ObjectStore
 
 #: Between the record's key and the commit id in the key of a manifest.
 MANIFEST = ".contents."
@@ -76,7 +75,7 @@ def to_bytes(contents: Iterable[Manifest]) -> bytes:
 
 
 def read(
-    s3: S3Client, bucket: str, record_key: str, output: Mapping[str, Any], options: Mapping[str, Any]
+    s3: ObjectStore, bucket: str, record_key: str, output: Mapping[str, Any], options: Mapping[str, Any]
 ) -> list[Manifest] | None:
     """All that a record's `output` names; None if its manifest is gone, because another commit replaced it.
 
@@ -88,7 +87,7 @@ def read(
         if not is_cut(output):
             return [Manifest.from_json(item) for item in output.get("contents", ())]
         key = manifest_key(record_key, str(output.get("commit")))
-        found = get_bytes(s3, bucket, key, options)
+        found = s3.get(bucket, key, options)
         if found is None:
             return None
         return [Manifest.from_json(parsed(line)) for line in found[0].splitlines()]

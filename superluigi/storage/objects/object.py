@@ -21,15 +21,19 @@ from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name
 from superluigi.storage.cache import cache
 from superluigi.storage.local import copy, stage_check, staging
-from superluigi.storage.objects.capabilities import ConditionalWrites, conditions_of
+from superluigi.storage.objects import crc32
 from superluigi.storage.objects.intent_log import IntentLog, active, is_over
 from superluigi.storage.objects.location import S3Location, afterwards, at_one_server, kind_error, suppress_errors
 from superluigi.storage.objects.record import PreparedRecord, Register, commit_of, describes
-from superluigi.storage.objects.s3 import crc32, transfer
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.download import download
-from superluigi.storage.objects.s3.transfer import Head, ObjectEntry, PutResult, WriteCondition, delete_if, head
-from superluigi.storage.objects.s3.upload import Upload, part_size
+from superluigi.storage.objects.store import (
+    ConditionalWrites,
+    Head,
+    ObjectEntry,
+    ObjectStore,
+    PutResult,
+    Upload,
+    WriteCondition,
+)
 
 _KIND = "S3ObjectTarget"
 _RETRIES = 20
@@ -122,7 +126,7 @@ class ObjectLocation(S3Location):
     @at_one_server
     @contextlib.contextmanager
     def local_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
-        entry = self.cache.entry(self.s3.place, self.place.bucket, self.place.key)
+        entry = self.cache.entry(self.s3.namespace, self.place.bucket, self.place.key)
         with contextlib.ExitStack() as stack:
             there = self._present()
             for _ in range(_RETRIES):
@@ -152,7 +156,7 @@ class ObjectLocation(S3Location):
     def _fetching(self, there: Head) -> cache.Fetch:
         def fetch(path: Path, _: object) -> cache.Facts:
             member = ObjectEntry(self.place.key, path, there.size, there.etag, there.sha256, there.crc32)
-            download(self.s3, self.place.bucket, member, self.place.get_options, self.place.progress)
+            self.s3.download(self.place.bucket, member, self.place.get_options, self.place.progress)
             return {"": _known(there.etag, there.sha256)}
 
         return fetch
@@ -167,7 +171,7 @@ class ObjectLocation(S3Location):
         there = self.look()
         self.recent()  # forget it
         if there is not None:
-            delete_if(self.s3, self.place.bucket, self.place.key, there.etag, self.place.get_options)
+            self.s3.delete_if(self.place.bucket, self.place.key, there.etag, self.place.get_options)
         # After the data: a record without its data is nobody's output. A commit under way keeps its own.
         self.register.clear(there.commit if there else None, self.conditions)
 
@@ -191,12 +195,12 @@ class ObjectLocation(S3Location):
         return there is not None and describes(record, there)
 
 
-def withdraw_dead(s3: S3Client, line: Mapping[str, Any], root: Path) -> None:
+def withdraw_dead(s3: ObjectStore, line: Mapping[str, Any], root: Path) -> None:
     """Take a dead process's record out of the register, unless its data is there."""
-    there = head(s3, line["bucket"], line["key"], {})
+    there = s3.head(line["bucket"], line["key"], {})
     if there is None or there.commit != line["commit"]:
         register = Register(s3, line["record_bucket"], line["record_key"], {}, {})
-        register.withdraw(line["commit"], conditions_of(s3, line["record_bucket"], line["record_key"], root))
+        register.withdraw(line["commit"], s3.conditional_writes(line["record_bucket"], line["record_key"], root))
 
 
 class StagedObject(StagedWrite):
@@ -208,17 +212,19 @@ class StagedObject(StagedWrite):
         self.path = folder / "output" / location.name()
         self.path.parent.mkdir()
         self._output: Record | None = None
-        self._pieces: list[int] = []  # the CRC-32 of each part
+        self._pieces: list[int] = []  # the CRC-32 of each part,
+        self._part = 0  # which has so many bytes
 
     def prepare(self) -> Record:
         if self._output is None:
             self._check()
             size = os.stat(self.path).st_size
             with ThreadPoolExecutor(1) as other_core:
-                if size > transfer.SINGLE_LIMIT:
-                    pieces = other_core.submit(crc32.of_pieces, self.path, part_size(size))
+                part = self.location.s3.part_size(size)
+                if part is not None:
+                    pieces = other_core.submit(crc32.of_pieces, self.path, part)
                 digest = copy.sha256(self.path)
-                self._pieces = pieces.result() if size > transfer.SINGLE_LIMIT else []
+                self._pieces, self._part = (pieces.result(), part) if part is not None else ([], 0)
             self._output = {
                 "type": _KIND,
                 "path": self.location.uri,
@@ -266,9 +272,9 @@ class StagedObject(StagedWrite):
         if record is not None and (record.get("run") or {}).get("id"):
             labels["superluigi-run"] = str(record["run"]["id"])
         if self._pieces:
-            labels["superluigi-crc32"] = crc32.text(crc32.combined(self._pieces, member.size, part_size(member.size)))
-        upload = Upload(location.s3, place.bucket, member, labels, place.put_options, place.progress, self._pieces)
-        note = IntentLog(self.folder, location.s3)
+            labels["superluigi-crc32"] = crc32.text(crc32.combined(self._pieces, member.size, self._part))
+        upload = location.s3.upload(place.bucket, member, labels, place.put_options, place.progress, self._pieces)
+        note = IntentLog(self.folder, location.s3.namespace)
         try:
             if upload.begin():
                 note.add("abort", bucket=place.bucket, key=place.key, upload_id=upload.upload_id)
@@ -284,7 +290,7 @@ class StagedObject(StagedWrite):
         finally:
             upload.abort()
         now = Head(put.etag, output["size"], put.version, labels)
-        entry = location.cache.entry(location.s3.place, place.bucket, place.key)
+        entry = location.cache.entry(location.s3.namespace, place.bucket, place.key)
         entry.adopt(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
         return record
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TransferError
+from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name
 from superluigi.storage.cache import cache, files
 from superluigi.storage.objects import manifest
@@ -22,9 +22,7 @@ from superluigi.storage.objects.manifest import Manifest
 from superluigi.storage.objects.prefix_commit import StagedPrefix, remove_prefix
 from superluigi.storage.objects.prefix_state import KIND, PrefixSnapshot, PrefixState
 from superluigi.storage.objects.record import ABSENT, commit_of
-from superluigi.storage.objects.s3.download import download_many
-from superluigi.storage.objects.s3.s3_errors import is_absent
-from superluigi.storage.objects.s3.transfer import ObjectEntry, head
+from superluigi.storage.objects.store import ObjectEntry
 
 _RETRIES = 20
 #: How long a reader waits for the end of an exchange, and how often it looks.
@@ -141,7 +139,8 @@ class PrefixLocation(PrefixState):
                 except TargetMissingError as error:
                     if record is not None and self._still(record):
                         # Gone, or another one: for whoever asks, the output as it was recorded is not there any more.
-                        kind = TargetMissingError if error.__cause__ and is_absent(error.__cause__) else TransferError
+                        replaced = error.__cause__ is None or isinstance(error, TargetReplacedError)
+                        kind = TransferError if replaced else TargetMissingError
                         raise kind(
                             f"{self.uri} is not what its record says: {error} Somebody changed it outside of "
                             "Super Luigi; make the output again, or remove its record to take the data as it is."
@@ -190,7 +189,7 @@ class PrefixLocation(PrefixState):
         extra = next(iter(found), None)
         if extra is None:
             return True
-        there = head(self.s3, self.place.bucket, extra, self.place.get_options)
+        there = self.s3.head(self.place.bucket, extra, self.place.get_options)
         return there is None or there.commit is not None
 
     # ---- reading
@@ -263,7 +262,7 @@ class PrefixLocation(PrefixState):
                 if etag == item.etag and _linked(other, path):
                     continue
                 missing.append(ObjectEntry(item.key, path, item.size, item.etag, item.sha256))
-            download_many(self.s3, self.place.bucket, missing, self.place.get_options, self.place.progress)
+            self.s3.download_many(self.place.bucket, missing, self.place.get_options, self.place.progress)
             files.check_apart(root, facts)
             return facts
 

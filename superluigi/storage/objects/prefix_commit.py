@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
 from superluigi.storage import owner_token
@@ -35,8 +34,7 @@ from superluigi.storage.objects.manifest import Manifest
 from superluigi.storage.objects.prefix_recovery import Claim, ClaimFile, Hold, has_run_out
 from superluigi.storage.objects.prefix_state import KIND, PrefixState
 from superluigi.storage.objects.prefix_steps import PrefixStore
-from superluigi.storage.objects.s3.transfer import ObjectEntry, WriteCondition, delete_many, head, in_threads, listing
-from superluigi.storage.objects.s3.upload import read_file, upload_many
+from superluigi.storage.objects.store import ListedObject, ObjectEntry, WriteCondition, in_threads
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 5
@@ -91,7 +89,7 @@ class StagedPrefix(StagedWrite):
                 size = os.stat(path).st_size
                 # A small file is read whole anyway: without the steps of a large one.
                 small = size <= 1 << 20
-                digest = hashlib.sha256(read_file(path)).hexdigest() if small else copy.sha256(Path(path))
+                digest = hashlib.sha256(copy.read_file(path)).hexdigest() if small else copy.sha256(Path(path))
                 return ObjectEntry(prefix + name, path, size, sha256=digest)
 
             found = in_threads(described, self._files(), os.cpu_count() or 2)
@@ -106,7 +104,7 @@ class StagedPrefix(StagedWrite):
         output = self.prepare()
         made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
         location, place = self.location, self.location.place
-        IntentLog(self.folder, location.s3).add(
+        IntentLog(self.folder, location.s3.namespace).add(
             "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
@@ -219,9 +217,7 @@ class StagedPrefix(StagedWrite):
     ) -> dict[str, str]:
         place = self.location.place
         labels = {"superluigi-commit": self.commit_id, **(more or {})}
-        done = upload_many(
-            self.location.s3, place.bucket, members, labels, place.put_options, condition, place.progress
-        )
+        done = self.location.s3.upload_many(place.bucket, members, labels, place.put_options, condition, place.progress)
         return {key: put.etag for key, put in done.items()}
 
     def _give_up(self, error: BaseException, hold: Hold) -> None:
@@ -350,7 +346,7 @@ class StagedPrefix(StagedWrite):
             stays = check_abandoned(location) or standing.stays
             self._to_undo = True
             etag = store.block(etag, self.commit_id, stays=stays)
-        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        there = {item.key: item.etag for item in store.contents()}
         old, manifest = named_by(store, standing.record), None
         if standing.record is not None and s3_contents.is_cut(output := standing.record.get("output", {})):
             manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
@@ -365,7 +361,7 @@ class StagedPrefix(StagedWrite):
         try:
             self._etags |= self._upload([members[key] for key in plan.new], condition)
         except CommitConflictError:  # somebody who was given up still put a key there: it is exchanged like an old one
-            there = {item["Key"] for item in self._store.contents()}
+            there = {item.key for item in self._store.contents()}
             late = [key for key in plan.new if key in there]
             plan = replace(plan, new=[key for key in plan.new if key not in there], changed=[*plan.changed, *late])
             self._etags |= self._upload([members[key] for key in plan.new], condition)
@@ -457,17 +453,17 @@ def check_abandoned(location: PrefixState) -> bool:
     Raises:
         CommitConflictError: somebody is just writing them.
     """
-    newest = sorted(location.store.contents(), key=lambda item: item["LastModified"], reverse=True)[:_LOOKED_AT]
+    newest = sorted(location.store.contents(), key=lambda item: item.modified, reverse=True)[:_LOOKED_AT]
     now, unknown = location.s3.now, False
 
-    def look(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
-        there = head(location.s3, location.place.bucket, item["Key"], {})
+    def look(item: ListedObject) -> tuple[ListedObject, str | None]:
+        there = location.s3.head(location.place.bucket, item.key, {})
         return item, there.commit if there else None
 
     for item, commit in in_threads(look, newest, _LOOKED_AT):
         if commit is None or is_over(commit):
             continue
-        if not has_run_out(item["LastModified"], now):
+        if not has_run_out(item.modified, now):
             raise CommitConflictError(f"{location.uri} is being written by another process ({commit}).")
         unknown = True
     return unknown
@@ -499,15 +495,15 @@ def remove_prefix(location: PrefixState) -> None:
         standing = store.standing()
         hold.change()  # after that look: who takes over from now on changes the record
         stays = standing.stays or (standing.record is None and check_abandoned(location))
-        there = {item["Key"]: item["ETag"].strip('"') for item in store.contents()}
+        there = {item.key: item.etag for item in store.contents()}
         location.refuse_inner("remove", there, lambda: named_by(store, standing.record))
         etag = store.block(standing.etag, token, stays)  # from here on it is absent, and never a part of itself
         if not stays:
             cleaning.callback(suppress_errors, lambda: store.register.delete(etag))
         store.remove(there, token, {})
         start = store.place.record_key + s3_contents.MANIFEST
-        manifests = [item["Key"] for item in listing(store.s3, store.place.record_bucket, start, {})]
-        delete_many(store.s3, store.place.record_bucket, manifests, {})
+        manifests = [item.key for item in store.s3.list(store.place.record_bucket, start, {})]
+        store.s3.delete(store.place.record_bucket, manifests, {})
 
 
 def _files_below(root: str) -> Iterator[str]:

@@ -26,12 +26,10 @@ from typing import Any
 from superluigi.errors import CommitConflictError, TargetError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
-from superluigi.storage.objects.capabilities import conditions_of
 from superluigi.storage.objects.intent_log import active, is_over
 from superluigi.storage.objects.prefix_steps import PrefixPlace, PrefixStore
 from superluigi.storage.objects.record import to_json
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.transfer import WriteCondition, delete_if, get_bytes, head, put_bytes
+from superluigi.storage.objects.store import ObjectStore, WriteCondition
 
 #: How long a claim stands without a sign of life, if its holder is not known to be gone.
 LEASE = timedelta(hours=1)
@@ -71,7 +69,7 @@ class ClaimFile:
         self.conditional = store.conditions.create and store.conditions.match
 
     def read(self) -> Claim | None:
-        found = get_bytes(self.s3, self.bucket, self.key, {})
+        found = self.s3.get(self.bucket, self.key, {})
         if found is None:
             return None
         claim = Claim("", "", etag=found[1].etag, modified=found[1].modified, asked=self.s3.now)
@@ -97,12 +95,11 @@ class ClaimFile:
         }  # fmt: skip
         condition = WriteCondition(claim.etag or None)
         if not self.conditional:
-            there = head(self.s3, self.bucket, self.key, {})
+            there = self.s3.head(self.bucket, self.key, {})
             if (there.etag if there else "") != claim.etag:
                 raise CommitConflictError(f"s3://{self.bucket}/{self.key} changed.")
         try:
-            put = put_bytes(
-                self.s3, self.bucket, self.key, to_json(document), condition if self.conditional else None,
+            put = self.s3.put(self.bucket, self.key, to_json(document), condition if self.conditional else None,
                 self.store.put_options,
             )  # fmt: skip
         except CommitConflictError:
@@ -119,7 +116,7 @@ class ClaimFile:
         Raises:
             CommitConflictError: it is no longer this one.
         """
-        delete_if(self.s3, self.bucket, self.key, claim.etag, {})
+        self.s3.delete_if(self.bucket, self.key, claim.etag, {})
 
 
 class Hold:
@@ -235,14 +232,14 @@ def _take_over(store: PrefixStore, file: ClaimFile, claim: Claim) -> None:
         hold.release()
 
 
-def recover_noted(s3: S3Client, line: Mapping[str, Any], root: Path) -> None:
+def recover_noted(s3: ObjectStore, line: Mapping[str, Any], root: Path) -> None:
     """Follow the note of a dead process: its claim, or without one its uploads under final names.
 
     Raises:
         CommitConflictError: somebody else works there now.
     """
     place = PrefixPlace(line["bucket"], line["prefix"], line["record_bucket"], line["record_key"])
-    store = PrefixStore(s3, place, conditions_of(s3, place.record_bucket, place.record_key, root), {}, {})
+    store = PrefixStore(s3, place, s3.conditional_writes(place.record_bucket, place.record_key, root), {}, {})
     file, commit = ClaimFile(store), line["commit"]
     claim = file.read()
     if claim is None:

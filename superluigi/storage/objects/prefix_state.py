@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from superluigi.errors import CommitConflictError, StorageAccessError, TargetKindError
 from superluigi.storage import first_records
@@ -17,7 +16,7 @@ from superluigi.storage.objects.location import S3Address, S3Location
 from superluigi.storage.objects.manifest import Manifest
 from superluigi.storage.objects.prefix_recovery import recover
 from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, PrefixPlace, PrefixStore
-from superluigi.storage.objects.s3.transfer import get_bytes, head, listing
+from superluigi.storage.objects.store import ListedObject
 
 KIND = "S3PrefixTarget"
 #: Keys that one look asks for: record, manifest, claim, and what sorts between them and the data.
@@ -68,13 +67,13 @@ class PrefixState(S3Location):
             return self._ask_around()
         seen = self._list_around()
         if seen.record and seen.data:
-            self.s3.seen_in_order = True
+            self.s3.saw_order()
         elif not self.s3.in_order:  # SeaweedFS and others have `a/b` before `a.b`, and so passed something by
             return self._ask_around()
         return seen
 
     def _ask_around(self) -> PrefixSnapshot:
-        there = head(self.s3, self.place.record_bucket, self.place.record_key, self.place.get_options)
+        there = self.s3.head(self.place.record_bucket, self.place.record_key, self.place.get_options)
         blocked = self._is_blocker(there.size if there else None)
         if there is not None and not blocked:
             return PrefixSnapshot(True, False, None)
@@ -89,13 +88,13 @@ class PrefixState(S3Location):
         sizes: dict[str, int] = {}
         # Everything that sorts before the record but after this is a name that hardly anybody uses.
         before = place.record_key[:-1] + "m~"
-        found = listing(
-            self.s3, place.bucket, place.key[:-1], place.get_options, StartAfter=before, MaxKeys=_LOOK_KEYS, pages=1
+        found = self.s3.list(
+            place.bucket, place.key[:-1], place.get_options, start_after=before, page_size=_LOOK_KEYS, pages=1
         )
         data: bool | None = False
         for item in found:
-            sizes[item["Key"]] = item["Size"]
-            if item["Key"].startswith(place.key) and self.is_data(item):
+            sizes[item.key] = item.size
+            if item.key.startswith(place.key) and self.is_data(item):
                 data = True
                 break
         else:
@@ -108,19 +107,19 @@ class PrefixState(S3Location):
 
     def _has_claim(self) -> bool:
         try:
-            return head(self.s3, self.place.record_bucket, self.where.claim_key, {}) is not None
+            return self.s3.head(self.place.record_bucket, self.where.claim_key, {}) is not None
         except StorageAccessError:
             if self.external:  # nobody who may only read it can have left a claim, nor mend one
                 return False
             raise
 
     def has_data(self) -> bool:
-        found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
+        found = self.s3.list(self.place.bucket, self.place.key, self.place.get_options)
         return any(map(self.is_data, found))
 
-    def is_data(self, item: Mapping[str, Any]) -> bool:
+    def is_data(self, item: ListedObject) -> bool:
         """Whether what a listing names is content: nothing of ours, and no mark that consoles leave for a folder."""
-        return self.where.is_content(item["Key"]) and not (item["Key"].endswith("/") and item["Size"] == 0)
+        return self.where.is_content(item.key) and not (item.key.endswith("/") and item.size == 0)
 
     def recover(self) -> bool:
         """Finish or undo what a dead process left; False if somebody alive is at it."""
@@ -159,8 +158,8 @@ class PrefixState(S3Location):
 
     def listed(self) -> list[Manifest]:
         """What is under the prefix now, whoever put it there."""
-        found = listing(self.s3, self.place.bucket, self.place.key, self.place.get_options)
-        return [Manifest(item["Key"], item["Size"], item["ETag"].strip('"')) for item in found if self.is_data(item)]
+        found = self.s3.list(self.place.bucket, self.place.key, self.place.get_options)
+        return [Manifest(item.key, item.size, item.etag) for item in found if self.is_data(item)]
 
     def refuse_inner(self, action: str, there: Mapping[str, str], named: Callable[[], Mapping[str, Manifest]]) -> None:
         """Leave alone what other tasks have below the prefix.
@@ -180,7 +179,7 @@ class PrefixState(S3Location):
         strangers = [address + key for key in texts if key not in own][:_STRANGERS]
 
         def read(uri: str) -> bytes | None:
-            got = get_bytes(self.s3, self.place.bucket, uri.removeprefix(address), self.place.get_options)
+            got = self.s3.get(self.place.bucket, uri.removeprefix(address), self.place.get_options)
             return None if got is None else got[0]
 
         def is_member(uri: str) -> bool:
@@ -197,4 +196,4 @@ class PrefixState(S3Location):
         self.entry().adopt(folder, commit, facts)
 
     def entry(self) -> cache.CacheEntry:
-        return self.cache.entry(self.s3.place, self.place.bucket, self.place.key, folder=True)
+        return self.cache.entry(self.s3.namespace, self.place.bucket, self.place.key, folder=True)

@@ -25,24 +25,10 @@ from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects import manifest as s3_contents
-from superluigi.storage.objects.capabilities import ConditionalWrites
 from superluigi.storage.objects.intent_log import MARK
 from superluigi.storage.objects.manifest import Manifest
 from superluigi.storage.objects.record import ABSENT, PENDING, Register, commit_of, to_json
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.s3_errors import explained, is_absent
-from superluigi.storage.objects.s3.transfer import (
-    COPIED_AT_ONCE,
-    OBJECTS_AT_ONCE,
-    copy_many,
-    delete_if,
-    delete_many,
-    head,
-    in_threads,
-    listing,
-    plain_etag,
-    put_bytes,
-)
+from superluigi.storage.objects.store import OBJECTS_AT_ONCE, ConditionalWrites, ListedObject, ObjectStore, in_threads
 
 CLAIM = PENDING_SUFFIX
 #: The size of a blocker, by which a listing tells it from a record, with one request more in case of doubt.
@@ -114,7 +100,7 @@ class Standing:
 class PrefixStore:
     """One prefix on its server."""
 
-    s3: S3Client
+    s3: ObjectStore
     place: PrefixPlace
     conditions: ConditionalWrites
     #: Of the record, the claim and manifests.
@@ -171,21 +157,21 @@ class PrefixStore:
         if s3_contents.is_cut(full):
             key = s3_contents.manifest_key(self.place.record_key, output["commit"])
             body = s3_contents.to_bytes(found)
-            put_bytes(self.s3, self.place.record_bucket, key, body, None, self.put_options)
+            self.s3.put(self.place.record_bucket, key, body, None, self.put_options)
         return {**record, "output": {**output, **full}}
 
     # ---- the keys below the prefix
 
-    def contents(self) -> list[dict[str, Any]]:
+    def contents(self) -> list[ListedObject]:
         """What is there as data, as a listing tells of it."""
-        found = listing(self.s3, self.place.bucket, self.place.prefix, self.get_options)
-        return [item for item in found if self.place.is_content(item["Key"])]
+        found = self.s3.list(self.place.bucket, self.place.prefix, self.get_options)
+        return [item for item in found if self.place.is_content(item.key)]
 
     def put_gravestone(self, token: str) -> None:
         """Make what `remove` copies. Only before the claim is taken, or confirmed: see `revoke`."""
         key, labels = self.place.gravestone_key(token), {"superluigi-commit": token, **self.place.labels}
         options = {**self.put_options, "Metadata": labels}
-        put_bytes(self.s3, self.place.bucket, key, token.encode(), None, options)
+        self.s3.put(self.place.bucket, key, token.encode(), None, options)
 
     def remove(self, keys: Iterable[str], token: str, options: Mapping[str, Any]) -> None:
         """Remove keys, as long as the gravestone of `token` is there.
@@ -193,17 +179,14 @@ class PrefixStore:
         Raises:
             CommitConflictError: it is not, for somebody took over.
         """
-        source = {"Bucket": self.place.bucket, "Key": self.place.gravestone_key(token)}
+        source = self.place.gravestone_key(token)
 
         def one(key: str) -> None:
-            with explained("remove", f"s3://{self.place.bucket}/{key}"):
-                try:
-                    answer = self.s3.boto.copy_object(Bucket=self.place.bucket, Key=key, CopySource=source, **options)
-                except self.s3.boto.exceptions.ClientError as error:
-                    if is_absent(error):
-                        raise CommitConflictError(f"{source['Key']} is gone: its claim was taken over.") from error
-                    raise
-            delete_if(self.s3, self.place.bucket, key, plain_etag(answer["CopyObjectResult"]["ETag"]), {})
+            try:
+                put = self.s3.copy(self.place.bucket, [(source, key, 0)], options)[key]
+            except TargetMissingError as error:
+                raise CommitConflictError(f"{source} is gone: its claim was taken over.") from error
+            self.s3.delete_if(self.place.bucket, key, put.etag, {})
 
         in_threads(one, keys, OBJECTS_AT_ONCE)
 
@@ -212,17 +195,16 @@ class PrefixStore:
 
         `large` are keys that its plan copies in parts, whose last step needs no source any more.
         """
-        found = [item["Key"] for item in listing(self.s3, self.place.bucket, self.place.staged_prefix(token), {})]
+        found = [item.key for item in self.s3.list(self.place.bucket, self.place.staged_prefix(token), {})]
         if found:
-            delete_many(self.s3, self.place.bucket, found, {})
+            self.s3.delete(self.place.bucket, found, {})
         for key in large:
-            for upload in intent_log.uploads(self.s3, self.place.bucket, key):
-                if upload["Key"] == key:
-                    line = {"bucket": self.place.bucket, "key": key, "upload_id": upload["UploadId"]}
-                    intent_log.abort(self.s3, line)
+            for upload in self.s3.uploads(self.place.bucket, key):
+                if upload.key == key:
+                    self.s3.abort_upload(self.place.bucket, key, upload.upload_id)
 
     def remove_manifest(self, commit: str) -> None:
-        delete_many(self.s3, self.place.record_bucket, [s3_contents.manifest_key(self.place.record_key, commit)], {})
+        self.s3.delete(self.place.record_bucket, [s3_contents.manifest_key(self.place.record_key, commit)], {})
 
     # ---- a plan, and its undoing
 
@@ -241,7 +223,7 @@ class PrefixStore:
         copies = filter(self.place.holds, plan["copies"])
         pairs = [(self.place.staged_key(commit, key), key, contents[key].size) for key in copies]
         try:
-            copied = copy_many(self.s3, self.place.bucket, pairs, plan["copy_options"])
+            copied = self.s3.copy(self.place.bucket, pairs, plan["copy_options"])
         except TargetMissingError as error:
             raise CommitConflictError(f"The claim on s3://{self.place.bucket}/{self.place.prefix} is lost.") from error
         contents |= {key: replace(contents[key], etag=put.etag) for key, put in copied.items()}
@@ -255,12 +237,12 @@ class PrefixStore:
             with contextlib.suppress(CommitConflictError):  # the gravestone goes after all that it was for
                 self.remove(gone, commit, plan["copy_options"])
         sizes = {item["key"]: item["size"] for item in plan["contents"]}
-        large = [key for key in plan["copies"] if sizes[key] >= COPIED_AT_ONCE]
+        large = [key for key in plan["copies"] if self.s3.copies_in_parts(sizes[key])]
         if plan["copies"] or plan["gone"]:
             self.revoke(commit, large)
         manifest = str(plan.get("old_manifest") or "")
         if manifest.startswith(self.place.record_key + s3_contents.MANIFEST):
-            delete_many(self.s3, self.place.record_bucket, [manifest], {})
+            self.s3.delete(self.place.record_bucket, [manifest], {})
 
     def undo(self, commit: str, token: str, *, stays: bool) -> bool:
         """Remove what an upload that shall never be published has left, under final names as well.
@@ -279,8 +261,8 @@ class PrefixStore:
             output = standing.record.get("output", {})
             contents = s3_contents.read(self.s3, self.place.record_bucket, self.place.record_key, output, {})
             named = {item.key for item in contents or ()}
-        suspects = [item["Key"] for item in self.contents() if item["Key"] not in named]
-        heads = in_threads(lambda key: (key, head(self.s3, self.place.bucket, key, {})), suspects, OBJECTS_AT_ONCE)
+        suspects = [item.key for item in self.contents() if item.key not in named]
+        heads = in_threads(lambda key: (key, self.s3.head(self.place.bucket, key, {})), suspects, OBJECTS_AT_ONCE)
         self.remove([key for key, there in heads if there is not None and there.commit == commit], token, {})
         self.revoke(commit)
         self.remove_manifest(commit)

@@ -20,10 +20,8 @@ from typing import Any
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
 from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SURROGATES, Record, record_in, record_text, well_formed
-from superluigi.storage.objects.capabilities import ConditionalWrites
 from superluigi.storage.objects.intent_log import is_over
-from superluigi.storage.objects.s3.client import S3Client
-from superluigi.storage.objects.s3.transfer import Head, WriteCondition, delete_if, get_bytes, head, put_bytes
+from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStore, WriteCondition
 
 PENDING = "superluigi_pending"
 #: The only key of what stands in a record's place while there is no output: no record of an older writer can come.
@@ -87,7 +85,7 @@ class Register:
     """The record's object of one output."""
 
     def __init__(
-        self, s3: S3Client, bucket: str, key: str, get_options: Mapping[str, Any], put_options: Mapping[str, Any]
+        self, s3: ObjectStore, bucket: str, key: str, get_options: Mapping[str, Any], put_options: Mapping[str, Any]
     ) -> None:
         self.s3, self.bucket, self.key = s3, bucket, key
         self.get_options = get_options
@@ -113,7 +111,7 @@ class Register:
 
     def read_document(self) -> tuple[Record | None, Head | None]:
         """What is there, as it is, and its head."""
-        found = get_bytes(self.s3, self.bucket, self.key, self.get_options)
+        found = self.s3.get(self.bucket, self.key, self.get_options)
         if found is None:
             return None, None
         try:
@@ -139,11 +137,11 @@ class Register:
         """As `write`, for any content."""
         wanted: WriteCondition | None = WriteCondition(expected)
         if not (conditions.create if expected is None else conditions.match):
-            there = head(self.s3, self.bucket, self.key, self.get_options)
+            there = self.s3.head(self.bucket, self.key, self.get_options)
             if (there.etag if there else None) != expected:
                 raise CommitConflictError(f"{self.uri} changed.")
             wanted = None
-        return put_bytes(self.s3, self.bucket, self.key, text, wanted, self.put_options).etag
+        return self.s3.put(self.bucket, self.key, text, wanted, self.put_options).etag
 
     def announce(self, record: Record, replaced: Head | None, conditions: ConditionalWrites) -> PreparedRecord:
         """Put `record` beside what is there.
@@ -207,7 +205,7 @@ class Register:
             records, expected = self.read()
             others = [item for item in records if not doomed(commit_of(item))]
             if others and all_after is not None:
-                there = head(self.s3, self.bucket, self.key, self.get_options)
+                there = self.s3.head(self.bucket, self.key, self.get_options)
                 if there and there.modified and self.s3.now and self.s3.now - there.modified > all_after:
                     others = []
             if len(others) == len(records) or expected is None:
@@ -227,7 +225,7 @@ class Register:
         Raises:
             CommitConflictError: it is in another state.
         """
-        delete_if(self.s3, self.bucket, self.key, expected, self.get_options)
+        self.s3.delete_if(self.bucket, self.key, expected, self.get_options)
 
     @staticmethod
     def _check_kind(record: Record, records: list[Record]) -> None:

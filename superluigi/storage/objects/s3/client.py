@@ -138,7 +138,7 @@ class S3Client:
         return same and self.endpoint == other.endpoint
 
     @property
-    def place(self) -> str:
+    def namespace(self) -> str:
         """A folder name for this endpoint: empty for AWS, else `host_port`, and a mark of the path if it has one."""
         if self.is_aws:
             return ""
@@ -204,7 +204,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
         made = S3Client(boto, options, session, os.getpid(), around)
-        if made.place:  # which reads the address: a port that is none is said here
+        if made.namespace:  # which reads the address: a port that is none is said here
             style = (wanted.get("s3") or {}).get("addressing_style", "path")
             more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
             if "request_checksum_calculation" not in wanted:

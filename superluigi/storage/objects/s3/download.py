@@ -10,28 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from superluigi.errors import TargetMissingError, TransferError
+from superluigi.errors import TargetMissingError, TargetReplacedError, TransferError
 from superluigi.storage.local import copy
-from superluigi.storage.objects.s3 import crc32, transfer
+from superluigi.storage.objects import crc32
+from superluigi.storage.objects.s3 import transfer
 from superluigi.storage.objects.s3.client import S3Client
 from superluigi.storage.objects.s3.obstore_engine import FastStore, fast_store
 from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent, is_precondition
-from superluigi.storage.objects.s3.transfer import (
-    OBJECTS_AT_ONCE,
-    PARTS_AT_ONCE,
-    PLAIN_KEY,
-    Head,
-    ObjectEntry,
-    Options,
-    Progress,
-    head_of,
-    in_threads,
-)
+from superluigi.storage.objects.s3.transfer import PARTS_AT_ONCE, PLAIN_KEY, head_of
+from superluigi.storage.objects.store import OBJECTS_AT_ONCE, Head, ObjectEntry, Options, Progress, in_threads
 
 _BLOCK = 256 << 10  # larger ones come from fresh memory each time, which costs more than the calls saved
 _ATTEMPTS = 4
@@ -58,6 +50,23 @@ def download(
     raise TransferError(
         f"{uri} arrived changed twice: its checksum is not the recorded one. Check the network, or verify the object."
     )
+
+
+def blocks(s3: S3Client, bucket: str, key: str, options: Options) -> Iterator[bytes]:
+    """The bytes of an object as they come.
+
+    Raises:
+        TargetMissingError: it is not there.
+    """
+    uri = f"s3://{bucket}/{key}"
+    with explained("read", uri):
+        try:
+            answer = s3.boto.get_object(Bucket=bucket, Key=key, **options)
+        except s3.boto.exceptions.ClientError as error:
+            if (missing := _missing(uri, error)) is None:
+                raise
+            raise missing from error
+        yield from answer["Body"].iter_chunks(1 << 20)
 
 
 # ---------------------------------------------------------------- whole
@@ -280,8 +289,12 @@ def _missing(uri: str, error: Exception) -> TargetMissingError | None:
     """Our error where the object is not there (any more); None where something else is wrong."""
     if (not is_absent(error) and not is_precondition(error)) or code_of(error) == "NoSuchBucket":
         return None
-    changed = "" if is_absent(error) else " in the version that was asked for: it was replaced meanwhile"
-    return TargetMissingError(f"{uri} does not exist{changed}. Run the task that makes it, or check the key.")
+    if is_absent(error):
+        return TargetMissingError(f"{uri} does not exist. Run the task that makes it, or check the key.")
+    return TargetReplacedError(
+        f"{uri} does not exist in the version that was asked for: it was replaced meanwhile. Run the task that makes "
+        "it, or check the key."
+    )
 
 
 def _given_up(uri: str, error: Exception | None) -> TransferError:

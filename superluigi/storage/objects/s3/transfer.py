@@ -9,85 +9,37 @@ import base64
 import contextlib
 import hashlib
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetMissingError
-from superluigi.storage.objects.s3.client import S3Client
+from superluigi.storage.objects.s3.client import S3Client, keys_only
 from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent, is_precondition, translated
-
-#: Called with the bytes moved since the last call; from several threads.
-Progress = Callable[[int], None]
-Options = Mapping[str, Any]
-T = TypeVar("T")
+from superluigi.storage.objects.store import (
+    OBJECTS_AT_ONCE,
+    Head,
+    ListedObject,
+    Options,
+    PendingUpload,
+    PutResult,
+    WriteCondition,
+    in_threads,
+)
 
 PART = 16 << 20
 SINGLE_LIMIT = 16 << 20  # larger objects go up in parts, and come down in ranges
 COPIED_AT_ONCE = 5 << 30  # larger objects are copied in parts, by the server too
 PARTS_AT_ONCE = 6
-OBJECTS_AT_ONCE = 16
 #: Names that obstore sends exactly as they are; others (`//`, `..`, `%`, …) it refuses or normalises.
 PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.=@-]+(?:/[A-Za-z0-9_.=@-]+)*")
 
 
-@dataclass(frozen=True)
-class Head:
-    """What one HEAD (or GET) tells of an object."""
-
-    etag: str
-    size: int
-    version: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    encryption: str | None = None
-    modified: datetime | None = None
-
-    @property
-    def commit(self) -> str | None:
-        return self.metadata.get("superluigi-commit")
-
-    @property
-    def sha256(self) -> str | None:
-        return self.metadata.get("superluigi-sha256")
-
-    @property
-    def crc32(self) -> str | None:
-        return self.metadata.get("superluigi-crc32")
-
-
-@dataclass(frozen=True)
-class WriteCondition:
-    """When a write may happen: only if nothing is there (`etag` None), or only over this ETag."""
-
-    etag: str | None = None
-
-    def headers(self) -> dict[str, str]:
-        # Unquoted: AWS takes both, older Ceph only this.
-        return {"IfNoneMatch": "*"} if self.etag is None else {"IfMatch": self.etag}
-
-
-@dataclass(frozen=True)
-class PutResult:
-    """What the server said of a finished write."""
-
-    etag: str
-    version: str | None = None
-
-
-@dataclass(frozen=True)
-class ObjectEntry:
-    """One object of many: where it is locally, its key, what is known of its bytes."""
-
-    key: str
-    path: str | Path
-    size: int
-    etag: str | None = None
-    sha256: str | None = None
-    crc32: str | None = None
+def headers_of(condition: WriteCondition | None) -> dict[str, str]:
+    if condition is None:
+        return {}
+    # Unquoted: AWS takes both, older Ceph only this.
+    return {"IfNoneMatch": "*"} if condition.etag is None else {"IfMatch": condition.etag}
 
 
 def plain_etag(etag: str | None) -> str:
@@ -167,19 +119,28 @@ def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head:
 
 
 def listing(
-    s3: S3Client, bucket: str, prefix: str, options: Options, *, pages: int | None = None, **more: Any
-) -> Iterator[dict[str, Any]]:
-    """Keys under `prefix` in order, with Size, ETag and LastModified: one request per 1,000, `pages` at most."""
+    s3: S3Client, bucket: str, prefix: str, options: Options, *, pages: int | None = None, names_only: bool = False,
+    **more: Any,
+) -> Iterator[ListedObject]:  # fmt: skip
+    """What is under `prefix`, in the order of the server: one request per 1,000 keys, `pages` at most."""
     arguments = {"Bucket": bucket, "Prefix": prefix, **_list_options(options), **more}
     with explained("list", f"s3://{bucket}/{prefix}"):
         while pages is None or pages > 0:
-            page = s3.boto.list_objects_v2(**arguments)
+            with keys_only() if names_only else contextlib.nullcontext():
+                page = s3.boto.list_objects_v2(**arguments)
             s3.buckets.add(bucket)
-            yield from page.get("Contents", ())
+            if names_only:
+                yield from (ListedObject(item["Key"]) for item in page.get("Contents", ()))
+            else:
+                yield from map(_listed, page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
             pages = None if pages is None else pages - 1
             arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _listed(item: Mapping[str, Any]) -> ListedObject:
+    return ListedObject(item["Key"], item["Size"], plain_etag(item["ETag"]), item["LastModified"])
 
 
 def _list_options(options: Options) -> dict[str, Any]:
@@ -204,7 +165,7 @@ def put_bytes(
     Raises:
         CommitConflictError: `condition` does not hold (or our own write won and its reply was lost).
     """
-    wanted = condition.headers() if condition else {}
+    wanted = headers_of(condition)
     with explained("write", f"s3://{bucket}/{key}"):
         try:
             answer = s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **checksum(s3, body), **options, **wanted)
@@ -326,36 +287,49 @@ def copy_many(
     return dict(in_threads(one, pairs, OBJECTS_AT_ONCE))
 
 
-def in_threads(work: Callable[[Any], T], items: Iterable[Any], at_once: int) -> list[T]:
-    """`work` over `items` in at most `at_once` threads; the first error ends it and is raised.
+# ---------------------------------------------------------------- versions, and uploads in parts
 
-    Each thread takes the next item by itself: a future for each would cost more than a small object.
-    """
-    waiting = list(items)
-    if len(waiting) <= 1:
-        return [work(item) for item in waiting]
-    source, results, failed = iter(waiting), list[T](), list[BaseException]()
-    turn = threading.Lock()
 
-    def run() -> None:
-        while not failed:
-            with turn:
-                item = next(source, turn)
-            if item is turn:
-                return
-            try:
-                results.append(work(item))
-            except BaseException as error:  # noqa: BLE001  # raised again below, in the caller's thread
-                failed.append(error)
+def delete_versions(s3: S3Client, bucket: str, key: str) -> None:
+    """Remove a key, with all its versions where there are any."""
+    where = {"Bucket": bucket, "Key": key}
+    if "VersionId" not in s3.boto.delete_object(**where):
+        return
+    found = s3.boto.list_object_versions(Bucket=bucket, Prefix=key)
+    for item in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
+        s3.boto.delete_object(**where, VersionId=item["VersionId"])
 
-    with ThreadPoolExecutor(min(at_once, len(waiting)), thread_name_prefix="superluigi-s3") as pool:
-        running = [pool.submit(run) for _ in range(min(at_once, len(waiting)))]
+
+def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[PendingUpload]:
+    """Multipart uploads that were begun and not finished."""
+    with explained("list", f"s3://{bucket}/{prefix}"):
         try:
-            for future in running:
-                future.result()
-        except BaseException as error:
-            failed.append(error)  # Ctrl-C: the threads stop after the item in hand
+            for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Uploads", ()):
+                    yield PendingUpload(item["Key"], item["UploadId"], item["Initiated"])
+        except s3.boto.exceptions.ClientError as error:
+            if code_of(error) not in ("NoSuchUpload", "NotImplemented"):  # some servers say so when there is none
+                raise
+
+
+def last_part(s3: S3Client, bucket: str, upload: PendingUpload) -> datetime:
+    """When the last part of an upload came, or when it was begun."""
+    where = {"Bucket": bucket, "Key": upload.key, "UploadId": upload.upload_id}
+    newest = upload.initiated
+    with explained("look at", f"s3://{bucket}/{upload.key}"):
+        try:
+            for page in s3.boto.get_paginator("list_parts").paginate(**where):
+                newest = max([newest, *(part["LastModified"] for part in page.get("Parts", ()))])
+        except s3.boto.exceptions.ClientError as error:
+            if not is_absent(error):
+                raise
+    return newest
+
+
+def abort_upload(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
+    """Drop the parts of a multipart upload; nothing happens if it is finished or gone."""
+    try:
+        s3.boto.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+    except s3.boto.exceptions.ClientError as error:
+        if not is_absent(error):
             raise
-    if failed:
-        raise failed[0]
-    return results

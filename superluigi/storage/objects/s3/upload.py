@@ -17,24 +17,28 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TransferError
 from superluigi.storage import failpoints
+from superluigi.storage.local.copy import read_file
 from superluigi.storage.objects.s3 import transfer
 from superluigi.storage.objects.s3.client import S3Client
 from superluigi.storage.objects.s3.obstore_engine import FastStore, fast_store
 from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_precondition
 from superluigi.storage.objects.s3.transfer import (
-    OBJECTS_AT_ONCE,
     PARTS_AT_ONCE,
     PLAIN_KEY,
+    checksum,
+    head,
+    headers_of,
+    plain_etag,
+    version_of,
+)
+from superluigi.storage.objects.store import (
+    OBJECTS_AT_ONCE,
     ObjectEntry,
     Options,
     Progress,
     PutResult,
     WriteCondition,
-    checksum,
-    head,
     in_threads,
-    plain_etag,
-    version_of,
 )
 
 _MAX_PARTS = 10_000
@@ -47,7 +51,7 @@ def part_size(size: int) -> int:
     return max(transfer.PART, -(-size // _MAX_PARTS))
 
 
-class Upload:
+class S3Upload:
     """One file on its way to one key: `send` moves what can be moved unseen, `publish` makes it visible.
 
     `pieces` are the CRC-32 of its parts where they are known already.
@@ -128,7 +132,7 @@ class Upload:
             CommitConflictError: the server says that `condition` does not hold. A lost reply looks the
                 same: the caller has to look whose object is there.
         """
-        wanted = condition.headers() if condition else {}
+        wanted = headers_of(condition)
         with explained("upload", self.uri):
             try:
                 if self.in_parts:
@@ -243,7 +247,7 @@ def _put_whole(
     s3: S3Client, bucket: str, member: ObjectEntry, labels: Mapping[str, str], options: Options,
     condition: WriteCondition | None, progress: Progress | None,
 ) -> PutResult:  # fmt: skip
-    upload = Upload(s3, bucket, member, labels, options, progress)
+    upload = S3Upload(s3, bucket, member, labels, options, progress)
     try:
         upload.begin()
         upload.send()
@@ -255,9 +259,3 @@ def _put_whole(
         raise
     finally:
         upload.abort()
-
-
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file, by the fewest system calls."""
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()

@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,14 @@ from superluigi.storage import owner_token
 from superluigi.storage.base import parsed
 from superluigi.storage.cache import files
 from superluigi.storage.local import atomic, staging
-from superluigi.storage.objects.intent_log import MARK, IntentLog, delete
+from superluigi.storage.objects.intent_log import MARK, IntentLog
+from superluigi.storage.objects.s3 import transfer
 from superluigi.storage.objects.s3.client import S3Client
 from superluigi.storage.objects.s3.s3_errors import explained, is_precondition
+from superluigi.storage.objects.store import ConditionalWrites
 
 
-@dataclass(frozen=True)
-class ConditionalWrites:
-    """What the server decides for us; where it does not, we look before and after, which leaves a gap."""
-
-    create: bool = True  # If-None-Match: * on PutObject
-    match: bool = True  # If-Match on PutObject
-    complete: bool = True  # both on CompleteMultipartUpload
-
-    def __and__(self, other: ConditionalWrites) -> ConditionalWrites:
-        return ConditionalWrites(
-            self.create and other.create, self.match and other.match, self.complete and other.complete
-        )
-
-
-def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> ConditionalWrites:
+def conditional_writes(s3: S3Client, bucket: str, key: str, root: Path) -> ConditionalWrites:
     """What the server of `s3` honours in `bucket`; tries it out near `key` if nobody on this machine did lately.
 
     A bucket each: Ceph 16 minds conditions, but none of them in buckets with versions.
@@ -48,8 +35,8 @@ def conditions_of(s3: S3Client, bucket: str, key: str, root: Path) -> Conditiona
     if s3.is_known:
         return ConditionalWrites()
     # By the server's name too: another one may listen at this address since, an upgraded one or just another.
-    facts = json.dumps([s3.place, bucket, s3.server])
-    name = f"{s3.place}_{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+    facts = json.dumps([s3.namespace, bucket, s3.server])
+    name = f"{s3.namespace}_{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     known, until = _known.get(name, (None, 0.0))
     if known is None or until < time.time():
         file = root / staging.STAGING / "servers" / f"{name}.json"
@@ -83,8 +70,7 @@ def _stored(file: Path) -> tuple[ConditionalWrites | None, float]:
 def _try_out(s3: S3Client, bucket: str, folder: str, root: Path) -> ConditionalWrites:
     folder_here = staging.staging_folder(root)  # with a note, so that the key goes even if this process dies
     where = {"Bucket": bucket, "Key": f"{folder}/{MARK}{folder_here.name}".lstrip("/")}
-    line = {"bucket": bucket, "key": where["Key"]}
-    IntentLog(folder_here, s3).add("delete", **line)
+    IntentLog(folder_here, s3.namespace).add("delete", bucket=bucket, key=where["Key"])
     with explained("write", f"s3://{bucket}/{folder}"):
         try:
             etag = s3.boto.put_object(**where, Body=b"1")["ETag"].strip('"')
@@ -94,7 +80,7 @@ def _try_out(s3: S3Client, bucket: str, folder: str, root: Path) -> ConditionalW
             match = match and create and not _refused(s3, lambda: s3.boto.put_object(**where, Body=b"4", IfMatch=etag))
             return ConditionalWrites(create, match, create and _refused(s3, lambda: _complete(s3, where)))
         finally:
-            delete(s3, line, root)
+            transfer.delete_versions(s3, bucket, where["Key"])
             staging.drop_staging(folder_here)
 
 
