@@ -37,7 +37,7 @@ def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
         return function(structure)
     if kind is not list and kind is not dict and isinstance(structure, ITEMS):
         return function(structure)
-    if isinstance(structure, Mapping):
+    if kind is not list and isinstance(structure, Mapping):
         mapped = {key: map_structure(function, value) for key, value in structure.items()}
         return mapped if kind is dict else _rebuild(structure, mapped)
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
@@ -74,6 +74,8 @@ def is_iterable(value: Any) -> bool:
 
 def iterator(value: Any) -> Iterator[Any] | None:
     """Over what is in a structure; None for an item. As in Luigi, what refuses to be iterated is one."""
+    if type(value) is list:  # as most
+        return iter(value)
     if isinstance(value, ITEMS) or not isinstance(value, Iterable):
         return None
     try:

@@ -61,20 +61,22 @@ def encoding(encoder: json.JSONEncoder) -> Callable[[Any], str]:
 
 
 def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    if isinstance(value, enum.Enum):
-        return _convert(value.value, where, above)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(float(value))
-    if isinstance(value, str):
-        return str(value)
+    if kind is not dict and kind is not list:  # these are most
+        if isinstance(value, enum.Enum):
+            return _convert(value.value, where, above)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else str(float(value))
+        if isinstance(value, str):
+            return str(value)
     if id(value) in above:
         raise RecordValueError(f"The value of {where} contains itself; JSON cannot hold a cycle.")
     inside = (*above, id(value))
-    if isinstance(value, Mapping):
+    if kind is not list and isinstance(value, Mapping):
         return {  # what needs no conversion needs no name for its error either: records of many inputs are large
             key if type(key) is str else _key(key, where): item
             if type(item) in _PLAIN

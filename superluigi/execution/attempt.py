@@ -336,7 +336,7 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
     steps = task.run()
-    if not isinstance(steps, Generator):
+    if steps is None or not isinstance(steps, Generator):
         refuse_async(steps, task)
         return ()
     answer: Any = None
@@ -420,7 +420,7 @@ def refuse_async(steps: Any, task: object) -> None:
     Raises:
         DefinitionError: it is a coroutine, or an asynchronous generator.
     """
-    if not isinstance(steps, (Awaitable, AsyncGenerator)):
+    if steps is None or not isinstance(steps, (Awaitable, AsyncGenerator)):
         return
     close = getattr(steps, "close", None)
     if close is not None:

@@ -208,9 +208,10 @@ def _set_filters(before: tuple[Any, list[Any]]) -> None:
 def _loggers() -> list[Any]:
     root = logging.root
     found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
-    kind = logging.Logger
-    for logger in list(root.manager.loggerDict.values()):
-        if isinstance(logger, kind) and (logger.level or logger.handlers or logger.disabled):
+    loggers: list[Any] = list(root.manager.loggerDict.values())
+    nobody = logging.PlaceHolder
+    for logger in loggers:
+        if type(logger) is not nobody and (logger.level or logger.handlers or logger.disabled):
             found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
     return found
 

@@ -43,7 +43,7 @@ def are_there(task: AnyTask, targets: Iterable[luigi.Target]) -> bool:
     """Whether all of a task's outputs exist; which was found missing is remembered, for `refuse_anothers`."""
     for target in targets:
         if not target.exists():
-            task.__dict__[MISSING] = str(target)
+            task.__dict__[MISSING] = target
             return False
     task.__dict__.pop(MISSING, None)
     return True
@@ -59,7 +59,7 @@ def refuse_anothers(task: AnyTask, targets: Iterable[AtomicTarget]) -> None:
     """
     missing = task.__dict__.get(MISSING)
     for target in targets:
-        if missing is None or str(target) != missing:
+        if missing is None or str(target) != str(missing):
             continue
         made = target.location.read_record_summary()
         maker = None if made is None else made.get("task_id")
