@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,9 @@ from superluigi.tasks.runtime.task_folder import STDERR, STDOUT, about, cannot_b
 _NAMES = (STDOUT, STDERR)
 
 
+_writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
+
+
 class LogWriter:
     """The log files of one attempt, opened when something is written."""
 
@@ -38,20 +42,26 @@ class LogWriter:
         self._files: list[int] = []
         self._guard = threading.RLock()
         self._broken = False
+        _writers.add(self)
 
     def write(self, stream: int, data: bytes) -> None:
         """Append to stdout.log (0) or stderr.log (1); a log that cannot be written must not fail the task."""
-        if not data or self._broken:
+        if not data:
             return
         try:
             with self._guard:
+                if self._broken:  # or closed
+                    return
                 if not self._files:
                     self._files = [self._scope.folder.open_log(name) for name in _NAMES]
-                file = self._files[stream]
-            os.write(file, data)
+                os.write(self._files[stream], data)  # here: once it is closed, its number is another file's
         except OSError as error:
             self._broken = True
             _complain(error)
+
+    def forked(self) -> None:
+        """In a forked child, where another thread may have been writing."""
+        self._guard = threading.RLock()
 
     def close(self) -> None:
         """Close the files; what is written afterwards is not kept."""
@@ -59,6 +69,14 @@ class LogWriter:
             self._broken = True
             while self._files:
                 os.close(self._files.pop())
+
+
+def _forked() -> None:
+    for writer in list(_writers):
+        writer.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _complain(error: Exception) -> None:
@@ -105,42 +123,64 @@ def _descriptors_to_files(scope: AttemptContext) -> Iterator[None]:
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     before = [os.dup(1), os.dup(2)]
     try:
-        with _files(scope) as files:
-            for descriptor, file in enumerate(files, start=1):
-                os.dup2(file, descriptor)
+        with _in_folder(scope) if _has_folder(scope) else _in_pool(scope):
             yield
     finally:
+        flush()
         for descriptor, file in enumerate(before, start=1):
             os.dup2(file, descriptor)
             os.close(file)
 
 
+def _has_folder(scope: AttemptContext) -> bool:
+    given = scope.given_folder is not None or class_attr(scope.task, "resumable")
+    return bool(given) or os.path.isdir(place_of(scope.task))
+
+
+def _turn(files: list[int]) -> None:
+    for descriptor, file in enumerate(files, start=1):
+        os.dup2(file, descriptor)
+
+
 @contextlib.contextmanager
-def _files(scope: AttemptContext) -> Iterator[list[int]]:
-    """Descriptors for what the attempt prints: in its folder if there is one, else spare ones."""
-    if scope.given_folder is not None or class_attr(scope.task, "resumable") or os.path.isdir(place_of(scope.task)):
-        files = [scope.folder.open_log(name) for name in _NAMES]
+def _in_folder(scope: AttemptContext) -> Iterator[None]:
+    files = [scope.folder.open_log(name) for name in _NAMES]
+    try:
+        _turn(files)
+    finally:
+        for file in files:
+            os.close(file)
+    yield
+
+
+@contextlib.contextmanager
+def _in_pool(scope: AttemptContext) -> Iterator[None]:
+    """What the attempt prints goes into the spare files of this process until it has a folder."""
+    with scope.guard:  # the supervisor must not move them before they are in use, nor once the next attempt has them
         try:
-            yield files
-        finally:
-            flush()
-            for file in files:
-                os.close(file)
-        return
+            spare = log_pool.acquire()
+            spare.begin(about(scope.task, scope.run))
+        except OSError as error:
+            raise cannot_be_made(place_of(scope.task), error) from error
+        _turn(spare.descriptors)
+        scope.spare = spare
     try:
-        scope.spare = log_pool.acquire()
-        scope.spare.begin(about(scope.task, scope.run))
-    except OSError as error:
-        raise cannot_be_made(place_of(scope.task), error) from error
-    try:
-        yield scope.spare.descriptors
+        yield
     finally:
         flush()
         with scope.guard:
-            if scope.folder_if_any is None and not scope.spare.is_empty:
+            if scope.folder_if_any is None and not spare.is_empty:
                 keep(scope)
             if scope.folder_if_any is None:
-                scope.spare.end()
+                spare.end()
+            scope.spare = None
+
+
+def keep_if_spare(scope: AttemptContext) -> None:
+    """`keep`, if what the attempt prints is in spare files now: for other threads than its own."""
+    with scope.guard:
+        if scope.spare is not None:
+            keep(scope)
 
 
 def keep(scope: AttemptContext) -> None:

@@ -46,8 +46,7 @@ def _watch() -> None:
         for scope in old:
             if scope.own_process:
                 logs.flush()
-                if scope.spare is not None:
-                    logs.keep(scope)
+                logs.keep_if_spare(scope)
             cancel.look(scope)
         if old and not pruned:
             pruned = True
