@@ -18,12 +18,14 @@ from luigi.task import flatten
 
 from superluigi import config as settings
 from superluigi import graph, renamed
+from superluigi.checks.definition import checks_of, has_checks
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.lineage.openlineage.emitter import emitting
+from superluigi.lineage.records.check_results import findings_in, first_line
 from superluigi.lineage.staleness import edited_code, other_parameters
 from superluigi.lineage.staleness.explaining import Explanation, why
 from superluigi.lineage.staleness.recorded_deps import with_recorded
@@ -175,6 +177,7 @@ def run_task(
             callbacks.settle({failure.task_id: failure.error for failure in report.failures}, done)
             if not quiet:
                 _tell_ending(report, run)
+            _tell_warnings(report, err=quiet)
             if rule is None:
                 _tell_other_parameters(root, report, run, err=quiet)
             _tell_left_by_failures(report, err=quiet)
@@ -233,6 +236,26 @@ def _tell_left_by_failures(report: Report, err: bool) -> None:
             "may be half an output. Remove it, or run with force=True; an AtomicTaskWithMetadata leaves none behind.",
             err=err,
         )
+
+
+#: So many warnings of checks are told one by one.
+_WARNINGS_TOLD = 20
+
+
+def _tell_warnings(report: Report, err: bool) -> None:
+    """A line for each check that only warns and has failed, as the records say."""
+    told = 0
+    for task in report.made_tasks:
+        if not has_checks(type(task)) or all(one.severity != "warn" for one in checks_of(task)):
+            continue
+        record = next((target.read_metadata() for target in flatten(task.output())), None)
+        for finding in findings_in(record):
+            if finding["status"] != "passed":
+                told += 1
+                if told <= _WARNINGS_TOLD:
+                    _say(f"! {task}: check {finding['name']!r} failed: {first_line(finding)}", err=err)
+    if told > _WARNINGS_TOLD:
+        _say(f"! and {told - _WARNINGS_TOLD} more warnings of checks, in the records", err=err)
 
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -18,6 +19,8 @@ Severity = Literal["error", "warn"]
 SEVERITIES = ("error", "warn")
 #: What a check may ask for by name.
 NAMES = ("output_path", "value", "values", "metadata", "previous", "inputs")
+#: The classes of external data that have checks.
+external_classes: weakref.WeakSet[type] = weakref.WeakSet()
 _MARK = "_superluigi_check"
 #: Classes of these packages have none.
 _LIBRARIES = ("superluigi.", "luigi.", "builtins.", "typing.")
@@ -79,8 +82,9 @@ def check(function: Any = None, *, severity: str = "error") -> Any:
 
 
 def has_checks(cls: type) -> bool:
-    """Whether tasks of this class have checks; as cheap as two attributes."""
-    return bool(getattr(cls, "_superluigi_checks", ())) or bool(getattr(cls, "checks", ()))
+    """Whether tasks of this class, if it is ours, have checks; as cheap as two attributes."""
+    methods = getattr(cls, "_superluigi_checks", None)
+    return methods is not None and (bool(methods) or bool(getattr(cls, "checks", ())))
 
 
 def method_checks(cls: type) -> dict[str, str]:
@@ -119,8 +123,11 @@ def refuse_wrong(cls: type) -> None:
     items = inspect.getattr_static(cls, "checks", ())
     if isinstance(items, (list, tuple)):
         list(_listed(cls.__name__, items))
-    run = getattr(cls, "run", None)
-    if has_checks(cls) and run is not None and "output_path" not in getattr(cls, "run_names", ()):
+    if not has_checks(cls):
+        return
+    if getattr(cls, "run", None) is None:
+        external_classes.add(cls)
+    elif "output_path" not in getattr(cls, "run_names", ()):
         raise DefinitionError(
             f"{cls.__name__} has checks, but writes its output where others see it before anybody could check. Derive "
             "from AtomicTaskWithMetadata (or from ExternalTask, for data that others make)."

@@ -48,7 +48,21 @@ from superluigi.errors import SuperLuigiError
 from superluigi.terminal import same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
-ORDER = ("run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "rm", "clean", "cache")
+ORDER = (
+    "run",
+    "status",
+    "why",
+    "graph",
+    "ls",
+    "logs",
+    "lineage",
+    "verify",
+    "check",
+    "quarantine",
+    "rm",
+    "clean",
+    "cache",
+)
 EXIT_CODES = (
     "exit codes: 0 done · 1 something failed, is wrong or does not exist · 2 the command line cannot be read · "
     "130 interrupted"

@@ -74,7 +74,9 @@ def _picture(found: Trace, args: argparse.Namespace) -> None:
 
 
 def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
-    """Lines of the tree with state and note; an ancestor that was shown before is named, not repeated."""
+    """Lines of the tree with state and note, which says what checks found; what was shown before is only named."""
+    from superluigi.lineage.records.check_results import findings_in, summary
+
     shown: set[str] = set()
     waiting: list[tuple[str, str, str]] = [(found.root, "", "")]
     while waiting:
@@ -82,7 +84,8 @@ def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
         again = address in shown and bool(found.inputs.get(address))
         shown.add(address)
         text = f"{prefix}{branch}{_described(found.nodes[address])}{address}{' (see above)' if again else ''}"
-        yield text, found.states[address], found.notes.get(address, "")
+        said = (found.notes.get(address, ""), summary(findings_in(found.nodes[address])))
+        yield text, found.states[address], "; ".join(filter(None, said))
         below = [] if again else found.inputs.get(address, [])
         inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
         children = [(one, inner, "└── " if one == below[-1] else "├── ") for one in below]

@@ -1,8 +1,8 @@
 """Say of every task whether it would run, and why.
 
 Nothing is run. Reasons: output missing, record missing, parameter changed, input changed, code changed,
-package changed, forced, up to date. Without --refresh a run makes what is missing, as Luigi does, and the
-other reasons are told but do not count.
+package changed, check changed (a refresh checks what is there and does not make it), forced, up to date. Without
+--refresh a run makes what is missing, as Luigi does, and the other reasons are told but do not count.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the reasons; 0, or with --check 1 when something would run."""
     task = task_of(args)
+    from superluigi.lineage.records.check_results import findings_in, summary
     from superluigi.lineage.staleness.explaining import why
     from superluigi.lineage.staleness.reasons import UP_TO_DATE, Reason
 
@@ -44,6 +45,8 @@ def main(args: argparse.Namespace) -> int:
         for one in shown:
             style = "yellow" if one.runs else "green" if one.reason == UP_TO_DATE else "cyan"
             line((f"{_WORDS[one.runs]:<6}", style), f"{named(one.as_json())}: {Reason(one.reason, one.detail)}")
+            if checked := summary(findings_in(one.facts.record)):
+                line(("      ", ""), checked)
         would = sum(one.runs for one in explained)
         line((f"{would} of {len(explained)} tasks would run", "bold"))
         stale = sum(one.state == "stale" and not one.runs for one in explained)

@@ -82,6 +82,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
         blocked=blocked,
         names=_names(blocked, worker),
         made=tuple(worker.made),
+        made_tasks=tuple(task for i in worker.made if (task := worker.tasks.get(i)) is not None),
         failed_attempts=tuple(worker.failed_attempts),
         found_complete=_found_complete(worker, outcomes),
     )

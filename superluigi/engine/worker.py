@@ -40,7 +40,15 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.execution.addresses import addresses
-from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, fire, is_external, run_attempt, shown
+from superluigi.execution.attempt import (
+    MISSING_EXTERNAL,
+    AttemptResult,
+    ends_retries,
+    fire,
+    is_external,
+    run_attempt,
+    shown,
+)
 from superluigi.execution.backends import AttemptLost, BackendRegistry
 from superluigi.execution.messages import REPORTS, RESPOND, Outbox
 from superluigi.execution.observer import ObservedReporter
@@ -405,9 +413,10 @@ class Worker(GraphWalker):
             assistant=self.is_assistant,
             retry_policy_dict=terms.retry_policy,
         )
+        final = isinstance(outcome.error, TaskCancelledError) or ends_retries(task, outcome.error)
         if failed is not None:
-            self._tell(failed, again=self._will_retry(task_id))
-        if isinstance(outcome.error, TaskCancelledError):  # somebody wanted it to end: no retry
+            self._tell(failed, again=not final and self._will_retry(task_id))
+        if final:  # somebody wanted it to end, or its data is known to be wrong: no retry
             self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
         attempting = self.running.pop(task_id, None)
         if attempting is not None:

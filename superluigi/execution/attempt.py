@@ -20,6 +20,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from superluigi import graph
 from superluigi.errors import (
     USERS_CODE,
+    CheckFailedError,
     DefinitionError,
     ExecutionError,
     GracefulTimeout,
@@ -222,13 +223,19 @@ class AttemptRunner:
         if unmet:
             missing.extend(t.task_id for t in unmet)
             raise ExecutionError(_unfulfilled(unmet))
-        if self._is_up_to_date():
+        refresh = self.run.options.get("refresh")
+        reason = None if refresh is None else refresh.must_run(task)
+        if refresh is not None and reason is None:  # what it requires was made again, and is what it has read before
             return self._came_to(DONE, skipped=True)
-        task.trigger_event(Event.START, task)
+        only_checked = reason is not None and reason.only_checks
+        if not only_checked:
+            task.trigger_event(Event.START, task)
         began = time.time()
         libraries = library_state.kept() if signals.only_runs_tasks() else contextlib.nullcontext()
         with lent(self.task, self.reporter), libraries:
             requirements = isolated(exhaust, task, self._complete)
+        if only_checked:
+            return self._came_to(DONE, skipped=True)
         if requirements:
             return self._came_to(PENDING, requirements=requirements)
         if self.check_complete_on_run and not is_complete(task, self.run):
@@ -264,11 +271,6 @@ class AttemptRunner:
         with USERS_CODE:  # what the task failed with says more
             return tuple(t.task_id for t in self.task.deps() if not self._fulfilled(t))
         return ()
-
-    def _is_up_to_date(self) -> bool:
-        """In a run that refreshes: whether the requirements, made again, gave what this task has read before."""
-        refresh = self.run.options.get("refresh")
-        return refresh is not None and refresh.must_run(self.task) is None
 
     def _external(self) -> AttemptResult:
         self.task.trigger_event(Event.START, self.task)
@@ -335,6 +337,10 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
+    if not hasattr(task, "_superluigi_needs_process"):  # ours see to it themselves, where what is printed is kept
+        for one in task.deps():
+            if (admit := getattr(one, "_superluigi_admit", None)) is not None:
+                admit()
     steps = task.run()
     if steps is None or not isinstance(steps, Generator):
         refuse_async(steps, task)
@@ -456,6 +462,11 @@ class _ProcessView:
     worker_id: str
     status_reporter: TaskReporter | None
     pid: int = field(default_factory=os.getpid)
+
+
+def ends_retries(task: Task, error: BaseException | None) -> bool:
+    """Whether a task that failed so is not to be tried again: it has said that of checks that fail."""
+    return isinstance(error, CheckFailedError) and getattr(task, "retry_on_failed_check", True) is False
 
 
 def portable_error(error: BaseException, text: str = "") -> BaseException:

@@ -292,6 +292,7 @@ def _result(reply: dict[str, Any], log: str) -> Result:
         return Result("complete", exit_code=0)
     return Result(
         kind=reply["kind"],
+        final=bool(reply.get("final")),
         error=reply.get("error"),
         exit_code=reply.get("exit_code"),
         log=log,

@@ -32,7 +32,14 @@ from luigi.event import Event
 from superluigi import graph
 from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
 from superluigi.execution import process_state, process_tree, signals
-from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, SilentReporter, is_external, run_attempt
+from superluigi.execution.attempt import (
+    MISSING_EXTERNAL,
+    AttemptResult,
+    SilentReporter,
+    ends_retries,
+    is_external,
+    run_attempt,
+)
 from superluigi.execution.importing import only_importing
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
@@ -146,7 +153,8 @@ class Child:
             return {"kind": "killed", "error": str(outcome.error)}
         words = _words(outcome)
         mails.failed(task, words)
-        return {"kind": "failed", "error": words, "exit_code": _exit_code(outcome.error)}
+        final = ends_retries(task, outcome.error)
+        return {"kind": "failed", "error": words, "exit_code": _exit_code(outcome.error), "final": final}
 
     def _tell_of_end(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Fire events and mail in the name of an attempt whose process is gone; handlers run here as always."""

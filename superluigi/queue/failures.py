@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from superluigi.errors import RemoteError, TargetMissingError, TaskCancelledError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import (
+    CheckFailedError,
+    RemoteError,
+    TargetMissingError,
+    TaskCancelledError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 from superluigi.queue import models
 from superluigi.queue.models import TaskRow
 from superluigi.runs.report import Failure
+
+#: How a traceback tells it; the rest of the text is its message.
+_CHECK_FAILED = f"{CheckFailedError.__module__}.{CheckFailedError.__qualname__}: "
 
 
 def failure_of(row: TaskRow) -> Failure:
@@ -24,6 +34,9 @@ def _explained(row: TaskRow) -> Failure:
     kind, error = "failed", RemoteError(last, words)
     if row.state == models.KILLED:
         return Failure(row.id, shown, kind, TaskCancelledError(last), attempts=row.attempts)
+    _, told, message = words.rpartition(_CHECK_FAILED)
+    if told:
+        return Failure(row.id, shown, kind, CheckFailedError(message), traceback=words, attempts=row.attempts)
     first = words.splitlines()[0] if words else ""
     if first.startswith("The task took longer"):
         return Failure(row.id, shown, "timeout", TaskTimeoutError(first), attempts=row.attempts)

@@ -66,6 +66,7 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
     known = {root.task_id: root for root in roots}
     for row in rows:
         task = known.get(row.id) or _stand_in(row)
+        known[row.id] = task
         partition[_PARTITION[outcomes[row.id]]].add(task)
         if row.failures or outcomes[row.id] == "failed":
             partition["ever_failed"].add(task)
@@ -74,7 +75,7 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
     nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
     failures = [failure_of(row) for row in rows if outcomes[row.id] == "failed"]
     failures += [failure_of(row) for row in rows if outcomes[row.id] == "missing"]
-    made = [row for row in rows if outcomes[row.id] == "ran"]
+    made = sorted((row for row in rows if outcomes[row.id] == "ran"), key=lambda row: str(row.ended))
     return Report(
         run_id=submission.run,
         summary=summary.text_of(partition, nobody),
@@ -83,7 +84,8 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
         outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
         failures=tuple(failures),
         blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
-        made=tuple(row.id for row in sorted(made, key=lambda row: str(row.ended))),
+        made=tuple(row.id for row in made),
+        made_tasks=tuple(known[row.id] for row in made),
     )
 
 

@@ -87,6 +87,8 @@ class Report:
     #: Every attempt that failed, in the order in which they ended; also of tasks that succeeded later.
     failed_attempts: tuple[FailedAttempt, ...] = ()
 
+    #: The same as tasks, as far as this process has them.
+    made_tasks: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     #: Tasks that were found complete, in the order in which they were asked, where this process has them.
     found_complete: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import luigi
 
 from superluigi import graph
+from superluigi.checks.definition import has_checks
 from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
 from superluigi.tasks.base import Task
+from superluigi.tasks.checking import of_outputs
 from superluigi.tasks.lifecycle.task_attempt import AtomicAttempt, TaskAttempt
 from superluigi.tasks.runtime import mixin
 
@@ -67,7 +69,12 @@ class TaskWithMetadata(Task):
         return [] if others else outputs.listed(self)
 
     def _superluigi_attempt(self, user_run: Callable[..., Any]) -> Any:
-        """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed."""
+        """Begin an attempt; a generator if `user_run` yields requirements, else its value once all is committed.
+
+        Where nothing has changed but the checks, what is there is checked, and `user_run` is not called.
+        """
+        if has_checks(type(self)) and of_outputs.is_due_alone(self):
+            return of_outputs.recheck(self)
         return mixin.start(self._superluigi_attempt_class(self).steps(user_run))
 
 

@@ -27,6 +27,7 @@ from superluigi.runs import force
 from superluigi.runs.completeness import refuse_other_than_tasks
 from superluigi.storage.base import Location
 from superluigi.tasks import extra_identity, outputs, ranges, reserved_names, run_wrapper, task_pickle
+from superluigi.tasks.checking import admission
 from superluigi.tasks.runtime import attempt_context, tags
 from superluigi.tasks.runtime.mixin import RuntimeMixin
 from superluigi.tasks.task_api import Conveniences
@@ -288,9 +289,16 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
 
 
 class ExternalTask(Task, LuigiExternalTask):
-    """Data that others make. Folders and prefixes without a record of ours are accepted as they are."""
+    """Data that others make. Folders and prefixes without a record of ours are accepted as they are.
+
+    Its checks are called before a task reads it, once for each version of it.
+    """
 
     run = None  # type: ignore[assignment]  # Luigi's mark of an external task
+
+    def _superluigi_admit(self) -> None:
+        """Asked before a task of Luigi's reads it."""
+        admission.admit(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

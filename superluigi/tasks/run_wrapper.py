@@ -11,6 +11,7 @@ import luigi
 
 from superluigi.errors import DefinitionError, RunSignatureError
 from superluigi.parameters.luigi_task import LuigiTask
+from superluigi.tasks.checking import admission
 from superluigi.tasks.runtime import mixin
 
 
@@ -55,7 +56,8 @@ def wrapped(class_name: str, user_run: Callable[..., Any], offered: frozenset[st
             return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
         if args or kwargs:
             return user_run(self, *args, **kwargs)
-        return mixin.run_in_context(self, functools.partial(self._superluigi_attempt, user_run))
+        begin = functools.partial(self._superluigi_attempt, user_run)
+        return mixin.run_in_context(self, functools.partial(admission.admitting, self, begin))
 
     run.begins_attempt = True  # type: ignore[attr-defined]
     return run
@@ -68,7 +70,8 @@ def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(user_run)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return mixin.run_in_context(self, functools.partial(user_run, self, *args, **kwargs))
+        begin = functools.partial(user_run, self, *args, **kwargs)
+        return mixin.run_in_context(self, functools.partial(admission.admitting, self, begin))
 
     run.begins_attempt = True  # type: ignore[attr-defined]
     return run

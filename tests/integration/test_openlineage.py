@@ -105,7 +105,8 @@ def check_event(event: dict[str, Any]) -> None:
     datasets = [*event["inputs"], *event["outputs"]]
     assert all(dataset["namespace"] and dataset["name"] for dataset in datasets)
     groups = [event["run"]["facets"], event["job"]["facets"]]
-    groups += [facets for dataset in datasets for facets in (dataset["facets"], dataset.get("outputFacets", {}))]
+    kinds = ("facets", "inputFacets", "outputFacets")
+    groups += [dataset.get(kind, {}) for dataset in datasets for kind in kinds]
     for facets in groups:
         for key, facet in facets.items():
             check_facet(key, facet)

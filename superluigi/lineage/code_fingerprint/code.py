@@ -12,7 +12,7 @@ from typing import Any
 from superluigi.jsonable import Shared
 from superluigi.lineage.code_fingerprint import git
 from superluigi.lineage.code_fingerprint.code_parts import shortened
-from superluigi.lineage.code_fingerprint.reach import CodeDependencies, reached
+from superluigi.lineage.code_fingerprint.reach import CodeDependencies, reached, reached_by_checks
 
 
 def code_identity(task: Any) -> dict[str, Any]:
@@ -21,7 +21,8 @@ def code_identity(task: Any) -> dict[str, Any]:
     Keys: `digest` over the task's class and everything of the user's own code that it reaches, blind to
     comments, formatting and docstrings; `repo` (without credentials), `commit`, `branch`, `dirty`;
     `path` of the source file, relative to the repository; `parts`, a short digest for each function,
-    class and constant, so that a later comparison can say which one changed.
+    class and constant, so that a later comparison can say which one changed; `checks`, the digest over what its
+    checks reach, if it has any: that is no part of the first.
     """
     found = _identified(_class_of(task))
     repository = git.state(found.folder) if found.folder is not None else git.NOTHING
@@ -37,6 +38,7 @@ def code_identity(task: Any) -> dict[str, Any]:
                 dirty=repository["dirty"],
                 path=found.path,
                 parts=dict(found.parts),
+                **({} if found.by_checks is None else {"checks": {"sha256": _whole(found.by_checks)}}),
             ),
         )
     return told[1]
@@ -47,10 +49,17 @@ def code_digest(task: Any) -> str:
     return _identified(_class_of(task)).digest
 
 
+def checks_digest(task: Any) -> str | None:
+    """The digest over the checks of a task and all that they reach, in hex; None if it has no checks."""
+    found = reached_by_checks(_class_of(task))
+    return None if found is None else _whole(found)
+
+
 def prime(classes: Iterable[type]) -> None:
     """Read the code of task classes now, so that edits made while they run are not mistaken for what ran."""
     for cls in classes:
         reached(cls)
+        reached_by_checks(cls)
 
 
 def code_parts(task: Any) -> Mapping[str, str]:
@@ -77,6 +86,7 @@ class _Identified:
     #: Of the source file: relative to the repository, if it is in one.
     path: str | None
     folder: str | None
+    by_checks: CodeDependencies | None = None
     #: What was said of it last, and of which state of the repository.
     told: tuple[Mapping[str, Any], Shared] | None = None
 
@@ -85,12 +95,12 @@ _known: weakref.WeakKeyDictionary[type, _Identified] = weakref.WeakKeyDictionary
 
 
 def _identified(cls: type) -> _Identified:
-    found = reached(cls)
+    found, by_checks = reached(cls), reached_by_checks(cls)
     known = _known.get(cls)
-    if known is None or known.reached is not found:
+    if known is None or known.reached is not found or known.by_checks is not by_checks:
         file = None if found.file is None else Path(found.file).absolute()
         root = None if file is None else git.root_of(str(file.parent))
         path = None if file is None else str(file.relative_to(root) if root else file)
         folder = None if file is None else str(file.parent)
-        known = _known[cls] = _Identified(found, _whole(found), shortened(found.parts), path, folder)
+        known = _known[cls] = _Identified(found, _whole(found), shortened(found.parts), path, folder, by_checks)
     return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from luigi.task_register import Register
@@ -18,24 +18,37 @@ def is_task(value: object) -> bool:
     return isinstance(value, Register)
 
 
-def parts(cls: type) -> Iterator[tuple[str, str]]:
-    """Name and digest of each method of the class, of its plain attributes, and of what they name."""
+#: The attribute of a task class that lists checks.
+CHECKS = "checks"
+Wanted = Callable[[str], bool]
+
+
+def parts(cls: type, wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """Name and digest of each `wanted` method of the class, of its plain attributes, and of what they name."""
     name = cls.__qualname__.rpartition("<locals>.")[2]
     attributes: list[str] = []
     for key, value in sorted(vars(cls).items()):
+        if not wanted(key):
+            continue
         function = _function(value)
         if function is not None:
             yield f"{name}.{key}", _digest(_describe(function.__code__))
+        elif key == CHECKS:
+            for position, item in enumerate(_items(value)):
+                found = _function(item)
+                text = repr(type(item)) if found is None else _describe(found.__code__)
+                yield f"{name}.{key}[{position}]", _digest(text)
         elif isinstance(value, _PLAIN) and not key.startswith("_"):
             attributes.append(f"{key}={value!r}")
     yield name, _digest(repr(attributes) + repr([base.__qualname__ for base in cls.__bases__]))
-    yield from _named_here(cls)
+    yield from _named_here(cls, wanted)
 
 
-def references(cls: type) -> Iterator[tuple[Any, set[str]]]:
+def references(cls: type, wanted: Wanted) -> Iterator[tuple[Any, set[str]]]:
     """Modules, classes and functions defined elsewhere that the class's code names, or that a function of its
     own namespace names for it; each with the names used beside it, among them attributes of a module."""
-    for function in (*_functions(cls), *(value for _, value in _reached(cls) if isinstance(value, types.FunctionType))):
+    inner = (value for _, value in _reached(cls, wanted) if isinstance(value, types.FunctionType))
+    for function in (*_functions(cls, wanted), *inner):
         names = _names(function.__code__)
         for value in _globals_of(function):
             elsewhere = getattr(value, "__module__", None) not in (None, cls.__module__)
@@ -43,9 +56,9 @@ def references(cls: type) -> Iterator[tuple[Any, set[str]]]:
                 yield value, names
 
 
-def _named_here(cls: type) -> Iterator[tuple[str, str]]:
+def _named_here(cls: type, wanted: Wanted) -> Iterator[tuple[str, str]]:
     """Digests of functions, classes and plain constants of the same namespace that the class reaches."""
-    for name, value in _reached(cls):
+    for name, value in _reached(cls, wanted):
         if isinstance(value, types.FunctionType):
             yield name, _digest(_describe(value.__code__))
         elif isinstance(value, type):
@@ -54,9 +67,9 @@ def _named_here(cls: type) -> Iterator[tuple[str, str]]:
             yield name, _digest(repr(value))
 
 
-def _reached(cls: type) -> list[tuple[str, Any]]:
+def _reached(cls: type, wanted: Wanted) -> list[tuple[str, Any]]:
     found: dict[str, Any] = {}
-    waiting = list(_functions(cls))
+    waiting = list(_functions(cls, wanted))
     while waiting:
         function = waiting.pop()
         for name in sorted(_names(function.__code__)):
@@ -71,11 +84,18 @@ def _reached(cls: type) -> list[tuple[str, Any]]:
     return list(found.items())
 
 
-def _functions(cls: type) -> Iterator[types.FunctionType]:
-    for _, value in sorted(vars(cls).items()):
-        function = _function(value)
-        if function is not None:
-            yield function
+def _functions(cls: type, wanted: Wanted | None = None) -> Iterator[types.FunctionType]:
+    for key, value in sorted(vars(cls).items()):
+        if wanted is not None and not wanted(key):
+            continue
+        for item in _items(value) if key == CHECKS else [value]:
+            function = _function(item)
+            if function is not None:
+                yield function
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _function(value: Any) -> types.FunctionType | None:

@@ -1,6 +1,7 @@
 """The code of a task: its own class and what that reaches of the user's functions, classes and constants.
 
-References to other *tasks* are not followed: what they make arrives as input, and is compared as input.
+References to other *tasks* are not followed: what they make arrives as input, and is compared as input. Its checks,
+and what only they reach, are no part of it: they decide whether an output is seen, not what is in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from superluigi.lineage.code_fingerprint import source
+from superluigi.lineage.code_fingerprint import dynamic, source
+from superluigi.lineage.code_fingerprint.dynamic import CHECKS
 from superluigi.lineage.code_fingerprint.source import Bindings, Module, Unit
 
 _SIMPLE = (str, bytes, int, float, complex, bool, type(None))
@@ -38,6 +40,9 @@ class CodeDependencies:
 
 
 _known: weakref.WeakKeyDictionary[type, CodeDependencies] = weakref.WeakKeyDictionary()
+_known_checks: weakref.WeakKeyDictionary[type, CodeDependencies] = weakref.WeakKeyDictionary()
+#: Where a task class keeps the names of its methods that are checks.
+CHECK_METHODS = "_superluigi_checks"
 
 
 def reached(cls: type) -> CodeDependencies:
@@ -48,9 +53,23 @@ def reached(cls: type) -> CodeDependencies:
     return found
 
 
+def reached_by_checks(cls: type) -> CodeDependencies | None:
+    """What the checks of a task class reach; None if it has none."""
+    methods = getattr(cls, CHECK_METHODS, None)
+    if methods is None or not (methods or getattr(cls, CHECKS, None)):
+        return None
+    found = _known_checks.get(cls)
+    if found is None or not found.is_current():
+        found = _known_checks[cls] = _Walk(cls, of_checks=True).result()
+    return found
+
+
 class _Walk:
-    def __init__(self, cls: type) -> None:
+    def __init__(self, cls: type, *, of_checks: bool = False) -> None:
         self.cls = cls
+        self.of_checks = of_checks
+        methods = getattr(cls, CHECK_METHODS, None)
+        self.checks = set() if methods is None else {CHECKS, *methods}
         self.home = cls.__module__.split(".")[0]
         self.parts: dict[str, str] = {}
         self.packages: set[str] = set()
@@ -80,18 +99,17 @@ class _Walk:
         if unit is None:
             self._add_dynamic(cls)
             return
-        self._add(unit)
+        self._add(self._side(unit))
         if "<locals>" in cls.__qualname__:  # what the enclosing call passed in is not in the source
-            values = {key: repr(value) for key, value in sorted(_plain_values(cls).items())}
+            inside = {key: value for key, value in _plain_values(cls).items() if self._is_wanted(key.partition(".")[0])}
+            values = {key: repr(value) for key, value in sorted(inside.items())}
             self._part(unit.module, f"{unit.qualname} (values)", source.digest([ast.Constant(repr(values))]))
 
     def _add_dynamic(self, cls: type) -> None:
         """A class without a source file (a notebook, `exec`): its bytecode, and what that names."""
-        from superluigi.lineage.code_fingerprint import dynamic
-
-        for name, value in dynamic.parts(cls):
+        for name, value in dynamic.parts(cls, self._is_wanted):
             self.parts.setdefault(name, value)
-        for reference, names in dynamic.references(cls):
+        for reference, names in dynamic.references(cls, self._is_wanted):
             if isinstance(reference, types.ModuleType):
                 self._follow_named(reference, names)
                 continue
@@ -114,6 +132,39 @@ class _Walk:
                 self._follow_named(value, names - {name})
             else:
                 self._follow_member(module.__name__, (name,))
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a member of the class is on the side that is asked about: its checks, or all else."""
+        return (name in self.checks) == self.of_checks
+
+    def _side(self, unit: Unit) -> Unit:
+        """The class, or the function that became one, without its checks, or these alone."""
+        nodes = tuple(part for node in unit.nodes for part in self._side_of(node))
+        return unit if nodes == unit.nodes else Unit(unit.module, unit.qualname, nodes, unit.scopes)
+
+    def _side_of(self, node: ast.stmt) -> Iterator[ast.stmt]:
+        if isinstance(node, ast.ClassDef):
+            body = [one for one in node.body if self._is_wanted(_bound_name(one))]
+            if self.of_checks:
+                yield from (ast.ClassDef(name=node.name, bases=[], keywords=[], body=body, decorator_list=[]),)
+            elif body == node.body:
+                yield node
+            else:
+                told = {name: getattr(node, name) for name in node._fields}
+                yield ast.ClassDef(**{**told, "body": body})
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            given = [word for one in node.decorator_list if isinstance(one, ast.Call) for word in one.keywords]
+            found = [word for word in given if word.arg == CHECKS]
+            if self.of_checks:
+                yield from (ast.Expr(value=word.value) for word in found)
+            elif not found:
+                yield node
+            else:
+                told = {name: getattr(node, name) for name in node._fields}
+                decorators = [_without(one, CHECKS) for one in node.decorator_list]
+                yield type(node)(**{**told, "decorator_list": decorators})
+        elif not self.of_checks:
+            yield node
 
     # -- one unit
 
@@ -269,6 +320,23 @@ class _Walk:
                     if other is not None:
                         return any(self._is_task(other, one, depth + 1) for one in other.bindings.get(chain[-1], ()))
         return False
+
+
+def _bound_name(statement: ast.stmt) -> str:
+    """The name that a statement of a class body binds, if it is one."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target = statement.targets[0]
+        return target.id if isinstance(target, ast.Name) else ""
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return statement.target.id
+    return str(getattr(statement, "name", ""))
+
+
+def _without(decorator: ast.expr, keyword: str) -> ast.expr:
+    if not isinstance(decorator, ast.Call):
+        return decorator
+    kept = [word for word in decorator.keywords if word.arg != keyword]
+    return ast.Call(func=decorator.func, args=decorator.args, keywords=kept)
 
 
 def _called_name(node: ast.expr) -> str:

@@ -114,7 +114,7 @@ class _Emitter:
     def on_start(self, task: luigi.Task) -> None:
         self._attempts[task.task_id] = self._attempts.get(task.task_id, 0) + 1
         self._begun.add(task.task_id)
-        self._put(lambda: events.started(self._draft(task)))
+        self._put(lambda: [events.started(self._draft(task))])
 
     def _ends(self, task: luigi.Task) -> None:
         """Every end has a beginning: a process that died took the news of its START with it."""
@@ -124,17 +124,17 @@ class _Emitter:
 
     def on_success(self, task: luigi.Task) -> None:
         self._ends(task)
-        self._put(lambda: events.completed(*self._published(task)))
+        self._put(lambda: self._all_of(*self._published(task)))
 
     def on_failure(self, task: luigi.Task, error: BaseException) -> None:
         self._ends(task)
         trace = "".join(traceback.format_exception(error))
         message = f"{type(error).__name__}: {error}"
-        self._put(lambda: events.failed(self._draft(task), iso(utc_now()), message, trace))
+        self._put(lambda: [events.failed(self._draft(task), iso(utc_now()), message, trace)])
 
     def on_lost(self, task: luigi.Task, message: str) -> None:
         self._ends(task)
-        self._put(lambda: events.failed(self._draft(task), iso(utc_now()), message))
+        self._put(lambda: [events.failed(self._draft(task), iso(utc_now()), message)])
 
     def close(self) -> None:
         """Deliver what is waiting, but do not wait for ever."""
@@ -143,9 +143,14 @@ class _Emitter:
         if self._thread.is_alive():
             self._complain("the endpoint is too slow; the last events of this run are lost")
 
-    def _put(self, make: Callable[[], dict[str, Any]]) -> None:
+    @staticmethod
+    def _all_of(record: Record, outputs: list[Record]) -> list[dict[str, Any]]:
+        return [events.completed(record, outputs), *events.checked(record, outputs)]
+
+    def _put(self, make: Callable[[], list[dict[str, Any]]]) -> None:
         try:
-            self._waiting.put(make())
+            for event in make():
+                self._waiting.put(event)
         except Exception as error:  # noqa: BLE001 - user code (output, requires) or an odd record: tell, go on
             self._complain(f"an event could not be made ({type(error).__name__}: {error})")
 

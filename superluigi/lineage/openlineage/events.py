@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from superluigi.lineage.records import resolve
+from superluigi.lineage.records.check_results import findings_in
 from superluigi.lineage.records.tracing import trace
 from superluigi.storage.base import Record
 
@@ -40,7 +41,11 @@ def to_openlineage(place: Any) -> list[Event]:
         if record.keys() >= _NEEDED:  # else a source, or what is known of an ancestor that is gone
             # a task with several outputs leaves a record at each: one attempt all the same
             attempts.setdefault(run_id(*_attempt(record)), (record, []))[1].append(record["output"])
-    events = [event for record, outputs in attempts.values() for event in (started(record), completed(record, outputs))]
+    events = [
+        event
+        for record, outputs in attempts.values()
+        for event in (started(record), completed(record, outputs), *checked(record, outputs))
+    ]
     return sorted(events, key=lambda event: (event["eventTime"], event["eventType"] != "START"))
 
 
@@ -52,6 +57,26 @@ def started(record: Record) -> Event:
 def completed(record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
     """The COMPLETE event of the attempt that a record tells of, and what it made."""
     return _event("COMPLETE", record["end_time"], record, outputs)
+
+
+def checked(record: Record, outputs: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """START and COMPLETE of the checks that a record tells of, if any: a job of their own, which read the outputs.
+
+    By the specification, assertions are a facet of what a job reads.
+    """
+    findings = findings_in(record)
+    if not findings:
+        return []
+    luigi_run, task_id, attempt = _attempt(record)
+    assertions = [{"assertion": one["name"], "success": one["status"] == "passed"} for one in findings]
+    facet = _facet("DataQualityAssertionsDatasetFacet", "1-0-1", assertions=assertions)
+    inputs = [{**_dataset(description), "inputFacets": {"dataQualityAssertions": facet}} for description in outputs]
+    both = [_event(kind, record["end_time"], record, outputs=()) for kind in ("START", "COMPLETE")]
+    for event in both:
+        event["run"]["runId"] = str(uuid.uuid5(_IDS, f"{luigi_run}/{task_id}/{attempt}/checks"))
+        event["job"]["name"] += ".checks"
+        event["inputs"] = inputs
+    return both
 
 
 def failed(record: Record, time: str, message: str, stack_trace: str = "") -> Event:

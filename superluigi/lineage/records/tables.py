@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.errors import SuperLuigiError
 from superluigi.lineage.records import listing
 from superluigi.lineage.records.builder import OURS
+from superluigi.lineage.records.check_results import findings_in
 from superluigi.storage.base import Record
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def frame(place: str | Path) -> pd.DataFrame:
     """One row for each record below a folder or an `s3://bucket/prefix`, sorted by start time.
 
     Columns: `path`, `task_family`, `task_id`, `start_time` and `end_time` (UTC), `duration` (seconds), `run`,
-    `size` (bytes), `commit`, then every parameter and every user key under its own name (`params.x` and
-    `user.x` where a name is taken twice). Records that cannot be read are left out, with a warning each.
+    `size` (bytes), `commit`, `checks` (how many), `failed_checks` (names of those that warned), then every parameter
+    and every user key under its own name (`params.x` and `user.x` where a name is taken twice). Records that cannot be
+    read are left out, with a warning each.
 
     Raises:
         TargetMissingError: there is no such folder.
@@ -38,7 +40,7 @@ def frame(place: str | Path) -> pd.DataFrame:
     return table.sort_values(["start_time", "path"], ignore_index=True)
 
 
-_FIXED = ("path", "task_family", "task_id", *_TIMES, "duration", "run", "size", "commit")
+_FIXED = ("path", "task_family", "task_id", *_TIMES, "duration", "run", "size", "commit", "checks", "failed_checks")
 
 
 def _read_all(place: str) -> Iterator[Record]:
@@ -69,12 +71,15 @@ def _column_names(records: list[Record]) -> dict[tuple[str, str], str]:
 
 def _row(record: Record, names: dict[tuple[str, str], str]) -> dict[str, Any]:
     output = record.get("output") or {}
+    checks = findings_in(record)
     row = {
         "path": output.get("path"),
         **{key: record.get(key) for key in ("task_family", "task_id", *_TIMES, "duration")},
         "run": (record.get("run") or {}).get("id"),
         "size": output.get("size"),
         "commit": (record.get("code") or {}).get("commit"),
+        "checks": len(checks),
+        "failed_checks": ", ".join(one["name"] for one in checks if one["status"] != "passed"),
     }
     for (kind, key), name in names.items():
         row[name] = ((record.get("params") or {}) if kind == "params" else record).get(key)

@@ -8,6 +8,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
+from superluigi.lineage.records.check_results import findings_in
 from superluigi.lineage.staleness import reasons, rebuild_tasks
 from superluigi.lineage.staleness.facts import StalenessInputs, is_external, is_wrapper, public_params
 from superluigi.lineage.staleness.reasons import Facts, Reason
@@ -53,6 +54,7 @@ class Explanation:
             "reason": self.reason,
             "detail": self.detail,
             "runs": self.runs,
+            "checks": findings_in(self.facts.record),
         }
 
     def __str__(self) -> str:
@@ -110,6 +112,7 @@ def _running(
 ) -> set[str]:
     """Ids of the tasks that a run would make. Luigi does not look below a complete task; a refresh does."""
     counted = {reasons.FORCED} | (reasons.MODES[refresh] if refresh else {reasons.OUTPUT_MISSING})
+    counted -= {reasons.CHECK_CHANGED}  # it is checked, not made
     wanted = {task.task_id for task, _ in order if judged[task].word in counted and not is_external(task)}
     if refresh is None:
         return _reached(root, order, wanted)
@@ -140,4 +143,5 @@ def _state(task: luigi.Task, facts: Facts) -> str:
         return "missing"
     if is_external(task):
         return "external"
-    return "stale" if reasons.reasons(facts) else "complete"
+    stale = any(one.word != reasons.CHECK_CHANGED for one in reasons.reasons(facts))
+    return "stale" if stale else "complete"

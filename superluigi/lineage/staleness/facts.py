@@ -116,7 +116,7 @@ class StalenessInputs:
             },
             required=frozenset(required),
             dynamic=frozenset(dynamic),
-            code={"digest": code_identity(task)["digest"], "parts": code_parts(task)},
+            code=_code(task),
             packages=packages(task),
         )
 
@@ -142,6 +142,11 @@ class StalenessInputs:
             return comparing.current(location, reference, noted)
         except TargetKindError:
             return {"type": "another kind"}
+
+
+def _code(task: luigi.Task) -> dict[str, Any]:
+    known = code_identity(task)
+    return {"digest": known["digest"], "parts": code_parts(task), "checks": known.get("checks")}
 
 
 def address_of(target: Any) -> str:

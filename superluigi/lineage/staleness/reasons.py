@@ -18,14 +18,16 @@ PARAMETER_CHANGED = "parameter changed"
 INPUT_CHANGED = "input changed"
 CODE_CHANGED = "code changed"
 PACKAGE_CHANGED = "package changed"
+#: What is there is checked anew; it is not made again.
+CHECK_CHANGED = "check changed"
 FORCED = "forced"
 
 _ALWAYS = (OUTPUT_MISSING, RECORD_MISSING, PARAMETER_CHANGED, INPUT_CHANGED)
 #: What counts in each mode of `run_task(refresh=…)`.
 MODES: Mapping[str, frozenset[str]] = {
     "inputs": frozenset(_ALWAYS),
-    "code": frozenset((*_ALWAYS, CODE_CHANGED)),
-    "all": frozenset((*_ALWAYS, CODE_CHANGED, PACKAGE_CHANGED)),
+    "code": frozenset((*_ALWAYS, CODE_CHANGED, CHECK_CHANGED)),
+    "all": frozenset((*_ALWAYS, CODE_CHANGED, PACKAGE_CHANGED, CHECK_CHANGED)),
 }
 _SHOWN = 3
 
@@ -36,6 +38,11 @@ class Reason:
 
     word: str
     detail: str = ""
+
+    @property
+    def only_checks(self) -> bool:
+        """What is there is checked anew; it is not made again."""
+        return self.word == CHECK_CHANGED
 
     def __str__(self) -> str:
         return f"{self.word}: {self.detail}" if self.detail else self.word
@@ -99,6 +106,7 @@ def reasons(facts: Facts) -> list[Reason]:
         (INPUT_CHANGED, _inputs),
         (CODE_CHANGED, _code),
         (PACKAGE_CHANGED, _packages),
+        (CHECK_CHANGED, _checks),
     )
     found = ((word, check(facts, facts.record)) for word, check in checks)
     return [Reason(word, _listed(details)) for word, details in found if details]
@@ -137,6 +145,14 @@ def _code(facts: Facts, record: Record) -> list[str]:
     return code_parts.changed(before.get("parts") or {}, facts.code["parts"]) or [
         "in a part that the record does not list"
     ]
+
+
+def _checks(facts: Facts, record: Record) -> list[str]:
+    now = facts.code.get("checks")
+    before = (record.get("code") or {}).get("checks")
+    if not now or before == now:
+        return []
+    return ["what is there was not checked by these"] if before else ["what is there was not checked"]
 
 
 def _packages(facts: Facts, record: Record) -> list[str]:

@@ -63,6 +63,8 @@ class Result:
     specs: Sequence[TaskSpec] = ()
     codes: dict[str, bytes] = field(default_factory=dict)
     requirements: Sequence[str] = ()
+    #: A failure after which there is no other attempt, whatever the retry policy says.
+    final: bool = False
 
 
 _FIRST = (
@@ -195,7 +197,7 @@ ADD_ATTEMPT = Statement(
 def finish(connection: Connection, claim: Claim, result: Result, now: float, recheck_seconds: float = 60.0) -> bool:
     """Record how the attempt of `claim` ended; False, and nothing changes, when the lease was lost."""
     values = ended(claim, result, now, recheck_seconds)
-    values["spent"] = int(result.kind == "failed" and _is_spent(connection, claim, now))
+    values["spent"] = int(result.kind == "failed" and (result.final or _is_spent(connection, claim, now)))
     row = END(connection, values)
     if row is None:
         return False

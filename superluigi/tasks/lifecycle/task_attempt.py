@@ -36,7 +36,8 @@ from superluigi.targets import joining
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import inputs, outputs, values
 from superluigi.tasks.base import Task
-from superluigi.tasks.lifecycle import checking, init_steps, mistakes, rivals, strays
+from superluigi.tasks.checking import of_outputs as checking
+from superluigi.tasks.lifecycle import init_steps, mistakes, rivals, strays
 from superluigi.tasks.runtime import mixin
 
 

@@ -79,6 +79,9 @@ function showNode(node) {
       ["size", bytes(node.size)], ["files", output.count],
       ["sha256", output.digest && output.digest.sha256 ? output.digest.sha256.slice(0, 16) + "…" : null],
     ])),
+    ...section("Checks", table((Array.isArray(record.checks) ? record.checks : []).map((one) => [
+      String(one.name), `${one.status}${one.severity === "warn" ? " (warns)" : ""}${one.detail ? ": " + one.detail : ""}`,
+    ]))),
     ...section("Made from", links(data.above[node.index].map((one) => data.nodes[one]))),
     ...section("Used by", links(data.below[node.index].map((one) => data.nodes[one]))),
     ...(failed ? [] : section("Log", log)),

@@ -23,6 +23,10 @@ from superluigi.checks.subject import Previous, Subject, Values
 from superluigi.checks.verdicts import PASSED, Finding
 from superluigi.errors import CheckFailedError, DefinitionError
 from superluigi.execution.process_state import current_folder, ends_forks
+from superluigi.jsonable import jsonable
+from superluigi.lineage.code_fingerprint.code import code_identity
+from superluigi.lineage.records.builder import OURS
+from superluigi.runs import context as runs
 from superluigi.runs import logs
 from superluigi.storage.base import Record, StagedWrite
 from superluigi.tasks import values
@@ -127,6 +131,37 @@ def refuse_published(task: Any, findings: Sequence[Finding], what: str) -> None:
     if blocking:
         raise CheckFailedError(f"{task}: {told(blocking)}\n{what}", [one.as_json() for one in findings])
     tell_warnings(task, findings)
+
+
+def is_due_alone(task: Any) -> bool:
+    """Whether this run refreshes, and nothing of the task has changed but its checks."""
+    refresh = runs.current().options.get("refresh")
+    reason = None if refresh is None else refresh.must_run(task)
+    return reason is not None and reason.only_checks
+
+
+def recheck(task: Any) -> None:
+    """Check what is there; if it passes, its records say by which checks.
+
+    Raises:
+        CheckFailedError: it does not; output and record stay.
+    """
+    targets = graph.flatten(task.output())
+    records = [target.location.read_record() for target in targets]
+    with contextlib.ExitStack() as stack:
+        found, told = of_published(task, values.Reader(stack), records[0])
+    refuse_published(
+        task, found, "It was made when these checks were others, and stays as it is. Force it to replace it."
+    )
+    measures = {key: value for key, value in told.items() if key not in OURS}
+    digest = code_identity(task).get("checks")
+    for target, record in zip(targets, records, strict=True):
+        if record is not None:
+            about = {
+                "checks": [one.as_json() for one in found],
+                "code": {**(record.get("code") or {}), "checks": digest},
+            }
+            target.location.write_record(jsonable({**record, **measures, **about}))
 
 
 def told(findings: Sequence[Finding]) -> str:
