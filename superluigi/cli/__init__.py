@@ -160,8 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (error.told and same_place(sys.stdout, sys.stderr)):
             say(f"{type(error).__name__}: {error}", err=True)
         return 1
-    except KeyboardInterrupt:
-        say("interrupted", err=True)
+    except KeyboardInterrupt as error:
+        if not getattr(error, "told", False):
+            say("interrupted", err=True)
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has gone; without this Python complains again when it flushes at exit.

@@ -6,6 +6,7 @@ A task that commits its outputs itself and raises when one is missing says so by
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -32,6 +33,7 @@ from superluigi.runs.report import Report
 from superluigi.scheduler.limits import Limits, Rates
 from superluigi.scheduler.remote import NamespacedScheduler
 from superluigi.scheduler.scheduler import ReadyScheduler
+from superluigi.terminal import say
 
 #: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
 RETRY_DELAY_SECONDS = 1.0
@@ -106,10 +108,29 @@ def run_graph(
                 f"The central scheduler does not answer ({error}). What has been made is safe: start luigid and run "
                 "again, or leave central_scheduler out."
             ) from error
-        except BaseException:
+        except BaseException as error:
             places.close(abort=True)
+            if isinstance(error, KeyboardInterrupt):
+                _tell_interrupted(worker, run, error)
             raise
         return build_report(worker, roots)
+
+
+#: So many tasks that were ended are named.
+_ENDED_NAMED = 5
+
+
+def _tell_interrupted(worker: Worker, run: RunContext, error: KeyboardInterrupt) -> None:
+    """Say what Ctrl-C has ended, and how to go on."""
+    ended = [str(attempt.task) for attempt in worker.running.values()]
+    more = f" and {len(ended) - _ENDED_NAMED} more" if len(ended) > _ENDED_NAMED else ""
+    was = "were" if len(ended) > 1 else "was"
+    what = f"{', '.join(ended[:_ENDED_NAMED])}{more} {was} ended" if ended else "nothing was running"
+    again = "with resume=True (--resume) it goes on" if run.plan else "it goes on with what is missing"
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        made = f"{len(worker.made)} of {len(worker.tasks)} tasks were made"
+        say(f"Interrupted: {what}; {made}. Run the same again: {again}.", err=True, flush=True)
+        vars(error)["told"] = True
 
 
 def make_scheduler(

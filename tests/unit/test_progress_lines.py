@@ -7,10 +7,13 @@ from pathlib import Path
 
 import luigi
 import pytest
+from luigi.task_status import DONE, PENDING
 from rich.console import Console
 
-from superluigi.engine.progress import Live
+from superluigi.engine import progress
+from superluigi.engine.progress import Counter, Live
 from superluigi.errors import ExecutorLostError
+from superluigi.execution.attempt import AttemptResult
 from superluigi.task_runner import run_task
 from superluigi.testing.executor_tasks import Noted, diary
 
@@ -41,3 +44,37 @@ def test_a_central_scheduler_that_is_not_there_is_said_so(tmp_path: Path) -> Non
     with pytest.raises(ExecutorLostError, match="start luigid"):
         run_task(Noted(folder=str(tmp_path), name="one"), config={"core": nobody}, central_scheduler=True)
     assert diary(tmp_path) == []
+
+
+class Slow(Named):
+    pass
+
+
+def test_time_left_is_told_by_progress_and_by_finished_tasks_of_the_same_family(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    counter = Counter()
+    quick, slow = [Named(name=str(n)) for n in range(4)], [Slow(name=str(n)) for n in range(3)]
+    for task in (*quick, *slow):
+        counter.scheduled(task, PENDING)
+    assert counter.seconds_left() is None
+    counter.started(slow[0])
+    assert counter.seconds_left() is None
+    now[0] = 10.0
+    counter.progressed(slow[0].task_id, 25, None)
+    assert counter.left_of(counter.running[slow[0].task_id]) == 30
+    now[0] = 40.0
+    counter.ended(slow[0], DONE, AttemptResult(slow[0].task_id, DONE))
+    counter.started(quick[0])
+    now[0] = 42.0
+    counter.ended(quick[0], DONE, AttemptResult(quick[0].task_id, DONE))
+    assert counter.seconds_left() == 3 * 2 + 2 * 40
+    counter.started(slow[1])
+    now[0] = 52.0
+    assert counter.left_of(counter.running[slow[1].task_id]) == 30
+    assert counter.seconds_left() == 3 * 2 + 40 + 30
+    assert "about 1:16 left" in counter.line()
+    counter.started(quick[1])  # from now on two at once
+    assert counter.seconds_left() == (2 * 2 + 2 + 40 + 30) / 2
