@@ -96,17 +96,17 @@ def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:
         return
     attempting.ending = reason = TaskCancelledError(f"{task} was ended because {cause} failed (on_error='stop').")
     attempting.deadline, attempting.timed_out = time.monotonic() + ENDING_SECONDS, False
-    if future.cancel():
-        return
+    # First: an executor that is not ours may call a future cancelled while the task goes on (Dask's does).
+    if _tell(attempting) or future.cancel():
+        return  # it cleans up, wherever it runs, and its result says so; or it has not begun
     if place.shares_memory:
         if attempting.call is not None:
             attempting.call.interrupt()
-    elif place.announces or not _can_be_told(task):
-        if not place.end(future, reason) and place.announces:
+    elif place.announces:
+        if not place.end(future, reason):
             attempting.ending = None  # its result is on the way
-    else:
-        told: Any = task
-        told.cancel(str(reason))  # wherever it runs; the executor itself could only give it up
+    elif not _can_be_told(task):
+        place.end(future, reason)
 
 
 def give_up(attempting: RunningAttempt) -> bool:
@@ -118,8 +118,18 @@ def give_up(attempting: RunningAttempt) -> bool:
         attempting.let_go()
         return True
     if attempting.future is not None and attempting.ending is not None:
+        _tell(attempting)  # once more: it may have begun only meanwhile
         attempting.place.end(attempting.future, attempting.ending)
     return False
+
+
+def _tell(attempting: RunningAttempt) -> bool:
+    """Tell an attempt in a process that is not ours to end; whether it has heard."""
+    place = attempting.place
+    told: Any = attempting.task
+    if place.shares_memory or place.announces or not _can_be_told(told):
+        return False
+    return bool(told.cancel(str(attempting.ending)))
 
 
 def _can_be_told(task: Any) -> bool:

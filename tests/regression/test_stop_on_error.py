@@ -19,6 +19,7 @@ from superluigi.execution import process_state
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.testing.dask_cluster import DaskCluster
 
 WAIT_SECONDS = 60.0
 
@@ -125,6 +126,18 @@ def test_threads_that_we_were_given_are_ended_too(here: Path) -> None:
 def test_processes_that_we_were_given_are_told(here: Path) -> None:
     with ProcessPoolExecutor(3) as pool:
         assert_ended(All(str(here)), pool, here)
+
+
+def test_dask_ends_what_runs_there(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its own executor calls a future cancelled while the task goes on, and publishes after the run."""
+    distributed = pytest.importorskip("distributed")
+    cluster = DaskCluster(tmp_path_factory.mktemp("dask"), workers=3)
+    with cluster as address, distributed.Client(address, set_as_default=False) as client:
+        for name, executor in (("theirs", client.get_executor()), ("ours", address)):
+            place = here / name
+            place.mkdir()
+            assert_ended(All(str(place)), executor, place)
+            assert {path.name for path in place.glob("cleaned-*")} == {"cleaned-0", "cleaned-1"}
 
 
 def test_what_is_ended_is_said_and_a_next_run_makes_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
