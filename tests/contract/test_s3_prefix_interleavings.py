@@ -4,26 +4,22 @@ The store is a dict with conditions; the writers are the real ones. A scheduler 
 time, stops one for longer than its lease, or for ever, and looks after each request whether the promises hold.
 """
 
-# ruff: noqa: N803  # arguments have the names of boto3's
+# arguments have the names of boto3's
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import itertools
 import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
@@ -35,6 +31,7 @@ from superluigi.storage.objects.record import ABSENT
 from superluigi.storage.objects.s3 import client, transfer, upload
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.store import opened
+from superluigi.testing.s3_in_memory import MemoryClient, MemoryStore
 
 RECORD = "out.metadata.json"
 
@@ -43,29 +40,20 @@ class Stopped(BaseException):
     """An actor dies where it stands."""
 
 
-def refused(status: int, code: str) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "Request")
-
-
 @dataclass
-class Thing:
-    body: bytes
-    metadata: dict[str, str]
-    modified: datetime
-
-    @property
-    def etag(self) -> str:
-        return hashlib.md5(self.body).hexdigest()
-
-
-@dataclass
-class Store:
+class Store(MemoryStore):
     """One bucket, and what was published in it."""
 
-    things: dict[str, Thing] = field(default_factory=dict)
-    clock: datetime = datetime(2030, 1, 1, tzinfo=timezone.utc)
     published: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.changed = self.look
+
+    def look(self, key: str) -> None:
+        record = self.record() if key == RECORD and key in self.things else None
+        if record is not None:
+            self.published.append(record["who"])
+        self.check()
 
     def check(self) -> None:
         """P1 and P2 at this instant: where a record is, all that it names is there."""
@@ -82,88 +70,6 @@ class Store:
         return None if ABSENT in document else document
 
 
-class Bucket:
-    """What a boto3 client of one actor does to the store; each call waits for its turn."""
-
-    meta = SimpleNamespace(endpoint_url="https://s3.us-east-1.amazonaws.com")
-    exceptions = SimpleNamespace(ClientError=ClientError)
-
-    def __init__(self, store: Store, turn: Callable[[str], None]) -> None:
-        self.store, self.turn, self.client = store, turn, client.S3Client(self, S3Options(), None, 0, ())
-
-    def _called(self, name: str, key: str) -> None:
-        self.turn(f"{name} {key}")
-        self.client.date = format_datetime(self.store.clock, usegmt=True), client.time.monotonic()
-
-    def _put(self, key: str, thing: Thing) -> None:
-        self.store.things[key] = thing
-        record = self.store.record() if key == RECORD else None
-        if record is not None:
-            self.store.published.append(record["who"])
-        self.store.check()
-
-    def put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
-        self._called("put", Key)
-        there = self.store.things.get(Key)
-        if "IfNoneMatch" in more and there:
-            raise refused(412, "PreconditionFailed")
-        if "IfMatch" in more and (there is None or there.etag != more["IfMatch"]):
-            raise refused(412 if there else 404, "PreconditionFailed" if there else "NoSuchKey")
-        self._put(Key, Thing(Body, more.get("Metadata", {}), self.store.clock))
-        return {"ETag": self.store.things[Key].etag}
-
-    def copy_object(self, Key: str, CopySource: dict[str, str], **_: Any) -> dict[str, Any]:
-        self._called("copy", Key)
-        source = self.store.things.get(CopySource["Key"])
-        if source is None:
-            raise refused(404, "NoSuchKey")
-        self._put(Key, Thing(source.body, source.metadata, self.store.clock))
-        return {"CopyObjectResult": {"ETag": source.etag}}
-
-    def head_object(self, Key: str, **_: Any) -> dict[str, Any]:
-        self._called("head", Key)
-        return self._answer(Key)
-
-    def get_object(self, Key: str, **_: Any) -> dict[str, Any]:
-        self._called("get", Key)
-        return {**self._answer(Key), "Body": io.BytesIO(self.store.things[Key].body)}
-
-    def _answer(self, key: str) -> dict[str, Any]:
-        thing = self.store.things.get(key)
-        if thing is None:
-            raise refused(404, "NoSuchKey")
-        return {
-            "ETag": thing.etag, "ContentLength": len(thing.body), "Metadata": thing.metadata,
-            "LastModified": thing.modified,
-        }  # fmt: skip
-
-    def list_objects_v2(self, Prefix: str, StartAfter: str = "", MaxKeys: int = 1000, **_: Any) -> dict[str, Any]:
-        self._called("list", Prefix)
-        found = sorted(key for key in self.store.things if key.startswith(Prefix) and key > StartAfter)[:MaxKeys]
-        things = self.store.things
-        return {
-            "Contents": [
-                {"Key": k, "Size": len(things[k].body), "ETag": things[k].etag, "LastModified": things[k].modified}
-                for k in found
-            ]
-        }
-
-    def delete_object(self, Key: str, IfMatch: str | None = None, **_: Any) -> None:
-        self._called("delete", Key)
-        there = self.store.things.get(Key)
-        if IfMatch and there and there.etag != IfMatch:
-            raise refused(412, "PreconditionFailed")
-        self.store.things.pop(Key, None)
-        self.store.check()
-
-    def delete_objects(self, Delete: Any, **_: Any) -> dict[str, Any]:
-        self._called("delete many", "")
-        for item in Delete["Objects"]:
-            self.store.things.pop(item["Key"], None)
-        self.store.check()
-        return {}
-
-
 class Actor:
     """One process, as far as the others can tell: its work waits before each request until it is told to go on."""
 
@@ -172,7 +78,7 @@ class Actor:
         self.go, self.waits = threading.Semaphore(0), threading.Semaphore(0)
         self.dies = self.ended = False
         self.error: BaseException | None = None
-        self.bucket = Bucket(store, self._turn)
+        self.bucket = MemoryClient(store, lambda step, **_: self._turn(step))
         self.location = PrefixLocation(S3Address("b", "out/", "b", RECORD, S3Options(), opened, local_root=root / name))
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
         self.steps: list[str] = []

@@ -27,6 +27,7 @@ from typing import Any
 from superluigi import config
 from superluigi.errors import StorageAccessError, TargetError
 from superluigi.storage.cache.files import (
+    NOBODYS,
     ODD,
     facts_of,
     files_in,
@@ -35,13 +36,14 @@ from superluigi.storage.cache.files import (
     local_name,
     lock,
     move,
-    remove_copy,
+    remove_known,
     same,
+    save,
     size_of,
     validation_error,
 )
-from superluigi.storage.local import atomic, staging
 from superluigi.storage.local import copy as copying
+from superluigi.storage.local import staging
 
 _ACCOUNT = "cache-size"
 _log = logging.getLogger(__name__)
@@ -155,9 +157,7 @@ class Cache:
             with lock(stem.with_suffix(".use"), wait=False) as unused:
                 if not unused:
                     return False
-                state = load(info.state_file)
-                info.state_file.unlink(missing_ok=True)
-                remove_copy(self.root, state)
+                remove_known(self.root, info.state_file)
                 # The lock files go while their locks are held: whoever waits for them looks again.
                 for suffix in (".use", ".fill"):
                     stem.with_suffix(suffix).unlink(missing_ok=True)
@@ -207,7 +207,7 @@ class CacheEntry:
     def valid(self, tag: str) -> dict[str, Any] | None:
         """The state if the copy is whole and was made from the data that `tag` names."""
         state = load(self.state_file)
-        if state is None or state["tag"] != tag:
+        if state is None or state["tag"] != tag or tag == NOBODYS:
             return None
         path = self.cache.root / state["path"]
         root = str(path)
@@ -333,7 +333,7 @@ class CacheEntry:
             if not self.folder or _is_of_the_disk(error):
                 copying.remove_tree(part.parent)
             raise
-        return self._publish(part, tag, facts)
+        return self._publish(part, tag, facts, size)
 
     def _reusable(self) -> dict[str, tuple[str, Path]]:
         """Of a folder's copy of another version: name -> ETag and file, for those that are still as they were."""
@@ -355,34 +355,28 @@ class CacheEntry:
         try:
             with lock(self.stem.with_suffix(".fill"), wait=False) as mine:
                 if mine:
-                    self.cache.evict_to_fit(size_of(source))
-                    self._publish(source, tag, facts)
+                    size = size_of(source)
+                    self.cache.evict_to_fit(size)
+                    self._publish(source, tag, facts, size)
         except OSError as error:
             _log.warning("What was just written to %s is not kept as its local copy: %s", self.uri, error)
 
-    def _publish(self, source: Path, tag: str, facts: Facts) -> Path | None:
+    def _publish(self, source: Path, tag: str, facts: Facts, size: int) -> Path | None:
         """Move `source` into place and write the state; the caller holds `fill`."""
         with lock(self.stem.with_suffix(".use"), wait=False) as unused:
             if not unused:
                 return None
-            old = load(self.state_file)
-            self.state_file.unlink(missing_ok=True)
-            remove_copy(self.cache.root, old)
-            path = self._put_in_place(source)
+            old = remove_known(self.cache.root, self.state_file)
+            path = self._put_in_place(source, size)
             root = str(path)
-            new = self.stem.with_suffix(".new")
             try:
                 # Now: a rename is a change of the file.
                 files = {name: {**facts_of(f"{root}/{name}" if name else root), **more} for name, more in facts.items()}
                 size = sum(int(file["size"]) for file in files.values())
-                state = {
-                    "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
-                    "made": time.time(), "folder": self.folder, "files": files,
-                }  # fmt: skip
-                new.write_text(json.dumps(state))
-                atomic.replace(new, self.state_file)
+                self._write_state(path, tag, size, files)
             except OSError:
-                for left in (path, new):
+                self.state_file.unlink(missing_ok=True)
+                for left in (path, self.stem.with_suffix(".new")):
                     copying.remove_tree(left)
                 raise
         for left in self.stem.parent.glob(f"{self.stem.name}-*.partial"):
@@ -390,12 +384,25 @@ class CacheEntry:
         self.cache.account(size - int(old["size"] if old else 0))
         return path
 
-    def _put_in_place(self, source: Path) -> Path:
-        """Under the key's own name, or aside where another entry's file or folder is in the way."""
+    def _write_state(self, path: Path, tag: str, size: int, files: Mapping[str, Any]) -> None:
+        state = {
+            "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
+            "made": time.time(), "folder": self.folder, "files": files,
+        }  # fmt: skip
+        save(self.state_file, state)
+
+    def _put_in_place(self, source: Path, size: int) -> Path:
+        """Under the key's own name, or aside where another entry's file or folder is in the way.
+
+        A state that is valid for nobody says where before anything is there: what a dead process leaves is found.
+        """
         own = self.cache.root / self.relative
         aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{ODD}more", self.stem.name)
-        if not os.path.lexists(own) and not self._inside_a_folder_entry() and move(source, own):
-            return own
+        if not os.path.lexists(own) and not self._inside_a_folder_entry():
+            self._write_state(own, NOBODYS, size, {})
+            if move(source, own):
+                return own
+        self._write_state(aside / own.name, NOBODYS, size, {})
         copying.remove_tree(aside)
         move(source, aside / own.name)
         return aside / own.name

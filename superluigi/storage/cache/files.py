@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -137,9 +138,31 @@ def move(source: Path, destination: Path) -> bool:
     return False
 
 
-def remove_copy(root: Path, state: dict[str, Any] | None) -> None:
-    if state is None:
-        return
+#: The tag of a copy that is being put in place or removed: it is valid for nobody.
+NOBODYS = ""
+
+
+def save(file: Path, state: Mapping[str, Any]) -> None:
+    """Replace a state in one step."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(state))
+    atomic.replace(new, file)
+
+
+def remove_known(root: Path, file: Path) -> dict[str, Any] | None:
+    """Remove the copy that the state in `file` speaks of, then the state, which is returned.
+
+    Meanwhile it says that the copy is nobody's: whoever comes after a death in between finds what is left.
+    """
+    state = load(file)
+    if state is not None:
+        save(file, {**state, "tag": NOBODYS, "files": {}})
+        _remove_copy(root, state)
+    file.unlink(missing_ok=True)
+    return state
+
+
+def _remove_copy(root: Path, state: Mapping[str, Any]) -> None:
     path = root / state["path"]
     if path.is_dir() == bool(state["folder"]):  # else another entry has taken the place
         copy.remove_tree(path)

@@ -6,6 +6,9 @@ removed only if the caller says from what age on nobody can be at work on it any
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,11 +104,20 @@ _MAY_LIVE = "its process ran elsewhere, or before this boot, and may live: give 
 
 def _age(path: Path) -> timedelta:
     """How long nothing below `path` has changed."""
-    times = [path.lstat().st_mtime]
-    if path.is_dir() and not path.is_symlink():
-        walked = copy.walk(path, tolerant=True)
-        times += [entry.stat(follow_symlinks=False).st_mtime for _, entries in walked for entry in entries]
-    return timedelta(seconds=time.time() - max(times))
+    now = time.time()
+    return timedelta(seconds=now - max((status.st_mtime for status in _statuses(path)), default=now))
+
+
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    """Of `path` and of all below it, as far as it is still there: others clean up here as well."""
+    with contextlib.suppress(FileNotFoundError):
+        top = path.lstat()
+        yield top
+        if stat.S_ISDIR(top.st_mode):
+            for _, entries in copy.walk(path, tolerant=True):
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield entry.stat(follow_symlinks=False)
 
 
 def _half_done(pending: Path) -> LocalLocation | None:
@@ -129,11 +141,4 @@ def _named_by(pending: Path, suffix: str = "") -> Path:
 
 
 def _size(path: Path) -> int:
-    if not path.is_dir() or path.is_symlink():
-        return path.lstat().st_size
-    return sum(
-        entry.stat(follow_symlinks=False).st_size
-        for _, entries in copy.walk(path, tolerant=True)
-        for entry in entries
-        if not entry.is_dir(follow_symlinks=False)
-    )
+    return sum(status.st_size for status in _statuses(path) if not stat.S_ISDIR(status.st_mode))

@@ -173,7 +173,7 @@ class ObjectLocation(S3Location):
         if there is not None:
             self.s3.delete_if(self.place.bucket, self.place.key, there.etag, self.place.get_options)
         # After the data: a record without its data is nobody's output. A commit under way keeps its own.
-        self.register.clear(there.commit if there else None, self.conditions)
+        self.register.clear(there.commit if there else None, self.look, self.conditions)
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
         """Finish a commit whose process died before its last step; where we may not write, only read."""
@@ -183,6 +183,8 @@ class ObjectLocation(S3Location):
         known = {"etag": there.etag, **({"version": there.version} if there.version else {})}
         mended = {**found, "output": {**found["output"], **known}}
         others = [item for item in records if item is not found and not is_over(commit_of(item) or "")]
+        if len(others) < len(records) - 1 and not self.is_described_by(found):
+            return found  # who is over may have put its data there before it was: its record is the one in force
         announced = PreparedRecord(etag, [item for item in others if commit_of(item)], alone=False)
         suppress_errors(
             lambda: self.register.settle(mended, announced, lambda: self.is_described_by(found), self.conditions)

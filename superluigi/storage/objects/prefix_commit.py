@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
-from superluigi.storage import owner_token
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
 from superluigi.storage.local import copy, stage_check, staging
@@ -103,11 +102,8 @@ class StagedPrefix(StagedWrite):
     def commit(self, record: Record | None) -> Record | None:
         output = self.prepare()
         made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
-        location, place = self.location, self.location.place
-        IntentLog(self.folder, location.s3.namespace).add(
-            "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
-            record_key=place.record_key, commit=self.commit_id,
-        )  # fmt: skip
+        location = self.location
+        note(location, self.folder)
         with location.alone():
             published = self._publish(made)
         afterwards(location.uri, self._keep)
@@ -410,6 +406,15 @@ class StagedPrefix(StagedWrite):
         return conflict(self.location)
 
 
+def note(location: PrefixState, folder: Path) -> None:
+    """Write down where the dead owner of a staging folder may have left something."""
+    place = location.place
+    IntentLog(folder, location.s3.namespace).add(
+        "prefix", bucket=place.bucket, prefix=place.key, record_bucket=place.record_bucket,
+        record_key=place.record_key, commit=folder.name,
+    )  # fmt: skip
+
+
 def conflict(location: PrefixState) -> CommitConflictError:
     return CommitConflictError(
         f"{location.uri} is being written, or was changed, by another writer while this output was being "
@@ -486,9 +491,13 @@ def remove_prefix(location: PrefixState) -> None:
         CommitConflictError: somebody is writing it.
         OutputClashError: another task's record is inside.
     """
-    store, token = location.store, owner_token.token()
-    store.put_gravestone(token)
-    with Hold(ClaimFile(store), Claim(token, token)) as hold, contextlib.ExitStack() as cleaning:
+    folder = location.staging()
+    store, token = location.store, folder.name
+    with contextlib.ExitStack() as cleaning:
+        cleaning.callback(suppress_errors, lambda: staging.drop_staging(folder))
+        note(location, folder)
+        store.put_gravestone(token)
+        hold = cleaning.enter_context(Hold(ClaimFile(store), Claim(token, token)))
         cleaning.callback(suppress_errors, lambda: store.revoke(token))
         take(location, hold)
         cleaning.callback(suppress_errors, hold.release)

@@ -191,19 +191,33 @@ class Register:
 
     def withdraw(self, commit: str | None, conditions: ConditionalWrites) -> None:
         """Take the record of `commit`, which will never be the data's, out of the register."""
-        self._drop(lambda other: other == commit, conditions)
+        self._drop(lambda _: {commit}, conditions)
 
-    def clear(self, commit: str | None, conditions: ConditionalWrites) -> None:
-        """Take out the records of data that is gone: that of `commit`, and those of commits that are over."""
-        self._drop(lambda other: other is None or other == commit or is_over(other), conditions, all_after=_FORGOTTEN)
+    def clear(self, commit: str | None, there: Callable[[], Head | None], conditions: ConditionalWrites) -> None:
+        """Take out the records of data that is gone: that of `commit`, and those of commits that are over.
+
+        `there` looks at what is there now. Another one may have put its data there since, and be over by now.
+        """
+
+        def doomed(commits: set[str | None]) -> set[str | None]:
+            over = {other for other in commits if other is None or other == commit or is_over(other)}
+            if not over - {commit}:
+                return over
+            # Asked after the look at who is over: who is had put its data there before, or never will.
+            now = there()
+            return over if now is None else over - {now.commit}
+
+        self._drop(doomed, conditions, all_after=_FORGOTTEN)
 
     def _drop(
-        self, doomed: Callable[[str | None], bool], conditions: ConditionalWrites, all_after: timedelta | None = None
-    ) -> None:
-        """Take out the records whose commit is `doomed`; all of them if nobody wrote there for `all_after`."""
+        self, doomed: Callable[[set[str | None]], set[str | None]], conditions: ConditionalWrites,
+        all_after: timedelta | None = None,
+    ) -> None:  # fmt: skip
+        """Take out the records whose commits are `doomed`; all of them if nobody wrote there for `all_after`."""
         for _ in range(_ATTEMPTS):
             records, expected = self.read()
-            others = [item for item in records if not doomed(commit_of(item))]
+            going = doomed({commit_of(item) for item in records})
+            others = [item for item in records if commit_of(item) not in going]
             if others and all_after is not None:
                 there = self.s3.head(self.bucket, self.key, self.get_options)
                 if there and there.modified and self.s3.now and self.s3.now - there.modified > all_after:
