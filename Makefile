@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in the environment .venv, which is made when it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long test-minio check lint types layers docs docs-serve bench lowest wheel wheels clean
+.PHONY: help venv demo test test-long test-stress test-minio check lint types layers docs docs-serve bench lowest wheel wheels clean
 # Tests start many processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
@@ -38,6 +38,9 @@ test: $(STAMP) ## the tests (some minutes)
 
 test-long: $(STAMP) ## hundreds of kills and all else that needs minutes
 	$(PYTEST) -m "long or not long" --timeout 1800 -o faulthandler_timeout=1800
+
+test-stress: $(STAMP) ## the tests and crowds, five rounds under load, with pauses at failpoints
+	$(BIN)/python tests/stress/rounds.py 5
 
 test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
 	$(COMPOSE) up --detach --wait minio
