@@ -36,11 +36,10 @@ from superluigi.storage.local.cleanup import clean
 from superluigi.storage.local.folder import StagedFolder
 from superluigi.storage.local.staged import LocalStaged
 from superluigi.storage.objects import prefix_commit, prefix_recovery
-from superluigi.storage.objects.capabilities import ConditionalWrites
 from superluigi.storage.objects.intent_log import is_over
 from superluigi.storage.objects.prefix_steps import PrefixStore
 from superluigi.storage.objects.record import Register
-from superluigi.storage.objects.s3.transfer import WriteCondition
+from superluigi.storage.objects.store import ConditionalWrites, WriteCondition
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import interleaving
