@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError
+from superluigi.terminal import Part, columns, say, visible, visible_but_looks, visible_json, write
 from superluigi.terminal import line as line
-from superluigi.terminal import say, visible, visible_but_looks, visible_json, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,3 +60,117 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
         raise OptionError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
     say(f"{what}? [y/N] ", end="", err=True, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Collection[int] = ()) -> None:
+    """Print aligned columns below their headers; on a terminal, long values are wrapped so that lines fit.
+
+    Where the output is no terminal each row is one line (unless COLUMNS says how wide it may be), for `grep`.
+    """
+    rows = [list(row) for row in rows]
+    texts = [[visible(_text(cell), one_line=True) for cell in row] for row in rows]
+    styles = [[cell[1] if isinstance(cell, tuple) else "" for cell in row] for row in rows]
+    widths = [max(map(cells, column)) for column in zip(headers, *texts, strict=True)]
+    room = columns() or (int(given) if (given := os.environ.get("COLUMNS", "")).isdecimal() else None)
+    if room is not None:
+        widths = _fitted(widths, [cells(one) for one in headers], room - 2 * (len(widths) - 1))
+    line(("  ".join(_aligned(headers, widths, right)), "bold"))
+    for row, looks in zip(texts, styles, strict=True):
+        parts = [_broken(text, width) for text, width in zip(row, widths, strict=True)]
+        for number in range(max(map(len, parts))):
+            shown = [part[number] if number < len(part) else "" for part in parts]
+            pieces: list[Part] = []
+            for text, look in zip(_aligned(shown, widths, right), looks, strict=True):
+                pieces += [(text, look), "  "]
+            line(*pieces[:-1])
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int], right: Collection[int]) -> list[str]:
+    padded = [_padded(text, width, at in right) for at, (text, width) in enumerate(zip(texts, widths, strict=True))]
+    return [*padded[:-1], padded[-1].rstrip()]
+
+
+def families(states: Iterable[tuple[str, str]], styles: Mapping[str, str]) -> None:
+    """Print a line for each family: how many of its tasks are in which state. `states`: (family, state) of each."""
+    counted: dict[str, dict[str, int]] = {}
+    for family, state in states:
+        counts = counted.setdefault(family, {})
+        counts[state] = counts.get(state, 0) + 1
+    width = max(map(cells, counted), default=0)
+    for family, counts in counted.items():
+        parts: list[Part] = []
+        for state in [*(one for one in styles if one in counts), *(one for one in counts if one not in styles)]:
+            parts += [(f"{counts[state]:,} {state}", styles.get(state, "")), ", "]
+        line(f"{_padded(visible(family, one_line=True), width, False)}  ", *parts[:-1])
+
+
+#: A graph of more tasks is told by families, unless each task is asked for.
+MANY = 50
+#: So many tasks of such a graph are named that are not as they should be.
+NAMED = 20
+
+
+def all_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--all`, for commands that tell large graphs by families."""
+    parser.add_argument("--all", action="store_true", help=f"each task, also of graphs of more than {MANY} tasks")
+
+
+def _text(cell: Part) -> str:
+    return cell[0] if isinstance(cell, tuple) else cell
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    blanks = " " * max(0, width - cells(text))
+    return blanks + text if right else text + blanks
+
+
+def _fitted(widths: list[int], least: list[int], room: int) -> list[int]:
+    """Narrower columns, the widest first, until all fit; none narrower than its header or 8."""
+    widths, least = list(widths), [max(one, 8) for one in least]
+    while sum(widths) > room:
+        able = [at for at, width in enumerate(widths) if width > least[at]]
+        if not able:
+            break
+        widest = max(able, key=lambda at: widths[at])
+        second = max((widths[at] for at in able if at != widest), default=0)
+        widths[widest] = max(least[widest], widths[widest] - (sum(widths) - room), min(second, widths[widest] - 1))
+    return widths
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Lines of at most `width` cells: broken at blanks, else behind a slash, else where they must be."""
+    found = []
+    while cells(text) > width:
+        at = width
+        while cells(text[:at]) > width:
+            at -= 1
+        blank, slash = text.rfind(" ", 1, at + 1), text.rfind("/", 1, at)
+        at = blank if blank > width // 3 else slash + 1 if slash > width // 3 else max(1, at)
+        found.append(text[:at].rstrip())
+        text = text[at:].lstrip()
+    return [*found, text]
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def places(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """A header, and paths as one reads them best: relative to here, or all of them to the store."""
+    from superluigi import config
+
+    here, store = os.path.join(os.getcwd(), ""), str(config.get("store"))
+    below = f"{store.rstrip('/')}/" if "://" in store else os.path.join(os.path.abspath(store), "")
+    if paths and not below.startswith(here) and all(path.startswith(below) for path in paths):
+        return f"output (in {below})", [path.removeprefix(below) for path in paths]
+    return "output", [path.removeprefix(here) for path in paths]
+
+
+def named(told: Mapping[str, Any]) -> str:
+    """`Family(name=value, …)` with public parameters only."""
+    return f"{told['task_family']}({', '.join(f'{name}={value}' for name, value in told['params'].items())})"

@@ -11,11 +11,10 @@ import os
 from typing import Any
 
 from superluigi import config
-from superluigi.cli._output import console, json_option, print_json
+from superluigi.cli._output import json_option, print_json, table
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import config_option, read_config
 from superluigi.errors import ConfigError
-from superluigi.terminal import visible
 
 EXAMPLE = """
 superluigi config
@@ -38,14 +37,16 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json(rows)
         return 0
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("setting", "value", "from", "means", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(visible(row[name])) for name in ("name", "value", "from", "means")))
-    console().print(table)
+    names = ("name", "value", "from", "means")
+    table(["setting", *names[1:]], [[_shown(row[name]) for name in names] for row in rows])
     return 0
+
+
+def _shown(value: object) -> str:
+    """A value as one reads it: paths below the home folder begin with `~`."""
+    home = os.path.join(os.path.expanduser("~"), "")
+    text = str(value)
+    return f"~/{text.removeprefix(home)}" if text.startswith(home) else text
 
 
 def _row(name: str) -> dict[str, Any]:

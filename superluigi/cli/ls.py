@@ -8,13 +8,13 @@ in the store and in --in PLACE are listed; --tag leaves those whose task had the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import json_option, print_json
+from superluigi.cli._output import json_option, places, print_json, table
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
-from superluigi.terminal import say
+from superluigi.terminal import Part, say
 
 if TYPE_CHECKING:
     from superluigi.tasks.deletion import Output
@@ -48,8 +48,10 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json([as_json(output) for output in found])
         return 0
-    for output in found:
-        say(line(output))
+    show(found)
+    if not found:
+        which = "with these tags" if wanted else "of this task" if args.task else "with a record"
+        say(f"no output {which}", err=True)
     return 0
 
 
@@ -106,10 +108,24 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
             yield Output(str(output.get("path")), str(record.get("task_family")), True, output.get("size"), None)
 
 
+def show(outputs: Sequence[Output]) -> None:
+    """Print a table of outputs, for people."""
+    if outputs:
+        header, paths = places([output.path for output in outputs])
+        rows: list[list[Part]] = [
+            [("present", "green") if output.present else ("absent", "grey"), _size(output), output.family, path]
+            for output, path in zip(outputs, paths, strict=True)
+        ]
+        table(["state", "bytes", "task", header], rows, right=[1])
+
+
 def line(output: Output) -> str:
-    """One output for people."""
-    size = "-" if not output.present else "?" if output.size is None else f"{output.size:,}"
-    return f"{'present' if output.present else 'absent ':<7} {size:>14}  {output.family:<24} {output.path}"
+    """One output for people, in a list to be confirmed."""
+    return f"{'present' if output.present else 'absent ':<7} {_size(output):>14}  {output.family:<24} {output.path}"
+
+
+def _size(output: Output) -> str:
+    return "-" if not output.present else "?" if output.size is None else f"{output.size:,}"
 
 
 def as_json(output: Output) -> dict[str, Any]:

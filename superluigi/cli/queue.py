@@ -7,7 +7,7 @@ Looking imports none of your code. `kill` and `delete` list what they would do a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser, UsageError, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
-from superluigi.terminal import say, write
+from superluigi.terminal import Part, say, write
 
 if TYPE_CHECKING:
     from superluigi.queue.api import Queue
@@ -227,12 +227,19 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(lines)
         return 0
-    for line in lines:
-        stopped = f"  paused: {', '.join(line['paused'])}" if line.get("paused") else ""
-        say(f"{line['name']}  {line.get('error') or _counted(line['counts'])}{stopped}")
+    if lines:
+        rows = [
+            [str(line["name"]), str(line.get("error") or _counted(line["counts"])), ", ".join(_paused(line))]
+            for line in lines
+        ]
+        _output.table(["queue", "tasks", "paused"], rows)
     if not lines:
         say(f"no queue matches {args.pattern!r}", err=True)
     return 0
+
+
+def _paused(line: dict[str, Any]) -> list[str]:
+    return list(line.get("paused") or ())
 
 
 def _counted(counts: Any) -> str:
@@ -248,19 +255,28 @@ def _tasks(args: argparse.Namespace) -> int:
     if args.json:
         print_json([row.as_json() for row in rows])
         return 0
-    for row in rows:
-        _show(row)
+    for part in [[row] for row in rows] if args.log else [rows]:
+        _show(part)
         if args.log:
-            _show_log(row)
+            _show_log(part[0])
+    if not rows:
+        said = args.state or args.name or args.id or args.tag
+        say(f"no task in the queue {args.queue}{' is so' if said else ''}", err=True)
     return 0
 
 
-def _show(row: TaskRow) -> None:
-    by = f" by {row.blocked_by}" if row.blocked_by else ""
-    last = f"  {row.error.strip().splitlines()[-1]}" if row.error and row.state in ("FAILED", "KILLED") else ""
-    seconds = f" {(row.ended - row.started).total_seconds():.1f}s" if row.ended and row.started else ""
-    state = f"{row.state:<9}", _COLOURS.get(row.state, "")
-    _output.line(state, f" {row.id}{by}  attempts={row.attempts}{seconds}{last}")
+def _show(rows: Sequence[TaskRow]) -> None:
+    """A table of tasks, for people."""
+    if rows:
+        headers = ["state", "task", "tries", "seconds", "why"]
+        _output.table(headers, [_cells(row) for row in rows], right=[2, 3])
+
+
+def _cells(row: TaskRow) -> list[Part]:
+    last = row.error.strip().splitlines()[-1] if row.error and row.state in ("FAILED", "KILLED") else ""
+    seconds = f"{(row.ended - row.started).total_seconds():.1f}" if row.ended and row.started else ""
+    why = f"waits for {row.blocked_by}" if row.blocked_by else last
+    return [(row.state, _COLOURS.get(row.state, "")), row.id, str(row.attempts), seconds, why]
 
 
 def _show_log(row: TaskRow) -> None:
@@ -282,9 +298,14 @@ def _time(args: argparse.Namespace) -> int:
         keys = ("name", "attempts", "total_seconds", "mean_seconds", "longest_seconds")
         print_json([dict(zip(keys, line, strict=True)) for line in times])
         return 0
-    say(f"{'family':<30} {'number':>7} {'total s':>10} {'mean s':>10} {'longest s':>10}")
-    for name, number, total, mean, longest in times:
-        say(f"{name:<30} {number:>7} {total:>10.2f} {mean:>10.4f} {longest:>10.4f}")
+    rows = [
+        [name, str(number), f"{total:.2f}", f"{mean:.4f}", f"{longest:.4f}"]
+        for name, number, total, mean, longest in times
+    ]
+    if rows:
+        _output.table(["family", "number", "total s", "mean s", "longest s"], rows, right=[1, 2, 3, 4])
+    else:
+        say(f"no task of the queue {args.queue} has ended", err=True)
     return 0
 
 
@@ -333,8 +354,7 @@ def _kill(args: argparse.Namespace) -> int:
         if not (args.id or args.state or args.name):
             raise OptionError("kill which tasks? Give --id, --state or --name ('*': all).")
         rows = [row for row in queue.tasks(*(args.id or ()), **_which(args)) if row.state not in _ENDED]
-        for row in rows:
-            _show(row)
+        _show(rows)
         if not args.force:
             say(f"would kill {len(rows)} tasks; nothing done: add --force", err=True)
             return 1

@@ -1,16 +1,17 @@
 """Show a task and all it needs as a tree, with the state of each.
 
 States: complete, stale (there, but would not be made like this today), missing, failed (missing, and its last
-attempt failed), external. Nothing is run. A task that was shown before is named, not repeated.
+attempt failed), external. Nothing is run. A task that was shown before is named, not repeated. A graph of more than
+50 tasks is told by families, with what failed, unless --all is given; --stale lists what is not complete.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from superluigi.cli._output import json_option, line, print_json
+from superluigi.cli._output import MANY, NAMED, all_option, families, json_option, line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
@@ -27,6 +28,8 @@ _LOOKS = {
 def configure(parser: Parser) -> None:
     """The task."""
     task_arguments(parser)
+    all_option(parser)
+    parser.add_argument("--stale", action="store_true", help="list what is not complete, instead of the tree")
     json_option(parser)
 
 
@@ -34,24 +37,51 @@ def main(args: argparse.Namespace) -> int:
     """Print the tree and how many tasks are in which state; always 0."""
     task = task_of(args)
     from superluigi.lineage.staleness.explaining import why
-    from superluigi.visuals import tree
     from superluigi.visuals.attempts import last_failures
 
     explained = why(task)
     failures = last_failures(one.task for one in explained if one.state == "missing")
     told = [{**one.as_json(), **_failed(failures.get(one.task_id))} for one in explained]
+    if args.stale:
+        told = [one for one in told if one["state"] not in ("complete", "external")]
     if args.json:
         print_json(told)
         return 0
-    by_id = {one["task_id"]: one for one in told}
-    for prefix, one, again in tree.lines(by_id, explained[-1].task_id):
-        sign, style = _LOOKS[one["state"]]
-        params = ", ".join(f"{name}={value}" for name, value in one["params"].items())
-        end = " (see above)" if again else _told(one)
-        line(prefix, (f"{sign} {one['state']:<9}", style), f"{one['task_family']}({params})", (end, "grey"))
+    if args.stale:
+        _list(told)
+        line((f"{len(told)} of {len(explained)} tasks are not complete", "bold"))
+        return 0
+    if len(told) > MANY and not args.all:
+        _by_family(told)
+    else:
+        _tree(told)
     counts = {state: sum(one["state"] == state for one in told) for state in _LOOKS}
     line((", ".join(f"{count} {state}" for state, count in counts.items() if count), "bold"))
     return 0
+
+
+def _by_family(told: Sequence[Mapping[str, Any]]) -> None:
+    families(((one["task_family"], one["state"]) for one in reversed(told)), {k: v[1] for k, v in _LOOKS.items()})
+    bad = [one for one in told if one["state"] in ("failed", "stale")]
+    _list(bad[:NAMED])
+    more = f"{len(bad) - NAMED} more; " if len(bad) > NAMED else ""
+    line((f"{more}--stale lists what is not complete, --all shows each task", "grey"))
+
+
+def _list(told: Iterable[Mapping[str, Any]]) -> None:
+    for one in told:
+        sign, style = _LOOKS[one["state"]]
+        line((f"{sign} {one['state']:<9}", style), named(one), (_told(one), "grey"))
+
+
+def _tree(told: Sequence[Mapping[str, Any]]) -> None:
+    from superluigi.visuals import tree
+
+    by_id = {one["task_id"]: one for one in told}
+    for prefix, one, again in tree.lines(by_id, told[-1]["task_id"]):
+        sign, style = _LOOKS[one["state"]]
+        end = " (see above)" if again else _told(one)
+        line(prefix, (f"{sign} {one['state']:<9}", style), named(one), (end, "grey"))
 
 
 def _failed(why: str | None) -> dict[str, str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from superluigi.cli._output import json_option, line, print_json
+from superluigi.cli._output import json_option, line, places, print_json, table
 from superluigi.cli._parser import Parser
+from superluigi.terminal import Part
 
 EXAMPLE = """
 superluigi verify out/
@@ -39,10 +40,16 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json([one.as_json() for one in found if not (args.quiet and one.ok)])
         return 1 if wrong else 0
-    for one in found:
-        if args.quiet and one.ok:
-            continue
-        line((f"{one.state:<15}", _STYLES[one.state]), f"{one.path}{'  ' + one.detail if one.detail else ''}")
+    shown = [one for one in found if not (args.quiet and one.ok)]
+    header, paths = places([str(one.path) for one in shown])
+    detail = ["detail"] if any(one.detail for one in shown) else []
+    rows: list[list[Part]] = [
+        [(one.state, _STYLES[one.state]), path, *([one.detail] if detail else [])]
+        for one, path in zip(shown, paths, strict=True)
+    ]
+    if rows:
+        table(["state", header, *detail], rows)
     counts = {state: sum(one.state == state for one in found) for state in _STYLES}
-    line((", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no outputs", "bold"))
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    line((told or f"no outputs in {args.place}", "bold"))
     return 1 if wrong else 0

@@ -13,13 +13,15 @@ from superluigi import graph
 from superluigi.errors import USERS_CODE
 
 _TAIL_BYTES = 20_000
+#: Errors of attempts that were ended by people.
+_INTERRUPTED = ("KeyboardInterrupt", "superluigi.errors.TaskCancelledError", "TaskCancelledError")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
 def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
     """Task id -> last line of the traceback with which its last attempt in this workspace ended.
 
-    Meant for tasks whose output is missing; a task whose last attempt went well is left out.
+    Meant for tasks whose output is missing; a task whose last attempt went well, or was interrupted, is left out.
     """
     _put_in_place()
     found: dict[str, str] = {}
@@ -28,7 +30,9 @@ def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
         if _TRACEBACK in text:
             lines = [line for line in text.rpartition(_TRACEBACK)[2].splitlines() if line.strip()]
             errors = [line for line in lines[1:] if not line.startswith(" ")]
-            found[task.task_id] = errors[0] if errors else "failed"
+            error = errors[0] if errors else "failed"
+            if not error.startswith(_INTERRUPTED):
+                found[task.task_id] = error
     return found
 
 

@@ -25,7 +25,7 @@ def lines(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[s
         again = task_id in shown and bool(node["requires"])
         shown.add(task_id)
         yield prefix + branch, node, again
-        below = [] if again else node["requires"]
+        below = [] if again else list(dict.fromkeys(node["requires"]))  # what is listed twice is drawn once
         inner = prefix + ({"": "", "├── ": "│   ", "└── ": "    "}[branch] if len(prefix) < WIDEST else "")
         waiting.extend((one, inner, "└── " if one == below[-1] else "├── ") for one in reversed(below))
 

@@ -1,0 +1,189 @@
+"""What `status`, `why`, `ls`, `verify`, `config`, `show` and `queue tasks` look like to people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from superluigi import cli
+
+PIPELINE = """
+import pandas as pd
+from superluigi.parameters import Param
+from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
+
+
+class Extract(AtomicTaskWithMetadata):
+    n: Param[int]
+
+    def run(self):
+        if self.n in (7, 9):
+            raise ValueError("no such column")
+        if self.n == 5:
+            raise KeyboardInterrupt
+        return self.n
+
+
+class Twice(AtomicTaskWithMetadata):
+    n: Param[int]
+
+    def requires(self):
+        return [Extract(n=self.n), Extract(n=self.n)]
+
+    def run(self):
+        return 1
+
+
+class Sum(AtomicTaskWithMetadata):
+    def requires(self):
+        return [Twice(n=n) for n in range(40)]
+
+    def run(self):
+        return 1
+
+
+class Table(AtomicTaskWithMetadata):
+    def output(self):
+        return LocalFileTarget("a folder with a long name/" * 3 + "table.csv")
+
+    def run(self, metadata):
+        metadata["score"] = 0.75
+        return pd.DataFrame({"town": ["Bern", "Köln", "東京"] * 20, "people": range(60)})
+
+
+class Folder(AtomicTaskWithMetadata):
+    def output(self):
+        return LocalFolderTarget("folder")
+
+    def run(self, output_path):
+        for name in "abcd":
+            (output_path / name).write_text(name)
+
+
+class Texts(AtomicTaskWithMetadata):
+    def run(self):
+        return [f"text {n}" for n in range(100)]
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    (tmp_path / "told_in_tables.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPERLUIGI_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("SUPERLUIGI_DURABLE", "false")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def called(*words: str, code: int = 0, err: bool = False) -> str:
+        capsys.readouterr()
+        assert cli.main(words) == code, capsys.readouterr()
+        said = capsys.readouterr()
+        return said.err if err else said.out
+
+    return called
+
+
+M = "told_in_tables"
+
+
+def test_large_graphs_are_told_by_families(call: Callable[..., str]) -> None:
+    for n, code in ((1, 0), (5, 130), (7, 1), (9, 1)):
+        call("run", M, "Twice", "--n", str(n), code=code)
+    said = call("status", M, "Sum").splitlines()
+    assert said[0].split(None, 1) == ["Sum", "1 missing"]
+    assert said[1].split(None, 1) == ["Twice", "1 complete, 39 missing"]
+    assert said[2].split(None, 1) == ["Extract", "1 complete, 37 missing, 2 failed"]
+    assert said[3:5] == [f"✕ failed   Extract(n={n})  ValueError: no such column" for n in (7, 9)]
+    assert "--all" in said[5] and said[6] == "2 complete, 77 missing, 2 failed" and len(said) == 7
+    every = call("status", M, "Sum", "--all")
+    assert every.count("Extract(n=") == 40 == every.count("Twice(n=")
+    stale = call("status", M, "Sum", "--stale")
+    assert stale.count("Extract(n=") == 39 and "Extract(n=1)" not in stale and "79 of 81 tasks" in stale
+    reasons = call("why", M, "Sum").splitlines()
+    assert reasons[0].split(None, 1) == ["Extract", "1 up to date, 39 run: output missing"]
+    assert "79 of 81 tasks would run" in reasons
+    assert call("why", M, "Sum", "--all").count("Extract(n=") == 40
+    assert call("why", M, "Sum", "--stale").count("Extract(n=") == 39
+    assert len(json.loads(call("status", M, "Sum", "--json"))) == 81 == len(json.loads(call("why", M, "Sum", "--json")))
+
+
+def test_a_requirement_that_is_listed_twice_is_drawn_once(call: Callable[..., str]) -> None:
+    for words in (("status", M, "Twice", "--n", "3"), ("run", M, "Twice", "--n", "3", "--dry-run")):
+        said = call(*words)
+        assert said.count("Extract(n=3)") == 1 and "see above" not in said
+
+
+def test_an_interrupted_task_is_not_failed(call: Callable[..., str]) -> None:
+    call("run", M, "Twice", "--n", "5", code=130)
+    assert "failed" not in call("status", M, "Twice", "--n", "5")
+
+
+@pytest.mark.parametrize("width", ["80", "60"])
+def test_tables_have_headers_and_fit(call: Callable[..., str], monkeypatch: pytest.MonkeyPatch, width: str) -> None:
+    for task in ("Table", "Folder", "Texts"):
+        call("run", M, task)
+    call("queue", "submit", "q.sqlite", M, "Twice", "--n", "7")
+    call("queue", "spawn", "q.sqlite", "--workers", "1", code=1)
+    monkeypatch.setenv("COLUMNS", width)
+    for words, header in (
+        (("ls",), "state    bytes  task"),
+        (("ls", "--in", "."), "state    bytes  task"),
+        (("verify", "a folder with a long name"), "state  output"),
+        (("config",), "setting"),
+        (("queue", "tasks", "q.sqlite"), "state"),
+        (("queue", "list", "q.sqlite"), "queue"),
+        (("show", M, "Table"), "Table()"),
+    ):
+        said = call(*words).splitlines()
+        assert said[0].startswith(header), said
+        assert max(map(len, said)) <= int(width), said
+    flat = call("verify", "a folder with a long name").replace(" ", "").replace("\n", "")
+    assert "afolderwithalongname/" * 3 + "table.csv" in flat and str(Path.cwd()) not in flat
+
+
+def test_elsewhere_each_row_is_one_line(call: Callable[..., str]) -> None:
+    call("run", M, "Table")
+    rows = call("ls", M, "Table").splitlines()
+    assert len(rows) == 2 and rows[1].endswith("a folder with a long name/" * 3 + "table.csv")
+
+
+def test_paths_in_the_store_are_relative_to_it(
+    call: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call("run", M, "Texts")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    header, row = call("ls").splitlines()
+    assert header.endswith(f"output (in {tmp_path}/store/)") and re.search(r"Texts +Texts/\w+\.\w+$", row)
+
+
+def test_no_hit_is_said(call: Callable[..., str], tmp_path: Path) -> None:
+    assert "no output" in call("ls", err=True)
+    assert "no output with these tags" in call("ls", "--tag", "a=b", err=True)
+    (tmp_path / "empty").mkdir()
+    assert "no outputs in empty" in call("verify", "empty")
+    call("queue", "submit", "q.sqlite", M, "Twice", "--n", "7")
+    assert "no task in the queue q.sqlite is so" in call("queue", "tasks", "q.sqlite", "--state", "FAILED", err=True)
+    assert "no task of the queue q.sqlite has ended" in call("queue", "time", "q.sqlite", err=True)
+
+
+def test_show_tells_the_value_the_parameters_the_record_and_what_was_noted(call: Callable[..., str]) -> None:
+    assert "is not there" in call("show", M, "Table", code=1, err=True)
+    for task in ("Table", "Folder", "Texts"):
+        call("run", M, task)
+    said = call("show", M, "Table", "--rows", "2")
+    assert "value (DataFrame, 60 rows in all)" in said and "Köln" in said and "東京" not in said
+    assert re.search(r"^score +0\.75$", said, re.MULTILINE) and re.search(r"^made +20", said, re.MULTILINE)
+    said = call("show", M, "Folder")
+    assert said.rstrip().endswith("a\nb\nc\nd")
+    said = call("show", M, "Texts", "--rows", "3")
+    assert "'text 2'" in said and "text 3" not in said and "100 rows in all" in said
+    told = json.loads(call("show", M, "Table", "--json"))
+    assert told["metadata"] == {"score": 0.75} and told["value"]["rows"] == 60
+    assert told["record"]["task_family"] == "Table" and told["outputs"][0]["size"] > 0
