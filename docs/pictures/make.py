@@ -1,11 +1,12 @@
 """Make the pictures of the README anew, from real runs: python docs/pictures/make.py
 
 `terminal.svg` is what the README's own pipeline prints, `graph.png` the graph page of the tutorial's pipeline.
-Needs the extras `tutorial` and `test`, and chromium.
+`notebook.png` is what a notebook shows of a run. Needs the extras `tutorial` and `test`, and chromium.
 """
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -72,20 +74,99 @@ def graph(folder: Path) -> None:
         shell(f"superluigi run {task.replace('PredictionsTask', 'FeaturesTask')}", folder, **aws)
         shell(f"superluigi run {task.split()[0]} ModelTask", folder, **aws)
         shell(f"superluigi graph {task} --html {folder}/graph.html", folder, **aws)
+    photograph(f"{folder}/graph.html", "graph.png", "1280,760")
+
+
+def photograph(page: str, name: str, size: str) -> None:
+    """A picture of a page, by chromium."""
     browser = shutil.which("chromium") or "chromium"
     subprocess.run(
         [
             *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--window-size=1280,760", "--virtual-time-budget=3000", f"--screenshot={HERE}/graph.png"),
-            f"file://{folder}/graph.html",
+            *(f"--window-size={size}", "--virtual-time-budget=3000", f"--screenshot={HERE}/{name}"),
+            f"file://{page}",
         ],
         check=True,
         stderr=subprocess.DEVNULL,
     )
 
 
+CELLS = (
+    """class Model(AtomicTaskWithMetadata):
+    day: Param[int]
+
+    def run(self) -> float:
+        for step in range(4):
+            self.set_progress_percentage(25 * step)
+            self.set_status_message(f"round {step + 1} of 4")
+            time.sleep(0.5)
+        return 0.5 + self.day
+
+compute(collect([Model(day=day) for day in range(8)]), num_workers=3)""",
+    """class Score(AtomicTaskWithMetadata):
+    model: Requires[Model]
+
+    def run(self, inputs) -> float:
+        return inputs["model"]["rmse"]
+
+compute(Score(model=Model(day=3)))""",
+    """class Score(AtomicTaskWithMetadata):  # edited
+    model: Requires[Model]
+
+    def run(self, inputs) -> float:
+        return 2 * inputs["model"]
+
+compute(Score(model=Model(day=3)))""",
+)
+FIRST = """import time
+from superluigi import collect, compute
+from superluigi.parameters import Param, Requires
+from superluigi.tasks import AtomicTaskWithMetadata"""
+BEFORE = CELLS[2].replace("2 * ", "")
+
+
+def notebook(folder: Path) -> None:
+    """A run that goes on, a failure, and an edited class, as a notebook shows them."""
+    import nbclient
+    import nbformat
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+            if msg["msg_type"] in ("display_data", "update_display_data"):
+                seen.setdefault(cell_index, []).append(msg["content"]["data"]["text/html"])
+            return super().process_message(msg, cell, cell_index)
+
+    seen: dict[int, list[str]] = {}
+    cells = [nbformat.v4.new_code_cell(cell) for cell in (FIRST, CELLS[0], CELLS[1], BEFORE, CELLS[2])]
+    made = nbformat.v4.new_notebook(cells=cells)
+    Client(made, allow_errors=True, resources={"metadata": {"path": str(folder)}}).execute()
+    parts = []
+    for source, cell, index in zip(CELLS, [made.cells[1], made.cells[2], made.cells[4]], (1, 2, 4), strict=True):
+        displays = seen[index]
+        shown = [displays[len(displays) * 2 // 3] if index == 1 else displays[-1]]
+        for one in cell.outputs:
+            if one.output_type == "stream":
+                shown.append(f"<pre>{html.escape(one.text)}</pre>")
+            elif one.output_type == "error":
+                shown.append(f"<pre class=error>{html.escape(chr(10).join(one.traceback))}</pre>")
+            elif one.output_type == "execute_result" and index != 1:
+                shown.append(f"<pre>{html.escape(one.data['text/plain'])}</pre>")
+        text = "".join(shown).replace(str(folder), "/home/you/work").replace(str(Path.home()), "/home/you")
+        parts.append(f"<pre class=cell>{html.escape(source)}</pre><div class=out>{text}</div>")
+    style = (
+        "body{font:14px sans-serif;margin:14px 18px;color:#222}pre{margin:4px 0;white-space:pre-wrap;"
+        "font:12.5px/1.45 monospace}.cell{background:#f5f5f5;border:1px solid #ddd;padding:7px 10px}"
+        ".out{margin:4px 0 16px 12px}.error{background:#fff0f0;padding:6px}td{padding:1px 14px 1px 0}"
+        "table{font-size:12.5px}"
+    )
+    page = folder / "notebook.html"
+    page.write_text(f"<!DOCTYPE html><meta charset=utf-8><style>{style}</style>{''.join(parts)}")
+    photograph(str(page), "notebook.png", "820,880")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         terminal(Path(made))
         graph(Path(made))
+        notebook(Path(made))

@@ -314,6 +314,8 @@ class Displayed(Counter):
         with self._lock:
             running = list(self.running.values())
             said, done, failed, total = self.line(), self.done, len(self.failed), max(1, self.total())
+            if self.complete and not self.total():
+                said, done = f"nothing to do: {self.complete} complete", 1
         texts = [f"{said}"]
         rows = []
         for one in running[:LINES]:
