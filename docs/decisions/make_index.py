@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TEXT = """# Decisions
 
-What was to be decided, what was chosen, on which figures, and what would change it; a file for each part of the package,
+What was to be decided, what was chosen, on which figures, and what would change it; a file for each part of it,
 a heading for each decision. They are for those who change the code, and not a part of the site. This list is made by
 `python docs/decisions/make_index.py`.
 

@@ -156,7 +156,7 @@ def run_alone(task: luigi.Task, inputs: Any = None) -> Any:
 
     Raises:
         DefinitionError: `inputs` has another shape than `requires()`; or `run` yields a requirement.
-        What the task raises.
+        Exception: what the task raises, as it is.
     """
     with tempfile.TemporaryDirectory(prefix="superluigi-given-") as folder:
         steps = _run(given(task, inputs, Path(folder)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
+#: What `make docs` says.
+FLAGS = re.findall(r"mkdocs build(.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))[0].split()
+
+
 def build(folder: Path, config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(config), "-d", str(site)],
+        [sys.executable, "-m", "mkdocs", "build", *FLAGS, "-f", str(config), "-d", str(site)],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )  # fmt: skip
 
