@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.engine import Connection
 
 from superluigi.queue import models, tables
 from superluigi.queue.store import submit
