@@ -21,7 +21,9 @@ Rules that all commands keep:
 - A user's mistake is an error of `superluigi.errors`, raised; `main` below prints it as advice.
 - What is wanted goes to stdout, everything else (errors, questions, progress) to stderr.
 - `MODULE TASK --param value …` comes from `_tasks.task_arguments(parser)` and `_tasks.task_of(args)`.
-- `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document.
+- `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document, whose schema
+  is `schemas/COMMAND.json` (or `COMMAND-ACTION.json`); an error is `{"error": {"code", "message"}}`.
+- Tables come from `_output.table(headers, rows)`, paths in them from `_output.places(paths)`.
 - Lines with colours come from `_output.line()`: only on a terminal, and not with NO_COLOR.
 - What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
 - Exit codes: 0 done; 1 something failed, is wrong or does not exist; 2 the command line cannot be read; 130
@@ -43,6 +45,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from superluigi.cli import _output
 from superluigi.cli._parser import Parser, UsageError, similar
 from superluigi.errors import SuperLuigiError
 from superluigi.terminal import same_place, say, visible_record
@@ -149,25 +152,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; our errors become advice on stderr."""
     if logging.lastResort is not None:  # what is logged reaches this terminal, unless Luigi's config says otherwise
         logging.lastResort.addFilter(visible_record)
+    words = sys.argv[1:] if argv is None else argv
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(words)
         sys.stdout.flush()
         return code
-    except UsageError as error:
-        say(error, err=True)
-        return 2
-    except SuperLuigiError as error:
-        if not (error.told and same_place(sys.stdout, sys.stderr)):
-            say(f"{type(error).__name__}: {error}", err=True)
-        return 1
-    except KeyboardInterrupt as error:
-        if not getattr(error, "told", False):
-            say("interrupted", err=True)
-        return 130
     except BrokenPipeError:
         # The reader (`| head`) has gone; without this Python complains again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception:  # noqa: BLE001 ends as Python would, but a terminal obeys nothing in the words
-        say(traceback.format_exc(), err=True, end="")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
+        if "--json" in words:
+            _output.print_error_json(error)
+        return _tell(error)
+
+
+def _tell(error: BaseException) -> int:
+    """Say on stderr why a command ends, and give the exit code."""
+    if isinstance(error, UsageError):
+        say(error, err=True)
+        return 2
+    if isinstance(error, SuperLuigiError):
+        if not (error.told and same_place(sys.stdout, sys.stderr)):
+            say(f"{type(error).__name__}: {error}", err=True)
         return 1
+    if isinstance(error, KeyboardInterrupt):
+        if not getattr(error, "told", False):
+            say("interrupted", err=True)
+        return 130
+    say(traceback.format_exc(), err=True, end="")
+    return 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from superluigi.errors import OptionError
+from superluigi.errors import OptionError, SuperLuigiError, message_of
 from superluigi.terminal import Part, columns, say, visible, visible_but_looks, visible_json, write
 from superluigi.terminal import line as line
 
@@ -39,6 +40,27 @@ def console(*, stderr: bool = False) -> Console:
 def printed(text: str) -> str:
     """What a task printed, for a terminal: colours stay, unless NO_COLOR; what else it would obey is shown."""
     return visible(text) if os.environ.get("NO_COLOR") else visible_but_looks(text)
+
+
+def print_error_json(error: BaseException) -> None:
+    """Print `{"error": {"code": …, "message": …}}`: what `--json` gives where a command cannot answer."""
+    print_json({"error": {"code": error_code(type(error)), "message": message_of(error)}})
+
+
+#: Codes of what is no error of ours.
+_OTHER_CODES = {"UsageError": "usage", "KeyboardInterrupt": "interrupted", "BrokenPipeError": "broken_pipe"}
+
+
+def error_code(kind: type[BaseException]) -> str:
+    """The stable code of an error: the name of its class in `superluigi.errors`, or of the nearest base there, in small
+    letters and without `Error` (`target_missing`); `usage`, `interrupted`, else `unexpected`.
+    """
+    for base in kind.__mro__:
+        if base.__module__ == SuperLuigiError.__module__ and base is not SuperLuigiError:
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", base.__name__.removesuffix("Error")).lower()
+        if base.__name__ in _OTHER_CODES:
+            return _OTHER_CODES[base.__name__]
+    return "unexpected"
 
 
 def yes_option(parser: argparse.ArgumentParser) -> None:
