@@ -8,6 +8,7 @@ import pickle
 import queue
 import socket
 import time
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -329,6 +330,10 @@ class AttemptRunner:
         self.events.append((event, kept))
 
 
+#: Classes of external data with checks, as far as this process has any: else nobody asks Luigi's tasks what they read.
+CHECKED_DATA: weakref.WeakSet[type] = weakref.WeakSet()
+
+
 def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
     with ends_forks():
@@ -337,7 +342,9 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
-    if not hasattr(task, "_superluigi_needs_process"):  # ours see to it themselves, where what is printed is kept
+    if CHECKED_DATA and not hasattr(
+        task, "_superluigi_needs_process"
+    ):  # ours see to it themselves, where what is printed is kept
         for one in task.deps():
             if (admit := getattr(one, "_superluigi_admit", None)) is not None:
                 admit()

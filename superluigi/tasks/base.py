@@ -16,6 +16,7 @@ from typing_extensions import dataclass_transform
 from superluigi import graph
 from superluigi.checks import definition
 from superluigi.errors import DefinitionError
+from superluigi.execution.attempt import CHECKED_DATA
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations
@@ -52,6 +53,7 @@ class TaskMeta(Register):
             type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
         run_wrapper.refuse_async(cls)
         definition.refuse_wrong(cls)
+        cls._superluigi_note_checks()
         run_wrapper.wrap(cls, getattr(cls, "run_names", frozenset()))
         return cls
 
@@ -69,6 +71,11 @@ class TaskMeta(Register):
                 raise explained from error
             parameter_errors.refuse_without_init(cls, task)
             return tags.tagged(extra_identity.variant(task, extras), marks)
+
+    def _superluigi_note_checks(cls) -> None:
+        """Remember that there is external data with checks, so that tasks of Luigi ask it before they read it."""
+        if definition.has_checks(cls) and getattr(cls, "run", cls) is None:
+            CHECKED_DATA.add(cls)
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
         """The instance of these arguments, made once: Luigi's cache, in which values that read differently differ."""
@@ -94,6 +101,7 @@ class TaskMeta(Register):
         if name == "run" and callable(value) and offered:
             value = run_wrapper.wrapped(cls.__name__, value, offered)
         super().__setattr__(name, value)
+        cls._superluigi_note_checks()
 
 
 def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
