@@ -1,7 +1,8 @@
 """Make the pictures of the README anew, from real runs: python docs/pictures/make.py
 
 `terminal.svg` is what the README's own pipeline prints, `graph.png` the graph page of the tutorial's pipeline.
-`notebook.png` is what a notebook shows of a run. Needs the extras `tutorial` and `test`, and chromium.
+`notebook.png` is what a notebook shows of a run,
+`demo.svg` what the demo prints, in fifteen seconds. Needs the extras `tutorial` and `test`, and chromium.
 """
 
 from __future__ import annotations
@@ -165,8 +166,73 @@ def notebook(folder: Path) -> None:
     photograph(str(page), "notebook.png", "820,880")
 
 
+#: Of the recording: seconds, rows that are seen at once, pixels of a row and of a column.
+SECONDS, ROWS, HIGH, WIDE = 15.0, 22, 17, 7.25
+
+
+def recording(folder: Path) -> None:
+    """The demo as a moving SVG of 15 seconds: what it says of its runs, of the first record, and in short."""
+    demo = [sys.executable, str(ROOT / "tutorials" / "flight_delays" / "demo.py")]
+    surroundings = {**os.environ, "HOME": str(folder), "COLUMNS": "100"}
+    printed = subprocess.run(demo, cwd=folder, env=surroundings, capture_output=True, text=True, check=True).stdout
+    (HERE / "demo.svg").write_text(moving(told_of(printed.replace(f"{ROOT}{os.sep}", ""))))
+
+
+def told_of(printed: str) -> list[str]:
+    """The lines that are worth fifteen seconds."""
+    lines = ["$ make demo"]
+    record = 0
+    for line in printed.splitlines():
+        record = record + 1 if record or line.startswith("== 6") else 0
+        record = 0 if line.startswith("== In short") else record
+        if line.startswith("== "):
+            lines += ["", line[3:]]
+        elif record:
+            lines += [line] * (record < 14) + ["  \u2026"] * (record == 14)
+        elif (
+            lines[-1].startswith("In short")
+            or "In short" in lines
+            or line.startswith(("\u2713", "\u2715", "Outputs can"))
+        ):
+            lines.append(line)
+    return lines
+
+
+def moving(lines: list[str]) -> str:
+    """Lines that appear one after the other, and go up when there are more than fit; then all begins again."""
+    starts = [0.02 + 0.8 * number / len(lines) for number in range(len(lines))]
+    steps = [(0.0, 0)] + [(starts[number], number - ROWS + 1) for number in range(ROWS, len(lines))]
+    scroll = "".join(f"{100 * at:.2f}%{{transform:translateY({-HIGH * up}px)}}" for at, up in steps)
+    rules = [f"@keyframes up{{{scroll}100%{{transform:translateY({-HIGH * steps[-1][1]}px)}}}}"]
+    texts = []
+    for number, (line, start) in enumerate(zip(lines, starts, strict=True)):
+        rules.append(f"@keyframes l{number}{{0%{{opacity:0}}{100 * start:.2f}%{{opacity:1}}100%{{opacity:1}}}}")
+        kind = {"$": "typed", "\u2713": "good"}.get(line[:1], "head" if re.match(r"\d\. |In short", line) else "")
+        texts.append(
+            f'<text class="{kind}" y="{(number + 1) * HIGH}" '
+            f'style="animation:l{number} {SECONDS:g}s steps(1,end) infinite">'
+            f"{html.escape(line[:104])}</text>"
+        )
+    width, height = round(104 * WIDE) + 32, ROWS * HIGH + 56
+    style = (
+        "text{font:12px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;fill:#d6deeb;white-space:pre}"
+        ".head{fill:#82aaff;font-weight:700}.good{fill:#7fdb8f}.typed{fill:#fff;font-weight:700}"
+        f".all{{animation:up {SECONDS:g}s steps(1,end) infinite}}"
+        "@media(prefers-reduced-motion:reduce){text,.all{animation:none!important}}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="What make demo prints"><style>{style}{"".join(rules)}</style>'
+        f'<rect width="{width}" height="{height}" rx="10" fill="#11151c"/>'
+        '<circle cx="20" cy="18" r="5" fill="#f0716b"/><circle cx="38" cy="18" r="5" fill="#e0a93b"/>'
+        '<circle cx="56" cy="18" r="5" fill="#66bb6a"/>'
+        f'<svg x="16" y="32" width="{width - 32}" height="{ROWS * HIGH + 8}"><g class="all">{"".join(texts)}</g></svg></svg>\n'
+    )
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         terminal(Path(made))
         graph(Path(made))
         notebook(Path(made))
+        recording(Path(made))

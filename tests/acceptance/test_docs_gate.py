@@ -93,5 +93,5 @@ def test_the_site_is_built_has_what_is_looked_for_and_is_searched_from_disk(brow
     page = browser.new_context().new_page()
     page.goto((site / "index.html").as_uri())
     page.fill(".md-search__input", "outputs_of")
-    page.locator(".md-search-result__link", has_text="outputs_of").first.wait_for()
+    page.locator(".md-search-result__item", has_text="outputs_of").first.wait_for()
     page.context.close()

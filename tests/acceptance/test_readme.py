@@ -183,3 +183,69 @@ def test_the_page_does_what_it_says(page: Path, server: S3Server, tmp_path: Path
     finally:
         server.reset()
     assert done.returncode == 0, f"{page}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+
+
+HOW_TOS = sorted(page.relative_to(ROOT) for page in (ROOT / "docs" / "how-to").glob("*.md"))
+INSTALL = re.compile(r"pip install '?superluigi(\[[\w,]+\])?'?")
+#: Pages whose first example needs a cluster, or that have none.
+WITHOUT_EXAMPLE = {"slurm.md", "other-words.md", "from-super-luigi.md"}
+
+
+def first_example(text: str) -> str:
+    """The page up to and with the first output that it shows."""
+    for block in blocks_of(text):
+        if block.word == "output":
+            return "\n".join(text.splitlines()[: block.line + block.code.count("\n")]) + "\n"
+    return text
+
+
+@pytest.mark.parametrize("page", [page for page in HOW_TOS if page.name not in WITHOUT_EXAMPLE], ids=str)
+def test_a_line_that_installs_stands_above_the_first_example_of_a_how_to(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = INSTALL.search(text)
+    assert found, f"{page}: what must be installed for it?"
+    assert found.start() < text.index("```"), f"{page}: say what to install above the first block"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_first_example_of_every_how_to_runs_after_exactly_the_line_above_it(
+    server: S3Server, tmp_path: Path
+) -> None:
+    pages: dict[str, list[Path]] = {}
+    for page in HOW_TOS:
+        if page.name not in WITHOUT_EXAMPLE:
+            found = INSTALL.search((ROOT / page).read_text(encoding="utf-8"))
+            pages.setdefault((found and found[1]) or "", []).append(page)
+    support = tmp_path / "support.py"
+    support.write_text(SUPPORT)
+    failed = []
+    for extras, several in sorted(pages.items()):
+        home = tmp_path / f"env-{extras.strip('[]') or 'core'}"
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"{ROOT}{extras}"]
+        subprocess.run(pip, check=True, capture_output=True)
+        for page in several:
+            for bucket in BUCKETS:
+                server.create_bucket(bucket)
+            folder = tmp_path / f"{home.name}-{page.stem}"
+            folder.mkdir()
+            source = program_of(first_example((ROOT / page).read_text(encoding="utf-8")))
+            (folder / "page.py").write_text(source.replace("_SUPPORT", repr(str(support)), 1))
+            options = server.client_options
+            environment = {
+                "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "HOME": str(folder),
+                "AWS_ENDPOINT_URL": options["endpoint_url"],
+                "AWS_ACCESS_KEY_ID": options["aws_access_key_id"],
+                "AWS_SECRET_ACCESS_KEY": options["aws_secret_access_key"],
+                "AWS_DEFAULT_REGION": options["region_name"],
+            }
+            done = subprocess.run(
+                [str(home / "bin" / "python"), "page.py"],
+                cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+            )  # fmt: skip
+            server.reset()
+            if done.returncode:
+                failed.append(f"{page} with superluigi{extras}\n{done.stdout[-1500:]}\n{done.stderr[-2500:]}")
+    assert failed == []
