@@ -226,7 +226,8 @@ def moving(lines: list[str]) -> str:
         f'<rect width="{width}" height="{height}" rx="10" fill="#11151c"/>'
         '<circle cx="20" cy="18" r="5" fill="#f0716b"/><circle cx="38" cy="18" r="5" fill="#e0a93b"/>'
         '<circle cx="56" cy="18" r="5" fill="#66bb6a"/>'
-        f'<svg x="16" y="32" width="{width - 32}" height="{ROWS * HIGH + 8}"><g class="all">{"".join(texts)}</g></svg></svg>\n'
+        f'<svg x="16" y="32" width="{width - 32}" height="{ROWS * HIGH + 8}">'
+        f'<g class="all">{"".join(texts)}</g></svg></svg>\n'
     )
 
 
