@@ -24,6 +24,8 @@ from typing import Any
 from superluigi.errors import ConfigError
 
 SECTION = "superluigi"
+#: What a run does about a task that another process makes just now.
+EXCLUSIVE = ("auto", "wait", "fail", "off")
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -51,6 +53,13 @@ def _bytes(text: str) -> int | None:
         return int(float(number) * base**power)
     except ValueError:
         raise ValueError("expected a size such as 10GB or 500MiB") from None
+
+
+def _exclusive(text: str) -> str:
+    word = text.strip().lower()
+    if word not in EXCLUSIVE:
+        raise ValueError(f"expected one of {', '.join(EXCLUSIVE)}")
+    return word
 
 
 def _folder(text: str) -> Path:
@@ -96,6 +105,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
         Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
         Setting("full_tracebacks", "false", _flag, "show the frames of Luigi and Super Luigi above the user's"),
+        Setting("exclusive", "auto", _exclusive, "a task that runs elsewhere: wait, fail, off; auto: wait, off on S3"),
         Setting("seed_random", "true", _flag, "seed random and numpy from each task's identity"),
         Setting("capture_logs", "true", _flag, "keep what tasks print in their folders"),
         Setting("grace_seconds", "30", float, "time that SIGTERM leaves to resumable tasks"),
@@ -133,7 +143,7 @@ def get(name: str) -> Any:
         return lookup(name)[0]  # says what is wrong
 
 
-_REMEMBERED = (_flag, _bytes, _folder)
+_REMEMBERED = (_flag, _bytes, _folder, _exclusive)
 
 
 def _variable(setting: Setting) -> str | None:

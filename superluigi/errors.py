@@ -34,6 +34,7 @@ SuperLuigiError
 │   ├── RemoteError                        stands for an error of another process that cannot be pickled
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
+│   ├── TaskRunningElsewhereError          another process makes it just now, and `exclusive="fail"` says not to wait
 │   ├── TaskCancelledError                 somebody asked the task to stop
 │   └── GracefulTimeout                    the task asks for another attempt, to go on from its check-point
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
@@ -288,6 +289,10 @@ class CommandFailedError(ExecutionError):
 
 class TaskTimeoutError(ExecutionError, TimeoutError):
     """A task took longer than its `worker_timeout` and was ended."""
+
+
+class TaskRunningElsewhereError(ExecutionError):
+    """Another process makes the same output just now, and `exclusive="fail"` says not to wait; nothing has run."""
 
 
 class TaskCancelledError(ExecutionError):

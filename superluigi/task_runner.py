@@ -76,6 +76,7 @@ def run_task(
     progress: bool | None = None,
     report_file: str | os.PathLike[str] | None = None,
     quiet: bool = False,
+    exclusive: str | None = None,
 ) -> Any:
     """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
 
@@ -107,6 +108,9 @@ def run_task(
         store: the default home of outputs, a folder or `s3://bucket/prefix`.
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
         progress: show live progress; by default on a terminal and in a notebook, and elsewhere a plain line a minute.
+        exclusive: for a task that another process makes just now: "wait" for it and take its output, "fail", or
+            "off", which runs it all the same. None: as the task class or the setting says; by default "wait" for
+            outputs on disks, "off" on S3, where a lease costs requests.
         report_file: write a page about this run here (`.html`), also when it fails.
         quiet: print nothing but problems, and those to stderr.
 
@@ -138,7 +142,11 @@ def run_task(
         run = RunContext(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
-            options={"config": sections, "environment": environment and parse_environment(environment).as_option()},
+            options={
+                "config": sections,
+                "environment": environment and parse_environment(environment).as_option(),
+                "exclusive": _exclusive(exclusive),
+            },
         )
         with entered(run):  # outputs may depend on the store
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
@@ -284,6 +292,12 @@ def _refuse_with_queue(queue: Any, **others: Any) -> None:
     """Options that say where or how tasks run have no meaning for the workers of a queue."""
     if queue is not None and (given := [name for name, value in others.items() if value]):
         raise OptionError(f"queue cannot be combined with {given[0]}: the queue's own workers run the tasks.")
+
+
+def _exclusive(word: str | None) -> str | None:
+    if word not in (None, "wait", "fail", "off"):
+        raise OptionError(f"exclusive={word!r} is unknown; it is 'wait', 'fail' or 'off'.")
+    return word
 
 
 def _sections(config: Config | None, config_file: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:

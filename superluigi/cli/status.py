@@ -1,19 +1,23 @@
 """Show a task and all it needs as a tree, with the state of each.
 
 States: complete, stale (there, but would not be made like this today), missing, failed (missing, and its last
-attempt failed), external. Nothing is run. A task that was shown before is named, not repeated. A graph of more than
-50 tasks is told by families, with what failed, unless --all is given; --stale lists what is not complete.
+attempt failed), running (another process makes it now: where, and since when), external. Nothing is run. A task that
+was shown before is named, not repeated. A graph of more than 50 tasks is told by families, with what failed, unless
+--all is given; --stale lists what is not complete.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._output import MANY, NAMED, all_option, families, json_option, line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
+
+if TYPE_CHECKING:
+    from superluigi.lineage.staleness.explaining import Explanation
 
 EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
 _LOOKS = {
@@ -21,6 +25,7 @@ _LOOKS = {
     "stale": ("↻", "yellow"),
     "missing": ("○", "grey"),
     "failed": ("✕", "red"),
+    "running": ("▶", "cyan"),
     "external": ("◇", "magenta"),
 }
 
@@ -41,7 +46,10 @@ def main(args: argparse.Namespace) -> int:
 
     explained = why(task)
     failures = last_failures(one.task for one in explained if one.state == "missing")
-    told = [{**one.as_json(), **_failed(failures.get(one.task_id))} for one in explained]
+    told = [
+        {**one.as_json(), **((one.state != "complete" and _running(one)) or _failed(failures.get(one.task_id)))}
+        for one in explained
+    ]
     if args.stale:
         told = [one for one in told if one["state"] not in ("complete", "external")]
     if args.json:
@@ -84,11 +92,19 @@ def _tree(told: Sequence[Mapping[str, Any]]) -> None:
         line(prefix, (f"{sign} {one['state']:<9}", style), named(one), (end, "grey"))
 
 
+def _running(one: Explanation) -> dict[str, str]:
+    from superluigi.runs.context import RunContext
+
+    ask = getattr(one.task, "_superluigi_holder", None)
+    holder = None if ask is None else ask(RunContext())
+    return {} if holder is None else {"state": "running", "detail": str(holder)}
+
+
 def _failed(why: str | None) -> dict[str, str]:
     return {} if why is None else {"state": "failed", "detail": why}
 
 
 def _told(one: Mapping[str, Any]) -> str:
-    if one["state"] == "failed":
+    if one["state"] in ("failed", "running"):
         return f"  {one['detail']}"
     return f"  {one['reason']}: {one['detail']}" if one["state"] == "stale" else ""

@@ -33,6 +33,7 @@ from superluigi.runs.report import Report
 from superluigi.scheduler.limits import Limits, Rates
 from superluigi.scheduler.remote import NamespacedScheduler
 from superluigi.scheduler.scheduler import ReadyScheduler
+from superluigi.storage.local import leases
 from superluigi.terminal import say
 
 #: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
@@ -83,7 +84,7 @@ def run_graph(
         if central_scheduler and run.plan:
             scheduler = NamespacedScheduler(scheduler, run.plan, run.id)
     places = BackendRegistry(run, executor, num_workers)
-    with entered(run), logs.keeping(), _log_level(log_level), shown(progress) as observer:
+    with entered(run), leases.kept(), logs.keeping(), _log_level(log_level), shown(progress) as observer:
         before = signal.getsignal(signal.SIGUSR1)
         worker = Worker(
             scheduler,

@@ -166,6 +166,7 @@ class Plain(Counter):
     def __init__(self, every: float) -> None:
         super().__init__()
         self._every = every
+        self._waited: float | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="superluigi-progress", daemon=True)
 
@@ -180,6 +181,13 @@ class Plain(Counter):
     def _go_on(self) -> None:
         while not self._over.wait(self._every):
             self.say()
+
+    def waits(self, task: Task, told: str) -> None:
+        now = time.monotonic()
+        if self._waited is None or now - self._waited >= self._every:  # of many, one now and then
+            self._waited = now
+            with contextlib.suppress(OSError, ValueError):
+                say(f"{task} is {told}", err=True, flush=True)
 
     def say(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more

@@ -43,6 +43,10 @@ class RunningAttempt:
     timed_out: bool = False
     #: Why it has been asked to end although nothing is wrong with it; None where it has not.
     ending: TaskCancelledError | None = None
+    #: While another process makes the same: when to look again (monotonic), the pause before that, what was told.
+    look_at: float = 0.0
+    pause: float = 0.0
+    told: str = ""
     #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
     delayed: dict[str, int] | None = None
 

@@ -16,6 +16,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
+from superluigi.engine.aside import SetAside
 from superluigi.engine.graph_walk import GraphWalker, family_of
 from superluigi.engine.interruption import end_threads
 from superluigi.engine.running_attempt import (
@@ -108,6 +109,7 @@ class Worker(GraphWalker):
         self.failed_batches: dict[str, list[Task]] = {}
         #: Ids of what was ended, unfinished, because something else had failed.
         self.ended: dict[str, None] = {}
+        self._aside = SetAside(self.luigi_run, self._observer, self._go_on)
         #: Made by this run, but nobody has looked whether the outputs are really there.
         self._unverified: set[str] = set()
         self._resent: set[str] = set()
@@ -140,8 +142,10 @@ class Worker(GraphWalker):
 
     def _loop(self) -> None:
         while True:
-            while len(self.running) >= self.worker_processes > 0:
+            while self._occupied() >= self.worker_processes > 0:
                 self._handle_next_task()
+            if self._look_aside():
+                continue
             response = self._get_work()
             if response.worker_state == WORKER_STATE_DISABLED:
                 self.phase_out()
@@ -152,7 +156,38 @@ class Worker(GraphWalker):
             elif not self._wait_for_work(response):
                 break
         while self.running:
+            self._look_aside()
             self._handle_next_task()
+
+    def _occupied(self) -> int:
+        """How many places are taken: what another process makes takes none."""
+        return len(self.running) - len(self._aside)
+
+    def _look_aside(self) -> bool:
+        """Look after what other processes make; whether something came of it."""
+        if not self._aside or not self.asks_no_more:
+            return self._aside.look(self.worker_processes - self._occupied())
+        for attempting in self._aside.given_up():
+            attempting.ending = TaskCancelledError(f"{attempting.task} was no longer waited for: the run ends.")
+            self._finish_ended(attempting)
+        return True
+
+    def _go_on(self, attempting: RunningAttempt) -> None:
+        """Try again what another process makes no longer."""
+        if attempting.place.here:
+            return self._make_here(attempting)
+        if attempting.timeout and not attempting.place.bounds_time:
+            attempting.deadline = time.monotonic() + attempting.timeout + START_SECONDS
+        return self._submit(attempting)
+
+    def _make_here(self, attempting: RunningAttempt) -> None:
+        outcome = self._attempt_here(attempting)
+        while outcome.again:
+            outcome = self._attempt_here(attempting)
+        if outcome.elsewhere is not None:
+            self._aside.put(attempting, outcome.elsewhere)
+        else:
+            self._finish(attempting.task.task_id, outcome, attempting.terms)
 
     def _get_work(self) -> Any:
         response = super()._get_work()
@@ -208,10 +243,7 @@ class Worker(GraphWalker):
                 attempting.deadline = time.monotonic() + timeout + START_SECONDS
         if place.here:
             self.running[task_id] = attempting
-            outcome = self._attempt_here(attempting)
-            while outcome.again:
-                outcome = self._attempt_here(attempting)
-            self._finish(task_id, outcome, terms)
+            self._make_here(attempting)
         else:
             if place.announces and self._near and self.limits.per_time:
                 resources = terms.resources
@@ -250,6 +282,7 @@ class Worker(GraphWalker):
                 worker_id=self.worker_id,
                 check_complete_on_run=self.settings.check_complete_on_run,
                 process_context=self.settings.task_process_context,
+                waits=False,
             )
 
     def _to_check(self, task: Task) -> list[Task]:
@@ -318,6 +351,8 @@ class Worker(GraphWalker):
         due = self._next_due()
         if due is not None:
             left.append(max(0.001, due - time.time()))
+        if self._occupied() < self.worker_processes:
+            left += self._aside.patience()
         return float(min([*left, self._places.poll_seconds(), self.settings.wait_interval]))
 
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
@@ -369,6 +404,9 @@ class Worker(GraphWalker):
                 raise  # somebody interrupts us; what the future holds, the task has raised itself
             return self._perished(attempting, error)
         fire(task, outcome.events)
+        if outcome.elsewhere is not None and attempting.ending is None:
+            self._aside.put(attempting, outcome.elsewhere)
+            return None
         if outcome.again and attempting.ending is None:
             if attempting.deadline is not None:
                 attempting.deadline = time.monotonic() + attempting.timeout

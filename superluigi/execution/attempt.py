@@ -35,7 +35,7 @@ from superluigi.execution.process_state import at, current_folder, ends_forks, i
 from superluigi.runs import logs, tracebacks
 from superluigi.runs.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
 from superluigi.runs.context import RunContext, entered
-from superluigi.storage.base import Location
+from superluigi.storage.base import Holder, Location
 
 MISSING_EXTERNAL = "Task is an external data dependency and data does not exist (yet?)."
 
@@ -120,6 +120,8 @@ class AttemptResult:
     skipped: bool = False
     #: PENDING because the task asked for another attempt (GracefulTimeout).
     again: bool = False
+    #: PENDING because another process makes the same just now.
+    elsewhere: Holder | None = None
     #: Ids of requirements that were checked here and found complete.
     confirmed: tuple[str, ...] = ()
     #: Events to be fired again where their handlers are, in order: (event, arguments).
@@ -154,12 +156,14 @@ def run_attempt(
     collect_events: bool = False,
     check_complete_on_run: bool = False,
     process_context: str | None = None,
+    waits: bool = True,
 ) -> AttemptResult:
     """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
 
     `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
     `known` the ids of tasks that are complete without asking. Requirements that `run` yields are
     sent back as `requirements` unless complete; the task is then to be attempted again from the top.
+    What another process makes just now is waited for, unless `waits` is False: then the outcome says who it is.
     With `collect_events`, events are not fired here but returned for the caller to fire.
 
     Raises nothing but the KeyboardInterrupt that ends this process: whatever the task raises becomes a FAILED outcome.
@@ -168,7 +172,7 @@ def run_attempt(
     if process_context:
         around = _process_context(process_context, _ProcessView(task, worker_id, reporter))
     with entered(run), logs.captured() as lines:
-        attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run)
+        attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run, waits)
         outcome = attempt.carry_out(check, around)
         return replace(outcome, log=tuple(lines)) if lines else outcome
 
@@ -182,12 +186,14 @@ class AttemptRunner:
         reporter: TaskReporter | None,
         collect_events: bool,
         check_complete_on_run: bool,
+        waits: bool,
     ) -> None:
         self.task = task
         self.run = run
         self.known = known
         self.reporter = reporter
         self.check_complete_on_run = check_complete_on_run
+        self.waits = waits
         self.confirmed: list[str] = []
         self.events: list[tuple[str, tuple[Any, ...]]] = []
         self.collect_events = collect_events
@@ -224,6 +230,19 @@ class AttemptRunner:
         if unmet:
             missing.extend(t.task_id for t in unmet)
             raise ExecutionError(_unfulfilled(unmet))
+        ours: Any = task
+        if self.waits or not hasattr(task, "_superluigi_turn"):
+            return self._carried_out()
+        turn = ours._superluigi_turn(self.run)
+        if isinstance(turn, Holder):
+            return self._came_to(PENDING, elsewhere=turn)
+        try:
+            return self._came_to(DONE, skipped=True) if turn.is_made() else self._carried_out()
+        finally:
+            ours._superluigi_end_turn(turn)
+
+    def _carried_out(self) -> AttemptResult:
+        task = self.task
         refresh = self.run.options.get("refresh")
         reason = None if refresh is None else refresh.must_run(task)
         if refresh is not None and reason is None:  # what it requires was made again, and is what it has read before

@@ -23,6 +23,9 @@ class Observer:
     def ended(self, task: Task, status: str, outcome: AttemptResult) -> None:
         """An attempt has ended."""
 
+    def waits(self, task: Task, told: str) -> None:
+        """An attempt waits, since another process makes the same: `told` says where, and since when."""
+
     def progressed(self, task_id: str, percentage: float | None, message: str | None) -> None:
         """A running task has said how far it is (from whatever thread it runs on)."""
 

@@ -205,6 +205,7 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
             collect_events=True,
             check_complete_on_run=order.check_complete_on_run,
             process_context=order.process_context,
+            waits=False,
         )
     return outcome.portable()
 

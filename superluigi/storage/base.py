@@ -13,11 +13,14 @@ import json
 import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from superluigi.errors import TargetKindError
 from superluigi.jsonable import Shared, encoding
+from superluigi.storage import owner_token
 
 Record = dict[str, Any]
 SCHEMA = "superluigi.lineage/1"
@@ -183,6 +186,40 @@ class StagedWrite(abc.ABC):
         self.discard()
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who makes an output just now, as far as that is known."""
+
+    #: Names the process; empty where nobody can say.
+    token: str = ""
+    #: Seconds since the epoch; 0 where nobody can say.
+    since: float = 0.0
+    #: To ask again costs a request.
+    far: bool = False
+
+    def __str__(self) -> str:
+        where = f" on {owner_token.host_of(self.token)}" if self.token else " elsewhere"
+        when = f" since {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        pid = owner_token.pid_of(self.token)
+        return f"running{where}{when}{f' (process {pid})' if pid else ''}"
+
+
+class Lease(abc.ABC):
+    """The right to make one output, for one attempt."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let others make it; nothing happens when that was done."""
+
+    @abc.abstractmethod
+    def confirm(self) -> None:
+        """Asked just before the commit: whether the lease is still ours.
+
+        Raises:
+            CommitConflictError: another process has taken it.
+        """
+
+
 class Ground(NamedTuple):
     """What an output takes up for itself, so that no two tasks have it: a file, a folder, a key, all below a prefix."""
 
@@ -206,6 +243,21 @@ class Location(abc.ABC):
 
     #: Whether a commit is refused when another one came here after it had begun; elsewhere the last one stays.
     refuses_latecomers: ClassVar[bool] = False
+
+    #: Whether a lease costs no request.
+    leases_are_near: ClassVar[bool] = False
+
+    def lease(self, *, make: bool = True) -> Lease | Holder | None:
+        """A lease beside the record, or who has it; None where there can be none.
+
+        A folder that is missing is made for it, if `make` says so.
+        """
+        del make
+        return None
+
+    def holder(self) -> Holder | None:
+        """Who has the lease, if anybody has."""
+        return None
 
     @abc.abstractmethod
     def exists(self) -> bool:

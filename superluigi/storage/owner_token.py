@@ -121,6 +121,12 @@ def host_of(name: str) -> str:
     return match["host"] if match else name
 
 
+def pid_of(name: str) -> int | None:
+    """The number of the process in a token, for people."""
+    match = _TOKEN.fullmatch(name)
+    return int(match["pid"]) if match else None
+
+
 def is_own(name: str) -> bool:
     """Whether `name` is a token of this process."""
     return name.startswith(_own(os.getpid()) + "-")

@@ -26,10 +26,11 @@ from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTa
 from superluigi.runs import context as runs
 from superluigi.runs import force
 from superluigi.runs.completeness import refuse_other_than_tasks
-from superluigi.storage.base import Location
+from superluigi.storage.base import Holder, Location
 from superluigi.tasks import extra_identity, outputs, ranges, reserved_names, run_wrapper, task_pickle
 from superluigi.tasks.checking import admission
-from superluigi.tasks.runtime import attempt_context, tags
+from superluigi.tasks.runtime import attempt_context, exclusive, tags
+from superluigi.tasks.runtime.exclusive import Mode, Turn
 from superluigi.tasks.runtime.mixin import RuntimeMixin
 from superluigi.tasks.task_api import Conveniences
 
@@ -272,6 +273,17 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         del this
         return False
 
+    def _superluigi_turn(self, run: runs.RunContext) -> Turn | Holder:
+        """Before an attempt: its turn, to be given to `_superluigi_end_turn`, or who makes the same elsewhere."""
+        return exclusive.begin(self, run)
+
+    def _superluigi_end_turn(self, turn: Turn) -> None:
+        exclusive.end(turn)
+
+    def _superluigi_holder(self, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
+        """Who makes the outputs just now."""
+        return exclusive.holder_of(self, run, mode)
+
     def current_attempt(self) -> Any:
         """The attempt at this task that runs in this thread, or None; two runs may share one task object."""
         return self.__dict__.get("_superluigi_attempts", {}).get(threading.get_ident())
@@ -280,10 +292,11 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         """Drop what attempts at this task have staged: the run was interrupted, but their threads do not end."""
         for attempt in list(self.__dict__.get("_superluigi_attempts", {}).values()):
             attempt.stack.close()
+        exclusive.abandon(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_superluigi_attempts", "_superluigi_variants", outputs.MISSING):
+        for name in ("_superluigi_attempts", "_superluigi_turns", "_superluigi_variants", outputs.MISSING):
             state.pop(name, None)
         return state
 

@@ -186,6 +186,12 @@ SETTINGS: dict[str, Name] = {
     "prefix_python": Name("the Python behind that prefix", "text", _or_none(_is_text)),
     "keep_task_dir": _setting("keep the task's folder between attempts", _FLAG),
     "chdir": _setting("run in the task's own folder", _FLAG),
+    "exclusive": Name(
+        "what to do while another process makes the same",
+        "'wait', 'fail', 'off' or None",
+        lambda value: value in (None, "wait", "fail", "off"),
+        (luigi.Parameter,),
+    ),
     "resumable": Name("`run` saves check-points", "True or False", _is_flag),
     "max_attempts": Name("attempts of a task that asks for more", "a number or None", _or_none(_is_number)),
     "hash_seed": Name("another value makes another task", "any value", _any, (luigi.Parameter,)),

@@ -121,7 +121,7 @@ def test_the_task_folder_may_be_removed_moved_or_made_around_a_cancellation(some
 
 
 def test_all_attempts_at_a_task_are_meant_and_those_of_other_tasks_are_not(somewhere: Somewhere) -> None:
-    runs = [somewhere.run(f"run_task(Waits(name={name!r}))") for name in ("a", "a", "b")]
+    runs = [somewhere.run(f"run_task(Waits(name={name!r}), exclusive='off')") for name in ("a", "a", "b")]
     somewhere.wait_for("begun-*", 3)
     assert somewhere.cancel("a")[0] == 0
     assert all("was cancelled" in run.communicate(timeout=60)[0] for run in runs[:2])

@@ -18,6 +18,7 @@ from superluigi.testing.s3_server import S3Server
 
 PROGRAM = """
 import json, os, pathlib, sys, time
+os.environ["SUPERLUIGI_EXCLUSIVE"] = "off"  # else there are no losers
 from superluigi import run_task
 from superluigi.parameters import IntParameter
 from superluigi.storage import failpoints

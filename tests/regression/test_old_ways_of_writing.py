@@ -372,7 +372,7 @@ def test_two_attempts_at_one_output_in_one_process_do_not_mix(here: Path, monkey
     ended: list[str] = []
 
     def one() -> None:
-        run_task(Slow(), executor="threads")
+        run_task(Slow(), executor="threads", exclusive="off")
         ended.append("well")
 
     threads = [threading.Thread(target=one) for _ in range(2)]

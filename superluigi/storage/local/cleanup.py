@@ -18,7 +18,7 @@ from pathlib import Path
 from superluigi.errors import TargetMissingError
 from superluigi.storage import owner_token
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
-from superluigi.storage.local import atomic, copy, staging
+from superluigi.storage.local import atomic, copy, leases, staging
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
@@ -68,6 +68,9 @@ def _leftovers(root: Path, older_than: timedelta | None) -> Iterator[tuple[Lefto
         for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
             if staging.swap_journal(final) == journal:  # a journal does not speak of other places
                 yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
+        if leases.left_by_the_dead(current):
+            path = here / leases.NAME
+            yield Leftover(str(path), "list of running tasks", _size(path)), _Removal(path)
         for token, path in staging.of_unknown_owners(here):
             kept = "" if older_than is not None and _age(path) > older_than else _MAY_LIVE
             what = f"unfinished output of {owner_token.host_of(token)}"
@@ -93,6 +96,8 @@ class _Removal:
             self.location.settle()
         elif self.location is not None:
             self.location.repair()
+        elif self.path.name == leases.NAME:
+            leases.remove_left(str(self.path.parent))
         elif self.staging:
             staging.drop_staging(self.path)
         else:

@@ -34,6 +34,8 @@ from superluigi.storage.base import (
     SCHEMA,
     SURROGATES,
     Ground,
+    Holder,
+    Lease,
     Location,
     Record,
     StagedWrite,
@@ -43,7 +45,7 @@ from superluigi.storage.base import (
     record_text,
 )
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, case, staging
+from superluigi.storage.local import atomic, case, leases, staging
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.scratch import private_copy
 
@@ -119,6 +121,14 @@ class LocalLocation(Location):
         """The class to use for what is there instead."""
 
     # ---- Location
+
+    leases_are_near = True
+
+    def lease(self, *, make: bool = True) -> Lease | Holder | None:
+        return leases.take(*os.path.split(self.final), make=make)
+
+    def holder(self) -> Holder | None:
+        return leases.holder(*os.path.split(self.final))
 
     def exists(self) -> bool:
         if self._stat() is not None:

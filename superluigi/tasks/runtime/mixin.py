@@ -22,6 +22,7 @@ from superluigi.tasks.runtime import (
     cancel,
     checkpoint,
     environment,
+    exclusive,
     hooks,
     log_pool,
     logs,
@@ -52,6 +53,8 @@ class RuntimeMixin:
     chdir: ClassVar[bool] = False
     #: `run` may take `checkpoint_path`, and SIGTERM gives it a time of grace.
     resumable: ClassVar[bool] = False
+    #: While another process makes the same output: "wait" for it and take it, "fail", or "off" to run all the same.
+    exclusive: ClassVar[str | None] = None
     #: How many attempts one run makes of a task that asks for more by `GracefulTimeout`; None for any number.
     max_attempts: ClassVar[int | None] = 10
 
@@ -197,7 +200,8 @@ def note_seed(task: Any, found: dict[str, Any]) -> None:
 
 
 def before_commit(task: Any) -> None:
-    """Refuse to publish for a task that was cancelled, whatever it made of that."""
+    """Refuse to publish for a task that was cancelled, whatever it made of that, or that others took over."""
+    exclusive.confirm(task)
     here = attempt_context.get(task)
     if here is not None:
         cancel.refuse_if_cancelled(here)
@@ -256,6 +260,8 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         if not behind_prefix:
             stack.enter_context(checkpoint.counted(here))
         stack.enter_context(cancel.cancellable(here, sys._getframe()))
+        if not stack.enter_context(exclusive.alone(here)):
+            return None
         if elsewhere:
             here.folder.wanted = True
             return (yield from prefix.steps(here, job.prefix))

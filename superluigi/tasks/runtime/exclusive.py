@@ -1,0 +1,200 @@
+"""One attempt at a time makes an output, whatever process, run or queue it belongs to.
+
+Before an attempt, a lease beside the record of the task's first output is taken (`Location.lease`). Who finds it taken
+waits and takes the result, or fails, as `exclusive` says. An attempt that waits holds no lease, and one that ends for
+requirements that it has asked for gives its own back: nobody ever waits for a lease while others wait for his.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from superluigi import config, graph
+from superluigi.errors import USERS_CODE, TaskRunningElsewhereError
+from superluigi.runs import context as runs
+from superluigi.runs import logs
+from superluigi.runs.completeness import is_complete
+from superluigi.storage.base import Holder, Lease, Location
+from superluigi.tasks.runtime.attempt_context import AttemptContext
+from superluigi.tasks.runtime.hooks import class_attr
+
+_TURNS = "_superluigi_turns"
+#: Between two looks at who is at work, seconds; the second where a look costs a request.
+FIRST_PAUSE, LONGEST_PAUSE, LONGEST_FAR = 0.02, 1.0, 5.0
+
+Mode = Literal["auto", "wait", "fail", "off"]
+
+
+class Turn:
+    """The leases of one attempt; without any where there are none."""
+
+    def __init__(self, task: Any, run: runs.RunContext, places: list[Location]) -> None:
+        self.task, self.run, self.places = task, run, places
+        self.leases: list[Lease] = []
+
+    def take(self, *, make: bool) -> Holder | None:
+        """Take all leases or none; who has one of them, if anybody has."""
+        try:
+            for place in self.places:
+                lease = place.lease(make=make)
+                if isinstance(lease, Holder):
+                    self.let_go()
+                    return lease
+                if lease is not None:
+                    self.leases.append(lease)
+        except BaseException:
+            self.let_go()
+            raise
+        return None
+
+    def is_made(self) -> bool:
+        """Whether another attempt has ended, since this run looked, in what this one was to make.
+
+        What another task has made in its place is none of that: the attempt says so.
+        """
+        if not self.leases or not all(place.exists() for place in self.places):
+            return False
+        makers = [(place.read_record_summary() or {}).get("task_id") for place in self.places]
+        return all(made in (None, self.task.task_id) for made in makers) and is_complete(self.task, self.run)
+
+    def confirm(self) -> None:
+        """Just before the commit.
+
+        Raises:
+            CommitConflictError: another process has taken a lease of ours.
+        """
+        for lease in self.leases:
+            lease.confirm()
+
+    def let_go(self) -> None:
+        while self.leases:
+            self.leases.pop().release()
+
+
+def mode_of(task: Any, run: runs.RunContext) -> Mode:
+    """What is in force for `task`: the run's word, the class's, the setting's."""
+    chosen: Mode = run.options.get("exclusive") or class_attr(task, "exclusive") or config.get("exclusive")
+    return chosen
+
+
+def _places(task: Any, mode: Mode) -> list[Location]:
+    """Where leases are taken, in the same order by everybody: at one output on disks, and at one in other stores."""
+    if mode == "off" or task.run is None:
+        return []
+    found: list[Location] = []
+    with USERS_CODE:  # what is wrong with them is told when the task runs
+        locations = (getattr(target, "location", None) for target in graph.flatten(task.output()))
+        found = [location for location in locations if isinstance(location, Location)]
+    near = [place for place in found if place.leases_are_near]
+    far = [place for place in found if not place.leases_are_near] if mode != "auto" else []
+    return [min(places, key=_address) if len(places) > 1 else places[0] for places in (near, far) if places]
+
+
+def _address(place: Location) -> str:
+    return place.uri
+
+
+def begin(task: Any, run: runs.RunContext) -> Turn | Holder:
+    """Have an attempt's turn, if nobody else makes what it is to make; else who does.
+
+    Raises:
+        TaskRunningElsewhereError: somebody else makes it, and the task or run says "fail".
+    """
+    mode = mode_of(task, run)
+    turn = Turn(task, run, _places(task, mode))
+    if not turn.places:
+        return turn
+    # One that writes its outputs itself may want to make their folder itself.
+    found = turn.take(make=mode != "auto" or hasattr(task, "suffix"))
+    if found is not None:
+        if mode == "fail":
+            raise TaskRunningElsewhereError(
+                f"{task} is {found}, and exclusive='fail' says not to wait. Wait for it (exclusive='wait'), end it "
+                "there (superluigi cancel), or run again when it has ended."
+            )
+        return found
+    task.__dict__.setdefault(_TURNS, {})[threading.get_ident()] = turn
+    return turn
+
+
+def end(turn: Turn) -> None:
+    """Let others make it."""
+    turn.let_go()
+    turns = turn.task.__dict__.get(_TURNS, {})
+    for thread in [thread for thread, known in turns.items() if known is turn]:
+        del turns[thread]
+
+
+def holder_of(task: Any, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
+    """Who makes the outputs of `task` just now, as far as its leases tell."""
+    for place in _places(task, mode or mode_of(task, run)):
+        found = place.holder()
+        if found is not None:
+            return found
+    return None
+
+
+def confirm(task: Any) -> None:
+    """Before a commit: whether the attempt in this thread still has its turn.
+
+    Raises:
+        CommitConflictError: it has not.
+    """
+    turn: Turn | None = task.__dict__.get(_TURNS, {}).get(threading.get_ident())
+    if turn is not None:
+        turn.confirm()
+
+
+def abandon(task: Any) -> None:
+    """Let others make it, although threads of attempts at it do not end."""
+    for turn in list(task.__dict__.get(_TURNS, {}).values()):
+        end(turn)
+
+
+@contextlib.contextmanager
+def alone(here: AttemptContext) -> Iterator[bool]:
+    """Have an attempt's turn while this is open, waiting for it; False if what it was to make has been made meanwhile.
+
+    Where the caller has it already, nothing happens.
+    """
+    task = here.task
+    if here.behind_prefix or threading.get_ident() in task.__dict__.get(_TURNS, ()):
+        yield True
+        return
+    turn, waited, pause = begin(task, here.run), False, FIRST_PAUSE
+    while isinstance(turn, Holder):
+        if not waited:
+            told = str(turn)
+            logs.logger.info("%s waits: it is %s", task, told)
+            _say(task, told)
+        waited = True
+        time.sleep(pause)
+        pause = longer(pause, turn)
+        turn = begin(task, here.run)
+    try:
+        if waited:
+            _say(task, "")
+        # run() that is called by hand runs; a scheduler has asked before whether it is complete
+        yield not ((waited or _is_scheduled(task)) and turn.is_made())
+    finally:
+        end(turn)
+
+
+def longer(pause: float, holder: Holder) -> float:
+    """The next pause of one who waits."""
+    return min(1.5 * pause, LONGEST_FAR if holder.far else LONGEST_PAUSE)
+
+
+def _is_scheduled(task: Any) -> bool:
+    return getattr(task, "set_status_message", None) is not None
+
+
+def _say(task: Any, text: str) -> None:
+    tell = getattr(task, "set_status_message", None)
+    if tell is not None:
+        with USERS_CODE:
+            tell(text)
