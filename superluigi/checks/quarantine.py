@@ -106,9 +106,37 @@ def put(record: Record, staged: Sequence[Path], attempt: str) -> Path | None:
         with contextlib.suppress(OSError):
             copy.remove_tree(made)
         raise
-    with atomic.mended_later("What is too much or too old in quarantine could not be removed"):
-        keep_within(limit, float(config.get("quarantine_days")), spared=found)
+    if _due.after(total, limit):
+        with atomic.mended_later("What is too much or too old in quarantine could not be removed"):
+            keep_within(limit, float(config.get("quarantine_days")), spared=found)
     return found
+
+
+class _Due:
+    """When to look through all that is kept, which takes longer the more it is: each minute, or share of the limit."""
+
+    _SECONDS, _SHARE = 60.0, 50
+
+    def __init__(self) -> None:
+        self._looked = -self._SECONDS
+        self._added = 0
+
+    def after(self, size: int, limit: int | None) -> bool:
+        """Whether to look, now that so many bytes have come."""
+        self._added += _cost(size)
+        now = time.monotonic()
+        if now - self._looked < self._SECONDS and (limit is None or self._added * self._SHARE < limit):
+            return False
+        self._looked, self._added = now, 0
+        return True
+
+
+_due = _Due()
+
+
+def _cost(size: int) -> int:
+    """What an entry takes: its descriptions too."""
+    return max(size, 4096)
 
 
 def _named(made: Path, parent: Path, attempt: str) -> Path:
@@ -178,7 +206,7 @@ def keep_within(limit: int | None, days: float, *, spared: Path | None = None) -
     _sweep()
     now, total, gone = time.time(), 0, []
     for one in reversed(entries()):
-        total += max(one.size, 4096)
+        total += _cost(one.size)
         too_old = days > 0 and now - one.kept > days * _DAY
         if one.path != spared and (too_old or (limit is not None and total > limit)):
             gone.append(one)

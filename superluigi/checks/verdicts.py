@@ -81,21 +81,21 @@ def of_answer(answer: Any, value: Callable[[], Any]) -> tuple[Status, str]:
     columns = _columns(answer)
     if columns is None:
         return ERROR, f"the check returned {shortened(repr_of(answer), 120)} ({type(answer).__name__}): {_EXPECTED}"
-    flags: list[bool] = []
-    for name, items in columns:
-        for position, item in enumerate(items):
-            flag = _flag(item)
-            if flag is None:
-                what = f"column {name!r}" if name is not None else "what it returned"
-                return ERROR, f"{what} holds {shortened(repr_of(item), 120)}, not only True and False: {_EXPECTED}"
-            if position == len(flags):
-                flags.append(True)
-            flags[position] &= flag
-    wrong = [position for position, good in enumerate(flags) if not good]
-    if not wrong:
+    import numpy as np  # what gave the answer has it already
+
+    good: Any = None
+    for name, column in columns:
+        flags = _flags(column)
+        if isinstance(flags, _Odd):
+            what = f"column {name!r}" if name is not None else "what it returned"
+            return ERROR, f"{what} holds {shortened(repr_of(flags.item), 120)}, not only True and False: {_EXPECTED}"
+        good = flags if good is None else good & flags
+    wrong: Any = [] if good is None else np.flatnonzero(~good)
+    if not len(wrong):
         return PASSED, ""
-    lines = [f"{len(wrong)} of {len(flags)} rows are false"]
-    lines += [f"row {position}: {shown}" for position, shown in _examples(wrong[:EXAMPLES], len(flags), answer, value)]
+    lines = [f"{len(wrong)} of {len(good)} rows are false"]
+    first = [int(position) for position in wrong[:EXAMPLES]]
+    lines += [f"row {label}: {shown}" for label, shown in _examples(first, len(good), answer, value)]
     return FAILED, "\n".join(lines)
 
 
@@ -120,24 +120,55 @@ def _flag(item: Any) -> bool | None:
     return None
 
 
-def _columns(answer: Any) -> list[tuple[Any, Iterable[Any]]] | None:
+def _columns(answer: Any) -> list[tuple[Any, Any]] | None:
     """The columns of a table, series or array; None for anything else."""
     top = type(answer).__module__.partition(".")[0]
     if top == "pandas" and hasattr(answer, "columns"):
-        return [(name, answer.iloc[:, at].tolist()) for at, name in enumerate(answer.columns)]
+        return [(name, answer.iloc[:, at]) for at, name in enumerate(answer.columns)]
     if top == "polars" and hasattr(answer, "iter_columns"):
-        return [(column.name, column.to_list()) for column in answer.iter_columns()]
+        return [(column.name, column) for column in answer.iter_columns()]
     if top == "pyarrow" and hasattr(answer, "column_names"):
-        return [(name, answer.column(name).to_pylist()) for name in answer.column_names]
+        return [(name, answer.column(name)) for name in answer.column_names]
     if top in ("pandas", "polars") and hasattr(answer, "name") and hasattr(answer, "dtype"):
-        return [(None, answer.to_list())]
+        return [(None, answer)]
     if top == "pyarrow" and hasattr(answer, "to_pylist"):
-        return [(None, answer.to_pylist())]
+        return [(None, answer)]
     if top == "numpy" and getattr(answer, "ndim", 0) == 1:
-        return [(None, answer.tolist())]
+        return [(None, answer)]
     if top == "numpy" and getattr(answer, "ndim", 0) == 2:
-        return [(at, answer[:, at].tolist()) for at in range(answer.shape[1])]
+        return [(at, answer[:, at]) for at in range(answer.shape[1])]
     return None
+
+
+@dataclass(frozen=True)
+class _Odd:
+    """Something in a column that is no answer."""
+
+    item: Any
+
+
+def _flags(column: Any) -> Any:
+    """The answers of one column as an array of bools, as fast as its library gives them; or what is none of them."""
+    import numpy as np
+
+    kind = str(getattr(column, "dtype", ""))
+    if kind == "bool":  # of pandas and numpy: nothing is missing
+        return np.asarray(column)
+    if kind in ("boolean", "bool[pyarrow]"):
+        return column.fillna(False).to_numpy(dtype=bool)
+    if kind == "Boolean":  # of polars
+        return column.fill_null(False).to_numpy()
+    for name in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, name):
+            items = getattr(column, name)()
+            break
+    flags = []
+    for item in items:
+        flag = _flag(item)
+        if flag is None:
+            return _Odd(item)
+        flags.append(flag)
+    return np.array(flags, dtype=bool)
 
 
 def _examples(wrong: Iterable[int], count: int, answer: Any, value: Callable[[], Any]) -> Iterable[tuple[Any, str]]:

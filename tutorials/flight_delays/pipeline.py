@@ -58,11 +58,31 @@ class FlightsTask(AtomicTaskWithMetadata):
         metadata["rows"] = {"flights": len(of_day), "weather": len(known)}
 
 
+def features_schema() -> list[Any]:
+    """What features are like, or nobody sees them; without pandera nothing is looked at."""
+    if importlib.util.find_spec("pandera") is None:
+        return []
+    import pandera.pandas as pa
+
+    minute = pa.Check.in_range(0, 1439)
+    columns = {
+        "dep_delay": pa.Column(float, pa.Check.in_range(-120, 2880)),
+        "minute_of_day": pa.Column(checks=minute),
+        "planned_minutes": pa.Column(checks=minute),
+        "weekday": pa.Column(checks=pa.Check.in_range(0, 6)),
+        "distance": pa.Column(checks=pa.Check.gt(0)),
+        "origin": pa.Column(checks=pa.Check.isin(["EWR", "JFK", "LGA"])),
+        "arr_delay": pa.Column(float, nullable=True),  # some were diverted
+    }
+    return [pa.DataFrameSchema(columns, name="features")]
+
+
 class FeaturesTask(AtomicTaskWithMetadata):
     """What is known of each flight when it leaves the gate, and, to learn from or compare with, its arrival delay."""
 
     date = DateParameter(description="the day of departure, in 2013")
     version = IntParameter(default=4, description="version of the model")
+    checks = features_schema()
 
     def requires(self) -> FlightsTask:
         return FlightsTask(date=self.date)
