@@ -82,6 +82,7 @@ def put(record: Record, staged: Sequence[Path], attempt: str) -> Path | None:
     root().parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         root().mkdir(mode=0o700)
+    _sweep_one(parent)
     made = Path(staging.beside(parent, owner_token.token()))
     staging.make_stage(str(made))
     try:
@@ -217,8 +218,13 @@ def _sweep() -> None:
     """Remove what dead processes left half filled or half removed."""
     for family in _folders(root()):
         for task_hash in _folders(root() / family):
-            for left in staging.sweep(root() / family / task_hash, always=True):
-                staging.remove_left(left)
+            _sweep_one(root() / family / task_hash)
+
+
+def _sweep_one(parent: Path) -> None:
+    for left in staging.sweep(parent, always=True):
+        with contextlib.suppress(OSError):
+            staging.remove_left(left)
 
 
 def _names() -> Iterable[tuple[str, str, str]]:
