@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -20,7 +19,7 @@ SEVERITIES = ("error", "warn")
 #: What a check may ask for by name.
 NAMES = ("output_path", "value", "values", "metadata", "previous", "inputs")
 #: The classes of external data that have checks.
-external_classes: weakref.WeakSet[type] = weakref.WeakSet()
+external_classes: set[type] = set()
 _MARK = "_superluigi_check"
 #: Classes of these packages have none.
 _LIBRARIES = ("superluigi.", "luigi.", "builtins.", "typing.")
