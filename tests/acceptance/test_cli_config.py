@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def superluigi(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("SUPERLUIGI_")}
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERLUIGI_", "COLUMNS"))}
     return subprocess.run(
         [sys.executable, "-m", "superluigi", *words],
         cwd=folder, env={**settings, "HOME": str(folder), **environment}, capture_output=True, text=True, timeout=60,

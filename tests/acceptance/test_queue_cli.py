@@ -62,7 +62,7 @@ def _queue(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 def test_a_day_in_the_life_of_a_queue(folder: Path) -> None:
     assert "5 to run" in _queue("submit", "q", "steps", "Last", "--priority", "5").stdout
     assert "5 known" in _queue("submit", "q", "steps", "Last").stdout
-    assert _queue("list").stdout.split() == ["q", "WAITING:1", "PENDING:4"]
+    assert _queue("list").stdout.split() == ["queue", "tasks", "paused", "q", "WAITING:1", "PENDING:4"]
     assert json.loads(_queue("list", "--json", "*/*").stdout)[0]["counts"]["PENDING"] == 4
 
     (folder / "steps.py").rename(folder / "hidden")  # looking imports no user code

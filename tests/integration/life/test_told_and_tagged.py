@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -242,9 +243,9 @@ def test_ls_lists_what_was_made_with_a_tag(tmp_path: Path) -> None:
     run_task(Learn(0.3))
 
     def listed(*words: str) -> list[str]:
-        command = [sys.executable, "-m", "superluigi", "ls", *words]
+        command = [sys.executable, "-m", "superluigi", "ls", "--json", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return [line.split()[-1] for line in done.stdout.splitlines()]
+        return [one["path"] for one in json.loads(done.stdout)]
 
     paths = [str(Path(Learn(lr).output().path).absolute()) for lr in (0.1, 0.2, 0.3)]
     assert listed("--in", "out", "--tag", "lr=.1") == paths[:1]
