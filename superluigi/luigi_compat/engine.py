@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from luigi.metrics import NoMetricsCollector
 from luigi.scheduler import Scheduler as LuigiScheduler
 from luigi.scheduler import SimpleTaskState
 from luigi.task import Task
@@ -62,6 +63,10 @@ class SchedulerBase(LuigiScheduler):
     send_mails_that_are_due: Callable[[], None] = public("_prune_emails")
     note_in_history: Callable[..., None] = public("_update_task_history")
     note_worker: Callable[..., Any] = public("_update_worker")
+
+    def has_metrics(self) -> bool:
+        """Whether changes of tasks are counted for monitoring."""
+        return not isinstance(self._state._metrics_collector, NoMetricsCollector)
 
     def replace_state(self, state: SimpleTaskState) -> None:
         """Use `state` from now on; the counts for monitoring go on."""

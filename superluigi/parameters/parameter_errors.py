@@ -142,7 +142,13 @@ def _not_taken(
     for name, parameter in parameters.items():
         value = given.get(name, default_of(parameter))
         try:
-            parameter.serialize(parameter.normalize(value))
+            normal = parameter.normalize(value)
+        except ValueError as reason:  # the parameter's own judgement, in its own words
+            return RefusedError(f"one that it takes: {reason}", name, value)
+        except (TypeError, AttributeError):
+            normal = value
+        try:
+            parameter.serialize(normal)
         except (TypeError, ValueError, AttributeError):
             if isinstance(value, str):
                 return RefusedError(kind_of(parameter), name, value)

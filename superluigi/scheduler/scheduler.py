@@ -62,6 +62,7 @@ class ReadyScheduler(SchedulerBase):
         self.replace_state(IndexedState(self.settings.state_path, limited_retry_delay))
         self._default_policy = self.default_retry_policy()
         self._policies: dict[tuple[Any, ...], Any] = {}
+        self._counted = self.has_metrics()
         self._history_kept = not isinstance(self.history, NopHistory)
         self._lent: dict[str, Container[str]] = {}
         self.rates = rates or Rates({})
@@ -147,8 +148,8 @@ class ReadyScheduler(SchedulerBase):
         if node is None:
             if not asker.enabled:
                 return None
-            # most tasks of a run are done before it; a history wants to hear of the change
-            born = DONE if status == DONE and not self._history_kept else PENDING
+            # most tasks of a run are done before it; a history, or who counts, wants to hear of the change
+            born = DONE if status == DONE and not (self._history_kept or self._counted) else PENDING
             return self.state.create(task_id, born, priority, self._default_policy)
         if node.status != RUNNING and not asker.enabled:
             return None

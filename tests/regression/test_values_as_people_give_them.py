@@ -412,3 +412,14 @@ def test_what_a_task_raises_while_it_is_made_is_its_own() -> None:
 
     with pytest.raises(LookupError, match="mine"):
         Refuses(3)
+
+
+def test_what_a_parameter_of_luigis_own_refuses_is_said_in_its_words(tmp_path: Path) -> None:
+    class Reads(AtomicTaskWithMetadata):
+        place = luigi.PathParameter(exists=True)
+        colour = luigi.ChoiceParameter(choices=["red", "blue"], default="red")
+
+    with pytest.raises(ValueError, match=r"'place' is '.*gone'.* does not exist"):
+        Reads(str(tmp_path / "gone"))
+    with pytest.raises(ValueError, match=r"'colour' is 'green'.*(red|blue)"):
+        Reads(str(tmp_path), colour="green")

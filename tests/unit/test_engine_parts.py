@@ -537,3 +537,13 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], tmp_path
     with pytest.raises(OptionError):
         run_graph(Noted(folder=str(tmp_path), name="one"), **options)
     assert diary(tmp_path) == []
+
+
+def test_who_counts_tasks_hears_of_those_that_were_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    scheduler = ReadyScheduler()
+    collector = type("Collector", (), {"handle_task_done": lambda _, task: heard.append(task.id)})()
+    scheduler.state._metrics_collector = collector
+    monkeypatch.setattr(scheduler, "_counted", scheduler.has_metrics())
+    scheduler.add_task(worker="me", task_id="done", status="DONE")
+    assert heard == ["done"]

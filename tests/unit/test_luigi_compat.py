@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import superluigi
-from superluigi.luigi_compat import names
+from superluigi.luigi_compat import engine, names, parameters
 
 ROOT = Path(superluigi.__file__).parent
 
@@ -111,3 +111,14 @@ def test_every_method_that_luigis_page_and_workers_ask_for_is_still_one() -> Non
     from superluigi.scheduler.scheduler import ReadyScheduler
 
     assert [name for name in RPC_METHODS if not callable(getattr(ReadyScheduler, name))] == []
+
+
+def test_no_public_name_given_here_hides_one_of_luigis() -> None:
+    ours = [engine.WorkerBase, engine.SchedulerBase, engine.StateBase, parameters.ParameterBase, parameters.ChoiceBase]
+    hidden = [
+        f"{kind.__name__}.{name}"
+        for kind in ours
+        for name in vars(kind)
+        if not name.startswith("_") and any(hasattr(base, name) for base in kind.__bases__)
+    ]
+    assert not hidden, hidden
