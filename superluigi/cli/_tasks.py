@@ -97,7 +97,7 @@ def import_module(name: str) -> ModuleType:
     """Import a module by dotted name or by the path of its file, the current folder first."""
     path = Path(name)
     if name.endswith(".py") or os.sep in name:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ParameterError(f"There is no file {name} (current folder: {Path.cwd()}).")
         _search_first(path.absolute().parent)
         name = path.stem
@@ -187,7 +187,7 @@ def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
     if module:
         listed = f"It has: {', '.join(names)}." if names else "It has no task classes."
         return f"Module {module!r} has no task {name!r}{similar(name, names) or '.'} {listed}"
-    if name.endswith(".py") or Path(f"{name}.py").is_file():
+    if name.endswith(".py") or os.path.isfile(f"{name}.py"):
         names = task_names([import_module(name)])
         return f"Which task of {name}? It has: {', '.join(names)}."
     return (
@@ -210,7 +210,7 @@ def read_config(file: str | None) -> None:
     from superluigi import config
 
     default: Path = config.get("default_task_config")
-    if file is None and not default.is_file():
+    if file is None and not os.path.isfile(default):
         return
     for section, items in config.read_file(default if file is None else file).items():
         for key, value in items.items():

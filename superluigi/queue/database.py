@@ -404,9 +404,10 @@ def _anchored(connection: Connection) -> float:
     """
     boot, namespace = clock.boot()
     stored = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == "clock")).scalar()
-    known: dict[str, Any] = json.loads(stored) if stored else {"boot": boot, "anchors": {}}
-    if known["boot"] == boot and namespace in known["anchors"]:
-        return float(known["anchors"][namespace])
+    with tables.as_stored("The clock"):
+        known: dict[str, Any] = json.loads(stored) if stored else {"boot": boot, "anchors": {}}
+        if known["boot"] == boot and namespace in known["anchors"]:
+            return float(known["anchors"][namespace])
     begin = time.time()
     if known["boot"] != boot:
         latest = connection.execute(select(func.max(tables.tasks.c.lease))).scalar()

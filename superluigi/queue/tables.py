@@ -12,7 +12,8 @@ a row (SQLite does not even make it unless asked).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import (
     Column,
@@ -247,3 +248,19 @@ def _from_3(connection: Connection) -> None:
 
 #: From which version -> the step to the next one.
 _MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+
+
+@contextlib.contextmanager
+def as_stored(what: str) -> Iterator[None]:
+    """Read in this block what a database holds as text: of another shape than ours, it is damaged.
+
+    Raises:
+        QueueError: it is; says what, and what to do.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError) as error:
+        raise QueueError(
+            f"{what} in the queue is damaged ({type(error).__name__}: {error}). Outputs are the truth, the queue is "
+            "only a plan: put it right with an SQL shell, or move the queue away and submit again."
+        ) from error

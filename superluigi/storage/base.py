@@ -96,8 +96,7 @@ def well_formed(record: Any) -> Any:
     if isinstance(record, dict):
         if not isinstance(record.get("run", {}), dict):
             del record["run"]
-        output = record.get("output")
-        if isinstance(output, dict) and not _is_output(output):
+        if "output" in record and not (isinstance(record["output"], dict) and _is_output(record["output"])):
             del record["output"]
     return record
 

@@ -49,6 +49,11 @@ def rows(
 
 
 def _row(row: Any, blocked_by: str | None) -> TaskRow:
+    with tables.as_stored(f"The row of {row.task_id!r}"):
+        return _read_row(row, blocked_by)
+
+
+def _read_row(row: Any, blocked_by: str | None) -> TaskRow:
     stored: dict[str, Any] = json.loads(row.params)
     values = {name: held["value"] for name, held in stored.items() if not isinstance(held, str)}
     return TaskRow(

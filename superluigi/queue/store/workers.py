@@ -43,9 +43,10 @@ def _dump(pool: Pool) -> str:
 
 
 def _load(definition: str) -> Pool:
-    values: dict[str, Any] = json.loads(definition)
-    seconds = values.pop("walltime", None)
-    return Pool(**values, walltime=timedelta(seconds=seconds) if seconds else None)
+    with tables.as_stored("The definition of a pool"):
+        values: dict[str, Any] = json.loads(definition)
+        seconds = values.pop("walltime", None)
+        return Pool(**values, walltime=timedelta(seconds=seconds) if seconds else None)
 
 
 def save_resources(connection: Connection, totals: Mapping[str, float]) -> None:

@@ -20,6 +20,7 @@ from superluigi.storage.local import atomic, copy, staging
 
 LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
 _LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it
+_LONGEST_TOLD = 3000
 ODD = "%~"  # begins every name that is not the key's own
 
 
@@ -181,10 +182,35 @@ def load(file: Path) -> dict[str, Any] | None:
             state = parsed(stream.read()) if is_trusted(status) else None
     except (OSError, ValueError):
         return None
-    if not isinstance(state, dict) or not {"path", "tag", "size", "made", "files", "uri"} <= state.keys():
-        return None
-    inside = all(part not in ("", "..") for part in str(state["path"]).split("/"))
-    return state if inside and not os.path.isabs(str(state["path"])) else None
+    return state if _is_state(state) else None
+
+
+_SHAPE: Mapping[str, type | tuple[type, ...]] = {
+    "uri": str, "path": str, "tag": str, "size": int, "made": (int, float), "files": dict, "folder": bool,
+}  # fmt: skip
+
+
+def _is_state(state: Any) -> bool:
+    """Whether this has the shape of what is written here, and names nothing outside."""
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in _SHAPE.items()):
+        return False
+    if not _is_inside(state["path"]):
+        return False
+    return all(
+        (not name or _is_inside(name))
+        and isinstance(facts, dict)
+        and all(isinstance(facts.get(key), int) for key in ("size", "mtime_ns", "inode"))
+        for name, facts in state["files"].items()
+    )
+
+
+def _is_inside(path: str) -> bool:
+    try:
+        parts = os.fsencode(path).split(b"/")
+    except UnicodeEncodeError:
+        return False
+    fits = sum(map(len, parts)) < _LONGEST_TOLD and all(len(part) <= staging.NAME_MAX for part in parts)
+    return fits and "\0" not in path and all(part not in (b"", b"..") for part in parts)
 
 
 def is_trusted(status: os.stat_result) -> bool:
