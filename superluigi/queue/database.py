@@ -399,8 +399,7 @@ class Database:
 def _anchored(connection: Connection) -> float:
     """What to add to the seconds since the boot, so that all who use this file have one clock.
 
-    It is the same for all of one boot. After another boot all leases are over, since all who held them are: SQLite's
-    file is of one machine.
+    It is the same for all of one boot. After another one all leases are over, as are all who held them (of one host).
     """
     boot, namespace = clock.boot()
     stored = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == "clock")).scalar()
@@ -414,10 +413,10 @@ def _anchored(connection: Connection) -> float:
         led = connection.execute(select(func.max(tables.spawners.c.lease))).scalar()
         begin = max([begin, *(lease + 1.0 for lease in (latest, led) if lease is not None)])
         known = {"boot": boot, "anchors": {}}
-    known["anchors"][namespace] = begin - clock.since_boot()
+    anchor = known["anchors"][namespace] = begin - clock.since_boot()
     connection.execute(tables.meta.delete().where(tables.meta.c.key == "clock"))
     connection.execute(tables.meta.insert(), [{"key": "clock", "value": json.dumps(known)}])
-    return float(known["anchors"][namespace])
+    return float(anchor)
 
 
 def _dispose(engine: Engine, pid: int) -> None:

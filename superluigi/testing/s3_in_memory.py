@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -137,12 +138,20 @@ class MemoryClient:
         return {}
 
 
+class _NoThread(threading.Thread):
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Nothing ran."""
+
+
 class NoRenewal(prefix_recovery.Hold):
     """A hold that nothing renews: leases lapse when the scene says so."""
 
     def __init__(self, file: prefix_recovery.ClaimFile, claim: prefix_recovery.Claim) -> None:
         super().__init__(file, claim)
-        self._thread = SimpleNamespace(start=lambda: None, join=lambda: None)  # type: ignore[assignment]
+        self._thread = _NoThread()
 
 
 @contextlib.contextmanager

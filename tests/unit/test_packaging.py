@@ -100,7 +100,7 @@ def test_every_command_is_in_the_docs() -> None:
 
 
 def test_the_page_of_promises_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    page = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
     code = "".join(
         file.read_text(encoding="utf-8")
         for folder in ("tests", "superluigi/testing")
