@@ -4,6 +4,8 @@
     lineage.trace(place)             all its ancestors, as a `Trace`
     lineage.verify(place)            re-read outputs against their records
     lineage.why(task)                for every task of a graph, its reason
+    lineage.accept(task, why=…)      take an output as good for the code and inputs of now
+    lineage.adopt(task)              give an output that was there before a record
     lineage.diff(first, second)      what differs between two outputs' histories
     lineage.frame(place)             all records below a place as a DataFrame
     lineage.to_openlineage(place)    OpenLineage events of a history
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
     from superluigi.lineage.records.reading import read as read
     from superluigi.lineage.records.tables import frame as frame
     from superluigi.lineage.records.tracing import trace as trace
+    from superluigi.lineage.staleness.accepting import accept as accept
+    from superluigi.lineage.staleness.accepting import adopt as adopt
     from superluigi.lineage.staleness.difference import diff as diff
     from superluigi.lineage.staleness.explaining import why as why
     from superluigi.lineage.verification.local import verify as verify
 
 #: Name -> the module it lives in; no module has the name of a function, so that neither hides the other.
 _HOMES = {
+    "accept": "staleness.accepting",
+    "adopt": "staleness.accepting",
     "diff": "staleness.difference",
     "frame": "records.tables",
     "read": "records.reading",
@@ -35,7 +41,7 @@ _HOMES = {
     "verify": "verification.local",
     "why": "staleness.explaining",
 }
-__all__ = ["diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
+__all__ = ["accept", "adopt", "diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
 
 
 def __getattr__(name: str) -> Any:

@@ -115,7 +115,7 @@ class _ConstantLocation(Location):
     def read_record(self) -> Record | None:
         return None
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         self._refuse()
 
     def stage(self) -> StagedWrite:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from superluigi.errors import TargetKindError
+from superluigi.errors import CommitConflictError, TargetKindError
 from superluigi.jsonable import Shared, encoding
 from superluigi.storage import owner_token
 
@@ -134,6 +134,31 @@ def check_name(uri: str) -> None:
             f"An output cannot be {uri}: that is where the record of {plain or uri} goes. Choose another name, such as "
             f"{plain}.json."
         )
+
+
+def refuse_unexpected(
+    uri: str, known: Mapping[str, Any] | None, output: Mapping[str, Any], expected: Mapping[str, Any] | None
+) -> None:
+    """Leave alone what is not `expected` any more: `known` is its record, `output` what is there.
+
+    Raises:
+        CommitConflictError: says so.
+    """
+    if expected is None:
+        return
+    if expected.keys() == {"output"}:
+        seen = expected["output"]
+        facts = [key for key in ("size", "digest", "etag", "version", "count") if key in seen and key in output]
+        same = known is None and bool(facts) and all(seen[key] == output[key] for key in facts)
+    else:
+        same = known is not None and _but_output(known) == _but_output(expected)
+    if not same:
+        raise CommitConflictError(f"{uri} or its record has changed since it was looked at; nothing was written.")
+
+
+def _but_output(record: Mapping[str, Any]) -> dict[str, Any]:
+    commit = (record.get("output") or {}).get("commit")
+    return {**{key: value for key, value in record.items() if key not in ("output", "schema")}, "commit": commit}
 
 
 class StagedWrite(abc.ABC):
@@ -292,11 +317,15 @@ class Location(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         """Replace the record of the data that is there; `schema` and `output` are filled in.
+
+        With `expected`, only if that is its record now; or, if that says no more than `output`, if it has none and is
+        what that describes.
 
         Raises:
             TargetMissingError: there is no data to describe.
+            CommitConflictError: there is something else than what is `expected`.
         """
 
     @abc.abstractmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import SuperLuigiError
-from superluigi.lineage.records import comparing, resolve
+from superluigi.lineage.records import acceptance, comparing, resolve
 from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import validate
 from superluigi.storage.base import Location, Record
@@ -66,6 +66,8 @@ class _Step:
     moved: resolve.Moved
     #: The output that was asked about: how to reach its store.
     like: Location
+    #: How it is mentioned by what its consumer was accepted for later.
+    accepted: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class _Walk:
         self.location = location
         self.found = Trace(root.path, nodes={root.path: root.record or dict(root.now or {})})
         self.found.states[root.path] = OK if root.record else EXTERNAL
+        if root.record and (told := acceptance.told(root.record)):
+            self.found.notes[root.path] = told
         self.seen = {root.path: root}
         self.waiting = list(_inputs_of(root, location))
 
@@ -127,6 +131,8 @@ class _Walk:
         if step.path not in sources:
             sources.append(step.path)
         state, note = _state(step, seen)
+        if state == OK and not note and seen.record is not None:
+            note = acceptance.told(seen.record)
         if self.found.states.get(step.path, OK) in (OK, EXTERNAL):  # one unhappy consumer is enough
             self.found.states[step.path] = state
             if note:
@@ -138,7 +144,8 @@ def _state(step: _Step, seen: _Seen) -> tuple[str, str]:
         return UNREADABLE, seen.error
     if seen.now is None:
         return MISSING, "there is nothing at this address any more"
-    if comparing.differs(step.reference, seen.now):
+    accepted = step.accepted
+    if comparing.differs(step.reference, seen.now) and (accepted is None or comparing.differs(accepted, seen.now)):
         return CHANGED, _what_changed(step.reference, seen.record)
     return (OK, "") if seen.record else (EXTERNAL, "")
 
@@ -147,9 +154,18 @@ def _inputs_of(seen: _Seen, like: Location) -> Iterator[_Step]:
     if seen.record is None:
         return
     noted = seen.record.get("start_time")
+    accepted = acceptance.accepted_inputs(seen.record) or {}
     for key in ("input", "dynamic_input"):
         for reference in resolve.references(seen.record.get(key)):
-            yield _Step(seen.path, seen.moved(reference["path"]), reference, noted, seen.moved, like)
+            yield _Step(
+                seen.path,
+                seen.moved(reference["path"]),
+                reference,
+                noted,
+                seen.moved,
+                like,
+                accepted.get(reference["path"]),
+            )
 
 
 def _look(step: _Step) -> _Seen:

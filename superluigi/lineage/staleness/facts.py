@@ -15,7 +15,7 @@ from superluigi import graph
 from superluigi.errors import TargetKindError
 from superluigi.lineage.code_fingerprint.code import code_identity, code_parts
 from superluigi.lineage.code_fingerprint.environment import packages
-from superluigi.lineage.records import comparing, resolve
+from superluigi.lineage.records import acceptance, comparing, resolve
 from superluigi.lineage.records.record_io import validate
 from superluigi.lineage.staleness.reasons import Facts
 from superluigi.runs.completeness import is_plain_wrapper
@@ -103,6 +103,7 @@ class StalenessInputs:
         required = {address_of(target): target for target in graph.flatten(task.input())}
         recorded = {one["path"]: one for one in resolve.references(record.get("input"))}
         dynamic = {one["path"]: one for one in resolve.references(record.get("dynamic_input"))}
+        accepted = acceptance.accepted_inputs(record)
         noted = record.get("start_time")
         like = getattr(self.targets(task)[0], "location", None)
         everything = {**recorded, **dynamic}
@@ -110,9 +111,10 @@ class StalenessInputs:
             record=record,
             params=public_params(task, only_significant=True),
             recorded_inputs=everything,
+            accepted_inputs=accepted,
             inputs={
                 address: self._there(address, reference, required.get(address), noted, like)
-                for address, reference in everything.items()
+                for address, reference in {**(accepted or {}), **everything}.items()
             },
             required=frozenset(required),
             dynamic=frozenset(dynamic),

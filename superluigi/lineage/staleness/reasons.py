@@ -8,7 +8,7 @@ from typing import Any
 
 from superluigi.errors import OptionError
 from superluigi.lineage.code_fingerprint import code_parts
-from superluigi.lineage.records import comparing
+from superluigi.lineage.records import acceptance, comparing
 from superluigi.storage.base import Record
 
 UP_TO_DATE = "up to date"
@@ -62,6 +62,8 @@ class Facts:
     params: Mapping[str, Any] = field(default_factory=dict)
     #: Address -> how the record refers to that input.
     recorded_inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The same of the inputs that the output was accepted for later; None if it was not.
+    accepted_inputs: Mapping[str, Mapping[str, Any]] | None = None
     #: Address -> what is there now; None if nothing is.
     inputs: Mapping[str, Record | None] = field(default_factory=dict)
     #: Addresses of what `requires()` names now; None if nobody can tell.
@@ -125,24 +127,28 @@ def parameters_changed(facts: Facts, record: Record) -> list[str]:
 def _inputs(facts: Facts, record: Record) -> list[str]:
     del record
     found = []
-    for address, reference in facts.recorded_inputs.items():
+    accepted = facts.accepted_inputs
+    for address, reference in {**(accepted or {}), **facts.recorded_inputs}.items():
         if facts.required is not None and address not in facts.required and address not in facts.dynamic:
-            found.append(f"{address} is not required any more")
+            if accepted is None or address in accepted:
+                found.append(f"{address} is not required any more")
         elif address in facts.inputs:
             now = facts.inputs[address]
             if now is None:
                 found.append(f"{address} is missing")
-            elif comparing.differs(reference, now):
+            elif comparing.differs(reference, now) and (
+                accepted is None or address not in accepted or comparing.differs(accepted[address], now)
+            ):
                 found.append(f"{address} has other content")
-    new = (facts.required or frozenset()) - facts.recorded_inputs.keys()
+    new = (facts.required or frozenset()) - facts.recorded_inputs.keys() - (accepted or {}).keys()
     return [*found, *(f"{address} is newly required" for address in sorted(new))]
 
 
 def _code(facts: Facts, record: Record) -> list[str]:
-    before = record.get("code") or {}
-    if not before.get("digest") or not facts.code or before["digest"] == facts.code["digest"]:
+    known = [one for one in (acceptance.accepted_code(record), record.get("code") or {}) if one.get("digest")]
+    if not known or not facts.code or any(one["digest"] == facts.code["digest"] for one in known):
         return []
-    return code_parts.changed(before.get("parts") or {}, facts.code["parts"]) or [
+    return code_parts.changed(known[0].get("parts") or {}, facts.code["parts"]) or [
         "in a part that the record does not list"
     ]
 
@@ -160,6 +166,9 @@ def _packages(facts: Facts, record: Record) -> list[str]:
 
     before = (record.get("environment") or {}).get("packages") or {}
     now = facts.packages
+    accepted = acceptance.accepted_packages(record)
+    if accepted is not None and before != now:
+        before = accepted
     return [
         f"{name} {before.get(name, 'was not used')} -> {now.get(name, 'not used')}"
         for name in sorted(before.keys() | now.keys())

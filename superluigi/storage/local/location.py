@@ -43,6 +43,7 @@ from superluigi.storage.base import (
     record_about,
     record_in,
     record_text,
+    refuse_unexpected,
 )
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import atomic, case, leases, staging
@@ -166,7 +167,7 @@ class LocalLocation(Location):
                 return None
         return None
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         if not self.has_data():
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
@@ -174,9 +175,11 @@ class LocalLocation(Location):
         with self._locked():
             self._settle_held()
             known = self._read(self.record_uri)
-            output = known["output"] if known is not None and self._describes(known) else None
+            known = known if known is not None and self._describes(known) else None
+            output = known["output"] if known is not None else None
             if output is None:
                 output = {"type": self.kind, "path": self.uri, **self.content(self.final)}
+            refuse_unexpected(self.uri, known, output, expected)
             self._put_record({"schema": SCHEMA, **record, "output": output})
 
     def stage(self) -> StagedWrite:

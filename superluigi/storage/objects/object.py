@@ -18,7 +18,7 @@ from superluigi.errors import (
     TransferError,
 )
 from superluigi.storage import first_records, owner_token
-from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name
+from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache
 from superluigi.storage.local import copy, stage_check, staging
 from superluigi.storage.objects import crc32
@@ -93,7 +93,7 @@ class ObjectLocation(S3Location):
         return any(commit is not None and not is_over(commit) for commit in commits)
 
     @at_one_server
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         there = self.look()
         if there is None:
             raise TargetMissingError(
@@ -103,6 +103,7 @@ class ObjectLocation(S3Location):
             records, etag = self.register.read()
             known = next((item for item in records if describes(item, there)), None)
             output = known["output"] if known else self.describe()
+            refuse_unexpected(self.uri, known, output or {}, expected)
             others = [item for item in records if item is not known and commit_of(item) is not None]
             try:
                 self.register.write([{"schema": SCHEMA, **record, "output": output}, *others], etag, self.conditions)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
-from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name
+from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache, files
 from superluigi.storage.objects import manifest
 from superluigi.storage.objects.location import at_one_server, kind_error
@@ -86,7 +86,7 @@ class PrefixLocation(PrefixState):
         return seen.claim or self._has_claim() or (not seen.record and seen.data is not False)
 
     @at_one_server
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         for _ in range(_RETRIES):
             records, etag = self.register.read()
             if records:
@@ -101,6 +101,7 @@ class PrefixLocation(PrefixState):
                         "Write the data first."
                     )
                 output = manifest.output_of(KIND, self.uri, contents, None, len(contents))
+            refuse_unexpected(self.uri, records[0] if records else None, output, expected)
             try:
                 self.register.write([{"schema": SCHEMA, **record, "output": output}], etag, self.conditions)
                 return

@@ -143,7 +143,7 @@ class _PartLocation(Location):
         output = {key: value for key, value in record["output"].items() if key not in ("format", "contents")}
         return {**record, "output": {**output, "path": self.uri}}
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
         raise DefinitionError(f"{self.uri} is part of {self._whole.uri}, whose record is written with the whole.")
 
     def stage(self) -> StagedWrite:
