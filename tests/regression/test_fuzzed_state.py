@@ -23,6 +23,7 @@ from superluigi.queue.models import TaskSpec
 from superluigi.queue.store import submit
 from superluigi.storage.cache.cache import Cache
 from superluigi.storage.local.cleanup import clean
+from superluigi.testing.fault_injection import in_child
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, publish
 
 #: What takes the place of a value, or is put into a text.
@@ -264,12 +265,26 @@ def fuzz_config_files(place: Path, seed: int, count: int) -> None:
     times(chance, count, one, lambda: repr(text))
 
 
+def in_a_process(fuzz: Callable[[Path, int, int], None]) -> Callable[[Path, int, int], None]:
+    """What a command takes from a config file stays in its process: a command has one of its own."""
+
+    def fuzz_there(place: Path, seed: int, count: int) -> None:
+        in_child(_fuzz_in, fuzz, place, seed, count)
+
+    return fuzz_there
+
+
+def _fuzz_in(fuzz: Callable[[Path, int, int], None], place: Path, seed: int, count: int) -> None:
+    os.chdir(place)
+    fuzz(place, seed, count)
+
+
 FUZZED: dict[str, tuple[Callable[[Path, int, int], None], int]] = {  # and how many in the normal mode
     "records": (fuzz_records, 200),
     "rows": (fuzz_rows, 100),
     "copies": (fuzz_copies, 200),
-    "command lines": (fuzz_command_lines, 200),
-    "config files": (fuzz_config_files, 200),
+    "command lines": (in_a_process(fuzz_command_lines), 200),
+    "config files": (in_a_process(fuzz_config_files), 200),
 }
 
 
