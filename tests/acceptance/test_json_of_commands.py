@@ -59,6 +59,8 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "ui": [("ui", "--list")],
     "check": [("check", M, "Two", "--upstream")],
     "show": [("show", M, "One")],
+    "accept": [("accept", M, "One", "--why", "a test", "--yes")],
+    "adopt": [("adopt", M, "One", "--n", "5", "--yes")],
     "lineage": [("lineage", "one-1.txt")],
     "lineage-diff": [("lineage", "--diff", "one-1.txt", "one-2.txt")],
     "cache-info": [("cache", "info")],
@@ -120,6 +122,7 @@ def test_what_commands_print_is_what_their_schemas_say(call: Callable[..., Any])
     assert cli.main(["run", M, "Two"]) == 1
     assert cli.main(["queue", "submit", "q.sqlite", M, "One", "--n", "4"]) == 0
     assert cli.main(["queue", "spawn", "q.sqlite", "--workers", "1"]) == 0
+    Path("one-5.txt").write_text("made by hand")
     for name, lines in COMMANDS.items():
         for words in lines:
             code, document = call(*words)
