@@ -19,12 +19,12 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task import Task
 
 from superluigi.engine import status_socket
+from superluigi.engine.backends import BackendRegistry
 from superluigi.engine.progress import shown
 from superluigi.engine.summary import build_report
 from superluigi.engine.worker import Worker
 from superluigi.errors import ExecutorLostError, OptionError
 from superluigi.execution import signals
-from superluigi.execution.backends import BackendRegistry
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.runs import logs
 from superluigi.runs.completeness import CompleteMany

@@ -11,10 +11,10 @@ from luigi.task import Task
 from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
+from superluigi.engine.backends import ExecutorBackend
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
 from superluigi.execution import process_state
 from superluigi.execution.attempt import AttemptResult
-from superluigi.execution.backends import ExecutorBackend
 from superluigi.execution.raising import Interruptible
 from superluigi.runs import tracebacks
 from superluigi.scheduler.terms import Terms

@@ -17,6 +17,7 @@ from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
+from superluigi.engine.backends import AttemptLost, BackendRegistry
 from superluigi.engine.graph_walk import GraphWalker, family_of
 from superluigi.engine.interruption import end_threads
 from superluigi.engine.running_attempt import (
@@ -50,7 +51,6 @@ from superluigi.execution.attempt import (
     run_attempt,
     shown,
 )
-from superluigi.execution.backends import AttemptLost, BackendRegistry
 from superluigi.execution.messages import REPORTS, RESPOND, Outbox
 from superluigi.execution.observer import ObservedReporter
 from superluigi.execution.process_tree import no_second_interrupt

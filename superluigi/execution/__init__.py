@@ -1,6 +1,7 @@
 """One attempt: where it may run, how it travels there, what it says while it runs, how it ended.
 
-Imports `runs` and below. On from here: `engine` hands attempts over and collects their results. In this file: names →
+Imports `runs` and below. On from here: `worker_process` runs them in other processes, `engine` hands them over and
+collects their results. In this file: names →
 `concurrent.futures` executors.
 
 Built-in and foreign names enter by the same door: a name stands for a dotted path that is imported on
@@ -22,8 +23,8 @@ ENTRY_POINTS = "superluigi.executors"
 
 #: Name → `module:callable`.
 BUILT_IN = {
-    "threads": "superluigi.execution.builtin:threads",
-    "processes": "superluigi.execution.builtin:processes",
+    "threads": "superluigi.execution.threads:named",
+    "processes": "superluigi.worker_process.pool:named",
     "dask": "superluigi.execution.dask:local_cluster",
 }
 #: An address of a Dask scheduler begins with one of these.

@@ -14,7 +14,7 @@ from typing import Any
 from luigi.worker import SchedulerMessage
 
 from superluigi import graph
-from superluigi.execution import worker_main
+from superluigi.execution.parent import parent
 from superluigi.luigi_compat.engine import id_of
 
 #: Sends `(task id, method, arguments)` to the process that runs the graph.
@@ -150,7 +150,7 @@ class Inbox(queue.Queue[Any]):
 @contextlib.contextmanager
 def messenger(task_id: str, accepts_messages: bool, spool: str | None) -> Iterator[RemoteReporter]:
     """The reporter of a task in this process, over the socket of a worker process or the file `spool`."""
-    send = worker_main.send_message if spool is None else MessageFile(spool).append
+    send = parent.tell if spool is None else MessageFile(spool).append
     if not accepts_messages:
         yield RemoteReporter(task_id, send, None)
         return
@@ -158,8 +158,8 @@ def messenger(task_id: str, accepts_messages: bool, spool: str | None) -> Iterat
         yield RemoteReporter(task_id, send, Inbox(task_id, send, MessageFileReader(inbox_path(spool, task_id))))
         return
     inbox = Inbox(task_id, send)
-    worker_main.listen(task_id, inbox.take)
+    parent.listen(task_id, inbox.take)
     try:
         yield RemoteReporter(task_id, send, inbox)
     finally:
-        worker_main.listen(task_id, None)
+        parent.listen(task_id, None)

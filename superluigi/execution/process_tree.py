@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -60,28 +59,6 @@ def has_mark(pid: int, mark: str) -> bool:
         return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def end_tree(process: subprocess.Popen[bytes], grace: float, below: Sequence[int]) -> None:
-    """Ask `process` to end (SIGTERM); kill it and `below`, its descendants, when it has not after `grace` seconds.
-
-    Returns at once. `process` must lead its own process group. Who sees it end earlier kills `below`: those that have
-    left the group do not go with it.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-
-    def finish() -> None:
-        if process.returncode is None:
-            kill_tree(process.pid)
-            kill_all(below)
-
-    if grace <= 0:
-        finish()
-        return
-    timer = threading.Timer(grace, finish)
-    timer.daemon = True
-    timer.start()
 
 
 @contextlib.contextmanager

@@ -6,9 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +16,13 @@ from luigi.task import Task
 from luigi.task_status import FAILED
 
 from superluigi import config as settings
-from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError, SuperLuigiError, TaskTimeoutError
-from superluigi.execution import main_names, mocks, pickling, worker_main
+from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError
+from superluigi.execution import main_names, mocks, pickling
 from superluigi.execution.addresses import Addresses, refuse_other
 from superluigi.execution.attempt import AttemptResult, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.messages import messenger
+from superluigi.execution.parent import parent
 from superluigi.runs import logs
 from superluigi.runs.context import RunContext, entered
 
@@ -193,7 +192,7 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
             task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),)
         )
     if order.announce:
-        worker_main.send_message((task_id, BEGIN, ()))
+        parent.tell((task_id, BEGIN, ()))
     with logs.keeping(), messenger(task_id, bool(order.task.accepts_messages), spool) as reporter:
         outcome = run_attempt(
             order.task,
@@ -208,29 +207,6 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
             waits=False,
         )
     return outcome.portable()
-
-
-def run_request_bounded(context: bytes, dumped: bytes, spool: str, timeout: float, alone: bool = False) -> bytes:
-    """`run_request`, pickled, for executors that cannot end a call: a time limit is kept here.
-
-    With a limit the attempt runs in a process of its own; so does one that must be `alone`, in a thread. The answer
-    is pickled here because classes that came by value go back by value, which an executor's own pickle refuses.
-    """
-    if not timeout and not (alone and threading.current_thread() is not threading.main_thread()):
-        return pickling.dumps(run_request(context, dumped, spool))
-    from superluigi.execution.processes import ProcessExecutor
-
-    with ProcessExecutor(1) as executor:
-        executor.submit(load_context, context).result()  # start-up does not count
-        future = executor.submit(run_request, context, dumped, spool)
-        try:
-            answer: AttemptResult | LoadFailure | SuperLuigiError = future.result(timeout or None)
-        except FutureTimeout:
-            answer = TaskTimeoutError(f"The task timed out after {timeout:g} seconds and was terminated.")
-            executor.end(future, answer)
-        except SuperLuigiError as error:
-            answer = error
-    return pickling.dumps(answer)
 
 
 def call(context: bytes, order: bytes) -> bytes:

@@ -83,3 +83,8 @@ class ThreadExecutor(Executor):
                 raise_in(thread.ident, KeyboardInterrupt)
         for thread in self._threads:
             thread.join(seconds / max(1, len(self._threads)))
+
+
+def named(name: str, max_workers: int) -> ThreadExecutor:
+    """`executor="threads"`."""
+    return ThreadExecutor(max_workers)

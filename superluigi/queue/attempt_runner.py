@@ -6,7 +6,6 @@ worker tells what happened; it serves many attempts, since starting Python costs
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import math
@@ -14,18 +13,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select, text
 
 from superluigi.errors import QueueUnreachableError
 from superluigi.queue import clock, runs, tables
+from superluigi.queue.child_process import BEGUN, ChildProcess, ending
 from superluigi.queue.database import Database
-from superluigi.queue.models import Pool, TaskSpec, stderr_of
+from superluigi.queue.models import AttemptOrder, Pool, Result, stderr_of
 from superluigi.queue.store import claims
-from superluigi.queue.store.claims import Claim, Result
-from superluigi.queue.worker_process import ChildProcess, ending
+from superluigi.queue.store.claims import Claim
 
 logger = logging.getLogger("superluigi.queue")
 #: How long an interrupted task may clean up before it is killed.
@@ -74,7 +73,7 @@ class QueueAttemptRunner:
             child = self._child_for(claim)
         except OSError as error:
             return Result("failed", f"The prefix command {self._pool.prefix!r} cannot be started: {error}", 127)
-        child.begin(claim, log, self._known(claim))
+        child.begin(self._order(child, claim, log))
         return self._watch(claim, child, log)
 
     def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -92,21 +91,22 @@ class QueueAttemptRunner:
         began = time.monotonic()
         while True:
             wait = patience if timeout_at is None else min(patience, max(0.0, timeout_at - time.monotonic()))
-            reply = child.receive(wait)
-            if reply is not None and reply["kind"] == "begun":
-                timeout_at = time.monotonic() + (claim.timeout or math.inf)
+            said = child.receive(wait)
+            if isinstance(said, tuple):
+                what, value = said
+                if what == BEGUN:
+                    timeout_at = time.monotonic() + (claim.timeout or math.inf)
+                else:
+                    told.hear(what, value)
                 continue
-            if reply is not None and reply["kind"] == "told":
-                told.hear(reply["what"], reply["value"])
-                continue
-            told.write(last=reply is not None)
-            if reply is not None:
-                if reply.get("left"):
+            told.write(last=said is not None)
+            if said is not None:
+                if said.left:
                     # What it had at hand is gone (a pool of processes, say): the next attempt begins afresh.
-                    logger.warning("%s left processes running, which were ended: %s", claim.task_id, reply["left"])
-                if reply.get("left") or reply.get("worn"):  # or the task changed what cannot be put back
+                    logger.warning("%s left processes running, which were ended: %s", claim.task_id, list(said.left))
+                if said.left or said.worn:  # or the task changed what cannot be put back
                     self.close()
-                return _result(reply, log)
+                return _logged(said.result, log)
             code = child.poll()
             if code is not None and not self._told_to_end(code):
                 return self._died(claim, code, child, log)
@@ -121,10 +121,10 @@ class QueueAttemptRunner:
 
     def _left(self, child: ChildProcess, log: str, began: float) -> Result:
         """End the attempt, since this worker must go: the task is put back, unless no worker could ever make it."""
-        reply = child.interrupt(GRACE_SECONDS)
+        answer = child.interrupt(GRACE_SECONDS)
         self.close(0.0)
-        if reply is not None and reply["kind"] in ("succeeded", "complete", "requeued"):
-            return _result(reply, log)
+        if answer is not None and answer.result.kind in ("succeeded", "complete", "requeued"):
+            return _logged(answer.result, log)
         if self._pool.on_term == "kill":
             return Result("killed", _TOLD_TO_END, log=log)
         if not self._had_whole_walltime(began):
@@ -170,12 +170,12 @@ class QueueAttemptRunner:
         """Have a fresh child fire events and mail: only the task's class knows who listens and who is to be told."""
         with contextlib.suppress(OSError):
             child = self._child_for(claim)
-            child.tell_of_end(claim, log, events, said)
+            child.tell_of_end(self._order(child, claim, log), events, said)
             child.receive(min(2 * GRACE_SECONDS, self._lease_seconds / 2))
 
     def _child_for(self, claim: Claim) -> ChildProcess:
         """A child that knows the run and the class of `claim`; a new one when the old one may hold old code."""
-        definition, run = self._run_of(claim)
+        _, run = self._run_of(claim)
         child = self._child
         # By what the queue held when the child began, not by clocks: hosts disagree about what is later.
         if child is not None and (
@@ -188,11 +188,15 @@ class QueueAttemptRunner:
                 self._runs_then = frozenset(connection.execute(select(tables.runs.c.id)).scalars())
             log = self._database.logs / "workers" / f"{self._worker}.log"
             child = self._child = ChildProcess(self._pool.prefix, self._environment(), run.surroundings, log)
-        if not child.knows(claim.run):
-            child.tell_run(claim.run, definition)
-        if claim.code is not None and not child.knows(claim.code):
-            child.tell_code(claim.code, self._code(claim.code))
         return child
+
+    def _order(self, child: ChildProcess, claim: Claim, log: str) -> AttemptOrder:
+        return AttemptOrder(
+            claim.task_id, claim.name, claim.module, claim.params, claim.tags, claim.code, claim.run, claim.worker, log,
+            known=self._known(claim), timed=claim.timeout is not None,
+            definition=None if child.knows(claim.run) else self._run_of(claim)[0],
+            pickle=None if claim.code is None or child.knows(claim.code) else self._code(claim.code),
+        )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
         """The pool's, and when a walltime ends this worker: tasks ask for their remaining time."""
@@ -214,15 +218,15 @@ class QueueAttemptRunner:
             query = select(tables.codes.c.pickle).where(tables.codes.c.digest == digest)
             return bytes(connection.execute(query).scalar_one())
 
-    def _known(self, claim: Claim) -> list[str]:
+    def _known(self, claim: Claim) -> frozenset[str]:
         """Requirements that this very run has made: of some only the queue knows (`specs.can_tell`).
 
         That matters for what `run` yields: in forced runs, and when the task has yielded before.
         """
         if not self._run_of(claim)[1].forces and claim.fence <= claim.attempt:
-            return []
+            return frozenset()
         with self._database.read() as connection:
-            return list(connection.execute(_MADE, {"row": claim.row, "run": claim.run}).scalars())
+            return frozenset(connection.execute(_MADE, {"row": claim.row, "run": claim.run}).scalars())
 
 
 _MADE = text(
@@ -237,10 +241,10 @@ class _Told:
     def __init__(self, database: Database, claim: Claim) -> None:
         self._database = database
         self._claim = claim
-        self._new: dict[str, Any] = {}
+        self._new: dict[str, object] = {}
         self._next = 0.0
 
-    def hear(self, what: str, value: Any) -> None:
+    def hear(self, what: str, value: object) -> None:
         self._new[what] = value
         if what == "less":  # others may wait for what it gives back
             self.write(last=True)
@@ -287,19 +291,8 @@ class _Lease:
             return "lost"
 
 
-def _result(reply: dict[str, Any], log: str) -> Result:
-    if reply["kind"] == "complete":
-        return Result("complete", exit_code=0)
-    return Result(
-        kind=reply["kind"],
-        final=bool(reply.get("final")),
-        error=reply.get("error"),
-        exit_code=reply.get("exit_code"),
-        log=log,
-        specs=[TaskSpec(**{**spec, "deps": tuple(spec["deps"])}) for spec in reply.get("specs", ())],
-        codes={key: base64.b64decode(value) for key, value in reply.get("codes", {}).items()},
-        requirements=reply.get("requirements", ()),
-    )
+def _logged(result: Result, log: str) -> Result:
+    return result if result.kind == "complete" else replace(result, log=log)
 
 
 def _tail(file: Path, limit: int = 2000) -> str:

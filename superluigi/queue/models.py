@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -267,3 +267,57 @@ def stderr_of(log: str) -> str:
 def load_json(text: str | None) -> Any:
     """The value of a JSON column; an empty dict for none."""
     return json.loads(text) if text else {}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an attempt ended. `kind`:
+
+    succeeded · complete (was done already: not counted as an attempt) · failed · killed · requeued (put back
+    by a worker that must go) · waiting (for `requirements`, yielded) · missing (external data, not there yet)
+    """
+
+    kind: str
+    error: str | None = None
+    exit_code: int | None = None
+    log: str | None = None
+    #: Rows of yielded requirements and what they need, and the ids of those that `run` waits for.
+    specs: Sequence[TaskSpec] = ()
+    codes: dict[str, bytes] = field(default_factory=dict)
+    requirements: Sequence[str] = ()
+    #: A failure after which there is no other attempt, whatever the retry policy says.
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a child process says of an attempt that has ended."""
+
+    result: Result
+    #: Programs that it had left running, which were ended.
+    left: tuple[str, ...] = ()
+    #: The process should get no other attempt: this one has changed what cannot be put back.
+    worn: bool = False
+
+
+@dataclass(frozen=True)
+class AttemptOrder:
+    """What a child process must know of one attempt."""
+
+    task_id: str
+    name: str
+    module: str
+    params: str
+    tags: str | None
+    #: Digest of the class stored by value, if it is.
+    code: str | None
+    run: str
+    worker: str
+    log: str
+    #: Ids of requirements that are complete without asking.
+    known: frozenset[str]
+    #: Say when the attempt begins: its time is limited.
+    timed: bool
+    #: Definition of the run, and the class by value, for a child that has heard of them never before.
+    definition: str | None = None
+    pickle: bytes | None = None

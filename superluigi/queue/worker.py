@@ -18,9 +18,9 @@ from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGon
 from superluigi.queue import tables
 from superluigi.queue.attempt_runner import GRACE_SECONDS, QueueAttemptRunner
 from superluigi.queue.database import Database
-from superluigi.queue.models import DEFAULT_POOL
+from superluigi.queue.models import DEFAULT_POOL, Result
 from superluigi.queue.store import claims, finish_and_claim, views, workers
-from superluigi.queue.store.claims import Claim, Result
+from superluigi.queue.store.claims import Claim
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")

@@ -12,9 +12,9 @@ import pytest
 from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
-from superluigi.queue.models import Pool, TaskSpec
+from superluigi.queue.models import Pool, Result, TaskSpec
 from superluigi.queue.store import claims, finish_and_claim, submit, views, workers
-from superluigi.queue.store.claims import Claim, Result
+from superluigi.queue.store.claims import Claim
 from superluigi.queue.tables import tasks
 from superluigi.testing import postgres
 

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
 from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
-from superluigi.queue.models import Pool, TaskSpec
+from superluigi.queue.models import Pool, Result, TaskSpec
 from superluigi.queue.store import claims, finish_and_claim, views, workers
 from superluigi.queue.store import submit as plan
-from superluigi.queue.store.claims import Claim, Result
+from superluigi.queue.store.claims import Claim
 from superluigi.testing import postgres
 
 LEASE = 60.0

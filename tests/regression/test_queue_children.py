@@ -340,7 +340,7 @@ def test_a_task_that_is_run_again_by_hand_may_tell_how_it_goes(project: Project)
     module = project(TELLS)
     name = module.__name__
     code = (
-        "from superluigi.execute import by_hand; "
+        "from superluigi.tasks.runtime.own_process import by_hand; "
         f"by_hand(module={name!r}, file=None, task='Also', params={{}}, folder='.', path=['.'], store=None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -24,10 +24,10 @@ import pytest
 from superluigi import run_task
 from superluigi.engine.engine import run_graph
 from superluigi.execution import process_state
-from superluigi.execution.processes import ProcessExecutor
 from superluigi.parameters import Parameter
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.worker_process.pool import ProcessExecutor
 
 
 def look() -> dict[str, Any]:

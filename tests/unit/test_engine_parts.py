@@ -494,7 +494,7 @@ def test_an_output_that_only_the_worker_sees_is_a_clear_error(tmp_path: Path, mo
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from superluigi.execution import backends
+    from superluigi.engine import backends
 
     monkeypatch.setattr(backends, "VISIBLE_WITHIN_SECONDS", 0.1)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:

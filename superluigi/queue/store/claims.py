@@ -8,14 +8,14 @@ cannot change anything any more.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
 from superluigi.queue import models, tables
-from superluigi.queue.models import TaskSpec
+from superluigi.queue.models import Result
 from superluigi.queue.store import submit
 from superluigi.queue.store.statement import Statement
 from superluigi.storage import owner_token
@@ -45,26 +45,6 @@ class Claim:
     #: Seconds since the epoch.
     started: float
     lease: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """How an attempt ended. `kind`:
-
-    succeeded · complete (was done already: not counted as an attempt) · failed · killed · requeued (put back
-    by a worker that must go) · waiting (for `requirements`, yielded) · missing (external data, not there yet)
-    """
-
-    kind: str
-    error: str | None = None
-    exit_code: int | None = None
-    log: str | None = None
-    #: Rows of yielded requirements and what they need, and the ids of those that `run` waits for.
-    specs: Sequence[TaskSpec] = ()
-    codes: dict[str, bytes] = field(default_factory=dict)
-    requirements: Sequence[str] = ()
-    #: A failure after which there is no other attempt, whatever the retry policy says.
-    final: bool = False
 
 
 _FIRST = (

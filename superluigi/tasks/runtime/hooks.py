@@ -40,7 +40,7 @@ class Job:
     task: luigi.Task
     #: Added to the environment; None unsets a variable. What is not named here stays as it is.
     environment: dict[str, Any] = field(default_factory=dict)
-    #: The command before `python -m superluigi.execute`, as words (a hook may set text); empty for none.
+    #: The command before `python -m superluigi.worker_process`, as words (a hook may set text); empty for none.
     prefix: list[str] = field(default_factory=list)
     #: What the scheduler counts.
     resources: dict[str, Any] = field(default_factory=dict)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from superluigi.execution import worker_main
+from superluigi.execution.parent import parent
 from superluigi.storage import owner_token
 
 RUNNING = "running"
@@ -94,7 +94,7 @@ def ready(root: Path) -> None:
     if known is None or known.pid != os.getpid() or known.is_gone:
         with contextlib.suppress(OSError):
             _mine[root] = Inbox(root)
-        worker_main.at_exit(_tidy)
+        parent.at_exit(_tidy)
         atexit.unregister(_tidy)
         atexit.register(_tidy)
 

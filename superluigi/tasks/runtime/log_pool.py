@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from superluigi.execution import worker_main
+from superluigi.execution.parent import parent
 from superluigi.storage import owner_token
 from superluigi.tasks.runtime import task_folder as folders
 
@@ -86,7 +86,7 @@ def acquire() -> PooledLogs:
         with contextlib.suppress(OSError):
             recover_orphans(root)
         _current = PooledLogs(root)
-        worker_main.at_exit(_tidy)
+        parent.at_exit(_tidy)
     return _current
 
 

@@ -9,7 +9,6 @@ print that a task has started is its own as long as it runs alone in the process
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from superluigi.errors import StorageAccessError
+from superluigi.execution.streams import flush
 from superluigi.runs import tracebacks
 from superluigi.tasks.runtime import attempt_context as scopes
 from superluigi.tasks.runtime import log_pool
@@ -189,28 +189,6 @@ def keep(scope: AttemptContext) -> None:
         scope.folder  # noqa: B018
     except StorageAccessError as error:
         _complain(error)
-
-
-def flush() -> None:
-    """Hand on what Python and C keep in their buffers."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    c_library = _c_library()
-    if c_library is not None:
-        c_library.fflush(None)
-
-
-_loaded: list[Any] = []
-
-
-def _c_library() -> Any:
-    if not _loaded:
-        try:
-            _loaded.append(ctypes.CDLL(None))
-        except OSError:  # a Python without a dynamic C library has nothing else that prints
-            _loaded.append(None)
-    return _loaded[0]
 
 
 # ---- a process that attempts share

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from superluigi import config
 from superluigi.errors import USERS_CODE, TargetMissingError
-from superluigi.execution import worker_main
 from superluigi.execution.importing import refuse_if_importing
+from superluigi.execution.parent import parent
 from superluigi.runs import context as runs
 from superluigi.tasks.runtime import (
     attempt_context,
@@ -237,13 +237,13 @@ def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any,
 def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
     run = runs.current()
     job = hooks.job_of(task)
-    alone = worker_main.alone and threading.current_thread() is threading.main_thread()
+    alone = parent.gives_all and threading.current_thread() is threading.main_thread()
     here = AttemptContext(task, run, own_process=alone)
-    behind_prefix = prefix.inside == task.task_id
+    behind_prefix = prefix.inside.task_id == task.task_id
     here.behind_prefix = behind_prefix
     if behind_prefix:
-        here.given_folder = prefix.inside_folder
-    elsewhere = bool(job.prefix) and not behind_prefix and not prefix.switched_off
+        here.given_folder = prefix.inside.folder
+    elsewhere = bool(job.prefix) and not behind_prefix and not prefix.inside.switched_off
     with contextlib.ExitStack() as stack:
         if class_attr(task, "resumable"):
             stack.enter_context(checkpoint.graceful(here))
@@ -290,7 +290,7 @@ def _ended(here: AttemptContext) -> Iterator[None]:
 @contextlib.contextmanager
 def _in_environment(here: AttemptContext, job: hooks.Job, elsewhere: bool) -> Iterator[None]:
     """The variables of the run, the class and the hooks, from the general to the special."""
-    if prefix.inside == here.task.task_id:  # the process was started with them
+    if prefix.inside.task_id == here.task.task_id:  # the process was started with them
         yield
         return
     parts = [environment.parse(here.run.options.get("environment"))]

@@ -23,7 +23,7 @@ It runs in this process, without its command_prefix, whether or not its output e
 ends in the debugger; `python -m pdb {name}` steps from the start. {attempt}
 """
 
-from superluigi.execute import by_hand
+from superluigi.tasks.runtime.own_process import by_hand
 
 if __name__ == "__main__":
     by_hand(

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from superluigi import config
+from superluigi.execution.streams import flush
 from superluigi.tasks.runtime import cancel, log_pool, logs
 from superluigi.tasks.runtime.task_folder import CHECKPOINT, LOCK, RERUN, workspace
 
@@ -45,7 +46,7 @@ def _watch() -> None:
         old = [scope for scope in cancel.running() if now - scope.started > _EVERY_SECONDS]
         for scope in old:
             if scope.own_process:
-                logs.flush()
+                flush()
                 logs.keep_if_spare(scope)
             cancel.look(scope)
         if old and not pruned:

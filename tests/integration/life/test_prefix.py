@@ -150,7 +150,7 @@ def test_programs_that_lead_elsewhere_start_the_python_there() -> None:
         prefix_python = "python3.12 -X dev"
 
     at = Path("/jobs/x")
-    tail = ["-m", "superluigi.execute", "/jobs/x"]
+    tail = ["-m", "superluigi.worker_process", "/jobs/x"]
     assert command(Anywhere(), ["docker", "run", "image"], at) == ["docker", "run", "image", "python", *tail]
     assert command(Anywhere(), ["/usr/bin/conda", "run"], at)[2:] == ["python", *tail]
     assert command(Anywhere(), ["srun"], at) == ["srun", sys.executable, *tail]

@@ -24,10 +24,11 @@ from superluigi.execution import mocks, pickling, serialization
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.messages import MessageFile, MessageFileReader, Told, inbox_path
 from superluigi.execution.process_tree import no_second_interrupt
-from superluigi.execution.processes import ProcessExecutor
 from superluigi.execution.threads import ThreadExecutor
 from superluigi.runs import alone
 from superluigi.runs.context import RunContext
+from superluigi.worker_process import bounded
+from superluigi.worker_process.pool import ProcessExecutor
 
 #: How long a file system may take to show what another host has written (NFS attribute caches).
 VISIBLE_WITHIN_SECONDS = 2.0
@@ -195,7 +196,7 @@ class ExternalBackend(ExecutorBackend):
         extra = self._options(task.process_resources()) if self._options is not None else {}
         try:
             return self.executor.submit(
-                serialization.run_request_bounded,
+                bounded.run_request_bounded,
                 self._context,
                 order,
                 str(self._messages()),

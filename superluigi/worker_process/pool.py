@@ -11,56 +11,46 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
+import pickle
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
 from superluigi.execution import pickling
-from superluigi.execution.process_tree import descendants, end_tree, kill_all, kill_tree
+from superluigi.worker_process import handle
+from superluigi.worker_process.handle import WorkerProcess
+from superluigi.worker_process.protocol import INTERRUPTED, Call, Channel, Message, Result, Stop, Told
 
-BOOT = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from superluigi.execution.worker_main import main; main(int(sys.argv[2]), int(sys.argv[3]))"
-)
 #: How long a process may take to clean up after being asked to end.
 GRACE_SECONDS = 3.0
 
-Message = Callable[[Any], None]
+OnMessage = Callable[[Any], None]
 
 
 @dataclass
-class _Call:
-    number: int
-    payload: bytes
+class _Submitted:
+    call: Call
     future: Future[Any]
-    on_message: Message | None
+    on_message: OnMessage | None
 
 
 @dataclass
 class _Child:
-    process: subprocess.Popen[bytes]
-    connection: Connection[Any, Any]
-    call: _Call | None = None
+    worker: WorkerProcess[Channel]
+    #: What it does now.
+    at: _Submitted | None = None
     #: Gets no other call, and ends by itself.
     spoilt: bool = False
     #: Why we ended it, if we did.
     ended_because: BaseException | None = None
-    #: What it had started when it was asked to end.
-    below: list[int] = field(default_factory=list)
-    sending: threading.Lock = field(default_factory=threading.Lock)
     #: Readable when the process has ended; None where the kernel has no such thing.
     exit_fd: int | None = None
 
@@ -68,14 +58,6 @@ class _Child:
     def is_of_use(self) -> bool:
         """Whether it may get another call."""
         return self.ended_because is None and not self.spoilt
-
-    def send(self, *message: Any) -> None:
-        with self.sending:
-            self.connection.send(message)
-
-    def ask_to_end(self, grace: float) -> None:
-        self.below = descendants(self.process.pid)
-        end_tree(self.process, grace, self.below)
 
 
 class ProcessExecutor(Executor):
@@ -97,7 +79,7 @@ class ProcessExecutor(Executor):
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._children: list[_Child] = []
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[_Submitted] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._selector.register(self._wake_read, selectors.EVENT_READ, lambda: self._wake_read.recv(4096))
@@ -112,18 +94,18 @@ class ProcessExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return self.submit_call(pickling.dumps((fn, args, kwargs)))
 
-    def submit_call(self, payload: bytes, on_message: Message | None = None) -> Future[Any]:
+    def submit_call(self, payload: bytes, on_message: OnMessage | None = None) -> Future[Any]:
         """Like `submit` for a call that is pickled already; `on_message` gets what the call sends.
 
         `on_message` is called on the executor's own thread and should return at once.
         """
-        call = _Call(next(self._numbers), payload, Future(), on_message)
+        submitted = _Submitted(Call(next(self._numbers), payload), Future(), on_message)
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._waiting.append(call)
+            self._waiting.append(submitted)
             self._assign()
-        return call.future
+        return submitted.future
 
     def resize(self, max_workers: int) -> None:
         """Use up to `max_workers` processes from now on; those that live stay."""
@@ -140,7 +122,7 @@ class ProcessExecutor(Executor):
     def pids(self) -> list[int]:
         """The processes that live now."""
         with self._lock:
-            return [child.process.pid for child in self._children]
+            return [child.worker.pid for child in self._children]
 
     def tell(self, future: Future[Any], key: str, value: Any) -> bool:
         """Give `value` to the listener `key` of the process that runs `future`."""
@@ -148,8 +130,7 @@ class ProcessExecutor(Executor):
             child = self._child_of(future)
             if child is None:
                 return False
-            with contextlib.suppress(OSError):
-                child.send("tell", key, value)
+            child.worker.say(Told(key, value))
             return True
 
     def end(self, future: Future[Any], reason: BaseException) -> bool:
@@ -163,7 +144,7 @@ class ProcessExecutor(Executor):
             if child is None:
                 return False
             child.ended_because = reason
-        child.ask_to_end(GRACE_SECONDS)
+        child.worker.end_soon(GRACE_SECONDS)
         return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -174,9 +155,8 @@ class ProcessExecutor(Executor):
                     self._waiting.popleft().future.cancel()
             children = list(self._children)
             for child in children:
-                if child.call is None and not self._waiting:
-                    with contextlib.suppress(OSError):
-                        child.send("stop")
+                if child.at is None and not self._waiting:
+                    child.worker.say(Stop())
         self._wake()
         if wait:
             self._thread.join()
@@ -191,7 +171,7 @@ class ProcessExecutor(Executor):
             for child in children:
                 child.ended_because = child.ended_because or WorkerLostError("The run was interrupted.")
         for child in children:
-            child.ask_to_end(GRACE_SECONDS)
+            child.worker.end_soon(GRACE_SECONDS)
         self._wake()
         self._thread.join(GRACE_SECONDS * 3)
 
@@ -199,44 +179,32 @@ class ProcessExecutor(Executor):
 
     def _child_of(self, future: Future[Any]) -> _Child | None:
         for child in self._children:
-            if child.call is not None and child.call.future is future:
+            if child.at is not None and child.at.future is future:
                 return child
         return None
 
     def _assign(self) -> None:
         while self._waiting:
-            child = next((c for c in self._children if c.call is None and c.is_of_use), None)
+            child = next((c for c in self._children if c.at is None and c.is_of_use), None)
             if child is None:
                 if sum(not c.spoilt for c in self._children) >= self._max_workers:
                     return
                 child = self._start()
-            call = self._waiting.popleft()
-            if not call.future.set_running_or_notify_cancel():
+            submitted = self._waiting.popleft()
+            if not submitted.future.set_running_or_notify_cancel():
                 continue
-            child.call = call
-            # A process that died just now: its end-of-file tells the listener.
-            with contextlib.suppress(OSError):
-                child.send("call", call.number, call.payload)
+            child.at = submitted
+            child.worker.say(submitted.call)  # of a process that died just now the listener hears the end
 
     def _start(self) -> _Child:
-        ours, theirs = socket.socketpair()
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, *flags, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches us only; we end the group
-            )
-        child = _Child(process, Connection(ours.detach()))
+        child = _Child(handle.at_a_socket())
         if self._initial is not None:
-            with contextlib.suppress(OSError):
-                child.send("call", 0, self._initial)
+            child.worker.say(Call(0, self._initial))
         self._children.append(child)
-        self._selector.register(child.connection, selectors.EVENT_READ, functools.partial(self._receive, child))
+        self._selector.register(child.worker.channel, selectors.EVENT_READ, functools.partial(self._receive, child))
         # what a task has forked holds the socket too: its end is not always the end of the process
         with contextlib.suppress(OSError, AttributeError):
-            child.exit_fd = os.pidfd_open(process.pid)
+            child.exit_fd = os.pidfd_open(child.worker.pid)
             self._selector.register(child.exit_fd, selectors.EVENT_READ, functools.partial(self._ended, child))
         self._wake()
         return child
@@ -259,7 +227,7 @@ class ProcessExecutor(Executor):
     def _ended(self, child: _Child) -> None:
         """Hear what a process said before it ended, whoever still holds its socket; the end of that buries it."""
         self._forget_end(child)
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(child.connection.fileno())) as ours:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(child.worker.channel.fileno())) as ours:
             ours.shutdown(socket.SHUT_RD)
 
     def _forget_end(self, child: _Child) -> None:
@@ -270,87 +238,81 @@ class ProcessExecutor(Executor):
 
     def _receive(self, child: _Child) -> None:
         try:
-            message = child.connection.recv()
+            said: Message | Result = child.worker.channel.receive()
         except Exception:  # noqa: BLE001 - EOF, a reset, half a message: the process is gone either way
             self._bury(child)
             return
-        call = child.call
-        if message[0] == "message":
-            if call is not None and call.number == message[1] and call.on_message is not None:
-                call.on_message(message[2])
+        submitted = child.at
+        if isinstance(said, Message):
+            if submitted is not None and submitted.call.number == said.number and submitted.on_message is not None:
+                submitted.on_message(said.value)
             return
-        _, number, ok, result, spoilt = message
-        if number == 0:
-            if not ok:
-                child.ended_because = _loads_error(result)
-                child.ask_to_end(0)
+        if said.number == 0:
+            if not said.ok:
+                child.ended_because = loads_error(said.payload)
+                child.worker.end_soon(0)
             return
         with self._lock:
-            child.call, child.spoilt = None, spoilt
-            if spoilt or (self._closing and not self._waiting):
-                with contextlib.suppress(OSError):
-                    child.send("stop")
+            child.at, child.spoilt = None, said.spoilt
+            if said.spoilt or (self._closing and not self._waiting):
+                child.worker.say(Stop())
             if not self._closing or self._waiting:
                 self._assign()
-        if call is not None and child.ended_because is None:
-            _resolve(call.future, ok, result)
-        elif call is not None:
-            call.future.set_exception(child.ended_because or WorkerLostError("ended"))
+        if submitted is not None and child.ended_because is None:
+            _resolve(submitted.future, said)
+        elif submitted is not None:
+            submitted.future.set_exception(child.ended_because or WorkerLostError("ended"))
 
     def _bury(self, child: _Child) -> None:
         self._forget_end(child)
-        self._selector.unregister(child.connection)
-        child.connection.close()
-        kill_tree(child.process.pid)  # what the dead process had started
-        kill_all(child.below)
-        code = child.process.wait()
+        self._selector.unregister(child.worker.channel)
+        code = child.worker.bury()
         with self._lock:
             self._children.remove(child)
-            call, child.call = child.call, None
+            submitted, child.at = child.at, None
             self._assign()
-        if call is not None:
-            call.future.set_exception(child.ended_because or WorkerLostError(_obituary(child.process.pid, code)))
+        if submitted is not None:
+            error = child.ended_because or WorkerLostError(_obituary(child.worker.pid, code))
+            submitted.future.set_exception(error)
 
 
 def _obituary(pid: int, code: int) -> str:
-    if code >= 0:
+    if code >= 0 and code != INTERRUPTED:
         return (
             f"The process {pid} that ran this task ended itself with exit code {code} (os._exit, or a crash in "
             "a library). Other tasks are not affected."
         )
-    name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else str(-code)
+    died_of = handle.signal_of(code)
     hint = (
-        "Somebody killed it, or the kernel did because memory ran out (see `dmesg`): give the task more "
+        "Something killed it, or the kernel did because memory ran out (see `dmesg`): give the task more "
         "memory, or let fewer run at once (num_workers, resources)."
-        if -code == signal.SIGKILL
-        else "A library it uses crashed, or somebody sent the signal."
+        if died_of is signal.SIGKILL
+        else "A library it uses crashed, or another process sent the signal."
     )
+    name = died_of.name if died_of is not None else str(-code)
     return f"The process {pid} that ran this task died unexpectedly with exit code {code} ({name}). {hint}"
 
 
-def _loads_error(dumped: bytes) -> BaseException:
-    error, text = pickling.loads(dumped)
-    if error is None:
+def loads_error(dumped: bytes) -> BaseException:
+    """The error that a call has ended with, its traceback over there as its cause."""
+    by_itself, text = pickle.loads(dumped)
+    if by_itself is None:
         return RemoteError(text.strip().rpartition("\n")[2], text)
+    error: BaseException = pickling.loads(by_itself)
     error.__cause__ = RemoteError(f'\n"""\n{text}"""', text)
-    return error  # type: ignore[no-any-return]
+    return error
 
 
-def _resolve(future: Future[Any], ok: bool, result: bytes) -> None:
+def _resolve(future: Future[Any], result: Result) -> None:
     try:
-        if ok:
-            future.set_result(pickling.loads(result))
+        if result.ok:
+            future.set_result(pickling.loads(result.payload))
         else:
-            future.set_exception(_loads_error(result))
+            future.set_exception(loads_error(result.payload))
     except Exception as error:  # noqa: BLE001 - the result cannot be unpickled here: that is the result
         future.set_exception(error)
 
 
-def wait_gone(pids: list[int], seconds: float) -> bool:
-    """Whether all of `pids` have ended within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
-            return True
-        time.sleep(0.01)
-    return False
+def named(name: str, max_workers: int) -> ProcessExecutor:
+    """`executor="processes"`."""
+    return ProcessExecutor(max_workers)
