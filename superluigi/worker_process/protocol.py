@@ -123,7 +123,7 @@ class Channel:
             self._before = (self._before + byte)[-len(GREETING) :]
             if self._before == GREETING:
                 self._before = None
-        return self._in.recv() if self._in.poll(seconds) else None
+        return self._in.recv() if self._before is None and self._in.poll(seconds) else None
 
     def fileno(self) -> int:
         return self._in.fileno()
