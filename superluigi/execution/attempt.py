@@ -8,21 +8,19 @@ import pickle
 import queue
 import socket
 import time
-import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
 
 from luigi.event import Event
-from luigi.task import DynamicRequirements, Task
+from luigi.task import Task
 from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi import graph
 from superluigi.errors import (
     USERS_CODE,
     CheckFailedError,
-    DefinitionError,
     ExecutionError,
     GracefulTimeout,
     OutputNotWrittenError,
@@ -31,9 +29,10 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.execution import library_state, signals
-from superluigi.execution.process_state import at, current_folder, ends_forks, isolated
+from superluigi.execution.process_state import isolated
+from superluigi.execution.yielded import exhaust
 from superluigi.runs import logs, tracebacks
-from superluigi.runs.completeness import is_complete, is_plain_wrapper, refuse_other_than_tasks
+from superluigi.runs.completeness import is_complete, is_plain_wrapper
 from superluigi.runs.context import RunContext, entered
 from superluigi.storage.base import Holder, Location
 
@@ -349,63 +348,6 @@ class AttemptRunner:
         self.events.append((event, kept))
 
 
-#: Classes of external data with checks, as far as this process has any: else nobody asks Luigi's tasks what they read.
-CHECKED_DATA: weakref.WeakSet[type] = weakref.WeakSet()
-
-
-def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
-    """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
-    with ends_forks():
-        return _exhausted(task, complete)
-
-
-def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
-    folder = current_folder()
-    if CHECKED_DATA and not hasattr(
-        task, "_superluigi_needs_process"
-    ):  # ours see to it themselves, where what is printed is kept
-        for one in task.deps():
-            if (admit := getattr(one, "_superluigi_admit", None)) is not None:
-                admit()
-    steps = task.run()
-    if steps is None or not isinstance(steps, Generator):
-        refuse_async(steps, task)
-        return ()
-    answer: Any = None
-    try:
-        while True:
-            try:
-                wanted = next(steps) if answer is None else steps.send(answer)
-            except StopIteration:
-                return ()
-            with at(folder):  # whichever folder the task has gone to, relative outputs mean this one
-                wanted = settled(wanted, task)
-                if not _all_complete(wanted, complete):
-                    return tuple(graph.flatten(wanted.requirements))
-                answer = answer_to(wanted)
-    finally:
-        steps.close()  # its `finally` blocks run now, not whenever the collector comes by
-
-
-def _all_complete(wanted: DynamicRequirements, complete: Callable[[Task], bool]) -> bool:
-    """Whether nothing that was asked for need be made.
-
-    One whose `complete()` raises fails the task that asked for it, after all others have been made.
-    """
-    if wanted.custom_complete is not None:
-        return bool(wanted.complete(complete))
-    raised: Exception | None = None
-    for task in graph.flatten(wanted.requirements):
-        try:
-            if not complete(task):
-                return False
-        except Exception as error:  # noqa: BLE001 - user code
-            raised = raised or error
-    if raised is not None:
-        raise raised
-    return True
-
-
 def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
     """Fire events that were collected elsewhere at the handlers of this process."""
     for event, args in events:
@@ -415,51 +357,6 @@ def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
 def is_external(task: Task) -> bool:
     """Whether the task only stands for data that others make."""
     return task.run is None or task.run == NotImplemented
-
-
-def settled(wanted: Any, task: object) -> DynamicRequirements:
-    """What `run` has yielded, with generators and the like turned into lists: they can be walked once only.
-
-    Raises:
-        DefinitionError: something in it is no task.
-    """
-    asked: DynamicRequirements = wanted if isinstance(wanted, DynamicRequirements) else DynamicRequirements(wanted)
-    asked.requirements = graph.map_structure(_itself, asked.requirements)
-    for one in graph.flatten(asked.requirements):
-        refuse_other_than_tasks(one, "A yield in run()", task)
-    return asked
-
-
-def _itself(item: Any) -> Any:
-    return item
-
-
-def answers_itself(wanted: object) -> bool:
-    """Whether somebody has yielded a class of his own that says what the answer is."""
-    return isinstance(wanted, DynamicRequirements) and type(wanted).paths is not DynamicRequirements.paths
-
-
-def answer_to(wanted: DynamicRequirements) -> Any:
-    """What a `yield` gives to `run`: the outputs, in the shape that was asked for."""
-    if answers_itself(wanted):
-        return wanted.paths
-    return graph.map_structure(lambda task: task.output(), wanted.requirements)
-
-
-def refuse_async(steps: Any, task: object) -> None:
-    """Explain that nobody awaits what `run` has returned.
-
-    Raises:
-        DefinitionError: it is a coroutine, or an asynchronous generator.
-    """
-    if steps is None or not isinstance(steps, (Awaitable, AsyncGenerator)):
-        return
-    close = getattr(steps, "close", None)
-    if close is not None:
-        close()  # else Python warns that it was never awaited
-    raise DefinitionError(
-        f"run() of {task} is asynchronous, so calling it runs nothing. Write `def run(self): asyncio.run(…)`."
-    )
 
 
 def _unfulfilled(tasks: list[Task]) -> str:

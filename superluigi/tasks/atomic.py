@@ -9,13 +9,13 @@ import luigi
 
 from superluigi import graph
 from superluigi.checks.definition import has_checks
+from superluigi.execution.yielded import start
 from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
 from superluigi.tasks.base import Task
 from superluigi.tasks.checking import of_outputs
 from superluigi.tasks.lifecycle.task_attempt import AtomicAttempt, TaskAttempt
-from superluigi.tasks.runtime import mixin
 
 
 class TaskWithMetadata(Task):
@@ -75,7 +75,7 @@ class TaskWithMetadata(Task):
         """
         if has_checks(type(self)) and of_outputs.is_due_alone(self):
             return of_outputs.recheck(self)
-        return mixin.start(self._superluigi_attempt_class(self).steps(user_run))
+        return start(self._superluigi_attempt_class(self).steps(user_run))
 
 
 class AtomicTaskWithMetadata(TaskWithMetadata):

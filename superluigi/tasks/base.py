@@ -16,7 +16,7 @@ from typing_extensions import dataclass_transform
 from superluigi import graph
 from superluigi.checks import definition
 from superluigi.errors import DefinitionError
-from superluigi.execution.attempt import CHECKED_DATA
+from superluigi.execution.yielded import CHECKED_DATA
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations

@@ -21,8 +21,8 @@ from luigi.task import DynamicRequirements
 from superluigi import graph
 from superluigi.checks.definition import has_checks
 from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
-from superluigi.execution.attempt import answers_itself, refuse_async, settled
 from superluigi.execution.process_state import at, current_folder, ends_forks
+from superluigi.execution.yielded import answers_itself, follow, refuse_async, settled
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import environment
 from superluigi.lineage.records import builder as records
@@ -117,7 +117,7 @@ class TaskAttempt:
                 with ends_forks():
                     value = user_run(self.task, **arguments)
                     if inspect.isgenerator(value):
-                        value = yield from self._follow(value)
+                        value = yield from follow(value, self._ask)
                 refuse_async(value, self.task)
                 with at(self.folder):
                     self.end(user_run, value)
@@ -179,26 +179,19 @@ class TaskAttempt:
 
     # ---- parts
 
-    def _follow(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        answer: Any = None
-        with contextlib.closing(generator):
-            while True:
-                try:
-                    requirement = generator.send(answer)
-                except StopIteration as stop:
-                    return stop.value
-                if requirement is None:
-                    raise DefinitionError(
-                        f"A yield in run() of {self.task} gave None. Yield a task, or lists and dicts of tasks; "
-                        "[] asks for nothing."
-                    )
-                with at(self.folder):
-                    wanted = settled(requirement, self.task)
-                targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
-                with at(self.folder):
-                    self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements))
-                    self.resumed()
-                answer = self.answer(requirement, targets)
+    def _ask(self, requirement: Any) -> Generator[Any, Any, Any]:
+        if requirement is None:
+            raise DefinitionError(
+                f"A yield in run() of {self.task} gave None. Yield a task, or lists and dicts of tasks; "
+                "[] asks for nothing."
+            )
+        with at(self.folder):
+            wanted = settled(requirement, self.task)
+        targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
+        with at(self.folder):
+            self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements))
+            self.resumed()
+        return self.answer(requirement, targets)
 
     def _finished_record(self, checks: Sequence[Record] = ()) -> Record:
         record = self.draft.finish(records.utc_now(), checks)

@@ -15,6 +15,7 @@ from superluigi import config
 from superluigi.errors import USERS_CODE, TargetMissingError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.parent import parent
+from superluigi.execution.yielded import start
 from superluigi.runs import context as runs
 from superluigi.tasks.runtime import (
     attempt_context,
@@ -213,25 +214,6 @@ def run_in_context(task: Any, begin: Callable[[], Any]) -> Any:
         return begin()
     refuse_if_importing("an attempt at ", task)
     return start(_steps(task, begin))
-
-
-def start(steps: Generator[Any, Any, Any]) -> Any:
-    """Start a generator: itself, to be gone on with, if it yields requirements, else the value that it returned."""
-    try:
-        first = next(steps)
-    except StopIteration as stop:
-        return stop.value
-    return _resumed(first, steps)
-
-
-def _resumed(first: Any, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    requirement = first
-    with contextlib.closing(steps):
-        while True:
-            try:
-                requirement = steps.send((yield requirement))
-            except StopIteration as stop:
-                return stop.value
 
 
 def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:

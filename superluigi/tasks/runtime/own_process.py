@@ -19,8 +19,9 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.execution import main_names, serialization, signals
 from superluigi.execution.addresses import refuse_other
-from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, exhaust, lent
+from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, lent
 from superluigi.execution.parent import parent
+from superluigi.execution.yielded import exhaust
 from superluigi.runs.completeness import is_complete
 from superluigi.runs.context import RunContext, entered
 from superluigi.tasks.runtime import checkpoint, rerun
