@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import luigi
 from luigi.task import flatten
@@ -142,11 +142,9 @@ def run_task(
         run = RunContext(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
-            options={
-                "config": sections,
-                "environment": environment and parse_environment(environment).as_option(),
-                "exclusive": _exclusive(exclusive),
-            },
+            config=sections,
+            environment=parse_environment(environment).as_option() if environment else None,
+            exclusive=_exclusive(exclusive),
         )
         with entered(run):  # outputs may depend on the store
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
@@ -157,7 +155,7 @@ def run_task(
                 run = memory.resumed(run)
             if dry_run:
                 return _dry_run(root, refresh, run, resume)
-        run = replace(run, options={**run.options, "refresh": rule})
+        run = replace(run, refresh=rule)
         with entered(run), memory.kept(run), emitting(run):
             if queue is not None:
                 report = _through_queue(root, run, queue, num_workers, resources)
@@ -294,10 +292,10 @@ def _refuse_with_queue(queue: Any, **others: Any) -> None:
         raise OptionError(f"queue cannot be combined with {given[0]}: the queue's own workers run the tasks.")
 
 
-def _exclusive(word: str | None) -> str | None:
-    if word not in (None, "wait", "fail", "off"):
-        raise OptionError(f"exclusive={word!r} is unknown; it is 'wait', 'fail' or 'off'.")
-    return word
+def _exclusive(word: str | None) -> Literal["wait", "fail", "off"] | None:
+    if word is None or word == "wait" or word == "fail" or word == "off":
+        return word
+    raise OptionError(f"exclusive={word!r} is unknown; it is 'wait', 'fail' or 'off'.")
 
 
 def _sections(config: Config | None, config_file: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:

@@ -490,7 +490,7 @@ class Worker(GraphWalker):
             self._completeness.done(task.task_id)
         else:
             self._unverified.add(task.task_id)
-            if self.luigi_run.plan.forces(task):  # nothing but this run knows that it has been made
+            if self.luigi_run.forces(task):  # nothing but this run knows that it has been made
                 self._completeness.done(task.task_id)
                 self._remember(task.task_id)
             else:
@@ -498,7 +498,7 @@ class Worker(GraphWalker):
         for batched in self._batch_members(task.task_id):
             self.made[batched.task_id] = None
             self.failures.pop(batched.task_id, None)
-            if self.luigi_run.plan.forces(batched):
+            if self.luigi_run.forces(batched):
                 self._remember(batched.task_id)
 
     def _batch_members(self, task_id: str) -> list[Task]:

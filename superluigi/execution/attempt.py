@@ -242,7 +242,7 @@ class AttemptRunner:
 
     def _carried_out(self) -> AttemptResult:
         task = self.task
-        refresh = self.run.options.get("refresh")
+        refresh = self.run.refresh
         reason = None if refresh is None else refresh.must_run(task)
         if refresh is not None and reason is None:  # what it requires was made again, and is what it has read before
             return self._came_to(DONE, skipped=True)

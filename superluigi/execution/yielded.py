@@ -59,9 +59,8 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
-    if CHECKED_DATA and not hasattr(
-        task, "_superluigi_needs_process"
-    ):  # ours see to it themselves, where what is printed is kept
+    # ours see to it themselves, where what is printed is kept
+    if CHECKED_DATA and not hasattr(task, "_superluigi_needs_process"):
         for one in task.deps():
             if (admit := getattr(one, "_superluigi_admit", None)) is not None:
                 admit()

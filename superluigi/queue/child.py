@@ -122,12 +122,12 @@ class _Child:
         task = self._task(order)
         if order.timed:
             parent.tell((BEGUN, None))
-        tells = can_tell(task, run.plan.forces(task))
+        tells = can_tell(task, run)
         if tells and not is_external(task):
             with entered(run):
                 if is_complete(task, run):
                     return Result("complete", exit_code=0)
-        check = [dep for dep in task.deps() if can_tell(dep, run.plan.forces(dep))]
+        check = [dep for dep in task.deps() if can_tell(dep, run)]
         outcome = run_attempt(
             task, run, check=check, known=order.known, worker_id=order.worker,
             check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(),

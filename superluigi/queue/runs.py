@@ -51,10 +51,12 @@ def encode(run: RunContext, surroundings: QueueEnvironment) -> str:
         "families": sorted(run.plan.families),
         "force_local_download": run.force_local_download,
         "store": run.store,
-        "options": run.options,
+        "options": {"config": run.config, "environment": run.environment, "exclusive": run.exclusive},
         "surroundings": [surroundings.folder, surroundings.path, surroundings.luigi_config],
     }
     try:
+        if run.refresh is not None or run.made_before:
+            raise TypeError("refresh= and resume= belong to one process")
         return json.dumps(value)
     except TypeError as error:
         raise OptionError(f"The run has an option that cannot be kept in a queue: {error}.") from error
@@ -87,7 +89,9 @@ def decode(text: str) -> tuple[RunContext, QueueEnvironment]:
         plan=ForcePlan(frozenset(value["ids"]), value["everything"], frozenset(value["families"])),
         force_local_download=value["force_local_download"],
         store=value["store"],
-        options=value["options"],
+        config=value["options"].get("config"),
+        environment=value["options"].get("environment"),
+        exclusive=value["options"].get("exclusive"),
     )
     return run, _surroundings(value)
 

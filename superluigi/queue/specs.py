@@ -155,7 +155,7 @@ class _Describer:
         params = json.dumps({**texts, **beside})
         if _has_private(type(task)):  # private values may differ by instance
             self._check_private(task)
-        forced = self.run.plan.forces(task)
+        forced = self.run.forces(task)
         timeout = task.worker_timeout if task.worker_timeout is not None else self._timeout
         retries = task.retry_count if task.retry_count is not None else self._retry_count
         tags = getattr(task, "tags", None)
@@ -177,7 +177,7 @@ class _Describer:
             external=is_external(task),
             complete=complete,
             forced=forced,
-            tells=can_tell(task, forced),
+            tells=can_tell(task, self.run),
             deps=tuple(dict.fromkeys(requirement.task_id for requirement in requirements)),
         )
 
@@ -256,13 +256,13 @@ class _Describer:
         return digest
 
 
-def can_tell(task: luigi.Task, forced: bool) -> bool:
-    """Whether `complete()` says the truth once the task has run.
+def can_tell(task: luigi.Task, run: RunContext) -> bool:
+    """Whether `complete()` says the truth once the task has run as part of `run`.
 
     It cannot for tasks without outputs, nor, when they are forced, for those without records: of these only
     the queue knows that they were made.
     """
-    if forced:
+    if run.forces(task):
         can_be_forced = getattr(task, "records_run", None)
         return bool(can_be_forced is not None and can_be_forced())
     return not _is_never_complete(task)

@@ -14,7 +14,7 @@ from luigi.task import Task, WrapperTask
 
 from superluigi.errors import USERS_CODE, DefinitionError, tellable
 from superluigi.runs import tracebacks
-from superluigi.runs.context import MADE_BEFORE, RunContext
+from superluigi.runs.context import RunContext
 
 #: Asks about many tasks at once, for instance by one listing of a prefix; leaves out what it cannot tell.
 CompleteMany = Callable[[Sequence[Task]], Mapping[str, bool]]
@@ -38,16 +38,24 @@ class CheckError:
 def is_complete(task: Task, run: RunContext) -> bool:
     """Whether `task` need not run now: complete as always, or, if `run` forces it, made in this run.
 
-    For forced tasks without records this is False, unless a run that is resumed has made them; whoever runs them
-    keeps a list of what it has done.
+    For forced tasks without records this is False, unless a run that is resumed has made them; what runs them keeps
+    a list of what it has done.
     """
-    if not run.plan.forces(task):
-        return bool(task.complete())
+    return bool(_answer_of(task, run))
+
+
+def _answer_of(task: Task, run: RunContext) -> object:
+    if not run.forces(task):
+        return task.complete()
+    made = run_made(task, run)
+    return made if made is not None else task.task_id in run.made_before and task.complete()
+
+
+def run_made(task: object, run: RunContext) -> bool | None:
+    """Whether `run` has made a task that it forces, by its record; None for a kind of task that cannot tell."""
     can = getattr(task, "records_run", None)
     made_in = getattr(task, "made_by_run", None)
-    if can is not None and can() and made_in is not None:
-        return bool(made_in(run))
-    return task.task_id in run.options.get(MADE_BEFORE, ()) and bool(task.complete())
+    return bool(made_in(run)) if can is not None and can() and made_in is not None else None
 
 
 class Completeness:
@@ -162,7 +170,7 @@ class Completeness:
 
     def _answer(self, task: Task) -> bool | CheckError:
         try:
-            answer = is_complete(task, self._run) if self._run.plan.forces(task) else task.complete()
+            answer = _answer_of(task, self._run)
             if answer is True or answer is False:
                 return answer
             raise TypeError(f"complete() of {task} must return True or False, but returned {answer!r}.")

@@ -1,4 +1,4 @@
-"""The run that tasks are part of: its id, when it began, its force plan and its options.
+"""The run that tasks are part of: its id, when it began, its force plan, its rule for what is stale.
 
 A run is a frozen value. It travels in a `ContextVar` inside a process and pickled beside the task to
 other processes; tasks and targets ask `current()` and never hold it.
@@ -10,17 +10,33 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from superluigi import config
-from superluigi.runs.force import ForcePlan
+from superluigi.runs.force import ForcePlan, TaskLike
 
-#: The option that holds ids of forced tasks without records that an interrupted run, now resumed, has made.
-MADE_BEFORE = "made_before"
+
+class WhyStale(Protocol):
+    """Why a task must run (`lineage.staleness.reasons.Reason`)."""
+
+    @property
+    def word(self) -> str: ...
+    @property
+    def only_checks(self) -> bool: ...
+
+
+class RefreshRule(Protocol):
+    """What is stale, in a run that refreshes (`lineage.staleness.refresh`)."""
+
+    def must_run(self, task: Any) -> WhyStale | None:
+        """Why a task must run, now that what it requires is settled; None if it is up to date after all."""
+
+    def is_suspect(self, task: Any) -> bool:
+        """Whether a task that exists may have to be made again."""
 
 
 def new_run_id() -> str:
@@ -37,8 +53,20 @@ class RunContext:
     plan: ForcePlan = field(default_factory=ForcePlan)
     force_local_download: bool = False
     store: str | None = None
-    #: Further options of the run for rooms above this one, by name; values must pickle.
-    options: dict[str, Any] = field(default_factory=dict)
+    #: Values for Luigi's configuration that the run was given: section -> option -> value.
+    config: Mapping[str, Mapping[str, Any]] | None = None
+    #: Variables for its tasks (`tasks.runtime.environment.Environment.as_option`).
+    environment: Mapping[str, Any] | None = None
+    #: While another process makes the same output: "wait", "fail" or "off"; None: what the task or the settings say.
+    exclusive: Literal["wait", "fail", "off"] | None = None
+    #: In a run that refreshes.
+    refresh: RefreshRule | None = None
+    #: Ids of forced tasks without records that an interrupted run, now resumed, has made.
+    made_before: frozenset[str] = frozenset()
+
+    def forces(self, task: TaskLike) -> bool:
+        """Whether this run makes `task` again although it is complete; `runs.completeness` says if it has."""
+        return self.plan.forces(task)
 
 
 _current: ContextVar[RunContext | None] = ContextVar("superluigi_run", default=None)
@@ -62,7 +90,7 @@ def is_luigis() -> bool:
 @contextlib.contextmanager
 def entered(run: RunContext) -> Iterator[RunContext]:
     """Make `run` the current one for this thread and what it calls."""
-    with config.ensured(run.options.get("config")):
+    with config.ensured(run.config):
         reset = _current.set(run)
         try:
             yield run

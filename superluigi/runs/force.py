@@ -10,12 +10,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import luigi
 
 from superluigi import graph
 from superluigi.errors import OptionError
+
+
+class TaskLike(Protocol):
+    """What a plan must know of a task, Luigi's or ours."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def task_family(self) -> str: ...
+    @property
+    def run(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class ForcePlan:
     def __bool__(self) -> bool:
         return bool(self.everything or self.ids or self.families)
 
-    def forces(self, task: Any) -> bool:
+    def forces(self, task: TaskLike) -> bool:
         """Whether `task` is made again; data that others make never is."""
         if not self or task.run is None:
             return False

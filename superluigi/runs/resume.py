@@ -15,7 +15,7 @@ from typing import Any
 from superluigi import config, graph
 from superluigi.errors import OptionError
 from superluigi.runs import force
-from superluigi.runs.context import MADE_BEFORE, RunContext
+from superluigi.runs.context import RunContext
 from superluigi.runs.force import ForcePlan
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ForcedRunJournal:
             run = replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]), plan=self._plan)
             with contextlib.suppress(FileNotFoundError):
                 made = self._journal(run).read_text(encoding="utf-8").split()
-                run = replace(run, options={**run.options, MADE_BEFORE: frozenset(made)})
+                run = replace(run, made_before=frozenset(made))
             return run
         except (FileNotFoundError, ValueError, KeyError):
             return run  # it ended well, or never began: a forced run like any other

@@ -25,7 +25,7 @@ from superluigi.parameters.checked import Checked, RefusedError
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.runs import context as runs
 from superluigi.runs import force
-from superluigi.runs.completeness import refuse_other_than_tasks
+from superluigi.runs.completeness import refuse_other_than_tasks, run_made
 from superluigi.storage.base import Holder, Location
 from superluigi.tasks import extra_identity, outputs, ranges, reserved_names, run_wrapper, task_pickle
 from superluigi.tasks.checking import admission
@@ -236,10 +236,10 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         In a run that refreshes, what is stale is not complete either.
         """
         here = runs.current()
-        if here.plan.forces(self) and self.records_run():
-            return self.made_by_run(here)
-        refresh = here.options.get("refresh")
-        return self.outputs_exist() and (refresh is None or not refresh.is_suspect(self))
+        made = run_made(self, here) if here.forces(self) else None
+        if made is not None:
+            return made
+        return self.outputs_exist() and (here.refresh is None or not here.refresh.is_suspect(self))
 
     def outputs_exist(self) -> bool:
         """Luigi's `complete`: every output exists."""

@@ -25,7 +25,7 @@ def complete_many(run: RunContext) -> Callable[[Sequence[LuigiTask]], Mapping[st
     """
 
     def ask(tasks: Sequence[LuigiTask]) -> Mapping[str, bool]:
-        if "superluigi.storage.objects.object" not in sys.modules or run.options.get("refresh") is not None:
+        if "superluigi.storage.objects.object" not in sys.modules or run.refresh is not None:
             return {}
         from superluigi.storage.objects.exists_many import exists_many
 
@@ -48,7 +48,7 @@ def _places(task: LuigiTask, run: RunContext) -> list[Location]:
     plain = kind.complete is LuigiTask.complete or (
         kind.complete is Task.complete and kind.outputs_exist is Task.outputs_exist
     )
-    if not plain or run.plan.forces(task):
+    if not plain or run.forces(task):
         return []
     try:
         targets = graph.flatten(task.output())

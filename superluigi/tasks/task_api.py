@@ -20,7 +20,7 @@ class _RunOption:
         self.name = name
 
     def __get__(self, task: Any, owner: type) -> bool:
-        return task is not None and self.name == "force" and runs.current().plan.forces(task)
+        return task is not None and self.name == "force" and runs.current().forces(task)
 
     def __set__(self, task: Any, value: object) -> NoReturn:
         raise OptionError(f"{task.get_task_family()}: {parameter_errors.of_the_run(self.name)}")

@@ -25,7 +25,7 @@ from superluigi.runs import context as runs
 class Refresh:
     """The staleness rule of one run, with what it found before anything ran.
 
-    It travels in `Run.options["refresh"]`; pickled, it keeps the rule only.
+    It travels as `RunContext.refresh`; pickled, it keeps the rule only.
     """
 
     mode: str = "all"

@@ -135,7 +135,7 @@ def refuse_published(task: Any, findings: Sequence[Finding], what: str) -> None:
 
 def is_due_alone(task: Any) -> bool:
     """Whether this run refreshes, and nothing of the task has changed but its checks."""
-    refresh = runs.current().options.get("refresh")
+    refresh = runs.current().refresh
     reason = None if refresh is None else refresh.must_run(task)
     return reason is not None and reason.only_checks
 

@@ -28,7 +28,7 @@ def made_it(this: runs.RunContext, forced: bool, ours: Record, targets: Sequence
     `ours` is the record that lost, of a task that `this` run may have been `forced` to make. Waits for a winner that is
     still committing.
     """
-    refresh = this.options.get("refresh") is not None
+    refresh = this.refresh is not None
 
     def wanted(theirs: Record) -> bool:
         if any(theirs.get(key) != ours.get(key) for key in ("task_id", "task_hash")):

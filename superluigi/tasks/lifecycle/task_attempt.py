@@ -199,14 +199,12 @@ class TaskAttempt:
         return record
 
     def _run_facts(self) -> dict[str, Any]:
-        options = self.run.options
-        refresh = options.get("refresh")
-        reason = None if refresh is None else refresh.must_run(self.task)
-        forced = refresh is None and self.run.plan.forces(self.task)
+        reason = None if self.run.refresh is None else self.run.refresh.must_run(self.task)
+        forced = self.run.refresh is None and self.run.forces(self.task)
         return {
             "id": self.run.id,
-            "parent": options.get("parent"),
-            "attempt": options.get("attempts", {}).get(self.task.task_id, 1),
+            "parent": None,
+            "attempt": 1,
             "forced": forced,
             "reason": "forced" if forced else reason.word if reason is not None else "output missing",
             **mixin.facts(self.task),
@@ -254,7 +252,7 @@ class AtomicAttempt(TaskAttempt):
         # through the location: a target would join what another attempt at this task is writing
         self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.location.stage()), targets)
         pairs = list(zip(graph.flatten(targets), graph.flatten(self._staged), strict=True))
-        self._watch = strays.Watch(self.task, self.run.plan.forces(self.task), pairs)
+        self._watch = strays.Watch(self.task, self.run.forces(self.task), pairs)
         self.stack.push(self._watch.end)
         self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
 
@@ -294,7 +292,7 @@ class AtomicAttempt(TaskAttempt):
             with published_together(target.location for _, target in others):
                 self._commit(others, in_place, record)
         except CommitConflictError:
-            if not rivals.made_it(self.run, self.run.plan.forces(self.task), record, targets):
+            if not rivals.made_it(self.run, self.run.forces(self.task), record, targets):
                 raise  # else all of theirs is there, which is all that was wanted
 
     def _checked_record(self, stages: Sequence[StagedWrite], in_place: Collection[StagedWrite]) -> Record:

@@ -77,7 +77,7 @@ class Turn:
 
 def mode_of(task: Any, run: runs.RunContext) -> Mode:
     """What is in force for `task`: the run's word, the class's, the setting's."""
-    chosen: Mode = run.options.get("exclusive") or class_attr(task, "exclusive") or config.get("exclusive")
+    chosen: Mode = run.exclusive or class_attr(task, "exclusive") or config.get("exclusive")
     return chosen
 
 

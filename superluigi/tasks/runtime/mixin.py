@@ -157,7 +157,7 @@ def needs_process(task: Any, run: runs.RunContext) -> bool:
             return False
         if task.chdir is True:
             return True
-        parts = [environment.parse(run.options.get("environment")), environment.parse(class_attr(task, "environment"))]
+        parts = [environment.parse(run.environment), environment.parse(class_attr(task, "environment"))]
         return bool(job.environment) or any(part.data or part.command for part in parts)
     return False
 
@@ -235,7 +235,7 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
         stack.enter_context(_ended(here))
         if config.get("capture_logs") and not elsewhere:
             stack.enter_context(logs.captured(here))
-        if job.environment or class_attr(task, "environment") is not None or run.options.get("environment") is not None:
+        if job.environment or class_attr(task, "environment") is not None or run.environment is not None:
             stack.enter_context(_in_environment(here, job, elsewhere))
         if config.get("seed_random") and not elsewhere:
             here.alone = stack.enter_context(seeds.seeded(seeds.seed_of(task), keep=not alone))
@@ -275,7 +275,7 @@ def _in_environment(here: AttemptContext, job: hooks.Job, elsewhere: bool) -> It
     if prefix.inside.task_id == here.task.task_id:  # the process was started with them
         yield
         return
-    parts = [environment.parse(here.run.options.get("environment"))]
+    parts = [environment.parse(here.run.environment)]
     own_part = environment.parse(class_attr(here.task, "environment"))
     parts.append(environment.Environment(job.environment, own_part.command, own_part.shell))
     if not any(part.data or part.command for part in parts):

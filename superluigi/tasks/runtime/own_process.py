@@ -93,7 +93,7 @@ def by_hand(
         os.chdir(folder)
     inside.switched_off = True
     again = rerun.task_again(module, file, task, params, path)
-    run = RunContext(store=store, options={"exclusive": "off"})  # it is to run, whatever others do
+    run = RunContext(store=store, exclusive="off")  # it is to run, whatever others do
     with entered(run):
         missing = [required for required in again.deps() if not is_complete(required, run)]
         if missing:
