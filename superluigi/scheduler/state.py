@@ -230,10 +230,6 @@ class IndexedState(StateBase):
     def _wake_at(self, when: float, node: Node) -> None:
         heapq.heappush(self._timers, (when, node.id))
 
-    def next_timer(self) -> float | None:
-        """When something happens by itself next (seconds since the epoch)."""
-        return self._timers[0][0] if self._timers else None
-
     def next_retry(self, worker_id: str) -> float | None:
         """When the next failed task of `worker_id` with limited retries is tried again."""
         while self._retries:
@@ -267,10 +263,6 @@ class IndexedState(StateBase):
         super().update_status(task, config)
         if task.remove is not None:
             self._wake_at(task.remove, task)
-
-    def status_of(self, task_id: str) -> str | None:
-        node: Node | None = self.tasks.get(task_id)
-        return None if node is None else node.status
 
     def statuses(self) -> Mapping[str, int]:
         """How many tasks have which status."""

@@ -44,7 +44,9 @@ def root_of(folder: str) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _read(root: str, _period: int) -> dict[str, Any]:
-    status = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules")
+    asked = _ask(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules")
+    origin = _ask(root, "config", "--get", "remote.origin.url")  # at the same time: each takes milliseconds
+    status, remote = _answer(asked), _answer(origin)
     if status is None:
         return dict(NOTHING)
     found: dict[str, Any] = dict(NOTHING, dirty=False)
@@ -55,54 +57,40 @@ def _read(root: str, _period: int) -> dict[str, Any]:
             found["branch"] = line.split(maxsplit=2)[2]
         elif line and not line.startswith("#"):
             found["dirty"] = True
-    remote = _origin(root)
-    found["repo"] = without_credentials(remote) if remote else None
+    found["repo"] = without_credentials(remote.strip()) if remote and remote.strip() else None
     return found
 
 
-#: A line of a configuration file (git-config(1)) without quotes, continuations and comments behind values.
-_PLAIN = re.compile(
-    r"\s*(?:[#;].*"
-    r'|\[(?P<section>[\w.-]+(?: "[^"\\]*")?)\]'
-    r'|(?P<name>[\w-]+)\s*=\s*(?P<value>[^"\\#;]*))?'
-)
-
-
-def _origin(root: str) -> str | None:
-    """The address of `origin`: from the repository's own file, or from `git` (slow) where that is not plain."""
-    try:
-        lines = Path(root, ".git", "config").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):  # a linked work tree, for instance
-        lines = ["\\"]
-    section, url = "", None
-    for line in lines:
-        match = _PLAIN.fullmatch(line)
-        section = match["section"] or section if match else section
-        if match is None or section.lower().startswith("include"):
-            return (_git(root, "config", "--get", "remote.origin.url") or "").strip() or None
-        if (match["name"] or "").lower() == "url" and re.fullmatch('remote "origin"', section, re.IGNORECASE):
-            url = match["value"].strip()
-    return url
-
-
-def _git(root: str, *arguments: str) -> str | None:
+def _ask(root: str, *arguments: str) -> subprocess.Popen[str] | None:
     # Repository variables of a surrounding git hook would point elsewhere; locks would disturb its user.
     environment = {k: v for k, v in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX_FILE)$", k)}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(
+        return subprocess.Popen(
             ["git", "-C", root, *arguments],
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT_S,
             env=environment,
-            stdin=subprocess.DEVNULL,
-            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # no git here, or a repository too slow to ask: the record says "unknown"
-    return done.stdout if done.returncode == 0 else None
+    except OSError:
+        return None  # no git here: the record says "unknown"
+
+
+def _answer(git: subprocess.Popen[str] | None) -> str | None:
+    if git is None:
+        return None
+    with git:
+        try:
+            said, _ = git.communicate(timeout=_TIMEOUT_S)
+        except BaseException as error:
+            git.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None  # a repository too slow to ask
+            raise
+    return said if git.returncode == 0 else None
 
 
 def without_credentials(url: str) -> str:
