@@ -217,7 +217,7 @@ def peers(python: str, folder: Path, count: int, server: str | None) -> None:
     """The same number of empty jobs, without a fan-in, through other queues; two workers."""
     jobs = [("huey (SqliteHuey, two processes)", HUEY, str(folder))]
     if server is not None:
-        from superluigi.testing import postgres
+        import postgres_support as postgres
 
         url = postgres.database(server, "procrastinate")
         jobs.append(("procrastinate (PostgreSQL, concurrency 2)", PROCRASTINATE, url))
@@ -251,7 +251,8 @@ def main() -> None:
         eight_workers(folder, count)
         server = None
         if args.postgres:
-            from superluigi.testing import postgres
+            sys.path.append(str(Path(__file__).parents[1] / "tests"))
+            import postgres_support as postgres
 
             server = stack.enter_context(postgres.server())
             there = server

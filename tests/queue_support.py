@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import postgres_support as postgres
 import pytest
 import sqlalchemy
-
-from superluigi.testing import postgres
 
 
 @pytest.fixture(scope="session")

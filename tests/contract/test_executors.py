@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from dask_support import DaskCluster
 
-from superluigi.testing.dask_cluster import DaskCluster
 from superluigi.testing.executor_suite import ExecutorSuite
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
+import postgres_support as postgres
 import pytest
 from queue_support import any_queue_name, postgres_server  # noqa: F401
 
@@ -16,7 +17,6 @@ from superluigi.queue.models import Pool, Result, TaskSpec
 from superluigi.queue.store import claims, finish_and_claim, submit, views, workers
 from superluigi.queue.store.claims import Claim
 from superluigi.queue.tables import tasks
-from superluigi.testing import postgres
 
 UPPER = TaskSpec("Upper", "Upper", "m", "{}")
 LOWER = TaskSpec("Lower", "Lower", "m", "{}", deps=("Upper",), max_failures=2, retry_delay=30.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import postgres_support as postgres
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,7 +26,6 @@ from superluigi.queue.models import Pool, Result, TaskSpec
 from superluigi.queue.store import claims, finish_and_claim, views, workers
 from superluigi.queue.store import submit as plan
 from superluigi.queue.store.claims import Claim
-from superluigi.testing import postgres
 
 LEASE = 60.0
 #: Eight tasks; each may require earlier ones. Two need the only "gun" there is, three belong to a pool of two.

@@ -17,7 +17,7 @@ from superluigi.testing.executor_tasks import Sleeps, diary
 
 pytest.importorskip("distributed")
 
-from superluigi.testing.dask_cluster import DaskCluster
+from dask_support import DaskCluster
 
 
 def soon(folder: str, act: Callable[[list[list[str]]], None]) -> threading.Thread:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
+import postgres_support as postgres
 import pytest
 from queue_support import any_queue_name, either_queue_name, postgres_server, project, queue_name  # noqa: F401
 from sqlalchemy import text
@@ -25,7 +26,6 @@ from superluigi.errors import QueueError, QueueGoneError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.database import Database
 from superluigi.storage import owner_token
-from superluigi.testing import postgres
 
 Project = Callable[[str], ModuleType]
 LEASE = timedelta(seconds=2)

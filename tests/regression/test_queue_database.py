@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+import postgres_support as postgres
 import pytest
 from queue_support import PI, any_queue_name, postgres_server, project, queue_name  # noqa: F401
 
@@ -25,7 +26,6 @@ from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import Queue, clock, database
 from superluigi.queue.database import Database
 from superluigi.queue.store import claims, workers
-from superluigi.testing import postgres
 
 Project = Callable[[str], ModuleType]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import postgres_support as postgres
 import pytest
 from queue_support import postgres_server  # noqa: F401
 from sqlalchemy import event
@@ -18,7 +19,6 @@ from sqlalchemy.pool import Pool as ConnectionPool
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
 from superluigi.queue import Pool, Queue, database, lookup, tables
 from superluigi.queue.providers.local import LocalProvider
-from superluigi.testing import postgres
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
