@@ -40,26 +40,44 @@ class _Keeper(logging.Handler):
             logging.lastResort.handle(record)  # as if we were not here: nobody else shows this record
 
 
-_keeper = _Keeper()
-_users = 0
-_guard = threading.Lock()
+class _Keeping:
+    """Has the keeper stand among the handlers for as long as it has users."""
+
+    def __init__(self) -> None:
+        self._keeper = _Keeper()
+        self._users = 0
+        self._guard = threading.Lock()
+
+    def begin(self) -> None:
+        with self._guard:
+            self._users += 1
+            if self._users == 1:
+                logging.getLogger().addHandler(self._keeper)
+
+    def end(self) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._users == 0:
+                logging.getLogger().removeHandler(self._keeper)
+
+    def stand_again(self) -> None:
+        """After a new set-up of logging, which removes what stood there."""
+        with self._guard:
+            if self._users and self._keeper not in logging.getLogger().handlers:
+                logging.getLogger().addHandler(self._keeper)
+
+
+_keeping = _Keeping()
 
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
     """While this is open, attempts of this process keep their last log lines."""
-    global _users
-    with _guard:
-        _users += 1
-        if _users == 1:
-            logging.getLogger().addHandler(_keeper)
+    _keeping.begin()
     try:
         yield
     finally:
-        with _guard:
-            _users -= 1
-            if _users == 0:
-                logging.getLogger().removeHandler(_keeper)
+        _keeping.end()
 
 
 class captured:  # noqa: N801 - used like a function, around every attempt
@@ -119,9 +137,7 @@ class _Told:
                 return
             self._apply(file, table)
             self._last = key
-        with _guard:
-            if _users and _keeper not in logging.getLogger().handlers:  # a new set-up removes what stood there
-                logging.getLogger().addHandler(_keeper)
+        _keeping.stand_again()
 
     def _apply(self, file: str, table: Any) -> None:
         if file and not os.path.exists(file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -83,15 +84,8 @@ def _call(callback: Callable[..., object], *args: Any) -> None:
         logs.logger.error("The callback %s of %s failed\n%s", name, args[0], tracebacks.text_of(error))
 
 
-_listening = False
-
-
+@functools.cache
 def _listen() -> None:
     """Hear of completed tasks by Luigi's events, which fire in the calling process under every executor."""
-    global _listening
-    with _guard:
-        if _listening:
-            return
-        _listening = True
     for event in (Event.SUCCESS, Event.DEPENDENCY_PRESENT):
         luigi.Task.event_handler(event)(_completed_here)

@@ -24,8 +24,6 @@ SPARE = "spare"
 _NAMES = (folders.STDOUT, folders.STDERR)
 _NOTE = "note"
 
-_current: PooledLogs | None = None
-
 
 class PooledLogs:
     """The files of this process. `descriptors` are where standard output and error go."""
@@ -66,12 +64,21 @@ class PooledLogs:
 
     def remove(self) -> None:
         """Forget the files; whoever still writes to them may."""
-        global _current
-        if _current is self:
-            _current = None
+        if _pool.current is self:
+            _pool.current = None
         for descriptor in (*self.descriptors, self._note):
             os.close(descriptor)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Pool:
+    """Holds the spare files of this process, if it has any."""
+
+    def __init__(self) -> None:
+        self.current: PooledLogs | None = None
+
+
+_pool = _Pool()
 
 
 def acquire() -> PooledLogs:
@@ -80,19 +87,18 @@ def acquire() -> PooledLogs:
     Raises:
         OSError: they cannot be made.
     """
-    global _current
-    root = folders.workspace()
-    if _current is None or (_current.pid, _current.root) != (os.getpid(), root) or _current.is_gone:
+    root, current = folders.workspace(), _pool.current
+    if current is None or (current.pid, current.root) != (os.getpid(), root) or current.is_gone:
         with contextlib.suppress(OSError):
             recover_orphans(root)
-        _current = PooledLogs(root)
+        _pool.current = current = PooledLogs(root)
         parent.at_exit(_tidy)
-    return _current
+    return current
 
 
 def _tidy() -> None:
-    if _current is not None and _current.pid == os.getpid():
-        _current.remove()
+    if _pool.current is not None and _pool.current.pid == os.getpid():
+        _pool.current.remove()
 
 
 def recover_orphans(root: Path | None = None) -> None:

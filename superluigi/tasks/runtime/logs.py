@@ -242,32 +242,56 @@ def _copy(stream: int, data: bytes) -> None:
         scope.sink.write(stream, data)
 
 
-_users = 0
-_guard = threading.Lock()
-_installed: list[TeeStream] = []
+class _Copying:
+    """Has streams that copy stand for `sys.stdout` and `sys.stderr` for as long as they have users."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._guard = threading.Lock()
+        self._installed: list[TeeStream] = []
+
+    def begin(self) -> None:
+        with self._guard:
+            self._users += 1
+            # Others may have put a stream of their own there since: stand before that one.
+            if self._users == 1 or sys.stdout is not self._installed[0]:
+                self._restore()
+                self._installed = [_copying(sys.stdout, 0), _copying(sys.stderr, 1)]
+                _redirect_handlers(self._installed)
+                sys.stdout, sys.stderr = self._installed
+
+    def end(self) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._users == 0:
+                self._restore()
+                self._installed = []
+
+    def _restore(self) -> None:
+        if not self._installed:
+            return
+        out, err = self._installed
+        if sys.stdout is out:
+            sys.stdout = out._original
+        if sys.stderr is err:
+            sys.stderr = err._original
+        for handler in _stream_handlers():
+            if handler.stream in (out, err):
+                handler.stream = handler.stream._original
+
+
+_copies = _Copying()
 
 
 @contextlib.contextmanager
 def _streams_copied(scope: AttemptContext) -> Iterator[None]:
     scope.sink = LogWriter(scope)
-    _install()
+    _copies.begin()
     try:
         yield
     finally:
-        _uninstall()
+        _copies.end()
         scope.sink.close()
-
-
-def _install() -> None:
-    global _users
-    with _guard:
-        _users += 1
-        # Somebody else may have put a stream of his own there since: stand before that one.
-        if _users == 1 or sys.stdout is not _installed[0]:
-            _restore()
-            _installed[:] = [_copying(sys.stdout, 0), _copying(sys.stderr, 1)]
-            _redirect_handlers(_installed)
-            sys.stdout, sys.stderr = _installed
 
 
 #: Until Python 3.14 `print` uses `sys.stdout` without holding it: one freed meanwhile by another thread's swap
@@ -283,28 +307,6 @@ def _copying(original: Any, stream: int) -> TeeStream:
             return known
     _alive.append(TeeStream(original, stream))
     return _alive[-1]
-
-
-def _uninstall() -> None:
-    global _users
-    with _guard:
-        _users -= 1
-        if _users == 0:
-            _restore()
-            _installed.clear()
-
-
-def _restore() -> None:
-    if not _installed:
-        return
-    out, err = _installed
-    if sys.stdout is out:
-        sys.stdout = out._original
-    if sys.stderr is err:
-        sys.stderr = err._original
-    for handler in _stream_handlers():
-        if handler.stream in (out, err):
-            handler.stream = handler.stream._original
 
 
 def _redirect_handlers(streams: list[TeeStream]) -> None:

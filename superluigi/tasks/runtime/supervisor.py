@@ -21,20 +21,28 @@ from superluigi.tasks.runtime.task_folder import CHECKPOINT, LOCK, RERUN, worksp
 _EVERY_SECONDS = 0.3
 _STAMP = ".pruned"
 _PRUNE_EVERY_SECONDS = 3600.0
-_guard = threading.Lock()
-_pid = 0
 
 
-def ensure() -> None:
-    """Start the thread, unless this process has it; threads do not survive a fork."""
-    global _pid
-    if _pid == os.getpid():
-        return
-    with _guard:
-        if _pid == os.getpid():
+class _Warden:
+    """The thread; it does not survive a fork."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        #: The process that has it.
+        self._pid = 0
+
+    def ensure(self) -> None:
+        """Start it, unless this process has it."""
+        if self._pid == os.getpid():
             return
-        _pid = os.getpid()
-        threading.Thread(target=_watch, name="superluigi-warden", daemon=True).start()
+        with self._guard:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                threading.Thread(target=_watch, name="superluigi-warden", daemon=True).start()
+
+
+_warden = _Warden()
+ensure = _warden.ensure
 
 
 def _watch() -> None:

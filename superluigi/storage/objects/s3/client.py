@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from superluigi.errors import StorageAccessError
 from superluigi.storage import failpoints
+from superluigi.storage.fork_lock import ForkLock
 from superluigi.storage.objects.s3.options import (
     ROLE_OPTIONS,
     SESSION_OPTIONS,
@@ -149,7 +150,7 @@ class S3Client:
         return f"{parts.hostname}_{port}{mark}"
 
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _clients: dict[tuple[int, S3Options, Environment], S3Client] = {}
 #: A notebook that goes through many identities, or a file of credentials that is renewed each hour, makes many.
 _MOST_CLIENTS = 64
@@ -177,14 +178,6 @@ def client(options: S3Options) -> S3Client:
     return found
 
 
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
 def _make(options: S3Options, around: Environment) -> S3Client:
     import boto3  # type: ignore[import-untyped]  # late: 0.2 s
     from botocore import UNSIGNED  # type: ignore[import-untyped]
@@ -199,7 +192,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
         if options.anonymous:
             config = config.merge(Config(signature_version=UNSIGNED))
         session = boto3.session.Session(**session_options)
-        _share_loader(session)
+        _descriptions.share(session)
         if options.role_arn:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
@@ -277,15 +270,20 @@ def _add_md5(params: Any, **_: Any) -> None:
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
-def _share_loader(session: Any) -> None:
-    """Let all sessions read the description of S3 once: that is most of what a client costs."""
-    global _loader
-    if _loader is None:
-        _loader = session._session.get_component("data_loader")
-    session._session.register_component("data_loader", _loader)
+class _Descriptions:
+    """The description of S3, read once for all sessions: that is most of what a client costs."""
+
+    def __init__(self) -> None:
+        self._loader: object = None
+
+    def share(self, session: Any) -> None:
+        """Have `session` use what the first one has read."""
+        if self._loader is None:
+            self._loader = session._session.get_component("data_loader")
+        session._session.register_component("data_loader", self._loader)
 
 
-_loader: Any = None
+_descriptions = _Descriptions()
 
 
 def _step(model: Any, params: Any, **_: Any) -> None:

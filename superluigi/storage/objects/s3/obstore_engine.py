@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from superluigi.storage.fork_lock import ForkLock
 from superluigi.storage.objects.s3.client import S3Client
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_lock = threading.Lock()
-_runtime_pid: int | None = None
+_lock = ForkLock()
 
 #: What obstore reads and boto3 does not, and that changes what is stored or where: there boto3 does everything.
 _OBSTORE_ONLY = (
@@ -84,14 +83,28 @@ class FastStore:
             )  # fmt: skip
 
 
+class _Runtime:
+    """The Rust runtime, which runs once it is used."""
+
+    def __init__(self) -> None:
+        #: The process that has used it.
+        self.pid: int | None = None
+
+    @property
+    def is_of_a_parent(self) -> bool:
+        """Whether it was used before this process was forked, so that it stands still here."""
+        return self.pid not in (None, os.getpid())
+
+
+_runtime = _Runtime()
+
+
 def fast_store(s3: S3Client, bucket: str) -> FastStore | None:
     """An obstore store of `bucket` that signs with boto3's credentials; None where it cannot be used.
 
     Its Rust runtime does not survive a fork: a child of a process that has used it falls back to boto3.
     """
-    global _runtime_pid
-    pid = os.getpid()
-    if s3.fast.is_off or _runtime_pid not in (None, pid) or os.environ.get("SUPERLUIGI_S3_ENGINE") == "boto3":
+    if s3.fast.is_off or _runtime.is_of_a_parent or os.environ.get("SUPERLUIGI_S3_ENGINE") == "boto3":
         return None
     if bucket not in s3.stores:
         with _lock:
@@ -100,16 +113,8 @@ def fast_store(s3: S3Client, bucket: str) -> FastStore | None:
                 s3.stores[bucket] = made and FastStore(made, s3)
     store: FastStore | None = s3.stores[bucket]
     if store is not None:
-        _runtime_pid = pid
+        _runtime.pid = os.getpid()
     return store
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _make_store(s3: S3Client, bucket: str) -> Any | None:
