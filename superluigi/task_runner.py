@@ -293,8 +293,9 @@ def _refuse_with_queue(queue: Any, **others: Any) -> None:
 
 
 def _exclusive(word: str | None) -> Literal["wait", "fail", "off"] | None:
-    if word is None or word == "wait" or word == "fail" or word == "off":
-        return word
+    match word:
+        case None | "wait" | "fail" | "off":
+            return word
     raise OptionError(f"exclusive={word!r} is unknown; it is 'wait', 'fail' or 'off'.")
 
 

@@ -256,7 +256,8 @@ def test_the_address_is_what_git_itself_says(config: str, tmp_path: Path) -> Non
     (tmp_path / ".git" / "config").write_text(config)
     words = ["git", "config", "--file", ".git/config", "--includes", "--get", "remote.origin.url"]
     said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout.strip()
-    assert git._origin(str(tmp_path)) == (said or None)
+    git._read.cache_clear()
+    assert git._read(str(tmp_path), 0)["repo"] == (said or None)
 
 
 @pytest.mark.parametrize(
