@@ -122,7 +122,7 @@ def _seen(path: str) -> bytes:
         status = os.stat(path)
     except OSError as error:
         return f"{path} {error.errno}\n".encode("utf-8", "surrogateescape")
-    facts = f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
+    facts = f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns}\n"  # links from elsewhere change ctime
     return facts.encode("utf-8", "surrogateescape")
 
 
