@@ -288,7 +288,7 @@ def test_the_runs_word_comes_before_the_classs_and_that_before_the_setting(monke
         exclusive = luigi.Parameter("a value of the user's")
 
     def modes(**options: Any) -> list[str]:
-        return [exclusive.mode_of(cls(), RunContext(options=options)) for cls in (Plain, Says, Takes)]
+        return [exclusive.mode_of(cls(), RunContext(**options)) for cls in (Plain, Says, Takes)]
 
     assert modes() == ["auto", "fail", "auto"]
     monkeypatch.setenv("SUPERLUIGI_EXCLUSIVE", "off")
