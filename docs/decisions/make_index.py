@@ -1,55 +1,38 @@
-"""Write README.md beside this: every decision with the day on which its heading was written. `python make_index.py`"""
+"""Write the index of the decisions: `python docs/decisions/make_index.py`. The day stands in each file."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-TEXT = """# Decisions
+HERE = Path(__file__).parent
+INTRO = """# Decisions
 
-What was to be decided, what was chosen, on which figures, and what would change it; a file for each part of it,
-a heading for each decision. They are for those who change the code, and not a part of the site. This list is made by
-`python docs/decisions/make_index.py`.
-
-| day | decision | file |
-|---|---|---|
+What was to be decided, what was chosen, on which figures, and what would change it: one file each, in the folder of its
+part. They are for those who change the code, and not a part of the site. This list is made by
+`python docs/decisions/make_index.py`. Several decisions share a file in `face.md` and `proofs.md`, which are tables and
+pictures; `libraries.md` is the table of what we stand on.
 """
 
 
 def main() -> None:
-    """The newest stand first."""
-    rows = []
-    for path in sorted(HERE.glob("*.md")):
-        if path.name != "README.md":
-            blame = subprocess.run(
-                ["git", "blame", "--date=short", "-s", "--line-porcelain", path.name],
-                cwd=HERE, capture_output=True, text=True, check=True,
-            ).stdout  # fmt: skip
-            rows += [(day, heading, path.name) for day, heading in headings(blame)]
-    rows.sort(key=lambda row: (row[0], row[2]), reverse=True)
-    lines = [f"| {day} | [{title}]({name}#{anchor(title)}) | {name} |" for day, title, name in rows]
-    (HERE / "README.md").write_text(TEXT + "\n".join(lines) + "\n", encoding="utf-8")
+    """Write README.md anew."""
+    lines = [INTRO]
+    for folder in sorted(path for path in HERE.iterdir() if path.is_dir()):
+        found = [(*_said(path), path.name) for path in folder.glob("*.md")]
+        if found:
+            lines.append(f"\n## {folder.name.replace('-', ' ').capitalize()}\n")
+            lines += [f"- {day}: [{title}]({folder.name}/{name})" for day, title, name in sorted(found)]
+    (HERE / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def headings(blame: str) -> list[tuple[str, str]]:
-    """(day, heading) of a file as `git blame` tells it; the title counts where there are no others."""
-    found: list[tuple[str, str, str]] = []
-    day = ""
-    for line in blame.splitlines():
-        if line.startswith("committer-time "):
-            day = datetime.fromtimestamp(int(line.split()[1]), timezone.utc).date().isoformat()
-        elif match := re.match(r"\t(#{1,2}) (.+)", line):
-            found.append((match[1], day, match[2]))
-    inner = [(day, title) for marks, day, title in found if marks == "##"]
-    return inner or [(day, title) for _, day, title in found]
-
-
-def anchor(title: str) -> str:
-    """As code hosts make it."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+def _said(path: Path) -> tuple[str, str]:
+    """The day and the title of a decision."""
+    text = path.read_text(encoding="utf-8")
+    title, day = re.search(r"^# (.+)$", text, re.M), re.search(r"^Decided (\S+)\.$", text, re.M)
+    if title is None or day is None:
+        raise SystemExit(f"{path} needs a title and a line 'Decided <year>-<month>-<day>.'")
+    return day[1], title[1]
 
 
 if __name__ == "__main__":

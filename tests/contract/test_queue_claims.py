@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """Rare turns of the state machine, one test each: random histories (`test_queue_model`) seldom come by them."""
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from dataclasses import replace
 
 import postgres_support as postgres
 import pytest
-from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, Result, TaskSpec

@@ -19,7 +19,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from queue_support import any_queue_name, postgres_server  # noqa: F401
 
 from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, Result, TaskSpec
@@ -439,7 +438,7 @@ def test_random_operations_agree_with_the_model_on_sqlite(tmp_path: Path) -> Non
     database.close()
 
 
-def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: str) -> None:  # noqa: F811
+def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: str) -> None:
     database = Clocked(postgres.database(postgres_server, f"model{secrets.token_hex(4)}"))
     machine = type("PostgresMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=15))
@@ -447,7 +446,7 @@ def test_random_operations_agree_with_the_model_on_postgresql(postgres_server: s
 
 
 @pytest.mark.long
-def test_many_more_random_operations_agree_with_the_model(any_queue_name: str) -> None:  # noqa: F811
+def test_many_more_random_operations_agree_with_the_model(any_queue_name: str) -> None:
     database = Clocked(any_queue_name)
     machine = type("LongMachine", (QueueMachine,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=1000, stateful_step_count=60))

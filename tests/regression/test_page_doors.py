@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """Luigi's page over a queue or a run answers its own tabs, and nobody else's."""
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any
 import pytest
 import tornado.httpserver
 import tornado.netutil
-from queue_support import project, queue_name  # noqa: F401
 
 from superluigi.engine import status_socket, visualiser
 from superluigi.errors import ExecutionError

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """Around an attempt in a queue: what it may tell, what it leaves, and who hears of its failure."""
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import project, queue_name  # noqa: F401
 
 from superluigi.queue import Queue
 from superluigi.queue.web import QueueScheduler

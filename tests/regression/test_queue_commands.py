@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """Names of queues, what commands tell by their exit codes, and that a pause is never silent."""
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from queue_support import project, queue_name  # noqa: F401
 
 from superluigi import cli, run_task
 from superluigi.errors import OptionError, SuperLuigiError

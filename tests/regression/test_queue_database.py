@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """Clocks that are stepped, and databases that are gone, damaged, locked, full or never there."""
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from types import ModuleType
 
 import postgres_support as postgres
 import pytest
-from queue_support import PI, any_queue_name, postgres_server, project, queue_name  # noqa: F401
+from queue_support import PI
 
 from superluigi import cli
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError

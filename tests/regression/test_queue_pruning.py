@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """What has ended is forgotten by age and number; what may still happen is not."""
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import any_queue_name, postgres_server, project, queue_name  # noqa: F401
 
 from superluigi.queue import Queue
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """What a queue's worker runs is the very task that was submitted, or nothing."""
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import luigi
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from queue_support import project, queue_name  # noqa: F401
 
 from superluigi.errors import DefinitionError, ParameterError, QueueError
 from superluigi.parameters import Param

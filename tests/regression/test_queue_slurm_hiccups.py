@@ -1,4 +1,3 @@
-# ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 """A batch system that is busy, silent or short of time."""
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from queue_support import project, queue_name  # noqa: F401
 
 from superluigi.errors import OptionError, QueueError
 from superluigi.queue import Pool, Queue, spawner

@@ -11,6 +11,7 @@ from typing import Any
 
 import luigi
 import pytest
+from dask_support import DaskCluster
 
 from superluigi import run_task
 from superluigi.engine.engine import run_graph
@@ -19,7 +20,6 @@ from superluigi.execution import process_state
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing.dask_cluster import DaskCluster
 
 WAIT_SECONDS = 60.0
 

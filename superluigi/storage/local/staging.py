@@ -7,7 +7,7 @@ rename. Other things of the same commit are called `.superluigi-<token>.<what>`.
 `<parent>/.superluigi/<token>/`.
 
 A folder that is missing is made where it is needed, again if it has vanished, and never removed: what is in use cannot
-be seen from outside (docs/decisions/foundation.md).
+be seen from outside (docs/decisions/foundation/).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Two processes that take each other for dead may act here at once, and a request may arrive long after its sender
 was given up. Nothing therefore rests on a look that came before. The fences, of which
-docs/decisions/s3.md has the table:
+docs/decisions/s3/ has the table:
 
 - The record's key only changes by compare-and-swap, and holds a blocker (`superluigi_absent`) instead of a record
   while bytes are exchanged: what an older writer still wants to publish there cannot come.

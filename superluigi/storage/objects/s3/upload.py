@@ -1,7 +1,7 @@
 """Bytes to S3: one object whole or in parts, or many at once.
 
 Many small objects go through obstore where it can be used, single objects and everything special through
-boto3 (docs/decisions/s3.md has the figures). Every upload carries a checksum that the server verifies.
+boto3 (docs/decisions/s3/ has the figures). Every upload carries a checksum that the server verifies.
 """
 
 from __future__ import annotations
