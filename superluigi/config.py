@@ -105,7 +105,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
         Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
         Setting("full_tracebacks", "false", _flag, "show the frames of Luigi and Super Luigi above the user's"),
-        Setting("exclusive", "auto", _exclusive, "what runs elsewhere: wait, fail, off; auto is wait; none on S3"),
+        Setting("exclusive", "auto", _exclusive, "what runs elsewhere: wait, fail, off; auto is wait, on S3 off"),
         Setting("seed_random", "true", _flag, "seed random and numpy from each task's identity"),
         Setting("capture_logs", "true", _flag, "keep what tasks print in their folders"),
         Setting("grace_seconds", "30", float, "time that SIGTERM leaves to resumable tasks"),

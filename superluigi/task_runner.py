@@ -109,8 +109,8 @@ def run_task(
         environment: variables for all tasks of this run, a dict or an `Environment`; a task's own win over them.
         progress: show live progress; by default on a terminal and in a notebook, and elsewhere a plain line a minute.
         exclusive: for a task that another process makes just now: "wait" for it and take its output, "fail", or
-            "off", which runs it all the same. None: as the task class or the setting says; by default "wait". For
-            outputs on disks; tasks with outputs on S3 alone run as with "off".
+            "off", which runs it all the same. None: as the task class or the setting says; by default "wait" for
+            outputs on disks and "off" on S3, where it costs three or four requests a task.
         report_file: write a page about this run here (`.html`), also when it fails.
         quiet: print nothing but problems, and those to stderr.
 

@@ -20,7 +20,7 @@ from superluigi.lineage.verification.findings import (
 )
 from superluigi.storage import first_records
 from superluigi.storage.base import RECORD_SUFFIX, Location, Record
-from superluigi.storage.objects import intent_log, manifest
+from superluigi.storage.objects import intent_log, leases, manifest
 from superluigi.storage.objects.manifest import Manifest
 from superluigi.storage.objects.object import ObjectLocation
 from superluigi.storage.objects.prefix import PrefixLocation
@@ -205,7 +205,7 @@ def _is_bookkeeping(key: str, records: tuple[str, ...]) -> bool:
     name = key.rpartition("/")[2]
     return (
         intent_log.MARK in key
-        or key.endswith(RECORD_SUFFIX + CLAIM)
+        or key.endswith((RECORD_SUFFIX + CLAIM, RECORD_SUFFIX + leases.SUFFIX))
         or (manifest.MANIFEST in name and key.startswith(records))
     )
 

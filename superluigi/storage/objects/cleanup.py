@@ -19,7 +19,7 @@ from superluigi.storage import owner_token
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
 from superluigi.storage.local.cleanup import Leftover
-from superluigi.storage.objects import intent_log
+from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.prefix_recovery import ClaimFile, recover
 from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
 from superluigi.storage.objects.s3.options import S3Options
@@ -82,6 +82,8 @@ def _leftovers(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta,
         key, old = item.key, item.modified < limit
         if key.endswith((RECORD_SUFFIX, RECORD_SUFFIX + CLAIM)):
             yield from _half_done(_store(s3, _place_of(bucket, key.removesuffix(CLAIM)), root), item, old)
+        elif key.endswith(RECORD_SUFFIX + leases.SUFFIX):
+            yield from _forgotten(leases.LeaseFile(s3, bucket, key.removesuffix(leases.SUFFIX), {}), item)
     for token, sign in signs.items():
         gone = owner_token.owner_is_gone(token)
         if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
@@ -104,6 +106,14 @@ def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
         standing = store.standing()
         if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:
             yield Leftover(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
+
+
+def _forgotten(file: leases.LeaseFile, item: ListedObject) -> _Found:
+    """A lease whose holder is gone."""
+    found = file.read()
+    if found is not None and file.is_abandoned(*found):
+        remove = _call(file.store.delete_if, file.bucket, file.key, found[1].etag, {})
+        yield Leftover(f"s3://{file.bucket}/{file.key}", "lease of one that is gone", item.size), remove
 
 
 def _is_claimed(s3: ObjectStore, bucket: str, staged: str, token: str, root: Path) -> bool:

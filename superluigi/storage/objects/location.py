@@ -16,10 +16,11 @@ from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
 from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
-from superluigi.storage.base import Ground, Location, Record
+from superluigi.storage.base import Ground, Holder, Lease, Location, Record
 from superluigi.storage.cache import cache, files
 from superluigi.storage.local import staging
 from superluigi.storage.objects import intent_log
+from superluigi.storage.objects.leases import LeaseFile
 from superluigi.storage.objects.record import Register
 from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStore, Progress
 
@@ -160,6 +161,21 @@ class S3Location(Location):
             return contextlib.nullcontext()
         name = hashlib.sha256(f"{self.s3.namespace} {self.uri}".encode()).hexdigest()[:32]
         return files.lock(self.local_root / staging.STAGING / "servers" / f"{name}.lock")
+
+    # ---- one attempt at a time
+
+    def lease(self, *, make: bool = True) -> Lease | Holder | None:
+        """A lease beside the record, by conditional writes; None where the server knows none."""
+        conditions = self.conditions
+        return self._lease_file.take() if conditions.create and conditions.match else None
+
+    def holder(self) -> Holder | None:
+        return self._lease_file.holder()
+
+    @property
+    def _lease_file(self) -> LeaseFile:
+        here = self.pinned()
+        return LeaseFile(here.s3, self.place.record_bucket, self.place.record_key, here.register.put_options)
 
     # ---- what was seen lately
 

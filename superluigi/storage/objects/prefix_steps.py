@@ -23,7 +23,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
-from superluigi.storage.objects import intent_log
+from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects import manifest as s3_contents
 from superluigi.storage.objects.intent_log import MARK
 from superluigi.storage.objects.manifest import Manifest
@@ -71,9 +71,10 @@ class PrefixPlace:
         return key.startswith(self.prefix) and self.is_content(key)
 
     def is_content(self, key: str) -> bool:
-        """Whether `key` below the prefix is data: no record of ours, no claim, manifest or staged key."""
+        """Whether `key` below the prefix is data: no record of ours, no claim, lease, manifest or staged key."""
         if self.record_bucket == self.bucket and (
-            key in (self.record_key, self.claim_key) or key.startswith(self.record_key + s3_contents.MANIFEST)
+            key in (self.record_key, self.claim_key, self.record_key + leases.SUFFIX)
+            or key.startswith(self.record_key + s3_contents.MANIFEST)
         ):
             return False
         return not key[len(self.prefix) :].startswith(MARK)
