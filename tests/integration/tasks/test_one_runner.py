@@ -27,12 +27,13 @@ from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata, TaskWithMetadata
 from superluigi.tasks.runtime import exclusive
+from superluigi.testing.s3_server import S3Server
 
 #: Tasks that write down when they begin and end, and that wait for a file where they are told to.
 MODULE = '''
 import os, pathlib, time
 import luigi
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget
 from superluigi.tasks import AtomicTaskWithMetadata, TaskWithMetadata
 
 ROOT = pathlib.Path(os.environ["ROOT"])
@@ -86,7 +87,10 @@ class Forks(AtomicTaskWithMetadata):
 class Leaf(AtomicTaskWithMetadata):
     n = luigi.IntParameter()
     seconds = luigi.FloatParameter(0.0, significant=False)
-    def output(self): return LocalFileTarget(ROOT / "out" / f"{self.n}.txt")
+    def output(self):
+        if "BUCKET" in os.environ:
+            return S3ObjectTarget(os.environ["BUCKET"], f"{self.n}.txt")
+        return LocalFileTarget(ROOT / "out" / f"{self.n}.txt")
     def run(self, output_path):
         note(f"begin {self.n}")
         time.sleep(self.seconds)
@@ -417,7 +421,8 @@ def test_what_a_dead_process_left_of_its_leases_goes_with_the_next(tmp_path: Pat
 
 def _each_once(root: Path, start: Start, processes: int, tasks: int, kills: int) -> None:
     """Run one graph by several processes, killing some; each task is begun once by those that live, or was made."""
-    running = [start(f"Many(count={tasks}, seconds=0.005, step={1 if n % 2 else -1})") for n in range(processes)]
+    graphs = [f"Many(count={tasks}, seconds=0.005, step={1 if n % 2 else -1})" for n in range(processes)]
+    running = [start(graph, "exclusive='wait'") for graph in graphs]
     killed: set[int] = set()
     for victim in random.sample(running[1:], kills):
         _wait_for(root / "log")
@@ -432,20 +437,33 @@ def _each_once(root: Path, start: Start, processes: int, tasks: int, kills: int)
     by_living = sorted(int(n) for _, n, pid in lines if int(pid) not in killed)
     made_by_dead = set()
     for n in range(tasks):
-        commit = json.loads((root / "out" / f"{n}.txt.metadata.json").read_text())["output"]["commit"]
+        record = _task("Leaf", n=n).output().read_metadata()
+        assert record is not None
+        commit = record["output"]["commit"]
         if int(commit.split("-")[-3]) in killed:
             made_by_dead.add(n)
     assert by_living == [n for n in range(tasks) if n not in made_by_dead]
-    assert [name for name in os.listdir(root / "out") if name.startswith(".superluigi.")] == []
+    if (root / "out").exists():
+        assert [name for name in os.listdir(root / "out") if name.startswith(".superluigi.")] == []
 
 
-def test_of_several_processes_one_makes_each_task_though_some_are_killed(root: Path, start: Start) -> None:
-    _each_once(root, start, processes=4, tasks=60, kills=1)
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the leaves are made."""
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.client_options["endpoint_url"])
+        monkeypatch.setenv("BUCKET", request.getfixturevalue("s3_bucket"))
+    return str(request.param)
+
+
+def test_of_several_processes_one_makes_each_task_though_some_are_killed(root: Path, start: Start, store: str) -> None:
+    _each_once(root, start, processes=4, tasks=60 if store == "local" else 24, kills=1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("round", range(10))
 def test_eight_processes_make_five_hundred_tasks_once_each_though_some_are_killed(
-    root: Path, start: Start, round: int
+    root: Path, start: Start, store: str, round: int
 ) -> None:
     _each_once(root, start, processes=8, tasks=500, kills=3)
