@@ -48,7 +48,7 @@ test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
 	SUPERLUIGI_TEST_S3_ENDPOINT=http://127.0.0.1:9000 AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin \
 		AWS_DEFAULT_REGION=us-east-1 $(PYTEST) -k "s3 or S3"
 
-check: lint types layers test docs ## what a change must pass: lint, types, layers, tests, docs
+check: lint types layers docs test ## what a change must pass, and what CI runs: lint, types, layers, docs, tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
