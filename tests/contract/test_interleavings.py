@@ -39,7 +39,8 @@ from superluigi.storage.objects import prefix_commit, prefix_recovery
 from superluigi.storage.objects.intent_log import is_over
 from superluigi.storage.objects.prefix_steps import PrefixStore
 from superluigi.storage.objects.record import Register
-from superluigi.storage.objects.store import ConditionalWrites, WriteCondition
+from superluigi.storage.objects.s3 import transfer, upload
+from superluigi.storage.objects.store import ConditionalWrites
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import interleaving
@@ -511,7 +512,8 @@ MANY = 4500
 
 
 def _no_condition(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(WriteCondition, "headers", lambda _: {})
+    for module in (transfer, upload):
+        patches.setattr(module, "headers_of", lambda _: {})
 
 
 def _no_flush_of_the_file(patches: pytest.MonkeyPatch) -> None:

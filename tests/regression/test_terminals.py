@@ -103,7 +103,7 @@ def test_lines_of_luigis_log_are_shown_not_obeyed() -> None:
 
 def test_one_place_prints() -> None:
     root = Path(str(superluigi.__file__)).parent
-    for file in [*(root / "cli").glob("*.py"), root / "task_runner.py", root / "execute.py"]:
+    for file in [*(root / "cli").glob("*.py"), root / "task_runner.py", root / "worker_process" / "main.py"]:
         for node in ast.walk(ast.parse(file.read_text())):
             called = getattr(node, "func", None) if isinstance(node, ast.Call) else None
             printing = isinstance(called, ast.Name) and called.id == "print"
