@@ -11,6 +11,7 @@ import luigi
 from superluigi import graph
 from superluigi.errors import DefinitionError, OutputClashError
 from superluigi.parameters.luigi_task import AnyTask
+from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 
 #: In a task's `__dict__`: which of its outputs was missing when somebody asked last.
@@ -40,10 +41,11 @@ def validated(task: AnyTask) -> Any:
 
 
 def are_there(task: AnyTask, targets: Iterable[luigi.Target]) -> bool:
-    """Whether all of a task's outputs exist; which was found missing is remembered, for `refuse_anothers`."""
+    """Whether all of a task's outputs exist; in Luigi's runs the missing one is remembered, for `refuse_anothers`."""
     for target in targets:
         if not target.exists():
-            task.__dict__[MISSING] = target
+            if runs.is_luigis():
+                task.__dict__[MISSING] = target
             return False
     task.__dict__.pop(MISSING, None)
     return True

@@ -121,7 +121,7 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
         if stat.S_ISDIR(top.st_mode):
             for _, entries in copy.walk(path, tolerant=True):
                 for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):  # or it lies too deep to be named
                         yield entry.stat(follow_symlinks=False)
 
 

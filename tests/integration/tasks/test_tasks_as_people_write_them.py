@@ -330,7 +330,7 @@ def test_two_runs_of_one_task_in_two_threads_do_not_mix(tmp_path: Path) -> None:
 
     def go() -> None:
         try:
-            run_task(Slow(str(tmp_path)), force=True)
+            run_task(Slow(str(tmp_path)), force=True, exclusive="off")
         except BaseException as error:  # noqa: BLE001  (shown by the assertion)
             errors.append(error)
 

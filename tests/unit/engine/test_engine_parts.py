@@ -85,8 +85,8 @@ def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(tmp_p
     assert run_graph(Recorded(folder=str(tmp_path), name="root")).success
     outputs = {question: n for question, n in asked.items() if question.startswith("output")}
     assert {n for question, n in asked.items() if question not in outputs} == {2}
-    # once more than the work needs: a place has one owner, so that the places of a graph are compared
-    assert outputs == {"output root": 3, **{f"output leaf{i}": 4 for i in range(4)}}
+    # twice more than the work needs: a place has one owner, so that the places of a graph are compared, and one maker
+    assert outputs == {"output root": 4, **{f"output leaf{i}": 5 for i in range(4)}}
 
 
 def test_requirements_that_come_from_an_iterator_are_all_in_the_record(tmp_path: Path) -> None:
