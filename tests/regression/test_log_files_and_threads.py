@@ -82,10 +82,10 @@ def test_what_is_written_while_the_log_is_closed_lands_in_no_other_file(
     writer.write(0, b"first\n")
     write = os.write
     others: list[int] = []
+    closing = threading.Thread(target=writer.close)
 
     def closed_meanwhile(descriptor: int, data: bytes) -> int:
         monkeypatch.setattr(os, "write", write)
-        closing = threading.Thread(target=writer.close)
         closing.start()
         closing.join(0.2)  # it waits for this one
         others.extend(os.open(tmp_path / f"other-{n}", os.O_WRONLY | os.O_CREAT) for n in range(4))
@@ -94,6 +94,7 @@ def test_what_is_written_while_the_log_is_closed_lands_in_no_other_file(
 
     monkeypatch.setattr(os, "write", closed_meanwhile)
     writer.write(0, b"second\n")
+    closing.join()
     writer.write(0, b"too late\n")
     for descriptor in others:
         os.close(descriptor)
