@@ -19,6 +19,7 @@ import pytest
 from superluigi import execution
 from superluigi.engine.engine import run_graph
 from superluigi.errors import ExecutionError, OptionError, SharedStorageError, TargetMissingError, TaskFailedError
+from superluigi.execution import yielded
 from superluigi.runs.context import RunContext
 from superluigi.runs.force import ForcePlan
 from superluigi.runs.report import Failure, Report
@@ -50,7 +51,10 @@ class Watched(Noted):
         return super().complete()
 
 
-def test_each_task_is_asked_once_what_it_requires_and_whether_it_is_complete(tmp_path: Path) -> None:
+def test_each_task_is_asked_once_what_it_requires_and_whether_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yielded, "CHECKED_DATA", set())
     roots = [Watched(folder=str(tmp_path), name=f"root{i}", below=4) for i in range(3)]
     report = run_graph(roots)
     assert report.success
@@ -81,7 +85,10 @@ class Recorded(AtomicTaskWithMetadata):
         output_path.write_text(self.name)
 
 
-def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(tmp_path: Path) -> None:
+def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yielded, "CHECKED_DATA", set())  # no external data with checks, of other tests
     assert run_graph(Recorded(folder=str(tmp_path), name="root")).success
     outputs = {question: n for question, n in asked.items() if question.startswith("output")}
     assert {n for question, n in asked.items() if question not in outputs} == {2}
