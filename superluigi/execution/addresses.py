@@ -44,9 +44,13 @@ def refuse_other(task: Task, expected: Addresses | None) -> None:
         OutputElsewhereError: they differ.
     """
     found = None if expected is None else addresses(task, task.deps())
-    if expected is None or found is None or found == expected:
+    if expected is None or found is None:
         return
-    there, here = next(pair for pair in zip([*expected, ()], [*found, ()], strict=False) if pair[0] != pair[1])
+    # What was nothing there may be known only once the inputs exist, which another task has made meanwhile.
+    pairs = [pair for pair in zip([*expected, ()], [*found, ()], strict=False) if pair[0] and pair[0] != pair[1]]
+    if not pairs:
+        return
+    there, here = pairs[0]
     what = "its output" if found[0] != expected[0] else "what it requires"
     raise OutputElsewhereError(
         f"{task}: {what} is {_shown(there)} where the run was started, but {_shown(here)} in the process {os.getpid()} "
