@@ -15,7 +15,7 @@ from browser_support import FLAGS
 def browser(_s3_process: object) -> Iterator[Any]:
     """Chromium, headless; the one that SUPERLUIGI_TEST_CHROMIUM names, or a usual one.
 
-    After the S3 server, which is a fork: one that is made later holds the pipe whose end tells the driver to go, and the
+    After the S3 server, which is a fork: a later one would hold the pipe whose end tells the driver to go, and the
     session would wait for that for ever.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")

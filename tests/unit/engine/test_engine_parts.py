@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import threading
 import time
@@ -85,11 +87,15 @@ class Recorded(AtomicTaskWithMetadata):
         output_path.write_text(self.name)
 
 
-def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(yielded, "CHECKED_DATA", set())  # no external data with checks, of other tests
-    assert run_graph(Recorded(folder=str(tmp_path), name="root")).success
+def test_planning_asks_once_what_a_task_requires_and_its_attempt_once_more(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nimport json, test_engine_parts as here\n"
+        "assert here.run_graph(here.Recorded(folder=sys.argv[2], name='root')).success\n"
+        "print(json.dumps(here.asked))"
+    )  # in a process of its own: what other tests have defined is asked about as well
+    command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    asked: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     outputs = {question: n for question, n in asked.items() if question.startswith("output")}
     assert {n for question, n in asked.items() if question not in outputs} == {2}
     # twice more than the work needs: a place has one owner, so that the places of a graph are compared, and one maker
