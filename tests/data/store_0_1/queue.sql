@@ -71,7 +71,7 @@ CREATE TABLE superluigi_runs (
 	definition TEXT NOT NULL, 
 	PRIMARY KEY (id)
 );
-INSERT INTO "superluigi_runs" VALUES('20261129T194605Z-00001ebc',1.79598156571582603458e+09,'{"id": "20261129T194605Z-00001ebc", "started": 1795981565.715826, "ids": [], "everything": false, "families": [], "force_local_download": false, "store": null, "options": {}, "surroundings": ["/tmp/superluigi-0.1", ["/tmp/superluigi-0.1", "/work/wt/old"], null]}');
+INSERT INTO "superluigi_runs" VALUES('20261129T194605Z-00001ebc',1.79598156571582603458e+09,'{"id": "20261129T194605Z-00001ebc", "started": 1795981565.715826, "ids": [], "everything": false, "families": [], "force_local_download": false, "store": null, "options": {}, "surroundings": ["/tmp/superluigi-0.1", ["/tmp/superluigi-0.1", "/srv/superluigi-0.1"], null]}');
 CREATE TABLE superluigi_spawners (
 	pool TEXT NOT NULL, 
 	id TEXT NOT NULL, 
