@@ -53,6 +53,8 @@ class ExecutorBackend:
     #: Whether an order that asks for it is answered with `BEGIN` when the attempt begins.
     announces = False
     executor: Executor
+    #: Whether the executor is ours to shut down.
+    _ours = False
 
     def submit_order(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
         raise NotImplementedError
@@ -61,7 +63,7 @@ class ExecutorBackend:
         """What came of an ended attempt.
 
         Raises:
-            Lost: nothing came back.
+            AttemptLost: nothing came back.
         """
         outcome: AttemptResult = future.result()
         return outcome
@@ -80,7 +82,9 @@ class ExecutorBackend:
         """End everything that runs here, within seconds, and free what the place holds."""
 
     def close(self) -> None:
-        """Free what the place holds, once nothing runs."""
+        """Free what the place holds, once nothing runs; an executor of the user's stays open."""
+        if self._ours:
+            self.executor.shutdown(wait=True)
 
     def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
         """Messages that arrived by another way than `on_message`."""
@@ -103,10 +107,6 @@ class ThreadBackend(ExecutorBackend):
     def abort(self) -> None:
         if isinstance(self.executor, ThreadExecutor):
             self.executor.abort()
-
-    def close(self) -> None:
-        if self._ours:
-            self.executor.shutdown(wait=True)
 
 
 class ProcessBackend(ExecutorBackend):
@@ -159,10 +159,6 @@ class ProcessBackend(ExecutorBackend):
     def abort(self) -> None:
         if self._ours:
             self.executor.abort()
-
-    def close(self) -> None:
-        if self._ours:
-            self.executor.shutdown(wait=True)
 
 
 class ExternalBackend(ExecutorBackend):
