@@ -88,6 +88,15 @@ def message_of(error: BaseException) -> str:
     return text if over <= 0 else f"{text[:MESSAGE_LIMIT]}… ({over} more characters)"
 
 
+def traceback_of(error: BaseException) -> str:
+    """The traceback of `error` as text, whatever its text and its attributes do."""
+    with USERS_CODE:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"Traceback (most recent call last):\n{frames}{name}: {message_of(error)}\n"
+
+
 def tellable(error: BaseException, formatted: str = "") -> BaseException:
     """`error` itself if its text can be had and has a sane size, else a `RemoteError` that stands for it.
 

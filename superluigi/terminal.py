@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
+from superluigi.errors import traceback_of
+
 #: C0 without tab and newline, DEL, C1; marks of direction, separators of lines, lone surrogates.
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 _IN_TEXT = re.compile(f"[{_UNSEEN}]")
@@ -42,8 +44,8 @@ def visible_json(text: str) -> str:
 
 def visible_record(record: logging.LogRecord) -> bool:
     """A filter for loggers and handlers: lines of a log that hold what a terminal would obey say it visibly."""
-    if record.exc_info and not record.exc_text:
-        record.exc_text = visible(logging.Formatter().formatException(record.exc_info))
+    if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+        record.exc_text = visible(traceback_of(record.exc_info[1]).rstrip("\n"))
     try:
         message = record.getMessage()
     except Exception:  # noqa: BLE001 - a value of the user's that cannot be printed: the handler says so

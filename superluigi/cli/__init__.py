@@ -40,14 +40,13 @@ import importlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser, UsageError, similar
-from superluigi.errors import SuperLuigiError
+from superluigi.errors import SuperLuigiError, traceback_of
 from superluigi.terminal import same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
@@ -180,5 +179,5 @@ def _tell(error: BaseException) -> int:
         if not getattr(error, "told", False):
             say("interrupted", err=True)
         return 130
-    say(traceback.format_exc(), err=True, end="")
+    say(traceback_of(error), err=True, end="")
     return 1

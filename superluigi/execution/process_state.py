@@ -24,13 +24,14 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, NoReturn, TypeVar
+
+from superluigi.errors import traceback_of
 
 Value = TypeVar("Value")
 
@@ -480,7 +481,7 @@ def _end_fork(error: BaseException) -> NoReturn:
     code = error.code if isinstance(error, SystemExit) else 1
     with contextlib.suppress(Exception):
         if not isinstance(error, SystemExit):
-            traceback.print_exception(type(error), error, error.__traceback__)
+            sys.stderr.write(traceback_of(error))
         elif not isinstance(code, (int, type(None))):
             sys.stderr.write(f"{code}\n")
         for stream in (sys.stdout, sys.stderr):

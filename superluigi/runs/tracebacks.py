@@ -9,7 +9,6 @@ import os
 import re
 import sysconfig
 import threading
-import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import luigi
 
 from superluigi import config
-from superluigi.errors import USERS_CODE, SuperLuigiError, message_of
+from superluigi.errors import USERS_CODE, SuperLuigiError, traceback_of
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _TESTING = os.path.join(_PACKAGE, "testing", "")
@@ -32,10 +31,7 @@ def text_of(error: BaseException) -> str:
     """The traceback as text, trimmed; `error` itself is trimmed too."""
     with USERS_CODE:
         trim(error)
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return f"Traceback (most recent call last):\n{frames}{name}: {message_of(error)}\n"
+    return traceback_of(error)
 
 
 def trim(error: BaseException) -> None:

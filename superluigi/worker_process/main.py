@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from typing import NoReturn
 
+from superluigi.errors import traceback_of
 from superluigi.execution import process_state, signals
 from superluigi.execution.importing import only_importing
 from superluigi.execution.parent import parent
@@ -164,7 +164,7 @@ def _made(payload: bytes) -> tuple[bool, bytes]:
 
 def _dumped(error: BaseException) -> bytes:
     """The error, if it travels; its words must arrive whatever keeps it from that."""
-    text = traceback.format_exc()
+    text = traceback_of(error)
     with contextlib.suppress(Exception):
         dumped = pickle.dumps(error)
         pickle.loads(dumped)

@@ -160,7 +160,10 @@ class AllErrors(luigi.WrapperTask):
 
 
 @pytest.mark.parametrize("options", WAYS)
-def test_whatever_a_task_raises_it_fails_by_name_and_the_others_run(options: dict[str, Any], here: Path) -> None:
+def test_whatever_a_task_raises_it_fails_by_name_and_the_others_run(
+    options: dict[str, Any], here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "superluigi")  # where tracebacks are logged, too
     error = assert_fails_alone(AllErrors(), **options)
     failed = {task for task, _ in error.failures}
     assert failed == {str(cls(kind=kind)) for kind in ERRORS for cls in (Raises, RaisesWithRecords)}

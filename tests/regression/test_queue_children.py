@@ -141,7 +141,9 @@ LEAVES = """
             while self.kind == "waits" and not os.path.exists("seen"):
                 time.sleep(0.02)
             if self.kind == "zombie":
-                subprocess.Popen(["true"])
+                # ended, so that nothing is left to end, and not waited for
+                kept.append(subprocess.Popen(["true"]))
+                os.waitid(os.P_PID, kept[-1].pid, os.WEXITED | os.WNOWAIT)
 """
 
 

@@ -14,7 +14,6 @@ import os
 import queue
 import threading
 import time
-import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ import luigi
 from luigi.event import Event
 
 from superluigi import graph
+from superluigi.errors import message_of, traceback_of
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.openlineage import events
 from superluigi.lineage.records.builder import iso, utc_now
@@ -128,8 +128,8 @@ class _Emitter:
 
     def on_failure(self, task: luigi.Task, error: BaseException) -> None:
         self._ends(task)
-        trace = "".join(traceback.format_exception(error))
-        message = f"{type(error).__name__}: {error}"
+        trace = traceback_of(error)
+        message = f"{type(error).__name__}: {message_of(error)}"
         self._put(lambda: [events.failed(self._draft(task), iso(utc_now()), message, trace)])
 
     def on_lost(self, task: luigi.Task, message: str) -> None:

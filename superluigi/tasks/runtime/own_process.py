@@ -11,12 +11,12 @@ import functools
 import os
 import pickle
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from luigi.task_status import DONE, FAILED, PENDING
 
+from superluigi.errors import traceback_of
 from superluigi.execution import main_names, serialization, signals
 from superluigi.execution.addresses import refuse_other
 from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, lent
@@ -47,7 +47,7 @@ def carry_out(order: ChildOrder, context: bytes, dumped: bytes) -> AttemptResult
         signals.leave_if_ended(error)
         code = error.code if isinstance(error, SystemExit) else None
         parent.exit_code = code if isinstance(code, int) and code else 1
-        return AttemptResult(order.task_id, FAILED, error=error, traceback=traceback.format_exc()).portable()
+        return AttemptResult(order.task_id, FAILED, error=error, traceback=traceback_of(error)).portable()
     return AttemptResult(order.task_id, PENDING if requirements else DONE, requirements=requirements).portable()
 
 
@@ -102,8 +102,8 @@ def by_hand(
         try:
             with lent(again):
                 requirements = exhaust(again, lambda required: is_complete(required, run))
-        except Exception:  # noqa: BLE001 - whatever the task raises is what one is here to debug
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001 - whatever the task raises is what one is here to debug
+            sys.stderr.write(traceback_of(error))
             if not sys.stdin.isatty() and "pdb" not in sys.modules:
                 raise SystemExit(1) from None
             import pdb

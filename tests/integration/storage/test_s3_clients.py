@@ -86,7 +86,9 @@ def test_a_role_s_credentials_are_renewed_before_they_end_for_both_engines(s3_se
         assert folder.exists() and (folder.download() / "0").read_text() == text
         assert [request for request in seen if request.method == "POST" and request.path == "/"]
         used.append({request.headers["authorization"].split("/")[0] for request in seen if request.method == "PUT"})
-    assert all("Credential=ASIA" in key for keys in used for key in keys) and not used[0] & used[1]
+    assert all("Credential=ASIA" in key for keys in used for key in keys)
+    # While one thread renews them the others go on with those they have: these are good for minutes yet.
+    assert used[1] - used[0]
 
 
 def test_a_refusal_is_an_error_and_never_absence(s3_server: S3Server, s3_bucket: str) -> None:
