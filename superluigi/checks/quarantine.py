@@ -26,7 +26,8 @@ from superluigi import config
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, copy, staging
+from superluigi.storage.local import atomic, copy
+from superluigi.storage.local.stages import staging
 
 FINDINGS, RECORD, OUTPUT = "findings.json", "record.json", "output"
 _DAY = 86_400.0

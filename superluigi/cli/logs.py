@@ -34,8 +34,8 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the logs of one attempt."""
-    from superluigi.tasks.runtime import log_pool
-    from superluigi.tasks.runtime import task_folder as folders
+    from superluigi.tasks.runtime.workspace import log_pool
+    from superluigi.tasks.runtime.workspace import task_folder as folders
 
     task = task_of(args)
     if not hasattr(task, "task_hash"):
@@ -75,7 +75,7 @@ def _copy(source: IO[bytes] | None, error: bool) -> None:
 
 def _looks(base: Path, follow: bool) -> Iterator[None]:
     """Once; with `follow` again and again while the attempt runs, and once more after it."""
-    from superluigi.tasks.runtime.task_folder import is_running
+    from superluigi.tasks.runtime.workspace.task_folder import is_running
 
     while follow and is_running(base):
         yield

@@ -14,7 +14,7 @@ from superluigi.errors import OptionError, StorageAccessError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.objects.location import S3Address
 from superluigi.storage.objects.object import ObjectLocation
-from superluigi.storage.objects.prefix import PrefixLocation
+from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened

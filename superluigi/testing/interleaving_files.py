@@ -20,7 +20,8 @@ from typing import Any
 from unittest import mock
 
 from superluigi.storage import failpoints, owner_token
-from superluigi.storage.local import atomic, spare_stages, staging
+from superluigi.storage.local import atomic
+from superluigi.storage.local.stages import spare_stages, staging
 from superluigi.testing import interleaving
 
 #: Calls that others can see, or that see what others do. What changes nothing but times and modes is none.

@@ -24,7 +24,8 @@ from unittest import mock
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from superluigi.storage.objects import prefix, prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.prefix import prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.prefix import prefix_location as prefix
 from superluigi.storage.objects.s3 import client, download, transfer, upload
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.testing import interleaving

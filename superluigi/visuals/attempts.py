@@ -91,13 +91,13 @@ _FOREIGN = tuple(
 
 def _put_in_place() -> None:
     """Logs of attempts whose process was killed before they had a folder."""
-    from superluigi.tasks.runtime import log_pool
+    from superluigi.tasks.runtime.workspace import log_pool
 
     log_pool.recover_orphans()
 
 
 def _file(task: Any, name: str) -> Path | None:
-    from superluigi.tasks.runtime.task_folder import folder_of
+    from superluigi.tasks.runtime.workspace.task_folder import folder_of
 
     with USERS_CODE:  # a task whose `requires` raises has no identity, and so no folder
         return _folder(folder_of(task)) / name if hasattr(task, "task_hash") else None
@@ -119,7 +119,7 @@ def _log(task: Any, name: str) -> str:
 
 def _folder(base: Path) -> Path:
     from superluigi.errors import TargetMissingError
-    from superluigi.tasks.runtime.task_folder import attempt_folder
+    from superluigi.tasks.runtime.workspace.task_folder import attempt_folder
 
     try:
         return attempt_folder(base)

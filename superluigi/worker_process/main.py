@@ -20,7 +20,7 @@ from superluigi.execution.parent import parent
 from superluigi.execution.pickling import dumps
 from superluigi.execution.process_tree import kill_tree
 from superluigi.execution.streams import c_library, flush
-from superluigi.storage.local import spare_stages
+from superluigi.storage.local.stages import spare_stages
 from superluigi.worker_process.protocol import (
     GREETING,
     HELLO,

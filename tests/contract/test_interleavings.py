@@ -35,9 +35,9 @@ from superluigi.storage.local import atomic
 from superluigi.storage.local.cleanup import clean
 from superluigi.storage.local.folder import StagedFolder
 from superluigi.storage.local.staged import LocalStaged
-from superluigi.storage.objects import prefix_commit, prefix_recovery
 from superluigi.storage.objects.intent_log import is_over
-from superluigi.storage.objects.prefix_steps import PrefixStore
+from superluigi.storage.objects.prefix import prefix_commit, prefix_recovery
+from superluigi.storage.objects.prefix.prefix_steps import PrefixStore
 from superluigi.storage.objects.record import Register
 from superluigi.storage.objects.s3 import transfer, upload
 from superluigi.storage.objects.store import ConditionalWrites

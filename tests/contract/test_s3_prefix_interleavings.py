@@ -24,9 +24,10 @@ import pytest
 from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record
-from superluigi.storage.objects import intent_log, prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.location import S3Address
-from superluigi.storage.objects.prefix import PrefixLocation
+from superluigi.storage.objects.prefix import prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.record import ABSENT
 from superluigi.storage.objects.s3 import client, transfer, upload
 from superluigi.storage.objects.s3.options import S3Options

@@ -158,7 +158,7 @@ def test_an_attempt_that_was_killed_does_not_keep_the_command_waiting(somewhere:
 def test_a_process_that_does_not_answer_is_named_and_hears_nothing_later(
     somewhere: Somewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from superluigi.tasks.runtime import inbox
+    from superluigi.tasks.runtime.workspace import inbox
 
     run = somewhere.run("run_task(Waits(name='a'))")
     somewhere.wait_for("begun-*")

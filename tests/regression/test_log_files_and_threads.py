@@ -19,7 +19,8 @@ from pathlib import Path
 from superluigi import run_task
 from superluigi.parameters import Param
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.tasks.runtime import cancel, log_pool, supervisor
+from superluigi.tasks.runtime import cancel, supervisor
+from superluigi.tasks.runtime.workspace import log_pool
 
 def look_after(wait):
     # what the supervisor does now and then, as if this very moment were its time

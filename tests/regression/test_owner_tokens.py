@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from superluigi.storage import owner_token
-from superluigi.storage.local import staging
+from superluigi.storage.local.stages import staging
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.testing import fault_injection
 

@@ -14,10 +14,10 @@ from superluigi import cli, run_task
 from superluigi.errors import FormatError
 from superluigi.storage import owner_token
 from superluigi.storage.base import RECORD_SUFFIX, SCHEMA
-from superluigi.storage.local import staging
 from superluigi.storage.local.cleanup import clean
+from superluigi.storage.local.stages import staging
 from superluigi.storage.objects import intent_log
-from superluigi.storage.objects.prefix_steps import CLAIM
+from superluigi.storage.objects.prefix.prefix_steps import CLAIM
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, deletion
 from superluigi.testing.s3_server import S3Server
@@ -184,6 +184,6 @@ def test_a_claims_plan_removes_nothing_beside_its_prefix(s3_server: S3Server, s3
     client.delete_object(Bucket=s3_bucket, Key="out.metadata.json")
     client.put_object(Bucket=s3_bucket, Key="out.metadata.json" + CLAIM, Body=json.dumps(claim).encode())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("superluigi.storage.objects.prefix_recovery.Claim.is_abandoned", lambda self: True)
+        patched.setattr("superluigi.storage.objects.prefix.prefix_recovery.Claim.is_abandoned", lambda self: True)
         assert prefix.exists()
     assert mine.exists()

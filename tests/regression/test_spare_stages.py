@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.storage.local import spare_stages
+from superluigi.storage.local.stages import spare_stages
 from superluigi.targets import LocalFileTarget
 
 

@@ -24,7 +24,7 @@ PROGRAM = """
 import datetime, json, os, pathlib, re, sys, time
 from superluigi.errors import CommitConflictError
 from superluigi.storage import failpoints
-from superluigi.storage.objects import prefix_recovery
+from superluigi.storage.objects.prefix import prefix_recovery
 from superluigi.targets import S3PrefixTarget
 
 who, stop, root = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])

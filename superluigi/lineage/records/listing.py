@@ -12,7 +12,7 @@ from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import read_json, validate
 from superluigi.storage.base import RECORD_SUFFIX, SCHEMA, Record, record_in
 from superluigi.storage.local import copy
-from superluigi.storage.local.staging import is_ours
+from superluigi.storage.local.stages.staging import is_ours
 
 #: Requests under way at once when records lie on S3.
 CONCURRENT_READS = 32

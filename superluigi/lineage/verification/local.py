@@ -25,9 +25,9 @@ from superluigi.lineage.verification.findings import (
 )
 from superluigi.storage import first_records
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location, Record
-from superluigi.storage.local import staging
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
+from superluigi.storage.local.stages import staging
 
 _LIVE_WRITER_S = 2.0
 

@@ -20,11 +20,12 @@ from superluigi.lineage.verification.findings import (
 )
 from superluigi.storage import first_records
 from superluigi.storage.base import RECORD_SUFFIX, Location, Record
-from superluigi.storage.objects import intent_log, leases, manifest
-from superluigi.storage.objects.manifest import Manifest
+from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.object import ObjectLocation
-from superluigi.storage.objects.prefix import PrefixLocation
-from superluigi.storage.objects.prefix_steps import CLAIM
+from superluigi.storage.objects.prefix import manifest
+from superluigi.storage.objects.prefix.manifest import Manifest
+from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
+from superluigi.storage.objects.prefix.prefix_steps import CLAIM
 from superluigi.storage.objects.record import describes
 from superluigi.storage.objects.store import in_threads
 

@@ -43,7 +43,7 @@ from superluigi.storage.cache.files import (
     validation_error,
 )
 from superluigi.storage.local import copy as copying
-from superluigi.storage.local import staging
+from superluigi.storage.local.stages import staging
 
 _ACCOUNT = "cache-size"
 _log = logging.getLogger(__name__)

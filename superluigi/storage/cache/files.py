@@ -16,7 +16,8 @@ from typing import Any
 
 from superluigi.errors import TransferError
 from superluigi.storage.base import parsed
-from superluigi.storage.local import atomic, copy, staging
+from superluigi.storage.local import atomic, copy
+from superluigi.storage.local.stages import staging
 
 LONGEST_NAME = 240  # ext4 and xfs allow 255 bytes; the rest is for our suffixes
 _LONGEST_PATH = 1500  # bytes of a key; PATH_MAX is 4096, and the root and our own folders come before it

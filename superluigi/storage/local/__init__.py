@@ -1,5 +1,5 @@
 """Outputs on local disks: the only flush, rename, exchange and lock of the package.
 
-`atomic` and `copy` are the system calls, `staging` names for what is being written, `file` and `folder` the two
-kinds of location. Imports `storage.base`, `owner_token`, `failpoints`. On from here: `targets.local`.
+`atomic` and `copy` are the system calls, `stages/` where new content is written, `file` and `folder` the two kinds
+of location. Imports `storage.base`, `owner_token`, `failpoints`. On from here: `targets.local`.
 """

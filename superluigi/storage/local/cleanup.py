@@ -18,10 +18,11 @@ from pathlib import Path
 from superluigi.errors import TargetMissingError
 from superluigi.storage import owner_token
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
-from superluigi.storage.local import atomic, copy, leases, staging
+from superluigi.storage.local import atomic, copy, leases
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
+from superluigi.storage.local.stages import staging
 
 
 @dataclass(frozen=True)

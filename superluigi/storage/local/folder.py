@@ -17,10 +17,11 @@ from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, T
 from superluigi.storage import first_records
 from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, StagedWrite, record_about, record_text
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, inner, members, staging
+from superluigi.storage.local import atomic, inner, members
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.location import LocalLocation, _read_whole
 from superluigi.storage.local.staged import LocalStaged
+from superluigi.storage.local.stages import staging
 
 _log = logging.getLogger(__name__)
 

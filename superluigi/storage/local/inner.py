@@ -13,7 +13,7 @@ from typing import Any
 
 from superluigi.errors import OutputClashError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
-from superluigi.storage.local.staging import is_ours
+from superluigi.storage.local.stages.staging import is_ours
 
 _SHOWN = 5
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from superluigi.storage import owner_token
 from superluigi.storage.base import Holder, Lease
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import staging
+from superluigi.storage.local.stages import staging
 
 NAME = f"{staging.STAGING}.running"
 _LINE = 160  # bytes: a token, when (seconds since the epoch), spaces

@@ -46,9 +46,10 @@ from superluigi.storage.base import (
     refuse_unexpected,
 )
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, case, leases, staging
+from superluigi.storage.local import atomic, case, leases
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.scratch import private_copy
+from superluigi.storage.local.stages import staging
 
 
 class LocalLocation(Location):

@@ -20,7 +20,7 @@ from superluigi.errors import TargetKindError
 from superluigi.storage.base import Record
 from superluigi.storage.local import atomic
 from superluigi.storage.local import copy as copying
-from superluigi.storage.local.staging import STAGING, is_ours
+from superluigi.storage.local.stages.staging import STAGING, is_ours
 
 FILE, FOLDER, EMPTY, LINK, BROKEN = "file", "folder", "empty", "link", "broken"
 Inode = tuple[int, int]

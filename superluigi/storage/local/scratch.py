@@ -11,8 +11,9 @@ from pathlib import Path
 from superluigi import config
 from superluigi.errors import CommitError, StorageAccessError, TargetError
 from superluigi.storage import owner_token
-from superluigi.storage.local import atomic, staging
+from superluigi.storage.local import atomic
 from superluigi.storage.local import copy as copying
+from superluigi.storage.local.stages import staging
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # another place may have what this one lacks
 

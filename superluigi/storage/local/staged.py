@@ -16,8 +16,9 @@ from superluigi.errors import OutputNotWrittenError, TargetKindError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, StagedWrite
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, case, members, stage_check, staging
+from superluigi.storage.local import atomic, case, members
 from superluigi.storage.local.location import LocalLocation
+from superluigi.storage.local.stages import stage_check, staging
 
 _WRITE_A_COPY = "Write the bytes themselves to output_path."
 _UNCHANGED = "What was there before is unchanged."

@@ -1,5 +1,5 @@
-"""Objects and prefixes on S3: their commits, records, recovery, and the client behind them.
+"""Objects and prefixes on a store such as S3: commits, records, recovery, over the small contract in `store`.
 
-`object` and `prefix` are the two kinds of location; the commit protocols use what `capabilities` says of a server.
-Imports `storage.cache` and below. On from here: `targets.s3`.
+`object` and `prefix/` are the two kinds of location, `s3/` the one implementation of the contract; commits use what
+`capabilities` says of a server. Imports `storage.cache` and below. On from here: `targets.s3`.
 """

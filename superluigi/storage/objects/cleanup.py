@@ -20,8 +20,8 @@ from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
 from superluigi.storage.local.cleanup import Leftover
 from superluigi.storage.objects import intent_log, leases
-from superluigi.storage.objects.prefix_recovery import ClaimFile, recover
-from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix.prefix_recovery import ClaimFile, recover
+from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened

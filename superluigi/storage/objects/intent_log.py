@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from superluigi.storage import owner_token
 from superluigi.storage.base import parsed
-from superluigi.storage.local import staging
+from superluigi.storage.local.stages import staging
 from superluigi.storage.objects.store import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _HANDLERS = {
     "abort": "superluigi.storage.objects.intent_log:abort",
     "delete": "superluigi.storage.objects.intent_log:delete",
     "withdraw": "superluigi.storage.objects.object:withdraw_dead",
-    "prefix": "superluigi.storage.objects.prefix_recovery:recover_noted",
+    "prefix": "superluigi.storage.objects.prefix.prefix_recovery:recover_noted",
 }
 
 

@@ -18,7 +18,7 @@ from superluigi import config
 from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
 from superluigi.storage.base import Ground, Holder, Lease, Location, Record
 from superluigi.storage.cache import cache, files
-from superluigi.storage.local import staging
+from superluigi.storage.local.stages import staging
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.leases import LeaseFile
 from superluigi.storage.objects.record import Register

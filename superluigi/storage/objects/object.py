@@ -20,7 +20,8 @@ from superluigi.errors import (
 from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache
-from superluigi.storage.local import copy, stage_check, staging
+from superluigi.storage.local import copy
+from superluigi.storage.local.stages import stage_check, staging
 from superluigi.storage.objects import crc32
 from superluigi.storage.objects.intent_log import IntentLog, active, is_over
 from superluigi.storage.objects.location import S3Location, afterwards, at_one_server, kind_error, suppress_errors

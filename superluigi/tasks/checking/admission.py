@@ -28,7 +28,7 @@ from superluigi.storage.base import Location, parsed
 from superluigi.storage.local import copy
 from superluigi.tasks import values
 from superluigi.tasks.checking import of_outputs
-from superluigi.tasks.runtime.task_folder import workspace
+from superluigi.tasks.runtime.workspace.task_folder import workspace
 
 
 def admitting(task: luigi.Task, begin: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from superluigi.runs.context import RunContext
 from superluigi.tasks.runtime.seeds import SeedGuard
-from superluigi.tasks.runtime.task_folder import TaskFolder, cannot_be_made
+from superluigi.tasks.runtime.workspace.task_folder import TaskFolder, cannot_be_made
 
 
 @dataclass(eq=False)

@@ -21,9 +21,9 @@ from superluigi.errors import TaskCancelledError
 from superluigi.execution import signals
 from superluigi.execution.raising import raise_in, take_back
 from superluigi.storage.failpoints import failpoint
-from superluigi.tasks.runtime import inbox
 from superluigi.tasks.runtime.attempt_context import AttemptContext
-from superluigi.tasks.runtime.task_folder import workspace
+from superluigi.tasks.runtime.workspace import inbox
+from superluigi.tasks.runtime.workspace.task_folder import workspace
 
 #: A task that goes on as if nothing had been is told again after so long,
 AGAIN_SECONDS = 5.0

@@ -23,7 +23,7 @@ from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
 from superluigi.execution import signals
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
-from superluigi.tasks.runtime.task_folder import AGAIN, CHECKPOINT, folder_of
+from superluigi.tasks.runtime.workspace.task_folder import AGAIN, CHECKPOINT, folder_of
 
 #: When this process will be ended, in seconds since the epoch: ours, set by whoever knows, and Slurm's.
 DEADLINES = ("SUPERLUIGI_DEADLINE", "SLURM_JOB_END_TIME")

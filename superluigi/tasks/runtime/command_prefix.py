@@ -31,7 +31,7 @@ from superluigi.tasks.runtime.cancel import PASSED_ON
 from superluigi.tasks.runtime.checkpoint import remaining_time
 from superluigi.tasks.runtime.environment import merged
 from superluigi.tasks.runtime.hooks import class_attr
-from superluigi.tasks.runtime.task_folder import STDERR, STDOUT
+from superluigi.tasks.runtime.workspace.task_folder import STDERR, STDOUT
 from superluigi.worker_process import handle, protocol
 from superluigi.worker_process.handle import WorkerProcess
 from superluigi.worker_process.pool import loads_error

@@ -23,10 +23,10 @@ from superluigi.errors import StorageAccessError
 from superluigi.execution.streams import flush
 from superluigi.runs import tracebacks
 from superluigi.tasks.runtime import attempt_context as scopes
-from superluigi.tasks.runtime import log_pool
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
-from superluigi.tasks.runtime.task_folder import STDERR, STDOUT, about, cannot_be_made, place_of
+from superluigi.tasks.runtime.workspace import log_pool
+from superluigi.tasks.runtime.workspace.task_folder import STDERR, STDOUT, about, cannot_be_made, place_of
 
 _NAMES = (STDOUT, STDERR)
 

@@ -25,17 +25,16 @@ from superluigi.tasks.runtime import (
     environment,
     exclusive,
     hooks,
-    log_pool,
     logs,
     seeds,
     shared,
     supervisor,
     tags,
-    task_folder,
 )
 from superluigi.tasks.runtime import command_prefix as prefix
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
+from superluigi.tasks.runtime.workspace import log_pool, task_folder
 
 
 class RuntimeMixin:

@@ -24,8 +24,9 @@ from superluigi.execution.parent import parent
 from superluigi.execution.yielded import exhaust
 from superluigi.runs.completeness import is_complete
 from superluigi.runs.context import RunContext, entered
-from superluigi.tasks.runtime import checkpoint, rerun
+from superluigi.tasks.runtime import checkpoint
 from superluigi.tasks.runtime.command_prefix import ChildOrder, inside
+from superluigi.tasks.runtime.workspace import rerun
 from superluigi.terminal import say
 
 

@@ -15,7 +15,7 @@ from superluigi import graph
 from superluigi.errors import ParameterError, TaskTimeoutError
 from superluigi.runs import logs
 from superluigi.tasks.runtime import attempt_context as scopes
-from superluigi.tasks.runtime.task_folder import workspace
+from superluigi.tasks.runtime.workspace.task_folder import workspace
 
 _LOCK = ".lock"
 _POLL_SECONDS = 0.1

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from superluigi import config
 from superluigi.execution.streams import flush
-from superluigi.tasks.runtime import cancel, log_pool, logs
-from superluigi.tasks.runtime.task_folder import CHECKPOINT, LOCK, RERUN, workspace
+from superluigi.tasks.runtime import cancel, logs
+from superluigi.tasks.runtime.workspace import log_pool
+from superluigi.tasks.runtime.workspace.task_folder import CHECKPOINT, LOCK, RERUN, workspace
 
 _EVERY_SECONDS = 0.3
 _STAMP = ".pruned"

@@ -19,7 +19,8 @@ from typing import Any
 from superluigi.storage import owner_token
 from superluigi.storage.base import parsed
 from superluigi.storage.cache import files
-from superluigi.storage.local import atomic, staging
+from superluigi.storage.local import atomic
+from superluigi.storage.local.stages import staging
 from superluigi.storage.objects.intent_log import MARK, IntentLog
 from superluigi.storage.objects.s3 import transfer
 from superluigi.storage.objects.s3.client import S3Client

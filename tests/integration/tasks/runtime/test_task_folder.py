@@ -343,7 +343,7 @@ def test_logs_reach_their_folder_although_who_was_putting_them_there_was_killed(
                 os.kill(os.getpid(), 9)
     """)
     user.run("""
-        from superluigi.tasks.runtime import log_pool
+        from superluigi.tasks.runtime.workspace import log_pool
         log_pool.recover_orphans = lambda *_: None
         try:
             run_task(Bang(), executor="processes")

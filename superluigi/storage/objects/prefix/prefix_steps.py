@@ -24,9 +24,9 @@ from typing import Any
 from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
 from superluigi.storage.objects import intent_log, leases
-from superluigi.storage.objects import manifest as s3_contents
 from superluigi.storage.objects.intent_log import MARK
-from superluigi.storage.objects.manifest import Manifest
+from superluigi.storage.objects.prefix import manifest as s3_contents
+from superluigi.storage.objects.prefix.manifest import Manifest
 from superluigi.storage.objects.record import ABSENT, PENDING, Register, commit_of, to_json
 from superluigi.storage.objects.store import OBJECTS_AT_ONCE, ConditionalWrites, ListedObject, ObjectStore, in_threads
 

@@ -25,14 +25,15 @@ from pathlib import Path
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
-from superluigi.storage.local import copy, stage_check, staging
-from superluigi.storage.objects import manifest as s3_contents
+from superluigi.storage.local import copy
+from superluigi.storage.local.stages import stage_check, staging
 from superluigi.storage.objects.intent_log import IntentLog, is_over
 from superluigi.storage.objects.location import afterwards, suppress_errors
-from superluigi.storage.objects.manifest import Manifest
-from superluigi.storage.objects.prefix_recovery import Claim, ClaimFile, Hold, has_run_out
-from superluigi.storage.objects.prefix_state import KIND, PrefixState
-from superluigi.storage.objects.prefix_steps import PrefixStore
+from superluigi.storage.objects.prefix import manifest as s3_contents
+from superluigi.storage.objects.prefix.manifest import Manifest
+from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, Hold, has_run_out
+from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixState
+from superluigi.storage.objects.prefix.prefix_steps import PrefixStore
 from superluigi.storage.objects.store import ListedObject, ObjectEntry, WriteCondition, in_threads
 
 _log = logging.getLogger(__name__)

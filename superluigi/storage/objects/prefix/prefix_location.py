@@ -16,11 +16,11 @@ from typing import Any
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache, files
-from superluigi.storage.objects import manifest
 from superluigi.storage.objects.location import at_one_server, kind_error
-from superluigi.storage.objects.manifest import Manifest
-from superluigi.storage.objects.prefix_commit import StagedPrefix, remove_prefix
-from superluigi.storage.objects.prefix_state import KIND, PrefixSnapshot, PrefixState
+from superluigi.storage.objects.prefix import manifest
+from superluigi.storage.objects.prefix.manifest import Manifest
+from superluigi.storage.objects.prefix.prefix_commit import StagedPrefix, remove_prefix
+from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixSnapshot, PrefixState
 from superluigi.storage.objects.record import ABSENT, commit_of
 from superluigi.storage.objects.store import ObjectEntry
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from superluigi.execution.parent import parent
 from superluigi.storage import owner_token
-from superluigi.tasks.runtime import task_folder as folders
+from superluigi.tasks.runtime.workspace import task_folder as folders
 
 SPARE = "spare"
 _NAMES = (folders.STDOUT, folders.STDERR)

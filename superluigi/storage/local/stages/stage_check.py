@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from superluigi.errors import OutputNotWrittenError, UnfinishedOutputError
-from superluigi.storage.local import open_files
+from superluigi.storage.local.stages import open_files
 
 _SHOWN = 5
 #: What the names that some libraries leave beside a file mean, by their ends.

@@ -11,11 +11,11 @@ from superluigi.storage import first_records
 from superluigi.storage.base import Record
 from superluigi.storage.cache import cache
 from superluigi.storage.local import inner, members
-from superluigi.storage.objects import manifest
 from superluigi.storage.objects.location import S3Address, S3Location
-from superluigi.storage.objects.manifest import Manifest
-from superluigi.storage.objects.prefix_recovery import recover
-from superluigi.storage.objects.prefix_steps import BLOCKER_SIZE, PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix import manifest
+from superluigi.storage.objects.prefix.manifest import Manifest
+from superluigi.storage.objects.prefix.prefix_recovery import recover
+from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, PrefixPlace, PrefixStore
 from superluigi.storage.objects.store import ListedObject
 
 KIND = "S3PrefixTarget"

@@ -29,8 +29,8 @@ from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.lineage.staleness.facts import public_params
 from superluigi.runs.context import RunContext
-from superluigi.tasks.runtime import rerun
 from superluigi.tasks.runtime.seeds import identity_of
+from superluigi.tasks.runtime.workspace import rerun
 
 STDOUT, STDERR, PARAMS, RERUN = "stdout.log", "stderr.log", "params.json", "rerun.py"
 #: Files of ours that belong to one attempt.

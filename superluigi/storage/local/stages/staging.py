@@ -23,7 +23,8 @@ from pathlib import Path
 
 from superluigi.storage import owner_token
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import copy, spare_stages
+from superluigi.storage.local import copy
+from superluigi.storage.local.stages import spare_stages
 
 STAGING = ".superluigi"
 NOTE = "note.jsonl"  # in a staging folder: what may remain on a server

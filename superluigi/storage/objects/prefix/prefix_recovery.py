@@ -27,7 +27,7 @@ from superluigi.errors import CommitConflictError, TargetError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.objects.intent_log import active, is_over
-from superluigi.storage.objects.prefix_steps import PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix.prefix_steps import PrefixPlace, PrefixStore
 from superluigi.storage.objects.record import to_json
 from superluigi.storage.objects.store import ObjectStore, WriteCondition
 
