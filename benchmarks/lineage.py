@@ -222,8 +222,8 @@ def on_s3(count: int, repeats: int) -> None:
 
 def pages(folder: Path, count: int, repeats: int) -> None:
     """Making the page of a large graph, and opening it in Chromium."""
+    from superluigi.visuals.figure import Figure
     from superluigi.visuals.model import Graph, Node
-    from superluigi.visuals.picture import Figure
 
     record = {"task_id": "t", "params": {"a": 1}, "text": "x" * 1500}
     layers = [count // 2, count // 4, count // 8, count // 16]

@@ -372,10 +372,10 @@ def ensured(values: Mapping[str, Mapping[str, Any]] | None) -> contextlib.Abstra
     return contextlib.nullcontext()
 
 
-_taken_over: set[tuple[str, str]] = set()
+_imported: set[tuple[str, str]] = set()
 
 
-def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
+def import_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Have the raw `sections` of the caller in this process, and nothing of what an earlier caller had."""
     from luigi.configuration import get_config
 
@@ -384,7 +384,7 @@ def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
     parser = get_config()
     tables = _toml(parser)
     now = {(section, key) for section, items in sections.items() for key in items}
-    for section, key in _taken_over - now:
+    for section, key in _imported - now:
         if tables is None:
             parser.remove_option(section, key)
         else:
@@ -392,8 +392,8 @@ def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
     for section, items in sections.items():
         for key, value in items.items():
             parser.set(section, key, value)
-    _taken_over.clear()
-    _taken_over.update(now)
+    _imported.clear()
+    _imported.update(now)
 
 
 def set_config(sections: Mapping[str, Mapping[str, Any]]) -> None:

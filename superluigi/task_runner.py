@@ -43,7 +43,7 @@ from superluigi.tasks.bulk_complete import complete_many
 from superluigi.tasks.runtime import callbacks
 from superluigi.tasks.runtime.environment import parse as parse_environment
 from superluigi.terminal import columns, in_notebook, line, say
-from superluigi.visuals import ending, tree
+from superluigi.visuals import summary_table, tree
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -202,7 +202,7 @@ def _tell_ending(report: Report, run: RunContext) -> None:
     """Luigi's summary, and ours below it."""
     _say(report.summary)
     with contextlib.suppress(BrokenPipeError):
-        for parts in ending.lines(report, _seconds_since_start(run), columns()):
+        for parts in summary_table.lines(report, _seconds_since_start(run), columns()):
             line(*parts)
         sys.stdout.flush()
 

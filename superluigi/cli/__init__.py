@@ -23,7 +23,7 @@ Rules that all commands keep:
 - `MODULE TASK --param value …` comes from `_tasks.task_arguments(parser)` and `_tasks.task_of(args)`.
 - `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document, whose schema
   is `schemas/COMMAND.json` (or `COMMAND-ACTION.json`); an error is `{"error": {"code", "message"}}`.
-- Tables come from `_output.table(headers, rows)`, paths in them from `_output.places(paths)`.
+- Tables come from `_output.table(headers, rows)`, paths in them from `_output.shortened(paths)`.
 - Lines with colours come from `_output.line()`: only on a terminal, and not with NO_COLOR.
 - What destroys lists first and asks: `_output.confirmed("remove 3 outputs", yes=args.yes)`.
 - Exit codes: 0 done; 1 something failed, is wrong or does not exist; 2 the command line cannot be read; 130

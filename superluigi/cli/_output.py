@@ -182,7 +182,7 @@ def cells(text: str) -> int:
     return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
-def places(paths: Sequence[str]) -> tuple[str, list[str]]:
+def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
     """A header, and paths as one reads them best: relative to here, or all of them to the store."""
     from superluigi import config
 

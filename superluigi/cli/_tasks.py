@@ -230,15 +230,15 @@ def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
 
     positionals = parser.positionals
     at = _leading(parser, words)
-    task_place = positionals.index("task")
+    task_index = positionals.index("task")
     if len(at) == len(positionals) - 1:  # the module was left out
-        position = at[task_place - 1] if task_place <= len(at) else len(words)
+        position = at[task_index - 1] if task_index <= len(at) else len(words)
         words = [*words[:position], "", *words[position:]]
         at = _leading(parser, words)
-    if len(at) <= task_place:
+    if len(at) <= task_index:
         return words
     config = _value_of("--config", words)
-    found = find_task(words[at[task_place - 1]], words[at[task_place]], config)
+    found = find_task(words[at[task_index - 1]], words[at[task_index]], config)
     if isinstance(found, luigi.Task):
         return words
     family = found.get_task_family()
@@ -253,9 +253,9 @@ def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
 
 def _leading(parser: Parser, words: list[str]) -> list[int]:
     """Places of the positional words before the first flag that the command itself does not know."""
-    places: list[int] = []
+    indexes: list[int] = []
     index = 0
-    while index < len(words) and len(places) < len(parser.positionals):
+    while index < len(words) and len(indexes) < len(parser.positionals):
         word = words[index]
         if word.startswith("-"):
             action = parser.flags.get(word.split("=", 1)[0])
@@ -263,9 +263,9 @@ def _leading(parser: Parser, words: list[str]) -> list[int]:
                 break
             index += action.nargs is None and "=" not in word  # its value
         else:
-            places.append(index)
+            indexes.append(index)
         index += 1
-    return places
+    return indexes
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

@@ -24,7 +24,7 @@ EXAMPLE = "superluigi clean data/\nsuperluigi clean s3://my-bucket/data/ --dry-r
 
 
 def configure(parser: Parser) -> None:
-    parser.add_argument("place", metavar="PATH|s3://…", help="a folder, a file in it, or an S3 address")
+    parser.add_argument("address", metavar="PATH|s3://…", help="a folder, a file in it, or an S3 address")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument(
         "--older-than",
@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    found = _clean(args.place, args.dry_run, args.older_than)
+    found = _clean(args.address, args.dry_run, args.older_than)
     if args.json:
         _output.print_json(
             [{"path": item.path, "what": item.what, "size": item.size, "kept": item.kept} for item in found]
@@ -46,17 +46,17 @@ def main(args: argparse.Namespace) -> int:
         did = "kept" if item.kept else "would remove" if args.dry_run else "removed"
         say(f"{did} {item.what} {item.path} ({item.size:,} bytes)" + (f": {item.kept}" if item.kept else ""))
     if not found:
-        say(f"nothing to clean in {args.place}")
+        say(f"nothing to clean in {args.address}")
     return 0
 
 
-def _clean(place: str, dry_run: bool, hours: float | None) -> list[Leftover]:
-    if place.startswith("s3://"):
+def _clean(address: str, dry_run: bool, hours: float | None) -> list[Leftover]:
+    if address.startswith("s3://"):
         from superluigi.storage.objects.cleanup import clean as clean_s3
 
-        return clean_s3(place, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
+        return clean_s3(address, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
     from superluigi.storage.local.cleanup import clean, in_doubt
 
     older_than = None if hours is None else timedelta(hours=hours)
-    path = Path(place).expanduser()
+    path = Path(address).expanduser()
     return [*clean(path, dry_run=dry_run, older_than=older_than), *in_doubt(path, older_than)]

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals.attempts import last_failures, last_logs
     from superluigi.visuals.build import of_explanations
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
     explained = why(task, refresh=args.refresh)
     failures = last_failures(one.task for one in explained if one.state == "missing")

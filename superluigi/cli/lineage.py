@@ -28,8 +28,8 @@ _STYLES = {"ok": "green", "changed": "yellow", "missing": "red", "external": "ma
 
 
 def configure(parser: Parser) -> None:
-    """One place, or two to compare; a form to print or save."""
-    parser.add_argument("place", metavar="PATH|s3://…", nargs="?", help="the output that is asked about")
+    """One output, or two to compare; a form to print or save."""
+    parser.add_argument("address", metavar="PATH|s3://…", nargs="?", help="the output that is asked about")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what differs between the histories of A and B")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document for scripts")
@@ -42,16 +42,16 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print or save it; 1 when there is no such output."""
     if args.diff is not None:
-        if args.place is not None:
-            raise OptionError("--diff A B compares two outputs; leave the third place out.")
+        if args.address is not None:
+            raise OptionError("--diff A B compares two outputs; leave the third out.")
         return _diff(args)
-    if args.place is None:
+    if args.address is None:
         raise OptionError("Which output? Give its path or s3:// address, or --diff A B.")
     if args.openlineage:
-        return _openlineage(args.place)
+        return _openlineage(args.address)
     from superluigi.lineage.records.tracing import trace
 
-    found = trace(args.place)
+    found = trace(args.address)
     if args.json:
         print_json(found.as_json())
     elif args.mermaid or args.html or args.svg:
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _picture(found: Trace, args: argparse.Namespace) -> None:
     from superluigi.visuals.build import of_trace
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
     picture = Figure(of_trace(found))
     if args.mermaid:
@@ -99,10 +99,10 @@ def _described(record: dict[str, Any]) -> str:
     return f"{record['task_family']}({params})  "
 
 
-def _openlineage(place: str) -> int:
+def _openlineage(address: str) -> int:
     from superluigi.lineage.openlineage.events import to_openlineage
 
-    for event in to_openlineage(place):
+    for event in to_openlineage(address):
         print_json(event, indent=None)
     return 0
 

@@ -1,8 +1,8 @@
 """List the outputs of a task, and of what it needs or of what was made from it.
 
-One line an output: whether it is there, its size, the task class, its place. --downstream follows the records
-found in the store, beside the task's own outputs, and in --in PLACE. Without MODULE TASK, all outputs with records
-in the store and in --in PLACE are listed; --tag leaves those whose task had the tag.
+One line an output: whether it is there, its size, the task class, its address. --downstream follows the records found
+in the store, beside the task's own outputs, and in --in PATH_OR_URL. Without MODULE TASK, all outputs with records in
+the store and in --in PATH_OR_URL are listed; --tag leaves those whose task had the tag.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import json_option, places, print_json, table
+from superluigi.cli._output import json_option, print_json, shortened, table
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import Part, say
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
     wanted = tags.parse(args.tags)
     if args.task:
-        found = [output for output in selected(args) if not wanted or tags.match(_tags_at(output.place), wanted)]
+        found = [output for output in selected(args) if not wanted or tags.match(_tags_of(output.place), wanted)]
     else:
         found = list(_recorded(args, wanted))
     if args.json:
@@ -61,9 +61,14 @@ def selection(parser: Parser) -> None:
     which.add_argument("--upstream", action="store_true", help="also of every task that it needs")
     which.add_argument("--downstream", action="store_true", help="also what was made from it")
     parser.add_argument(
-        "--in", dest="places", action="append", default=[], metavar="PLACE", help="where else to look for records"
+        "--in",
+        dest="addresses",
+        action="append",
+        default=[],
+        metavar="PATH_OR_URL",
+        help="where else to look for records",
     )
-    parser.add_argument("--store", metavar="PLACE", help="the default home of outputs")
+    parser.add_argument("--store", metavar="PATH_OR_URL", help="the default home of outputs")
 
 
 def selected(args: argparse.Namespace) -> list[Output]:
@@ -77,19 +82,19 @@ def selected(args: argparse.Namespace) -> list[Output]:
     here = runs.current()
     with runs.entered(dataclasses.replace(here, store=args.store) if args.store else here):
         if args.downstream:
-            return deletion.downstream_of(task, args.places)
+            return deletion.downstream_of(task, args.addresses)
         return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 
 
-def _tags_at(place: Any) -> dict[str, Any]:
+def _tags_of(output: Any) -> dict[str, Any]:
     """The tags in the record of a target or location."""
-    read = getattr(place, "read_metadata", None) or place.read_record
-    record = read() if place.exists() else None
+    read = getattr(output, "read_metadata", None) or output.read_record
+    record = read() if output.exists() else None
     return ((record or {}).get("run") or {}).get("tags") or {}
 
 
 def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Output]:
-    """Outputs by their records, in the store and the places named."""
+    """Outputs by their records, in the store and at the addresses named."""
     import os
 
     from superluigi import config
@@ -98,9 +103,9 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
     from superluigi.tasks.runtime import tags
 
     store = args.store or config.get("store")
-    given = [*([store] if "://" in store or os.path.isdir(store) else []), *args.places]
+    given = [*([store] if "://" in store or os.path.isdir(store) else []), *args.addresses]
     seen: set[str] = set()
-    for address in (address for place in given for address in listing.record_addresses(place)):
+    for address in (address for start in given for address in listing.record_addresses(start)):
         record = None if address in seen else listing.read_record_file(address)
         seen.add(address)
         if record is not None and tags.match((record.get("run") or {}).get("tags"), wanted):
@@ -111,7 +116,7 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
 def show(outputs: Sequence[Output]) -> None:
     """Print a table of outputs, for people."""
     if outputs:
-        header, paths = places([output.path for output in outputs])
+        header, paths = shortened([output.path for output in outputs])
         rows: list[list[Part]] = [
             [("present", "green") if output.present else ("absent", "grey"), _size(output), output.family, path]
             for output, path in zip(outputs, paths, strict=True)

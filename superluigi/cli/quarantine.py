@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     from superluigi.checks import quarantine
     from superluigi.errors import TargetMissingError
 
-    found = [one for one in quarantine.entries() if not args.which or any(_is_meant(one, word) for word in args.which)]
+    found = [one for one in quarantine.entries() if not args.which or any(_matches(one, word) for word in args.which)]
     if args.older_than is not None:
         found = [one for one in found if time.time() - one.kept > args.older_than * 86_400]
     if args.which and not found:
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     return _clear(found, args)
 
 
-def _is_meant(one: Entry, word: str) -> bool:
+def _matches(one: Entry, word: str) -> bool:
     parts = (str(one.path),) if "/" in word else (one.family, one.task_hash, one.attempt)
     return any(word in part for part in parts)
 

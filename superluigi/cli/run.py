@@ -48,7 +48,7 @@ def configure(parser: Parser) -> None:
     where.add_argument("--workers", type=int, default=1, metavar="N", help="tasks at once (default: 1)")
     where.add_argument("--executor", metavar="NAME", help="threads, processes, dask, or a tcp:// address of Dask")
     where.add_argument("--queue", metavar="NAME", help="submit to this durable queue, work on it, and wait")
-    where.add_argument("--store", metavar="PLACE", help="home of outputs without a place: a folder or s3://…")
+    where.add_argument("--store", metavar="PATH_OR_URL", help="home of outputs without a place: a folder or s3://…")
     where.add_argument("--on-error", choices=("continue", "stop"), help="what happens after a failure")
     where.add_argument(
         "--limit",

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import json_option, line, places, print_json, table
+from superluigi.cli._output import json_option, line, print_json, shortened, table
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import cut_middle, say
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     line((str(task), "bold"))
     _section("parameters", told["params"])
-    header, shown = places([str(one["path"]) for one in told["outputs"]])
+    header, shown = shortened([str(one["path"]) for one in told["outputs"]])
     sizes = ["?" if one["size"] is None else f"{one['size']:,}" for one in told["outputs"]]
     if shown:
         say()

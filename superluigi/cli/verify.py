@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from superluigi.cli._output import json_option, line, places, print_json, table
+from superluigi.cli._output import json_option, line, print_json, shortened, table
 from superluigi.cli._parser import Parser
 from superluigi.terminal import Part
 
@@ -22,7 +22,7 @@ _STYLES = {"ok": "green", "changed": "red", "missing": "red", "without record": 
 
 def configure(parser: Parser) -> None:
     """One output, or a folder or prefix of them."""
-    parser.add_argument("place", metavar="PATH|s3://…", help="an output, or a folder or prefix that holds outputs")
+    parser.add_argument("address", metavar="PATH|s3://…", help="an output, or a folder or prefix that holds outputs")
     parser.add_argument("--quiet", action="store_true", help="show only what is not ok")
     parser.add_argument(
         "--allow-without-record", action="store_true", help="data without a record is no reason for exit code 1"
@@ -35,13 +35,13 @@ def main(args: argparse.Namespace) -> int:
     from superluigi.lineage.verification.findings import WITHOUT_RECORD
     from superluigi.lineage.verification.local import verify
 
-    found = verify(args.place)
+    found = verify(args.address)
     wrong = [one for one in found if not one.ok and not (args.allow_without_record and one.state == WITHOUT_RECORD)]
     if args.json:
         print_json([one.as_json() for one in found if not (args.quiet and one.ok)])
         return 1 if wrong else 0
     shown = [one for one in found if not (args.quiet and one.ok)]
-    header, paths = places([str(one.path) for one in shown])
+    header, paths = shortened([str(one.path) for one in shown])
     detail = ["detail"] if any(one.detail for one in shown) else []
     rows: list[list[Part]] = [
         [(one.state, _STYLES[one.state]), path, *([one.detail] if detail else [])]
@@ -51,5 +51,5 @@ def main(args: argparse.Namespace) -> int:
         table(["state", header, *detail], rows)
     counts = {state: sum(one.state == state for one in found) for state in _STYLES}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    line((told or f"no outputs in {args.place}", "bold"))
+    line((told or f"no outputs in {args.address}", "bold"))
     return 1 if wrong else 0

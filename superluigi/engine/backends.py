@@ -46,17 +46,17 @@ class AttemptLost(Exception):  # noqa: N818 - it never leaves this package
 class ExecutorBackend:
     """This thread: the attempt is made by calling it."""
 
-    here = True
+    inline = True
     shares_memory = True
-    #: Whether the place itself keeps a time limit (where the attempt runs).
-    bounds_time = False
-    #: Whether an order that asks for it is answered with `BEGIN` when the attempt begins.
-    announces = False
+    #: Whether the backend itself ends an attempt at its time limit, where it runs.
+    enforces_timeout = False
+    #: Whether a request that asks for it is answered with `BEGIN` when the attempt begins.
+    reports_start = False
     executor: Executor
     #: Whether the executor is ours to shut down.
     _ours = False
 
-    def submit_order(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
+    def submit_request(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
         raise NotImplementedError
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:
@@ -69,24 +69,24 @@ class ExecutorBackend:
         return outcome
 
     def end(self, future: Future[Any], error: BaseException) -> bool:
-        """End a running attempt; False when this place cannot."""
+        """End a running attempt; False when this backend cannot."""
         return False
 
     def resize(self, max_workers: int) -> None:
-        """Run up to `max_workers` attempts at once, if this place can."""
+        """Run up to `max_workers` attempts at once, if this backend can."""
 
-    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
-        """Give a running task a message of the scheduler; only for places that share no memory."""
+    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+        """Give a running task a message of the scheduler; only for backends that share no memory."""
 
     def abort(self) -> None:
-        """End everything that runs here, within seconds, and free what the place holds."""
+        """End everything that runs here, within seconds, and free what the backend holds."""
 
     def close(self) -> None:
-        """Free what the place holds, once nothing runs; an executor of the user's stays open."""
+        """Free what the backend holds, once nothing runs; an executor of the user's stays open."""
         if self._ours:
             self.executor.shutdown(wait=True)
 
-    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
         """Messages that arrived by another way than `on_message`."""
         return iter(())
 
@@ -94,7 +94,7 @@ class ExecutorBackend:
 class ThreadBackend(ExecutorBackend):
     """Threads of this process."""
 
-    here = False
+    inline = False
 
     def __init__(self, executor: Executor, ours: bool) -> None:
         self.executor = executor
@@ -112,9 +112,9 @@ class ThreadBackend(ExecutorBackend):
 class ProcessBackend(ExecutorBackend):
     """Our own processes on this machine."""
 
-    here = False
+    inline = False
     shares_memory = False
-    announces = True
+    reports_start = True
     executor: ProcessExecutor
 
     def __init__(self, executor: ProcessExecutor, run: RunContext, ours: bool) -> None:
@@ -125,7 +125,7 @@ class ProcessBackend(ExecutorBackend):
             executor.initialize(serialization.load_context, self._context)
             self._context = b""
 
-    def submit_order(
+    def submit_request(
         self,
         task: Task,
         check: list[Task],
@@ -134,9 +134,9 @@ class ProcessBackend(ExecutorBackend):
         on_message: Callable[[Any], None] | None = None,
         **options: Any,
     ) -> Future[Any]:
-        options["announce"] = bool(options.pop("timeout", 0) or options.get("announce"))
-        order = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
-        return self.executor.submit_call(serialization.call(self._context, order), on_message)
+        options["report_start"] = bool(options.pop("timeout", 0) or options.get("report_start"))
+        request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
+        return self.executor.submit_call(serialization.call(self._context, request), on_message)
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:
         try:
@@ -152,9 +152,9 @@ class ProcessBackend(ExecutorBackend):
         if self._ours:
             self.executor.resize(max_workers)
 
-    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
         if future is not None:
-            self.executor.tell(future, task_id, told)
+            self.executor.send(future, task_id, told)
 
     def abort(self) -> None:
         if self._ours:
@@ -164,9 +164,9 @@ class ProcessBackend(ExecutorBackend):
 class ExternalBackend(ExecutorBackend):
     """Any other executor: a process pool of the standard library, Dask, Ray, MPI, Slurm."""
 
-    here = False
+    inline = False
     shares_memory = False
-    bounds_time = True
+    enforces_timeout = True
 
     def __init__(self, executor: Executor, run: RunContext, ours: bool) -> None:
         self.executor = executor
@@ -176,7 +176,7 @@ class ExternalBackend(ExecutorBackend):
         self._spool: MessageFileReader | None = None
         self._options = getattr(executor, "options_for", None)
 
-    def submit_order(
+    def submit_request(
         self,
         task: Task,
         check: list[Task],
@@ -188,13 +188,13 @@ class ExternalBackend(ExecutorBackend):
         timeout = options.pop("timeout", 0)
         mocks.refuse_out_of_reach(task, type(self.executor).__name__)
         alone_there = alone.needs_process(task, self._run)
-        order = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
+        request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
         extra = self._options(task.process_resources()) if self._options is not None else {}
         try:
             return self.executor.submit(
                 bounded.run_request_bounded,
                 self._context,
-                order,
+                request,
                 str(self._messages()),
                 timeout,
                 alone_there,
@@ -251,12 +251,12 @@ class ExternalBackend(ExecutorBackend):
             self._spool = MessageFileReader(Path(name))
         return self._spool.path
 
-    def tell(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
         path = inbox_path(self._messages(), task_id)
         path.touch(mode=0o600)
         MessageFile(path).append(told)
 
-    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
+    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
         if self._spool is not None:
             yield from self._spool.new()
 
@@ -269,60 +269,60 @@ class BackendRegistry:
         self._default = executor
         self._max_workers = max(1, max_workers)
         self._made: dict[object, ExecutorBackend] = {}
-        self._here = ExecutorBackend()
+        self._inline = ExecutorBackend()
 
     def resize(self, max_workers: int) -> None:
         """Have as many workers from now on; executors that are not ours keep their size."""
         self._max_workers = max(1, max_workers)
-        for place in self._made.values():
-            place.resize(self._max_workers)
+        for backend in self._made.values():
+            backend.resize(self._max_workers)
 
-    def for_task(self, task: Task, timeout: float = 0, never_here: bool = False) -> ExecutorBackend:
+    def for_task(self, task: Task, timeout: float = 0, never_inline: bool = False) -> ExecutorBackend:
         """Where `task` runs: where its class asks to, else where the run does.
 
-        `never_here` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
+        `never_inline` is Luigi's `force_multiprocessing`. A time limit needs something that can be ended, so that
         tasks with one leave this process; what changes the environment, or sets signal handlers, leaves threads.
 
         Raises:
             ExecutionError: its class asks for an executor that cannot be had.
             SuperLuigiError: the executor of the run cannot be had.
         """
-        spec = self._spec(task, never_here)
+        spec = self._spec(task, never_inline)
         threads = spec == "threads" or isinstance(spec, (ThreadExecutor, ThreadPoolExecutor))
-        if spec == "here" and threading.current_thread() is not threading.main_thread():
+        if spec == "inline" and threading.current_thread() is not threading.main_thread():
             threads = True
-        if (timeout and (threads or spec == "here")) or (threads and alone.needs_process(task, self._run)):
+        if (timeout and (threads or spec == "inline")) or (threads and alone.needs_process(task, self._run)):
             spec = "processes"
-        if spec == "here":
-            return self._here
+        if spec == "inline":
+            return self._inline
         try:
-            return self._place(spec)
+            return self._backend(spec)
         except Exception as error:
             if spec == self._default:
                 raise
             raise ExecutionError(f"{task} asks for an executor that cannot be had: {message_of(error)}") from error
 
-    def expect(self, task: Task, count: int) -> None:
+    def prestart(self, task: Task, count: int) -> None:
         """Start `count` processes in the background, if that is where tasks like `task` are going to run."""
         if self._spec(task) == "processes":
-            place = self._place("processes")
-            if isinstance(place, ProcessBackend):
-                place.executor.prestart(count)
+            backend = self._backend("processes")
+            if isinstance(backend, ProcessBackend):
+                backend.executor.prestart(count)
 
-    def _spec(self, task: Task, never_here: bool = False) -> object:
+    def _spec(self, task: Task, never_inline: bool = False) -> object:
         asked = getattr(type(task), "executor", None)
         spec = self._default if asked is None or isinstance(asked, (Parameter, property)) else asked
         if spec is None:
-            spec = "processes" if never_here or self._max_workers > 1 else "here"
+            spec = "processes" if never_inline or self._max_workers > 1 else "inline"
         return spec
 
-    def _place(self, spec: object) -> ExecutorBackend:
+    def _backend(self, spec: object) -> ExecutorBackend:
         key = spec if isinstance(spec, str) else id(spec)
-        place = self._made.get(key)
-        if place is None:
+        backend = self._made.get(key)
+        if backend is None:
             executor, ours = execution.make(spec, self._max_workers)
-            place = self._made[key] = self._wrap(executor, ours)
-        return place
+            backend = self._made[key] = self._wrap(executor, ours)
+        return backend
 
     def _wrap(self, executor: Executor, ours: bool) -> ExecutorBackend:
         if isinstance(executor, (ThreadExecutor, ThreadPoolExecutor)):
@@ -332,29 +332,29 @@ class BackendRegistry:
         return ExternalBackend(executor, self._run, ours)
 
     def poll_seconds(self) -> float:
-        """How often `spooled` wants to be asked."""
-        return 0.2 if any(isinstance(place, ExternalBackend) for place in self._made.values()) else 3600.0
+        """How often `poll_messages` wants to be asked."""
+        return 0.2 if any(isinstance(backend, ExternalBackend) for backend in self._made.values()) else 3600.0
 
-    def spooled(self) -> Iterator[tuple[str, str, list[Any]]]:
-        for place in list(self._made.values()):
-            yield from place.spooled()
+    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
+        for backend in list(self._made.values()):
+            yield from backend.poll_messages()
 
-    def drop(self, place: ExecutorBackend) -> None:
+    def drop(self, backend: ExecutorBackend) -> None:
         """Shut down an executor in which a call goes on that nobody waits for any more."""
         for key, made in list(self._made.items()):
-            if made is place:
+            if made is backend:
                 del self._made[key]
-                place.abort()
+                backend.abort()
 
     def close(self, abort: bool = False) -> None:
         """Shut down the executors that we made; with `abort`, end what runs in them."""
         with no_second_interrupt() if abort else contextlib.nullcontext():
             while self._made:
-                _, place = self._made.popitem()
+                _, backend = self._made.popitem()
                 if abort:
-                    place.abort()
+                    backend.abort()
                 else:
-                    place.close()
+                    backend.close()
 
 
 def _opened(answer: AttemptResult | serialization.LoadFailure | SuperLuigiError, task: Task) -> AttemptResult:

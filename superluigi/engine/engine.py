@@ -83,14 +83,14 @@ def run_graph(
         scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
         if central_scheduler and run.plan:
             scheduler = NamespacedScheduler(scheduler, run.plan, run.id)
-    places = BackendRegistry(run, executor, num_workers)
+    backends = BackendRegistry(run, executor, num_workers)
     with entered(run), leases.kept(), logs.keeping(), _log_level(log_level), shown(progress) as observer:
         before = signal.getsignal(signal.SIGUSR1)
         worker = Worker(
             scheduler,
             run,
             worker_processes=num_workers,
-            places=places,
+            backends=backends,
             complete_many=complete_many,
             on_error=on_error,
             limits=limits,
@@ -102,15 +102,15 @@ def run_graph(
             with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run, roots):
                 worker.add_all(roots)
                 worker.run()
-            places.close()
+            backends.close()
         except RPCError as error:
-            places.close(abort=True)
+            backends.close(abort=True)
             raise ExecutorLostError(
                 f"The central scheduler does not answer ({error}). What has been made is safe: start luigid and run "
                 "again, or leave central_scheduler out."
             ) from error
         except BaseException as error:
-            places.close(abort=True)
+            backends.close(abort=True)
             if isinstance(error, KeyboardInterrupt):
                 _tell_interrupted(worker, run, error)
             raise

@@ -22,11 +22,13 @@ def end_threads(attempts: Iterable[RunningAttempt]) -> None:
     nevertheless, so that no temporary file is left behind.
     """
     left = [(attempt, future) for attempt in attempts if (future := _running(attempt)) is not None]
-    lent = [(attempt, future) for attempt, future in left if not isinstance(attempt.place.executor, ThreadExecutor)]
-    for attempt, future in lent:
+    external = [
+        (attempt, future) for attempt, future in left if not isinstance(attempt.backend.executor, ThreadExecutor)
+    ]
+    for attempt, future in external:
         if not future.cancel() and attempt.call is not None:
             attempt.call.interrupt()
-    wait([future for _, future in lent], GRACE_SECONDS)
+    wait([future for _, future in external], GRACE_SECONDS)
     for attempt, _ in left:
         if _running(attempt) is not None:
             attempt.let_go()
@@ -36,5 +38,5 @@ def end_threads(attempts: Iterable[RunningAttempt]) -> None:
 
 
 def _running(attempt: RunningAttempt) -> Future[Any] | None:
-    future = attempt.future if attempt.place.shares_memory else None
+    future = attempt.future if attempt.backend.shares_memory else None
     return None if future is None or future.done() else future

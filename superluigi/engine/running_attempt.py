@@ -30,7 +30,7 @@ class RunningAttempt:
     """An attempt that runs somewhere."""
 
     task: Task
-    place: ExecutorBackend
+    backend: ExecutorBackend
     terms: Terms = field(default_factory=Terms)
     status_reporter: TaskStatusReporter | None = None
     future: Future[Any] | None = None
@@ -56,7 +56,7 @@ class RunningAttempt:
             process_state.let_go(self.call.thread)
 
     def is_alive(self) -> bool:
-        return False  # Luigi's __exit__ asks; ending attempts is the places' business
+        return False  # Luigi's __exit__ asks; ending attempts is the backends' business
 
 
 class CompletedView:
@@ -95,7 +95,7 @@ def failed_at_start(task: Task, error: Exception) -> AttemptResult:
 
 def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:
     """Have a running attempt clean up and end, because `cause` has failed; nothing happens when it has ended."""
-    future, place, task = attempting.future, attempting.place, attempting.task
+    future, backend, task = attempting.future, attempting.backend, attempting.task
     if future is None or future.done():
         return
     attempting.ending = reason = TaskCancelledError(f"{task} was ended because {cause} failed (on_error='stop').")
@@ -103,19 +103,19 @@ def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:
     # First: an executor that is not ours may call a future cancelled while the task goes on (Dask's does).
     if _tell(attempting) or future.cancel():
         return  # it cleans up, wherever it runs, and its result says so; or it has not begun
-    if place.shares_memory:
+    if backend.shares_memory:
         if attempting.call is not None:
             attempting.call.interrupt()
-    elif place.announces:
-        if not place.end(future, reason):
+    elif backend.reports_start:
+        if not backend.end(future, reason):
             attempting.ending = None  # its result is on the way
     elif not _can_be_told(task):
-        place.end(future, reason)
+        backend.end(future, reason)
 
 
 def give_up(attempting: RunningAttempt) -> bool:
     """Wait no longer for an attempt that was asked to end; False when that cannot be."""
-    if attempting.place.shares_memory:
+    if attempting.backend.shares_memory:
         abandon = getattr(attempting.task, "abandon_attempts", None)
         if abandon is not None:
             abandon()  # what it has staged goes; it can publish nothing any more
@@ -123,15 +123,15 @@ def give_up(attempting: RunningAttempt) -> bool:
         return True
     if attempting.future is not None and attempting.ending is not None:
         _tell(attempting)  # once more: it may have begun only meanwhile
-        attempting.place.end(attempting.future, attempting.ending)
+        attempting.backend.end(attempting.future, attempting.ending)
     return False
 
 
 def _tell(attempting: RunningAttempt) -> bool:
     """Tell an attempt in a process that is not ours to end; whether it has heard."""
-    place = attempting.place
+    backend = attempting.backend
     told: Any = attempting.task
-    if place.shares_memory or place.announces or not _can_be_told(told):
+    if backend.shares_memory or backend.reports_start or not _can_be_told(told):
         return False
     return bool(told.cancel(str(attempting.ending)))
 

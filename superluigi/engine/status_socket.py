@@ -30,7 +30,7 @@ ANSWER_SECONDS = 30.0
 _LONGEST_REQUEST = 1 << 20
 
 #: What Luigi's page may ask.
-ANSWERED = frozenset(
+ALLOWED = frozenset(
     {
         "dep_graph",
         "disable_worker",
@@ -178,7 +178,7 @@ class StatusServer:
             asked = json.loads(request)
             if asked["method"] == ABOUT:
                 return json.dumps({"result": {"task": self._task}}).encode() + b"\n"
-            if asked["method"] not in ANSWERED:
+            if asked["method"] not in ALLOWED:
                 raise ValueError(f"{asked['method']} is not answered here")
             result = {"result": getattr(self._scheduler, asked["method"])(**asked["arguments"])}
         except Exception as error:  # noqa: BLE001 - goes to whoever asked
@@ -225,7 +225,7 @@ class StatusClient:
         return self.path.stem.partition("-")[2]
 
     def __getattr__(self, method: str) -> Any:
-        if method not in ANSWERED:
+        if method not in ALLOWED:
             raise AttributeError(method)
         return lambda **arguments: self.ask(method, arguments)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GOOD = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
 
 #: Luigi's partition → our word, the last that applies wins.
-WORDS = {
+STATUS = {
     "already_done": "complete",
     "completed": "ran",
     "not_run": "not run",
@@ -58,7 +58,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     partition["already_done"] |= skipped
     _Shown._params.clear()  # classes may gain parameters between runs
     status = summary.status_of(partition)
-    outcomes = {task.task_id: word for kind, word in WORDS.items() for task in partition[kind]}
+    outcomes = {task.task_id: word for kind, word in STATUS.items() for task in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
     outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
     idle = _ordered(partition["not_run"], worker)

@@ -26,7 +26,7 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from superluigi.engine.status_socket import ANSWERED
+from superluigi.engine.status_socket import ALLOWED
 from superluigi.errors import OptionError, SuperLuigiError
 from superluigi.terminal import say
 
@@ -191,11 +191,11 @@ class _Nothing(_Guarded):
 class _Api(_Guarded):
     def get(self, method: str) -> None:
         if method not in READS and method != STATE:
-            raise tornado.web.HTTPError(405 if method in ANSWERED else 404)
+            raise tornado.web.HTTPError(405 if method in ALLOWED else 404)
         self._answer(method)
 
     def post(self, method: str) -> None:
-        if method not in ANSWERED:
+        if method not in ALLOWED:
             raise tornado.web.HTTPError(404)
         self._answer(method)
 

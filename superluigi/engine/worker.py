@@ -83,7 +83,7 @@ class Worker(GraphWalker):
         worker_id: str | None = None,
         worker_processes: int = 1,
         assistant: bool = False,
-        places: BackendRegistry | None = None,
+        backends: BackendRegistry | None = None,
         on_error: str = "continue",
         remember: Callable[[str], object] | None = None,
         **options: Any,
@@ -97,8 +97,8 @@ class Worker(GraphWalker):
             **options,
         )
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._places = places or BackendRegistry(self.luigi_run, None, self.worker_processes)
-        self._owns_places = places is None
+        self._backends = backends or BackendRegistry(self.luigi_run, None, self.worker_processes)
+        self._owns_backends = backends is None
         self._on_error = on_error
         self._remember = remember or (lambda task_id: None)
         #: Ids of what this run has made, in order (a dict for its order).
@@ -115,7 +115,7 @@ class Worker(GraphWalker):
         self._resent: set[str] = set()
 
     def _expect(self, task: Task, count: int) -> None:
-        self._places.expect(task, count)
+        self._backends.prestart(task, count)
 
     # -- running
 
@@ -123,8 +123,8 @@ class Worker(GraphWalker):
         """Stop the keep-alive thread and end what still runs."""
         self.keep_alive_thread.stop()
         self.keep_alive_thread.join(PING_SECONDS)
-        if self._owns_places:
-            self._places.close(abort=kind is not None or bool(self.running))
+        if self._owns_backends:
+            self._backends.close(abort=kind is not None or bool(self.running))
 
     def run(self) -> bool:
         """Run until nothing is left that this worker could do; whether every task it ran succeeded."""
@@ -135,7 +135,7 @@ class Worker(GraphWalker):
             self._loop()
         except BaseException:
             with no_second_interrupt():
-                self._places.close(abort=True)
+                self._backends.close(abort=True)
                 end_threads(self.running.values())
             raise
         return bool(self.run_succeeded)
@@ -174,9 +174,9 @@ class Worker(GraphWalker):
 
     def _go_on(self, attempting: RunningAttempt) -> None:
         """Try again what another process makes no longer."""
-        if attempting.place.here:
+        if attempting.backend.inline:
             return self._make_here(attempting)
-        if attempting.timeout and not attempting.place.bounds_time:
+        if attempting.timeout and not attempting.backend.enforces_timeout:
             attempting.deadline = time.monotonic() + attempting.timeout + START_SECONDS
         return self._submit(attempting)
 
@@ -229,35 +229,35 @@ class Worker(GraphWalker):
         try:
             terms = Terms.of(task, self.limits)
             timeout = self.settings.timeout if terms.timeout is None else terms.timeout
-            place = self._places.for_task(task, timeout, never_here=self.settings.force_multiprocessing)
+            backend = self._backends.for_task(task, timeout, never_inline=self.settings.force_multiprocessing)
         except (DefinitionError, ExecutionError) as error:  # what it says of itself, where it wants to run
             if isinstance(error, OptionError):  # what the run says
                 raise
             self._finish(task_id, failed_at_start(task, error), Terms())
             return
-        attempting = RunningAttempt(task, place, terms)
+        attempting = RunningAttempt(task, backend, terms)
         attempting.status_reporter = self._reporter(attempting)
         if timeout:
             attempting.timeout = timeout
-            if not place.bounds_time:
+            if not backend.enforces_timeout:
                 attempting.deadline = time.monotonic() + timeout + START_SECONDS
-        if place.here:
+        if backend.inline:
             self.running[task_id] = attempting
             self._make_here(attempting)
         else:
-            if place.announces and self._near and self.limits.per_time:
+            if backend.reports_start and self._near and self.limits.per_time:
                 resources = terms.resources
-                attempting.delayed = resources if self.scheduler.rates.delay(resources) else None
+                attempting.delayed = resources if self.scheduler.rates.defer(resources) else None
             self._submit(attempting)
             self.running[task_id] = attempting  # from now on it may be told something
 
     def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
-        task, place = attempting.task, attempting.place
+        task, backend = attempting.task, attempting.backend
         messages: Any = None
-        if task.accepts_messages and place.shares_memory:
+        if task.accepts_messages and backend.shares_memory:
             messages = queue.SimpleQueue()
         elif task.accepts_messages:
-            messages = Outbox(lambda told: place.tell(attempting.future, task.task_id, told))
+            messages = Outbox(lambda told: backend.send(attempting.future, task.task_id, told))
 
         def freed() -> None:
             self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
@@ -268,7 +268,7 @@ class Worker(GraphWalker):
     def set_worker_processes(self, n: int) -> None:
         """Luigi's: somebody asks for more or fewer tasks at a time."""
         super().set_worker_processes(n)
-        self._places.resize(self.worker_processes)
+        self._backends.resize(self.worker_processes)
 
     def _attempt_here(self, attempting: RunningAttempt) -> AttemptResult:
         task = attempting.task
@@ -301,11 +301,11 @@ class Worker(GraphWalker):
         task_id = task.task_id
         known = {t.task_id for t in self._static(task)} | set(self.discovered.get(task_id, ()))
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
-        if attempting.place.shares_memory:
-            future = attempting.place.executor.submit(self._attempt_here, attempting)
+        if attempting.backend.shares_memory:
+            future = attempting.backend.executor.submit(self._attempt_here, attempting)
         else:
             try:
-                future = attempting.place.submit_order(
+                future = attempting.backend.submit_request(
                     task,
                     self._to_check(task),
                     frozenset(known),
@@ -315,7 +315,7 @@ class Worker(GraphWalker):
                     expected=addresses(task, self._static(task)),
                     on_message=lambda message: self._arrived.put(("message", message)),
                     timeout=attempting.timeout,
-                    announce=attempting.delayed is not None,
+                    report_start=attempting.delayed is not None,
                 )
             except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
                 future = Future()
@@ -333,7 +333,7 @@ class Worker(GraphWalker):
         if kind == "message":
             self._take_message(*value)
             return
-        self._take_spooled()  # what the attempt reported comes before its end
+        self._take_messages()  # what the attempt reported comes before its end
         task_id, future = value
         attempting = self.running.get(task_id)
         if attempting is not None and attempting.future is future:
@@ -353,7 +353,7 @@ class Worker(GraphWalker):
             left.append(max(0.001, due - time.time()))
         if self._occupied() < self.worker_processes:
             left += self._aside.patience()
-        return float(min([*left, self._places.poll_seconds(), self.settings.wait_interval]))
+        return float(min([*left, self._backends.poll_seconds(), self.settings.wait_interval]))
 
     def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
         attempting = self.running.get(task_id)
@@ -368,15 +368,15 @@ class Worker(GraphWalker):
 
     def _begun(self, attempting: RunningAttempt) -> None:
         if attempting.delayed is not None:
-            self.scheduler.rates.begin(attempting.delayed)
+            self.scheduler.rates.start(attempting.delayed)
             attempting.delayed = None
 
-    def _take_spooled(self) -> None:
-        for message in self._places.spooled():
+    def _take_messages(self) -> None:
+        for message in self._backends.poll_messages():
             self._take_message(*message)
 
     def _end_late(self) -> None:
-        self._take_spooled()
+        self._take_messages()
         now = time.monotonic()
         for attempting in list(self.running.values()):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
@@ -384,15 +384,15 @@ class Worker(GraphWalker):
                 if attempting.ending is not None:
                     if give_up(attempting):
                         self._finish_ended(attempting)
-                        self._places.drop(attempting.place)
+                        self._backends.drop(attempting.backend)
                 elif attempting.future is not None:
-                    attempting.place.end(attempting.future, timeout_error(attempting))
+                    attempting.backend.end(attempting.future, timeout_error(attempting))
 
     def _outcome(self, attempting: RunningAttempt, future: Future[Any]) -> AttemptResult | None:
         """The outcome of an ended attempt; None when it was sent again in another way."""
         task = attempting.task
         try:
-            outcome = attempting.place.open(future, task)
+            outcome = attempting.backend.open(future, task)
         except AttemptLost as lost:
             if lost.resend and task.task_id not in self._resent and attempting.ending is None:
                 self._resent.add(task.task_id)

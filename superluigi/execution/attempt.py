@@ -83,8 +83,8 @@ class SilentReporter:
         pass
 
 
-class lent:  # noqa: N801 - used like a function, around every attempt
-    """Lend `task` what it may call while it runs, as Luigi does; it is always there, heard or not."""
+class reporter_attached:  # noqa: N801 - used like a function, around every attempt
+    """Give `task` the reporter methods that it may call while it runs, as Luigi does; always there, heard or not."""
 
     def __init__(self, task: Task, reporter: TaskReporter | None = None) -> None:
         self._task, self._reporter = task, reporter
@@ -101,7 +101,7 @@ class lent:  # noqa: N801 - used like a function, around every attempt
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """What came of one attempt. Every field pickles once `portable()` has been called."""
+    """What came of one attempt. Every field pickles once `picklable()` has been called."""
 
     task_id: str
     #: Luigi's word: DONE, FAILED, or PENDING when `requirements` must be made first.
@@ -134,7 +134,7 @@ class AttemptResult:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 
-    def portable(self) -> AttemptResult:
+    def picklable(self) -> AttemptResult:
         """The same, with everything that cannot be pickled replaced by a faithful stand-in."""
         return replace(
             self,
@@ -251,7 +251,7 @@ class AttemptRunner:
             task.trigger_event(Event.START, task)
         began = time.time()
         libraries = library_state.kept() if signals.only_runs_tasks() else contextlib.nullcontext()
-        with lent(self.task, self.reporter), libraries:
+        with reporter_attached(self.task, self.reporter), libraries:
             requirements = isolated(exhaust, task, self._complete)
         if only_checked:
             return self._came_to(DONE, skipped=True)

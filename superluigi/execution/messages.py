@@ -150,7 +150,7 @@ class Inbox(queue.Queue[Any]):
 @contextlib.contextmanager
 def messenger(task_id: str, accepts_messages: bool, spool: str | None) -> Iterator[RemoteReporter]:
     """The reporter of a task in this process, over the socket of a worker process or the file `spool`."""
-    send = parent.tell if spool is None else MessageFile(spool).append
+    send = parent.send if spool is None else MessageFile(spool).append
     if not accepts_messages:
         yield RemoteReporter(task_id, send, None)
         return

@@ -17,16 +17,16 @@ from superluigi.errors import ExecutionError
 
 
 @dataclass(frozen=True)
-class Lent:
+class ExportedMocks:
     """What another process needs to see the same."""
 
-    #: The key of the server of mock files, and their proxy; None where nobody uses them, or it is out of reach.
+    #: The key of the server of mock files, and their proxy; None where they are not used, or out of reach.
     files: tuple[bytes, bytes] | None
-    #: The number of this execution in the paths of `RunAnywayTarget`; 0 where nobody uses them.
+    #: The number of this execution in the paths of `RunAnywayTarget`; 0 where they are not used.
     execution: int
 
 
-def export_files(near: bool) -> Lent:
+def export_files(near: bool) -> ExportedMocks:
     """To be sent along; `near`: to processes that we start ourselves."""
     files = None
     if near and "luigi.mock" in sys.modules:
@@ -38,11 +38,11 @@ def export_files(near: bool) -> Lent:
         from luigi.contrib.simulate import RunAnywayTarget
 
         execution = int(RunAnywayTarget.unique.value)
-    return Lent(files, execution)
+    return ExportedMocks(files, execution)
 
 
-def import_files(what: Lent) -> None:
-    """See what the lender sees."""
+def import_files(what: ExportedMocks) -> None:
+    """See what the exporting process sees."""
     if what.execution:
         from luigi.contrib.simulate import RunAnywayTarget
 

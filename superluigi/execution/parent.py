@@ -20,7 +20,7 @@ class Parent:
         self.gives_all = False
         #: What this process ends with when nothing goes wrong; each call begins with 0.
         self.exit_code = 0
-        #: Takes what `tell` is given while a call runs.
+        #: Takes what `send` is given while a call runs.
         self.ear: Listener | None = None
         self._listeners: dict[str, Listener] = {}
         #: What it said since the last call came in and nothing listened to yet: a call takes a while to begin.
@@ -28,7 +28,7 @@ class Parent:
         self._lock = threading.Lock()
         self._tidying: list[Callable[[], None]] = []
 
-    def tell(self, value: object) -> None:
+    def send(self, value: object) -> None:
         """Tell the parent something while a call runs; lost silently outside a worker process."""
         if self.ear is not None:
             self.ear(value)

@@ -47,10 +47,10 @@ class WorkerEnvironment:
     #: What the caller's script or notebook defines.
     main: main_names.Main
     #: Luigi's mock files, for processes of this machine that we start.
-    mocks: mocks.Lent
+    mocks: mocks.ExportedMocks
 
     @staticmethod
-    def here(near: bool) -> WorkerEnvironment:
+    def current(near: bool) -> WorkerEnvironment:
         level = logs.logger.getEffectiveLevel()
         return WorkerEnvironment(
             sys_path=tuple(sys.path),
@@ -63,10 +63,10 @@ class WorkerEnvironment:
             mocks=mocks.export_files(near),
         )
 
-    def take_over(self) -> None:
+    def apply(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
         _arguments[:] = self.arguments
-        settings.take_over(self.config)
+        settings.import_sections(self.config)
         logs.logger.setLevel(self.log_level)
         with contextlib.suppress(*() if self.near else (ConfigError,)):  # another host may lack the file
             _logging.enter_context(logs.as_told())
@@ -90,7 +90,7 @@ class LoadFailure:
 
 @dataclass(frozen=True)
 class AttemptRequest:
-    """The part of a parcel that differs from attempt to attempt."""
+    """What differs from attempt to attempt."""
 
     task: Task
     check: tuple[Task, ...]
@@ -101,7 +101,7 @@ class AttemptRequest:
     #: Where the caller says that outputs and inputs are.
     expected: Addresses | None = None
     #: Tell the parent (`BEGIN`) when the attempt begins: start-up does not count for a time limit.
-    announce: bool = False
+    report_start: bool = False
 
 
 _prepared: dict[bytes, RunContext] = {}
@@ -110,16 +110,16 @@ _arguments: list[str] = []
 
 
 def load_context(context: bytes) -> RunContext:
-    """Take over the caller's surroundings and run, once per process; cheap when repeated.
+    """Apply the environment and the run of the caller, once per process; cheap when repeated.
 
     An empty context stands for the one that was prepared last.
     """
     run = _prepared.get(context) if context else next(iter(_prepared.values()))
     if run is None:
-        surroundings, dumped_run = pickle.loads(context)
-        surroundings.take_over()
+        environment, dumped_run = pickle.loads(context)
+        environment.apply()
         with importing_as_the_caller():
-            main_names.install(surroundings.main, pickling.loads, surroundings.near)
+            main_names.install(environment.main, pickling.loads, environment.near)
         with importing_as_the_caller():
             run = pickling.loads(dumped_run)
         _prepared.clear()
@@ -134,25 +134,25 @@ def importing_as_the_caller() -> contextlib.AbstractContextManager[None]:
 
 def dump_context(run: RunContext, near: bool = False) -> bytes:
     """The part that all attempts of a run share; `near`: for processes that we start ourselves."""
-    return pickle.dumps((WorkerEnvironment.here(near), pickling.dumps(run)))
+    return pickle.dumps((WorkerEnvironment.current(near), pickling.dumps(run)))
 
 
-def dump_request(order: AttemptRequest) -> bytes:
-    """Pickle an order; tasks whose own state does not pickle travel as class and parameters.
+def dump_request(request: AttemptRequest) -> bytes:
+    """Pickle a request; tasks whose own state does not pickle travel as class and parameters.
 
     Raises:
         ExecutionError: these do not either.
     """
     try:
-        return pickling.dumps(order)
+        return pickling.dumps(request)
     except Exception:  # noqa: BLE001 - any failure of foreign __reduce__ code
-        bare = replace(order, task=_TaskSpec.of(order.task), check=tuple(_TaskSpec.of(t) for t in order.check))
+        bare = replace(request, task=_TaskSpec.of(request.task), check=tuple(_TaskSpec.of(t) for t in request.check))
     try:
         return pickling.dumps(bare)
     except Exception as error:
         raise ExecutionError(
-            f"{order.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or have "
-            'its class run in threads (executor = "threads").'
+            f"{request.task} cannot be sent to another process: {error}. Give it parameters that can be pickled, or "
+            'have its class run in threads (executor = "threads").'
         ) from error
 
 
@@ -179,39 +179,39 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
     run = load_context(context)
     try:
         with importing_as_the_caller():
-            order: AttemptRequest = pickling.loads(dumped)
+            request: AttemptRequest = pickling.loads(dumped)
     except (ImportError, AttributeError) as error:
         return LoadFailure(f"{type(error).__name__}: {error}", AttemptResult("", "").host)
-    main_names.adopt(type(order.task))
-    task_id = order.task.task_id
+    main_names.adopt(type(request.task))
+    task_id = request.task.task_id
     try:
         with entered(run):  # outputs may depend on its store
-            refuse_other(order.task, order.expected)
+            refuse_other(request.task, request.expected)
     except OutputElsewhereError as error:
         return AttemptResult(
             task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),)
         )
-    if order.announce:
-        parent.tell((task_id, BEGIN, ()))
-    with logs.keeping(), messenger(task_id, bool(order.task.accepts_messages), spool) as reporter:
+    if request.report_start:
+        parent.send((task_id, BEGIN, ()))
+    with logs.keeping(), messenger(task_id, bool(request.task.accepts_messages), spool) as reporter:
         outcome = run_attempt(
-            order.task,
+            request.task,
             run,
-            check=order.check,
-            known=order.known,
+            check=request.check,
+            known=request.known,
             reporter=reporter,
-            worker_id=order.worker_id,
+            worker_id=request.worker_id,
             collect_events=True,
-            check_complete_on_run=order.check_complete_on_run,
-            process_context=order.process_context,
+            check_complete_on_run=request.check_complete_on_run,
+            process_context=request.process_context,
             waits=False,
         )
-    return outcome.portable()
+    return outcome.picklable()
 
 
-def call(context: bytes, order: bytes) -> bytes:
-    """`run_request(context, order)`, pickled as a ProcessExecutor wants it."""
-    return pickle.dumps((run_request, (context, order), {}))
+def call(context: bytes, request: bytes) -> bytes:
+    """`run_request(context, request)`, pickled as a ProcessExecutor wants it."""
+    return pickle.dumps((run_request, (context, request), {}))
 
 
 def pickle_by_value(tasks: Iterable[Task]) -> None:

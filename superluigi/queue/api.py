@@ -26,7 +26,7 @@ from superluigi.queue.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.store import claims, views
 from superluigi.queue.store import submit as plan
-from superluigi.queue.store import workers as people
+from superluigi.queue.store import workers as registry
 from superluigi.queue.store.views import Activity
 from superluigi.queue.worker import Worker, WorkOptions, lease_seconds
 from superluigi.runs import force as forcing
@@ -64,12 +64,12 @@ class Queue:
         self._recheck_seconds = recheck.total_seconds()
         self._database = Database(name, create=create)
         with self._database.write() as connection:
-            known = people.load_pools(connection)
+            known = registry.load_pools(connection)
             wanted = dict(pools or {})
             if DEFAULT_POOL not in known and DEFAULT_POOL not in wanted:
                 wanted[DEFAULT_POOL] = Pool()
-            people.save_pools(connection, wanted)
-            people.save_resources(connection, resources or {})
+            registry.save_pools(connection, wanted)
+            registry.save_resources(connection, resources or {})
 
     def __repr__(self) -> str:
         return f"Queue({self._database.shown!r})"
@@ -88,18 +88,18 @@ class Queue:
     def pools(self) -> dict[str, Pool]:
         """The pools by name."""
         with self._database.read() as connection:
-            return {name: pool for name, (pool, _) in people.load_pools(connection).items()}
+            return {name: pool for name, (pool, _) in registry.load_pools(connection).items()}
 
     @property
     def paused(self) -> bool:
         """Whether every pool is paused."""
         with self._database.read() as connection:
-            return all(paused for _, paused in people.load_pools(connection).values())
+            return all(paused for _, paused in registry.load_pools(connection).values())
 
     def paused_pools(self) -> list[str]:
         """The pools that start nothing until `resume`."""
         with self._database.read() as connection:
-            return [name for name, (_, paused) in people.load_pools(connection).items() if paused]
+            return [name for name, (_, paused) in registry.load_pools(connection).items() if paused]
 
     def said_of_pause(self) -> str:
         """For people: which pools are paused, how many of their tasks wait for that, and what lets them go on."""
@@ -117,7 +117,7 @@ class Queue:
     def workers(self) -> list[WorkerRow]:
         """The workers that are registered; those that died may still be among them for a lease."""
         with self._database.read() as connection:
-            return people.workers(connection)
+            return registry.workers(connection)
 
     # --- submitting ---------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Queue:
             ))  # fmt: skip
         found = collect(roots, run, SpecOptions(pool=pool, priority=priority, by_value=by_value))
         check_pools(found.specs, self.pools)
-        definition = runs.encode(run, runs.QueueEnvironment.here())
+        definition = runs.encode(run, runs.QueueEnvironment.current())
         with self._database.write() as connection:
             plan.add_run(connection, run.id, run.started.timestamp(), definition)
             plan.add_codes(connection, found.codes)
@@ -257,7 +257,7 @@ class Queue:
 
     def _set_paused(self, pool: str | None, paused: bool) -> None:
         with self._database.write() as connection:
-            if not people.set_paused(connection, pool, paused):
+            if not registry.set_paused(connection, pool, paused):
                 raise OptionError(f"There is no pool {pool!r}; this queue has {', '.join(sorted(self.pools))}.")
 
     def wait(self, which: Which = None, timeout: timedelta | float | None = None) -> dict[str, int]:
@@ -314,12 +314,12 @@ class Queue:
         """
         now = self._database.now(exactly=True)
         with self._database.write() as connection:
-            claims.sweep(connection, now, people.dead_workers(connection))
+            claims.sweep(connection, now, registry.dead_workers(connection))
             busy = plan.select_rows(connection, ids=None, state=models.RUNNING, name=None)
             if busy and not force:
                 raise QueueError(f"{len(busy)} tasks of {self} are running. Wait, kill them, or delete with force.")
-            people.set_paused(connection, None, True)
-            people.stop_workers(connection)
+            registry.set_paused(connection, None, True)
+            registry.stop_workers(connection)
             plan.kill(connection, busy, now)
         deadline = time.monotonic() + max(10.0, self._lease_seconds)
         while self._anybody_at_work() and time.monotonic() < deadline:
@@ -332,7 +332,7 @@ class Queue:
         """Whether a worker that lives, as far as anybody knows, still runs something."""
         now = self._database.now(exactly=True)
         with self._database.write() as connection:
-            claims.sweep(connection, now, people.dead_workers(connection))
+            claims.sweep(connection, now, registry.dead_workers(connection))
             return bool(views.activity(connection).running)
 
     # --- working ------------------------------------------------------------------------------------------

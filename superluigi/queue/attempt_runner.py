@@ -68,7 +68,7 @@ class QueueAttemptRunner:
         self._count += 1
         # No folders of their own: making one costs as much as the rest of an empty attempt.
         family, name = (part.replace("/", "_") for part in (claim.name, claim.task_id))
-        log = f"{self._logs}/{family}/{name}-{claim.fence}.stdout.log"
+        log = f"{self._logs}/{family}/{name}-{claim.fencing_token}.stdout.log"
         try:
             child = self._child_for(claim)
         except OSError as error:
@@ -223,7 +223,7 @@ class QueueAttemptRunner:
 
         That matters for what `run` yields: in forced runs, and when the task has yielded before.
         """
-        if not self._run_of(claim)[1].forces and claim.fence <= claim.attempt:
+        if not self._run_of(claim)[1].forces and claim.fencing_token <= claim.attempt:
             return frozenset()
         with self._database.read() as connection:
             return frozenset(connection.execute(_MADE, {"row": claim.row, "run": claim.run}).scalars())

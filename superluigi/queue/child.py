@@ -121,7 +121,7 @@ class _Child:
         run = self._runs[order.run]
         task = self._task(order)
         if order.timed:
-            parent.tell((BEGUN, None))
+            parent.send((BEGUN, None))
         tells = can_tell(task, run)
         if tells and not is_external(task):
             with entered(run):
@@ -175,16 +175,16 @@ class _Told(SilentReporter):
     """The reporter of a task in a queue: what it tells goes to the worker. No messages come: none are sent."""
 
     def update_tracking_url(self, tracking_url: str) -> None:
-        parent.tell(("tracking_url", None if tracking_url is None else str(tracking_url)))
+        parent.send(("tracking_url", None if tracking_url is None else str(tracking_url)))
 
     def update_status_message(self, message: str) -> None:
-        parent.tell(("status_message", None if message is None else str(message)))
+        parent.send(("status_message", None if message is None else str(message)))
 
     def update_progress_percentage(self, percentage: float) -> None:
-        parent.tell(("progress", None if percentage is None else float(percentage)))
+        parent.send(("progress", None if percentage is None else float(percentage)))
 
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
-        parent.tell(("less", {str(name): float(amount) for name, amount in decrease_resources.items()}))
+        parent.send(("less", {str(name): float(amount) for name, amount in decrease_resources.items()}))
 
 
 def _end_all_below() -> None:

@@ -25,7 +25,7 @@ class QueueEnvironment:
     luigi_config: str | None
 
     @classmethod
-    def here(cls) -> QueueEnvironment:
+    def current(cls) -> QueueEnvironment:
         """Those of this process; what every Python has on its path is left out."""
         shared = (sys.prefix, sys.base_prefix, sys.exec_prefix)
         own = [os.path.abspath(entry or ".") for entry in sys.path if not entry.startswith(shared)]

@@ -19,7 +19,7 @@ from superluigi.queue.database import Database
 from superluigi.queue.models import Pool
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.store import claims, pruning, views
-from superluigi.queue.store import workers as people
+from superluigi.queue.store import workers as registry
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")
@@ -101,7 +101,7 @@ class Spawner:
             logger.warning("%s; the spawner ends", error)
         finally:
             with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
-                people.resign(connection, self.name)
+                registry.resign(connection, self.name)
             for provider in self._providers.values():
                 provider.close(wait=self._settled)
 
@@ -136,13 +136,13 @@ class Spawner:
         with self._database.read() as connection:
             pools = {
                 name: pool
-                for name, (pool, _) in people.load_pools(connection).items()
+                for name, (pool, _) in registry.load_pools(connection).items()
                 if self._options.pools is None or name in self._options.pools
             }
         led = self._sweep_and_lead(list(pools), now)
         with self._database.read() as connection:
             activity = views.activity(connection)
-            alive = {name: people.live_workers(connection, name, now, self._options.lease_seconds) for name in pools}
+            alive = {name: registry.live_workers(connection, name, now, self._options.lease_seconds) for name in pools}
         self._settled = activity.settled and not self._options.keep_alive
         if self._settled or self._is_done():
             return True
@@ -153,13 +153,13 @@ class Spawner:
     def _sweep_and_lead(self, pools: list[str], now: float) -> list[str]:
         """One transaction: overdue tasks back into the pool, dead workers off the list, the lead kept or taken."""
         with self._database.write(flush=False) as connection:
-            dead = people.dead_workers(connection)
+            dead = registry.dead_workers(connection)
             claims.sweep(connection, now, dead)
             for name in dead:
-                people.remove_worker(connection, name)
+                registry.remove_worker(connection, name)
             return [
                 pool for pool in pools
-                if people.lead(connection, self.name, pool, now, self._options.lease_seconds)
+                if registry.lead(connection, self.name, pool, now, self._options.lease_seconds)
             ]  # fmt: skip
 
     def _fill(self, name: str, pool: Pool, pending: int, alive: int) -> None:

@@ -161,7 +161,7 @@ workers = Table(
     f"{PREFIX}workers", metadata,
     Column("id", Text, primary_key=True),
     Column("pool", Text, nullable=False),
-    Column("place", Text, nullable=False),
+    Column("place", Text, key="boot_id", nullable=False),
     Column("started", Float, nullable=False),
     Column("seen", Float, nullable=False),
     Column("stop", Integer, nullable=False, server_default="0"),
@@ -171,7 +171,7 @@ spawners = Table(
     f"{PREFIX}spawners", metadata,
     Column("pool", Text, primary_key=True),
     Column("id", Text, nullable=False),
-    Column("place", Text, nullable=False),
+    Column("place", Text, key="boot_id", nullable=False),
     Column("lease", Float, nullable=False),
 )  # fmt: skip
 

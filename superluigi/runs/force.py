@@ -68,7 +68,7 @@ class TaskGraph:
     #: Ids of the tasks that were asked for.
     roots: Sequence[str]
 
-    def joined(
+    def merge(
         self, edges: Mapping[str, Sequence[str]], families: Mapping[str, str], tasks: Mapping[str, luigi.Task]
     ) -> TaskGraph:
         """The same graph with what else is known, for instance from records of earlier runs."""

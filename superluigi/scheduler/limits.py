@@ -165,22 +165,22 @@ class Rates:
             return None
         return starts[over] + rate.seconds if over < len(starts) else now + _SOON
 
-    def take(self, resources: Mapping[str, int]) -> None:
+    def acquire(self, resources: Mapping[str, int]) -> None:
         """A task that takes `resources` starts now."""
         for name in resources:
             if name in self._rates:
                 self._starts[name].append(time.time())
 
-    def delay(self, resources: Mapping[str, int]) -> bool:
-        """What has just been taken is only on its way; `begin` will say when it starts. False if nothing is limited."""
+    def defer(self, resources: Mapping[str, int]) -> bool:
+        """What has just been taken is only on its way; `start` will say when it starts. False if nothing is limited."""
         names = [name for name in resources if name in self._rates]
         for name in names:
             self._starts[name].pop()
             self._coming[name] += 1
         return bool(names)
 
-    def begin(self, resources: Mapping[str, int]) -> None:
-        """A task that was delayed starts now."""
+    def start(self, resources: Mapping[str, int]) -> None:
+        """A deferred task starts now."""
         for name in resources:
             if name in self._rates:
                 self._coming[name] -= 1

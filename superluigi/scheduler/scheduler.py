@@ -358,7 +358,7 @@ class ReadyScheduler(SchedulerBase):
         return [entry[3] for entry in taken]
 
     def _give(self, reply: dict[str, Any], node: Node, worker: str, host: str | None) -> None:
-        self.rates.take(node.resources)
+        self.rates.acquire(node.resources)
         self.update_metrics_task_started(node)
         self.state.set_status(node, RUNNING, self.settings)
         node.worker_running = worker
@@ -378,7 +378,7 @@ class ReadyScheduler(SchedulerBase):
         together = "|".join(node.id for node in batch)
         batch_id = hashlib.new("md5", together.encode(), usedforsecurity=False).hexdigest()
         params: dict[str, Any] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
-        self.rates.take(best.resources)
+        self.rates.acquire(best.resources)
         for node in batch:
             self.state.set_batch_running(node, batch_id, worker)
             node.resources_running = node.resources.copy()

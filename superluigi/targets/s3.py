@@ -94,12 +94,12 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     ) -> None:
         _check(bucket, object_key, "object_key")
         self.bucket, self.object_key = bucket, object_key
-        place = S3Address(
+        address = S3Address(
             bucket, object_key, metadata_bucket or bucket, metadata_object_key or object_key + RECORD_SUFFIX,
             S3Options.of(client_options), opened, Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
-        self.location = ObjectLocation(place)
+        self.location = ObjectLocation(address)
         self.location.external = external
         self._set_paths()
         self._set_format(format)
@@ -150,12 +150,12 @@ class S3PrefixTarget(_S3Target):
         self.prefix = prefix if prefix.endswith("/") else f"{prefix}/"
         beside = f"{self.prefix[:-1]}{RECORD_SUFFIX}"
         record_key = self.prefix + RECORD_SUFFIX if metadata_inside_prefix else metadata_object_key or beside
-        place = S3Address(
+        address = S3Address(
             bucket, self.prefix, metadata_bucket or bucket, record_key,
             S3Options.of(client_options), opened, Path(local_root) if local_root else None,
             dict(put_options or {}), dict(get_options or {}), progress, cache_limit_bytes, cache_min_free_bytes,
         )  # fmt: skip
-        self.location = PrefixLocation(place, contents_limit(metadata_contents_limit))
+        self.location = PrefixLocation(address, contents_limit(metadata_contents_limit))
         self.location.external = external
         self._set_paths()
 

@@ -17,8 +17,8 @@ from superluigi.storage.objects.s3.s3_errors import split
 class S3System(FileSystem):
     """Paths are `s3://bucket/key`; options are those of the target it came from."""
 
-    def __init__(self, place: S3Address) -> None:
-        self._place = place
+    def __init__(self, address: S3Address) -> None:
+        self._address = address
 
     def _split(self, path: str) -> tuple[str, str]:
         bucket, key = split(str(path))
@@ -29,8 +29,8 @@ class S3System(FileSystem):
     def exists(self, path: str) -> bool:
         """Whether an object is at `path`, or any below it."""
         bucket, key = self._split(path)
-        s3 = self._place.open(self._place.options)
-        if key and not key.endswith("/") and s3.head(bucket, key, self._place.get_options) is not None:
+        s3 = self._address.open(self._address.options)
+        if key and not key.endswith("/") and s3.head(bucket, key, self._address.get_options) is not None:
             return True
         return self.isdir(path)
 
@@ -49,14 +49,14 @@ class S3System(FileSystem):
     def remove(self, path: str, recursive: bool = True, skip_trash: bool = True) -> None:
         """Remove the object at `path` with its record, and with `recursive` all below it."""
         bucket, key = self._split(path)
-        place = dataclasses.replace(
-            self._place, bucket=bucket, key=key, record_bucket=bucket, record_key=key + RECORD_SUFFIX
+        address = dataclasses.replace(
+            self._address, bucket=bucket, key=key, record_bucket=bucket, record_key=key + RECORD_SUFFIX
         )
         doomed = list(self._below(path)) if recursive else []
         if doomed:
-            place.open(place.options).delete(bucket, doomed, place.get_options)
+            address.open(address.options).delete(bucket, doomed, address.get_options)
         if key and not key.endswith("/"):
-            ObjectLocation(place).remove()
+            ObjectLocation(address).remove()
 
     def move(self, path: str, dest: str) -> None:
         """Copy the object and its record on the server, then remove them."""
@@ -68,14 +68,16 @@ class S3System(FileSystem):
     def copy(self, path: str, dest: str) -> None:
         """Copy one object, with its record if it has one, on the server; also into another bucket."""
         (bucket, key), (other, new) = self._split(path), self._split(dest)
-        s3 = self._place.open(self._place.options)
-        there = s3.head(bucket, key, self._place.get_options)
-        record = s3.head(bucket, key + RECORD_SUFFIX, self._place.get_options)
+        s3 = self._address.open(self._address.options)
+        there = s3.head(bucket, key, self._address.get_options)
+        record = s3.head(bucket, key + RECORD_SUFFIX, self._address.get_options)
         pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record.size)] if record else []
         s3.copy(other, [*pairs, (key, new, there.size if there else 0)], {}, source_bucket=bucket)
 
     def _below(self, path: str, page_size: int | None = None) -> Iterator[str]:
         bucket, key = self._split(path)
         prefix = f"{key.rstrip('/')}/" if key else ""
-        found = self._place.open(self._place.options).list(bucket, prefix, self._place.get_options, page_size=page_size)
+        found = self._address.open(self._address.options).list(
+            bucket, prefix, self._address.get_options, page_size=page_size
+        )
         return (item.key for item in found)

@@ -15,7 +15,7 @@ from luigi.task_register import Register
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
-from superluigi.execution.attempt import lent
+from superluigi.execution.attempt import reporter_attached
 from superluigi.testing.fake_inputs import given
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def run_alone(task: luigi.Task, inputs: Any = None) -> Any:
 
 def _run(task: luigi.Task) -> Any:
     run: Callable[[], Any] = task.run
-    with lent(task):
+    with reporter_attached(task):
         value = run()
         if not hasattr(value, "send"):
             return None

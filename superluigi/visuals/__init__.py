@@ -3,7 +3,7 @@
 plot_dependency_graph(task)              a `Figure`; shows itself in a notebook
 dependency_graph(task)                   the same graph for networkx
 plot_lineage(place)                      the same for the history of an output
-Picture.save("graph.html"), .show(), .svg, .mermaid
+Figure.save("graph.html"), .show(), .svg, .mermaid
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import networkx
 
     from superluigi.runs.report import Report
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
 
 def plot_dependency_graph(
@@ -47,7 +47,7 @@ def plot_dependency_graph(
         OptionError: an unknown suffix, mode of `refresh`, or argument.
     """
     from superluigi.visuals.build import of_task
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
     if unknown := sorted(set(unused) - {"height", "font_size", "hierarchical", "notebook"}):
         raise OptionError(f"plot_dependency_graph does not know {unknown[0]}. Use path=, refresh= or ignore_beyond=.")
@@ -93,7 +93,7 @@ def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Figu
     """
     from superluigi.lineage.records.tracing import trace
     from superluigi.visuals.build import of_trace
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
     picture = Figure(of_trace(trace(place)))
     if path is not None:
@@ -115,7 +115,7 @@ def plot_run(
     from superluigi.lineage.staleness.explaining import why
     from superluigi.visuals.attempts import last_logs
     from superluigi.visuals.build import of_run
-    from superluigi.visuals.picture import Figure
+    from superluigi.visuals.figure import Figure
 
     explained = why(task)
     picture = Figure(of_run(explained, report, logs=last_logs(one.task for one in explained), started=started))

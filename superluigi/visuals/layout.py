@@ -46,7 +46,7 @@ DENSE = Sizes(width=150, height=34, gap_x=12, gap_y=64, gap_row=10)
 class Layout:
     """Places of the nodes' upper left corners, and where edges pass between nodes."""
 
-    places: Mapping[str, tuple[float, float]]
+    positions: Mapping[str, tuple[float, float]]
     sizes: Sizes
     width: float
     height: float
@@ -59,7 +59,7 @@ class Layout:
         """The points of an edge between its ends."""
         if not self.layers:
             return self.bends.get((source, target), ())
-        sizes, (x1, y1), (x2, y2) = self.sizes, self.places[source], self.places[target]
+        sizes, (x1, y1), (x2, y2) = self.sizes, self.positions[source], self.positions[target]
         pitch, points, x = sizes.width + sizes.gap_x, [], x1 + sizes.width / 2
         end = x2 + sizes.width / 2
         at = bisect.bisect_right(self.layers, (y1, math.inf)) - 1
@@ -78,7 +78,7 @@ class Layout:
         return y - (self.sizes.gap_y if y == first else self.sizes.gap_row)
 
 
-def place(graph: Graph) -> Layout:
+def lay_out(graph: Graph) -> Layout:
     """Lay a graph out; more than 150 nodes get smaller ones.
 
     Raises:
@@ -87,17 +87,17 @@ def place(graph: Graph) -> Layout:
     sizes = NORMAL if len(graph.nodes) <= 150 else DENSE
     if not graph.nodes:
         return Layout({}, sizes, 0, 0)
-    net = _Net(graph, sizes)
-    layers = net.layers()
+    layered = _LayeredGraph(graph, sizes)
+    layers = layered.layers()
     columns = _columns(layers, sizes)
-    if max(map(len, layers)) <= columns and net.let_edges_pass(layers):
-        net.order(layers)
-        return net.placed(layers)
-    net.order(layers)
-    return net.on_a_grid([_wrapped(layer, columns) for layer in layers])
+    if max(map(len, layers)) <= columns and layered.let_edges_pass(layers):
+        layered.order(layers)
+        return layered.placed(layers)
+    layered.order(layers)
+    return layered.on_a_grid([_wrapped(layer, columns) for layer in layers])
 
 
-class _Net:
+class _LayeredGraph:
     """Nodes with their neighbours; among them, invisible ones where a long edge passes a layer."""
 
     def __init__(self, graph: Graph, sizes: Sizes) -> None:
@@ -179,7 +179,7 @@ class _Net:
         self._draw_near(rows, middles, {id(row): self._offsets(row) for row in rows})
         sizes = self.sizes
         left = min(middles[one] for one in self.ids) - sizes.width / 2
-        places: dict[str, tuple[float, float]] = {}
+        positions: dict[str, tuple[float, float]] = {}
         points: dict[str, list[tuple[float, float]]] = {}
         for number, row in enumerate(rows):
             y = float(number * (sizes.height + sizes.gap_y))
@@ -188,11 +188,11 @@ class _Net:
                 if node.startswith("\0"):
                     points[node] = [(x, y), (x, y + sizes.height)]
                 else:
-                    places[node] = (round(x - sizes.width / 2, 1), y)
-        width = max(x for x, _ in places.values()) + sizes.width
+                    positions[node] = (round(x - sizes.width / 2, 1), y)
+        width = max(x for x, _ in positions.values()) + sizes.width
         height = len(rows) * (sizes.height + sizes.gap_y) - sizes.gap_y
         bends = {edge: [point for name in names for point in points[name]] for edge, names in self.passing.items()}
-        return Layout(places, sizes, round(width, 1), height, bends)
+        return Layout(positions, sizes, round(width, 1), height, bends)
 
     def on_a_grid(self, layers: list[list[list[str]]]) -> Layout:
         """Every box in a cell of one grid; a layer of one row stands near its neighbours."""
@@ -207,19 +207,19 @@ class _Net:
         for row in single:  # in steps of whole cells: what was one apart stays so
             cells.update((node, math.floor(cells[node] + 0.5)) for node in row)
         sizes, left = self.sizes, min(cells.values())
-        places: dict[str, tuple[float, float]] = {}
+        positions: dict[str, tuple[float, float]] = {}
         ends: list[tuple[float, float]] = []
         y = 0.0
         for rows in layers:
             first_y = y
             for row in rows:
-                places.update((node, ((cells[node] - left) * (sizes.width + sizes.gap_x), y)) for node in row)
+                positions.update((node, ((cells[node] - left) * (sizes.width + sizes.gap_x), y)) for node in row)
                 y += sizes.height + sizes.gap_row
             ends.append((first_y, y - sizes.height - sizes.gap_row))
             y += sizes.gap_y - sizes.gap_row
-        places = {node: places[node] for node in self.ids}
-        width = max(x for x, _ in places.values()) + sizes.width
-        return Layout(places, sizes, width, y - sizes.gap_y, layers=ends)
+        positions = {node: positions[node] for node in self.ids}
+        width = max(x for x, _ in positions.values()) + sizes.width
+        return Layout(positions, sizes, width, y - sizes.gap_y, layers=ends)
 
     def _draw_near(self, rows: list[list[str]], at: dict[str, float], offsets: Mapping[int, Sequence[float]]) -> None:
         """Move the nodes of rows to the mean of their neighbours, as far as order and gaps allow."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from superluigi.lineage.records.builder import iso, utc_now
-from superluigi.visuals.layout import place
+from superluigi.visuals.layout import lay_out
 from superluigi.visuals.model import Graph, families
 from superluigi.visuals.render import curve, legend
 
@@ -58,8 +58,8 @@ def page(graph: Graph, view: str | None = None) -> str:
 
 
 def _drawn(graph: Graph) -> dict[str, Any]:
-    """Nodes with places in the same order, and edges by their numbers; paths only where the browser draws elements."""
-    layout = place(graph)
+    """Nodes and their positions in one order, edges by their numbers; paths only where the browser draws elements."""
+    layout = lay_out(graph)
     number = {node.id: index for index, node in enumerate(graph.nodes)}
     edges = [edge for edge in graph.edges if edge[0] in number and edge[1] in number]
     small = len(graph.nodes) <= ELEMENTS and len(edges) <= 4 * ELEMENTS
@@ -69,7 +69,7 @@ def _drawn(graph: Graph) -> dict[str, Any]:
         "edges": [[number[one], number[other]] for one, other in edges],
         "paths": [curve(layout, *edge) for edge in edges] if small else None,
         "layout": {
-            "places": [layout.places[node.id] for node in graph.nodes],
+            "positions": [layout.positions[node.id] for node in graph.nodes],
             "layers": layout.layers,
             "sizes": layout.sizes.__dict__,
             "width": layout.width,

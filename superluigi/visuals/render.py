@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from itertools import pairwise
 
-from superluigi.visuals.layout import Layout, place
+from superluigi.visuals.layout import Layout, lay_out
 from superluigi.visuals.model import STATES, Graph, Node
 
 #: State -> (stroke, fill, text) on light paper, and the same on dark.
@@ -58,7 +58,7 @@ def _mermaid_text(text: str) -> str:
 
 def svg(graph: Graph) -> str:
     """A stand-alone SVG picture that follows the reader's light or dark scheme."""
-    layout = place(graph)
+    layout = lay_out(graph)
     pad = 16
     width, height = layout.width + 2 * pad, layout.height + 2 * pad
     parts = [
@@ -76,13 +76,13 @@ def svg(graph: Graph) -> str:
 
 
 def _both(layout: Layout, one: str, other: str) -> bool:
-    return one in layout.places and other in layout.places
+    return one in layout.positions and other in layout.positions
 
 
 def curve(layout: Layout, source: str, target: str) -> str:
     """The path of an edge, from the lower side of its source to the upper side of its target."""
     sizes = layout.sizes
-    (x1, y1), (x2, y2) = layout.places[source], layout.places[target]
+    (x1, y1), (x2, y2) = layout.positions[source], layout.positions[target]
     ends = (x1 + sizes.width / 2, y1 + sizes.height), (x2 + sizes.width / 2, y2)
     points = [ends[0], *layout.route(source, target), ends[1]]
     path = f"M{points[0][0]:g} {points[0][1]:g}"
@@ -97,7 +97,7 @@ def curve(layout: Layout, source: str, target: str) -> str:
 
 def _svg_node(node: Node, layout: Layout) -> str:
     sizes = layout.sizes
-    x, y = layout.places[node.id]
+    x, y = layout.positions[node.id]
     dense = sizes.height < 40
     fits = int((sizes.width - 44) / (6.2 if dense else 7))
     line = ", ".join(map(str, node.params.values())) if dense else node.summary

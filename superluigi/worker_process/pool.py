@@ -124,7 +124,7 @@ class ProcessExecutor(Executor):
         with self._lock:
             return [child.worker.pid for child in self._children]
 
-    def tell(self, future: Future[Any], key: str, value: Any) -> bool:
+    def send(self, future: Future[Any], key: str, value: Any) -> bool:
         """Give `value` to the listener `key` of the process that runs `future`."""
         with self._lock:
             child = self._child_of(future)
@@ -240,7 +240,7 @@ class ProcessExecutor(Executor):
         try:
             said: Message | Result = child.worker.channel.receive()
         except Exception:  # noqa: BLE001 - EOF, a reset, half a message: the process is gone either way
-            self._bury(child)
+            self._reap(child)
             return
         submitted = child.at
         if isinstance(said, Message):
@@ -263,7 +263,7 @@ class ProcessExecutor(Executor):
         elif submitted is not None:
             submitted.future.set_exception(child.ended_because or WorkerLostError("ended"))
 
-    def _bury(self, child: _Child) -> None:
+    def _reap(self, child: _Child) -> None:
         self._forget_end(child)
         self._selector.unregister(child.worker.channel)
         code = child.worker.bury()
@@ -272,11 +272,11 @@ class ProcessExecutor(Executor):
             submitted, child.at = child.at, None
             self._assign()
         if submitted is not None:
-            error = child.ended_because or WorkerLostError(_obituary(child.worker.pid, code))
+            error = child.ended_because or WorkerLostError(_describe_exit(child.worker.pid, code))
             submitted.future.set_exception(error)
 
 
-def _obituary(pid: int, code: int) -> str:
+def _describe_exit(pid: int, code: int) -> str:
     if code >= 0 and code != INTERRUPTED:
         return (
             f"The process {pid} that ran this task ended itself with exit code {code} (os._exit, or a crash in "

@@ -18,9 +18,9 @@ from superluigi.errors import OptionError, TaskFailedError
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 from superluigi.visuals import plot_dependency_graph, plot_lineage
-from superluigi.visuals.layout import place
+from superluigi.visuals.figure import Figure
+from superluigi.visuals.layout import lay_out
 from superluigi.visuals.model import Graph, Node
-from superluigi.visuals.picture import Figure
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)></script>"
 
@@ -276,10 +276,10 @@ def many(count: int) -> Graph:
 def test_places_go_down_with_the_data_and_do_not_overlap() -> None:
     for count in (5, 60, 500):
         graph = many(count)
-        layout = place(graph)
-        assert all(layout.places[one][1] < layout.places[other][1] for one, other in graph.edges)
+        layout = lay_out(graph)
+        assert all(layout.positions[one][1] < layout.positions[other][1] for one, other in graph.edges)
         rows: dict[float, list[float]] = {}
-        for x, y in layout.places.values():
+        for x, y in layout.positions.values():
             rows.setdefault(y, []).append(x)
         for row in rows.values():
             row.sort()

@@ -21,8 +21,8 @@ from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.visuals import plot_dependency_graph
 from superluigi.visuals.attempts import telling_lines
 from superluigi.visuals.build import critical_path
+from superluigi.visuals.figure import Figure
 from superluigi.visuals.model import Family, Graph, Node, RunFacts
-from superluigi.visuals.picture import Figure
 
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 

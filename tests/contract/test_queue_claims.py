@@ -98,7 +98,7 @@ def test_a_claim_that_a_power_cut_took_back_is_void_although_the_next_has_its_nu
     with database.write() as connection:
         connection.execute(tasks.update().values(state="PENDING", fence=0, attempts=0, lease=None, worker=None))
     held = _claim(database, "two")
-    assert held.fence == lost.fence
+    assert held.fencing_token == lost.fencing_token
     with database.write() as connection:
         assert claims.status(connection, lost) == claims.renew(connection, lost, 60.0) == "lost"
     assert not _finish(database, lost, "failed")

@@ -247,7 +247,7 @@ class QueueMachine(RuleBasedStateMachine):
             row = self.model.rows[claim.task_id]
             row.state, row.fence, row.attempts = "RUNNING", row.fence + 1, row.attempts + 1
             row.lease, row.kill = self.now + LEASE, False
-            assert (claim.fence, claim.attempt) == (row.fence, row.attempts)
+            assert (claim.fencing_token, claim.attempt) == (row.fence, row.attempts)
             self.held[claim.task_id] = claim
 
     @precondition(lambda self: self.held)

@@ -53,7 +53,7 @@ def with_recorded(known: TaskGraph) -> TaskGraph:
         if below:
             edges[task_id] = [one.task_id if isinstance(one, luigi.Task) else str(one["task_id"]) for one in below]
             waiting += below
-    return known.joined(edges, families, tasks)
+    return known.merge(edges, families, tasks)
 
 
 def _static(task: luigi.Task) -> list[luigi.Task]:

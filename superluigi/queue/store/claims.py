@@ -36,7 +36,7 @@ class Claim:
     params: str
     code: str | None
     run: str
-    fence: int
+    fencing_token: int
     attempt: int
     timeout: float | None
     #: JSON text of the task's tags, which are no parameters.
@@ -116,7 +116,7 @@ def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
     """
     column = tables.tasks.c
     mine = (
-        (column.id == claim.row) & (column.fence == claim.fence) & (column.worker == claim.worker)
+        (column.id == claim.row) & (column.fence == claim.fencing_token) & (column.worker == claim.worker)
         & (column.state == models.RUNNING)
     )  # fmt: skip
     values = {
@@ -130,7 +130,7 @@ def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
 
 
 def _mine(claim: Claim) -> dict[str, Any]:
-    return {"row": claim.row, "fence": claim.fence, "worker": claim.worker}
+    return {"row": claim.row, "fence": claim.fencing_token, "worker": claim.worker}
 
 
 def _word(row: tuple[Any, ...] | None) -> str:

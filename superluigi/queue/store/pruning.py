@@ -35,8 +35,8 @@ def prune(connection: Connection, *, before: float | None, keep: int | None) -> 
     """Forget what ended before that time, and all but the latest `keep`; how many tasks, and the logs of them."""
     rows = [(row.id, row.ended or 0.0) for row in connection.execute(_OLD)]
     chosen = [
-        row_id for place, (row_id, ended) in enumerate(rows)
-        if (before is not None and ended < before) or (keep is not None and place >= keep)
+        row_id for index, (row_id, ended) in enumerate(rows)
+        if (before is not None and ended < before) or (keep is not None and index >= keep)
     ]  # fmt: skip
     logs: list[str] = []
     for chunk in submit.chunks(chosen):

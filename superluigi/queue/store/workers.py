@@ -63,7 +63,7 @@ _SEEN = text(f"UPDATE {tables.workers.name} SET seen = :now WHERE id = :id RETUR
 
 
 def add_worker(connection: Connection, name: str, pool: str, now: float) -> None:
-    row = {"id": name, "pool": pool, "place": owner_token.world(), "started": now, "seen": now}
+    row = {"id": name, "pool": pool, "boot_id": owner_token.world(), "started": now, "seen": now}
     connection.execute(tables.workers.insert(), [row])
 
 
@@ -84,7 +84,7 @@ def stop_workers(connection: Connection) -> None:
 
 def dead_workers(connection: Connection) -> list[str]:
     """Registered workers of this boot and container whose processes are gone."""
-    query = select(tables.workers.c.id).where(tables.workers.c.place == owner_token.world())
+    query = select(tables.workers.c.id).where(tables.workers.c.boot_id == owner_token.world())
     return [name for name in connection.execute(query).scalars() if is_dead(name)]
 
 
@@ -98,7 +98,7 @@ def lead(connection: Connection, name: str, pool: str, now: float, lease_seconds
     """Be or become the one spawner of `pool` that starts workers; False: another one is, stand by."""
     column = tables.spawners.c
     row = connection.execute(select(tables.spawners).where(column.pool == pool)).first()
-    values = {"id": name, "place": owner_token.world(), "lease": now + lease_seconds}
+    values = {"id": name, "boot_id": owner_token.world(), "lease": now + lease_seconds}
     if row is None:
         connection.execute(tables.spawners.insert(), [{"pool": pool, **values}])
         return True

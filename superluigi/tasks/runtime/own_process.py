@@ -19,7 +19,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from superluigi.errors import traceback_of
 from superluigi.execution import main_names, serialization, signals
 from superluigi.execution.addresses import refuse_other
-from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, lent
+from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, reporter_attached
 from superluigi.execution.parent import parent
 from superluigi.execution.yielded import exhaust
 from superluigi.runs.completeness import is_complete
@@ -42,14 +42,14 @@ def carry_out(order: ChildOrder, context: bytes, dumped: bytes) -> AttemptResult
         main_names.adopt(type(task))
         with entered(run):
             refuse_other(task, attempt.expected)
-        with entered(run), lent(task, _Telling()):
+        with entered(run), reporter_attached(task, _Telling()):
             requirements = exhaust(task, lambda required: is_complete(required, run))
     except BaseException as error:  # noqa: BLE001 - carried to the starting process, which raises it
         signals.leave_if_ended(error)
         code = error.code if isinstance(error, SystemExit) else None
         parent.exit_code = code if isinstance(code, int) and code else 1
-        return AttemptResult(order.task_id, FAILED, error=error, traceback=traceback_of(error)).portable()
-    return AttemptResult(order.task_id, PENDING if requirements else DONE, requirements=requirements).portable()
+        return AttemptResult(order.task_id, FAILED, error=error, traceback=traceback_of(error)).picklable()
+    return AttemptResult(order.task_id, PENDING if requirements else DONE, requirements=requirements).picklable()
 
 
 def _settle_in(order: ChildOrder) -> None:
@@ -76,7 +76,7 @@ class _Telling(SilentReporter):
 
 
 def _tell(name: str, *args: object) -> None:
-    parent.tell((name, args))
+    parent.send((name, args))
 
 
 def by_hand(
@@ -101,7 +101,7 @@ def by_hand(
             say(f"not complete, run it first: {missing[0]}", err=True)
             raise SystemExit(1)
         try:
-            with lent(again):
+            with reporter_attached(again):
                 requirements = exhaust(again, lambda required: is_complete(required, run))
         except Exception as error:  # noqa: BLE001 - whatever the task raises is what one is here to debug
             sys.stderr.write(traceback_of(error))

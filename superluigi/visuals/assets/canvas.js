@@ -4,8 +4,8 @@ const MOST_EDGES = 20000, MOST_BOXES_WITH_EDGES = 1200;
 let rows = [], queued = false;
 
 function prepareCanvas() {  // rows from above, each from the left: to find what is under a point, and what is in sight
-  const { places } = views[view].layout, byY = new Map();
-  places.forEach(([x, y], index) => {
+  const { positions } = views[view].layout, byY = new Map();
+  positions.forEach(([x, y], index) => {
     if (!byY.has(y)) byY.set(y, []);
     byY.get(y).push({ x, index });
   });
@@ -80,7 +80,7 @@ function paintCanvas() {
   for (const [state, several] of byState) {
     const colours = data.states[state] || data.states.missing, [line, fill, text] = isDark() ? colours.dark : colours.light;
     for (const one of several) {
-      const node = nodes[one], [x, y] = layout.places[one];
+      const node = nodes[one], [x, y] = layout.positions[one];
       pen.globalAlpha = !shows(node) ? 0.1 : near && !near.has(one) ? 0.22 : 1;
       pen.fillStyle = tiny ? line : fill;
       pen.fillRect(x, y, width + grown, height + grown);
@@ -97,7 +97,7 @@ function paintCanvas() {
   pen.strokeStyle = accent;
   for (const one of seen) {
     if (nodes[one].id !== chosen && !(found && found.has(nodes[one].id))) continue;
-    const [x, y] = layout.places[one];
+    const [x, y] = layout.positions[one];
     pen.lineWidth = Math.max(3, 2 / scale);
     pen.strokeRect(x, y, width, height);
   }
@@ -105,8 +105,8 @@ function paintCanvas() {
 }
 
 function trace(pen, from, to) {  // as `Layout.route` in layout.py and `curve` in render.py
-  const { places, sizes, layers } = views[view].layout;
-  const [x1, y1] = places[from], [x2, y2] = places[to], end = x2 + sizes.width / 2, pitch = sizes.width + sizes.gap_x;
+  const { positions, sizes, layers } = views[view].layout;
+  const [x1, y1] = positions[from], [x2, y2] = positions[to], end = x2 + sizes.width / 2, pitch = sizes.width + sizes.gap_x;
   let x = x1 + sizes.width / 2, y = y1 + sizes.height;
   pen.moveTo(x, y);
   const go = (nextX, nextY) => {

@@ -28,7 +28,7 @@ function renderElements({ nodes, edges, paths, layout }) {
   const fits = Math.floor((width - 44) / 7.1);
   const boxes = document.createDocumentFragment();
   nodes.forEach((node, index) => {
-    const [x, y] = layout.places[index];
+    const [x, y] = layout.positions[index];
     const group = draw("g", {
       class: `node s-${node.state} ${node.state}`, transform: `translate(${x} ${y})`, tabindex: 0, role: "button",
       "aria-label": `${node.name} ${summary(node)}: ${look(node.state).label}`, "data-id": node.id,
@@ -132,7 +132,7 @@ function center(id) {
   const node = views[view].byId.get(id);
   if (!node) return;
   touched = true;
-  const at = views[view].layout.places[node.index];
+  const at = views[view].layout.positions[node.index];
   const { width, height } = views[view].layout.sizes, box = board.getBoundingClientRect();
   if (scale < 0.7) scale = 0.9;
   left = box.width / 2 - (at[0] + width / 2) * scale;
@@ -213,9 +213,9 @@ function neighbour(id, key) {  // up and down along the data, left and right wit
     return view === "tasks" && next !== undefined ? nodes[next].id : null;
   }
   if (key !== "ArrowLeft" && key !== "ArrowRight") return null;
-  const [x, y] = layout.places[index], sign = key === "ArrowLeft" ? -1 : 1;
+  const [x, y] = layout.positions[index], sign = key === "ArrowLeft" ? -1 : 1;
   let best = null;
-  layout.places.forEach((place, other) => {
+  layout.positions.forEach((place, other) => {
     const ahead = (place[0] - x) * sign;
     if (place[1] === y && ahead > 0 && (best === null || ahead < best.ahead)) best = { ahead, other };
   });

@@ -424,7 +424,7 @@ def test_no_more_start_within_the_time_than_allowed() -> None:
     rates = Rates({"api": Rate(2, 60.0)})
     for _ in range(2):
         assert rates.allows({"api": 1})
-        rates.take({"api": 1})
+        rates.acquire({"api": 1})
     assert not rates.allows({"api": 1})
     assert rates.due is not None
     assert 50 < rates.due - time.time() <= 60

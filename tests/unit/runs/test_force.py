@@ -62,7 +62,7 @@ def test_wrong_options_are_refused_with_what_is_upstream() -> None:
 
 
 def test_recorded_requirements_lead_further_than_the_graph() -> None:
-    wider = GRAPH.joined({"Clean_a": ["Raw_1"]}, {"Raw_1": "flow.Raw"}, {})
+    wider = GRAPH.merge({"Clean_a": ["Raw_1"]}, {"Raw_1": "flow.Raw"}, {})
     assert plan(wider, force_upstream_to_task_cls="Raw").ids == {
         "Raw_1",
         "Clean_a",

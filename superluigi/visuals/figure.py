@@ -74,4 +74,4 @@ class Figure:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.graph.counts().items())
-        return f"<Picture of {self.graph.title}: {counts}>"
+        return f"<Figure of {self.graph.title}: {counts}>"
