@@ -4,6 +4,7 @@ SuperLuigiError
 ├── DefinitionError (TypeError)            a task, target or option is written wrongly
 │   ├── RunSignatureError                  run() asks for a name that we do not offer
 │   └── OptionError (ValueError)           options that cannot be combined, or unknown values
+│       └── NotAcceptableError             an output cannot be accepted or adopted as it is
 ├── ParameterError (ValueError)            a task parameter is missing, unknown or of the wrong type
 ├── TargetError (OSError)                  an output or input is not as it should be
 │   ├── TargetKindError                    a file where a folder is expected, or the reverse
@@ -124,6 +125,10 @@ class RunSignatureError(DefinitionError):
 
 class OptionError(DefinitionError, ValueError):
     """Options that cannot be combined, or an unknown value for one."""
+
+
+class NotAcceptableError(OptionError):
+    """An output cannot be accepted or adopted as it is; the message says what is in the way."""
 
 
 class ParameterError(SuperLuigiError, ValueError):

@@ -18,7 +18,8 @@ How to add the command `superluigi hello`: write `superluigi/cli/hello.py`, noth
 Rules that all commands keep:
 
 - Importing a command's file is cheap; luigi, boto3, pandas and rich are imported inside functions.
-- A user's mistake is an error of `superluigi.errors`, raised; `main` below prints it as advice.
+- A user's mistake is an error of `superluigi.errors`, raised; `main` below prints it as advice. An `OptionError` that
+  no code of the user's raised is a mistake of the command line, as `UsageError` is.
 - What is wanted goes to stdout, everything else (errors, questions, progress) to stderr.
 - `MODULE TASK --param value …` comes from `_tasks.task_arguments(parser)` and `_tasks.task_of(args)`.
 - `_output.json_option(parser)` adds `--json`, `_output.print_json(value)` answers it: one JSON document, whose schema
@@ -40,13 +41,14 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser, UsageError, similar
-from superluigi.errors import SuperLuigiError, traceback_of
+from superluigi.errors import NotAcceptableError, OptionError, SuperLuigiError, message_of, traceback_of
 from superluigi.terminal import same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
@@ -161,9 +163,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
+        if _is_about_options(error):
+            error = UsageError(message_of(error))
         if "--json" in words:
             _output.print_error_json(error)
         return _tell(error)
+
+
+def _is_about_options(error: BaseException) -> bool:
+    """Whether `error` refuses an option of the command line: no code of the user's was asked on the way."""
+    if not isinstance(error, OptionError) or isinstance(error, NotAcceptableError):
+        return False
+    ours = {"superluigi", "luigi", *sys.stdlib_module_names} - {"__main__"}
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return all(module.partition(".")[0] in ours for module in modules)
 
 
 def _tell(error: BaseException) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from superluigi.errors import OptionError, ParameterError
+from superluigi.errors import OptionError
 from superluigi.terminal import say
 
 Extend = Callable[["Parser", list[str]], list[str]]
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         #: Called once with the arguments before they are read; may add arguments and return others.
         self.extend: Extend | None = None
-        #: True when flags are a task's parameters: an unknown one is then a ParameterError (exit code 1).
+        #: True when flags are a task's parameters.
         self.flags_are_parameters = False
 
     @property
@@ -104,7 +104,8 @@ class Parser(argparse.ArgumentParser):
             self.error(f"what is {word!r} for? There is no room for another argument")
         message = f"there is no option {flag}{similar(flag, self.flags)}"
         if self.flags_are_parameters:
-            raise ParameterError(f"{self.prog}: {message} `{self.prog} … --help` lists the parameters.")
+            end = "" if message.endswith("?") else "."
+            raise UsageError(f"{self.prog}: {message}{end} `{self.prog} … --help` lists the parameters.")
         self.error(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -17,8 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._parser import Parser, similar
-from superluigi.errors import ConfigError, ParameterError, SuperLuigiError
+from superluigi.cli._parser import Parser, UsageError, similar
+from superluigi.errors import (
+    ConfigError,
+    DefinitionError,
+    OptionError,
+    ParameterError,
+    SuperLuigiError,
+    message_of,
+)
 from superluigi.execution.importing import only_importing
 from superluigi.terminal import say
 
@@ -49,7 +56,8 @@ def task_of(args: argparse.Namespace) -> luigi.Task:
     """The task that the command line describes.
 
     Raises:
-        ParameterError: no such module, task or parameter; a value that is missing or cannot be read.
+        UsageError: a value is missing, cannot be read, or is refused by the task.
+        ParameterError: no such module or task.
         ConfigError: the configuration file is not there or cannot be read.
     """
     import luigi
@@ -73,24 +81,26 @@ def task_of(args: argparse.Namespace) -> luigi.Task:
         ]
         if missing:
             flags = ", ".join(missing)
-            raise ParameterError(f"{family} needs {flags}. `--help` after its name explains each.") from error
-        if isinstance(error, ParameterError):
-            raise
-        raise ParameterError(f"{family}: {error}") from error
+            raise UsageError(f"{family} needs {flags}. `--help` after its name explains each.") from error
+        said = error if isinstance(error, ParameterError) else f"{family}: {message_of(error)}"
+        raise UsageError(str(said)) from error
 
 
 def find_task(module: str, name: str, config: str | None = None) -> type[luigi.Task] | luigi.Task:
     """A task class, or a task that a module holds ready under `name`; `config` is read first.
 
     Raises:
+        UsageError: only a module is named.
         ParameterError: the module cannot be imported, or has no such task (the nearest one is suggested).
     """
     read_config(config)
     modules = [import_module(module)] if module else _declared_modules()
     found = _lookup(name, modules)
-    if found is None:
-        raise ParameterError(_no_such_task(name, module, modules))
-    return found
+    if found is not None:
+        return found
+    if not module and (name.endswith(".py") or os.path.isfile(f"{name}.py")):
+        raise UsageError(f"Which task of {name}? It has: {', '.join(task_names([import_module(name)]))}.")
+    raise ParameterError(_no_such_task(name, module, modules))
 
 
 def import_module(name: str) -> ModuleType:
@@ -113,6 +123,8 @@ def import_module(name: str) -> ModuleType:
         raise ParameterError(
             f"There is no module {name!r} in the current folder ({Path.cwd()}) or on sys.path{near or '.'}"
         ) from error
+    except OptionError as error:  # of the module, not of the command line
+        raise DefinitionError(_broken_import(name, error)) from error
     except SuperLuigiError:
         raise
     except Exception as error:  # a module's body may raise anything, and it is the user's
@@ -130,10 +142,11 @@ def _search_first(folder: Path) -> None:
 
 def _broken_import(name: str, error: BaseException) -> str:
     where = ""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    ours = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     if isinstance(error, SyntaxError):
         where = f" ({error.filename}, line {error.lineno})"
-    elif len(frames) > 1:
+    elif frames:
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})"
     return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}"
 
@@ -187,9 +200,6 @@ def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
     if module:
         listed = f"It has: {', '.join(names)}." if names else "It has no task classes."
         return f"Module {module!r} has no task {name!r}{similar(name, names) or '.'} {listed}"
-    if name.endswith(".py") or os.path.isfile(f"{name}.py"):
-        names = task_names([import_module(name)])
-        return f"Which task of {name}? It has: {', '.join(names)}."
     return (
         f"There is no task {name!r} in the modules that installed packages declare "
         f"({ENTRY_POINTS}){similar(name, names) or '.'} Else say MODULE TASK."
@@ -367,7 +377,7 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         if choices := _choices(parameter):
             wanted = f"it is one of {', '.join(choices)}"
         said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-        raise ParameterError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
+        raise UsageError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
 
 
 def _kind(parameter: luigi.Parameter[Any]) -> str:

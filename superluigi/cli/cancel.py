@@ -11,7 +11,7 @@ import argparse
 from superluigi import config
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
-from superluigi.errors import OptionError
+from superluigi.errors import TargetMissingError
 from superluigi.terminal import say
 
 EXAMPLE = "superluigi cancel flights ModelTask --version 3"
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     """Leave the cancellation where the attempt finds it."""
     task = task_of(args)
     if not hasattr(task, "cancel"):
-        raise OptionError(f"{task} is no Super Luigi task: it cannot be cancelled.")
+        raise TargetMissingError(f"{task} is no Super Luigi task: it cannot be cancelled.")
     from superluigi.tasks.runtime.cancel import asked
 
     stops, silent = asked(task, args.reason)

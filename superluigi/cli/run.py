@@ -1,7 +1,7 @@
 """Run a task and everything it needs that is not there yet.
 
 Prints Luigi's execution summary and where the outputs are. Exit code 0 when the task is complete,
-1 when anything failed or the command names something that does not exist.
+1 when anything failed or the command names something that does not exist, 2 when the command line cannot be read.
 """
 
 from __future__ import annotations

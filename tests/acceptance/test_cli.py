@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from superluigi.cli import main
+
 PIPELINE = '''
 """Three tasks on local files."""
 import datetime
@@ -150,28 +152,27 @@ def test_a_task_of_a_declared_module_needs_no_module(folder: Path) -> None:
     [
         (("run", "pipeline", "Predictoins", "--date", "2013-12-15"), "did you mean Predictions?"),
         (("run", "pipelin", "Predictions"), "did you mean pipeline?"),
-        (("run", "pipeline", "Predictions", "--dat", "2013-12-15"), "did you mean --date?"),
-        (("run", "pipeline", "Predictions", "--date", "2013-13-15"), "--date of Predictions: '2013-13-15'"),
-        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--kind", "forest"), "it is one of linear, tree"),
-        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--layers", "1,2"), "write it as JSON, such as"),
-        (("run", "pipeline", "Predictions"), "Predictions needs --date"),
         (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--config", "no.cfg"), "no.cfg"),
-        (("run", "pipeline", "Predictions", "--date", "2013-12-15", "--workers", "0"), "--workers 0"),
-        (("run", "pipeline"), "It has: Predictions, demo.Features."),
         (("run", "broken", "Any"), "NameError"),
-        (
-            ("run", "pipeline", "Predictions", "--date", "2013-12-15", "--force-upstream-to", "Feature"),
-            "Features",
-        ),
+        (("run", "misspelt", "Any"), "misspelt.py, line 2)"),
+        (("run", "placeless", "Placeless"), "The path of a target is empty"),
+        (("cancel", "placeless", "Placeless"), "no Super Luigi task"),
+        (("adopt", "pipeline", "today"), "is not there"),
+        (("accept", "pipeline", "today", "--why", "it is good"), "cannot be accepted"),
     ],
 )
-def test_a_mistake_in_a_name_or_value_exits_with_1_and_says_what_to_do(
+def test_what_does_not_exist_or_is_wrong_exits_with_1_and_says_what_to_do(
     words: tuple[str, ...], reply: str, folder: Path
 ) -> None:
     (folder / "broken.py").write_text("import json\n\nundefined_name\n")
+    (folder / "misspelt.py").write_text("from superluigi.targets import LocalFileTarget\nLocalFileTarget('')\n")
+    (folder / "placeless.py").write_text(
+        "import luigi\nfrom superluigi.targets import LocalFileTarget\n"
+        "class Placeless(luigi.Task):\n    def output(self):\n        return LocalFileTarget('')\n"
+    )
     done = superluigi(folder, *words)
-    assert done.returncode == 1
-    assert reply in done.stderr
+    assert done.returncode == 1, done.stderr
+    assert reply in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert not (folder / "out").exists()
 
@@ -185,12 +186,94 @@ def test_a_mistake_in_a_name_or_value_exits_with_1_and_says_what_to_do(
         (("run", "pipeline", "today", "surplus"), "'surplus'"),
         (("run", "pipeline", "today", "--force", "--force-upstream"), "not allowed with"),
         (("run", "pipeline", "Predictions", "--workers", "many"), "--workers"),
+        (("run", "pipeline"), "It has: Predictions, demo.Features."),
     ],
 )
 def test_a_command_line_that_cannot_be_read_exits_with_2(words: tuple[str, ...], reply: str, folder: Path) -> None:
     done = superluigi(folder, *words)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert reply in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "out").exists()
+
+
+OF_A_TASK = (
+    *("run", "status", "why", "graph", "show", "ls", "rm", "logs", "cancel", "check", "adopt", "accept --why because"),
+    "queue submit q.sqlite",
+)
+READ = """
+import datetime
+from superluigi.parameters import ChoiceParameter, DateParameter
+from superluigi.tasks import AtomicTaskWithMetadata
+
+class Read(AtomicTaskWithMetadata):
+    task_namespace = __name__
+    suffix = ".txt"
+    date = DateParameter()
+    kind = ChoiceParameter(choices=["a", "b"], default="a")
+
+    def run(self, output_path):
+        output_path.write_text("done")
+
+today = Read(date=datetime.date(2013, 12, 15))
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a task, in the current folder, for command lines in this process."""
+    name = f"read_{os.urandom(4).hex()}"
+    (tmp_path / f"{name}.py").write_text(READ)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize("command", OF_A_TASK)
+def test_every_command_of_a_task_reads_its_parameters_alike(
+    command: str, module: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for words, reply in (
+        (["--date", "tomorrow"], "--date"),
+        (["--date", "2013-12-15", "--kind", "c"], "one of a, b"),
+        (["--date", "2013-12-15", "--knid", "a"], "did you mean --kind"),
+        (["--dat=2013-12-15"], "did you mean --date"),
+        (["--kind", "a"], "needs --date"),
+        (["--date"], "--date"),
+    ):
+        code = main([*command.split(), module, f"{module}.Read", *words])
+        said = capfd.readouterr().err
+        assert (code, reply in said, "Traceback" in said) == (2, True, False), (words, code, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        ("run MODULE today --workers 0", "--workers 0"),
+        ("run MODULE today --force-upstream-to Rad", "Read"),
+        ("run MODULE today --executor thread", "threads"),
+        ("run MODULE today --force --refresh all", "give one of them"),
+        ("run MODULE today --resume", "force"),
+        ("run MODULE today --limit nobody=1", "nobody"),
+        ("run MODULE today --limit Read=often", "10/minute"),
+        ("graph MODULE today --svg page.pdf", "page.pdf"),
+        ("cache prune", "--to SIZE"),
+        ("cache prune --to much", "--to"),
+        ("lineage", "Which output?"),
+        ("queue submit redis://host/q MODULE today", "redis"),
+        ("queue submit q.sqlite MODULE today --pool nobodys", "nobodys"),
+        ("queue tasks q.sqlite --state LOST", "LOST"),
+        ("queue kill q.sqlite", "which tasks?"),
+        ("queue prune q.sqlite", "--older DAYS"),
+    ],
+)
+def test_an_option_that_means_nothing_exits_with_2(
+    words: str, reply: str, module: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["queue", "submit", "q.sqlite", module, "today"]) == 0
+    code = main(words.replace("MODULE", module).split())
+    said = capfd.readouterr().err
+    assert (code, reply in said, "Traceback" in said) == (2, True, False), (code, said)
 
 
 def test_limits_and_resources_are_given_by_name(folder: Path) -> None:
@@ -209,11 +292,10 @@ def test_limits_and_resources_are_given_by_name(folder: Path) -> None:
         "        return [Call(number=n) for n in range(3)]\n"
     )
     words = ("run", "limited.py", "Calls", "--workers", "3", "--executor", "threads", "--resource", "gpu=4")
-    done = superluigi(folder, *words, "--limit", "api=1/0.4s")
+    done = superluigi(folder, *words, "--limit", "api=1/1s")
     assert done.returncode == 0, done.stderr
-    first, second, third = sorted(float(path.read_text()) for path in folder.glob("superluigi-data/Call/*.txt"))
-    assert second - first >= 0.35
-    assert third - second >= 0.35
+    first, _, third = sorted(float(path.read_text()) for path in folder.glob("superluigi-data/Call/*.txt"))
+    assert third - first >= 1  # 2 but for the time that a start takes on a crowded machine
 
 
 @pytest.mark.parametrize(
@@ -221,7 +303,7 @@ def test_limits_and_resources_are_given_by_name(folder: Path) -> None:
 )
 def test_a_limit_that_cannot_be_read_is_answered_with_an_example(words: tuple[str, ...], folder: Path) -> None:
     refused = run(folder, "--date", "2013-12-15", *words)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "10/minute" in refused.stderr or "gpu" in refused.stderr
     assert not (folder / "out").exists()
 

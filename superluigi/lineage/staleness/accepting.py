@@ -14,7 +14,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
-from superluigi.errors import OptionError, TargetMissingError
+from superluigi.errors import NotAcceptableError, OptionError, TargetMissingError
 from superluigi.jsonable import jsonable
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import packages
@@ -72,7 +72,8 @@ def accept(
     With `upstream`, what the task requires as well. Gives what was accepted: nothing that was up to date.
 
     Raises:
-        OptionError: no reason is given, or what is there cannot be accepted: a parameter has changed, an input is gone.
+        OptionError: no reason is given.
+        NotAcceptableError: a parameter has changed, an input is gone, or there is no record.
         CommitConflictError: somebody makes or replaces it meanwhile.
     """
     found = acceptances(task, why=why, code=code, inputs=inputs, upstream=upstream)
@@ -87,7 +88,7 @@ def acceptances(
     """What `accept` would do; nothing is changed.
 
     Raises:
-        OptionError: as `accept`.
+        OptionError, NotAcceptableError: as `accept`.
     """
     entry = _entry(why)
     both = code == inputs
@@ -108,7 +109,7 @@ def acceptances(
                 str(hopeless[0]) if hopeless else f"its input {gone[0]} is missing" if gone else "it has no record"
             )
             advice = " `superluigi adopt` gives it one." if "record" in why_not else ""
-            raise OptionError(f"{one} cannot be accepted: {why_not}.{advice}")
+            raise NotAcceptableError(f"{one} cannot be accepted: {why_not}.{advice}")
         new: dict[str, Any] = {}
         words = {reason.word for reason in known}
         if (code or both) and words & {reasons.CODE_CHANGED, reasons.PACKAGE_CHANGED}:
@@ -129,7 +130,7 @@ def adopt(task: luigi.Task, *, why: str = "it was there before") -> Acceptance:
 
     Raises:
         TargetMissingError: an output is not there.
-        OptionError: one has a record, or the task keeps none.
+        NotAcceptableError: one has a record, or the task keeps none.
         CommitConflictError: somebody makes or replaces it meanwhile.
     """
     found = adoption(task, why=why)
@@ -141,11 +142,11 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
     """What `adopt` would do; nothing is changed.
 
     Raises:
-        TargetMissingError, OptionError: as `adopt`.
+        TargetMissingError, NotAcceptableError: as `adopt`.
     """
     locations = [getattr(target, "location", None) for target in graph.flatten(task.output())]
     if is_external(task) or not keeps_records(task) or not locations:
-        raise OptionError(f"{task} keeps no record of its outputs, so there is nothing to adopt.")
+        raise NotAcceptableError(f"{task} keeps no record of its outputs, so there is nothing to adopt.")
     entry = _entry(why)
     code, used = jsonable(dict(code_identity(task))), dict(packages(task))
     required = frozenset(address_of(target) for target in graph.flatten(task.input()))
@@ -170,7 +171,7 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
             where = getattr(location, "uri", "an output")
             raise TargetMissingError(f"{where} is not there, so {task} cannot be adopted. Check the path, or run it.")
         if location.read_record() is not None:
-            raise OptionError(
+            raise NotAcceptableError(
                 f"{location.uri} has a record: there is nothing to adopt. `superluigi accept` adds to it."
             )
         external, location.external = location.external, True  # what is there counts, whoever made it
