@@ -19,7 +19,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.luigi_compat.parameters import default_of, give_default, keep_place
-from superluigi.parameters.adapter_factory import task_adapter_for
+from superluigi.parameters.adapters.factory import task_adapter_for
 from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import tasks_in

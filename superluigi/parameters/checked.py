@@ -18,8 +18,7 @@ from superluigi.errors import DefinitionError
 from superluigi.luigi_compat.parameters import NO_DEFAULT as NO_DEFAULT
 from superluigi.luigi_compat.parameters import ChoiceBase, ParameterBase, default_of, give_default
 from superluigi.parameters import references
-from superluigi.parameters.adapter_factory import IsTask, OrTask, adapter_for
-from superluigi.parameters.adapters import (
+from superluigi.parameters.adapters.basic import (
     Adapter,
     Dict,
     EnumAdapter,
@@ -32,7 +31,9 @@ from superluigi.parameters.adapters import (
     UnionAdapter,
     canonical,
 )
-from superluigi.parameters.content import copied, same
+from superluigi.parameters.adapters.content import copied, same
+from superluigi.parameters.adapters.factory import adapter_for
+from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 
 
 class RefusedError(ValueError):

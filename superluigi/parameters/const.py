@@ -16,8 +16,8 @@ import luigi
 from superluigi import formats
 from superluigi.errors import DefinitionError, FormatError, ParameterError
 from superluigi.parameters import annotations as declared
-from superluigi.parameters.adapter_factory import Anything
-from superluigi.parameters.adapters import canonical
+from superluigi.parameters.adapters.basic import canonical
+from superluigi.parameters.adapters.factory import Anything
 from superluigi.parameters.checked import Frozen, Structured
 from superluigi.storage.base import Ground, Location, Record, StagedWrite
 from superluigi.targets.base import AtomicTarget

@@ -9,8 +9,8 @@ from typing import Any
 
 import luigi
 
-from superluigi.parameters.adapter_factory import Anything
-from superluigi.parameters.adapters import canonical, import_name, imported
+from superluigi.parameters.adapters.basic import canonical, import_name, imported
+from superluigi.parameters.adapters.factory import Anything
 from superluigi.parameters.checked import Frozen, RefusedError, Structured
 
 

@@ -17,9 +17,9 @@ from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, TargetMissingError
 from superluigi.formats.registry import is_class
 from superluigi.formats.suffix_inference import table_kind
+from superluigi.parameters.adapters.content import copied
 from superluigi.parameters.annotations import tasks_inside
 from superluigi.parameters.checked import Frozen, TaskReference
-from superluigi.parameters.content import copied
 from superluigi.parameters.references import replaced, tasks_in
 from superluigi.runs import context as runs
 from superluigi.runs import families

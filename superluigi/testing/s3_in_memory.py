@@ -24,7 +24,7 @@ from unittest import mock
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from superluigi.storage.objects.prefix import prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.prefix import prefix_changes, prefix_commit, prefix_recovery, prefix_steps
 from superluigi.storage.objects.prefix import prefix_location as prefix
 from superluigi.storage.objects.s3 import client, download, transfer, upload
 from superluigi.storage.objects.s3.options import S3Options
@@ -177,6 +177,6 @@ def in_memory(client_of: Callable[[], MemoryClient]) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "time", clock))
         for module in (prefix_commit, prefix_recovery):
             stack.enter_context(mock.patch.object(module, "Hold", NoRenewal))
-        for module in (transfer, upload, download, prefix_steps, prefix_commit):
+        for module in (transfer, upload, download, prefix_steps, prefix_commit, prefix_changes):
             stack.enter_context(mock.patch.object(module, "in_threads", one_by_one))
         yield

@@ -26,7 +26,7 @@ from superluigi.storage import owner_token
 from superluigi.storage.base import Record
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.location import S3Address
-from superluigi.storage.objects.prefix import prefix_commit, prefix_recovery, prefix_steps
+from superluigi.storage.objects.prefix import prefix_changes, prefix_commit, prefix_recovery, prefix_steps
 from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.record import ABSENT
 from superluigi.storage.objects.s3 import client, transfer, upload
@@ -171,7 +171,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     def one_by_one(work: Callable[[Any], Any], items: Sequence[Any], _at_once: int) -> list[Any]:
         return [work(item) for item in items]
 
-    for module in (transfer, upload, prefix_steps, prefix_commit):
+    for module in (transfer, upload, prefix_steps, prefix_commit, prefix_changes):
         monkeypatch.setattr(module, "in_threads", one_by_one)
     yield tmp_path
 

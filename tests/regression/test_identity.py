@@ -30,8 +30,8 @@ from luigi.task_register import Register
 from superluigi import compute, run_task, task
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.parameters import Meta, Param, Parameter
+from superluigi.parameters.adapters.content import same
 from superluigi.parameters.checked import Frozen
-from superluigi.parameters.content import same
 from superluigi.tasks import AtomicTaskWithMetadata, Task
 
 UTC = datetime.timezone.utc

@@ -14,8 +14,8 @@ from filelock import FileLock
 from superluigi import config, formats, graph
 from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenError
 from superluigi.formats.registry import COMPRESSIONS, candidates
-from superluigi.parameters.adapter_factory import Anything
-from superluigi.parameters.adapters import canonical
+from superluigi.parameters.adapters.basic import canonical
+from superluigi.parameters.adapters.factory import Anything
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import values
 from superluigi.tasks.base import hash_of

@@ -10,7 +10,8 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import OptionError
-from superluigi.parameters.adapter_factory import Anything, IsTask
+from superluigi.parameters.adapters.factory import Anything
+from superluigi.parameters.adapters.task_adapters import IsTask
 from superluigi.parameters.checked import Structured, TaskReference
 from superluigi.parameters.functions import FunctionParameter
 from superluigi.parameters.luigi_task import AnyTask

@@ -11,9 +11,9 @@ import luigi
 
 from superluigi.config import suggestion
 from superluigi.errors import DefinitionError
+from superluigi.parameters.adapters.content import copied
 from superluigi.parameters.annotations import Declared, annotation_of
 from superluigi.parameters.checked import Checked, Frozen, parameter_for
-from superluigi.parameters.content import copied
 from superluigi.parameters.references import replaced
 from superluigi.tasks import reserved_names
 from superluigi.tasks.atomic import AtomicTaskWithMetadata

@@ -11,7 +11,7 @@ import luigi
 
 from superluigi import formats
 from superluigi.errors import DefinitionError
-from superluigi.parameters.adapter_factory import IsTask
+from superluigi.parameters.adapters.task_adapters import IsTask
 from superluigi.parameters.annotations import annotation_of
 from superluigi.parameters.checked import TaskReference
 from superluigi.parameters.const import ConstantValue

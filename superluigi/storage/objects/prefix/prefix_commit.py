@@ -3,11 +3,11 @@
 Into an empty prefix: each object with `If-None-Match: *`, the one whose key sorts first before the others, so
 that of two writers one is stopped at once; then the record, with `If-None-Match: *`.
 
-Over what is there, under the claim of `s3_prefix_recovery`: objects with the same bytes stay; new ones go up
+Over what is there, under the claim of `prefix_recovery`: objects with the same bytes stay; new ones go up
 beside the old, which is still complete by its record; changed ones go to staged keys. Only then, if anything
 changed, a blocker takes the place of the record (the output is absent), the server copies the staged objects, and
 the new record takes the place of the blocker. A failing upload therefore leaves the old output; a crash later is
-finished by whoever comes next. `s3_prefix_steps` says what fences each step.
+finished by whoever comes next. `prefix_steps` says what fences each step.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
@@ -27,46 +27,20 @@ from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
 from superluigi.storage.local import copy
 from superluigi.storage.local.stages import stage_check, staging
-from superluigi.storage.objects.intent_log import IntentLog, is_over
+from superluigi.storage.objects.intent_log import IntentLog
 from superluigi.storage.objects.location import afterwards, suppress_errors
-from superluigi.storage.objects.prefix import manifest as s3_contents
+from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
-from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, Hold, has_run_out
+from superluigi.storage.objects.prefix.prefix_changes import Changes, changes, check_abandoned, files_below, named_by
+from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, Hold
 from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixState
 from superluigi.storage.objects.prefix.prefix_steps import PrefixStore
-from superluigi.storage.objects.store import ListedObject, ObjectEntry, WriteCondition, in_threads
+from superluigi.storage.objects.store import ObjectEntry, WriteCondition, in_threads
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 #: How often one who withdraws asks for the claim; others may be withdrawing just then.
 _CLAIMS = 40
-#: Of the objects without a record, how many are asked who wrote them.
-_LOOKED_AT = 16
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a commit does to a prefix; keys only, decided before anything is done."""
-
-    same: dict[str, str]  # key -> ETag of what stays
-    new: list[str]
-    changed: list[str]
-    gone: list[str]
-
-
-def changes(wanted: Mapping[str, Manifest], old: Mapping[str, Manifest], there: Mapping[str, str]) -> Changes:
-    """Compare what shall be with what the old record names (`old`) and what is really there (key -> ETag)."""
-    same = {}
-    for key, item in wanted.items():
-        known = old.get(key)
-        if known and known.sha256 and known.sha256 == item.sha256 and known.etag == there.get(key):
-            same[key] = there[key]
-    return Changes(
-        same,
-        new=[key for key in wanted if key not in there],
-        changed=[key for key in wanted if key in there and key not in same],
-        gone=[key for key in there if key not in wanted],
-    )
 
 
 class StagedPrefix(StagedWrite):
@@ -94,7 +68,7 @@ class StagedPrefix(StagedWrite):
 
             found = in_threads(described, self._files(), os.cpu_count() or 2)
             self._members = sorted(found, key=lambda member: member.key)
-            described_output = s3_contents.output_of(
+            described_output = manifest.output_of(
                 KIND, self.location.uri, self._contents(), self.commit_id, self.location.contents_limit
             )
             self._output = {**described_output, **self.notes}
@@ -133,7 +107,7 @@ class StagedPrefix(StagedWrite):
                 f"A file was written to output_path, but the output {self.location.uri} is an {KIND}: output_path "
                 "is an existing empty folder. Write into it, or use S3ObjectTarget."
             )
-        below = _files_below(str(self.path)) if self.path.exists() else ()
+        below = files_below(str(self.path)) if self.path.exists() else ()
         found = [(path[len(str(self.path)) + 1 :], path) for path in below]
         stage_check.check_alone(self.path, self.location.uri)
         stage_check.check_written(self.folder, self.location.uri)
@@ -344,10 +318,10 @@ class StagedPrefix(StagedWrite):
             self._to_undo = True
             etag = store.block(etag, self.commit_id, stays=stays)
         there = {item.key: item.etag for item in store.contents()}
-        old, manifest = named_by(store, standing.record), None
-        if standing.record is not None and s3_contents.is_cut(output := standing.record.get("output", {})):
-            manifest = s3_contents.manifest_key(place.record_key, str(output.get("commit")))
-        return etag, old, manifest, there
+        old, old_manifest = named_by(store, standing.record), None
+        if standing.record is not None and manifest.is_cut(output := standing.record.get("output", {})):
+            old_manifest = manifest.manifest_key(place.record_key, str(output.get("commit")))
+        return etag, old, old_manifest, there
 
     def _send(self, plan: Changes) -> Changes:
         """Upload what is not there yet, without touching what is; the plan as it is then."""
@@ -453,38 +427,6 @@ def twice(work: Callable[[], object]) -> None:
         raise
 
 
-def check_abandoned(location: PrefixState) -> bool:
-    """Objects without a record: left by a dead writer or a stranger? Whether one may be of a writer that still lives.
-
-    Raises:
-        CommitConflictError: somebody is just writing them.
-    """
-    newest = sorted(location.store.contents(), key=lambda item: item.modified, reverse=True)[:_LOOKED_AT]
-    now, unknown = location.s3.now, False
-
-    def look(item: ListedObject) -> tuple[ListedObject, str | None]:
-        there = location.s3.head(location.place.bucket, item.key, {})
-        return item, there.commit if there else None
-
-    for item, commit in in_threads(look, newest, _LOOKED_AT):
-        if commit is None or is_over(commit):
-            continue
-        if not has_run_out(item.modified, now):
-            raise CommitConflictError(f"{location.uri} is being written by another process ({commit}).")
-        unknown = True
-    return unknown
-
-
-def named_by(store: PrefixStore, record: Record | None) -> dict[str, Manifest]:
-    """The objects that a record names, by key."""
-    if record is None:
-        return {}
-    named = s3_contents.read(
-        store.s3, store.place.record_bucket, store.place.record_key, record.get("output", {}), store.get_options
-    )
-    return {item.key: item for item in named or ()}
-
-
 def remove_prefix(location: PrefixState) -> None:
     """Remove data and record under a claim of our own.
 
@@ -511,27 +453,6 @@ def remove_prefix(location: PrefixState) -> None:
         if not stays:
             cleaning.callback(suppress_errors, lambda: store.register.delete(etag))
         store.remove(there, token, {})
-        start = store.place.record_key + s3_contents.MANIFEST
+        start = store.place.record_key + manifest.MANIFEST
         manifests = [item.key for item in store.s3.list(store.place.record_bucket, start, {})]
         store.s3.delete(store.place.record_bucket, manifests, {})
-
-
-def _files_below(root: str) -> Iterator[str]:
-    """All files, through links too: a prefix knows no links.
-
-    Raises:
-        TargetKindError: a pipe, a link that leads nowhere, or one to a folder that holds it.
-    """
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
-    while waiting:
-        folder, above = waiting.pop()
-        status = os.stat(folder)
-        if (here := (status.st_dev, status.st_ino)) in above:
-            raise TargetKindError(f"{folder} is a link to a folder that holds it, so its files have no end. Remove it.")
-        for entry in copy.entries(folder):
-            if entry.is_dir():
-                waiting.append((entry.path, above | {here}))
-            elif entry.is_file():
-                yield entry.path
-            else:
-                raise TargetKindError(f"{entry.path} is no file that could go to S3, nor a link to one. Remove it.")

@@ -8,7 +8,7 @@ that is needed is on the server.
 
 Only the process table of this boot can call a claim's holder dead. Every other claim is a lease: it stands for
 `LEASE` after it was last renewed, both told by the server's clock, and its holder renews it all the while. Should
-both work at once nevertheless, `s3_prefix_steps` says why neither can harm the other.
+both work at once nevertheless, `prefix_steps` says why neither can harm the other.
 """
 
 from __future__ import annotations

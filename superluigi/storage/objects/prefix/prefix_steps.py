@@ -25,7 +25,7 @@ from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
 from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.intent_log import MARK
-from superluigi.storage.objects.prefix import manifest as s3_contents
+from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
 from superluigi.storage.objects.record import ABSENT, PENDING, Register, commit_of, to_json
 from superluigi.storage.objects.store import OBJECTS_AT_ONCE, ConditionalWrites, ListedObject, ObjectStore, in_threads
@@ -74,7 +74,7 @@ class PrefixPlace:
         """Whether `key` below the prefix is data: no record of ours, no claim, lease, manifest or staged key."""
         if self.record_bucket == self.bucket and (
             key in (self.record_key, self.claim_key, self.record_key + leases.SUFFIX)
-            or key.startswith(self.record_key + s3_contents.MANIFEST)
+            or key.startswith(self.record_key + manifest.MANIFEST)
         ):
             return False
         return not key[len(self.prefix) :].startswith(MARK)
@@ -154,10 +154,10 @@ class PrefixStore:
         """The record with all that is known of its contents now; its manifest is written if it needs one."""
         found = list(contents)
         output = record["output"]
-        full = s3_contents.output_of(output["type"], output["path"], found, output.get("commit"), limit)
-        if s3_contents.is_cut(full):
-            key = s3_contents.manifest_key(self.place.record_key, output["commit"])
-            body = s3_contents.to_bytes(found)
+        full = manifest.output_of(output["type"], output["path"], found, output.get("commit"), limit)
+        if manifest.is_cut(full):
+            key = manifest.manifest_key(self.place.record_key, output["commit"])
+            body = manifest.to_bytes(found)
             self.s3.put(self.place.record_bucket, key, body, None, self.put_options)
         return {**record, "output": {**output, **full}}
 
@@ -205,7 +205,7 @@ class PrefixStore:
                     self.s3.abort_upload(self.place.bucket, key, upload.upload_id)
 
     def remove_manifest(self, commit: str) -> None:
-        self.s3.delete(self.place.record_bucket, [s3_contents.manifest_key(self.place.record_key, commit)], {})
+        self.s3.delete(self.place.record_bucket, [manifest.manifest_key(self.place.record_key, commit)], {})
 
     # ---- a plan, and its undoing
 
@@ -241,9 +241,9 @@ class PrefixStore:
         large = [key for key in plan["copies"] if self.s3.copies_in_parts(sizes[key])]
         if plan["copies"] or plan["gone"]:
             self.revoke(commit, large)
-        manifest = str(plan.get("old_manifest") or "")
-        if manifest.startswith(self.place.record_key + s3_contents.MANIFEST):
-            self.s3.delete(self.place.record_bucket, [manifest], {})
+        old = str(plan.get("old_manifest") or "")
+        if old.startswith(self.place.record_key + manifest.MANIFEST):
+            self.s3.delete(self.place.record_bucket, [old], {})
 
     def undo(self, commit: str, token: str, *, stays: bool) -> bool:
         """Remove what an upload that shall never be published has left, under final names as well.
@@ -260,7 +260,7 @@ class PrefixStore:
         named: set[str] = set()
         if standing.record is not None:
             output = standing.record.get("output", {})
-            contents = s3_contents.read(self.s3, self.place.record_bucket, self.place.record_key, output, {})
+            contents = manifest.read(self.s3, self.place.record_bucket, self.place.record_key, output, {})
             named = {item.key for item in contents or ()}
         suspects = [item.key for item in self.contents() if item.key not in named]
         heads = in_threads(lambda key: (key, self.s3.head(self.place.bucket, key, {})), suspects, OBJECTS_AT_ONCE)

@@ -7,21 +7,17 @@ follow "expected"; `encode` gives JSON that is the same for equal values; `decod
 from __future__ import annotations
 
 import abc
-import dataclasses
 import enum
 import functools
 import importlib
-import inspect
 import json
 import operator
 import typing
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
-from superluigi.parameters.content import holds_sets, parts, same, with_fields
 
 
 class Adapter(abc.ABC):
@@ -268,7 +264,7 @@ class UnionAdapter(Adapter):
     def __init__(self, options: list[Adapter]) -> None:
         self.options = options
         self.name = " or ".join(option.name for option in options)
-        self.sure = all(map(_is_scalar, options))
+        self.sure = all(map(is_scalar, options))
 
     def check(self, value: Any) -> Any:
         return self._fit(value, False)[1]
@@ -298,155 +294,6 @@ class UnionAdapter(Adapter):
                 if isinstance(error, RefusalError) or [option] == exact:
                     said = TypeError(str(error))
         raise said
-
-
-class DataclassAdapter(Adapter):
-    """A frozen dataclass: its fields, each of its kind. `describe` gives it the fields, which may be of its own kind.
-
-    Its JSON is what the constructor takes; where that would not make the same object again (fields that it does
-    not take, `InitVar`, a `__post_init__` that changes what it got), `{"$state": …}` with every field.
-    """
-
-    def __init__(self, kind: type) -> None:
-        self.kind, self.name = kind, kind.__name__
-        self.fields: dict[str, Adapter] = {}
-        self._taken: list[str] = []
-        self._constructor_is_plain = False
-
-    def describe(self, fields: dict[str, Adapter]) -> None:
-        """Say of which kinds the fields are."""
-        kind: Any = self.kind
-        self.fields = fields
-        self._taken = [field.name for field in dataclasses.fields(kind) if field.init]
-        self._constructor_is_plain = (
-            self._taken == list(fields)
-            and kind.__dataclass_params__.init
-            and not hasattr(kind, "__post_init__")
-            and kind.__new__ is object.__new__
-            and not hasattr(kind, "__pydantic_validator__")
-            and not any(_is_initvar(field) for field in kind.__dataclass_fields__.values())
-        )
-        self.sure = self._constructor_is_plain and all(map(_is_scalar, fields.values()))
-        if not all(map(_is_hashable_kind, fields.values())):
-            kind.__hash__ = _hash_by_content  # Luigi puts values of parameters into sets
-
-    def check(self, value: Any) -> Any:
-        if type(value) is not self.kind:
-            self.refuse(value)
-        found = {}
-        for name, adapter in self.fields.items():
-            try:
-                found[name] = adapter.check(getattr(value, name))
-            except AttributeError:
-                raise TypeError(f"{self.name} that has its field {name}") from None
-            except (TypeError, ValueError) as error:
-                shown = f"{getattr(value, name)!r:.80}"
-                raise TypeError(f"{self.name} whose {name} is {error} (it is {shown})") from None
-        return with_fields(value, found)
-
-    def encode(self, value: Any) -> dict[str, Any]:
-        data = {name: self.fields[name].encode(getattr(value, name)) for name in self._taken}
-        if self._constructor_is_plain or self._comes_back(value, data):
-            return data
-        beside = set(getattr(value, "__dict__", ())) - set(self.fields)
-        computed = {n for n in beside if isinstance(inspect.getattr_static(self.kind, n, 0), functools.cached_property)}
-        if beside - computed:
-            raise RefusalError(
-                f"{self.name} that its fields describe in full (it also has {', '.join(sorted(beside - computed))})"
-            )
-        return {"$state": {name: adapter.encode(getattr(value, name)) for name, adapter in self.fields.items()}}
-
-    def decode(self, data: Any) -> Any:
-        if isinstance(data, dict) and set(data) == {"$state"}:
-            return self._from_state(data["$state"])
-        if not isinstance(data, dict) or set(data) - set(self.fields):
-            raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
-        return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
-
-    def _comes_back(self, value: Any, data: dict[str, Any]) -> bool:
-        try:
-            return same(self.check(self.decode(data)), value)
-        except Exception:  # noqa: BLE001  the class's own constructor
-            return False
-
-    def _from_state(self, state: dict[str, Any]) -> Any:
-        made: Any = object.__new__(self.kind)
-        for name, adapter in self.fields.items():
-            object.__setattr__(made, name, adapter.decode(state[name]))
-        return made
-
-
-class PydanticAdapter(Adapter):
-    """A pydantic model; a private copy, so that changing it later changes no identity.
-
-    Its JSON is the model's own, as long as that makes the same model again, in every process; else (aliases,
-    fields that are excluded, subclasses in fields, nan, sets, private attributes, validators that change what they
-    get) `{"$fields": …}` with every field as it is.
-    """
-
-    def __init__(self, kind: Any, anything: Adapter) -> None:
-        self.kind, self.name, self._anything = kind, kind.__name__, anything
-        if kind.__hash__ is None:  # Luigi puts values of parameters into sets
-            kind.__hash__ = _hash_by_content
-
-    def check(self, value: Any) -> Any:
-        if type(value) is not self.kind:
-            self.refuse(value)
-        return value.model_copy(deep=True)
-
-    def encode(self, value: Any) -> Any:
-        data = self._own_json(value)
-        if data is not None:
-            return data
-        named = zip(("$fields", "$extra", "$private"), parts(value), strict=True)
-        return {part: self._encoded(items) for part, items in named if items or part == "$fields"}
-
-    def decode(self, data: Any) -> Any:
-        if not (isinstance(data, dict) and "$fields" in data and set(data) <= {"$fields", "$extra", "$private"}):
-            return self.kind.model_validate(data)
-        read = {
-            part: {name: self._anything.decode(item) for name, item in items.items()} for part, items in data.items()
-        }
-        made: Any = self.kind.__new__(self.kind)
-        made.__setstate__(
-            {
-                "__dict__": read["$fields"],
-                "__pydantic_extra__": read.get("$extra", {} if self._takes_more() else None),
-                "__pydantic_fields_set__": set(read["$fields"]),
-                "__pydantic_private__": read.get("$private", {} if self.kind.__private_attributes__ else None),
-            }
-        )
-        return made
-
-    def _own_json(self, value: Any) -> Any:
-        """The model's own JSON; None if it would not make the same model again everywhere."""
-        if holds_sets(value):
-            return None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what does not fit its annotation does not come back, either
-                data = json.loads(value.model_dump_json())
-                again = self.kind.model_validate(data)
-        except Exception:  # noqa: BLE001  validators are the user's
-            return None
-        return data if same(again, value) and not (isinstance(data, dict) and "$fields" in data) else None
-
-    def _encoded(self, items: Mapping[str, Any]) -> dict[str, Any]:
-        found = {}
-        for name in sorted(items):
-            try:
-                found[name] = self._anything.encode(items[name])
-            except (TypeError, ValueError) as error:
-                if hasattr(items[name], "get_secret_value"):
-                    raise RefusalError(
-                        f"{self.name} without the secret {name}, which would be readable in ids and records: give the "
-                        "secret's name, and look it up in run()"
-                    ) from error
-                raise RefusalError(f"{self.name} whose {name} is {error}") from error
-        return found
-
-    def _takes_more(self) -> bool:
-        return bool(self.kind.model_config.get("extra") == "allow")
 
 
 class ImportableAdapter(Adapter):
@@ -501,24 +348,9 @@ def imported(text: str) -> Any:
         raise ValueError(f"{text} cannot be imported: {error}") from error
 
 
-def _is_hashable_kind(adapter: Adapter) -> bool:
-    inner = getattr(adapter, "inner", adapter)
-    return isinstance(inner, (ScalarAdapter, TextAdapter, LiteralAdapter, EnumAdapter, ImportableAdapter)) or (
-        isinstance(inner, Sequence) and inner.kind in (tuple, frozenset) and _is_hashable_kind(inner.item)
-    )
-
-
-def _hash_by_content(value: Any) -> int:
-    return hash(repr(value))
-
-
-def _is_scalar(adapter: Adapter) -> bool:
+def is_scalar(adapter: Adapter) -> bool:
     inner = getattr(adapter, "inner", adapter)
     return inner.sure and isinstance(inner, (ScalarAdapter, TextAdapter, LiteralAdapter, EnumAdapter))
-
-
-def _is_initvar(field: Any) -> bool:
-    return bool(field._field_type.name == "_FIELD_INITVAR")
 
 
 def _is_json(value: Any) -> bool:
