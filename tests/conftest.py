@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import secrets
 import signal
@@ -22,6 +23,36 @@ from superluigi.testing.s3_server import s3_server as running_s3_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Before a test starts the server: what its children need is imported once.
+multiprocessing.set_forkserver_preload(["superluigi.testing.warm"])
+
+#: Tests of 6 s and more. They come first, so that at the end no worker waits for another's long one.
+LONGEST = (
+    "docs/tutorial.md]",
+    "docs/how-to/queue.md]",
+    "docs/how-to/testing.md]",
+    "test_dying_at_every_step_leaves_old_or_new_and_the_next_commit_cleans_up[",
+    "test_stopping_at_every_step_by_an_exception_leaves_old_or_new[",
+    "test_the_demo_runs_cold_warm_and_forced_",
+    "test_an_error_at_any_step_leaves_each_output_old_or_new_and_a_mix_incomplete[",
+    "test_every_order_within_a_bound_keeps_the_promises[",
+    "test_the_wheel_works_on_a_clean_environment_of_this_python",
+    "test_mypy_finds_the_wrong_calls_and_only_those",
+    "test_a_task_that_swallows_",
+    "test_a_day_in_the_life_of_a_queue",
+    "test_8_processes_and_50_reads_of_20_keys_fetch_each_key_once[",
+    "test_a_watcher_never_sees_a_part_or_a_record_of_other_bytes[",
+    "test_a_writer_killed_at_random_leaves_one_whole_version_with_its_own_record[",
+    "test_tasks_that_are_ended_in_threads_can_be_traced_and_profiled[",
+    "test_a_record_in_another_place_agrees_with_its_data_after_an_error_at_any_step[",
+    "test_in_a_notebook.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, otherwise in the order that chance gave them."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
 @pytest.fixture(autouse=True)

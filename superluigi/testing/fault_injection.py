@@ -13,6 +13,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from typing import Any, Literal
 
 from superluigi.storage import failpoints
@@ -54,10 +55,7 @@ def stopped_in_child(n: int, how: How, function: Callable[..., Any], *arguments:
 
     0: it ended before step n. 77: it died there. 1: it raised (as it should for "error" and "interrupt").
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["superluigi.targets.local", "superluigi.targets.s3", "superluigi.testing.fault_injection"]
-    )
+    context = _context()
     child = context.Process(target=_stopped, args=(n, how, function, arguments, dict(os.environ)))
     child.start()
     child.join()
@@ -66,7 +64,7 @@ def stopped_in_child(n: int, how: How, function: Callable[..., Any], *arguments:
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function(*arguments)` gives in a fresh process; its exception is raised here."""
-    context = multiprocessing.get_context("forkserver")
+    context = _context()
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_answered, args=(there, function, arguments, dict(os.environ)))
     child.start()
@@ -82,6 +80,13 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     if error is not None:
         raise error
     return value
+
+
+def _context() -> ForkServerContext:
+    """Its server has imported what children need; else each would, hundreds of times in a test that dies everywhere."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["superluigi.testing.warm"])
+    return context
 
 
 def _stopped(

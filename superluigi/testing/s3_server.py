@@ -69,6 +69,8 @@ class S3Server:
         self._log, self._forget = log, forget
         self._made: list[str] = []
         self._errands: Any = None
+        self._session: Any = None
+        self._making = threading.Lock()
 
     @property
     def client_options(self) -> dict[str, str]:
@@ -98,7 +100,10 @@ class S3Server:
 
         style = {"addressing_style": "path"}
         config = Config(s3=style, max_pool_connections=32, request_checksum_calculation="when_required")
-        return boto3.session.Session().client(service, config=config, **{**self.client_options, **options})
+        with self._making:
+            # A session reads its descriptions of services once: most of the time that a client takes.
+            self._session = self._session or boto3.session.Session()
+            return self._session.client(service, config=config, **{**self.client_options, **options})
 
     def create_bucket(self, name: str | None = None, *, versioned: bool = False) -> str:
         """Make an empty bucket (with a fresh name if none is given) and return its name."""

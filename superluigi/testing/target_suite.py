@@ -139,6 +139,7 @@ class S3ObjectRig(TargetRig):
     def __init__(self, bucket: str, options: dict[str, Any]) -> None:
         self.bucket = bucket
         self.options = options
+        self._client: tuple[int, Any] | None = None
 
     def target(self, name: str = "output", **options: Any) -> AtomicTarget:
         from superluigi.targets import S3ObjectTarget
@@ -151,12 +152,18 @@ class S3ObjectRig(TargetRig):
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def client(self) -> Any:
-        """A plain boto3 client, for looking from outside."""
-        import boto3  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
+        """A plain boto3 client, for looking from outside; one in each process."""
+        if self._client is None or self._client[0] != os.getpid():
+            import boto3  # type: ignore[import-untyped]
+            from botocore.config import Config  # type: ignore[import-untyped]
 
-        config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
-        return boto3.client("s3", **{"config": config, **{k: v for k, v in self.options.items() if k != "local_root"}})
+            config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+            options = {name: value for name, value in self.options.items() if name != "local_root"}
+            self._client = os.getpid(), boto3.client("s3", **{"config": config, **options})
+        return self._client[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None}
 
     def leftovers(self) -> list[str]:
         from superluigi.testing.s3_server import open_uploads
