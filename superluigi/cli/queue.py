@@ -194,8 +194,8 @@ def _say_paused(queue: Queue) -> None:
 
 def _work(args: argparse.Namespace) -> int:
     # Not by `Queue`: a worker needs neither Luigi nor the user's code, only the processes that it starts do.
-    from superluigi.queue.database import Database
-    from superluigi.queue.worker import Worker, WorkOptions, lease_seconds
+    from superluigi.queue.store.database import Database
+    from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds
 
     lease = lease_seconds(timedelta(seconds=args.lease))
     with closing(Database(args.queue, create=False)) as database:

@@ -23,7 +23,7 @@ from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiErro
 from superluigi.execution import mocks, pickling, serialization
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.messages import MessageFile, MessageFileReader, Told, inbox_path
-from superluigi.execution.process_tree import no_second_interrupt
+from superluigi.execution.process.process_tree import no_second_interrupt
 from superluigi.execution.threads import ThreadExecutor
 from superluigi.runs import alone
 from superluigi.runs.context import RunContext

@@ -24,8 +24,8 @@ from superluigi.engine.progress import shown
 from superluigi.engine.summary import build_report
 from superluigi.engine.worker import Worker
 from superluigi.errors import ExecutorLostError, OptionError
-from superluigi.execution import signals
 from superluigi.execution.importing import refuse_if_importing
+from superluigi.execution.process import signals
 from superluigi.runs import logs
 from superluigi.runs.completeness import CompleteMany
 from superluigi.runs.context import RunContext, entered

@@ -13,9 +13,9 @@ from luigi.worker import TaskStatusReporter
 
 from superluigi.engine.backends import ExecutorBackend
 from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
-from superluigi.execution import process_state
 from superluigi.execution.attempt import AttemptResult
-from superluigi.execution.raising import Interruptible
+from superluigi.execution.process import process_state
+from superluigi.execution.process.raising import Interruptible
 from superluigi.runs import tracebacks
 from superluigi.scheduler.terms import Terms
 

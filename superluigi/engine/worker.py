@@ -53,8 +53,8 @@ from superluigi.execution.attempt import (
 )
 from superluigi.execution.messages import REPORTS, RESPOND, Outbox
 from superluigi.execution.observer import ObservedReporter
-from superluigi.execution.process_tree import no_second_interrupt
-from superluigi.execution.raising import Interruptible
+from superluigi.execution.process.process_tree import no_second_interrupt
+from superluigi.execution.process.raising import Interruptible
 from superluigi.execution.serialization import BEGIN
 from superluigi.runs import families, logs
 from superluigi.runs.context import RunContext

@@ -1,7 +1,7 @@
 """One attempt: where it may run, how it travels there, what it says while it runs, how it ended.
 
-Imports `runs` and below. On from here: `worker_process` runs them in other processes, `engine` hands them over and
-collects their results. In this file: names →
+Imports `runs` and below; `process/` is what surrounds an attempt in its process. On from here: `worker_process` runs
+attempts in other processes, `engine` hands them over and collects their results. In this file: names →
 `concurrent.futures` executors.
 
 Built-in and foreign names enter by the same door: a name stands for a dotted path that is imported on

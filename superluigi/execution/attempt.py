@@ -28,8 +28,8 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
-from superluigi.execution import library_state, signals
-from superluigi.execution.process_state import isolated
+from superluigi.execution.process import library_state, signals
+from superluigi.execution.process.process_state import isolated
 from superluigi.execution.yielded import exhaust
 from superluigi.runs import logs, tracebacks
 from superluigi.runs.completeness import is_complete, is_plain_wrapper

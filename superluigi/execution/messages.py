@@ -14,7 +14,7 @@ from typing import Any
 from luigi.worker import SchedulerMessage
 
 from superluigi import graph
-from superluigi.execution.parent import parent
+from superluigi.execution.process.parent import parent
 from superluigi.luigi_compat.engine import id_of
 
 #: Sends `(task id, method, arguments)` to the process that runs the graph.

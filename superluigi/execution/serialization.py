@@ -22,7 +22,7 @@ from superluigi.execution.addresses import Addresses, refuse_other
 from superluigi.execution.attempt import AttemptResult, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.messages import messenger
-from superluigi.execution.parent import parent
+from superluigi.execution.process.parent import parent
 from superluigi.runs import logs
 from superluigi.runs.context import RunContext, entered
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import Any
 
-from superluigi.execution.raising import raise_in
+from superluigi.execution.process.raising import raise_in
 
 
 class ThreadExecutor(Executor):

@@ -1,7 +1,8 @@
 """The durable queue: submit a graph now, run it anywhere, survive anything.
 
 The target is the truth and the queue is a plan: a claimed task is first asked whether it is complete, so
-execution is at least once, commits are atomic, and a lost queue loses no result.
+execution is at least once, commits are atomic, and a lost queue loses no result. Imports `engine`, `tasks` and below.
+`store/` is the database, `workers/` carry out what it holds; on from here: `task_runner`, `superluigi queue`.
 """
 
 from __future__ import annotations

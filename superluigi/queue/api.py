@@ -18,17 +18,16 @@ from superluigi import graph
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
-from superluigi.queue.database import SUFFIX, Database, passed_on
 from superluigi.queue.failures import failure_of
 from superluigi.queue.lookup import Which, ids_of, state_named
 from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
-from superluigi.queue.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.specs import SpecOptions, check_pools, collect
-from superluigi.queue.store import claims, views
+from superluigi.queue.store import claims, registry, views
 from superluigi.queue.store import submit as plan
-from superluigi.queue.store import workers as registry
+from superluigi.queue.store.database import SUFFIX, Database, passed_on
 from superluigi.queue.store.views import Activity
-from superluigi.queue.worker import Worker, WorkOptions, lease_seconds
+from superluigi.queue.workers.spawner import Spawner, SpawnOptions, prune
+from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds
 from superluigi.runs import force as forcing
 from superluigi.runs.context import RunContext
 

@@ -14,8 +14,8 @@ import luigi
 from superluigi import config
 from superluigi.errors import OptionError
 from superluigi.queue import models
-from superluigi.queue.database import SUFFIX
 from superluigi.queue.models import Submission, TaskRow
+from superluigi.queue.store.database import SUFFIX
 
 Which = Any  # a task, its id, a row, a submission, or an iterable of these
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from superluigi.execution import process_tree
+from superluigi.execution.process import process_tree
 from superluigi.storage import owner_token
 from superluigi.worker_process.protocol import HELLO, Channel, FileChannel, Request
 

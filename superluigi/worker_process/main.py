@@ -14,12 +14,12 @@ import time
 from typing import NoReturn
 
 from superluigi.errors import traceback_of
-from superluigi.execution import process_state, signals
 from superluigi.execution.importing import only_importing
-from superluigi.execution.parent import parent
 from superluigi.execution.pickling import dumps
-from superluigi.execution.process_tree import kill_tree
-from superluigi.execution.streams import c_library, flush
+from superluigi.execution.process import process_state, signals
+from superluigi.execution.process.parent import parent
+from superluigi.execution.process.process_tree import kill_tree
+from superluigi.execution.process.streams import c_library, flush
 from superluigi.storage.local.stages import spare_stages
 from superluigi.worker_process.protocol import (
     GREETING,

@@ -22,11 +22,10 @@ import pytest
 from sqlalchemy import event, select
 
 from superluigi.errors import CommitConflictError, TargetMissingError
-from superluigi.queue import database, tables
-from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, TaskSpec
-from superluigi.queue.store import claims, submit, workers
+from superluigi.queue.store import claims, database, registry, submit, tables
 from superluigi.queue.store.claims import Claim, Result
+from superluigi.queue.store.database import Database
 from superluigi.queue.store.statement import Statement
 from superluigi.storage.base import Record
 from superluigi.storage.cache import cache, files
@@ -380,7 +379,7 @@ class Claims(Scene):
         if key not in self.databases:
             made = self.databases[key] = Database(str(self.file))
             with made.write() as connection:
-                workers.save_pools(connection, {"default": Pool()})
+                registry.save_pools(connection, {"default": Pool()})
             assert made._engine is not None
             event.listen(made._engine, "commit", lambda _: interleaving.step("commit"))
         return self.databases[key]

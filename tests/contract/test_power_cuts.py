@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 import recording_disk
 
-from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, TaskSpec
-from superluigi.queue.store import claims, submit, views, workers
+from superluigi.queue.store import claims, registry, submit, views
 from superluigi.queue.store.claims import Result
+from superluigi.queue.store.database import Database
 from superluigi.storage.cache.cache import Cache
 from superluigi.storage.local import atomic
 from superluigi.storage.local.cleanup import clean
@@ -196,7 +196,7 @@ def _check_cache(point: Path, told: str, following: str) -> None:
 def _use_queue(disk: Disk, point: Path) -> None:
     queue = Database(str(point / "q.sqlite"))
     with queue.write() as connection:
-        workers.save_pools(connection, {"default": Pool()})
+        registry.save_pools(connection, {"default": Pool()})
     for version in VERSIONS:
         with queue.write() as connection:
             submit.add_run(connection, version, 0.0, "{}")

@@ -10,11 +10,11 @@ from dataclasses import replace
 import postgres_support as postgres
 import pytest
 
-from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, Result, TaskSpec
-from superluigi.queue.store import claims, finish_and_claim, submit, views, workers
+from superluigi.queue.store import claims, finish_and_claim, registry, submit, views
 from superluigi.queue.store.claims import Claim
-from superluigi.queue.tables import tasks
+from superluigi.queue.store.database import Database
+from superluigi.queue.store.tables import tasks
 
 UPPER = TaskSpec("Upper", "Upper", "m", "{}")
 LOWER = TaskSpec("Lower", "Lower", "m", "{}", deps=("Upper",), max_failures=2, retry_delay=30.0)
@@ -24,7 +24,7 @@ LOWER = TaskSpec("Lower", "Lower", "m", "{}", deps=("Upper",), max_failures=2, r
 def database(any_queue_name: str) -> Iterator[Database]:
     database = Database(any_queue_name)
     with database.write() as connection:
-        workers.save_pools(connection, {"default": Pool()})
+        registry.save_pools(connection, {"default": Pool()})
     yield database
     database.close()
 
@@ -144,18 +144,18 @@ def _turn(database: Database, kind: str, pool: str = "default") -> str | None:
 
 def test_a_pool_gives_as_many_tasks_as_it_may_run_and_none_while_paused(database: Database) -> None:
     with database.write() as connection:
-        workers.save_pools(connection, {"two": Pool(2), "other": Pool()})
+        registry.save_pools(connection, {"two": Pool(2), "other": Pool()})
     _submit(database, *[TaskSpec(f"T{n}", "T", "m", "{}", pool="two") for n in range(4)])
     assert [_take(database, pool=pool) for pool in ("default", "other", "two", "two", "two")] == [
         None, None, "T0", "T1", None,
     ]  # fmt: skip
     with database.write() as connection:
-        workers.set_paused(connection, "two", True)
+        registry.set_paused(connection, "two", True)
         submit.kill(connection, submit.select_rows(connection, ids=["T3"], state=None, name=None), 0.0)
         connection.execute(tasks.update().where(tasks.c.task_id == "T1").values(state="SUCCEEDED", lease=None))
     assert _turn(database, "succeeded", "two") is None
     with database.write() as connection:
-        workers.set_paused(connection, "two", False)
+        registry.set_paused(connection, "two", False)
         submit.retry(connection, submit.select_rows(connection, ids=["T3"], state=None, name=None))
     assert [_take(database, pool="two"), _take(database, pool="two"), _take(database, pool="two")] == [
         "T2", "T3", None,
@@ -290,7 +290,7 @@ def test_retried_tasks_have_all_their_attempts_again(database: Database) -> None
 def test_at_every_moment_a_queue_with_work_says_so(database: Database) -> None:
     """A chain through two pools: something is pending or runs at every moment, whatever moves meanwhile."""
     with database.write() as connection:
-        workers.save_pools(connection, {"other": Pool()})
+        registry.save_pools(connection, {"other": Pool()})
     chain = [
         TaskSpec(f"T{n}", "T", "m", "{}", pool=("default", "other")[n % 2], deps=(f"T{n - 1}",) if n else ())
         for n in range(100)
@@ -323,7 +323,7 @@ def test_a_role_that_may_not_have_functions_of_its_own_works_with_more_round_tri
         server.execute(f'GRANT ALL ON SCHEMA public TO "{name}"')
     database = Database(url.replace("queue@", f"{name}@"))
     with database.write() as connection:
-        workers.save_pools(connection, {"default": Pool()})
+        registry.save_pools(connection, {"default": Pool()})
     _submit(database, UPPER, LOWER)
     assert [_take(database), _turn(database, "succeeded"), _turn(database, "succeeded")] == ["Upper", "Lower", None]
     assert set(_states(database).values()) == {"SUCCEEDED"}

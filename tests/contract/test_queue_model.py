@@ -20,11 +20,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from superluigi.queue.database import Database
 from superluigi.queue.models import Pool, Result, TaskSpec
-from superluigi.queue.store import claims, finish_and_claim, views, workers
+from superluigi.queue.store import claims, finish_and_claim, registry, views
 from superluigi.queue.store import submit as plan
 from superluigi.queue.store.claims import Claim
+from superluigi.queue.store.database import Database
 
 LEASE = 60.0
 #: Eight tasks; each may require earlier ones. Two need the only "gun" there is, three belong to a pool of two.
@@ -186,11 +186,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.runs = 0
         self.workers = 0
         with self.database.write(flush=False) as connection:
-            for table in reversed(workers.tables.metadata.sorted_tables):
+            for table in reversed(registry.tables.metadata.sorted_tables):
                 if not table.name.endswith(("_meta", "_needs")):
                     connection.execute(table.delete())
-            connection.execute(workers.tables.needs.delete().where(workers.tables.needs.c.id > 0))
-            workers.save_pools(connection, {"default": Pool(), "small": Pool(2)})
+            connection.execute(registry.tables.needs.delete().where(registry.tables.needs.c.id > 0))
+            registry.save_pools(connection, {"default": Pool(), "small": Pool(2)})
 
     @initialize(complete=st.sets(st.integers(0, 6), max_size=1))
     def begin(self, complete: set[int]) -> None:
@@ -322,7 +322,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         with self.database.write(flush=False) as connection:
             connection.execute(
-                workers.tables.tasks.update().where(workers.tables.tasks.c.task_id == name)
+                registry.tables.tasks.update().where(registry.tables.tasks.c.task_id == name)
                 .values(state="PENDING", fence=row.fence - 1, attempts=row.attempts - 1, lease=None)
             )  # fmt: skip
             plan.recount(connection, [self.held[name].row])
@@ -402,7 +402,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _pause(self, pool: str | None, paused: bool) -> None:
         with self.database.write(flush=False) as connection:
-            workers.set_paused(connection, pool, paused)
+            registry.set_paused(connection, pool, paused)
         names = {pool} if pool else {"default", "small"}
         self.model.paused = self.model.paused | names if paused else self.model.paused - names
 

@@ -137,7 +137,7 @@ def test_a_signal_between_the_fork_and_its_first_line_is_neither_lost_nor_ours(t
         import os, signal
         # stands before our hook: the signal comes while the child still has the handler of its parent
         os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
-        from superluigi.execution import signals
+        from superluigi.execution.process import signals
         ran = []
         signals.take(signal.SIGTERM, lambda *_: ran.append(1))
         pid = os.fork()
@@ -152,7 +152,7 @@ def test_a_signal_between_the_fork_and_its_first_line_is_neither_lost_nor_ours(t
 
 
 def test_a_task_that_ends_its_own_handlers_and_nested_ones_go_back_in_any_order() -> None:
-    from superluigi.execution import signals
+    from superluigi.execution.process import signals
 
     before = signal.getsignal(signal.SIGUSR1)
     outer, inner, users = (lambda *_: 1), (lambda *_: 2), (lambda *_: 3)
@@ -205,7 +205,7 @@ def test_a_child_forked_while_another_thread_takes_a_signal_has_the_ordinary_han
     """In a process of its own: handlers are taken and given back all the time, beside a thread that forks."""
     program = (
         "import os, signal, threading\n"
-        "from superluigi.execution import signals\n"
+        "from superluigi.execution.process import signals\n"
         "def fork():\n"
         "    for _ in range(300):\n"
         "        child = os.fork()\n"

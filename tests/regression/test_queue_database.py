@@ -22,9 +22,9 @@ from queue_support import PI
 
 from superluigi import cli
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
-from superluigi.queue import Queue, clock, database
-from superluigi.queue.database import Database
-from superluigi.queue.store import claims, workers
+from superluigi.queue import Queue
+from superluigi.queue.store import claims, clock, database, registry
+from superluigi.queue.store.database import Database
 
 Project = Callable[[str], ModuleType]
 
@@ -37,7 +37,7 @@ def _running(name: str, project: Project) -> tuple[Database, claims.Claim]:
     opened = Database(name)
     with opened.write() as connection:
         claim = claims.claim(connection, "elsewhere-1", "default", opened.now(), 60.0)
-        workers.add_worker(connection, "elsewhere-1", "default", opened.now())
+        registry.add_worker(connection, "elsewhere-1", "default", opened.now())
     assert claim is not None
     return opened, claim
 
@@ -54,7 +54,7 @@ def test_a_stepped_clock_takes_no_task_from_a_worker_that_lives(
         for looking in (opened, queue._database):
             assert abs(looking.now(exactly=True) - before) < 60
             with looking.read() as connection:
-                assert not claims.overdue(connection, looking.now(), workers.dead_workers(connection))
+                assert not claims.overdue(connection, looking.now(), registry.dead_workers(connection))
             with looking.write() as connection:
                 assert claims.renew(connection, claim, looking.now() + 60) == "held"
         assert queue.tasks()[0].state == "RUNNING"
@@ -219,7 +219,8 @@ def test_a_server_that_goes_is_told_as_such_and_waited_for(tmp_path: Path, proje
 def test_a_clock_that_was_written_down_is_one_for_all_processes(queue_name: str) -> None:
     with Queue(queue_name) as queue:
         code = (
-            f"from superluigi.queue.database import Database; d = Database({queue_name!r}); print(d._anchor); d.close()"
+            "from superluigi.queue.store.database import Database; "
+            f"d = Database({queue_name!r}); print(d._anchor); d.close()"
         )
         printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert float(printed) == queue._database._anchor

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 from superluigi.errors import OptionError, QueueError
-from superluigi.queue import Pool, Queue, spawner
+from superluigi.queue import Pool, Queue
 from superluigi.queue.providers import WorkerOrder, slurm
+from superluigi.queue.workers import spawner
 
 Project = Callable[[str], ModuleType]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from superluigi.execution.raising import Interruptible, raise_in, take_back
+from superluigi.execution.process.raising import Interruptible, raise_in, take_back
 
 PROGRAM = """
 import os, signal, sys, threading, time

@@ -23,7 +23,7 @@ import pytest
 
 from superluigi import run_task
 from superluigi.engine.engine import run_graph
-from superluigi.execution import process_state
+from superluigi.execution.process import process_state
 from superluigi.parameters import Parameter
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
@@ -258,7 +258,7 @@ def test_a_task_of_a_queue_leaves_nothing_to_the_next(tmp_path: Path) -> None:
 
 def test_handlers_of_signals_that_a_task_sets_in_this_process_go_back(tmp_path: Path) -> None:
     program = (
-        "import signal\nfrom superluigi.execution import process_state\n"
+        "import signal\nfrom superluigi.execution.process import process_state\n"
         "mine = lambda *_: None\nsignal.signal(signal.SIGTERM, mine)\n"
         "process_state.isolated(lambda: [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGALRM)] "
         "and signal.alarm(5))\n"

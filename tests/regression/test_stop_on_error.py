@@ -16,7 +16,7 @@ from dask_support import DaskCluster
 from superluigi import run_task
 from superluigi.engine.engine import run_graph
 from superluigi.errors import TaskFailedError
-from superluigi.execution import process_state
+from superluigi.execution.process import process_state
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import models, tables
+from superluigi.queue import models
 from superluigi.queue.models import Result
-from superluigi.queue.store import submit
+from superluigi.queue.store import submit, tables
 from superluigi.queue.store.statement import Statement
 from superluigi.storage import owner_token
 

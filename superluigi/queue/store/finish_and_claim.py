@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from superluigi.queue.database import LOCK, Database
 from superluigi.queue.models import Result
 from superluigi.queue.store import claims
 from superluigi.queue.store.claims import Claim
+from superluigi.queue.store.database import LOCK, Database
 from superluigi.queue.store.statement import Statement
 
 #: Kinds of results that need nothing but the statements below.

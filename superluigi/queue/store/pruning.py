@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import models, tables
-from superluigi.queue.store import submit
+from superluigi.queue import models
+from superluigi.queue.store import submit, tables
 
 _T, _E, _A, _R = (table.name for table in (tables.tasks, tables.edges, tables.attempts, tables.runs))
 _ENDED = "('SUCCEEDED', 'FAILED', 'KILLED')"

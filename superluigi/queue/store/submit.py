@@ -12,8 +12,9 @@ from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.engine import Connection
 
 from superluigi.errors import DefinitionError
-from superluigi.queue import models, tables
+from superluigi.queue import models
 from superluigi.queue.models import TaskSpec
+from superluigi.queue.store import tables
 
 _CHUNK = 500  # variables a statement; SQLite's limit was 999 for long
 _T = tables.tasks.name

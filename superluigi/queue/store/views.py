@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import models, tables
+from superluigi.queue import models
 from superluigi.queue.models import AttemptRow, TaskRow
+from superluigi.queue.store import tables
 from superluigi.queue.store.submit import chunks
 
 _T = tables.tasks.name

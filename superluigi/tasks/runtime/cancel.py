@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Any
 
 from superluigi.errors import TaskCancelledError
-from superluigi.execution import signals
-from superluigi.execution.raising import raise_in, take_back
+from superluigi.execution.process import signals
+from superluigi.execution.process.raising import raise_in, take_back
 from superluigi.storage.failpoints import failpoint
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.workspace import inbox

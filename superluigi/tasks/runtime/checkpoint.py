@@ -20,7 +20,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
-from superluigi.execution import signals
+from superluigi.execution.process import signals
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
 from superluigi.tasks.runtime.workspace.task_folder import AGAIN, CHECKPOINT, folder_of

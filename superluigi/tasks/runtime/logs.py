@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from superluigi.errors import StorageAccessError
-from superluigi.execution.streams import flush
+from superluigi.execution.process.streams import flush
 from superluigi.runs import tracebacks
 from superluigi.tasks.runtime import attempt_context as scopes
 from superluigi.tasks.runtime.attempt_context import AttemptContext

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from superluigi import config
 from superluigi.errors import USERS_CODE, TargetMissingError
 from superluigi.execution.importing import refuse_if_importing
-from superluigi.execution.parent import parent
+from superluigi.execution.process.parent import parent
 from superluigi.execution.yielded import start
 from superluigi.runs import context as runs
 from superluigi.tasks.runtime import (

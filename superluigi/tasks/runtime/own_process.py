@@ -17,10 +17,11 @@ from pathlib import Path
 from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.errors import traceback_of
-from superluigi.execution import main_names, serialization, signals
+from superluigi.execution import main_names, serialization
 from superluigi.execution.addresses import refuse_other
 from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, SilentReporter, reporter_attached
-from superluigi.execution.parent import parent
+from superluigi.execution.process import signals
+from superluigi.execution.process.parent import parent
 from superluigi.execution.yielded import exhaust
 from superluigi.runs.completeness import is_complete
 from superluigi.runs.context import RunContext, entered

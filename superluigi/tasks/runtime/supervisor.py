@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from superluigi import config
-from superluigi.execution.streams import flush
+from superluigi.execution.process.streams import flush
 from superluigi.tasks.runtime import cancel, logs
 from superluigi.tasks.runtime.workspace import log_pool
 from superluigi.tasks.runtime.workspace.task_folder import CHECKPOINT, LOCK, RERUN, workspace

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from superluigi.errors import QueueError, QueueGoneError
 from superluigi.queue import Pool, Queue
-from superluigi.queue.database import Database
+from superluigi.queue.store.database import Database
 from superluigi.storage import owner_token
 
 Project = Callable[[str], ModuleType]

@@ -16,8 +16,9 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool as ConnectionPool
 
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
-from superluigi.queue import Pool, Queue, database, lookup, tables
+from superluigi.queue import Pool, Queue, lookup
 from superluigi.queue.providers.local import LocalProvider
+from superluigi.queue.store import database, tables
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from superluigi.execution.parent import parent
+from superluigi.execution.process.parent import parent
 from superluigi.storage import owner_token
 
 RUNNING = "running"

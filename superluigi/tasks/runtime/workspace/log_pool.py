@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from superluigi.execution.parent import parent
+from superluigi.execution.process.parent import parent
 from superluigi.storage import owner_token
 from superluigi.tasks.runtime.workspace import task_folder as folders
 

@@ -15,11 +15,10 @@ from datetime import timedelta
 
 from superluigi import config
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
-from superluigi.queue.database import Database
 from superluigi.queue.models import Pool
 from superluigi.queue.providers import Provider, WorkerOrder, load
-from superluigi.queue.store import claims, pruning, views
-from superluigi.queue.store import workers as registry
+from superluigi.queue.store import claims, pruning, registry, views
+from superluigi.queue.store.database import Database
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")

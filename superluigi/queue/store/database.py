@@ -40,7 +40,7 @@ from superluigi.errors import (
     QueueGoneError,
     QueueUnreachableError,
 )
-from superluigi.queue import clock, tables
+from superluigi.queue.store import clock, tables
 
 #: How long a writer waits for the others; a submission of 100,000 tasks holds the lock for seconds.
 BUSY_TIMEOUT_SECONDS = 120.0

@@ -19,12 +19,12 @@ from pathlib import Path
 from sqlalchemy import select, text
 
 from superluigi.errors import QueueUnreachableError
-from superluigi.queue import clock, runs, tables
-from superluigi.queue.child_process import BEGUN, ChildProcess, ending
-from superluigi.queue.database import Database
+from superluigi.queue import runs
 from superluigi.queue.models import AttemptOrder, Pool, Result, stderr_of
-from superluigi.queue.store import claims
+from superluigi.queue.store import claims, clock, tables
 from superluigi.queue.store.claims import Claim
+from superluigi.queue.store.database import Database
+from superluigi.queue.workers.child_process import BEGUN, ChildProcess, ending
 
 logger = logging.getLogger("superluigi.queue")
 #: How long an interrupted task may clean up before it is killed.

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.queue import tables
 from superluigi.queue.models import Pool, WorkerRow
+from superluigi.queue.store import tables
 from superluigi.storage import owner_token
 
 

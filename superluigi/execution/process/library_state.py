@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superluigi import config
-from superluigi.execution import process_state
+from superluigi.execution.process import process_state
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
-from superluigi.execution import process_tree, signals
 from superluigi.execution.attempt import (
     MISSING_EXTERNAL,
     AttemptResult,
@@ -28,14 +27,15 @@ from superluigi.execution.attempt import (
     run_attempt,
 )
 from superluigi.execution.importing import only_importing
-from superluigi.execution.parent import parent
-from superluigi.execution.streams import c_library, flush
+from superluigi.execution.process import process_tree, signals
+from superluigi.execution.process.parent import parent
+from superluigi.execution.process.streams import c_library, flush
 from superluigi.parameters.luigi_task import LuigiTask
 from superluigi.queue import mails, runs
-from superluigi.queue.child_process import BEGUN
 from superluigi.queue.models import Answer, AttemptOrder, Result, stderr_of
 from superluigi.queue.rebuild import found, remake
 from superluigi.queue.specs import SpecOptions, can_tell, collect
+from superluigi.queue.workers.child_process import BEGUN
 from superluigi.runs import logs, tracebacks
 from superluigi.runs.completeness import is_complete
 from superluigi.runs.context import RunContext, entered

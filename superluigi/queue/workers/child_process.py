@@ -68,7 +68,7 @@ class ChildProcess:
 
     def _call(self, function: str, *args: object) -> None:
         self._number = next(self._numbers)
-        self._worker.say(Call(self._number, protocol.by_name(f"superluigi.queue.child:{function}", *args)))
+        self._worker.say(Call(self._number, protocol.by_name(f"superluigi.queue.workers.child:{function}", *args)))
 
     def receive(self, timeout: float) -> Told | Answer | None:
         """What it says next; None when it says nothing within `timeout` seconds, or is dead."""

@@ -15,12 +15,11 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
-from superluigi.queue import tables
-from superluigi.queue.attempt_runner import GRACE_SECONDS, QueueAttemptRunner
-from superluigi.queue.database import Database
 from superluigi.queue.models import DEFAULT_POOL, Result
-from superluigi.queue.store import claims, finish_and_claim, views, workers
+from superluigi.queue.store import claims, finish_and_claim, registry, tables, views
 from superluigi.queue.store.claims import Claim
+from superluigi.queue.store.database import Database
+from superluigi.queue.workers.attempt_runner import GRACE_SECONDS, QueueAttemptRunner
 from superluigi.storage import owner_token
 
 logger = logging.getLogger("superluigi.queue")
@@ -57,7 +56,7 @@ class Worker:
         #: Tasks that failed here and did not succeed here later.
         self.failed: set[str] = set()
         with database.read() as connection:
-            pools = workers.load_pools(connection)
+            pools = registry.load_pools(connection)
         if options.pool not in pools:
             raise OptionError(f"There is no pool {options.pool!r}; this queue has {', '.join(sorted(pools))}.")
         pool = pools[options.pool][0]
@@ -69,7 +68,7 @@ class Worker:
     def is_paused(self) -> bool:
         """Whether its pool starts nothing now."""
         with self._database.read() as connection:
-            return workers.load_pools(connection)[self._options.pool][1]
+            return registry.load_pools(connection)[self._options.pool][1]
 
     def leave(self) -> None:
         """Have it put back (or kill, by the pool's policy) what it runs, and end. Safe from signal handlers."""
@@ -79,7 +78,7 @@ class Worker:
         """Work; returns the number of attempts made."""
         done = 0
         with self._database.write(flush=False) as connection:
-            workers.add_worker(connection, self.name, self._options.pool, self._database.now())
+            registry.add_worker(connection, self.name, self._options.pool, self._database.now())
         try:
             with self._signals():
                 for claim in self._claims():
@@ -92,7 +91,7 @@ class Worker:
         finally:
             self._attempts.close()
             with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
-                workers.remove_worker(connection, self.name)
+                registry.remove_worker(connection, self.name)
         return done
 
     # --- which task is next -------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ class Worker:
         if now > self._seen + self._options.lease_seconds / 3:
             self._seen = now
             with self._database.write(flush=False) as connection:
-                if workers.worker_seen(connection, self.name, now):
+                if registry.worker_seen(connection, self.name, now):
                     self.leave()
                     stop = True
         counts, claim = finish_and_claim.finish_and_claim(
@@ -167,15 +166,15 @@ class Worker:
 
     def _sweep(self, now: float) -> None:
         with self._database.read() as connection:
-            dead = workers.dead_workers(connection)
+            dead = registry.dead_workers(connection)
             overdue = claims.overdue(connection, now, dead)
         if overdue or dead or now > self._seen + self._options.lease_seconds / 3:
             with self._database.write(flush=False) as connection:
                 claims.sweep(connection, now, dead)
                 for name in dead:
-                    workers.remove_worker(connection, name)
+                    registry.remove_worker(connection, name)
                 self._seen = now
-                if workers.worker_seen(connection, self.name, now):
+                if registry.worker_seen(connection, self.name, now):
                     self.leave()
 
     def _has_no_more(self, idle_seconds: float) -> bool:
