@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,8 @@ from superluigi import compute, lineage, run_task
 from superluigi.lineage import why
 from superluigi.queue import Queue
 from superluigi.storage.cache.cache import Cache
+from superluigi.storage.objects.cleanup import clean
+from superluigi.testing.s3_server import S3Server
 
 STORE = Path(__file__).parent.parent / "data" / "store_0_1"
 
@@ -106,3 +111,72 @@ def test_a_local_copy_is_served_only_if_it_is_the_one_that_was_made(made: Module
     assert len(asked) == 1
     cache.clear()
     assert not Path("copies/bucket").exists()
+
+
+@pytest.fixture
+def made_on_s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """What the bucket of that store held is there again; the module of its tasks."""
+    monkeypatch.syspath_prepend(str(STORE))
+    for name, value in s3_server.client_options.items():
+        names = {"endpoint_url": "AWS_ENDPOINT_URL", "region_name": "AWS_DEFAULT_REGION"}
+        monkeypatch.setenv(names.get(name, name.upper()), value)
+    module = importlib.import_module("s3_tasks_of_0_1")
+    s3_server.create_bucket(module.BUCKET)
+    client = s3_server.client()
+    for key, kept in json.loads((STORE / "s3.json").read_text()).items():
+        body, described = kept["text"].encode(), {"Metadata": kept["metadata"], "ContentType": kept["type"]}
+        client.put_object(Bucket=module.BUCKET, Key=key, Body=body, **described)
+    yield module
+    sys.modules.pop("s3_tasks_of_0_1")
+
+
+def in_bucket(server: S3Server, bucket: str) -> dict[str, object]:
+    """Each key, and when it was written."""
+    found = server.client().list_objects_v2(Bucket=bucket).get("Contents", ())
+    return {item["Key"]: (item["LastModified"], item["ETag"]) for item in found}
+
+
+def all_on_s3(module: ModuleType) -> list[Any]:
+    whole = module.Inside().requires()["whole"]
+    return [module.Inside(), whole, *whole.requires()]
+
+
+def test_what_was_made_on_s3_is_complete_has_its_records_and_is_not_made_again(
+    made_on_s3: ModuleType, s3_server: S3Server
+) -> None:
+    before = in_bucket(s3_server, made_on_s3.BUCKET)
+    for task in all_on_s3(made_on_s3):
+        assert task.complete()
+        record = task.output().read_metadata()
+        assert (record["task_id"], record["task_hash"]) == (task.task_id, task.task_hash)
+    run_task(made_on_s3.Inside())
+    assert in_bucket(s3_server, made_on_s3.BUCKET) == before
+
+
+def test_what_was_made_on_s3_is_verified_traced_and_read(made_on_s3: ModuleType) -> None:
+    for task in all_on_s3(made_on_s3):
+        assert {found.state for found in lineage.verify(task.output())} == {"ok"}, task
+    told = str(lineage.trace(made_on_s3.Inside().output()))
+    for name in ("Inside", "Whole", "1.txt", "2.txt"):
+        assert name in told
+    assert [told for told in why(made_on_s3.Inside()) if told.reason.startswith("input")] == []
+    with made_on_s3.Whole().output().tmp_read_path() as path:
+        assert {file.relative_to(path).as_posix(): file.read_text() for file in path.rglob("*.txt")} == {
+            f"deep/täble {n}.txt": str(n) for n in range(3)
+        }
+    with made_on_s3.Part(n=2).output().tmp_read_path() as path:
+        assert path.read_text() == "2\n2\n"
+
+
+def test_cleaning_takes_nothing_of_what_was_made_on_s3(made_on_s3: ModuleType, s3_server: S3Server) -> None:
+    before = in_bucket(s3_server, made_on_s3.BUCKET)
+    clean(f"s3://{made_on_s3.BUCKET}", older_than=timedelta(0))
+    assert in_bucket(s3_server, made_on_s3.BUCKET) == before
+
+
+def test_what_was_made_on_s3_is_replaced_and_removed(made_on_s3: ModuleType, s3_server: S3Server) -> None:
+    run_task(made_on_s3.Inside(), force_upstream=True)
+    for task in all_on_s3(made_on_s3):
+        assert {found.state for found in lineage.verify(task.output())} == {"ok"}, task
+        task.output().remove()
+    assert in_bucket(s3_server, made_on_s3.BUCKET) == {}
