@@ -17,12 +17,12 @@ from superluigi.errors import FormatError
 class Npy:
     """One array, its dtype and order included; arrays of objects are refused."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         array = _checked(value, "value")
         with path.open("wb") as file:
             numpy.lib.format.write_array(file, array, allow_pickle=False)
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         with path.open("rb") as file:
             return numpy.load(file, allow_pickle=False)
 
@@ -30,7 +30,7 @@ class Npy:
 class Npz:
     """A dict of names to arrays, uncompressed; any text without a slash may be a name."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         if not isinstance(value, Mapping):
             raise FormatError(f"a value of type {type(value).__name__} is no dict of arrays")
         arrays = {_name(key): _checked(item, f"value[{key!r}]") for key, item in value.items()}
@@ -39,7 +39,7 @@ class Npz:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     numpy.lib.format.write_array(file, array, allow_pickle=False)
 
-    def load(self, path: Path, as_type: Any) -> dict[str, Any]:
+    def load(self, path: Path, as_type: object) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
 
@@ -49,7 +49,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
         return numpy.lib.format.read_array(file, allow_pickle=False)
 
 
-def _checked(value: Any, where: str) -> Any:
+def _checked(value: object, where: str) -> Any:
     if type(value) is not numpy.ndarray:
         raise FormatError(f"{where} is of type {type(value).__name__}, no numpy.ndarray; use numpy.asarray")
     if not value.dtype.hasobject and not _comes_back(value.dtype):
@@ -75,7 +75,7 @@ def _comes_back(dtype: Any) -> bool:
     return bool(again == dtype and again.isalignedstruct == dtype.isalignedstruct)
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     if not isinstance(key, str) or not key or set(key) & {"/", "\\", "\0"} or not _encodes(key):
         raise FormatError(f"{key!r} cannot be the name of an array: use text without slashes")
     return key

@@ -45,7 +45,7 @@ def same(one: Any, other: Any) -> bool:
     return _equal(one, other)
 
 
-def is_model(value: Any) -> bool:
+def is_model(value: object) -> bool:
     """Whether a value is a pydantic model."""
     return hasattr(type(value), "model_validate") and hasattr(type(value), "model_dump_json")
 
@@ -104,14 +104,14 @@ def _same_items(one: Any, other: Any) -> bool:
     return all(missing or same(left, right) for left, right, missing in pairs)
 
 
-def _same_mappings(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+def _same_mappings(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
     twins: dict[Any, Any] = {key: key for key in tuple(other)}
     if len(one) != len(other):
         return False
     return all(key in twins and same(key, twins[key]) and same(item, other[key]) for key, item in one.items())
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: object, other: object) -> bool:
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001  the values' own code; an array of truth values is no answer

@@ -20,7 +20,7 @@ from superluigi.formats.registry import COMPRESSIONS, FormatSpec, by_name, candi
 BY_TASK = "task"
 
 
-def save(value: Any, path: Path | str, *, format: str | None = None, shown: object = None) -> str:
+def save(value: object, path: Path | str, *, format: str | None = None, shown: object = None) -> str:
     """Write `value` to `path` as its suffix (or `format`) says; return the name of the format that did.
 
     If `path` is an existing folder, a dict becomes one file for each name and a table one file. The returned
@@ -53,7 +53,9 @@ def save(value: Any, path: Path | str, *, format: str | None = None, shown: obje
     return f"{entry.name}+{compression[1:]}"
 
 
-def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = None, format: str | None = None) -> Any:
+def load(
+    path: Path | str, *, as_type: object = None, allow_pickle: bool | None = None, format: str | None = None
+) -> Any:
     """The value in the file or folder at `path`.
 
     `format` is what `save` returned; without it the suffix decides. `as_type` is the annotation of whoever
@@ -72,7 +74,7 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
     allowed = bool(config.get("allow_pickle")) if allow_pickle is None else allow_pickle
     if path.is_dir() and format in (None, folders.FOLDER, folders.TABLE):
 
-        def load_file(file: Path, kind: Any) -> Any:
+        def load_file(file: Path, kind: object) -> Any:
             return load(file, as_type=kind, allow_pickle=allowed)
 
         return folders.load(path, as_type, load_file, one_table=format == folders.TABLE)
@@ -92,7 +94,7 @@ def load(path: Path | str, *, as_type: Any = None, allow_pickle: bool | None = N
         return entry.resolve().load(plain, as_type)
 
 
-def _save_checked(entry: FormatSpec, value: Any, path: Path) -> None:
+def _save_checked(entry: FormatSpec, value: object, path: Path) -> None:
     """Save, and look whether the value comes back, where the format cannot know it beforehand."""
     implementation = entry.resolve()
     implementation.save(value, path)
@@ -101,7 +103,7 @@ def _save_checked(entry: FormatSpec, value: Any, path: Path) -> None:
         check(value, path)
 
 
-def _to_write(value: Any, format: str | None, shown: str) -> tuple[FormatSpec, str]:
+def _to_write(value: object, format: str | None, shown: str) -> tuple[FormatSpec, str]:
     if format is not None:
         return _named(format)
     suffix, compression = _split(PurePath(shown))  # a stage is called so that a name without a suffix has one
@@ -111,7 +113,7 @@ def _to_write(value: Any, format: str | None, shown: str) -> tuple[FormatSpec, s
     return (fitting or open_ or found)[0], compression
 
 
-def _to_read(path: Path, as_type: Any, format: str | None) -> tuple[FormatSpec, str]:
+def _to_read(path: Path, as_type: object, format: str | None) -> tuple[FormatSpec, str]:
     if format is not None:
         return _named(format)
     suffix, compression = _split(path)
@@ -137,7 +139,7 @@ def _suffix(entry: FormatSpec) -> str:
     return entry.suffixes[0] if entry.suffixes else ""
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__name__}"
 
@@ -170,7 +172,7 @@ def _folder_beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _explained(what: str, entry: FormatSpec, *value: Any) -> Iterator[None]:
+def _explained(what: str, entry: FormatSpec, *value: object) -> Iterator[None]:
     """Turn whatever a library raises into a `FormatError` that says what would work instead."""
     try:
         yield
@@ -185,7 +187,7 @@ def _explained(what: str, entry: FormatSpec, *value: Any) -> Iterator[None]:
         raise FormatError(f"{what}: {reason.rstrip('.')}. {_advice(entry, *value)}") from error
 
 
-def _advice(entry: FormatSpec, *value: Any) -> str:
+def _advice(entry: FormatSpec, *value: object) -> str:
     advice = f"The format {entry.name!r} keeps {entry.keeps}."
     if value:
         others = [f"{_suffix(other)} ({other.keeps})" for other in entries() if other is not entry and other.suffixes]

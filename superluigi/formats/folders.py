@@ -20,7 +20,7 @@ FOLDER, TABLE = "folder", "table-folder"
 class NamedValues(dict[str, Any]):
     """A dict of names to values; a name is a file's path in the folder without its suffix, or with it."""
 
-    def __init__(self, values: Mapping[str, Any], full_names: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, object], full_names: Mapping[str, str]) -> None:
         super().__init__(values)
         self._full_names = dict(full_names)
 
@@ -33,7 +33,7 @@ class NamedValues(dict[str, Any]):
         return NamedValues, (dict(self), self._full_names)
 
 
-def save(value: Any, folder: Path, save_file: Callable[[Any, Path], str]) -> str:
+def save(value: object, folder: Path, save_file: Callable[[Any, Path], str]) -> str:
     """A dict as one file a name, in the format of each value's type; a table as one parquet file.
 
     Names that are no file names, and values that no format keeps, are refused before anything is written
@@ -69,7 +69,7 @@ def save(value: Any, folder: Path, save_file: Callable[[Any, Path], str]) -> str
     return FOLDER
 
 
-def load(folder: Path, as_type: Any, load_file: Callable[[Path, Any], Any], *, one_table: bool = False) -> Any:
+def load(folder: Path, as_type: object, load_file: Callable[[Path, Any], object], *, one_table: bool = False) -> Any:
     """A table if `as_type` asks for one or the folder is partitioned (`year=2013/…`), else a dict by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
     wanted = table_kind(as_type)
@@ -87,7 +87,7 @@ def _keys(names: list[str]) -> dict[str, str]:
     return {name: name if often[short[name]] > 1 else short[name] for name in names}
 
 
-def _one_table(folder: Path, files: list[Path], as_type: Any, load_file: Callable[[Path, Any], Any]) -> Any:
+def _one_table(folder: Path, files: list[Path], as_type: object, load_file: Callable[[Path, Any], object]) -> Any:
     if not files:
         raise FormatError(f"{folder} holds no files, so there is no table in it.")
     parts = []
@@ -174,7 +174,7 @@ def _without_suffix(name: str) -> str:
     return name
 
 
-def _file_name(name: Any, value: Any) -> str:
+def _file_name(name: object, value: object) -> str:
     """The file for one item: the name itself if it has a suffix we know, else with the suffix of its type."""
     if not isinstance(name, str) or not name or name[0] == "." or set(name) & {"/", "\\", "\0", "="}:
         raise FormatError(f"{name!r} cannot be a file name in a folder: use text without slashes or leading dots.")
@@ -183,7 +183,7 @@ def _file_name(name: Any, value: Any) -> str:
     return name if _without_suffix(name) != name else name + _suffix_of(value)
 
 
-def _suffix_of(value: Any) -> str:
+def _suffix_of(value: object) -> str:
     if isinstance(value, str):
         return ".txt"
     if isinstance(value, bytes):

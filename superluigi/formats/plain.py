@@ -19,15 +19,15 @@ _HINTS = {"tuple": "; a tuple would come back as a list", "set": "; make it a so
 class Pickle:
     """Any object that pickle can hold, in protocol 5 or newer. Reading one runs what it says."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         with path.open("wb") as file:
             pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         with path.open("rb") as file:
             return pickle.load(file)
 
-    def check(self, value: Any, path: Path) -> None:
+    def check(self, value: object, path: Path) -> None:
         """Read it back, if that is no great cost: some objects can be pickled, but not read again."""
         _refuse_unreadable(value, path, lambda: self.load(path, None))
 
@@ -40,13 +40,13 @@ class Joblib:
 
         self._joblib = joblib
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         self._joblib.dump(value, path)
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         return self._joblib.load(path)
 
-    def check(self, value: Any, path: Path) -> None:
+    def check(self, value: object, path: Path) -> None:
         """As for pickles."""
         _refuse_unreadable(value, path, lambda: self.load(path, None))
 
@@ -58,21 +58,21 @@ class Json:
     are no text) is refused.
     """
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         text = _json_if_equal(value)
         if text is None:  # NaN, NumPy's numbers, or something to refuse by name: look at every item
             value = _plain(value, "value", _json_scalar)
             text = json.dumps(value, ensure_ascii=False)
         path.write_bytes(_encoded(text, lambda: json.dumps(value)))
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         return json.loads(path.read_bytes())
 
 
 class Yaml:
     """What JSON keeps, and dates, times, bytes, and keys that are no text; written as plain, safe YAML."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         import yaml
 
         content = _plain(value, "value", _yaml_scalar, any_key=True)
@@ -81,7 +81,7 @@ class Yaml:
             raise FormatError("this value would come back from YAML changed; use .json or .pickle")
         path.write_bytes(text.encode())
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         import yaml
 
         return yaml.safe_load(path.read_bytes())
@@ -90,12 +90,12 @@ class Yaml:
 class Text:
     """A `str`, as UTF-8, line ends as they are."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         if not isinstance(value, str) or isinstance(value, enum.Enum):
             raise FormatError(f"a value of type {type(value).__name__} is no text")
         path.write_bytes(value.encode())
 
-    def load(self, path: Path, as_type: Any) -> str:
+    def load(self, path: Path, as_type: object) -> str:
         try:
             return path.read_bytes().decode()
         except UnicodeDecodeError as error:
@@ -107,14 +107,14 @@ class Text:
 class Bytes:
     """Bytes, as they are."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise FormatError(f"a value of type {type(value).__name__} is no bytes")
         if isinstance(value, memoryview) and value != bytes(value):
             raise FormatError("a memoryview of other items than bytes would come back as bytes")
         path.write_bytes(value)
 
-    def load(self, path: Path, as_type: Any) -> bytes:
+    def load(self, path: Path, as_type: object) -> bytes:
         return path.read_bytes()
 
 
@@ -163,7 +163,7 @@ def _key(key: Any, where: str, scalar: Any) -> Any:
     return scalar(key, where)
 
 
-def _json_scalar(value: Any, where: str) -> Any:
+def _json_scalar(value: object, where: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "item"):
@@ -172,7 +172,7 @@ def _json_scalar(value: Any, where: str) -> Any:
     raise FormatError(f"{where} is of type {type(value).__name__}, which it cannot hold{hint}")
 
 
-def _yaml_scalar(value: Any, where: str) -> Any:
+def _yaml_scalar(value: object, where: str) -> Any:
     import datetime
 
     if type(value) in (bytes, datetime.date, datetime.datetime):

@@ -12,7 +12,7 @@ from superluigi.formats.registry import entries, is_class, kind_names
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def suffix_for(annotation: Any) -> str:
+def suffix_for(annotation: object) -> str:
     """The suffix that a value of this annotation is saved with when nobody names one.
 
     A type that a format was registered for has that format's suffix; tables `.parquet`; dicts, lists and
@@ -35,14 +35,14 @@ def suffix_for(annotation: Any) -> str:
 _BUILTIN_TABLES = {"feather", "excel", "tsv", "csv", "parquet", "npy"}
 
 
-def bare(annotation: Any) -> Any:
+def bare(annotation: object) -> Any:
     """The annotation without `Annotated[…]` and `Required[…]` around it."""
     while get_origin(annotation) is typing.Annotated:
         annotation = get_args(annotation)[0]
     return annotation
 
 
-def table_kind(as_type: Any) -> str | None:
+def table_kind(as_type: object) -> str | None:
     """Which table library an annotation asks for: one of `builtin.TABLES`, or None for no table."""
     options = get_args(as_type) if _is_union(bare(as_type)) else (bare(as_type),)
     for option in options:
@@ -56,7 +56,7 @@ def table_kind(as_type: Any) -> str | None:
     return None
 
 
-def _is_union(annotation: Any) -> bool:
+def _is_union(annotation: object) -> bool:
     return get_origin(annotation) in (typing.Union, types.UnionType)
 
 
@@ -64,7 +64,7 @@ def _is_container(origin: type) -> bool:
     return origin in (list, dict) or (issubclass(origin, dict) and hasattr(origin, "__annotations__"))
 
 
-def _json_holds(annotation: Any) -> bool:
+def _json_holds(annotation: object) -> bool:
     """Whether values of this annotation may come back from JSON as they were; unknown is yes."""
     kind = bare(annotation)
     if kind in (Any, list, dict, object) or kind in _PLAIN or kind is None:

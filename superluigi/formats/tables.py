@@ -35,11 +35,11 @@ class Parquet:
         _refuse_numbers_as_categories(table)
         _arrow("parquet").write_table(table, path)
 
-    def check(self, value: Any, path: Path) -> None:
+    def check(self, value: object, path: Path) -> None:
         """Look whether the table comes back, as a whole or by its first rows."""
         _refuse_otherwise(self, value, path)
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
             return _polars().read_parquet(path, hive_partitioning=False)
@@ -60,11 +60,11 @@ class Feather:
         _differing_names(table.column_names)
         _arrow("feather").write_feather(table, str(path))
 
-    def check(self, value: Any, path: Path) -> None:
+    def check(self, value: object, path: Path) -> None:
         """Look whether the table comes back, as a whole or by its first rows."""
         _refuse_otherwise(self, value, path)
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
             return _polars().read_ipc(path)
@@ -77,14 +77,14 @@ class Csv:
 
     separator = ","
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         frame = _pandas_to_compare(value)
         _plain_columns(frame)
         text = frame.to_csv(index=False, sep=self.separator, lineterminator="\n")
         _refuse_changed(frame, self._read(io.BytesIO(text.encode())))
         path.write_bytes(text.encode())
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         kind = table_kind(as_type)
         if kind not in (builtin.POLARS, builtin.ARROW):
             return self._read(path)
@@ -110,7 +110,7 @@ class Tsv(Csv):
 class Excel:
     """A sheet, or one sheet a name for a dict of tables; numbers, truth values, text and dates."""
 
-    def save(self, value: Any, path: Path) -> None:
+    def save(self, value: object, path: Path) -> None:
         import pandas
 
         sheets = value if isinstance(value, Mapping) else {"Sheet1": value}
@@ -131,7 +131,7 @@ class Excel:
             _refuse_changed(frame, read[name])
         path.write_bytes(buffer.getvalue())
 
-    def load(self, path: Path, as_type: Any) -> Any:
+    def load(self, path: Path, as_type: object) -> Any:
         import pandas
 
         try:
@@ -159,12 +159,12 @@ def convert(table: Any, as_type: Any) -> Any:
     return _polars().from_pandas(table) if kind == builtin.PANDAS else _polars().from_arrow(table)
 
 
-def is_table(value: Any) -> bool:
+def is_table(value: object) -> bool:
     """Whether a value is a table of one of the three libraries; imports none of them."""
     return bool(set(kind_names(type(value))) & set(builtin.TABLES))
 
 
-def concatenated(tables: list[Any], as_type: Any) -> Any:
+def concatenated(tables: list[Any], as_type: object) -> Any:
     """One table of many with the same columns, in order."""
     kind = table_kind(as_type) or builtin.PANDAS
     if kind == builtin.POLARS:
@@ -176,7 +176,7 @@ def concatenated(tables: list[Any], as_type: Any) -> Any:
     return pandas.concat(tables, ignore_index=True)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     for name in kind_names(type(value)):
         if name in builtin.TABLES:
             return name
@@ -257,7 +257,7 @@ def _equal(before: Any, after: Any) -> bool:
     return list(map(_sort, left)) == list(map(_sort, right)) and left == right
 
 
-def _sort(value: Any) -> str:
+def _sort(value: object) -> str:
     """Which sort of thing a cell holds: a truth value, a number, text, or its class; whole numbers with a gap widen."""
     for name, kinds in _SORTS:
         if isinstance(value, kinds):
@@ -268,7 +268,7 @@ def _sort(value: Any) -> str:
 _SORTS: tuple[tuple[str, Any], ...] = (("flag", bool), ("number", (int, float)), ("text", str))
 
 
-def _arrow_from_pandas(frame: Any) -> Any:
+def _arrow_from_pandas(frame: object) -> Any:
     import pandas
 
     if type(frame) is not pandas.DataFrame:
@@ -441,7 +441,7 @@ def _levels(index: Any) -> list[Any]:
     return [index] if index.nlevels == 1 else list(index.levels)
 
 
-def _sheet(name: Any) -> str:
+def _sheet(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 31 or set(name) & set("[]:*?/\\'\0"):
         raise FormatError(f"{name!r} cannot be the name of a sheet: use up to 31 letters, none of []:*?/\\'")
     return name

@@ -65,14 +65,14 @@ if TYPE_CHECKING:
         """A task that is passed in and required: of a class, or of any class if `T` is a type of values."""
 
         @overload
-        def __get__(self: Requires[TaskT], instance: object, owner: Any) -> TaskT: ...
+        def __get__(self: Requires[TaskT], instance: object, owner: object) -> TaskT: ...
         @overload
-        def __get__(self: Requires[list[TaskT]], instance: object, owner: Any) -> list[TaskT]: ...
+        def __get__(self: Requires[list[TaskT]], instance: object, owner: object) -> list[TaskT]: ...
         @overload
-        def __get__(self: Requires[dict[str, TaskT]], instance: object, owner: Any) -> dict[str, TaskT]: ...
+        def __get__(self: Requires[dict[str, TaskT]], instance: object, owner: object) -> dict[str, TaskT]: ...
         @overload
-        def __get__(self, instance: object, owner: Any) -> Any: ...
-        def __get__(self, instance: object, owner: Any) -> Any: ...
+        def __get__(self, instance: object, owner: object) -> Any: ...
+        def __get__(self, instance: object, owner: object) -> Any: ...
         def __set__(self, instance: object, value: T | Produces[T]) -> None: ...
 
 else:
@@ -81,7 +81,7 @@ else:
         significant = True
         requires = False
 
-        def __class_getitem__(cls, item: Any) -> Declared:
+        def __class_getitem__(cls, item: object) -> Declared:
             kind, *flags = item if isinstance(item, tuple) else (item,)
             names = {getattr(flag, "__name__", repr(flag)) for flag in flags}
             if names - {"IgnoreDefault", "Const"}:
@@ -189,12 +189,12 @@ def required_by(task: luigi.Task) -> dict[str, Any]:
     return found
 
 
-def tasks_inside(value: Any) -> list[luigi.Task]:
+def tasks_inside(value: object) -> list[luigi.Task]:
     """The tasks inside the value of a parameter, each once."""
     return list(dict.fromkeys(tasks_in(value)))
 
 
-def annotation_of(function: Any, name: str) -> Any:
+def annotation_of(function: object, name: str) -> Any:
     """The annotation of an argument (or `"return"`) of a function that is being defined; `...` if there is none.
 
     One that is text is read with the names in sight of the definition; if that fails it counts as none.
@@ -236,7 +236,7 @@ def _mixins(bases: tuple[type, ...]) -> Iterator[tuple[type, dict[str, Declared]
                 yield owner, _annotations(owner.__name__, vars(owner))
 
 
-def _made_concrete(written_bases: Iterable[Any]) -> Iterator[tuple[str, Checked, Any]]:
+def _made_concrete(written_bases: Iterable[object]) -> Iterator[tuple[str, Checked, Any]]:
     """The parameters of generic bases whose type variables are given now: name, parameter, its type."""
     for written in written_bases:
         meant = dict(zip(getattr(get_origin(written), "__parameters__", ()), get_args(written), strict=False))
@@ -265,7 +265,7 @@ def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
     return ChainMap(*scopes, module)
 
 
-def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, Any]) -> Any:
+def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, object]) -> Any:
     try:
         return eval(text, {"__builtins__": __builtins__}, names)
     except Exception as error:  # an annotation is an expression of the user; it may raise anything
@@ -276,7 +276,7 @@ def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, Any]) 
 
 
 def _made(
-    class_name: str, name: str, declared: Declared, namespace: Mapping[str, Any], inherited: Any
+    class_name: str, name: str, declared: Declared, namespace: Mapping[str, object], inherited: object
 ) -> luigi.Parameter:
     options: dict[str, Any] = {"significant": declared.significant}
     given = namespace.get(name, ...)
@@ -300,13 +300,13 @@ def _made(
     return _checked_default(class_name, name, parameter, inherited)
 
 
-def _with_default(class_name: str, name: str, inherited: Checked, value: Any) -> Checked:
+def _with_default(class_name: str, name: str, inherited: Checked, value: object) -> Checked:
     parameter = copy.copy(inherited)
     give_default(parameter, value)
     return _checked_default(class_name, name, parameter, inherited)
 
 
-def _checked_default(class_name: str, name: str, parameter: Checked, inherited: Any) -> Checked:
+def _checked_default(class_name: str, name: str, parameter: Checked, inherited: object) -> Checked:
     if isinstance(inherited, luigi.Parameter):
         keep_place(parameter, inherited)  # an overridden field keeps its place, as in a dataclass
     if default_of(parameter) is not NO_DEFAULT:
@@ -328,5 +328,5 @@ def _owner(name: str, bases: Iterable[type]) -> type | None:
     return next((owner for base in bases for owner in base.__mro__ if name in owner.__dict__), None)
 
 
-def _is_definition(value: Any) -> bool:
+def _is_definition(value: object) -> bool:
     return isinstance(value, (luigi.Parameter, property, staticmethod, classmethod)) or callable(value)

@@ -39,7 +39,7 @@ from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 class RefusedError(ValueError):
     """A value that a parameter does not take; its message says what was expected."""
 
-    def __init__(self, expected: str, name: str = "", value: Any = None) -> None:
+    def __init__(self, expected: str, name: str = "", value: object = None) -> None:
         super().__init__(expected)
         self.name, self.value = name, value
 
@@ -87,7 +87,7 @@ class HashableTuple(_ByContent, tuple[Any, ...]):
         return tuple, (tuple(self),)
 
 
-def _is_hashable(value: Any) -> bool:
+def _is_hashable(value: object) -> bool:
     try:
         hash(value)
     except TypeError:
@@ -103,7 +103,7 @@ class Frozen:
 
     __slots__ = ("text", "value")
 
-    def __init__(self, value: Any, text: str) -> None:
+    def __init__(self, value: object, text: str) -> None:
         self.value, self.text = value, text
 
     def __eq__(self, other: object) -> bool:
@@ -143,14 +143,14 @@ class Checked(ParameterBase):
     #: Its text need not give the value back: that travels as a pickle.
     by_text: bool = True
 
-    def normalize(self, x: Any) -> Any:
+    def normalize(self, x: object) -> Any:
         value = self.checked(x)
         if self.constant and value != self.checked(default_of(self)):
             expected = f"the constant {self.serialize(self.checked(default_of(self)))}"
             raise RefusedError(expected, self.attribute, x)
         return value
 
-    def must_come_back(self, held: Any) -> None:
+    def must_come_back(self, held: object) -> None:
         """Refuse a value that its text does not give back: the text is the identity, and all that others get.
 
         Raises:
@@ -172,7 +172,7 @@ class Checked(ParameterBase):
                 value,
             )
 
-    def checked(self, x: Any) -> Any:
+    def checked(self, x: object) -> Any:
         """`x` as the task will hold it, or `RefusedError`."""
         try:
             return self.adapter.check(x)
@@ -189,7 +189,7 @@ class CheckedInt(Checked, luigi.IntParameter):
 class CheckedFloat(Checked, luigi.FloatParameter):
     """`Param[float]`; an int becomes a float."""
 
-    def serialize(self, x: Any) -> str:
+    def serialize(self, x: object) -> str:
         return repr(x)
 
 
@@ -204,17 +204,17 @@ class CheckedBool(Checked, luigi.BoolParameter):
 class CheckedDate(Checked, luigi.DateParameter):
     """`Param[date]`"""
 
-    def serialize(self, x: Any) -> str:
+    def serialize(self, x: object) -> str:
         return str(self.adapter.encode(x))  # four digits a year, also before 1000
 
 
 class _TextParameter(Checked):
     """Written and read by the adapter's text."""
 
-    def serialize(self, x: Any) -> str:
+    def serialize(self, x: object) -> str:
         return str(self.adapter.encode(x))
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         return self.adapter.decode(x) if isinstance(x, str) else x
 
 
@@ -225,7 +225,7 @@ class CheckedDatetime(_TextParameter, luigi.DateSecondParameter):
 class CheckedTimeDelta(_TextParameter, luigi.TimeDeltaParameter):
     """`Param[timedelta]`: Luigi's spellings (`1 h`, `P2D`), and microseconds are kept."""
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if isinstance(x, str) and x.endswith(" us"):
             return self.adapter.decode(x)
         if not isinstance(x, str):
@@ -256,7 +256,7 @@ class CheckedDateInterval(_TextParameter, luigi.DateIntervalParameter):
 class CheckedEnum(Checked, luigi.EnumParameter[Any]):
     """`Param[SomeEnum]`, by name."""
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         try:
             return self.adapter.decode(x)
         except TypeError as error:
@@ -266,20 +266,20 @@ class CheckedEnum(Checked, luigi.EnumParameter[Any]):
 class CheckedChoice(Checked, ChoiceBase):
     """`Param[Literal["a", "b"]]`"""
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         return self.made_of(x)
 
 
 class Structured(Checked):
     """Values kept as `Frozen`: JSON on the command line and in configurations."""
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: object = None) -> Any:
         if instance is None:
             return self
         held = instance.__dict__[self.attribute]
         return held.fresh() if isinstance(held, Frozen) else held
 
-    def checked(self, x: Any) -> Any:
+    def checked(self, x: object) -> Any:
         if isinstance(x, Frozen):
             x = x.value
         try:
@@ -290,14 +290,14 @@ class Structured(Checked):
         except (TypeError, ValueError, RecursionError) as error:
             raise RefusedError(str(error), self.attribute, x) from error
 
-    def write(self, value: Any) -> str:
+    def write(self, value: object) -> str:
         """The text of a checked value: its identity."""
         return canonical(self.adapter.encode(value))
 
-    def serialize(self, x: Any) -> str:
+    def serialize(self, x: object) -> str:
         return x.text if isinstance(x, Frozen) else self.checked(x).text
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if not isinstance(x, str):
             return x  # a TOML configuration has values already
         expected = ""
@@ -321,7 +321,7 @@ class CheckedList(Structured, luigi.ListParameter):
 class CheckedTuple(Structured, luigi.TupleParameter):
     """`Param[tuple[…]]`"""
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         plain = super(Structured, self).parse(x) if isinstance(x, str) and x.startswith("(") else None
         return super().parse(x) if plain is None else self.adapter.check(plain)
 
@@ -337,10 +337,10 @@ class CheckedValue(Structured):
 class TaskReference(Structured):
     """`Requires[…]`: a task, or a list or dict of tasks, written as their ids."""
 
-    def write(self, value: Any) -> str:
+    def write(self, value: object) -> str:
         return references.refer(value) if isinstance(value, luigi.Task) else canonical(self.adapter.encode(value))
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if not isinstance(x, str):
             return x
         try:
@@ -353,19 +353,19 @@ class TaskReference(Structured):
 class _Optional:
     """None is written as nothing; texts that are empty or quoted are written quoted, so that none are mixed up."""
 
-    def serialize(self, x: Any) -> str:
+    def serialize(self, x: object) -> str:
         if x is None:
             return ""
         text = str(super().serialize(x))  # type: ignore[misc]
         return json.dumps(text) if text == "" or text.startswith('"') else text
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if x == "" or x is None:
             return None
         return super().parse(json.loads(x) if isinstance(x, str) and x.startswith('"') else x)  # type: ignore[misc]
 
 
-def parameter_for(annotation: Any, *, tasks: bool = False, **options: Any) -> Checked:
+def parameter_for(annotation: object, *, tasks: bool = False, **options: object) -> Checked:
     """The Luigi parameter for an annotation; `options` go to it. With `tasks`, tasks may stand for values.
 
     Raises:

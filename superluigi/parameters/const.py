@@ -32,14 +32,14 @@ class ConstantValue(Structured):
     adapter = Anything()
     by_text = False
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: object = None) -> Any:
         # the value with its text: Luigi puts what it finds here into sets, and a table has no hash
         return self if instance is None else instance.__dict__[self.attribute]
 
-    def checked(self, x: Any) -> Frozen:
+    def checked(self, x: object) -> Frozen:
         return x if isinstance(x, Frozen) else Frozen(x, self.write(x))
 
-    def write(self, value: Any) -> str:
+    def write(self, value: object) -> str:
         try:
             text = canonical(self.adapter.encode(value))
             content = text.encode()
@@ -49,7 +49,7 @@ class ConstantValue(Structured):
             return text
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if isinstance(x, str) and x.startswith("sha256:"):
             raise ParameterError(f"The constant {x} cannot be made from its digest; pass the value.")
         return self.adapter.decode(json.loads(x)) if isinstance(x, str) else x
@@ -66,12 +66,12 @@ class ConstantTask(luigi.Task):
     _superluigi_stand_in = True
     value: Any = ConstantValue()
 
-    def _superluigi_value(self, reader: Any, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: object, as_type: object) -> Any:
         """The value, without a file."""
         del reader, as_type
         return self.value.value
 
-    def __class_getitem__(cls, item: Any) -> Any:
+    def __class_getitem__(cls, item: object) -> Any:
         return declared.Param.__class_getitem__((item, Const))  # type: ignore[attr-defined]  # see annotations
 
     def output(self) -> ConstantTarget:
@@ -93,7 +93,7 @@ class ConstantTask(luigi.Task):
 class ConstantTarget(AtomicTarget):
     """What `Const(value)` looks like to whoever reads files."""
 
-    def __init__(self, value: Any, text: str) -> None:
+    def __init__(self, value: object, text: str) -> None:
         self.location = _ConstantLocation(value, text)
         self.path = self.metadata_path = self.location.uri
 
@@ -101,7 +101,7 @@ class ConstantTarget(AtomicTarget):
 class _ConstantLocation(Location):
     """A place in memory: always there, never written."""
 
-    def __init__(self, value: Any, text: str) -> None:
+    def __init__(self, value: object, text: str) -> None:
         self._value = value
         self._digest = hashlib.sha256(text.encode()).hexdigest()
         self.uri = self.record_uri = f"const:{self._digest[:16]}"
@@ -115,7 +115,7 @@ class _ConstantLocation(Location):
     def read_record(self) -> Record | None:
         return None
 
-    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
         self._refuse()
 
     def stage(self) -> StagedWrite:
@@ -142,7 +142,7 @@ class _ConstantLocation(Location):
         raise DefinitionError(f"{self.uri} is a constant; nothing can be written to it.")
 
 
-def _pickled(value: Any) -> bytes:
+def _pickled(value: object) -> bytes:
     try:
         return pickle.dumps(value, protocol=5)
     except Exception as error:  # pickling runs the value's own code, which may raise anything
@@ -154,7 +154,7 @@ if TYPE_CHECKING:
     class Const:
         """A constant where a task is expected; in `Param[int, Const] = 2`, a value that cannot be changed."""
 
-        def __new__(cls, value: Any) -> Any: ...
+        def __new__(cls, value: object) -> Any: ...
 else:
     Const = ConstantTask
     Const.__name__ = Const.__qualname__ = "Const"

@@ -24,7 +24,7 @@ class FunctionParameter(Structured):
     adapter = Anything()
     by_text = False
 
-    def checked(self, x: Any) -> Frozen:
+    def checked(self, x: object) -> Frozen:
         value = x.value if isinstance(x, Frozen) else x
         if not callable(value) or isinstance(value, luigi.Task):
             raise RefusedError("a function", self.attribute, x)
@@ -33,7 +33,7 @@ class FunctionParameter(Structured):
         except (TypeError, ValueError) as error:
             raise RefusedError(f"a function whose code is known ({error})", self.attribute, x) from error
 
-    def parse(self, x: Any) -> Any:
+    def parse(self, x: object) -> Any:
         if isinstance(x, str) and "#" in x:
             raise RefusedError("a function that can be imported (module:name)", self.attribute, x)
         return imported(x) if isinstance(x, str) else x
@@ -56,7 +56,7 @@ def _thawed(content: bytes, text: str) -> FrozenFunction:
     return FrozenFunction(cloudpickle.loads(content), text)
 
 
-def _snapshot(function: Any) -> Any:
+def _snapshot(function: object) -> Any:
     """The function with what it closes over as it is now: a variable that changes later changes no task."""
     if not isinstance(function, types.FunctionType) or not function.__closure__:
         return function
@@ -67,7 +67,7 @@ def _snapshot(function: Any) -> Any:
     return copy
 
 
-def _text(function: Any) -> str:
+def _text(function: object) -> str:
     name = import_name(function)
     if name is not None and not name.startswith("__main__:"):
         return name
@@ -96,7 +96,7 @@ def _code_facts(code: types.CodeType) -> Iterator[Any]:
         yield list(_code_facts(constant)) if isinstance(constant, types.CodeType) else _constant(constant)
 
 
-def _constant(constant: Any) -> str:
+def _constant(constant: object) -> str:
     """The same text in every process: the order of a set differs."""
     if isinstance(constant, frozenset):
         return f"frozenset({sorted(map(_constant, constant))})"

@@ -86,7 +86,7 @@ def explain(cls: Any, error: Exception, args: Sequence[Any], kwargs: Mapping[str
 
 
 def _without_text(
-    family: str, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+    family: str, names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]
 ) -> WrongParameterError | None:
     """The error that says which value has no text, which even Luigi's messages need; None where all have."""
     places = (names[number] if number < len(names) else f"number {number + 1}" for number in range(len(args)))
@@ -125,7 +125,7 @@ def refuse_without_init(cls: type, task: Any) -> None:
         )
 
 
-def kind_of(parameter: Any) -> str:
+def kind_of(parameter: object) -> str:
     """What a parameter of Luigi's holds, in a word: `int`, `date`."""
     name = type(parameter).__name__.removesuffix("Parameter").removeprefix("Optional")
     return name.lower() or "text"
@@ -190,7 +190,7 @@ def _own_init(cls: type) -> str:
     )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     with USERS_CODE:
         text = repr(value)
         return text if len(text) <= 120 else f"{text[:117]}..."

@@ -68,12 +68,12 @@ def resolving(lookup: Callable[[str], luigi.Task | None]) -> Iterator[None]:
         _lookup.reset(reset)
 
 
-def tasks_in(value: Any) -> Iterator[luigi.Task]:
+def tasks_in(value: object) -> Iterator[luigi.Task]:
     """The tasks inside a parameter value: in lists, tuples, dicts and fields of dataclasses, in order."""
     return found_in(value, luigi.Task)
 
 
-def found_in(value: Any, kind: type) -> Iterator[Any]:
+def found_in(value: object, kind: type) -> Iterator[Any]:
     """What is of class `kind` inside a parameter value."""
     if isinstance(value, kind):
         yield value
@@ -104,11 +104,11 @@ def replaced(value: Any, replace: Callable[[Any], Any], kind: type = luigi.Task)
     return dataclasses.replace(value, **{name: replaced(getattr(value, name), replace, kind) for name in names})
 
 
-def _like(old: Mapping[Any, Any], new: dict[Any, Any]) -> Any:
+def _like(old: Mapping[Any, object], new: dict[Any, Any]) -> Any:
     return new if type(old) is dict else type(old)(new)  # type: ignore[call-arg]
 
 
-def _called(call: Any) -> luigi.Task:
+def _called(call: object) -> luigi.Task:
     if isinstance(call, dict) and set(call) == {TASK}:
         return resolve(call[TASK])
     if not isinstance(call, dict) or not isinstance(call.get("task"), str) or set(call) - {"task", "params"}:

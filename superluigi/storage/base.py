@@ -34,13 +34,13 @@ SURROGATES = "backslashreplace"
 _encode = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
 
 
-def record_text(record: Mapping[str, Any]) -> str:
+def record_text(record: Mapping[str, object]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
     lines = [f"{_encode(key)}: {_text(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if type(value) is not Shared:
         return _encode(value)
     if value.text is None:
@@ -70,7 +70,7 @@ def record_about(text: bytes) -> Any:
     return json.loads(text)
 
 
-def parsed(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
+def parsed(text: bytes, parse: Callable[[bytes], object] = json.loads) -> Any:
     """What JSON that others may have written says.
 
     Raises:
@@ -82,7 +82,7 @@ def parsed(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def record_in(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
+def record_in(text: bytes, parse: Callable[[bytes], object] = json.loads) -> Any:
     """As `parsed`, for a record: parts that have another shape than ours are left out, so they describe nothing.
 
     Raises:
@@ -91,7 +91,7 @@ def record_in(text: bytes, parse: Callable[[bytes], Any] = json.loads) -> Any:
     return well_formed(parsed(text, parse))
 
 
-def well_formed(record: Any) -> Any:
+def well_formed(record: object) -> Any:
     """A record without those parts that this package reads and that have another shape than it writes."""
     if isinstance(record, dict):
         if not isinstance(record.get("run", {}), dict):
@@ -107,13 +107,13 @@ _SHAPES: Mapping[str, type] = {
 }  # fmt: skip
 
 
-def _is_output(output: Mapping[str, Any]) -> bool:
+def _is_output(output: Mapping[str, object]) -> bool:
     contents = output.get("contents")
     items = contents if isinstance(contents, list) else []
     return _fits(output) and all(isinstance(item, dict) and _fits(item) for item in items)
 
 
-def _fits(part: Mapping[str, Any]) -> bool:
+def _fits(part: Mapping[str, object]) -> bool:
     for key, value in part.items():
         kind = _SHAPES.get(key)
         if kind is not None and value is not None and not isinstance(value, kind):
@@ -137,7 +137,7 @@ def check_name(uri: str) -> None:
 
 
 def refuse_unexpected(
-    uri: str, known: Mapping[str, Any] | None, output: Mapping[str, Any], expected: Mapping[str, Any] | None
+    uri: str, known: Mapping[str, Any] | None, output: Mapping[str, object], expected: Mapping[str, Any] | None
 ) -> None:
     """Leave alone what is not `expected` any more: `known` is its record, `output` what is there.
 
@@ -317,7 +317,7 @@ class Location(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
         """Replace the record of the data that is there; `schema` and `output` are filled in.
 
         With `expected`, only if that is its record now; or, if that says no more than `output`, if it has none and is

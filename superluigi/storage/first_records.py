@@ -16,18 +16,18 @@ from superluigi.storage.base import Record
 SCHEMA = "super-luigi"
 
 
-def is_first(record: Mapping[str, Any]) -> bool:
+def is_first(record: Mapping[str, object]) -> bool:
     """Whether the first package has written `record`: ours say `digest` or `commit` of their output."""
     output = record.get("output")
     return isinstance(output, dict) and "type" in output and not {"digest", "commit"} & output.keys()
 
 
-def is_foreign(record: Mapping[str, Any]) -> bool:
+def is_foreign(record: Mapping[str, object]) -> bool:
     """Whether `record` describes no output in our terms, whoever has written it."""
     return not isinstance(record.get("output"), dict) or is_first(record)
 
 
-def translated(record: Mapping[str, Any], output: Mapping[str, Any]) -> Record:
+def translated(record: Mapping[str, object], output: Mapping[str, object]) -> Record:
     """`record` with `output` as we describe it, and references in place of whole records of inputs."""
     kept = {key: value for key, value in record.items() if key not in ("schema", "input", "output")}
     return {"schema": SCHEMA, **kept, "input": _references(record.get("input")), "output": dict(output)}
@@ -75,7 +75,7 @@ def _is_list_of_dicts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _references(structure: Any) -> Any:
+def _references(structure: object) -> Any:
     if isinstance(structure, dict):
         output = structure.get("output")
         if isinstance(output, dict) and "path" in output:

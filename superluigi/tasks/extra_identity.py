@@ -86,7 +86,7 @@ def _made(task: Any, marks: Mapping[str, Any]) -> Any:
     return other
 
 
-def _checked_steps(family: str, init: Any) -> tuple[Any, ...]:
+def _checked_steps(family: str, init: object) -> tuple[Any, ...]:
     steps = (init,) if isinstance(init, luigi.Task) else init
     if not isinstance(steps, (list, tuple)) or not all(getattr(step, "_superluigi_init_step", False) for step in steps):
         raise ParameterError(f"{family}: init is {init!r}, but expected is a tuple of steps of classes from InitStep.")

@@ -53,7 +53,7 @@ def open_input(target: luigi.Target, shared: bool) -> Iterator[Path]:
 # ---------------------------------------------------------------- targets of others
 
 
-def _fetch(target: Any, copy: Path) -> None:
+def _fetch(target: object, copy: Path) -> None:
     """Bring the stored bytes of a target that is not ours to `copy`: no format decodes them, memory is bounded.
 
     Its file system brings them, where it has a `get(path, local path)`, as Luigi's for S3, FTP, SSH and HDFS have.
@@ -85,7 +85,7 @@ def _without_format(target: Any) -> Any:
     return plain
 
 
-def _raw(stream: Any) -> Any:
+def _raw(stream: object) -> Any:
     """What a stream of text decodes, where it says so: it may translate line ends, and its encoding is its own."""
     if isinstance(stream, codecs.StreamReaderWriter):
         return stream.stream

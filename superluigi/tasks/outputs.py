@@ -83,7 +83,7 @@ def check_types(task: AnyTask, error: BaseException) -> None:
             ) from error
 
 
-def _refuse_others(task: AnyTask, targets: Any) -> list[AtomicTarget]:
+def _refuse_others(task: AnyTask, targets: object) -> list[AtomicTarget]:
     flat = graph.flatten(targets)
     for target in flat:
         if not isinstance(target, AtomicTarget):

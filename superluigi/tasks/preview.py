@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from superluigi import graph
 from superluigi.parameters.luigi_task import AnyTask
@@ -89,7 +88,7 @@ def storage_report(task: AnyTask) -> dict[str, Stored]:
     return found
 
 
-def size_of(target: Any) -> int:
+def size_of(target: object) -> int:
     """The bytes of a target that exists; 0 for kinds that cannot tell."""
     location = getattr(target, "location", None)
     if location is None:

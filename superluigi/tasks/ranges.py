@@ -17,7 +17,7 @@ from superluigi.luigi_compat.parameters import DateParameterBase, DatetimeParame
 from superluigi.targets.base import AtomicTarget
 
 
-def complete_ones(make: Any, values: Iterable[Any], says_itself: bool) -> Any:
+def complete_ones(make: object, values: Iterable[object], says_itself: bool) -> Any:
     """Those of `values` whose task is complete; each task is asked.
 
     `make` is a task class, or what Luigi's range tools hand over: a partial of one, without the name of the
@@ -58,7 +58,7 @@ def _candidates(make: Any, value: Any) -> list[str]:
     return needed if len(needed) == 1 else fitting or [name for name, _ in free[:1]]
 
 
-def _is_listed(target: Any) -> bool:
+def _is_listed(target: object) -> bool:
     """Whether Luigi lists such outputs; on local disks it would look for its patterns as if they were names."""
     if isinstance(target, AtomicTarget) or not isinstance(target, FileSystemTarget):
         return False

@@ -36,7 +36,7 @@ class Name:
     #: A property may compute it.
     computed: bool = True
 
-    def takes(self, value: Any) -> bool:
+    def takes(self, value: object) -> bool:
         """Whether `value`, from a class body, may have this name."""
         if isinstance(value, luigi.Parameter):
             return isinstance(value, self.parameters) or (type(value) is luigi.Parameter and self._fits_default(value))
@@ -44,7 +44,7 @@ class Name:
             return self.computed
         return self.fits(value)
 
-    def _fits_default(self, parameter: Any) -> bool:
+    def _fits_default(self, parameter: object) -> bool:
         return luigi.Parameter in self.parameters or (bool(self.parameters) and self.fits(default_of(parameter)))
 
 
@@ -64,7 +64,7 @@ def _method(meaning: str, least: int = 0, most: int | None = None, *keywords: st
     return Name(meaning, shape, lambda value: all(_can_be_called(value, *call) for call in calls), computed=False)
 
 
-def _can_be_called(value: Any, count: int, keywords: Iterable[str]) -> bool:
+def _can_be_called(value: object, count: int, keywords: Iterable[str]) -> bool:
     bound = 1
     if isinstance(value, staticmethod):
         bound = 0
@@ -85,7 +85,7 @@ def _can_be_called(value: Any, count: int, keywords: Iterable[str]) -> bool:
     return True
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -93,39 +93,39 @@ def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_said_or_computed(value: Any) -> bool:
+def _is_said_or_computed(value: object) -> bool:
     return value is None or isinstance(value, (str, property))
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
 
 
-def _is_environment(value: Any) -> bool:
+def _is_environment(value: object) -> bool:
     return isinstance(value, Mapping) or hasattr(value, "as_option")
 
 
-def _is_executor(value: Any) -> bool:
+def _is_executor(value: object) -> bool:
     return isinstance(value, str) or (callable(getattr(value, "submit", None)) and not isinstance(value, type))
 
 
-def _is_annotation(value: Any) -> bool:
+def _is_annotation(value: object) -> bool:
     return value in (None, ..., Any) or isinstance(value, type) or hasattr(value, "__origin__")
 
 
-def _never(value: Any) -> bool:
+def _never(value: object) -> bool:
     return False
 
 
-def _any(value: Any) -> bool:
+def _any(value: object) -> bool:
     return not inspect.isroutine(value)
 
 
@@ -320,7 +320,7 @@ _NAMES = RESERVED.keys()
 _LIBRARIES = ("superluigi.", "luigi.")
 
 
-def check_class(cls: type, namespace: Mapping[str, Any]) -> None:
+def check_class(cls: type, namespace: Mapping[str, object]) -> None:
     """Refuse a class that takes a reserved name with another shape, itself or by a base that was not written for us.
 
     Raises:
@@ -337,7 +337,7 @@ def check_class(cls: type, namespace: Mapping[str, Any]) -> None:
                     check(f"{cls.__name__} ({owner.__name__})", name, owner.__dict__[name])
 
 
-def check(class_name: str, name: str, value: Any) -> None:
+def check(class_name: str, name: str, value: object) -> None:
     """Refuse `value` in a class body under a reserved name whose shape it has not.
 
     Raises:
@@ -358,7 +358,7 @@ def check(class_name: str, name: str, value: Any) -> None:
     )
 
 
-def _instead(name: str, value: Any) -> str:
+def _instead(name: str, value: object) -> str:
     items = graph.flatten(value) if name in ("output", "requires") else []
     if items and all(isinstance(item, (luigi.Target, luigi.Task)) for item in items):
         return f"Write `def {name}(self): return {value!r:.100}`"

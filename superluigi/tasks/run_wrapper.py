@@ -87,7 +87,7 @@ def refuse_async(cls: type) -> None:
         _refuse_async(cls.__name__, name, getattr(cls, name, None))
 
 
-def _refuse_async(class_name: str, name: str, method: Any) -> None:
+def _refuse_async(class_name: str, name: str, method: object) -> None:
     if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
         raise RunSignatureError(
             f"{class_name}.{name} is `async def`, so calling it runs nothing, and nobody awaits it. Write `def {name}` "
@@ -95,7 +95,7 @@ def _refuse_async(class_name: str, name: str, method: Any) -> None:
         )
 
 
-def check_signature(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> None:
+def check_signature(class_name: str, user_run: Callable[..., object], offered: frozenset[str]) -> None:
     """Refuse a `run` that is asynchronous, or asks for names which its class does not offer."""
     _refuse_async(class_name, "run", user_run)
     parameters = list(inspect.signature(user_run).parameters.values())[1:]

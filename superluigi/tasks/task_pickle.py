@@ -23,7 +23,7 @@ class _Place:
 def reduced(task: Any, own_class: type) -> Any:
     """What `__reduce__` of a task returns; `own_class` is the class of all tasks that travel in this way."""
 
-    def referred(node: Any) -> list[Any]:
+    def referred(node: object) -> list[Any]:
         return [each for each in _referred(node) if isinstance(each, own_class)]
 
     places: dict[Any, int] = {}
@@ -48,7 +48,7 @@ def _referred(task: Any) -> list[Any]:
 
 
 def _packed(state: dict[str, Any], places: dict[Any, int], own_class: type) -> dict[str, Any]:
-    def replace(each: Any) -> Any:
+    def replace(each: object) -> Any:
         return _Place(places[each]) if isinstance(each, own_class) else each
 
     params = {
@@ -61,7 +61,7 @@ def _packed(state: dict[str, Any], places: dict[Any, int], own_class: type) -> d
     return {**rest, "param_kwargs": params}
 
 
-def _holds_tasks(value: Any) -> bool:
+def _holds_tasks(value: object) -> bool:
     return isinstance(value, Frozen) and next(references.tasks_in(value.value), None) is not None
 
 

@@ -47,7 +47,7 @@ class Reader:
             lambda target: self._stack.enter_context(inputs.open_input(target, False)), task.output()
         )
 
-    def value(self, task: luigi.Task, as_type: Any = None) -> Any:
+    def value(self, task: luigi.Task, as_type: object = None) -> Any:
         """The value of a complete task."""
         read = getattr(task, "_superluigi_value", None)  # stand-ins know better: parts, paths, constants
         if read is not None:
@@ -58,7 +58,7 @@ class Reader:
         wanted = as_type if _is_value_type(as_type) else returns(type(task))
         return graph.map_structure(lambda target: self.content(target, wanted), task.output())
 
-    def content(self, target: luigi.Target, as_type: Any = None) -> Any:
+    def content(self, target: luigi.Target, as_type: object = None) -> Any:
         """The value in one target, by the format that wrote it, else by suffix."""
         ours = inputs.to_target(target)
         format = None if ours is None else _recorded_format(ours)
@@ -66,7 +66,7 @@ class Reader:
         return formats.load(self.path(target), as_type=wanted, format=format)
 
 
-def result(task: luigi.Task, as_type: Any = None) -> Any:
+def result(task: luigi.Task, as_type: object = None) -> Any:
     """The value of a complete task.
 
     Raises:
@@ -106,10 +106,10 @@ def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any
 class WithTasks:
     """A part of a parameter's value that may have tasks inside: with their values in their places, else as it is."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
-    def loaded(self, load: Callable[[luigi.Task, Any], Any]) -> Any:
+    def loaded(self, load: Callable[[luigi.Task, Any], object]) -> Any:
         """The same shape with the values of the tasks; in lists and dicts each is loaded when it is looked at."""
         if isinstance(self.value, luigi.Task):
             return load(self.value, None)
@@ -143,7 +143,7 @@ def input_structure(task: Any) -> Any:
 class LazyList(Sequence[Any]):
     """The values of a list of tasks, each loaded when it is first looked at."""
 
-    def __init__(self, tasks: list[Any], load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> None:
+    def __init__(self, tasks: list[Any], load: Callable[[luigi.Task, Any], object], annotation: object = None) -> None:
         self._tasks, self._load, self._annotation = tasks, load, annotation
         self._loaded: dict[int, Any] = {}
 
@@ -171,7 +171,7 @@ class LazyDict(Mapping[Any, Any]):
     """The values of a dict of tasks, each loaded when it is first looked at."""
 
     def __init__(
-        self, tasks: Mapping[Any, Any], load: Callable[[luigi.Task, Any], Any], annotation: Any = None
+        self, tasks: Mapping[Any, object], load: Callable[[luigi.Task, Any], object], annotation: object = None
     ) -> None:
         self._tasks, self._load, self._annotation = tasks, load, annotation
         self._loaded: dict[Any, Any] = {}
@@ -182,7 +182,7 @@ class LazyDict(Mapping[Any, Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._tasks)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         if key not in self._tasks:
             raise KeyError(f"{key!r}; there are {', '.join(map(repr, self._tasks)) or 'no inputs'}")
         if key not in self._loaded:
@@ -193,7 +193,9 @@ class LazyDict(Mapping[Any, Any]):
         return f"<values of {dict(self._tasks)}>"
 
 
-def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: Any, targets: Any) -> None:
+def save_returned(
+    task: object, user_run: Callable[..., object], value: object, stages: object, targets: object
+) -> None:
     """Save what `run` returned into the stages, unless `run` wrote there itself.
 
     Raises:
@@ -223,7 +225,7 @@ def save_returned(task: Any, user_run: Callable[..., Any], value: Any, stages: A
         staged.notes = {"format": formats.save(part, staged.path, shown=places[id(staged)].path)}
 
 
-def keeps_none(task: Any, user_run: Callable[..., Any]) -> bool:
+def keeps_none(task: object, user_run: Callable[..., object]) -> bool:
     """Whether a `None` that `run` returns is a value, and not the end of a `run` that forgot to write."""
     if getattr(task, "_superluigi_keeps_none", False):
         return True
@@ -313,7 +315,7 @@ def returns(task_class: type) -> Any:
     return getattr(task_class, "returns", UNKNOWN)
 
 
-def table_wanted(annotation: Any) -> Any:
+def table_wanted(annotation: object) -> Any:
     """The table type inside an annotation such as `list[polars.DataFrame]`; None if there is none."""
     if table_kind(annotation):
         return annotation
@@ -331,7 +333,7 @@ def _is_value_type(annotation: Any) -> bool:
     return not (is_class(annotation) and issubclass(annotation, luigi.Task))
 
 
-def _known(annotation: Any) -> Any:
+def _known(annotation: object) -> Any:
     return object if annotation is UNKNOWN else annotation
 
 

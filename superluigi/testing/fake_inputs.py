@@ -29,13 +29,13 @@ class GivenFile(ExternalTask):
 class GivenValue(GivenFile):
     """The same, for a value: that is what `inputs` hands to `run`."""
 
-    def _superluigi_value(self, reader: Any, as_type: Any = None) -> Any:
+    def _superluigi_value(self, reader: object, as_type: object = None) -> Any:
         """The value as it was given."""
         del reader, as_type
         return copy.deepcopy(self.__dict__["_superluigi_given_value"])
 
 
-def given(task: luigi.Task, inputs: Any, folder: Path) -> luigi.Task:
+def given(task: luigi.Task, inputs: object, folder: Path) -> luigi.Task:
     """A copy of `task`, of the same identity, that requires stand-ins for `inputs`; files go to `folder`.
 
     Raises:
@@ -66,7 +66,7 @@ def _paired(required: Any, value: Any, folder: Path, where: str) -> Any:
     return [_paired(item, value[at], folder, f"{where}[{at}]") for at, item in enumerate(items)]
 
 
-def _stand_in(required: luigi.Task, value: Any, folder: Path) -> luigi.Task:
+def _stand_in(required: luigi.Task, value: object, folder: Path) -> luigi.Task:
     if isinstance(value, Path):
         stand_in: Any = GivenFile(name=f"{required.task_id}-{secrets.token_hex(4)}")  # type: ignore[call-arg]
         stand_in.__dict__["_superluigi_given_target"] = _target_of(value)
@@ -85,7 +85,7 @@ def _stand_in(required: luigi.Task, value: Any, folder: Path) -> luigi.Task:
     return stand_in  # type: ignore[no-any-return]
 
 
-def _saved(target: Any, value: Any, folder: Path) -> luigi.Target:
+def _saved(target: object, value: object, folder: Path) -> luigi.Target:
     """A local target of the real one's name that holds `value`."""
     if isinstance(value, Path):
         return _target_of(value)

@@ -50,7 +50,7 @@ def stopping_at(n: int, how: How) -> Iterator[list[str]]:
         failpoints.hook = before
 
 
-def stopped_in_child(n: int, how: How, function: Callable[..., Any], *arguments: Any) -> int:
+def stopped_in_child(n: int, how: How, function: Callable[..., object], *arguments: object) -> int:
     """Run `function(*arguments)` in a fresh process stopped at step `n`; its exit code.
 
     0: it ended before step n. 77: it died there. 1: it raised (as it should for "error" and "interrupt").
@@ -62,7 +62,7 @@ def stopped_in_child(n: int, how: How, function: Callable[..., Any], *arguments:
     return child.exitcode or 0
 
 
-def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
+def in_child(function: Callable[..., object], *arguments: object) -> Any:
     """What `function(*arguments)` gives in a fresh process; its exception is raised here."""
     context = _context()
     here, there = context.Pipe(duplex=False)
@@ -90,7 +90,7 @@ def _context() -> ForkServerContext:
 
 
 def _stopped(
-    n: int, how: How, function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]
+    n: int, how: How, function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]
 ) -> None:
     os.environ.update(environment)  # the server's is that of the moment it started in
     with stopping_at(n, how):

@@ -93,7 +93,7 @@ class S3Server:
         yield seen
         seen.extend(self._log()[before:])
 
-    def client(self, service: str = "s3", **options: Any) -> Any:
+    def client(self, service: str = "s3", **options: object) -> Any:
         """A boto3 client of this server, made anew: for looking from outside."""
         import boto3  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
@@ -265,7 +265,7 @@ class _Strict:
             return ""
         seen: list[tuple[int, str]] = []
 
-        def started(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+        def started(status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> Any:
             etag = {name.lower(): value for name, value in headers}.get("etag", "")
             seen.append((int(status.split()[0]), etag.strip('"')))
             return lambda _data: None

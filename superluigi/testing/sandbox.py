@@ -146,7 +146,7 @@ def _differences(expected: Mapping[str, Any], actual: Mapping[str, Any], where: 
             yield f"{name}: expected {value!r}, found {actual[key]!r}"
 
 
-def run_alone(task: luigi.Task, inputs: Any = None) -> Any:
+def run_alone(task: luigi.Task, inputs: object = None) -> Any:
     """Run one task with fake inputs, without its requirements; returns its output path(s), as `run_task` does.
 
     `inputs` has the shape of `requires()`: for each required task a value, which is saved as the real output's

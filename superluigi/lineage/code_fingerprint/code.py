@@ -15,7 +15,7 @@ from superluigi.lineage.code_fingerprint.code_parts import shortened
 from superluigi.lineage.code_fingerprint.reach import CodeDependencies, reached, reached_by_checks
 
 
-def code_identity(task: Any) -> dict[str, Any]:
+def code_identity(task: object) -> dict[str, Any]:
     """What a record says about the code of a task (an instance or a class).
 
     Keys: `digest` over the task's class and everything of the user's own code that it reaches, blind to
@@ -44,12 +44,12 @@ def code_identity(task: Any) -> dict[str, Any]:
     return told[1]
 
 
-def code_digest(task: Any) -> str:
+def code_digest(task: object) -> str:
     """Only the digest, in hex; asks neither the disk nor git for a class it has seen."""
     return _identified(_class_of(task)).digest
 
 
-def checks_digest(task: Any) -> str | None:
+def checks_digest(task: object) -> str | None:
     """The digest over the checks of a task and all that they reach, in hex; None if it has no checks."""
     found = reached_by_checks(_class_of(task))
     return None if found is None else _whole(found)
@@ -62,12 +62,12 @@ def prime(classes: Iterable[type]) -> None:
         reached_by_checks(cls)
 
 
-def code_parts(task: Any) -> Mapping[str, str]:
+def code_parts(task: object) -> Mapping[str, str]:
     """The digest of every function, class and constant that is reached, in full."""
     return reached(_class_of(task)).parts
 
 
-def _class_of(task: Any) -> type:
+def _class_of(task: object) -> type:
     return task if isinstance(task, type) else type(task)
 
 

@@ -94,11 +94,11 @@ def _functions(cls: type, wanted: Wanted | None = None) -> Iterator[types.Functi
                 yield function
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _function(value: Any) -> types.FunctionType | None:
+def _function(value: object) -> types.FunctionType | None:
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
     if isinstance(value, property):
@@ -137,7 +137,7 @@ def _has_docstring(code: types.CodeType) -> bool:
     return not code.co_name.startswith("<")  # before 3.13 a function's first constant is its docstring or None
 
 
-def _constant(value: Any) -> str:
+def _constant(value: object) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 

@@ -19,7 +19,7 @@ from superluigi.lineage.code_fingerprint.reach import reached
 ALWAYS = ("luigi", "superluigi")
 
 
-def environment(task: Any = None) -> dict[str, Any]:
+def environment(task: object = None) -> dict[str, Any]:
     """`python`, `platform`, `host`, `user` and `packages` (distribution -> version).
 
     With a task (instance or class), the packages are those that its code, as far as it is reached,
@@ -35,7 +35,7 @@ def _with_packages(tops: frozenset[str]) -> Shared:
     return Shared({**_fixed(), "packages": _versions(tops)})
 
 
-def packages(task: Any) -> dict[str, str]:
+def packages(task: object) -> dict[str, str]:
     """The packages (distribution -> version) that the code of a task, instance or class, names directly."""
     cls = task if isinstance(task, type) else type(task)
     return _versions(reached(cls).packages)

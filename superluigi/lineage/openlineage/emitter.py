@@ -196,7 +196,7 @@ class _Emitter:
             _log.warning("OpenLineage events of this run are incomplete: %s. Check OPENLINEAGE_URL.", problem)
 
 
-def _reference(target: Any) -> dict[str, Any]:
+def _reference(target: object) -> dict[str, Any]:
     from superluigi.lineage.staleness.facts import address_of
 
     return {"type": type(target).__name__, "path": address_of(target)}

@@ -30,7 +30,7 @@ def namespace() -> str:
     return os.environ.get("OPENLINEAGE_NAMESPACE") or "superluigi"
 
 
-def to_openlineage(place: Any) -> list[Event]:
+def to_openlineage(place: object) -> list[Event]:
     """START and COMPLETE events of everything in the history of an output, in the order of their times.
 
     Raises:
@@ -158,7 +158,7 @@ def _job_facets(record: Record) -> dict[str, Any]:
     return facets
 
 
-def _output(description: Mapping[str, Any]) -> dict[str, Any]:
+def _output(description: Mapping[str, object]) -> dict[str, Any]:
     dataset = _dataset(description)
     statistics = {"size": description.get("size"), "fileCount": description.get("count")}
     told = {key: value for key, value in statistics.items() if value is not None}
@@ -168,7 +168,7 @@ def _output(description: Mapping[str, Any]) -> dict[str, Any]:
     return dataset
 
 
-def _dataset(description: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset(description: Mapping[str, object]) -> dict[str, Any]:
     """A dataset, named as OpenLineage's naming rules have it for files and S3."""
     path = str(description["path"])
     if resolve.is_s3(path):
@@ -181,13 +181,13 @@ def _dataset(description: Mapping[str, Any]) -> dict[str, Any]:
     return {**name, "facets": facets}
 
 
-def _hex(digest: Any) -> str | None:
+def _hex(digest: object) -> str | None:
     if not isinstance(digest, Mapping) or not digest:
         return None
     algorithm, value = next(iter(digest.items()))
     return f"{algorithm}:{value}"
 
 
-def _facet(schema_name: str, schema_version: str, /, **content: Any) -> dict[str, Any]:
+def _facet(schema_name: str, schema_version: str, /, **content: object) -> dict[str, Any]:
     schema = f"{_SPEC}/facets/{schema_version}/{schema_name}.json#/$defs/{schema_name}"
     return {"_producer": PRODUCER, "_schemaURL": schema, **content}

@@ -13,7 +13,7 @@ from superluigi.lineage.records import resolve
 from superluigi.storage.base import Record
 
 
-def entries(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def entries(record: Mapping[str, object]) -> list[Mapping[str, Any]]:
     """Every acceptance, the earliest first; what has another shape than ours says nothing."""
     run = record.get("run")
     found = run.get("accepted") if isinstance(run, Mapping) else None

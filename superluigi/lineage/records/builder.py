@@ -62,7 +62,7 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
-def reference(description: Mapping[str, Any], record: Mapping[str, Any] | None, record_uri: str | None) -> Record:
+def reference(description: Mapping[str, object], record: Mapping[str, Any] | None, record_uri: str | None) -> Record:
     """How a record mentions an input: where it is, which bytes, and the link to its own record. Never a copy."""
     # Data without a record is compared by its bytes; time and inode spare reading them when nothing was touched.
     keys = _REFERENCE if record is not None else (*_REFERENCE, "mtime_ns", "inode")
@@ -81,7 +81,7 @@ class RecordBuilder:
     `metadata` is the dict that `run` gets: what is known before the run, to be read and added to.
     """
 
-    def __init__(self, started: datetime, known: Mapping[str, Any]) -> None:
+    def __init__(self, started: datetime, known: Mapping[str, object]) -> None:
         self.started = started
         ours = {"schema": SCHEMA, **known, "start_time": iso(started)}
         self._known = {key: jsonable(ours[key]) for key in BEFORE}
@@ -94,7 +94,7 @@ class RecordBuilder:
         copy: dict[str, Any] = json.loads(self._text)
         return copy
 
-    def add_dynamic_input(self, references: Any) -> None:
+    def add_dynamic_input(self, references: object) -> None:
         """Note what a requirement yielded by `run` brought in."""
         self._dynamic.append(references)
 
@@ -140,7 +140,7 @@ class RecordBuilder:
             )
 
 
-def _same(first: Any, second: Any) -> bool:
+def _same(first: object, second: object) -> bool:
     try:
         return bool(jsonable(first) == second)
     except RecordValueError:  # what JSON cannot hold was not ours

@@ -30,6 +30,6 @@ def summary(findings: Iterable[Mapping[str, Any]]) -> str:
     return f"{len(bad)} of {len(found)} check{'s' if len(found) > 1 else ''} failed: {told}"
 
 
-def first_line(finding: Mapping[str, Any]) -> str:
+def first_line(finding: Mapping[str, object]) -> str:
     """The first line of what a check saw."""
     return str(finding.get("detail") or finding["status"]).partition("\n")[0]

@@ -13,7 +13,7 @@ _CHEAP = ("size", "mtime_ns", "inode", "count")
 _RACY_NS = 2 * 10**9
 
 
-def differs(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def differs(recorded: Mapping[str, object], now: Mapping[str, object]) -> bool:
     """Whether two descriptions of data are of different bytes; also when they have no fact in common.
 
     A reference without any fact (a target of a kind that is not ours) cannot be compared: False.
@@ -27,7 +27,7 @@ def differs(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return recorded.get("mtime_ns") is None or any(recorded.get(key) != now.get(key) for key in _CHEAP)
 
 
-def current(location: Location, recorded: Mapping[str, Any], noted: str | None = None) -> Record | None:
+def current(location: Location, recorded: Mapping[str, object], noted: str | None = None) -> Record | None:
     """What is at a location now, for a comparison with what was recorded; None if nothing is.
 
     Local data without a record is taken as unchanged, without reading it, when its size, time and inode are

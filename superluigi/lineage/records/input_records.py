@@ -17,7 +17,7 @@ class InputReference(dict[str, Any]):
     cover both; `items()`, and so JSON and pickles, hold the reference alone: the stored record stays small.
     """
 
-    def __init__(self, reference: Mapping[str, Any], load: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, reference: Mapping[str, object], load: Callable[[], Mapping[str, Any]]) -> None:
         super().__init__(reference)
         self._load = load
         self._record: Mapping[str, Any] | None = None
@@ -38,7 +38,7 @@ class InputReference(dict[str, Any]):
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or key in self.record
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """The value of the reference, else of the record, else `default`."""
         try:
             return self[key]
@@ -59,7 +59,7 @@ class InputReference(dict[str, Any]):
         return dict, (dict(self.items()),)
 
 
-def with_records(references: Any, targets: Any) -> Any:
+def with_records(references: object, targets: object) -> Any:
     """`references` (JSON, in the shape of `targets`) with each that names a record able to give it."""
     if isinstance(references, dict):
         location = getattr(targets, "location", None)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from superluigi.errors import TargetMissingError
 from superluigi.lineage.records import resolve
 from superluigi.storage.base import Record
 
 
-def read(place: Any) -> Record | None:
+def read(place: object) -> Record | None:
     """The record of an output (a path, an `s3://` address, a target, or the record's own address).
 
     None for data that has no record of its own: made by others, or replaced since.

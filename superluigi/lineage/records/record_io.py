@@ -39,7 +39,7 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-def read_json(path: Path, parse: Callable[[bytes], Any] = json.loads) -> Record | None:
+def read_json(path: Path, parse: Callable[[bytes], object] = json.loads) -> Record | None:
     """The JSON object in a local file, or what `parse` takes of it; None if there is no file.
 
     Raises:

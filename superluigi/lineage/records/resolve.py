@@ -140,7 +140,7 @@ def _client_options(like: Location | None) -> dict[str, Any]:
     return {**dict(options.items), **({"role_arn": options.role_arn} if options.role_arn else {})}
 
 
-def is_reference(value: Any) -> bool:
+def is_reference(value: object) -> bool:
     """Whether a part of a record's `input` describes one input, rather than a dict of inputs."""
     return isinstance(value, Mapping) and isinstance(value.get("path"), str) and isinstance(value.get("type"), str)
 

@@ -81,7 +81,7 @@ class _Seen:
     error: str = ""
 
 
-def trace(place: Any) -> Trace:
+def trace(place: object) -> Trace:
     """The history of an output (a path, an `s3://` address or a target), read from its records.
 
     Each ancestor is read once. Records are followed by their links, also when a whole tree of outputs was
@@ -201,7 +201,7 @@ def _moved(record: Record | None, found: str) -> resolve.Moved:
     return resolve.Moved(str(recorded or found), found)
 
 
-def _what_changed(reference: Mapping[str, Any], record: Record | None) -> str:
+def _what_changed(reference: Mapping[str, object], record: Record | None) -> str:
     before, after = reference.get("run"), ((record or {}).get("run") or {}).get("id")
     if record is None and before:
         return f"replaced by data without a record since run {before} made it"

@@ -193,12 +193,12 @@ def _entry(why: str) -> dict[str, Any]:
     return {"by": by, "host": owner_token.host(), "time": builder.iso(builder.utc_now()), "why": why.strip()}
 
 
-def _is_covered(word: str, new: Mapping[str, Any]) -> bool:
+def _is_covered(word: str, new: Mapping[str, object]) -> bool:
     wanted = "inputs" if word == reasons.INPUT_CHANGED else "code"
     return wanted in new and word in (reasons.INPUT_CHANGED, reasons.CODE_CHANGED, reasons.PACKAGE_CHANGED)
 
 
-def _successors(task: luigi.Task, entry: Mapping[str, Any]) -> list[tuple[Location, Record, Record]]:
+def _successors(task: luigi.Task, entry: Mapping[str, object]) -> list[tuple[Location, Record, Record]]:
     successors = []
     for target in graph.flatten(task.output()):
         record = target.read_metadata() or {}

@@ -36,7 +36,7 @@ class Difference:
         return f"{self.subject}: {self.kind} {self.name}: {_brief(self.first)} -> {_brief(self.second)}"
 
 
-def diff(first: Any, second: Any) -> list[Difference]:
+def diff(first: object, second: object) -> list[Difference]:
     """What differs between the histories of two outputs (paths, addresses or targets); empty if nothing does.
 
     Ancestors are paired by task family (several of one family by their parameters), sources without a
@@ -142,11 +142,11 @@ def _content(record: Record) -> Any:
     return _digest(record.get("output") or {})
 
 
-def _digest(description: Mapping[str, Any]) -> Any:
+def _digest(description: Mapping[str, object]) -> Any:
     digest = description.get("digest")
     value = next(iter(digest.values())) if isinstance(digest, Mapping) and digest else description.get("etag")
     return str(value)[:16] if value else None
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     return "nothing" if value is None else str(value)

@@ -123,7 +123,7 @@ class StalenessInputs:
         )
 
     def _there(
-        self, address: str, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
+        self, address: str, reference: Mapping[str, object], target: object, noted: str | None, like: Location | None
     ) -> Record | None:
         """What is at an address now. A reference to data without a record carries its time, and is asked anew
         for each of its readers: they may have seen different content."""
@@ -151,7 +151,7 @@ def _code(task: luigi.Task) -> dict[str, Any]:
     return {"digest": known["digest"], "parts": code_parts(task), "checks": known.get("checks")}
 
 
-def address_of(target: Any) -> str:
+def address_of(target: object) -> str:
     """What records call a target."""
     location = getattr(target, "location", None)
     if isinstance(location, Location):
@@ -162,5 +162,5 @@ def address_of(target: Any) -> str:
     return str(Path(path).expanduser().absolute()) if isinstance(target, luigi.LocalTarget) else str(path)
 
 
-def _is_local(target: Any) -> bool:
+def _is_local(target: object) -> bool:
     return isinstance(target, luigi.LocalTarget)

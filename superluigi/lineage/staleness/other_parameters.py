@@ -80,7 +80,7 @@ def _changed(task: luigi.Task, far: bool) -> str:
         return ""  # whoever needs the record says what is wrong with it
 
 
-def _read(location: Location, far: bool, parse: Callable[[bytes], Any]) -> Record | None:
+def _read(location: Location, far: bool, parse: Callable[[bytes], object]) -> Record | None:
     """The record as it stands, without a look at the data; of a local one what `parse` takes."""
     if isinstance(location, LocalLocation):
         return read_json(Path(location.record_uri), parse)

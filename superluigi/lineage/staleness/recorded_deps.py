@@ -79,6 +79,6 @@ def _record_at(reference: resolve.Reference) -> Record | None:
         return None  # where it was there is something else now
 
 
-def _references(record: Mapping[str, Any], *keys: str) -> list[resolve.Reference]:
+def _references(record: Mapping[str, object], *keys: str) -> list[resolve.Reference]:
     found = resolve.references([record.get(key) for key in keys])
     return [reference for reference in found if reference.get("task_id")]

@@ -32,7 +32,7 @@ from superluigi.storage.local.stages import staging
 _LIVE_WRITER_S = 2.0
 
 
-def verify(place: Any) -> list[VerifyResult]:
+def verify(place: object) -> list[VerifyResult]:
     """Compare the bytes of one output, or of all below a folder or prefix, with what their records say.
 
     A place is a path, an `s3://` address or a target. `missing` is a record whose data is gone;

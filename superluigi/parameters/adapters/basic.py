@@ -29,18 +29,18 @@ class Adapter(abc.ABC):
     sure: bool = False
 
     @abc.abstractmethod
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         """`value` as the task will see it."""
 
     @abc.abstractmethod
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         """The JSON of a checked value."""
 
     @abc.abstractmethod
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         """The value of a JSON; raises `TypeError` or `ValueError` for what is none of ours."""
 
-    def refuse(self, value: Any) -> typing.NoReturn:
+    def refuse(self, value: object) -> typing.NoReturn:
         """Say that `value` is not what it should be."""
         raise TypeError(self.name)
 
@@ -71,10 +71,10 @@ class ScalarAdapter(Adapter):
             return self.kind(value)
         self.refuse(value)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         return value
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         return self.check(data)
 
 
@@ -85,14 +85,14 @@ class TextAdapter(Adapter):
         self,
         kind: type,
         write: Callable[[Any], str],
-        read: Callable[[str], Any],
-        accept: Callable[[Any], Any],
+        read: Callable[[str], object],
+        accept: Callable[[Any], object],
         sure: bool = True,
     ) -> None:
         self.kind, self._write, self._read, self._accept = kind, write, read, accept
         self.name, self.sure = kind.__name__, sure
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         try:
             accepted = self._accept(value)
         except RefusalError:
@@ -103,10 +103,10 @@ class TextAdapter(Adapter):
             self.refuse(value)
         return accepted
 
-    def encode(self, value: Any) -> str:
+    def encode(self, value: object) -> str:
         return self._write(value)
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if not isinstance(data, str):
             self.refuse(data)
         try:
@@ -127,7 +127,7 @@ class LiteralAdapter(Adapter):
         if len(self._coded) < len(choices):
             raise DefinitionError(f"Two choices of Literal[{self.name.removeprefix('one of ')}] have the same text.")
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         for choice in self.choices:
             if type(choice) is type(value) and choice == value:
                 return choice
@@ -136,7 +136,7 @@ class LiteralAdapter(Adapter):
     def encode(self, value: Any) -> Any:
         return value if _is_json(value) else value.name
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if json.dumps(data) not in self._coded:
             self.refuse(data)
         return self._coded[json.dumps(data)]
@@ -150,7 +150,7 @@ class EnumAdapter(Adapter):
         self.name = f"a member of {kind.__name__} ({', '.join(kind.__members__)})"
         self.sure = not issubclass(kind, enum.Flag)
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if not isinstance(value, self.kind):
             self.refuse(value)
         return value
@@ -178,7 +178,7 @@ class Sequence(Adapter):
         self._accepts = (set, frozenset) if kind in (set, frozenset) else (list, tuple)
         self.sure = item.sure
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if not isinstance(value, self._accepts):
             self.refuse(value)
         return self.kind(self.item.check(item) for item in value)
@@ -187,7 +187,7 @@ class Sequence(Adapter):
         items = [self.item.encode(item) for item in value]
         return sorted(items, key=canonical) if self.kind in (set, frozenset) else items
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if not isinstance(data, (list, tuple)):
             self.refuse(data)
         return self.kind(self.item.decode(item) for item in data)
@@ -201,7 +201,7 @@ class TupleAdapter(Adapter):
         self.name = kind.__name__ if kind is not tuple else f"tuple[{', '.join(item.name for item in items)}]"
         self.sure = kind is tuple and all(item.sure for item in items)
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             self.refuse(value)
         return self._made(item.check(part) for item, part in zip(self.items, value, strict=True))
@@ -209,7 +209,7 @@ class TupleAdapter(Adapter):
     def encode(self, value: Any) -> list[Any]:
         return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if not isinstance(data, (list, tuple)) or len(data) != len(self.items):
             self.refuse(data)
         return self._made(item.decode(part) for item, part in zip(self.items, data, strict=True))
@@ -227,7 +227,7 @@ class Dict(Adapter):
         self._text_keys = isinstance(key, ScalarAdapter) and key.kind is str
         self.sure = key.sure and value.sure
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if not isinstance(value, Mapping):
             self.refuse(value)
         found = {self.key.check(key): self.value.check(item) for key, item in value.items()}
@@ -240,7 +240,7 @@ class Dict(Adapter):
         pairs.sort(key=lambda pair: canonical(pair[0]))
         return dict(pairs) if self._text_keys else [list(pair) for pair in pairs]
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, Mapping):  # as people write it: its keys are text
             return {self._key(key): self.value.decode(item) for key, item in data.items()}
         if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
@@ -266,22 +266,22 @@ class UnionAdapter(Adapter):
         self.name = " or ".join(option.name for option in options)
         self.sure = all(map(is_scalar, options))
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         return self._fit(value, False)[1]
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         option = self._fit(value, False)[0]
         data = option.encode(value)
         if self._fit(data, True)[0] is option:
             return data
         return {"$option": self.options.index(option), "value": data}  # an earlier option would claim it
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {"$option", "value"}:
             return self.options[data["$option"]].decode(data["value"])
         return self._fit(data, True)[1]
 
-    def _fit(self, value: Any, decoding: bool) -> tuple[Adapter, Any]:
+    def _fit(self, value: object, decoding: bool) -> tuple[Adapter, Any]:
         """The option that takes a value (or reads its JSON), and what it makes of it; each is asked once only."""
         exact = [option for option in self.options if getattr(option, "kind", None) is type(value)]
         said = TypeError(self.name)
@@ -310,21 +310,21 @@ class ImportableAdapter(Adapter):
             raise TypeError("something that can be imported by its name, no lambda and nothing made inside a function")
         return value
 
-    def encode(self, value: Any) -> str:
+    def encode(self, value: object) -> str:
         return import_name(value) or self.refuse(value)
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if not isinstance(data, str) or ":" not in data:
             self.refuse(data)
         return imported(data)
 
 
-def canonical(data: Any) -> str:
+def canonical(data: object) -> str:
     """The one text of a JSON value."""
     return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
-def import_name(thing: Any) -> str | None:
+def import_name(thing: object) -> str | None:
     """`module:qualified.name` if that leads back to the very same thing, else None."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not module or not name or "<" in name:
@@ -353,5 +353,5 @@ def is_scalar(adapter: Adapter) -> bool:
     return inner.sure and isinstance(inner, (ScalarAdapter, TextAdapter, LiteralAdapter, EnumAdapter))
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     return value is None or type(value) in (bool, int, float, str)

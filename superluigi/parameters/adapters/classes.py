@@ -54,7 +54,7 @@ class DataclassAdapter(Adapter):
         if not all(map(_is_hashable_kind, fields.values())):
             kind.__hash__ = _hash_by_content  # Luigi puts values of parameters into sets
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if type(value) is not self.kind:
             self.refuse(value)
         found = {}
@@ -68,7 +68,7 @@ class DataclassAdapter(Adapter):
                 raise TypeError(f"{self.name} whose {name} is {error} (it is {shown})") from None
         return with_fields(value, found)
 
-    def encode(self, value: Any) -> dict[str, Any]:
+    def encode(self, value: object) -> dict[str, Any]:
         data = {name: self.fields[name].encode(getattr(value, name)) for name in self._taken}
         if self._constructor_is_plain or self._comes_back(value, data):
             return data
@@ -80,14 +80,14 @@ class DataclassAdapter(Adapter):
             )
         return {"$state": {name: adapter.encode(getattr(value, name)) for name, adapter in self.fields.items()}}
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {"$state"}:
             return self._from_state(data["$state"])
         if not isinstance(data, dict) or set(data) - set(self.fields):
             raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
         return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
 
-    def _comes_back(self, value: Any, data: dict[str, Any]) -> bool:
+    def _comes_back(self, value: object, data: dict[str, Any]) -> bool:
         try:
             return same(self.check(self.decode(data)), value)
         except Exception:  # noqa: BLE001  the class's own constructor
@@ -180,7 +180,7 @@ def _is_hashable_kind(adapter: Adapter) -> bool:
     )
 
 
-def _hash_by_content(value: Any) -> int:
+def _hash_by_content(value: object) -> int:
     return hash(repr(value))
 
 

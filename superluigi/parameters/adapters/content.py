@@ -42,7 +42,7 @@ def copied(value: Any) -> Any:
     return value
 
 
-def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
+def with_fields(value: object, fields: Mapping[str, object]) -> Any:
     """A dataclass object with these fields, made without its constructor; itself if it has them."""
     changed = {name: item for name, item in fields.items() if getattr(value, name, _MISSING) is not item}
     if not changed:
@@ -53,7 +53,7 @@ def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
     return other
 
 
-def holds_sets(value: Any) -> bool:
+def holds_sets(value: object) -> bool:
     """Whether there is a set in a value: its order differs from process to process."""
     if isinstance(value, (set, frozenset)):
         return True
@@ -64,5 +64,5 @@ def holds_sets(value: Any) -> bool:
     return is_model(value) and any(map(holds_sets, parts(value)))
 
 
-def _is(one: Any, other: Any) -> bool:
+def _is(one: object, other: object) -> bool:
     return one is other

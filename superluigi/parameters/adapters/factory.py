@@ -41,7 +41,7 @@ class Anything(Adapter):
 
     name = "a value that can be written as text (numbers, text, dates, lists, dicts, dataclasses, tasks…)"
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if value is None or type(value) in (bool, int, float, str):
             return value
         found = self._builtins(value)
@@ -74,7 +74,7 @@ class Anything(Adapter):
             raise RefusalError(f"a value of a class that can be imported by its name (it is a {type(value).__name__})")
         return {f"${name}": adapter.encode(value)}
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, list):
             return [self.decode(item) for item in data]
         if not isinstance(data, dict):
@@ -120,13 +120,13 @@ class Anything(Adapter):
         adapter = None if isinstance(value, luigi.Task) else self._for(value)
         return value if adapter is None else adapter.check(value)
 
-    def _encode_dict(self, value: Mapping[Any, Any]) -> Any:
+    def _encode_dict(self, value: Mapping[Any, object]) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: self.encode(value[key]) for key in sorted(value)}
         pairs = [[self.encode(key), self.encode(item)] for key, item in value.items()]
         return {"$dict": sorted(pairs, key=canonical)}
 
-    def _for(self, value: Any) -> Adapter | None:
+    def _for(self, value: object) -> Adapter | None:
         found = None if isinstance(value, type) else _known_class(type(value))
         return ImportableAdapter() if found is None and (isinstance(value, type) or callable(value)) else found
 
@@ -148,11 +148,11 @@ _CONTAINERS: dict[Any, type] = {
 _TYPE, _FUNCTION = "$builtins:type", "$function"
 
 
-def _text_for(value: Any) -> TextAdapter | None:
+def _text_for(value: object) -> TextAdapter | None:
     return next((text for text in TEXTS.values() if isinstance(value, text.kind)), None)
 
 
-def _known_class(kind: Any) -> Adapter | None:
+def _known_class(kind: object) -> Adapter | None:
     if not is_class(kind):
         return None
     try:
@@ -161,7 +161,7 @@ def _known_class(kind: Any) -> Adapter | None:
         return None
 
 
-def adapter_for(annotation: Any, *, tasks: bool = False) -> Adapter:
+def adapter_for(annotation: object, *, tasks: bool = False) -> Adapter:
     """The adapter of an annotation; with `tasks`, a task may stand in place of every value in it.
 
     Raises:
@@ -175,7 +175,7 @@ def adapter_for(annotation: Any, *, tasks: bool = False) -> Adapter:
         return OnlyTask(annotation)
 
 
-def task_adapter_for(annotation: Any) -> Adapter:
+def task_adapter_for(annotation: object) -> Adapter:
     """The adapter of what stands in `Requires[…]`: tasks where the annotation has classes or values."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -191,7 +191,7 @@ def task_adapter_for(annotation: Any) -> Adapter:
     return IsTask(annotation)
 
 
-def _plain_adapter(annotation: Any, tasks: bool) -> Adapter:
+def _plain_adapter(annotation: object, tasks: bool) -> Adapter:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in (Any, object) or isinstance(annotation, typing.TypeVar):
         return Anything()
@@ -215,7 +215,7 @@ def _plain_adapter(annotation: Any, tasks: bool) -> Adapter:
     return _of_class(annotation, tasks)
 
 
-def _container(origin: Any, arguments: tuple[Any, ...], tasks: bool, annotation: Any) -> Adapter:
+def _container(origin: object, arguments: tuple[object, ...], tasks: bool, annotation: object) -> Adapter:
     if origin is tuple and arguments and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         return TupleAdapter([adapter_for(item, tasks=tasks) for item in arguments if item != ()])
     for base, kind in _CONTAINERS.items():
@@ -276,7 +276,7 @@ def _dataclass(kind: Any) -> Adapter:
 _being_made: ContextVar[dict[type, DataclassAdapter]] = ContextVar("superluigi_dataclasses", default={})  # noqa: B039
 
 
-def _no_parameter(annotation: Any) -> str:
+def _no_parameter(annotation: object) -> str:
     return (
         f"No parameter can be made of the annotation {annotation!r}. Known: bool, int, float, str, date, datetime, "
         "time, timedelta, ZoneInfo, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, tuple, "

@@ -19,15 +19,15 @@ class OrTask(Adapter):
         self.inner, self.name = inner, f"{inner.name} (or a task)"
         self.sure = inner.sure and not isinstance(inner, Dict)  # a dict may look like a task
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         return value if isinstance(value, luigi.Task) else self.inner.check(value)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         if isinstance(value, luigi.Task):
             return {references.TASK: references.refer(value)}
         return self.inner.encode(value)
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {references.TASK}:
             return references.resolve(data[references.TASK])
         return self.inner.decode(data)
@@ -52,7 +52,7 @@ class IsTask(Adapter):
     def encode(self, value: Any) -> Any:
         return {references.TASK: references.refer(value)}
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {references.TASK}:
             return self.check(references.resolve(data[references.TASK]))
         if isinstance(data, dict):
@@ -65,17 +65,17 @@ class OnlyTask(Adapter):
 
     sure = True
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: object) -> None:
         shown = getattr(annotation, "__name__", str(annotation))
         self.name = f"a task whose value is a {shown} (or Const(value))"
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         return value if isinstance(value, luigi.Task) else self.refuse(value)
 
     def encode(self, value: Any) -> Any:
         return {references.TASK: references.refer(value)}
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {references.TASK}:
             return references.resolve(data[references.TASK])
         self.refuse(data)
@@ -89,15 +89,15 @@ class OneOrMany(Adapter):
         self._values = not (is_class(item) and issubclass(item, luigi.Task))
         self.sure = many.sure
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> Any:
         if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "_superluigi_stand_in", False)):
             return value
         return self.many.check(value)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         return (self.one if isinstance(value, luigi.Task) else self.many).encode(value)
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> Any:
         if isinstance(data, dict) and set(data) == {references.TASK}:
             return self.check(references.resolve(data[references.TASK]))
         return self.many.decode(data)

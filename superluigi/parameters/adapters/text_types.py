@@ -16,15 +16,15 @@ import luigi
 from superluigi.parameters.adapters.basic import RefusalError, TextAdapter
 
 
-def _date(value: Any) -> Any:
+def _date(value: object) -> Any:
     return datetime.date(value.year, value.month, value.day) if isinstance(value, datetime.date) else value
 
 
-def _path(value: Any) -> Any:
+def _path(value: object) -> Any:
     return Path(value) if isinstance(value, (str, PurePath)) else value
 
 
-def _moment(value: Any) -> Any:
+def _moment(value: object) -> Any:
     """A plain datetime; of its time zone only what the text can say stays, or it is refused."""
     if hasattr(value, "to_pydatetime"):
         _whole_microseconds(value)
@@ -42,7 +42,7 @@ def _moment(value: Any) -> Any:
     return _without_fold(plain)
 
 
-def _clock(value: Any) -> Any:
+def _clock(value: object) -> Any:
     if not isinstance(value, datetime.time):
         return value
     zone = _time_zone(value.tzinfo, None)
@@ -97,7 +97,7 @@ def _zone(key: str) -> zoneinfo.ZoneInfo:
         raise ValueError(f"a time zone that is known here, which {key!r} is not") from error
 
 
-def _named_zone(value: Any) -> Any:
+def _named_zone(value: object) -> Any:
     return zoneinfo.ZoneInfo(value.key) if isinstance(value, zoneinfo.ZoneInfo) and value.key else None
 
 
@@ -108,11 +108,11 @@ def _delta(value: Any) -> Any:
     return datetime.timedelta(value.days, value.seconds, value.microseconds) if _is_delta(value) else value
 
 
-def _is_delta(value: Any) -> bool:
+def _is_delta(value: object) -> bool:
     return isinstance(value, datetime.timedelta)
 
 
-def _whole_microseconds(value: Any) -> None:
+def _whole_microseconds(value: object) -> None:
     """Refuse pandas' nanoseconds, which Python's own types would lose."""
     if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):
         raise RefusalError(f"whole microseconds, but it has nanoseconds: {value}")
@@ -127,13 +127,13 @@ def _exactly(kind: Any) -> Callable[[Any], Any]:
     return exact
 
 
-def _decimal(value: Any) -> Any:
+def _decimal(value: object) -> Any:
     if isinstance(value, decimal.Decimal) and value.is_snan():
         raise RefusalError("a Decimal that can be compared, which a signalling NaN cannot")
     return _exactly(decimal.Decimal)(value)
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> Any:
     return value
 
 

@@ -384,7 +384,7 @@ class CacheEntry:
         self.cache.account(size - int(old["size"] if old else 0))
         return path
 
-    def _write_state(self, path: Path, tag: str, size: int, files: Mapping[str, Any]) -> None:
+    def _write_state(self, path: Path, tag: str, size: int, files: Mapping[str, object]) -> None:
         state = {
             "uri": self.uri, "path": str(path.relative_to(self.cache.root)), "tag": tag, "size": size,
             "made": time.time(), "folder": self.folder, "files": files,

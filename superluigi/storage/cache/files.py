@@ -144,7 +144,7 @@ def move(source: Path, destination: Path) -> bool:
 NOBODYS = ""
 
 
-def save(file: Path, state: Mapping[str, Any]) -> None:
+def save(file: Path, state: Mapping[str, object]) -> None:
     """Replace a state in one step."""
     new = file.with_suffix(".new")
     new.write_text(json.dumps(state))
@@ -191,7 +191,7 @@ _SHAPE: Mapping[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _is_state(state: Any) -> bool:
+def _is_state(state: object) -> bool:
     """Whether this has the shape of what is written here, and names nothing outside."""
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in _SHAPE.items()):
         return False
@@ -237,7 +237,7 @@ def facts_of(path: str | Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def same(path: str | Path, facts: Mapping[str, Any]) -> bool:
+def same(path: str | Path, facts: Mapping[str, object]) -> bool:
     try:
         status = os.stat(path)
     except OSError:

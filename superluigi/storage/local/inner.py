@@ -76,12 +76,12 @@ def _parsed(text: bytes) -> Mapping[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _output(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _output(record: Mapping[str, object]) -> Mapping[str, Any] | None:
     output = record.get("output")
     return output if isinstance(output, dict) and isinstance(output.get("path"), str) else None
 
 
-def _is_content(address: str, output: Mapping[str, Any], is_member: Callable[[str], bool]) -> bool:
+def _is_content(address: str, output: Mapping[str, object], is_member: Callable[[str], bool]) -> bool:
     """Whether a record is there because the owner of the whole put it there."""
     path = str(output["path"])
     if any(is_ours(part) for part in path.split("/")):

@@ -151,7 +151,7 @@ class LocalLocation(Location):
     def read_record_summary(self) -> Record | None:
         return self._settled_record(record_about)
 
-    def _settled_record(self, parse: Callable[[bytes], Any]) -> Record | None:
+    def _settled_record(self, parse: Callable[[bytes], object]) -> Record | None:
         for _ in range(100):  # a writer that commits all the time must not keep us for ever
             before = self._stat()
             if before is None:
@@ -168,7 +168,7 @@ class LocalLocation(Location):
                 return None
         return None
 
-    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
         if not self.has_data():
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
@@ -337,7 +337,7 @@ class LocalLocation(Location):
         final = self.final
         return _content_of(self, tuple(sorted(self.identity(final).items())))
 
-    def _read(self, path: Path | str, parse: Callable[[bytes], Any] = json.loads) -> Record | None:
+    def _read(self, path: Path | str, parse: Callable[[bytes], object] = json.loads) -> Record | None:
         try:
             text = _read_whole(path)
         except (FileNotFoundError, NotADirectoryError):

@@ -140,5 +140,5 @@ def _place_of(bucket: str, record_key: str) -> PrefixPlace:
     return PrefixPlace(bucket, prefix, bucket, record_key)
 
 
-def _call(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+def _call(function: Callable[..., object], *arguments: object) -> Callable[[], object]:
     return lambda: function(*arguments)

@@ -49,7 +49,7 @@ class IntentLog:
     def __init__(self, folder: Path, namespace: str) -> None:
         self.file, self.namespace = folder / NOTE, namespace
 
-    def add(self, action: str, **what: Any) -> None:
+    def add(self, action: str, **what: object) -> None:
         """Write down what is about to be left on the server, and which handler removes it."""
         line = json.dumps({"endpoint": self.namespace, "action": action, **what})
         with open(self.file, "a", encoding="utf-8") as file:
@@ -84,7 +84,7 @@ def replay(store: ObjectStore, folder: Path, root: Path) -> None:
     store.seen.clear()  # what was seen before may be gone now
 
 
-def _is_own(line: Mapping[str, Any], token: str) -> bool:
+def _is_own(line: Mapping[str, object], token: str) -> bool:
     """Whether what a line names carries the token of the commit that wrote the note: a note does not command."""
     if line.get("action") == "delete":
         return token_in(str(line.get("key"))) == token

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetError
 from superluigi.storage import owner_token
@@ -32,7 +31,7 @@ _ATTEMPTS = 5
 class LeaseFile:
     """The lease's object of one output."""
 
-    def __init__(self, store: ObjectStore, bucket: str, record_key: str, put_options: Mapping[str, Any]) -> None:
+    def __init__(self, store: ObjectStore, bucket: str, record_key: str, put_options: Mapping[str, object]) -> None:
         self.store, self.bucket, self.key = store, bucket, record_key + SUFFIX
         self.put_options = {"ContentType": "application/json", **put_options}
 

@@ -66,7 +66,7 @@ def at_one_server(method: _Method) -> _Method:
     """A method of an `S3Location` all of whose requests go to one server, as one identity."""
 
     @functools.wraps(method)
-    def pinned(self: S3Location, *arguments: Any, **keywords: Any) -> Any:
+    def pinned(self: S3Location, *arguments: object, **keywords: object) -> Any:
         return method(self.pinned(), *arguments, **keywords)
 
     return pinned  # type: ignore[return-value]
@@ -186,7 +186,7 @@ class S3Location(Location):
         options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
         return (self.kind, self.uri, self.record_uri, options)
 
-    def saw(self, there: Any, s3: ObjectStore | None = None) -> Any:
+    def saw(self, there: object, s3: ObjectStore | None = None) -> Any:
         """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
         seen = (s3 or self.s3).seen
         if len(seen) > 20_000:

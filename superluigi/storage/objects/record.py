@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetKindError
 from superluigi.storage import first_records, owner_token
@@ -33,14 +32,14 @@ _STRANGERS_KEPT = 64
 _FORGOTTEN = timedelta(hours=24)
 
 
-def commit_of(record: Mapping[str, Any]) -> str | None:
+def commit_of(record: Mapping[str, object]) -> str | None:
     """The commit that wrote the data a record describes."""
     output = record.get("output")
     commit = output.get("commit") if isinstance(output, dict) else None
     return commit if isinstance(commit, str) else None
 
 
-def describes(record: Mapping[str, Any], there: Head) -> bool:
+def describes(record: Mapping[str, object], there: Head) -> bool:
     """Whether `record` is of exactly the object that `there` is the head of."""
     output = record.get("output")
     if not isinstance(output, dict):
@@ -57,7 +56,7 @@ def describes(record: Mapping[str, Any], there: Head) -> bool:
     return there.commit is not None and output.get("size") == there.size and unforetold
 
 
-def _odd(etag: str, foretold: Any) -> bool:
+def _odd(etag: str, foretold: object) -> bool:
     """Whether the server's ETag has another form than S3 gives, so that it proves nothing."""
     hexadecimal = all(character in "0123456789abcdef" for character in etag.partition("-")[0])
     return not hexadecimal or len(etag.partition("-")[0]) != 32 or ("-" in etag) != ("-" in str(foretold))
@@ -67,7 +66,7 @@ def without_pending(record: Record) -> Record:
     return {key: value for key, value in record.items() if key != PENDING}
 
 
-def to_json(record: Mapping[str, Any]) -> bytes:
+def to_json(record: Mapping[str, object]) -> bytes:
     return record_text(record).encode("utf-8", SURROGATES)
 
 
@@ -85,7 +84,12 @@ class Register:
     """The record's object of one output."""
 
     def __init__(
-        self, s3: ObjectStore, bucket: str, key: str, get_options: Mapping[str, Any], put_options: Mapping[str, Any]
+        self,
+        s3: ObjectStore,
+        bucket: str,
+        key: str,
+        get_options: Mapping[str, object],
+        put_options: Mapping[str, object],
     ) -> None:
         self.s3, self.bucket, self.key = s3, bucket, key
         self.get_options = get_options

@@ -62,14 +62,14 @@ def _is_over(record: Mapping[str, Any]) -> bool:
     return owner_token.owner_is_gone(str((record.get("output") or {}).get("commit")))
 
 
-def same_requirements(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+def same_requirements(theirs: Mapping[str, object], ours: Mapping[str, object]) -> bool:
     """Whether both read the same; one that was being replaced when it was described has a place, but no task."""
     first, second = _requirements(theirs), _requirements(ours)
     pairs = [pair for one, two in zip(first, second, strict=False) for pair in zip(one, two, strict=True)]
     return len(first) == len(second) and all(a == b or None in (a, b) for a, b in pairs)
 
 
-def _requirements(record: Mapping[str, Any]) -> list[Any]:
+def _requirements(record: Mapping[str, object]) -> list[Any]:
     """Who is required, in whatever shape."""
     waiting, found = [record.get("input"), record.get("dynamic_input")], []
     while waiting:

@@ -105,7 +105,7 @@ def current() -> AttemptContext | None:
     return running[-1] if len({each.thread for each in running}) == 1 else None
 
 
-def get(task: Any) -> AttemptContext | None:
+def get(task: object) -> AttemptContext | None:
     """The scope of `task` if it runs here."""
     for scope in reversed(_active[:]):
         if scope.task is task and scope.active:

@@ -74,7 +74,7 @@ def _completed_here(task: luigi.Task) -> None:
         _call(callback, task)
 
 
-def _call(callback: Callable[..., object], *args: Any) -> None:
+def _call(callback: Callable[..., object], *args: object) -> None:
     try:
         callback(*args)
     except KeyboardInterrupt:

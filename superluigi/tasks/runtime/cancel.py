@@ -52,7 +52,7 @@ class _Delivered(Cancelled):
         _escalate(sys._getframe(1))
 
 
-def cancel(task: Any, reason: str = "cancelled") -> bool:
+def cancel(task: object, reason: str = "cancelled") -> bool:
     """Stop the attempts at `task` that run now, here and in other processes with the same workspace.
 
     Whether there was one; an attempt that begins later is not meant. See `asked` for processes that do not answer.
@@ -232,11 +232,11 @@ def _escalate(frame: FrameType | None) -> bool:
     return True
 
 
-def _no_tracing(frame: FrameType, event: str, arg: Any) -> None:
+def _no_tracing(frame: FrameType, event: str, arg: object) -> None:
     """For frames that begin from now on."""
 
 
-def _reraise(frame: FrameType, event: str, arg: Any) -> Any:
+def _reraise(frame: FrameType, event: str, arg: object) -> Any:
     """Raise Cancelled once more where it is no longer being handled."""
     if event == "line" and not _handled(sys.exc_info()[1]):
         raise Cancelled

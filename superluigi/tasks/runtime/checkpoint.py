@@ -59,7 +59,7 @@ def checkpoint_path(scope: AttemptContext | None, task: Any) -> Path:
     return CheckpointPath(scope.folder.checkpoint)
 
 
-def remaining_time(scope: AttemptContext | None, task: Any) -> float:
+def remaining_time(scope: AttemptContext | None, task: object) -> float:
     """Seconds that the attempt has left, 0 when its time is over; infinite where nobody has set a limit."""
     now = time.time()
     ends = [math.inf]
@@ -132,12 +132,12 @@ def graceful(scope: AttemptContext) -> Iterator[None]:
 
 
 class _Grace:
-    def __init__(self, scope: AttemptContext, before: Any) -> None:
+    def __init__(self, scope: AttemptContext, before: object) -> None:
         self._scope = scope
         self._before = before
         self._timer: threading.Timer | None = None
 
-    def on_signal(self, signum: int, frame: Any) -> None:
+    def on_signal(self, signum: int, frame: object) -> None:
         if self._scope.ending is not None:
             # Batch systems signal every process, and a starter that dies of it signals once more: one grace for all.
             if time.time() > self._scope.ending - 0.01:
@@ -157,7 +157,7 @@ class _Grace:
         if self._timer is not None:  # the task is done in time; now the process does as it was told
             self._pass_on(signal.SIGTERM, None)
 
-    def _pass_on(self, signum: int, frame: Any) -> None:
+    def _pass_on(self, signum: int, frame: object) -> None:
         if callable(self._before):
             self._before(signum, frame)
         elif self._before is not signal.SIG_IGN:

@@ -51,7 +51,7 @@ class Environment:
         return {"data": checked(self.data), "command": self.command, "shell": list(self.shell)}
 
 
-def parse(value: Any) -> Environment:
+def parse(value: object) -> Environment:
     """An Environment from one, from a dict of variables, or from what `as_option` gave.
 
     Raises:
@@ -71,7 +71,7 @@ def parse(value: Any) -> Environment:
     )
 
 
-def checked(data: Mapping[str, Any]) -> Variables:
+def checked(data: Mapping[str, object]) -> Variables:
     """`data` as text; numbers and paths are written out.
 
     Raises:

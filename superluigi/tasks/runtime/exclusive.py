@@ -98,7 +98,7 @@ def _address(place: Location) -> str:
     return place.uri
 
 
-def begin(task: Any, run: runs.RunContext) -> Turn | Holder:
+def begin(task: object, run: runs.RunContext) -> Turn | Holder:
     """Have an attempt's turn, if nobody else makes what it is to make; else who does.
 
     Raises:
@@ -129,7 +129,7 @@ def end(turn: Turn) -> None:
         del turns[thread]
 
 
-def holder_of(task: Any, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
+def holder_of(task: object, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
     """Who makes the outputs of `task` just now, as far as its leases tell."""
     for place in _places(task, mode or mode_of(task, run)):
         found = place.holder()
@@ -138,7 +138,7 @@ def holder_of(task: Any, run: runs.RunContext, mode: Mode | None = None) -> Hold
     return None
 
 
-def confirm(task: Any) -> None:
+def confirm(task: object) -> None:
     """Before a commit: whether the attempt in this thread still has its turn.
 
     Raises:
@@ -149,7 +149,7 @@ def confirm(task: Any) -> None:
         turn.confirm()
 
 
-def abandon(task: Any) -> None:
+def abandon(task: object) -> None:
     """Let others make it, although threads of attempts at it do not end."""
     for turn in list(task.__dict__.get(_TURNS, {}).values()):
         end(turn)
@@ -189,11 +189,11 @@ def longer(pause: float, holder: Holder) -> float:
     return min(1.5 * pause, LONGEST_FAR if holder.far else LONGEST_PAUSE)
 
 
-def _is_scheduled(task: Any) -> bool:
+def _is_scheduled(task: object) -> bool:
     return getattr(task, "set_status_message", None) is not None
 
 
-def _say(task: Any, text: str) -> None:
+def _say(task: object, text: str) -> None:
     tell = getattr(task, "set_status_message", None)
     if tell is not None:
         with USERS_CODE:

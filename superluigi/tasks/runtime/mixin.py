@@ -81,7 +81,7 @@ class RuntimeMixin:
         return known
 
     @tags.setter
-    def tags(self, value: Mapping[str, Any]) -> None:
+    def tags(self, value: Mapping[str, object]) -> None:
         self.__dict__["_superluigi_tags"] = dict(value)
 
     @property
@@ -89,7 +89,7 @@ class RuntimeMixin:
         """The tags as a path, `lr=0.1/optimizer=adam`: for plots of runs side by side."""
         return tags.path_of(tags.tags_of(self))  # type: ignore[arg-type]  # always mixed into a Luigi task
 
-    def tag(self, *names: str, **values: Any) -> Any:
+    def tag(self, *names: str, **values: object) -> Any:
         """Add tags, by name alone or with a value; returns the task."""
         self.__dict__.setdefault("_superluigi_tags", {}).update({**dict.fromkeys(names, True), **values})
         return self
@@ -161,7 +161,7 @@ def needs_process(task: Any, run: runs.RunContext) -> bool:
     return False
 
 
-def task_dir(task: Any) -> Path:
+def task_dir(task: object) -> Path:
     """The folder of `task`: while it runs, made and kept afterwards."""
     here = attempt_context.get(task)
     if here is None:
@@ -170,7 +170,7 @@ def task_dir(task: Any) -> Path:
     return here.folder.path
 
 
-def checkpoint_path(task: Any) -> Path:
+def checkpoint_path(task: object) -> Path:
     """What `run` gets when it asks for `checkpoint_path`."""
     return checkpoint.checkpoint_path(attempt_context.get(task), task)
 
@@ -191,7 +191,7 @@ def facts(task: Any) -> dict[str, Any]:
     return found
 
 
-def note_seed(task: Any, found: dict[str, Any]) -> None:
+def note_seed(task: object, found: dict[str, Any]) -> None:
     """Put the seed of the attempt that runs into what its record says, or take it out if it says too much by now."""
     here = attempt_context.get(task)
     found.pop("seed", None)
@@ -199,7 +199,7 @@ def note_seed(task: Any, found: dict[str, Any]) -> None:
         found["seed"] = seeds.seed_of(task)
 
 
-def before_commit(task: Any) -> None:
+def before_commit(task: object) -> None:
     """Refuse to publish for a task that was cancelled, whatever it made of that, or that others took over."""
     exclusive.confirm(task)
     here = attempt_context.get(task)
@@ -207,7 +207,7 @@ def before_commit(task: Any) -> None:
         cancel.refuse_if_cancelled(here)
 
 
-def run_in_context(task: Any, begin: Callable[[], Any]) -> Any:
+def run_in_context(task: object, begin: Callable[[], object]) -> Any:
     """`begin()` with all that the task asks for around it; a generator if that is one."""
     if attempt_context.get(task) is not None:
         return begin()

@@ -17,7 +17,7 @@ from superluigi import graph
 _NUMPY = "numpy.random"
 
 
-def seed_of(task: Any) -> int:
+def seed_of(task: object) -> int:
     """A number of 32 bits from the task's identity: the same in every process, for the task's own generators too."""
     return int(identity_of(task)[:8], 16)
 

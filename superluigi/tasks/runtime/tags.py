@@ -16,11 +16,11 @@ from superluigi.errors import ParameterError
 class Tagged:
     """A parameter's value that becomes a tag of the task as well."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
 
-def tag(value: Any) -> Any:
+def tag(value: object) -> Any:
     """Mark a parameter's value: `Learn(lr=tag(0.1))` is `Learn(lr=0.1, tags={"lr": 0.1})`."""
     return value if isinstance(value, Tagged) else Tagged(value)
 
@@ -45,11 +45,11 @@ def pop_tags(
     return args, kwargs, marks
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.value if isinstance(value, Tagged) else value
 
 
-def _checked(tags: Any) -> dict[str, Any]:
+def _checked(tags: object) -> dict[str, Any]:
     if tags is None:
         return {}
     if isinstance(tags, Mapping) and all(isinstance(name, str) for name in tags):
@@ -57,7 +57,7 @@ def _checked(tags: Any) -> dict[str, Any]:
     raise ParameterError(f"tags={tags!r} must be a dict of names and values.")
 
 
-def tagged(task: Any, marks: Mapping[str, Any]) -> Any:
+def tagged(task: object, marks: Mapping[str, object]) -> Any:
     """The same task, as another object that has these tags: the one in Luigi's cache stays without."""
     if not marks:
         return task
@@ -72,7 +72,7 @@ def tags_of(task: luigi.Task) -> dict[str, Any]:
     return found
 
 
-def path_of(tags: Mapping[str, Any]) -> PurePath:
+def path_of(tags: Mapping[str, object]) -> PurePath:
     """`lr=0.1/optimizer=adam`: one folder a tag, in the order in which they were set, for plots and the like."""
     return PurePath(*(re.sub(r"[/\\\0]", "_", f"{name}={value}") for name, value in tags.items()))
 

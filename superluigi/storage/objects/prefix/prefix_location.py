@@ -86,7 +86,7 @@ class PrefixLocation(PrefixState):
         return seen.claim or self._has_claim() or (not seen.record and seen.data is not False)
 
     @at_one_server
-    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
         for _ in range(_RETRIES):
             records, etag = self.register.read()
             if records:

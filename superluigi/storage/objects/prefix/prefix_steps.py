@@ -174,7 +174,7 @@ class PrefixStore:
         options = {**self.put_options, "Metadata": labels}
         self.s3.put(self.place.bucket, key, token.encode(), None, options)
 
-    def remove(self, keys: Iterable[str], token: str, options: Mapping[str, Any]) -> None:
+    def remove(self, keys: Iterable[str], token: str, options: Mapping[str, object]) -> None:
         """Remove keys, as long as the gravestone of `token` is there.
 
         Raises:

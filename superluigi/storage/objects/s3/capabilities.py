@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from superluigi.storage import owner_token
 from superluigi.storage.base import parsed
@@ -96,7 +95,7 @@ def _complete(s3: S3Client, where: dict[str, str]) -> None:
         raise
 
 
-def _refused(s3: S3Client, write: Callable[[], Any]) -> bool:
+def _refused(s3: S3Client, write: Callable[[], object]) -> bool:
     try:
         write()
     except s3.boto.exceptions.ClientError as error:

@@ -33,7 +33,7 @@ class _Table:
     items: tuple[tuple[str, Any], ...]
 
 
-def _frozen(value: Any, where: str) -> Any:
+def _frozen(value: object, where: str) -> Any:
     if isinstance(value, Mapping):
         return _Table(tuple(sorted((str(key), _frozen(item, where)) for key, item in value.items())))
     if isinstance(value, (list, tuple)):
@@ -45,7 +45,7 @@ def _frozen(value: Any, where: str) -> Any:
     raise OptionError(f"{where} holds {value!r}; options of S3 are text, numbers, lists and dicts of these.")
 
 
-def _thawed(value: Any) -> Any:
+def _thawed(value: object) -> Any:
     return {key: _thawed(item) for key, item in value.items} if isinstance(value, _Table) else value
 
 
@@ -86,7 +86,7 @@ class S3Options:
             )
         return cls(tuple(sorted((name, _frozen(value, name)) for name, value in given.items())), role, anonymous)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         return next((value for known, value in self.items if known == name), default)
 
     def keywords(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class S3Options:
         return f"S3Options({self})"
 
 
-def _config_items(config: Any) -> tuple[dict[str, Any], bool]:
+def _config_items(config: object) -> tuple[dict[str, Any], bool]:
     """What a botocore Config says (two of them are never equal), and whether it is that nothing is signed."""
     from botocore import UNSIGNED  # type: ignore[import-untyped]
     from botocore.config import Config  # type: ignore[import-untyped]

@@ -45,7 +45,7 @@ def workspace() -> Path:
     return folder
 
 
-def folder_of(task: Any) -> Path:
+def folder_of(task: object) -> Path:
     """Where the folder of `task` is or would be."""
     return Path(place_of(task))
 
@@ -90,7 +90,7 @@ class TaskFolder:
         self.wanted = False
 
     @classmethod
-    def begin(cls, task: Any, run: RunContext, given: Path | None = None) -> TaskFolder:
+    def begin(cls, task: object, run: RunContext, given: Path | None = None) -> TaskFolder:
         """Make the folder ready for an attempt that begins now.
 
         Raises:
