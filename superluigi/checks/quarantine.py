@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import config
-from superluigi.storage import owner_token
+from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import atomic, copy
@@ -265,7 +265,7 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = parsed(path.read_bytes())
+        found = parsed(small_files.read(path))
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

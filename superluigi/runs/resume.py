@@ -17,6 +17,8 @@ from superluigi.errors import OptionError
 from superluigi.runs import force
 from superluigi.runs.context import RunContext
 from superluigi.runs.force import ForcePlan
+from superluigi.storage import small_files
+from superluigi.storage.base import parsed
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class ForcedRunJournal:
         if not self._plan:
             raise OptionError("resume=True goes with one of the force options: it goes on with that forced run.")
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = parsed(small_files.read(self._path))
             self._plan = replace(
                 self._plan,
                 ids=self._plan.ids.union(known["ids"]),
@@ -52,10 +54,10 @@ class ForcedRunJournal:
             )
             run = replace(run, id=known["id"], started=datetime.fromisoformat(known["started"]), plan=self._plan)
             with contextlib.suppress(FileNotFoundError):
-                made = self._journal(run).read_text(encoding="utf-8").split()
+                made = small_files.read(self._journal(run)).decode().split()
                 run = replace(run, made_before=frozenset(made))
             return run
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return run  # it ended well, or never began: a forced run like any other
 
     @contextlib.contextmanager
@@ -93,8 +95,8 @@ class ForcedRunJournal:
     def _is_of(self, run: RunContext) -> bool:
         """Whether the memory is still of `run`: another one may have begun since."""
         try:
-            return bool(json.loads(self._path.read_text(encoding="utf-8"))["id"] == run.id)
-        except (FileNotFoundError, ValueError, KeyError):
+            return bool(parsed(small_files.read(self._path))["id"] == run.id)
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return False
 
 

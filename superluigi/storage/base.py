@@ -118,7 +118,17 @@ def _fits(part: Mapping[str, object]) -> bool:
         kind = _SHAPES.get(key)
         if kind is not None and value is not None and not isinstance(value, kind):
             return False
+        if kind is str and isinstance(value, str) and not _can_be_a_name(value):
+            return False
     return True
+
+
+def _can_be_a_name(text: str) -> bool:
+    """Whether the system, or a server, can be asked about what is called so."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def check_name(uri: str) -> None:

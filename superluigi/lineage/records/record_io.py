@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import RecordError, StorageAccessError
+from superluigi.storage import small_files
 from superluigi.storage.base import Record, record_in
 
 _OBJECTS = ("params", "run", "code", "environment", "output")
@@ -43,15 +44,17 @@ def read_json(path: Path, parse: Callable[[bytes], object] = json.loads) -> Reco
     """The JSON object in a local file, or what `parse` takes of it; None if there is no file.
 
     Raises:
-        RecordError: the file holds something else.
+        RecordError: it is no file, or holds something else.
         StorageAccessError: it may not be read.
     """
     try:
-        value = record_in(path.read_bytes(), parse)
+        text = small_files.read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise StorageAccessError(f"Cannot read {path}: {error.strerror}. Check its owner and mode.") from error
+    try:
+        value = record_in(text, parse)
     except ValueError as error:
         raise RecordError(f"{path} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     if not isinstance(value, dict):

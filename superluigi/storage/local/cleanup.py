@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
-from superluigi.storage import owner_token
+from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
 from superluigi.storage.local import atomic, copy, leases
 from superluigi.storage.local.file import FileLocation
@@ -129,17 +129,17 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
 def _half_done(pending: Path) -> LocalLocation | None:
     """The location whose commit stopped with this record pending; None while its writer may be alive."""
     try:
-        record = record_in(pending.read_bytes())
+        record = record_in(small_files.read(pending))
         output = record["output"]
-        token = str(output.get("commit", ""))
+        path, token = Path(output["path"]), str(output.get("commit", ""))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):  # not written by us: pending records are always whole
         return None
-    if owner_token.is_token(token) and not owner_token.owner_is_gone(token):
+    if not path.is_absolute() or (owner_token.is_token(token) and not owner_token.owner_is_gone(token)):
         return None
     kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
-    return kind(Path(output["path"]), _named_by(pending, RECORD_SUFFIX))
+    return kind(path, _named_by(pending, RECORD_SUFFIX))
 
 
 def _named_by(pending: Path, suffix: str = "") -> Path:

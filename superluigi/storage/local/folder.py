@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError, TargetMissingError
-from superluigi.storage import first_records
+from superluigi.storage import first_records, small_files
 from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, StagedWrite, record_about, record_text
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import atomic, inner, members
 from superluigi.storage.local import copy as copying
-from superluigi.storage.local.location import LocalLocation, _read_whole
+from superluigi.storage.local.location import LocalLocation
 from superluigi.storage.local.staged import LocalStaged
 from superluigi.storage.local.stages import staging
 
@@ -298,6 +298,6 @@ def _begins_as_record(path: str) -> bool:
 
 def _bytes_of(path: str) -> bytes | None:
     try:
-        return _read_whole(path)
-    except OSError:  # gone, a folder, or not for us to read
+        return small_files.read(path)
+    except (OSError, RecordError):  # gone, no file, or not for us to read
         return None

@@ -27,7 +27,7 @@ from superluigi.errors import (
     TargetKindError,
     TargetMissingError,
 )
-from superluigi.storage import first_records, owner_token
+from superluigi.storage import first_records, owner_token, small_files
 from superluigi.storage.base import (
     PENDING_SUFFIX,
     RECORD_SUFFIX,
@@ -339,13 +339,15 @@ class LocalLocation(Location):
 
     def _read(self, path: Path | str, parse: Callable[[bytes], object] = json.loads) -> Record | None:
         try:
-            text = _read_whole(path)
+            text = small_files.read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
             raise StorageAccessError(
                 f"Cannot read the record {path}: {error.strerror}. Check its owner and mode."
             ) from error
+        except OSError as error:
+            raise TargetError(f"Cannot read the record {path}: {error.strerror}. {atomic.advice(error)}") from error
         try:
             record = record_in(text, parse)
         except ValueError as error:  # also what is no text at all: a pickle, say
@@ -356,7 +358,7 @@ class LocalLocation(Location):
             return None
         if first_records.is_first(record):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, TargetKindError):
-                if self.is_of_first(record):
+                if self._stat() is not None and self.is_of_first(record):
                     return first_records.translated(record, {"type": self.kind, "path": self.uri, **self._digested()})
         return record
 
@@ -429,21 +431,6 @@ def published_together(locations: Iterable[Location]) -> contextlib.AbstractCont
     if len(local) < 2:
         return contextlib.nullcontext()
     return atomic.locked_together([location.final.parent for location in local])
-
-
-def _read_whole(path: Path | str) -> bytes:
-    """The bytes of a small file; `open` would ask for its size, kind and position before."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = [os.read(descriptor, _CHUNK)]
-        while len(parts[-1]) == _CHUNK:
-            parts.append(os.read(descriptor, _CHUNK))
-    finally:
-        os.close(descriptor)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-_CHUNK = 1 << 16
 
 
 def file_facts(status: os.stat_result) -> Record:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from superluigi.storage import owner_token
+from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import parsed
 from superluigi.storage.local.stages import staging
 from superluigi.storage.objects.store import ObjectStore
@@ -93,8 +93,8 @@ def _is_own(line: Mapping[str, object], token: str) -> bool:
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = small_files.read(file).decode()
+    except (FileNotFoundError, ValueError):  # no note, or nothing that we wrote
         return []
     lines = []
     for line in text.splitlines():

@@ -24,6 +24,7 @@ from superluigi.checks import definition
 from superluigi.errors import USERS_CODE, CheckFailedError
 from superluigi.lineage.code_fingerprint.code import checks_digest
 from superluigi.runs import context as runs
+from superluigi.storage import small_files
 from superluigi.storage.base import Location, parsed
 from superluigi.storage.local import copy
 from superluigi.tasks import values
@@ -143,7 +144,7 @@ def _locked(note: Path) -> Iterator[None]:
 
 def _read(note: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found = parsed(note.read_bytes())
+        found = parsed(small_files.read(note))
         if isinstance(found, dict):
             return found
     return {}

@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from superluigi.storage import owner_token
+from superluigi.storage import owner_token, small_files
+from superluigi.storage.base import parsed
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import copy
 from superluigi.storage.local.stages import spare_stages
@@ -147,9 +148,9 @@ def journal_text(final: Path, new: Path, old: Path) -> str:
 def journalled(journal: Path) -> dict[str, str]:
     """The names `final`, `new` and `old` of a swap; empty if its journal is not whole, since nothing has moved yet."""
     try:
-        names = json.loads(journal.read_text(encoding="utf-8"))
+        names = parsed(small_files.read(journal))
         plain = {key: str(names[key]) for key in ("final", "new", "old")}
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return {}
     # Others may write into a shared folder: what it says is believed only as far as we could have written it.
     swapped = (plain["new"], plain["old"])
