@@ -48,7 +48,7 @@ from typing import Any
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser, UsageError, similar
-from superluigi.errors import NotAcceptableError, OptionError, SuperLuigiError, message_of, traceback_of
+from superluigi.errors import OptionError, SuperLuigiError, message_of, traceback_of
 from superluigi.terminal import same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_about_options(error: BaseException) -> bool:
     """Whether `error` refuses an option of the command line: no code of the user's was asked on the way."""
-    if not isinstance(error, OptionError) or isinstance(error, NotAcceptableError):
+    if type(error) is not OptionError:  # those below it are about what is there
         return False
     ours = {"superluigi", "luigi", *sys.stdlib_module_names} - {"__main__"}
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))

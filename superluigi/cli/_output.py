@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from superluigi.errors import DefinitionError, SuperLuigiError, message_of
+from superluigi.errors import OptionError, SuperLuigiError, message_of
 from superluigi.terminal import Part, columns, say, visible, visible_but_looks, visible_json, write
 from superluigi.terminal import line as line
 
@@ -63,6 +63,10 @@ def error_code(kind: type[BaseException]) -> str:
     return "unexpected"
 
 
+class NotAskedError(OptionError):
+    """Nobody can be asked, and `--yes` is not said: the command line can be read, and nothing is done."""
+
+
 def yes_option(parser: argparse.ArgumentParser) -> None:
     """Add `--yes`, for commands that destroy."""
     parser.add_argument("--yes", action="store_true", help="do not ask (for scripts)")
@@ -72,14 +76,14 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
     """List `items` on stderr and ask `what?`; True when the user says yes, or `yes` is given.
 
     Raises:
-        DefinitionError: nobody can be asked, since stdin is not a terminal.
+        NotAskedError: nobody can be asked, since stdin is not a terminal.
     """
     for item in items:
         say(f"  {visible(item, one_line=True)}", err=True)
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise DefinitionError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
+        raise NotAskedError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
     say(f"{what}? [y/N] ", end="", err=True, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -56,6 +56,11 @@ class ExecutorBackend:
     #: Whether the executor is ours to shut down.
     _ours = False
 
+    @property
+    def outlives_us(self) -> bool:
+        """Whether what runs here goes on when the run is interrupted, unless it is told: another's processes."""
+        return not (self._ours or self.shares_memory)
+
     def submit_request(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
         raise NotImplementedError
 

@@ -121,12 +121,21 @@ def run_graph(
 _ENDED_NAMED = 5
 
 
+def _named(tasks: list[str]) -> str:
+    more = f" and {len(tasks) - _ENDED_NAMED} more" if len(tasks) > _ENDED_NAMED else ""
+    return f"{', '.join(tasks[:_ENDED_NAMED])}{more}"
+
+
 def _tell_interrupted(worker: Worker, run: RunContext, error: KeyboardInterrupt) -> None:
     """Say what Ctrl-C has ended, and how to go on."""
-    ended = [str(attempt.task) for attempt in worker.running.values()]
-    more = f" and {len(ended) - _ENDED_NAMED} more" if len(ended) > _ENDED_NAMED else ""
-    was = "were" if len(ended) > 1 else "was"
-    what = f"{', '.join(ended[:_ENDED_NAMED])}{more} {was} ended" if ended else "nothing was running"
+    lost = {task.task_id for task in worker.go_on}
+    ended = [str(attempt.task) for task_id, attempt in worker.running.items() if task_id not in lost]
+    what = f"{_named(ended)} {'were' if len(ended) > 1 else 'was'} ended"
+    if lost:
+        go_on = f"{_named([str(task) for task in worker.go_on])} may go on in processes of the executor that was given"
+        what = f"{what}; {go_on}" if ended else go_on
+    elif not ended:
+        what = "nothing was running"
     again = "with resume=True (--resume) it goes on" if run.plan else "it goes on with what is missing"
     with contextlib.suppress(OSError, ValueError):  # nobody listens any more
         made = f"{len(worker.made)} of {len(worker.tasks)} tasks were made"

@@ -1,18 +1,47 @@
-"""Ctrl-C for attempts that run in threads of this process, ours or of an executor that we were given."""
+"""Ctrl-C for attempts in threads of this process, and for those in processes of an executor that we were given."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
+from superluigi.engine.running_attempt import RunningAttempt, end_as_interrupted
 from superluigi.execution.threads import ThreadExecutor
 
 if TYPE_CHECKING:
-    from superluigi.engine.running_attempt import RunningAttempt
+    from luigi.task import Task
 
 #: How long an interrupted thread may clean up.
 GRACE_SECONDS = 3.0
+#: How long processes that are not ours may take to say that they have been told.
+ANSWER_SECONDS = 5.0
+
+
+def end_elsewhere(attempts: Iterable[RunningAttempt]) -> list[Task]:
+    """Have what runs in processes of others clean up and end; gives the tasks that may go on all the same."""
+    left = [attempt for attempt in attempts if attempt.backend.outlives_us]
+    heard: set[str] = set()
+
+    def tell(attempt: RunningAttempt) -> None:
+        with contextlib.suppress(Exception):  # the executor's own, or the workspace's; then it may go on
+            if end_as_interrupted(attempt):
+                heard.add(attempt.task.task_id)
+
+    # One that does not answer keeps no other waiting, and not the end of this process.
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(tell, attempt), daemon=True) for attempt in left
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [attempt.task for attempt in left if attempt.task.task_id not in heard]
 
 
 def end_threads(attempts: Iterable[RunningAttempt]) -> None:

@@ -127,6 +127,18 @@ def give_up(attempting: RunningAttempt) -> bool:
     return False
 
 
+def end_as_interrupted(attempting: RunningAttempt) -> bool:
+    """End an attempt in processes of others, since the run is interrupted; whether it has heard, or not begun."""
+    future = attempting.future
+    if future is None or future.done():
+        return True
+    attempting.ending = reason = TaskCancelledError(f"{attempting.task} was ended: its run was interrupted.")
+    if _tell(attempting) or future.cancel():
+        return True
+    ended = attempting.backend.end(future, reason)
+    return ended and attempting.backend.reports_start  # else only what has not begun is ended so
+
+
 def _tell(attempting: RunningAttempt) -> bool:
     """Tell an attempt in a process that is not ours to end; whether it has heard."""
     backend = attempting.backend

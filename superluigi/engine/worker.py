@@ -19,7 +19,7 @@ from luigi.worker import TaskStatusReporter, rpc_message_callback
 from superluigi.engine.aside import SetAside
 from superluigi.engine.backends import AttemptLost, BackendRegistry
 from superluigi.engine.graph_walk import GraphWalker, family_of
-from superluigi.engine.interruption import end_threads
+from superluigi.engine.interruption import end_elsewhere, end_threads
 from superluigi.engine.running_attempt import (
     START_SECONDS,
     CompletedView,
@@ -109,6 +109,8 @@ class Worker(GraphWalker):
         self.failed_batches: dict[str, list[Task]] = {}
         #: Ids of what was ended, unfinished, because something else had failed.
         self.ended: dict[str, None] = {}
+        #: What may go on in processes of others, after an interruption.
+        self.go_on: list[Task] = []
         self._aside = SetAside(self.luigi_run, self._observer, self._go_on)
         #: Made by this run, but nobody has looked whether the outputs are really there.
         self._unverified: set[str] = set()
@@ -135,6 +137,7 @@ class Worker(GraphWalker):
             self._loop()
         except BaseException:
             with no_second_interrupt():
+                self.go_on = end_elsewhere(self.running.values())
                 self._backends.close(abort=True)
                 end_threads(self.running.values())
             raise

@@ -147,10 +147,15 @@ def test_lineage_compares_two_outputs(call: Any, made: Path, capsys: pytest.Capt
     assert "no difference" in call("lineage", "--diff", made / "top-1.txt", made / "top-1.txt").out
 
 
-def test_a_place_where_nothing_is_is_advice_and_exit_code_1(call: Any, tmp_path: Path) -> None:
-    for words in (("lineage", tmp_path / "none"), ("lineage",), ("verify", tmp_path / "none")):
+def test_a_place_where_nothing_is_is_advice_and_exit_code_1_and_no_place_is_2(call: Any, tmp_path: Path) -> None:
+    words: tuple[object, ...]
+    for words, code in (
+        (("lineage", tmp_path / "none"), 1),
+        (("lineage",), 2),
+        (("verify", tmp_path / "none"), 1),
+    ):
         said = call(*words)
-        assert said.code == 1
+        assert said.code == code
         assert said.err and "Traceback" not in said.err
 
 

@@ -6,24 +6,26 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import grimp
 import pytest
 
 import superluigi
 from superluigi import graph
+
+grimp = pytest.importorskip("grimp")  # of the extra [dev]
 
 SOURCE = Path(superluigi.__file__).parent
 ROOT = SOURCE.parent
 
 
 @pytest.fixture(scope="module")
-def imports() -> grimp.ImportGraph:
+def imports() -> Any:
     """Every import, also those under TYPE_CHECKING and inside functions."""
     return grimp.build_graph("superluigi", cache_dir=None)
 
 
-def test_modules_that_import_each_other_are_none(imports: grimp.ImportGraph) -> None:
+def test_modules_that_import_each_other_are_none(imports: Any) -> None:
     late = set(_imported_in_functions())
 
     def imported(module: str) -> list[str]:

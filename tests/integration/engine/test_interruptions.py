@@ -24,7 +24,8 @@ from superluigi.testing.executor_tasks import Noted, diary, note
 # No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
 SCRIPT = """
     import subprocess, sys, time
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+    from multiprocessing import get_context
     from pathlib import Path
     import luigi
     from superluigi.targets import LocalFileTarget
@@ -33,7 +34,7 @@ SCRIPT = """
     from superluigi.testing.executor_tasks import note
 
     FOLDER, WORKERS, EXECUTOR = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    LENT = EXECUTOR == "lent threads"
+    LENT = {"lent threads": ThreadPoolExecutor, "lent processes": ProcessPoolExecutor}.get(EXECUTOR)
     note(FOLDER, "script")
 
     class Slow(AtomicTaskWithMetadata):
@@ -76,9 +77,19 @@ SCRIPT = """
         def run(self, output_path):
             output_path.write_text("root")
 
+    class Deaf(luigi.Task):
+        def complete(self):
+            return False
+
+        def run(self):
+            note(FOLDER, "begin", "deaf")
+            while not Path(FOLDER, "enough").exists():
+                time.sleep(0.1)
+
     if LENT:
-        EXECUTOR = ThreadPoolExecutor(WORKERS)
-    run_task(Root(), num_workers=WORKERS, executor=None if EXECUTOR == "None" else EXECUTOR)
+        EXECUTOR = LENT(WORKERS, *([get_context("fork")] if LENT is ProcessPoolExecutor else []))
+    ROOT = Deaf() if Path(FOLDER, "deaf").exists() else Root()
+    run_task(ROOT, num_workers=WORKERS, executor=None if EXECUTOR == "None" else EXECUTOR)
 """
 
 
@@ -127,7 +138,7 @@ def stray_files(folder: Path) -> list[str]:
     return [str(p) for p in (folder / "out").rglob("*") if p.is_file() and p.name not in known and p.stat().st_size]
 
 
-WAYS = [(1, "None"), (2, "threads"), (2, "lent threads"), (2, "processes")]
+WAYS = [(1, "None"), (2, "threads"), (2, "lent threads"), (2, "processes"), (2, "lent processes")]
 
 
 @pytest.mark.parametrize(("workers", "executor"), WAYS)
@@ -153,7 +164,8 @@ def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     assert all((tmp_path / "out" / f"{i}.txt").read_text() == "whole" for i in range(6))
 
 
-@pytest.mark.parametrize(("workers", "executor"), WAYS[1:])
+# Not with a pool of the standard library, which waits for ever when it is interrupted while the interpreter ends.
+@pytest.mark.parametrize(("workers", "executor"), WAYS[1:-1])
 def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
     script: Path, tmp_path: Path, workers: int, executor: str
 ) -> None:
@@ -167,6 +179,22 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
     assert process.returncode not in (0, None), said
     assert alive_in(tmp_path) == []
     assert stray_files(tmp_path) == []
+
+
+def test_ctrl_c_says_what_may_go_on_in_processes_of_others(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "deaf").touch()
+    process = start(script, tmp_path, 2, "lent processes")
+    wait_until(lambda: ["begin", "deaf"] in diary(tmp_path))
+    process.send_signal(signal.SIGINT)  # to this process alone, as one on another host would have it
+    said = ""
+    while "Interrupted" not in said:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    assert "Deaf() may go on in processes of the executor that was given; 0 of 1 tasks were made" in said
+    (tmp_path / "enough").touch()  # the standard library's pool waits for it
+    process.communicate(timeout=60)
 
 
 def test_ctrl_c_ends_what_a_task_has_started_in_a_session_of_its_own(script: Path, tmp_path: Path) -> None:
