@@ -2,63 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 from luigi.event import Event
 from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
-from luigi.task_status import DISABLED, DONE, FAILED, PENDING
+from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
 from superluigi.engine.backends import AttemptLost, BackendRegistry
-from superluigi.engine.graph_walk import GraphWalker, family_of
 from superluigi.engine.interruption import end_elsewhere, end_threads
+from superluigi.engine.outcomes import OutcomeRecorder
 from superluigi.engine.running_attempt import (
     START_SECONDS,
     CompletedView,
     RunningAttempt,
-    ask_to_end,
     failed_at_start,
     give_up,
-    kind_of,
     timeout_error,
 )
 from superluigi.errors import (
-    USERS_CODE,
     DefinitionError,
     ExecutionError,
-    ExecutorLostError,
     OptionError,
-    TargetMissingError,
     TaskCancelledError,
     TaskTimeoutError,
     tellable,
 )
 from superluigi.execution.addresses import addresses
 from superluigi.execution.attempt import (
-    MISSING_EXTERNAL,
     AttemptResult,
-    ends_retries,
     fire,
-    is_external,
     run_attempt,
-    shown,
 )
 from superluigi.execution.messages import REPORTS, RESPOND, Outbox
 from superluigi.execution.observer import ObservedReporter
 from superluigi.execution.process.process_tree import no_second_interrupt
 from superluigi.execution.process.raising import Interruptible
 from superluigi.execution.serialization import BEGIN
-from superluigi.runs import families, logs
+from superluigi.runs import logs
 from superluigi.runs.context import RunContext
-from superluigi.runs.report import FailedAttempt, Failure
 from superluigi.scheduler.terms import Terms
 
 logger = logs.logger
@@ -67,7 +55,7 @@ logger = logs.logger
 PING_SECONDS = 2.0
 
 
-class Worker(GraphWalker):
+class Worker(OutcomeRecorder):
     """Schedules a graph and runs it through executors; otherwise Luigi's worker, option for option.
 
     Differences, all of them in what it costs: complete() and requires() are asked once per task and
@@ -94,26 +82,16 @@ class Worker(GraphWalker):
             worker_id=worker_id,
             worker_processes=worker_processes,
             assistant=assistant,
+            on_error=on_error,
+            remember=remember,
             **options,
         )
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._backends = backends or BackendRegistry(self.luigi_run, None, self.worker_processes)
         self._owns_backends = backends is None
-        self._on_error = on_error
-        self._remember = remember or (lambda task_id: None)
-        #: Ids of what this run has made, in order (a dict for its order).
-        self.made: dict[str, None] = {}
-        #: Ids of what turned out to be up to date when its turn came, in a run that refreshes.
-        self.skipped: dict[str, None] = {}
-        #: Id of a batch that failed → the tasks in it, which may be made later, together or not.
-        self.failed_batches: dict[str, list[Task]] = {}
-        #: Ids of what was ended, unfinished, because something else had failed.
-        self.ended: dict[str, None] = {}
         #: What may go on in processes of others, after an interruption.
         self.go_on: list[Task] = []
         self._aside = SetAside(self.luigi_run, self._observer, self._go_on)
-        #: Made by this run, but nobody has looked whether the outputs are really there.
-        self._unverified: set[str] = set()
         self._resent: set[str] = set()
 
     def _expect(self, task: Task, count: int) -> None:
@@ -369,11 +347,6 @@ class Worker(GraphWalker):
         elif attempting is not None and method == RESPOND:
             self.scheduler.add_scheduler_message_response(task_id, *args)
 
-    def _begun(self, attempting: RunningAttempt) -> None:
-        if attempting.delayed is not None:
-            self.scheduler.rates.start(attempting.delayed)
-            attempting.delayed = None
-
     def _take_messages(self) -> None:
         for message in self._backends.poll_messages():
             self._take_message(*message)
@@ -428,137 +401,3 @@ class Worker(GraphWalker):
         else:
             task.trigger_event(Event.PROCESS_FAILURE, task, str(error))
         return AttemptResult(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)
-
-    def _finish(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
-        """Tell everybody what came of an attempt."""
-        task: Task = self.tasks[task_id]
-        for confirmed in outcome.confirmed:
-            self._completeness.done(confirmed)
-            self._unverified.discard(confirmed)
-        status = outcome.status
-        if status == DONE:
-            self._note_success(task, outcome)
-        failed = self._note_attempt_failed(task, outcome) if status == FAILED else None
-        new_deps = self._discover(task, outcome.requirements)
-        self._add_task(
-            worker=self.worker_id,
-            task_id=task_id,
-            status=status,
-            expl=_as_json(outcome.expl),
-            resources=terms.resources,
-            runnable=None,
-            params=task.to_str_params if self._near else task.to_str_params(),
-            family=family_of(task),
-            module=task.task_module,
-            new_deps=new_deps,
-            assistant=self.is_assistant,
-            retry_policy_dict=terms.retry_policy,
-        )
-        final = isinstance(outcome.error, TaskCancelledError) or ends_retries(task, outcome.error)
-        if failed is not None:
-            self._tell(failed, again=not final and self._will_retry(task_id))
-        if final:  # somebody wanted it to end, or its data is known to be wrong: no retry
-            self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
-        attempting = self.running.pop(task_id, None)
-        if attempting is not None:
-            self._begun(attempting)
-        self._observer.ended(task, status, outcome)
-        if outcome.missing and self.settings.check_unfulfilled_deps:
-            self._reschedule(task, outcome.missing)
-        self.run_succeeded &= status == DONE or bool(new_deps)
-        lost = isinstance(outcome.error, ExecutorLostError)
-        if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
-            self.asks_no_more = True
-            if not lost:
-                for other in list(self.running.values()):
-                    ask_to_end(other, task)
-
-    def _finish_ended(self, attempting: RunningAttempt) -> None:
-        """An attempt has been ended, although nothing was wrong with it: it has neither failed nor been made."""
-        task = attempting.task
-        for one in [task, *self._batch_members(task.task_id)]:
-            self.ended[one.task_id] = None
-        self.running.pop(task.task_id, None)
-        self._begun(attempting)
-        # the scheduler believes only this of a running task
-        told = {"worker": self.worker_id, "task_id": task.task_id, "family": family_of(task)}
-        self.scheduler.add_task(**told, status=FAILED, expl=_as_json(str(attempting.ending)))
-        self._observer.ended(task, PENDING, AttemptResult(task.task_id, PENDING, error=attempting.ending))
-        self.run_succeeded = False
-
-    def _note_success(self, task: Task, outcome: AttemptResult) -> None:
-        (self.skipped if outcome.skipped else self.made)[task.task_id] = None
-        self.failures.pop(task.task_id, None)
-        if outcome.skipped or is_external(task) or getattr(task, "commits_outputs", False):
-            self._completeness.done(task.task_id)
-        else:
-            self._unverified.add(task.task_id)
-            if self.luigi_run.forces(task):  # nothing but this run knows that it has been made
-                self._completeness.done(task.task_id)
-                self._remember(task.task_id)
-            else:
-                self._completeness.forget(task.task_id)
-        for batched in self._batch_members(task.task_id):
-            self.made[batched.task_id] = None
-            self.failures.pop(batched.task_id, None)
-            if self.luigi_run.forces(batched):
-                self._remember(batched.task_id)
-
-    def _batch_members(self, task_id: str) -> list[Task]:
-        members = self.batches.get(task_id)
-        if members is None:
-            return []
-        kept = self.batches[task_id] = list(members)
-        return kept
-
-    def _note_attempt_failed(self, task: Task, outcome: AttemptResult) -> Failure:
-        error = outcome.error
-        if error is None:  # only an external task fails without one
-            error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
-        external = is_external(task)
-        if not (external and self.settings.retry_external_tasks):
-            self.mail_task_failure(task, outcome.expl)
-        kind = "missing" if external else kind_of(error)
-        if outcome.started:
-            told = f"{type(error).__name__}: {error}"
-            worker = f"{outcome.host}-{outcome.pid}"
-            self.failed_attempts.append(FailedAttempt(task.task_id, told, outcome.started, outcome.duration, worker))
-        members = self._batch_members(task.task_id)
-        if members:
-            self.failed_batches[task.task_id] = members
-        noted = [
-            self._note_failure(one, kind, error, outcome.traceback, outcome.log, outcome.host)
-            for one in members or [task]
-        ]
-        return replace(noted[0], task=str(task)) if members else noted[0]
-
-    def _will_retry(self, task_id: str) -> bool:
-        ask = getattr(self.scheduler, "will_retry", None)
-        return bool(ask(task_id)) if ask is not None else False
-
-    def _discover(self, task: Task, requirements: Sequence[Task]) -> list[str]:
-        if not requirements:
-            return []
-        canonical = [self.tasks.get(t.task_id, t) for t in requirements]
-        for given, known in zip(requirements, canonical, strict=True):
-            families.refuse_two(known, given)
-        self.discovered.setdefault(task.task_id, {}).update((t.task_id, t) for t in canonical)
-        self.add_all([t for t in canonical if t.task_id not in self.made])
-        return [t.task_id for t in canonical]
-
-    def _reschedule(self, task: Task, missing: Sequence[str]) -> None:
-        """Requirements that were there are gone: make them again, but not for ever."""
-        for task_id in missing:
-            self.unfulfilled_counts[task_id] += 1
-            self._completeness.forget(task_id)
-        if all(self.unfulfilled_counts[i] <= self.settings.max_reschedules for i in missing):
-            for task_id in missing:
-                self.made.pop(task_id, None)
-            self._completeness.forget(task.task_id)
-            self.add(task)
-
-
-def _as_json(expl: Any) -> str:
-    with USERS_CODE:  # with a circle or a broken __repr__
-        return json.dumps(expl, default=repr)
-    return json.dumps(shown(expl))

@@ -11,7 +11,9 @@ from luigi.task import DynamicRequirements, Task
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
-from superluigi.execution.process.process_state import at, current_folder, ends_forks
+from superluigi.execution.process.forks import ends_forks
+from superluigi.execution.process.process_state import at
+from superluigi.execution.process.state_kinds import current_folder
 from superluigi.runs.completeness import refuse_other_than_tasks
 
 Value = TypeVar("Value")

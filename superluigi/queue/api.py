@@ -24,7 +24,8 @@ from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, Submission, 
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.store import claims, registry, views
 from superluigi.queue.store import submit as plan
-from superluigi.queue.store.database import SUFFIX, Database, passed_on
+from superluigi.queue.store.database import Database
+from superluigi.queue.store.queue_url import SUFFIX, passed_on
 from superluigi.queue.store.views import Activity
 from superluigi.queue.workers.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds

@@ -15,7 +15,7 @@ from superluigi import config
 from superluigi.errors import OptionError
 from superluigi.queue import models
 from superluigi.queue.models import Submission, TaskRow
-from superluigi.queue.store.database import SUFFIX
+from superluigi.queue.store.queue_url import SUFFIX
 
 Which = Any  # a task, its id, a row, a submission, or an iterable of these
 

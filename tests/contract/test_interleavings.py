@@ -23,7 +23,7 @@ from sqlalchemy import event, select
 
 from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.queue.models import Pool, TaskSpec
-from superluigi.queue.store import claims, database, registry, submit, tables
+from superluigi.queue.store import claims, connections, registry, submit, tables
 from superluigi.queue.store.claims import Claim, Result
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.statement import Statement
@@ -365,10 +365,10 @@ class Claims(Scene):
         self.claimed: list[tuple[str, str]] = []
         self.held: dict[str, str] = {}
         self.finished: list[str] = []
-        call, become = Statement.__call__, database._become_the_writer
+        call, become = Statement.__call__, connections._become_the_writer
         patches.setattr(Statement, "__call__", lambda *args: (interleaving.step("statement"), call(*args))[1])
         patches.setattr(
-            database, "_become_the_writer",
+            connections, "_become_the_writer",
             lambda cursor: (interleaving.wait_for("begin", self.is_free), become(cursor))[1],
         )  # fmt: skip
         for name in self.cast:
@@ -553,7 +553,9 @@ def _no_lock_on_a_copy_in_use(patches: pytest.MonkeyPatch) -> None:
 
 
 def _no_lock_on_the_queue(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(database, "_become_the_writer", lambda cursor: cursor.executescript("PRAGMA busy_timeout=0; BEGIN"))
+    patches.setattr(
+        connections, "_become_the_writer", lambda cursor: cursor.executescript("PRAGMA busy_timeout=0; BEGIN")
+    )
 
 
 def _recovery_without_a_fence(patches: pytest.MonkeyPatch) -> None:

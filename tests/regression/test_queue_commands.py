@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from superluigi import cli, run_task
 from superluigi.errors import OptionError, SuperLuigiError
 from superluigi.queue import Queue
-from superluigi.queue.store.database import Database, url_of
+from superluigi.queue.store.database import Database
+from superluigi.queue.store.queue_url import url_of
 from superluigi.queue.web import QueueScheduler
 
 Project = Callable[[str], ModuleType]

@@ -23,7 +23,7 @@ from queue_support import PI
 from superluigi import cli
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import Queue
-from superluigi.queue.store import claims, clock, database, registry
+from superluigi.queue.store import claims, clock, connections, registry
 from superluigi.queue.store.database import Database
 
 Project = Callable[[str], ModuleType]
@@ -135,27 +135,27 @@ def _damaged(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         path.write_bytes(b"no database at all\n" * 100)
         yield
     elif kind == "locked":
-        monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(connections, "BUSY_TIMEOUT_SECONDS", 0.2)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             yield
     elif kind == "full":
-        prepare = database._prepare_sqlite
+        prepare = connections._prepare_sqlite
 
         def small(connection: sqlite3.Connection, record: object) -> None:
             prepare(connection, record)
             connection.execute("PRAGMA max_page_count = 1")
 
-        monkeypatch.setattr(database, "_prepare_sqlite", small)
+        monkeypatch.setattr(connections, "_prepare_sqlite", small)
         yield
     elif kind == "readonly":
-        prepare = database._prepare_sqlite
+        prepare = connections._prepare_sqlite
 
         def only(connection: sqlite3.Connection, record: object) -> None:
             prepare(connection, record)
             connection.execute("PRAGMA query_only = ON")
 
-        monkeypatch.setattr(database, "_prepare_sqlite", only)
+        monkeypatch.setattr(connections, "_prepare_sqlite", only)
         yield
 
 

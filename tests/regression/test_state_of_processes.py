@@ -31,7 +31,7 @@ from superluigi.worker_process.pool import ProcessExecutor
 
 
 def look() -> dict[str, Any]:
-    return {kind.name: str(kind.look()) for kind in process_state._KINDS}
+    return {kind.name: str(kind.look()) for kind in process_state.KINDS}
 
 
 def loses(name: str) -> str:
@@ -127,8 +127,8 @@ def test_what_cannot_be_put_back_is_said_and_the_rest_goes_back(monkeypatch: pyt
         raise PermissionError("only root may")
 
     value = [0]
-    odd = process_state._Kind("an odd thing", lambda: value[0], refuses)
-    monkeypatch.setattr(process_state, "_KINDS", (odd, *process_state._KINDS))
+    odd = process_state.Kind("an odd thing", lambda: value[0], refuses)
+    monkeypatch.setattr(process_state, "KINDS", (odd, *process_state.KINDS))
     monkeypatch.setattr(process_state, "lasting", [])
 
     def change() -> None:

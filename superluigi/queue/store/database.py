@@ -1,4 +1,4 @@
-"""Where a queue lives: a SQLite file on a local disk, or a PostgreSQL database; transactions on either.
+"""Transactions on the database of a queue: a SQLite file on a local disk, or PostgreSQL.
 
 There is one writer at a time on both (`BEGIN IMMEDIATE`; an advisory lock), so that what a statement reads
 still holds when the next one writes. Readers never wait and never make others wait.
@@ -11,8 +11,6 @@ import fcntl
 import json
 import math
 import os
-import re
-import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,155 +18,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import create_engine, event, func, select
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import (
-    ArgumentError,
     DBAPIError,
-    DisconnectionError,
-    NoSuchModuleError,
-    OperationalError,
     SQLAlchemyError,
 )
-from sqlalchemy.pool import QueuePool
 
 from superluigi import config
 from superluigi.errors import (
-    MissingDependencyError,
     OptionError,
     QueueError,
     QueueGoneError,
     QueueUnreachableError,
 )
 from superluigi.queue.store import clock, tables
+from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
+from superluigi.queue.store.database_errors import HOW_TO_MAKE, postgres_error, sqlite_error
+from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, url_of
 
-#: How long a writer waits for the others; a submission of 100,000 tasks holds the lock for seconds.
-BUSY_TIMEOUT_SECONDS = 120.0
-SUFFIX = ".sqlite"
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
-#: Kinds of file system on which SQLite's WAL cannot work: its index is memory shared by processes of one host.
-_NETWORK = frozenset(
-    """nfs nfs4 cifs smb3 smbfs afs afpfs ceph lustre gpfs beegfs panfs pvfs2 orangefs glusterfs ocfs2 gfs2 9p
-    davfs webdav fuse.sshfs fuse.glusterfs fuse.cephfs fuse.ceph-fuse fuse.s3fs fuse.rclone
-    fuse.gcsfuse""".split()  # noqa: SIM905 twenty quoted names read worse
-)
-
-
-def url_of(name: str) -> URL:
-    """The database that `name` means: a plain name, a path of a SQLite file, or a database URL.
-
-    Raises:
-        OptionError: it is none of these.
-    """
-    if name.startswith(_BY_VARIABLE):
-        name = os.environ.get(name.removeprefix(_BY_VARIABLE), "")
-    if "://" in name:
-        try:
-            url = make_url(name)
-        except ArgumentError as error:
-            raise OptionError(f"{name!r} is no database URL. Expected postgresql://host/database.") from error
-        if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-            return url.set(drivername="postgresql+psycopg")
-        if url.drivername == "sqlite" and url.database:
-            return url.set(database=os.path.abspath(url.database))
-        raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
-    if "\0" in name:
-        raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
-    if name.endswith(SUFFIX) and name != SUFFIX:
-        return URL.create("sqlite", database=str(Path(name).expanduser().absolute()))
-    return URL.create("sqlite", database=str(_named(name)))
-
-
-def _named(name: str) -> Path:
-    """The file of a queue by name: always inside the folder of queues.
-
-    Raises:
-        OptionError: it is no name.
-    """
-    parts = name.split("/")
-    too_long = any(len(f"{part}{SUFFIX}-wal".encode(errors="replace")) > _LONGEST_NAME_BYTES for part in parts)
-    if too_long or not _NAME.fullmatch(name) or any(part.startswith((".", "-")) for part in parts):
-        shown = f"{name[:40]!r}…" if too_long else repr(name)
-        raise OptionError(
-            f"{shown} is no name of a queue. Use letters, digits, '_', '-', '.' (the first one a letter, a digit or "
-            f"'_'), of at most some 200 bytes; or a path that ends in {SUFFIX}; or postgresql://host/database."
-        )
-    folder: Path = config.get("queue_dir")
-    return folder / f"{name}{SUFFIX}"
-
-
-#: What file systems take as one name.
-_LONGEST_NAME_BYTES = 230
-
-
-def _refuse_namesake(file: Path) -> None:
-    """Refuse to make a queue whose name differs from another's only in case: on some disks they would be one.
-
-    Raises:
-        OptionError: there is such a queue.
-    """
-    with contextlib.suppress(OSError):
-        for other in os.listdir(file.parent):
-            if other.casefold() == file.name.casefold() and other != file.name:
-                raise OptionError(
-                    f"There is a queue {other.removesuffix(SUFFIX)!r} already, which differs from "
-                    f"{file.name.removesuffix(SUFFIX)!r} in upper and lower case only. Use that one, or another name."
-                )
-
-
-def passed_on(name: str) -> str:
-    """The name under which another process opens this queue; a password travels in the environment instead.
-
-    Command lines can be read by everybody on the machine.
-    """
-    url = url_of(name)
-    if url.drivername == "sqlite":
-        file = str(url.database)
-        return file if file.endswith(SUFFIX) else f"sqlite:///{file}"  # another suffix says no queue without it
-    if url.password is None:
-        return name
-    os.environ[_VARIABLE] = name if "://" in name else os.environ[_VARIABLE]
-    return f"{_BY_VARIABLE}{_VARIABLE}"
-
-
-_VARIABLE = "SUPERLUIGI_QUEUE_URL"
-_BY_VARIABLE = "env:"
-
-
-def filesystem_of(path: Path, mounts: str) -> str:
-    """The kind of the file system that `path` is on, by a table in the format of /proc/mounts (fstab(5))."""
-    best, kind = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        point = fields[1].encode().decode("unicode_escape")  # spaces are \040 there
-        inside = path == Path(point) or Path(point) in path.parents
-        if inside and len(point) >= best:  # later lines cover earlier ones
-            best, kind = len(point), fields[2]
-    return kind
-
-
-def require_local(path: Path) -> None:
-    """Refuse folders on which SQLite cannot keep its promises.
-
-    Raises:
-        QueueError: `path` is on a network file system.
-    """
-    try:
-        mounts = Path("/proc/mounts").read_text()
-    except OSError:  # no /proc: the probe for WAL in `Database` must do
-        return
-    kind = filesystem_of(path.resolve(), mounts)
-    if kind in _NETWORK:
-        raise QueueError(f"{path} is on a network file system ({kind}). {_REMEDY}")
-
-
-_REMEDY = (
-    "SQLite cannot share a database between hosts. Either give the queue a PostgreSQL database: "
-    "Queue('postgresql://host/database'), with pip install 'superluigi[postgres]'; or, for workers of this "
-    "host only, a folder on a local disk: SUPERLUIGI_QUEUE_DIR=/local/folder."
-)
+#: How long the server's clock is believed to run as fast as ours.
+_TRUSTED_SECONDS = 5.0
 
 
 class Database:
@@ -200,7 +70,7 @@ class Database:
                     self._open_file(create)
                 with self.write() as connection:
                     if not create and tables.version_of(connection) is None:
-                        raise QueueGoneError(f"There is no queue in {self.shown}. {_HOW_TO_MAKE}")
+                        raise QueueGoneError(f"There is no queue in {self.shown}. {HOW_TO_MAKE}")
                     tables.upgrade(connection)
                     if self.is_sqlite:
                         self._anchor = _anchored(connection)
@@ -233,13 +103,13 @@ class Database:
         if path is None:
             raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
         if not path.exists() and not create:
-            raise QueueGoneError(f"There is no queue {path}. {_HOW_TO_MAKE}")
+            raise QueueGoneError(f"There is no queue {path}. {HOW_TO_MAKE}")
         if not path.exists():
-            _refuse_namesake(path)
+            refuse_namesake(path)
         require_local(path.parent)
-        mode = _switch_to_wal(path)
+        mode = switch_to_wal(path)
         if mode != "wal":
-            raise QueueError(f"{path}: SQLite's WAL mode does not work here (mode {mode}). {_REMEDY}")
+            raise QueueError(f"{path}: SQLite's WAL mode does not work here (mode {mode}). {REMEDY}")
 
     @contextlib.contextmanager
     def _no_deletion(self, *, but_mine: bool = False) -> Iterator[None]:
@@ -275,7 +145,7 @@ class Database:
         except OSError:
             found = None
         if found is None or (self._file is not None and self._file != (found.st_dev, found.st_ino)):
-            raise QueueGoneError(f"The queue {self.shown} is gone: its file was removed. {_HOW_TO_MAKE}")
+            raise QueueGoneError(f"The queue {self.shown} is gone: its file was removed. {HOW_TO_MAKE}")
         self._file = found.st_dev, found.st_ino
 
     def _connected(self) -> Connection:
@@ -283,31 +153,11 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
-            self._engine = self._make_engine()
+            self._engine = make_engine(self.url)
             self._pid = os.getpid()
             # A queue that nobody closes is closed with its last reference, by the process that opened it.
             self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine.connect()
-
-    def _make_engine(self) -> Engine:
-        if self.is_sqlite:
-            # what SQLAlchemy 2 does anyway, said for 1.4
-            connect_args = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
-            engine = create_engine(self.url, connect_args=connect_args, poolclass=QueuePool, future=True)
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
-            return engine
-        try:
-            # The driver's own BEGIN would be a round trip more: `_begin_postgres` sends ours with the lock.
-            engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
-        except (ImportError, NoSuchModuleError) as error:  # SQLAlchemy 1.4 does not know this driver
-            raise MissingDependencyError(
-                "A queue in PostgreSQL needs psycopg and SQLAlchemy 2: pip install 'superluigi[postgres]'"
-            ) from error
-        event.listen(engine, "begin", _begin_postgres)
-        event.listen(engine, "checkout", _ping_after_a_while)
-        event.listen(engine, "checkin", _note_use)
-        return engine
 
     @contextlib.contextmanager
     def read(self, *, one_moment: bool = False) -> Iterator[Connection]:
@@ -315,7 +165,7 @@ class Database:
         with self._explained(), self._connected() as connection:
             if one_moment:
                 connection = connection.execution_options(superluigi_moment=True)
-            with _as_sqlalchemy_raises(connection):
+            with as_sqlalchemy_raises(connection):
                 yield connection
 
     @contextlib.contextmanager
@@ -327,7 +177,7 @@ class Database:
         """
         with self._explained(), self._connected() as connection:
             connection = connection.execution_options(superluigi_write="flush" if flush else "fast")
-            with _as_sqlalchemy_raises(connection), connection.begin():
+            with as_sqlalchemy_raises(connection), connection.begin():
                 yield connection
 
     @contextlib.contextmanager
@@ -336,31 +186,9 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise (self._sqlite_error(error) if self.is_sqlite else self._postgres_error(error)) from error
+            raise (sqlite_error if self.is_sqlite else postgres_error)(self.shown, error) from error
         except SQLAlchemyError as error:
             raise QueueUnreachableError(f"The queue {self.shown} cannot be reached: {error}") from error
-
-    def _sqlite_error(self, error: DBAPIError) -> QueueError:
-        words = str(error.orig).partition("\n")[0]
-        if "no such table" in words:
-            return QueueGoneError(f"The queue {self.shown} is gone: {words}. {_HOW_TO_MAKE}")
-        for sign, kind, advice in _SQLITE_ADVICE:
-            if sign in words:
-                return kind(f"The queue {self.shown}: {words}. {advice}")
-        passes = isinstance(error, OperationalError)
-        return (QueueUnreachableError if passes else QueueError)(f"The queue {self.shown} cannot be used: {words}.")
-
-    def _postgres_error(self, error: DBAPIError) -> QueueError:
-        words = " ".join(str(error.orig).split()) or type(error.orig).__name__
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if state in ("42P01", "3D000") or "does not exist" in words:
-            return QueueGoneError(f"The queue {self.shown} is gone: {words}. {_HOW_TO_MAKE}")
-        for sign, kind, advice in _POSTGRES_ADVICE:
-            if state.startswith(sign) or (not state and sign in words):
-                return kind(f"The queue {self.shown}: {words}. {advice}")
-        if isinstance(error, OperationalError) or error.connection_invalidated:
-            return QueueUnreachableError(f"The queue {self.shown} cannot be reached: {words}. {_IS_IT_UP}")
-        return QueueError(f"The queue {self.shown} cannot be used: {words}.")
 
     def now(self, *, exactly: bool = False) -> float:
         """Seconds since the epoch by the clock that all workers share, which no step of this host's clock moves.
@@ -422,141 +250,3 @@ def _anchored(connection: Connection) -> float:
 def _dispose(engine: Engine, pid: int) -> None:
     if pid == os.getpid():
         engine.dispose()
-
-
-#: What SQLite says, what that is, and what to do.
-_SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
-    ("is full", QueueUnreachableError, "Make room on that disk: workers go on, and what was submitted stands."),
-    ("locked", QueueUnreachableError,
-     f"Another process has held it for {BUSY_TIMEOUT_SECONDS:g} seconds; `fuser -v` on the file shows which. "
-     "Try again, or end that process."),
-    ("readonly", QueueError, "Make the file and its folder writable for you, or use a queue of your own."),
-    ("unable to open", QueueError, "Make the file and its folder readable and writable for you."),
-    ("disk I/O error", QueueUnreachableError, "Look after that disk (`dmesg`); what was submitted stands."),
-    ("malformed", QueueError,
-     "The file is damaged. Outputs are the truth, the queue is only a plan: move it away, and submit again."),
-    ("not a database", QueueError,
-     "It is no SQLite file, or damaged. Give another path; or move it away, and submit again."),
-)  # fmt: skip
-#: Beginnings of SQLSTATE codes (or words, where the connection failed before there were codes), and what to do.
-_POSTGRES_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
-    ("28", QueueError, "Check user and password in the URL."),
-    ("password authentication failed", QueueError, "Check user and password in the URL."),
-    ("42501", QueueError, "Have the owner of the database grant you what is missing."),
-    ("25006", QueueError, "The server is read-only (a standby?): give the address of the primary."),
-    ("53100", QueueUnreachableError, "The server's disk is full: make room there, workers go on then."),
-    ("53", QueueUnreachableError,
-     "The server is short of connections or memory: raise its limits, or have fewer workers."),
-)  # fmt: skip
-_IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
-#: How long the server's clock is believed to run as fast as ours.
-_TRUSTED_SECONDS = 5.0
-_HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
-
-
-def _switch_to_wal(path: Path) -> str:
-    """The journal mode after asking for WAL; it stays with the file."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
-                return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]).lower()
-        except sqlite3.DatabaseError as error:
-            # Two processes that switch the mode at once: SQLite answers "locked" here without waiting.
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                advice = next((advice for sign, _, advice in _SQLITE_ADVICE if sign in str(error)), "")
-                raise QueueError(f"{path} cannot be opened as a queue: {error}. {advice}".strip()) from error
-            time.sleep(0.01)
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    connection.execute("PRAGMA wal_autocheckpoint=4000")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get("superluigi_write")
-    cursor = connection.connection.cursor()
-    if write:
-        # After a power cut NORMAL may lose the latest commits, never the consistency.
-        cursor.execute(f"PRAGMA synchronous={'FULL' if write == 'flush' else 'NORMAL'}")
-        _become_the_writer(cursor)
-    else:
-        cursor.execute("BEGIN")
-    cursor.close()
-
-
-def _become_the_writer(cursor: Any) -> None:
-    """BEGIN IMMEDIATE; whoever must wait looks again soon: others write for a fraction of a millisecond.
-
-    SQLite's own waiting sleeps 1 ms, then 2, 5, 10 … 100.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    nap = _WRITER_NAPS_SECONDS[0]
-    cursor.execute("PRAGMA busy_timeout=0")
-    try:
-        while True:
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(nap)
-            nap = min(1.5 * nap, _WRITER_NAPS_SECONDS[1])
-    finally:
-        cursor.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_SECONDS * 1000)}")
-
-
-#: Pauses of a writer that waits for its turn, growing from the first to the second.
-_WRITER_NAPS_SECONDS = (0.00005, 0.005)
-
-
-def _begin_postgres(connection: Connection) -> None:
-    """One round trip for all that a transaction needs; who reads with one statement does without."""
-    options = connection.get_execution_options()
-    begin = ""
-    if write := options.get("superluigi_write"):
-        late = "" if write == "flush" else "SET LOCAL synchronous_commit TO OFF; "
-        begin = f"BEGIN; {late}SELECT {LOCK}"
-    elif options.get("superluigi_moment"):
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    if begin:
-        cursor = connection.connection.cursor()
-        cursor.execute(begin)
-        cursor.close()
-
-
-#: Who holds it is the only writer, until its transaction ends.
-LOCK = f"pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name}'))"
-#: A connection that was used so recently is believed to live: asking costs as much as a statement.
-_FRESH_SECONDS = 1.0
-
-
-def _note_use(_connection: Any, record: Any) -> None:
-    record.info["used"] = time.monotonic()
-
-
-def _ping_after_a_while(connection: Any, record: Any, _proxy: object) -> None:
-    if time.monotonic() - record.info.get("used", time.monotonic()) < _FRESH_SECONDS:
-        return
-    try:
-        connection.execute("")
-    except Exception as error:
-        raise DisconnectionError() from error
-
-
-@contextlib.contextmanager
-def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
-    """Give errors that come straight from the driver (`statement.Statement`, BEGIN) the face of all others."""
-    driver: Any = getattr(connection.dialect, "loaded_dbapi", None) or connection.dialect.dbapi  # in 1.4 the latter
-    try:
-        yield
-    except driver.Error as error:
-        lost = connection.invalidated
-        if not lost and connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None):
-            lost = True
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            None, None, error, driver.Error, connection_invalidated=lost, dialect=connection.dialect
-        ) from error

@@ -15,7 +15,8 @@ from sqlalchemy.engine import Connection
 from superluigi.queue.models import Result
 from superluigi.queue.store import claims
 from superluigi.queue.store.claims import Claim
-from superluigi.queue.store.database import LOCK, Database
+from superluigi.queue.store.connections import LOCK
+from superluigi.queue.store.database import Database
 from superluigi.queue.store.statement import Statement
 
 #: Kinds of results that need nothing but the statements below.

@@ -22,7 +22,8 @@ from superluigi.checks.running import run_checks
 from superluigi.checks.subject import Previous, Subject, Values
 from superluigi.checks.verdicts import PASSED, Finding
 from superluigi.errors import CheckFailedError, DefinitionError
-from superluigi.execution.process.process_state import current_folder, ends_forks
+from superluigi.execution.process.forks import ends_forks
+from superluigi.execution.process.state_kinds import current_folder
 from superluigi.jsonable import jsonable
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.records.builder import OURS

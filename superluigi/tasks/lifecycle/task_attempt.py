@@ -21,7 +21,9 @@ from luigi.task import DynamicRequirements
 from superluigi import graph
 from superluigi.checks.definition import has_checks
 from superluigi.errors import CommitConflictError, DefinitionError, GracefulTimeout, OutputNotWrittenError
-from superluigi.execution.process.process_state import at, current_folder, ends_forks
+from superluigi.execution.process.forks import ends_forks
+from superluigi.execution.process.process_state import at
+from superluigi.execution.process.state_kinds import current_folder
 from superluigi.execution.yielded import answers_itself, follow, refuse_async, settled
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import environment

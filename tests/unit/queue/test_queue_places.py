@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool as ConnectionPool
 from superluigi.errors import MissingDependencyError, OptionError, QueueError, QueueGoneError, QueueVersionError
 from superluigi.queue import Pool, Queue, lookup
 from superluigi.queue.providers.local import LocalProvider
-from superluigi.queue.store import database, tables
+from superluigi.queue.store import queue_url, tables
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
@@ -41,36 +41,36 @@ sshfs#host: /home/ada/remote fuse.sshfs rw 0 0
     ],
 )
 def test_the_file_system_of_a_path_is_that_of_the_nearest_mount(path: str, kind: str) -> None:
-    assert database.filesystem_of(Path(path), MOUNTS) == kind
+    assert queue_url.filesystem_of(Path(path), MOUNTS) == kind
 
 
 def test_a_network_file_system_is_refused_and_postgresql_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(database, "filesystem_of", lambda path, mounts: "nfs4")
+    monkeypatch.setattr(queue_url, "filesystem_of", lambda path, mounts: "nfs4")
     with pytest.raises(QueueError, match=r"network file system \(nfs4\).*postgresql://"):
         Queue(str(tmp_path / "q.sqlite"))
 
 
 def test_names_paths_and_urls_mean_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
-    assert database.url_of("pi").database == str(tmp_path / "pi.sqlite")
-    assert database.url_of("team/pi").database == str(tmp_path / "team" / "pi.sqlite")
-    assert database.url_of("/x/y.sqlite").database == "/x/y.sqlite"
-    assert database.url_of("postgresql://host/pi").drivername == "postgresql+psycopg"
+    assert queue_url.url_of("pi").database == str(tmp_path / "pi.sqlite")
+    assert queue_url.url_of("team/pi").database == str(tmp_path / "team" / "pi.sqlite")
+    assert queue_url.url_of("/x/y.sqlite").database == "/x/y.sqlite"
+    assert queue_url.url_of("postgresql://host/pi").drivername == "postgresql+psycopg"
     for wrong in ("../../etc", "a b", "mysql://host/pi", ""):
         with pytest.raises((OptionError, QueueError)):
-            database.url_of(wrong) if wrong != "../../etc" else Queue(wrong, create=False)
+            queue_url.url_of(wrong) if wrong != "../../etc" else Queue(wrong, create=False)
 
 
 def test_a_password_stays_out_of_command_lines_and_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERLUIGI_QUEUE_URL", "")
     url = "postgresql://ada:secret@host/pi"
-    passed = database.passed_on(url)
+    passed = queue_url.passed_on(url)
     assert "secret" not in passed
-    assert database.url_of(passed).password == "secret"
-    assert database.passed_on(passed) == passed
-    assert database.passed_on("postgresql://host/pi") == "postgresql://host/pi"
+    assert queue_url.url_of(passed).password == "secret"
+    assert queue_url.passed_on(passed) == passed
+    assert queue_url.passed_on("postgresql://host/pi") == "postgresql://host/pi"
 
 
 def test_a_queue_that_does_not_exist_is_not_made_by_looking(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_what_is_passed_on_means_the_same_queue_to_another_process(
 ) -> None:
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    meant, passed = database.url_of(name), database.passed_on(name)
+    meant, passed = queue_url.url_of(name), queue_url.passed_on(name)
     monkeypatch.chdir("/")
-    assert database.url_of(passed) == meant
-    assert database.passed_on(passed) == passed
+    assert queue_url.url_of(passed) == meant
+    assert queue_url.passed_on(passed) == passed

@@ -1,0 +1,344 @@
+"""What a task may change of the process around it: `KINDS` says how to look at each thing, and how to put it back."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import locale
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Value]):
+    """One thing: `look` costs little, `restore` is called with the value of before, and only if `look` differs."""
+
+    name: str
+    look: Callable[[], Value]
+    restore: Callable[[Value], object]
+    #: Belongs to the thread: put back in each thread, also while others run.
+    per_thread: bool = False
+    #: Only the main thread may set it.
+    main_only: bool = False
+
+
+def current_folder() -> str | None:
+    """Where this process is; None when that folder has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def go_to(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+_table: dict[Any, Any] | None = getattr(os.environ, "_data", None)  # a copy of the whole costs 20 times as much
+
+
+def _environment() -> dict[Any, Any]:
+    return dict(os.environ) if _table is None else _table.copy()
+
+
+def _set_environment(before: dict[Any, Any]) -> None:
+    texts = {os.fsdecode(name): os.fsdecode(value) for name, value in before.items()}
+    for name in [name for name in os.environ if name not in texts]:
+        del os.environ[name]
+    for name, value in texts.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    time.tzset()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # what another thread makes in between is private rather than open
+    os.umask(mask)
+    return mask
+
+
+_SIGNALS = sorted({int(s) for s in signal.valid_signals()} - {signal.SIGKILL, signal.SIGSTOP})
+try:  # the same without enums, at a tenth of the cost
+    _getsignal: Callable[[int], Any] = import_module("_signal").getsignal
+    _sigmask: Callable[[int, Any], set[Any]] = import_module("_signal").pthread_sigmask
+except (ImportError, AttributeError):
+    _getsignal, _sigmask = signal.getsignal, signal.pthread_sigmask
+
+
+def _handlers() -> list[Any]:
+    return list(map(_getsignal, _SIGNALS))
+
+
+def _set_handlers(before: list[Any]) -> None:
+    for number, handler in zip(_SIGNALS, before, strict=True):
+        if handler is not None and _getsignal(number) is not handler:
+            with contextlib.suppress(OSError, ValueError):  # those that the C library keeps
+                signal.signal(number, handler)
+
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_STOPPED = (0.0, 0.0)
+
+
+def _timers() -> tuple[bool, ...]:
+    return tuple(map(_STOPPED.__ne__, map(signal.getitimer, _TIMERS)))
+
+
+def _stop_timers(before: tuple[bool, ...]) -> None:
+    for timer, ran in zip(_TIMERS, before, strict=True):
+        if not ran:  # how long one that ran had to go, nobody knows now
+            signal.setitimer(timer, 0)
+
+
+def _mask() -> set[Any]:
+    return _sigmask(signal.SIG_BLOCK, ())
+
+
+def _streams() -> list[Any]:
+    found = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
+    return [(stream, getattr(stream, "closed", False)) for stream in found]
+
+
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+
+
+def _set_streams(before: list[Any]) -> None:
+    for place, (name, (stream, closed)) in enumerate(zip(_STREAMS, before, strict=True)):
+        if not closed and getattr(stream, "closed", False):  # its descriptor stays open: Python does not close that
+            stream = _opened(place % 3, stream)
+        setattr(sys, name, stream)
+
+
+def _opened(descriptor: int, closed: Any) -> Any:
+    return open(
+        descriptor,
+        "w" if descriptor else "r",
+        encoding=getattr(closed, "encoding", None),
+        errors=getattr(closed, "errors", None),
+        closefd=False,
+    )
+
+
+_ALL_OPEN = (True, True, True)
+
+
+def _descriptors() -> tuple[bool, ...]:
+    try:
+        for descriptor in range(3):
+            os.get_inheritable(descriptor)  # the cheapest question
+    except OSError:
+        return tuple(map(_is_open, range(3)))
+    return _ALL_OPEN
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _open_descriptors(before: tuple[bool, ...]) -> None:
+    for descriptor, was_open in enumerate(before):
+        if was_open and not _is_open(descriptor):  # else the next file that is opened becomes standard output
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != descriptor:
+                os.dup2(nothing, descriptor)
+                os.close(nothing)
+
+
+def _import_path() -> tuple[list[str], list[str]]:
+    return sys.path, list(sys.path)
+
+
+def _set_import_path(before: tuple[list[str], list[str]]) -> None:
+    sys.path, sys.path[:] = before[0], before[1]
+
+
+def _arguments() -> tuple[list[str], list[str]]:
+    return sys.argv, list(sys.argv)
+
+
+def _set_arguments(before: tuple[list[str], list[str]]) -> None:
+    sys.argv, sys.argv[:] = before[0], before[1]
+
+
+def _filters() -> tuple[Any, list[Any]]:
+    return warnings.filters, list(warnings.filters)
+
+
+def _set_filters(before: tuple[Any, list[Any]]) -> None:
+    warnings.filters, warnings.filters[:] = before[0], before[1]  # type: ignore[index]
+    with warnings.catch_warnings():  # on leaving, it has what is cached of them looked up again
+        pass
+
+
+def _loggers() -> list[Any]:
+    root = logging.root
+    found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
+    loggers: list[Any] = list(root.manager.loggerDict.values())
+    nobody = logging.PlaceHolder
+    for logger in loggers:
+        if type(logger) is not nobody and (logger.level or logger.handlers or logger.disabled):
+            found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
+    return found
+
+
+def _telling(logger: logging.Logger) -> list[logging.Handler]:
+    """Its handlers without those that libraries give themselves when they are imported, to be silent."""
+    if not logger.handlers:  # as most
+        return []
+    return [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
+
+
+def _set_handlers_of(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
+    silent = [handler for handler in logger.handlers if type(handler) is logging.NullHandler]
+    logger.handlers = [*silent, *handlers]
+
+
+def _set_loggers(before: list[Any]) -> None:
+    known = {entry[0] for entry in before}
+    for logger, *_ in _loggers():
+        if logger not in known:  # one that had nothing of its own
+            logger.setLevel(logging.NOTSET)
+            logger.disabled = False
+            _set_handlers_of(logger, [])
+    logging.disable(before[0][4])
+    for logger, level, disabled, handlers, _ in before:
+        logger.setLevel(level)
+        logger.disabled = disabled
+        _set_handlers_of(logger, handlers)
+
+
+_LIMITS = [resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE]
+
+
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, _LIMITS))
+
+
+def _set_limits(before: list[tuple[int, int]]) -> None:
+    for limit, values in zip(_LIMITS, before, strict=True):
+        if resource.getrlimit(limit) != values:
+            resource.setrlimit(limit, values)
+
+
+def _nice() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _set_affinity(before: set[int]) -> None:
+    os.sched_setaffinity(0, before)
+
+
+_HOOKS: tuple[tuple[Any, str], ...] = (
+    (sys, "excepthook"),
+    (sys, "unraisablehook"),
+    (sys, "displayhook"),
+    (sys, "breakpointhook"),
+    (threading, "excepthook"),
+    (warnings, "formatwarning"),
+)
+
+
+def _hooks() -> list[Any]:
+    return [getattr(module, name) for module, name in _HOOKS]
+
+
+def _set_hooks(before: list[Any]) -> None:
+    for (module, name), hook in zip(_HOOKS, before, strict=True):
+        setattr(module, name, hook)
+
+
+def _set_showing(before: Any) -> None:
+    """Where warnings go; `logging.captureWarnings` remembers what it has replaced, so it is asked first."""
+    for captured in (False, True):
+        logging.captureWarnings(captured)
+        if warnings.showwarning is before:
+            return
+    logging.captureWarnings(False)
+    warnings.showwarning = before
+
+
+def _start_method() -> str | None:
+    module = sys.modules.get("multiprocessing")  # only a task that has imported it may have chosen one
+    return None if module is None else module.get_start_method(allow_none=True)
+
+
+def _set_start_method(before: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(before, force=True)
+
+
+def _garbage_collection() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_garbage_collection(before: tuple[bool, tuple[int, int, int]]) -> None:
+    gc.set_threshold(*before[1])
+    if before[0]:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+def _set_faulthandler(on: bool) -> None:
+    if on:
+        faulthandler.enable(sys.__stderr__ or 2)
+    else:
+        faulthandler.disable()
+
+
+_digits: Callable[[], int] = getattr(sys, "get_int_max_str_digits", int)  # old patches of Python 3.10 have none
+
+
+KINDS: tuple[Kind[Any], ...] = (
+    Kind("the current folder", current_folder, go_to),
+    Kind("environment variables", _environment, _set_environment),
+    Kind("the umask", _umask, os.umask),
+    Kind("signal handlers", _handlers, _set_handlers, main_only=True),
+    Kind("timers", _timers, _stop_timers),
+    Kind("blocked signals", _mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask), per_thread=True),
+    Kind("open descriptors", _descriptors, _open_descriptors),
+    Kind("standard streams", _streams, _set_streams),
+    Kind("sys.path", _import_path, _set_import_path),
+    Kind("sys.argv", _arguments, _set_arguments),
+    Kind("loggers", _loggers, _set_loggers),
+    Kind("warning filters", _filters, _set_filters),
+    Kind("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    Kind("the socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Kind("the folder for temporary files", lambda: tempfile.tempdir, lambda f: setattr(tempfile, "tempdir", f)),
+    Kind("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Kind("garbage collection", _garbage_collection, _set_garbage_collection),
+    Kind("hooks of the interpreter", _hooks, _set_hooks),
+    Kind("where warnings go", lambda: warnings.showwarning, _set_showing),
+    Kind("the fault handler", faulthandler.is_enabled, _set_faulthandler),
+    Kind("the start method of processes", _start_method, _set_start_method),
+    Kind("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    Kind("the stack size of threads", threading.stack_size, threading.stack_size),
+    Kind("the limit of digits", _digits, lambda digits: sys.set_int_max_str_digits(digits)),
+    Kind("tracing", sys.gettrace, sys.settrace, per_thread=True),
+    Kind("resource limits", _limits, _set_limits),
+    Kind("priority", _nice, lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),
+    Kind("processors", _affinity, _set_affinity),
+)

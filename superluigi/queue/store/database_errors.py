@@ -1,0 +1,62 @@
+"""What a database says, as an error of ours with advice."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
+
+#: How long a writer waits for the others; a submission of 100,000 tasks holds the lock for seconds.
+BUSY_TIMEOUT_SECONDS = 120.0
+#: What SQLite says, what that is, and what to do.
+SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
+    ("is full", QueueUnreachableError, "Make room on that disk: workers go on, and what was submitted stands."),
+    ("locked", QueueUnreachableError,
+     f"Another process has held it for {BUSY_TIMEOUT_SECONDS:g} seconds; `fuser -v` on the file shows which. "
+     "Try again, or end that process."),
+    ("readonly", QueueError, "Make the file and its folder writable for you, or use a queue of your own."),
+    ("unable to open", QueueError, "Make the file and its folder readable and writable for you."),
+    ("disk I/O error", QueueUnreachableError, "Look after that disk (`dmesg`); what was submitted stands."),
+    ("malformed", QueueError,
+     "The file is damaged. Outputs are the truth, the queue is only a plan: move it away, and submit again."),
+    ("not a database", QueueError,
+     "It is no SQLite file, or damaged. Give another path; or move it away, and submit again."),
+)  # fmt: skip
+#: Beginnings of SQLSTATE codes (or words, where the connection failed before there were codes), and what to do.
+_POSTGRES_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
+    ("28", QueueError, "Check user and password in the URL."),
+    ("password authentication failed", QueueError, "Check user and password in the URL."),
+    ("42501", QueueError, "Have the owner of the database grant you what is missing."),
+    ("25006", QueueError, "The server is read-only (a standby?): give the address of the primary."),
+    ("53100", QueueUnreachableError, "The server's disk is full: make room there, workers go on then."),
+    ("53", QueueUnreachableError,
+     "The server is short of connections or memory: raise its limits, or have fewer workers."),
+)  # fmt: skip
+_IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
+HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
+
+
+def sqlite_error(shown: str, error: DBAPIError) -> QueueError:
+    """What the SQLite file `shown` answered."""
+    words = str(error.orig).partition("\n")[0]
+    if "no such table" in words:
+        return QueueGoneError(f"The queue {shown} is gone: {words}. {HOW_TO_MAKE}")
+    for sign, kind, advice in SQLITE_ADVICE:
+        if sign in words:
+            return kind(f"The queue {shown}: {words}. {advice}")
+    passes = isinstance(error, OperationalError)
+    return (QueueUnreachableError if passes else QueueError)(f"The queue {shown} cannot be used: {words}.")
+
+
+def postgres_error(shown: str, error: DBAPIError) -> QueueError:
+    """What the server of the database `shown` answered, or that it did not."""
+    words = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in ("42P01", "3D000") or "does not exist" in words:
+        return QueueGoneError(f"The queue {shown} is gone: {words}. {HOW_TO_MAKE}")
+    for sign, kind, advice in _POSTGRES_ADVICE:
+        if state.startswith(sign) or (not state and sign in words):
+            return kind(f"The queue {shown}: {words}. {advice}")
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return QueueUnreachableError(f"The queue {shown} cannot be reached: {words}. {_IS_IT_UP}")
+    return QueueError(f"The queue {shown} cannot be used: {words}.")
