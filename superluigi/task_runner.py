@@ -252,7 +252,7 @@ def _tell_warnings(report: Report, err: bool) -> None:
     """A line for each check that only warns and has failed, as the records say."""
     told = 0
     for task in report.made_tasks:
-        if not has_checks(type(task)) or all(one.severity != "warn" for one in checks_of(task)):
+        if not has_checks(task) or all(one.severity != "warn" for one in checks_of(task)):
             continue
         record = next((target.read_metadata() for target in flatten(task.output())), None)
         for finding in findings_in(record):

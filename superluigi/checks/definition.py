@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Literal, TypeVar, cast, overload
 
 from superluigi.checks import schemas
 from superluigi.config import suggestion
-from superluigi.errors import DefinitionError
+from superluigi.errors import USERS_CODE, DefinitionError
+from superluigi.formats.registry import kind_names
 from superluigi.formats.suffix_inference import table_kind
 from superluigi.parameters.annotations import annotation_of
 
@@ -18,11 +20,15 @@ Severity = Literal["error", "warn"]
 SEVERITIES = ("error", "warn")
 #: What a check may ask for by name.
 NAMES = ("output_path", "value", "values", "metadata", "previous", "inputs")
-#: The classes of external data that have checks.
-external_classes: set[type] = set()
+#: A table that is computed when it is collected.
+LAZY = "polars.LazyFrame"
 _MARK = "_superluigi_check"
+#: Module and qualified name -> function marked in the body of a class that has not been made yet.
+_in_bodies: dict[tuple[str, str], FunctionType] = {}
 #: Classes of these packages have none.
 _LIBRARIES = ("superluigi.", "luigi.", "builtins.", "typing.")
+#: Functions whose call answers nothing yet.
+_ANSWER_LATER = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 _HELP = f"A check may ask for any of: {', '.join(NAMES)}."
 Function = TypeVar("Function")
 
@@ -72,6 +78,7 @@ def check(function: Any = None, *, severity: str = "error") -> Any:
         plain = written.__func__ if isinstance(written, (staticmethod, classmethod)) else written
         if inspect.isfunction(plain):
             setattr(plain, _MARK, severity)
+            _in_bodies[plain.__module__, plain.__qualname__] = plain
             return written
         if schemas.known(written) is None and not callable(written):
             raise DefinitionError(f"check(…) needs a function, a schema or a model, not {written!r:.100}.")
@@ -80,36 +87,83 @@ def check(function: Any = None, *, severity: str = "error") -> Any:
     return decorate if function is None else decorate(function)
 
 
-def has_checks(cls: type) -> bool:
-    """Whether tasks of this class, if it is ours, have checks; as cheap as two attributes."""
-    methods = getattr(cls, "_superluigi_checks", None)
-    return methods is not None and (bool(methods) or bool(getattr(cls, "checks", ())))
+def has_checks(subject: object) -> bool:
+    """Whether a task, or those of a class, if it is ours, have checks; as cheap as two attributes."""
+    methods = getattr(subject, "_superluigi_checks", None)
+    # without a default: a property that fails with AttributeError is not one that has no checks
+    return methods is not None and (bool(methods) or bool(cast("Any", subject).checks))
 
 
 def method_checks(cls: type) -> dict[str, str]:
-    """Name -> severity of the methods that are checks, those of bases first.
+    """Name -> severity of the attributes of a class that are checks, those of bases first.
 
-    A method that overrides a check is one as well; None in its place takes it away.
+    A method, schema or callable that overrides a check is one as well; None in its place takes it away.
 
     Raises:
-        DefinitionError: one that cannot be called as checks are.
+        DefinitionError: one that cannot be called as checks are, or whose mark another decorator has hidden.
     """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if f"{base.__module__}.".startswith(_LIBRARIES):
             continue
         for name, value in vars(base).items():
-            plain = _plain(value)
-            if isinstance(plain, FunctionType) and (mark := getattr(plain, _MARK, None)) is not None:
+            if (mark := _mark_of(value)) is not None:
                 found[name] = mark
     for name in list(found):
         value = inspect.getattr_static(cls, name)
         if value is None:
             del found[name]
             continue
-        found[name] = getattr(_plain(value), _MARK, found[name])
-        _asked(f"{cls.__name__}.{name}", _plain(value), bound=not isinstance(value, staticmethod))
+        found[name] = _mark_of(value) or found[name]
+        _attribute(cls, name, found[name], None)
+    _refuse_hidden(cls)
     return found
+
+
+def _mark_of(value: Any) -> str | None:
+    """The severity of a check, written as a method or around a schema, model or callable."""
+    if isinstance(value, Marked):
+        return value.severity
+    mark = None
+    with USERS_CODE:  # anything may stand in a class, and answer for any attribute
+        mark = getattr(_plain(value), _MARK, None)
+    return mark if isinstance(mark, str) else None
+
+
+def _refuse_hidden(cls: type) -> None:
+    """Refuse methods that were marked in the body of `cls` and are not checks any more: they would pass unasked."""
+    for module, qualified in [key for key in _in_bodies if key[1].rpartition(".")[0] == cls.__qualname__]:
+        if module != cls.__module__:
+            continue
+        del _in_bodies[module, qualified]
+        name = qualified.rpartition(".")[2]
+        value = vars(cls).get(name)
+        if value is not None and _mark_of(value) is None:
+            raise DefinitionError(
+                f"{cls.__name__}.{name} has @check below another decorator, which hides it. Put @check above that one, "
+                "or let it use functools.wraps."
+            )
+
+
+def _attribute(cls: type, name: str, severity: str, task: Any) -> Check:
+    """The check under a name of a class, to be called for `task` (None: only to see that it can be).
+
+    Raises:
+        DefinitionError: it cannot be called as checks are.
+    """
+    value = inspect.getattr_static(cls, name)
+    where = f"{cls.__name__}.{name}"
+    item = value.item if isinstance(value, Marked) else value
+    if schemas.known(item) is not None or not hasattr(item, "__get__"):
+        return replace(_from_item(where, item, severity), name=name)
+    asked = _asked(where, _plain(item), bound=not isinstance(item, staticmethod))
+    if task is None:
+        call = _plain(item)
+    elif isinstance(value, Marked):
+        call = item.__get__(task, cls)
+    else:
+        call = getattr(task, name)
+    return _ready(name, severity, asked, call, _plain(item))
 
 
 def refuse_wrong(cls: type) -> None:
@@ -122,11 +176,7 @@ def refuse_wrong(cls: type) -> None:
     items = inspect.getattr_static(cls, "checks", ())
     if isinstance(items, (list, tuple)):
         list(_listed(cls.__name__, items))
-    if not has_checks(cls):
-        return
-    if getattr(cls, "run", None) is None:
-        external_classes.add(cls)
-    elif "output_path" not in getattr(cls, "run_names", ()):
+    if has_checks(cls) and getattr(cls, "run", None) is not None and "output_path" not in getattr(cls, "run_names", ()):
         raise DefinitionError(
             f"{cls.__name__} has checks, but writes its output where others see it before anybody could check. Derive "
             "from AtomicTaskWithMetadata (or from ExternalTask, for data that others make)."
@@ -145,17 +195,22 @@ def checks_of(task: Any) -> list[Check]:
         raise DefinitionError(f"{cls.__name__}.checks is {items!r:.100}; it is a list or tuple of checks.")
     found = [*_listed(cls.__name__, items)]
     for name, severity in getattr(cls, "_superluigi_checks", {}).items():
-        written = inspect.getattr_static(cls, name)
-        asked = _asked(f"{cls.__name__}.{name}", _plain(written), bound=not isinstance(written, staticmethod))
-        found.append(Check(name, severity, asked, getattr(task, name), _table(_plain(written))))
+        if getattr(_plain(inspect.getattr_static(cls, name)), "__isabstractmethod__", False):
+            raise DefinitionError(f"{cls.__name__}.{name} is an abstract check: override it, or set it to None.")
+        found.append(_attribute(cls, name, severity, task))
     return list(_named_apart(found))
 
 
 def _named_apart(checks: Sequence[Check]) -> Iterator[Check]:
-    taken: dict[str, int] = {}
+    taken = {one.name for one in checks}
+    seen: set[str] = set()
     for one in checks:
-        taken[one.name] = count = taken.get(one.name, 0) + 1
-        yield one if count == 1 else Check(f"{one.name}-{count}", one.severity, one.names, one.call, one.wants)
+        name, count = one.name, 1
+        while name in seen or (count > 1 and name in taken):
+            count += 1
+            name = f"{one.name}-{count}"
+        seen.add(name)
+        yield one if name == one.name else replace(one, name=name)
 
 
 def _listed(where: str, items: Sequence[Any]) -> Iterator[Check]:
@@ -176,14 +231,31 @@ def _from_item(where: str, item: Any, severity: str | None = None) -> Check:
             f"{where} is {item!r:.100}, which is no check. Give a pandera schema, a pydantic model or a function. "
             f"{_HELP}"
         )
-    name = str(getattr(plain, "__name__", None) or type(plain).__name__)
+    inner = plain.func if isinstance(plain, functools.partial) else plain
+    name = str(getattr(inner, "__name__", None) or type(inner).__name__)
     try:
         asked = _asked(where, plain, bound=False, alone=True)
     except ValueError:  # not written in Python: it takes one thing
         return Check(name, severity, ("value",), lambda value: plain(value))
     if len(asked) == 1 and asked[0] not in NAMES:
-        return Check(name, severity, ("value",), lambda value: plain(value), _table(plain, asked[0]))
-    return Check(name, severity, asked, plain, _table(plain))
+        return _ready(name, severity, ("value",), lambda value: plain(value), plain, asked[0])
+    return _ready(name, severity, asked, plain, plain)
+
+
+def _ready(
+    name: str, severity: str, asked: tuple[str, ...], call: Callable[..., Any], written: Any, value: str = "value"
+) -> Check:
+    """A check with the kind of table that its annotation of `value` names."""
+    annotation = annotation_of(written, value) if inspect.isfunction(written) else None
+    if isinstance(annotation, type) and table_kind(annotation):
+        return Check(name, severity, asked, call, annotation)
+    if LAZY not in kind_names(annotation):
+        return Check(name, severity, asked, call)
+
+    def lazily(**given: Any) -> Any:
+        return call(**{key: one.lazy() if key == "value" else one for key, one in given.items()})
+
+    return Check(name, severity, asked, lazily, schemas.POLARS)
 
 
 def _asked(where: str, function: Any, *, bound: bool, alone: bool = False) -> tuple[str, ...]:
@@ -196,13 +268,21 @@ def _asked(where: str, function: Any, *, bound: bool, alone: bool = False) -> tu
     if not callable(function):
         raise DefinitionError(f"{where} is {function!r:.100}, which is no check: it cannot be called.")
     inner = inspect.unwrap(function)
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+    written = (inner, getattr(type(inner), "__call__", None))  # noqa: B004 - of a callable object, its method
+    if any(is_such(one) for one in written for is_such in _ANSWER_LATER):
         raise DefinitionError(
             f"{where} is async or yields, so calling it checks nothing. Return True, False or a text."
         )
-    parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+    parameters = list(inspect.signature(function).parameters.values())
+    if bound and parameters and parameters[0].kind not in (parameters[0].VAR_POSITIONAL, parameters[0].VAR_KEYWORD):
+        del parameters[0]
     wanted = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     needed = [one for one in wanted if one.default is one.empty]
+    if not wanted and parameters:
+        raise DefinitionError(
+            f"{where} takes anything, so nobody can tell what it asks for. Name what it needs, or use functools.wraps "
+            f"in its decorator. {_HELP}"
+        )
     unknown = [one.name for one in needed if one.name not in NAMES]
     if alone and len(needed) == 1 and len(unknown) == 1 and not suggestion(unknown[0], NAMES):
         return (unknown[0],)
@@ -217,11 +297,3 @@ def _asked(where: str, function: Any, *, bound: bool, alone: bool = False) -> tu
 
 def _plain(value: Any) -> Any:
     return value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-
-
-def _table(function: Any, name: str = "value") -> Any:
-    """The table type that a function's annotation names."""
-    if not inspect.isfunction(function):
-        return None
-    annotation = annotation_of(function, name)
-    return annotation if isinstance(annotation, type) and table_kind(annotation) else None

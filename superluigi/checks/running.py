@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from superluigi.storage.local import copy
 #: Files whose times say too little: changed within one tick of the clock, they may look as before.
 _TICK_NS = 20_000_000
 _SMALL = 1 << 20
+#: What stands in the place of a private text, and how many characters of its beginning tell something.
+_PRIVATE, _TELLING = "(private)", 3
 
 
 def run_checks(
@@ -35,13 +38,16 @@ def run_checks(
     Each is called within `around()`. Of texts that say what is `hidden` (values of private parameters), that is left
     out. What a check has done to the files it was given ends the checking: its finding says so, and blocks.
     """
-    secrets = sorted({one for one in hidden if one}, key=len, reverse=True)
-    watched = _Watched(subject.paths() if any("output_path" in one.names for one in checks) else ())
+    secrets = _spellings(hidden)
+    asked = any("output_path" in one.names for one in checks)
+    watched = _Watched(subject.paths(asked), thorough=asked)
+    shared = sum(bool({"value", "values"} & {*one.names}) for one in checks) > 1
     found: list[Finding] = []
     for one in checks:
         failpoint("check")
-        finding, changed = _called(one, subject, passing, around), False
-        if "output_path" in one.names and watched.changed():
+        finding, changed = _called(one, subject, passing, around, shared), False
+        # who has not asked for the path may know it all the same
+        if ("output_path" in one.names or one is checks[-1]) and watched.changed():
             finding, changed = Finding(one.name, ERROR, "error", finding.seconds, _CHANGED), True
         found.append(_without(finding, secrets))
         if changed:
@@ -57,6 +63,7 @@ def _called(
     subject: Subject,
     passing: tuple[type[BaseException], ...],
     around: Callable[[], contextlib.AbstractContextManager[Any]],
+    shared: bool,
 ) -> Finding:
     began = time.perf_counter()
 
@@ -65,7 +72,7 @@ def _called(
 
     try:
         with around():
-            given = {name: subject.get(name, one.wants) for name in one.names}
+            given = {name: subject.get(name, one.wants, shared=shared) for name in one.names}
             answer = one.call(**given)
             return finding(*of_answer(answer, lambda: subject.loaded(one.wants)))
     except KeyboardInterrupt:
@@ -87,20 +94,33 @@ def _called(
         return finding(FAILED, of_error(error))
 
 
+def _spellings(hidden: Iterable[str]) -> list[str]:
+    """How texts may stand in a finding: as they are, in one line, quoted by Python and by JSON; the longest first."""
+    found: set[str] = set()
+    for text in hidden:
+        found |= {text, " ".join(text.split()), repr(text)[1:-1], repr(f"{text}'")[1:-2], repr(f"{text}'\"")[1:-4]}
+        found |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    return sorted((one for one in found if len(one) > 1), key=lambda one: (-len(one), one))
+
+
 def _without(finding: Finding, secrets: Sequence[str]) -> Finding:
     detail = finding.detail
     for secret in secrets:
-        detail = detail.replace(secret, "(private)")
-    return Finding(finding.name, finding.status, finding.severity, finding.seconds, bounded(detail))
+        detail = detail.replace(secret, _PRIVATE)
+    detail = bounded(detail)
+    for secret in secrets:  # cut short, its beginning may still tell it
+        for length in range(len(secret) - 1, min(_TELLING, len(secret)) - 1, -1):
+            detail = detail.replace(f"{secret[:length]}…", f"{_PRIVATE}…")
+    return Finding(finding.name, finding.status, finding.severity, finding.seconds, detail)
 
 
 class _Watched:
     """Files that nobody may change meanwhile."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = list(paths)
+    def __init__(self, paths: Iterable[Path], *, thorough: bool) -> None:
+        self._paths, self._limit = list(paths), _SMALL if thorough else -1
         self._before = self._look()
-        if self._paths and self._digests is None and time.time_ns() - self._newest < _TICK_NS:
+        if thorough and self._paths and self._digests is None and time.time_ns() - self._newest < _TICK_NS:
             time.sleep(_TICK_NS / 1e9)  # a change is to have another time
 
     def changed(self) -> bool:
@@ -128,7 +148,7 @@ class _Watched:
                 times = (status.st_mtime_ns, status.st_ctime_ns) if is_file else ()
                 seen.append((name, status.st_mode, status.st_ino, *times, status.st_size if is_file else 0))
                 self._newest = max(self._newest, status.st_ctime_ns)
-        self._digests = None if size > _SMALL else [_digest(name) for name in files]
+        self._digests = None if size > self._limit else [_digest(name) for name in files]
         return seen, self._digests
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superluigi.checks.verdicts import EXAMPLES, Rejected, shortened
+from superluigi.errors import DefinitionError
 from superluigi.formats.suffix_inference import table_kind
 
 PANDAS, POLARS = "pandas.DataFrame", "polars.DataFrame"
@@ -36,7 +37,15 @@ def known(item: Any) -> Schema | None:
         frame = hasattr(item, "columns") or isinstance(item, type)
         wants = (POLARS if polars else PANDAS) if frame else None
         return Schema(_name_of(item, "schema"), lambda value: _pandera(item, value), wants)
+    if not isinstance(item, type) and modules[0].startswith("pandera.") and "check" in modules[0]:
+        raise DefinitionError(
+            f"{item!r:.100} is a rule of pandera, which says what a part of a schema is like: put it into one, as in "
+            "pa.DataFrameSchema(checks=…)."
+        )
     model = getattr(item, "model_validate", None)
+    validator = getattr(item, "__pydantic_validator__", None)
+    if isinstance(item, type) and not callable(model) and validator is not None:  # a dataclass
+        model, modules = validator.validate_python, ["pydantic.main"]
     if isinstance(item, type) and callable(model) and "pydantic.main" in modules:
         return Schema(item.__name__, lambda value: _pydantic(model, item, value))
     if not isinstance(item, type) and modules[0].startswith("pydantic.") and hasattr(item, "validate_python"):
@@ -53,12 +62,50 @@ def _name_of(item: Any, otherwise: str) -> str:
 
 def _pandera(schema: Any, value: Any) -> None:
     try:
-        schema.validate(value, lazy=True)
+        mended = schema.validate(value, lazy=True)
     except Exception as error:
         cases = getattr(error, "failure_cases", None)
         if not type(error).__module__.startswith("pandera") or cases is None:
             raise
         raise Rejected(_told_cases(list(_rows(cases)), len(value) if hasattr(value, "__len__") else None)) from None
+    if mended is not value and (said := _unlike(value, mended, schema)):
+        raise Rejected(f"{said}: the schema mends that in a copy, but what would be published is as it is")
+
+
+def _unlike(value: Any, mended: Any, schema: Any) -> str:
+    """What a schema has found wrong and put right in its own copy: rows dropped, columns added, gaps filled."""
+    if not all(hasattr(one, "__len__") for one in (value, mended)):
+        return ""
+    if len(value) != len(mended):
+        return f"{len(value) - len(mended)} of {len(value)} rows are invalid"
+    if not all(hasattr(one, "columns") for one in (value, mended)):
+        return ""
+    there = set(value.columns)
+    missing = [name for name in mended.columns if name not in there]
+    if missing:
+        return f"column {missing[0]!r} is missing"
+    if not _may_fill(schema):
+        return ""
+    before, after = _gaps(value), _gaps(mended)
+    filled = [name for name in after if before[name] > after[name]]
+    return (
+        f"{before[filled[0]] - after[filled[0]]} of {len(value)} values of {filled[0]!r} are missing" if filled else ""
+    )
+
+
+def _may_fill(schema: Any) -> bool:
+    """Whether a schema has defaults or parsers; to count gaps takes as long as a check."""
+    made = getattr(schema, "to_schema")() if isinstance(schema, type) else schema  # noqa: B009 - of a model
+    parts = [made, *getattr(made, "columns", {}).values()]
+    return any(getattr(one, "default", None) is not None or bool(getattr(one, "parsers", None)) for one in parts)
+
+
+def _gaps(table: Any) -> dict[Any, int]:
+    """How many values each column lacks."""
+    if hasattr(table, "null_count"):
+        return {name: int(count) for name, count in table.null_count().row(0, named=True).items()}
+    counts = table.isna().sum()
+    return dict(zip(counts.index, counts.tolist(), strict=True))
 
 
 def _rows(cases: Any) -> Iterator[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,43 @@ class Unreadable(Exception):  # noqa: N818 - it carries the error
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+#: Nothing in them can be changed, and most of what plain values hold.
+_FIXED = frozenset({bool, int, float, complex, str, bytes, type(None)})
+
+
+def own(value: Any) -> Any:
+    """`value` for one check alone, so that what this changes fools no other: tables, arrays, and lists, dicts of these.
+
+    Tables share their data until somebody writes, arrays may only be read; other objects are the same for all.
+    """
+    kind = type(value)
+    if kind in _FIXED:
+        return value
+    if kind is list or kind is tuple or kind is set:
+        return kind([one if type(one) in _FIXED else own(one) for one in value])
+    if kind is dict:
+        return {key: one if type(one) in _FIXED else own(one) for key, one in value.items()}
+    if kind is bytearray:
+        return bytearray(value)
+    tops = {one.__module__.partition(".")[0] for one in kind.__mro__}
+    if "pandas" in tops and hasattr(value, "iloc"):
+        return value.copy(deep=not _writes_to_copies())
+    if "polars" in tops and hasattr(value, "clone"):
+        return value.clone()
+    if "numpy" in tops and hasattr(value, "setflags") and hasattr(value, "view"):
+        seen = value.view()
+        seen.setflags(write=False)
+        return seen
+    return value
+
+
+def _writes_to_copies() -> bool:
+    """Whether pandas copies data when it is written to, so that a shallow copy is one of its own."""
+    import pandas as pd  # who has such a table has it already
+
+    return int(pd.__version__.partition(".")[0]) >= 3 or pd.options.mode.copy_on_write is True
 
 
 class Values:
@@ -70,13 +107,20 @@ class Previous:
 
     @property
     def value(self) -> Any:
-        """What it holds, loaded by format when it is first looked at."""
-        return self._values.get()
+        """What it holds, loaded by format when it is first looked at.
+
+        Raises:
+            Exception: what its format says of bytes that it cannot read.
+        """
+        try:
+            return own(self._values.get())
+        except Unreadable as unreadable:
+            raise unreadable.error from None
 
     @property
     def values(self) -> Any:
         """The same where there are several outputs, in the shape of `output()`."""
-        return self._values.get()
+        return self.value
 
     def __repr__(self) -> str:
         return f"<previous output of {self.metadata.get('task_id')}>"
@@ -85,26 +129,36 @@ class Previous:
 class Subject:
     """One set of outputs to be checked; `offers` gives what is asked for by name, each once."""
 
-    def __init__(self, values: Values, several: bool, offers: Mapping[str, Callable[[], Any]]) -> None:
+    def __init__(
+        self,
+        values: Values,
+        several: bool,
+        offers: Mapping[str, Callable[[], Any]],
+        staged: Sequence[Path] = (),
+    ) -> None:
         self._values = values
+        self._staged = staged
         self._several = several
         self._offers = offers
         self._given: dict[str, Any] = {}
 
-    def paths(self) -> Iterable[Path]:
-        """The files and folders that are checked."""
+    def paths(self, given: bool) -> Iterable[Path]:
+        """The files and folders that nobody may change: what would be published, and what checks are `given`."""
+        if self._staged or not given:
+            return self._staged
         found: list[Path] = graph.flatten(self.get("output_path"))
         return found
 
-    def get(self, name: str, wants: Any = None) -> Any:
-        """What a check asks for."""
+    def get(self, name: str, wants: Any = None, *, shared: bool = False) -> Any:
+        """What a check asks for; where the value is `shared` with other checks, one for it alone."""
         if name == "value" and self._several:
             raise DefinitionError(
                 "The task has several outputs: let the check ask for `values`, which has the shape of output(). A "
                 "schema or model is for one: check each in a method, as in `schema.validate(values['name'])`."
             )
         if name in ("value", "values"):
-            return self._values.get(wants)
+            found = self._values.get(wants)
+            return own(found) if shared else found
         if name not in self._given:
             self._given[name] = self._offers[name]()
         return self._given[name]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,12 @@ FAILED: Status = "failed"
 ERROR: Status = "error"
 #: So many offending rows are shown, and so many characters of one text and of all.
 EXAMPLES, SHOWN, DETAIL = 5, 300, 2_000
+
+
+#: Errors of several; Python 3.10 has none.
+_GROUPS: tuple[type[BaseException], ...] = tuple(
+    getattr(builtins, name) for name in ("BaseExceptionGroup",) if hasattr(builtins, name)
+)
 
 
 class Rejected(Exception):  # noqa: N818 - it is the answer of a schema, no fault
@@ -64,6 +71,9 @@ def of_error(error: BaseException) -> str:
         said = str(error)
     except Exception as broken:  # noqa: BLE001 - foreign code
         said = f"(its text cannot be told: __str__ raised {type(broken).__name__})"
+    parts: Sequence[BaseException] = getattr(error, "exceptions", ()) if isinstance(error, _GROUPS) else ()
+    if parts:
+        said = f"{said}: {'; '.join(of_error(one) for one in parts[:EXAMPLES])}"
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if said else ''}{shortened(said, 4 * SHOWN)}{where}"
@@ -80,6 +90,8 @@ def of_answer(answer: Any, value: Callable[[], Any]) -> tuple[Status, str]:
         return (PASSED, "") if plain else (FAILED, "the check gave False")
     columns = _columns(answer)
     if columns is None:
+        if hasattr(answer, "close") and hasattr(answer, "send"):
+            answer.close()  # a coroutine: it is not to be waited for
         return ERROR, f"the check returned {shortened(repr_of(answer), 120)} ({type(answer).__name__}): {_EXPECTED}"
     import numpy as np  # what gave the answer has it already
 
@@ -103,11 +115,13 @@ _EXPECTED = "return True, False, None, a text, or a series or table of True and 
 
 
 def _scalar(answer: Any) -> Any:
-    """A bool as such, numpy's too."""
+    """A bool as such, numpy's too, also in an array of no dimension."""
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(answer, numpy.bool_):
-        return bool(answer)
-    return answer
+    if numpy is None:
+        return answer
+    if isinstance(answer, numpy.ndarray) and answer.ndim == 0 and not isinstance(answer, numpy.ma.MaskedArray):
+        answer = answer[()]
+    return bool(answer) if isinstance(answer, numpy.bool_) else answer
 
 
 def _flag(item: Any) -> bool | None:
@@ -122,20 +136,22 @@ def _flag(item: Any) -> bool | None:
 
 def _columns(answer: Any) -> list[tuple[Any, Any]] | None:
     """The columns of a table, series or array; None for anything else."""
-    top = type(answer).__module__.partition(".")[0]
-    if top == "pandas" and hasattr(answer, "columns"):
+    tops = {one.__module__.partition(".")[0] for one in type(answer).__mro__}
+    if "polars" in tops and hasattr(answer, "collect"):  # lazy
+        answer = answer.collect()
+    if "pandas" in tops and hasattr(answer, "columns"):
         return [(name, answer.iloc[:, at]) for at, name in enumerate(answer.columns)]
-    if top == "polars" and hasattr(answer, "iter_columns"):
+    if "polars" in tops and hasattr(answer, "iter_columns"):
         return [(column.name, column) for column in answer.iter_columns()]
-    if top == "pyarrow" and hasattr(answer, "column_names"):
+    if "pyarrow" in tops and hasattr(answer, "column_names"):
         return [(name, answer.column(name)) for name in answer.column_names]
-    if top in ("pandas", "polars") and hasattr(answer, "name") and hasattr(answer, "dtype"):
+    if tops & {"pandas", "polars"} and hasattr(answer, "dtype") and hasattr(answer, "__len__"):
         return [(None, answer)]
-    if top == "pyarrow" and hasattr(answer, "to_pylist"):
+    if "pyarrow" in tops and hasattr(answer, "to_pylist"):
         return [(None, answer)]
-    if top == "numpy" and getattr(answer, "ndim", 0) == 1:
+    if "numpy" in tops and getattr(answer, "ndim", 0) == 1:
         return [(None, answer)]
-    if top == "numpy" and getattr(answer, "ndim", 0) == 2:
+    if "numpy" in tops and getattr(answer, "ndim", 0) == 2:
         return [(at, answer[:, at]) for at in range(answer.shape[1])]
     return None
 
@@ -152,10 +168,14 @@ def _flags(column: Any) -> Any:
     import numpy as np
 
     kind = str(getattr(column, "dtype", ""))
+    if isinstance(column, np.ma.MaskedArray):
+        masked, column = np.ma.getmaskarray(column), column.data.astype(object)
+        column[masked] = None  # what is masked is missing
+        kind = "object"
     if kind == "bool":  # of pandas and numpy: nothing is missing
         return np.asarray(column)
     if kind in ("boolean", "bool[pyarrow]"):
-        return column.fillna(False).to_numpy(dtype=bool)
+        return column.to_numpy(dtype=bool, na_value=False)
     if kind == "Boolean":  # of polars
         return column.fill_null(False).to_numpy()
     for name in ("to_pylist", "to_list", "tolist"):

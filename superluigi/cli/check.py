@@ -56,7 +56,7 @@ def _checked(task: luigi.Task) -> dict[str, Any] | None:
     from superluigi.tasks import values
     from superluigi.tasks.checking import of_outputs
 
-    if not has_checks(type(task)):
+    if not has_checks(task):
         return None
     told: dict[str, Any] = {"task_id": task.task_id, "task": str(task), "missing": [], "checks": []}
     targets = graph.flatten(task.output())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, TypeVar
 
-from luigi.task import DynamicRequirements, Task
+from luigi.task import DynamicRequirements, Task, WrapperTask
 
 from superluigi import graph
 from superluigi.errors import DefinitionError
@@ -17,7 +17,7 @@ from superluigi.execution.process.state_kinds import current_folder
 from superluigi.runs.completeness import refuse_other_than_tasks
 
 Value = TypeVar("Value")
-#: Classes of external data with checks, as far as this process has any: else no task of Luigi's is asked what it reads.
+#: Classes with checks, as far as this process has any: else no task is asked which external data it reads.
 CHECKED_DATA: weakref.WeakSet[type] = weakref.WeakSet()
 #: Yields on what cannot be answered here, and returns the answer.
 Ask = Callable[[Any], Generator[Any, Any, Any]]
@@ -53,6 +53,15 @@ def _passed_on(wanted: object) -> Generator[Any, Any, Any]:
     return (yield wanted)
 
 
+def _admit(tasks: Iterable[Task]) -> None:
+    """Have external data checked before a task of Luigi's reads it, also through tasks that only gather others."""
+    for one in tasks:
+        if isinstance(one, WrapperTask):
+            _admit(one.deps())
+        elif (admit := getattr(one, "_superluigi_admit", None)) is not None:
+            admit()
+
+
 def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     """Call `run`; follow it when it is a generator; the requirements it waits for, if any."""
     with ends_forks():
@@ -62,10 +71,9 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
     # ours see to it themselves, where what is printed is kept
-    if CHECKED_DATA and not hasattr(task, "_superluigi_needs_process"):
-        for one in task.deps():
-            if (admit := getattr(one, "_superluigi_admit", None)) is not None:
-                admit()
+    admits = bool(CHECKED_DATA) and not hasattr(task, "_superluigi_needs_process")
+    if admits:
+        _admit(task.deps())
     steps = task.run()
     if steps is None or not isinstance(steps, Generator):
         refuse_async(steps, task)
@@ -76,6 +84,8 @@ def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]
             wanted = settled(yielded, task)
             if not _all_complete(wanted, complete):
                 yield tuple(graph.flatten(wanted.requirements))
+            if admits:
+                _admit(graph.flatten(wanted.requirements))
             return answer_to(wanted)
 
     with contextlib.closing(follow(steps, ask)) as waiting:

@@ -73,7 +73,7 @@ class TaskWithMetadata(Task):
 
         Where nothing has changed but the checks, what is there is checked, and `user_run` is not called.
         """
-        if has_checks(type(self)) and of_outputs.is_due_alone(self):
+        if has_checks(self) and of_outputs.is_due_alone(self):
             return of_outputs.recheck(self)
         return start(self._superluigi_attempt_class(self).steps(user_run))
 

@@ -74,8 +74,8 @@ class TaskMeta(Register):
             return tags.tagged(extra_identity.variant(task, extras), marks)
 
     def _superluigi_note_checks(cls) -> None:
-        """Remember that there is external data with checks, so that tasks of Luigi ask it before they read it."""
-        if definition.has_checks(cls) and getattr(cls, "run", cls) is None:
+        """Remember that there are checks, so that external data is asked for its own before a task reads it."""
+        if definition.has_checks(cls):
             CHECKED_DATA.add(cls)
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from luigi.task import DynamicRequirements
 from superluigi import graph
 from superluigi.checks import definition
 from superluigi.errors import USERS_CODE, CheckFailedError
+from superluigi.execution.yielded import CHECKED_DATA
 from superluigi.lineage.code_fingerprint.code import checks_digest
 from superluigi.runs import context as runs
 from superluigi.storage import small_files
@@ -38,7 +39,7 @@ def admitting(task: luigi.Task, begin: Callable[[], Any]) -> Any:
     Raises:
         CheckFailedError: some of it does not pass.
     """
-    if not definition.external_classes:
+    if not CHECKED_DATA:
         return begin()
     for one in task.deps():
         admit(one, task)
@@ -60,12 +61,16 @@ def _following(steps: Generator[Any, Any, Any], task: luigi.Task) -> Generator[A
 
 
 def admit(external: Any, reader: luigi.Task | None = None) -> None:
-    """Call the checks of an external task unless they have passed what is there; nothing to do for any other task.
+    """Call the checks of an external task unless they have passed what is there; of a wrapper, of all that it gathers.
 
     Raises:
         CheckFailedError: what is there does not pass.
     """
-    if type(external) not in definition.external_classes:
+    if isinstance(external, luigi.WrapperTask):  # its outputs may be those of what it requires, and it never runs
+        for one in external.deps():
+            admit(one, reader)
+        return
+    if getattr(external, "run", external) is not None or not definition.has_checks(external):
         return
     version = _version(external)
     note = workspace() / "admitted" / external.get_task_family() / f"{external.task_hash}.json"

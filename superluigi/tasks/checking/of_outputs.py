@@ -70,9 +70,8 @@ def of_staged(
         "previous": lambda: _previous(task, targets, reader),
         "inputs": given_inputs,
     }
-    subject = Subject(
-        Values(load, _usual(task), is_file=_is_file(targets)), not isinstance(staged, StagedWrite), offers
-    )
+    loaded = Values(load, _usual(task), is_file=_is_file(targets))
+    subject = Subject(loaded, not isinstance(staged, StagedWrite), offers, [one.path for one in flat])
     return _run(task, checks, subject)
 
 
@@ -113,7 +112,9 @@ def refuse(task: Any, findings: Sequence[Finding], record: Record, staged: Seque
         kept = quarantine.put(record, staged, attempt)
     except OSError as error:
         where = f"could not be kept: {error.filename or quarantine.root()}: {error.strerror or error}."
-    if kept is not None:
+    if kept is not None and not any(kept.joinpath(quarantine.OUTPUT).glob("*")):
+        where = f"is larger than quarantine_limit_bytes: {kept} only describes it."
+    elif kept is not None:
         where = f"is in {kept} (superluigi quarantine show)."
     raise CheckFailedError(
         f"{task}: {told(blocking)}\nNothing was published; what was there before stands. What was rejected {where}",
@@ -229,8 +230,8 @@ def hidden_texts(task: Any) -> set[str]:
 
 
 def _gather(value: Any, found: set[str]) -> None:
-    if isinstance(value, str):
-        found.add(value)
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        found.add(str(value))
     elif isinstance(value, Mapping):
         for item in value.values():
             _gather(item, found)

@@ -304,7 +304,7 @@ class AtomicAttempt(TaskAttempt):
             CheckFailedError: one has not; what was staged is in quarantine.
         """
         task = self.task
-        if not has_checks(type(task)):
+        if not has_checks(task):
             return self._finished_record()
         if in_place:
             raise DefinitionError(
