@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,11 +19,11 @@ from superluigi.errors import CommitConflictError, TargetError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Holder, Lease, parsed
 from superluigi.storage.objects.intent_log import active, is_over
+from superluigi.storage.objects.renewed import Renewed, etag_of_ours
 from superluigi.storage.objects.store import Head, ObjectStore, WriteCondition
 
 SUFFIX = ".running"
 LEASE = timedelta(seconds=60)
-_RENEWALS = 6
 _ATTEMPTS = 5
 
 
@@ -62,13 +61,13 @@ class LeaseFile:
         text = json.dumps(
             {"schema": "superluigi.lease/1", "holder": token, "since": since, "number": os.urandom(6).hex()}
         ).encode()
-        try:
-            return self.store.put(self.bucket, self.key, text, WriteCondition(etag), self.put_options).etag
-        except CommitConflictError:
-            found = self.store.get(self.bucket, self.key, {})
-            if found is not None and found[0] == text:
-                return found[1].etag  # our own write, with a lost reply
-            raise
+
+        def ours() -> str | None:
+            found = self.read()
+            return None if found is None or found[0].token != token else found[1].etag
+
+        put = WriteCondition(etag)
+        return etag_of_ours(lambda: self.store.put(self.bucket, self.key, text, put, self.put_options).etag, ours)
 
     def take(self) -> Lease | Holder:
         """The lease, or who has it."""
@@ -100,28 +99,17 @@ class LeaseFile:
         return holder
 
 
-class StoreLease(Lease):
+class StoreLease(Renewed, Lease):
     """A lease that a thread renews."""
 
     def __init__(self, file: LeaseFile, token: str, since: float, etag: str) -> None:
+        super().__init__(LEASE, "superluigi-lease")
         self.file, self.token, self.since, self.etag = file, token, since, etag
-        self._lost = False
-        self._turn, self._ended = threading.Lock(), threading.Event()
         self._pid = os.getpid()
-        threading.Thread(target=self._renew, name="superluigi-lease", daemon=True).start()
+        self._thread.start()
 
     def confirm(self) -> None:
-        with self._turn:
-            if not self._lost:
-                try:
-                    self.etag = self.file.write(self.token, self.since, self.etag)
-                except CommitConflictError:
-                    self._lost = True
-            if self._lost:
-                raise CommitConflictError(
-                    f"The lease s3://{self.file.bucket}/{self.file.key} was taken over: another process makes this "
-                    "output now. What there is of ours was discarded."
-                )
+        self._prove(self._swap)
 
     def release(self) -> None:
         self._ended.set()
@@ -134,14 +122,14 @@ class StoreLease(Lease):
                 with contextlib.suppress(TargetError, OSError):  # it runs out by itself
                     self.file.store.delete_if(self.file.bucket, self.file.key, self.etag, {})
 
-    def _renew(self) -> None:
-        while not self._ended.wait(LEASE.total_seconds() / _RENEWALS):
-            with self._turn:
-                if self._lost or self._ended.is_set():
-                    return
-                try:
-                    self.etag = self.file.write(self.token, self.since, self.etag)
-                except CommitConflictError:
-                    self._lost = True
-                except (TargetError, OSError):
-                    continue  # the next time
+    def _was_ours(self) -> bool:
+        return True
+
+    def _swap(self) -> None:
+        self.etag = self.file.write(self.token, self.since, self.etag)
+
+    def _taken_over(self) -> CommitConflictError:
+        return CommitConflictError(
+            f"The lease s3://{self.file.bucket}/{self.file.key} was taken over: another process makes this output now. "
+            "What there is of ours was discarded."
+        )

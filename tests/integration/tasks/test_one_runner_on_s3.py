@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import luigi
 import pytest
@@ -100,6 +100,16 @@ def test_a_holder_elsewhere_is_replaced_after_its_lease_and_then_publishes_nothi
             sleeper.confirm()
         sleeper.release()
         assert file.read() is not None, "it leaves alone what is another's"
+
+
+def test_a_renewal_whose_reply_was_lost_loses_no_lease(s3_server: S3Server, s3_bucket: str) -> None:
+    one = target(s3_server, s3_bucket, "object")
+    with leased(one) as lease:
+        held = cast("leases.StoreLease", lease)
+        held.file.write(held.token, held.since, held.etag)  # it arrived; that it did was not heard
+        held.confirm()
+        assert one.location.holder() is not None
+    assert one.location.holder() is None, "and what it gives back is what is there"
 
 
 def test_a_holder_that_works_renews_its_lease(

@@ -14,7 +14,6 @@ both work at once nevertheless, `prefix_steps` says why neither can harm the oth
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,18 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from superluigi.errors import CommitConflictError, TargetError
+from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.objects.intent_log import active, is_over
 from superluigi.storage.objects.prefix.prefix_steps import PrefixPlace, PrefixStore
 from superluigi.storage.objects.record import to_json
+from superluigi.storage.objects.renewed import Renewed, etag_of_ours
 from superluigi.storage.objects.store import ObjectStore, WriteCondition
 
 #: How long a claim stands without a sign of life, if its holder is not known to be gone.
 LEASE = timedelta(hours=1)
-#: A claim is renewed so often within a lease.
-_RENEWALS = 6
 
 
 @dataclass(frozen=True)
@@ -98,17 +96,16 @@ class ClaimFile:
             there = self.s3.head(self.bucket, self.key, {})
             if (there.etag if there else "") != claim.etag:
                 raise CommitConflictError(f"s3://{self.bucket}/{self.key} changed.")
-        try:
-            put = self.s3.put(self.bucket, self.key, to_json(document), condition if self.conditional else None,
-                self.store.put_options,
-            )  # fmt: skip
-        except CommitConflictError:
-            found = self.read()  # our own write, with a lost reply?
-            ours = (claim.commit, claim.holder, claim.state)
-            if found is None or (found.commit, found.holder, found.state) != ours:
-                raise
-            return found
-        return replace(claim, etag=put.etag)
+        text, wanted = to_json(document), condition if self.conditional else None
+
+        def ours() -> str | None:
+            found = self.read()
+            same = found and (found.commit, found.holder, found.state) == (claim.commit, claim.holder, claim.state)
+            return found.etag if found and same else None
+
+        options = self.store.put_options
+        etag = etag_of_ours(lambda: self.s3.put(self.bucket, self.key, text, wanted, options).etag, ours)
+        return replace(claim, etag=etag)
 
     def release(self, claim: Claim) -> None:
         """Remove the claim.
@@ -119,17 +116,12 @@ class ClaimFile:
         self.s3.delete_if(self.bucket, self.key, claim.etag, {})
 
 
-class Hold:
-    """Our claim on a prefix while we work: a thread renews it, also while the server copies.
-
-    Work that needs none as long as it is short does not `change` it: then the first renewal makes the claim.
-    """
+class Hold(Renewed):
+    """Our claim on a prefix while we work: a thread renews it, also while the server copies."""
 
     def __init__(self, file: ClaimFile, claim: Claim) -> None:
+        super().__init__(LEASE, "superluigi-claim")
         self.file, self.claim = file, claim
-        self._lost = False
-        self._turn, self._ended = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="superluigi-claim", daemon=True)
 
     def __enter__(self) -> Hold:
         active.add(self.claim.holder)
@@ -149,19 +141,8 @@ class Hold:
         Raises:
             CommitConflictError: it is no longer ours; nothing must be touched any more.
         """
-        with self._turn:
-            self.check()
-            try:
-                self.claim = self.file.write(replace(self.claim, **what))
-            except CommitConflictError:
-                self._lost = bool(self.claim.etag)  # before: it is not ours yet
-                raise
-            return self.claim
-
-    def check(self) -> None:
-        """Raise CommitConflictError if it is known that the claim is no longer ours."""
-        if self._lost:
-            raise CommitConflictError(f"The claim s3://{self.file.bucket}/{self.file.key} was taken over.")
+        self._prove(lambda: self._swap(**what))
+        return self.claim
 
     def release(self) -> None:
         """Give the claim back, if there is one.
@@ -175,16 +156,14 @@ class Hold:
                 self.file.release(self.claim)
                 self.claim = replace(self.claim, etag="")
 
-    def _renew(self) -> None:
-        while not self._lost and not self._ended.wait(LEASE.total_seconds() / _RENEWALS):
-            try:
-                with self._turn:
-                    if not self._ended.is_set():
-                        self.claim = self.file.write(self.claim)
-            except CommitConflictError:
-                self._lost = bool(self.claim.etag)  # else another one's, of which the fences take care
-            except (TargetError, OSError):
-                continue  # the next time
+    def _was_ours(self) -> bool:
+        return bool(self.claim.etag)
+
+    def _swap(self, **what: Any) -> None:
+        self.claim = self.file.write(replace(self.claim, **what))
+
+    def _taken_over(self) -> CommitConflictError:
+        return CommitConflictError(f"The claim s3://{self.file.bucket}/{self.file.key} was taken over.")
 
 
 def recover(store: PrefixStore) -> bool:

@@ -28,6 +28,7 @@ from superluigi.storage.objects.intent_log import MARK
 from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
 from superluigi.storage.objects.record import ABSENT, PENDING, Register, commit_of, to_json
+from superluigi.storage.objects.renewed import etag_of_ours
 from superluigi.storage.objects.store import OBJECTS_AT_ONCE, ConditionalWrites, ListedObject, ObjectStore, in_threads
 
 CLAIM = PENDING_SUFFIX
@@ -130,13 +131,12 @@ class PrefixStore:
             CommitConflictError: something else is there.
         """
         text = json.dumps({ABSENT: {"commit": token, "stays": stays}}).encode().ljust(BLOCKER_SIZE)
-        try:
-            return self.register.swap(text, expected, self.conditions)
-        except CommitConflictError:
+
+        def ours() -> str | None:
             there = self.standing()
-            if there.blocker != token or there.etag is None:
-                raise
-            return there.etag  # our own write, with a lost reply
+            return there.etag if there.blocker == token else None
+
+        return etag_of_ours(lambda: self.register.swap(text, expected, self.conditions), ours)
 
     def publish(self, record: Record, expected: str | None) -> None:
         """Put the record where `expected` is: the moment in which the output becomes complete.
