@@ -280,7 +280,7 @@ class _Turns:
         with self._changed:
             if self._users and self._values != values:
                 logging.getLogger("superluigi").info("Waiting for runs with another configuration in this process")
-            # whoever has the same values does not stand behind those who wait: it may work for a run that is on
+            # a run with the same values does not stand behind those who wait: it may work for a run that is on
             while self._users and self._values != values:
                 self._changed.wait()
             if not self._users:

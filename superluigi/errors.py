@@ -36,12 +36,12 @@ SuperLuigiError
 │   ├── CommandFailedError                 a shell command ended with a non-zero exit code
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
 │   ├── TaskRunningElsewhereError          another process makes it just now, and `exclusive="fail"` says not to wait
-│   ├── TaskCancelledError                 somebody asked the task to stop
+│   ├── TaskCancelledError                 the task was asked to stop
 │   └── GracefulTimeout                    the task asks for another attempt, to go on from its check-point
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
     ├── QueueVersionError                  its tables are newer than this program, or too old
     ├── QueueGoneError                     it does not exist, or was deleted meanwhile
-    ├── QueueUnreachableError (ConnectionError)   its database does not answer, or has no room: that may pass
+    ├── QueueUnreachableError (ConnectionError)   its database does not answer, or is full: that may pass
     └── QueueTimeoutError (TimeoutError)   `wait` waited as long as it was told to
 
 Every class keeps its message in `args`, so that instances survive pickling: they cross processes.
@@ -101,7 +101,7 @@ def traceback_of(error: BaseException) -> str:
 def tellable(error: BaseException, formatted: str = "") -> BaseException:
     """`error` itself if its text can be had and has a sane size, else a `RemoteError` that stands for it.
 
-    What a run keeps, prints, sends and compares are errors of other people's classes: they pass this door once, where
+    What a run keeps, prints, sends and compares are errors of any class: they pass this door once, where
     they are caught, and may be treated like any other behind it. `formatted` is the traceback.
     """
     printable = False
@@ -310,7 +310,7 @@ class TaskRunningElsewhereError(ExecutionError):
 
 
 class TaskCancelledError(ExecutionError):
-    """Somebody asked the task to stop; nothing was published."""
+    """The task was asked to stop; nothing was published."""
 
 
 class GracefulTimeout(ExecutionError):  # noqa: N818 - it is no failure
@@ -330,7 +330,7 @@ class QueueGoneError(QueueError):
 
 
 class QueueUnreachableError(QueueError, ConnectionError):
-    """The database of a queue does not answer, is locked or has no room. It may pass: workers try again for a lease."""
+    """The database of a queue does not answer, is locked or is full. It may pass: workers try again for a lease."""
 
 
 class QueueTimeoutError(QueueError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Turn what people put into metadata into what JSON can hold, or say which key cannot be."""
+"""Turn what a task puts into metadata into what JSON can hold, or say which key cannot be."""
 
 from __future__ import annotations
 

@@ -377,7 +377,7 @@ def _shown(paths: Any) -> str:
 
 
 def _say(text: str, err: bool = False) -> None:
-    """Print for people; a run must not fail because nobody listens, or cannot read it."""
+    """Print; a run must not fail because the output is closed, or cannot show a character."""
     with contextlib.suppress(BrokenPipeError):
         say(text, err=err, flush=True)
 

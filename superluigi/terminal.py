@@ -1,6 +1,6 @@
 """The one place where text reaches a terminal: what data says is shown there, never obeyed.
 
-Names, parameters, errors and records are other people's. A control character in them could move the cursor, rewrite a
+Names, parameters, errors and records come from outside. A control character in them could move the cursor, rewrite a
 list that is to be confirmed, or the title of the window; a mark of direction could turn a name around.
 """
 

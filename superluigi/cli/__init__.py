@@ -2,7 +2,7 @@
 
 How to add the command `superluigi hello`: write `superluigi/cli/hello.py`, nothing else.
 
-    \"\"\"Greet somebody.                                  <- first line of the file: the line in --help
+    \"\"\"Greet a user.                                   <- first line of the file: the line in --help
 
     What the command does and promises.                   <- the rest: shown by `superluigi hello --help`
     \"\"\"

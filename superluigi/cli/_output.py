@@ -97,9 +97,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Coll
     texts = [[visible(_text(cell), one_line=True) for cell in row] for row in rows]
     styles = [[cell[1] if isinstance(cell, tuple) else "" for cell in row] for row in rows]
     widths = [max(map(cells, column)) for column in zip(headers, *texts, strict=True)]
-    room = columns() or (int(given) if (given := os.environ.get("COLUMNS", "")).isdecimal() else None)
-    if room is not None:
-        widths = _fitted(widths, [cells(one) for one in headers], room - 2 * (len(widths) - 1))
+    space = columns() or (int(given) if (given := os.environ.get("COLUMNS", "")).isdecimal() else None)
+    if space is not None:
+        widths = _fitted(widths, [cells(one) for one in headers], space - 2 * (len(widths) - 1))
     line(("  ".join(_aligned(headers, widths, right)), "bold"))
     for row, looks in zip(texts, styles, strict=True):
         parts = [_broken(text, width) for text, width in zip(row, widths, strict=True)]
@@ -150,16 +150,16 @@ def _padded(text: str, width: int, right: bool) -> str:
     return blanks + text if right else text + blanks
 
 
-def _fitted(widths: list[int], least: list[int], room: int) -> list[int]:
+def _fitted(widths: list[int], least: list[int], space: int) -> list[int]:
     """Narrower columns, the widest first, until all fit; none narrower than its header or 8."""
     widths, least = list(widths), [max(one, 8) for one in least]
-    while sum(widths) > room:
+    while sum(widths) > space:
         able = [at for at, width in enumerate(widths) if width > least[at]]
         if not able:
             break
         widest = max(able, key=lambda at: widths[at])
         second = max((widths[at] for at in able if at != widest), default=0)
-        widths[widest] = max(least[widest], widths[widest] - (sum(widths) - room), min(second, widths[widest] - 1))
+        widths[widest] = max(least[widest], widths[widest] - (sum(widths) - space), min(second, widths[widest] - 1))
     return widths
 
 

@@ -101,7 +101,7 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, word: str) -> NoReturn:
         flag = word.split("=", 1)[0]
         if not flag.startswith("-"):
-            self.error(f"what is {word!r} for? There is no room for another argument")
+            self.error(f"what is {word!r} for? The command takes no further argument")
         message = f"there is no option {flag}{similar(flag, self.flags)}"
         if self.flags_are_parameters:
             end = "" if message.endswith("?") else "."

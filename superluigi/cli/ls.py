@@ -114,7 +114,7 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
 
 
 def show(outputs: Sequence[Output]) -> None:
-    """Print a table of outputs, for people."""
+    """Print a table of outputs."""
     if outputs:
         header, paths = shortened([output.path for output in outputs])
         rows: list[list[Part]] = [
@@ -125,7 +125,7 @@ def show(outputs: Sequence[Output]) -> None:
 
 
 def line(output: Output) -> str:
-    """One output for people, in a list to be confirmed."""
+    """One output in words, in a list to be confirmed."""
     return f"{'present' if output.present else 'absent ':<7} {_size(output):>14}  {output.family:<24} {output.path}"
 
 

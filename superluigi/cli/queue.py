@@ -266,7 +266,7 @@ def _tasks(args: argparse.Namespace) -> int:
 
 
 def _show(rows: Sequence[TaskRow]) -> None:
-    """A table of tasks, for people."""
+    """A table of tasks."""
     if rows:
         headers = ["state", "task", "tries", "seconds", "why"]
         _output.table(headers, [_cells(row) for row in rows], right=[2, 3])

@@ -97,7 +97,7 @@ def _told(task: luigi.Task, rows: int) -> dict[str, Any]:
 
 
 def _facts(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The parts of a record that people look for."""
+    """The parts of a record that are looked for most."""
     run, code, made = record.get("run") or {}, record.get("code") or {}, record.get("environment") or {}
     for name, value in (
         ("made", record.get("end_time")),

@@ -149,7 +149,7 @@ def requires(task: Task, other: Task, more: Callable[[Task], Iterable[Task]]) ->
 
 
 def _targets(task: Task) -> list[object]:
-    with USERS_CODE:  # whoever needs the outputs will say what is wrong
+    with USERS_CODE:  # the attempt that needs the outputs will say what is wrong
         return graph.flatten(task.output())
     return []
 

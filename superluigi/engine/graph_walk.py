@@ -118,7 +118,7 @@ class GraphWalker(WorkerBase):
         """`count` tasks that may run at the same time are going to run, `task` among them."""
 
     def _schedule_or_mail(self, task: Task, answer: bool | CheckError) -> list[Task]:
-        """`_schedule`; somebody is told when that fails for a reason that is not the task's, e.g. a lost luigid."""
+        """`_schedule`; a mail is sent when that fails for a reason that is not the task's, e.g. a lost luigid."""
         try:
             return self._schedule(task, answer)
         except Exception as error:

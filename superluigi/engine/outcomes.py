@@ -79,7 +79,7 @@ class OutcomeRecorder(GraphWalker):
         final = isinstance(outcome.error, TaskCancelledError) or ends_retries(task, outcome.error)
         if failed is not None:
             self._tell(failed, again=not final and self._will_retry(task_id))
-        if final:  # somebody wanted it to end, or its data is known to be wrong: no retry
+        if final:  # it was asked to end, or its data is known to be wrong: no retry
             self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
         attempting = self.running.pop(task_id, None)
         if attempting is not None:

@@ -1,4 +1,4 @@
-"""Progress for people: live lines on a terminal, a plain line a minute elsewhere."""
+"""Progress to look at: live lines on a terminal, a plain line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -236,10 +236,10 @@ class Live(Counter):
     def _total(self, said: str, column: int, times: int) -> Text:
         from rich.text import Text
 
-        room = max(5, min(40, column - len(said) - 1))
-        full = round(room * (self.done + len(self.failed)) / max(1, self.total()))
+        width = max(5, min(40, column - len(said) - 1))
+        full = round(width * (self.done + len(self.failed)) / max(1, self.total()))
         colour = "red" if self.failed else "green"
-        line = Text.assemble(("━" * full, colour), ("━" * (room - full), "bright_black"), " ", (said, colour))
+        line = Text.assemble(("━" * full, colour), ("━" * (width - full), "bright_black"), " ", (said, colour))
         if times:
             line.pad_right(max(0, column - line.cell_len))
             line.append(_times(time.monotonic() - self.began, self.seconds_left()), "dim")

@@ -181,7 +181,7 @@ class StatusServer:
             if asked["method"] not in ALLOWED:
                 raise ValueError(f"{asked['method']} is not answered here")
             result = {"result": getattr(self._scheduler, asked["method"])(**asked["arguments"])}
-        except Exception as error:  # noqa: BLE001 - goes to whoever asked
+        except Exception as error:  # noqa: BLE001 - goes back as the answer
             result = {"error": f"{type(error).__name__}: {error}"}
         return json.dumps(result, default=str).encode() + b"\n"
 

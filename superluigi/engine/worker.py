@@ -51,7 +51,7 @@ from superluigi.scheduler.terms import Terms
 
 logger = logs.logger
 
-#: Whoever is done waits no longer for a ping under way: to a luigid that is gone it takes minutes to fail.
+#: A worker that is done waits no longer for a ping under way: to a luigid that is gone it takes minutes to fail.
 PING_SECONDS = 2.0
 
 
@@ -247,7 +247,7 @@ class Worker(OutcomeRecorder):
 
     @rpc_message_callback  # type: ignore[untyped-decorator]
     def set_worker_processes(self, n: int) -> None:
-        """Luigi's: somebody asks for more or fewer tasks at a time."""
+        """Luigi's: from now on, more or fewer tasks at a time."""
         super().set_worker_processes(n)
         self._backends.resize(self.worker_processes)
 
@@ -377,7 +377,7 @@ class Worker(OutcomeRecorder):
             return self._perished(attempting, lost.error)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and future.exception() is not error:
-                raise  # somebody interrupts us; what the future holds, the task has raised itself
+                raise  # this is an interruption of ours; what the future holds, the task has raised itself
             return self._perished(attempting, error)
         fire(task, outcome.events)
         if outcome.elsewhere is not None and attempting.ending is None:

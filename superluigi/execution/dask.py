@@ -62,7 +62,7 @@ def _distributed() -> Any:
 class DaskExecutor(Executor):
     """Calls run as Dask tasks, each once: never deduplicated, never kept.
 
-    Whoever reads a future gets WorkerLostError when the workers that tried died, and ExecutorLostError
+    A future gives WorkerLostError when the workers that tried died, and ExecutorLostError
     when the scheduler is lost.
     """
 

@@ -1,4 +1,4 @@
-"""Whoever wants to know what a worker does: the observer, and the reporter that tells it of progress."""
+"""The observer, which hears what a worker does, and the reporter that tells it of progress."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from luigi.task_register import Register
 
 
 def param_visibilities(task: Task) -> Callable[[], dict[str, Any]]:
-    """Asks which parameters of `task` Luigi's page may show; not called before somebody wants to know."""
+    """Asks which parameters of `task` Luigi's page may show; not called before the page is asked for."""
     ask: Callable[[], dict[str, Any]] = task._get_param_visibilities
     return ask
 

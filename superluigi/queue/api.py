@@ -1,4 +1,4 @@
-"""`Queue`: the door to a durable queue, for scripts that submit, people who look, and managers that run."""
+"""`Queue`: the door to a durable queue, for scripts that submit, commands that show, and managers that run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds
 from superluigi.runs import force as forcing
 from superluigi.runs.context import RunContext
 
-#: Pauses between two looks of somebody who waits, growing from the first to the second.
+#: Pauses between two looks while waiting, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
 
 
@@ -102,7 +102,7 @@ class Queue:
             return [name for name, (_, paused) in registry.load_pools(connection).items() if paused]
 
     def said_of_pause(self) -> str:
-        """For people: which pools are paused, how many of their tasks wait for that, and what lets them go on."""
+        """In words: which pools are paused, how many of their tasks wait for that, and what lets them go on."""
         paused = self.paused_pools()
         if not paused:
             return ""
@@ -263,7 +263,7 @@ class Queue:
     def wait(self, which: Which = None, timeout: timedelta | float | None = None) -> dict[str, int]:
         """Block until nothing more can run (or the queue is paused and nothing runs); the counts of states.
 
-        With `which`, return as soon as those tasks have ended. Somebody has to work meanwhile. Callbacks of tasks
+        With `which`, return as soon as those tasks have ended. Workers have to run meanwhile. Callbacks of tasks
         (`on_completed`, `on_failed`) are called here, and at the end of `spawn`.
 
         Raises:
@@ -283,7 +283,7 @@ class Queue:
         return self.counts()
 
     def _call_back(self) -> None:
-        """Call what tasks asked for (`on_completed`, `on_failed`): here, since here somebody waits for them."""
+        """Call what tasks asked for (`on_completed`, `on_failed`): here, where they are waited for."""
         from superluigi.tasks.runtime import callbacks
 
         if awaited := callbacks.awaited():

@@ -1,4 +1,4 @@
-"""Which queues there are, and which tasks of one somebody means."""
+"""Which queues there are, and which tasks of one are meant."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     WAITING ──requirements met──> PENDING ──claimed──> RUNNING ──> SUCCEEDED
        ^  ^                          ^                    │  │
        │  └──────yield, delayed retry┼────────────────────┤  ├──> FAILED   (no attempts left)
-       └── a requirement is redone   └──lease lost, put back┘  └──> KILLED   (somebody asked)
+       └── a requirement is redone   └──lease lost, put back┘  └──> KILLED   (by a user)
 
 WAITING means "not now": for requirements, or until a time (a delayed retry, an external task that is not
 there yet). PENDING means that any worker of the pool may claim it. BLOCKED is shown, not stored: WAITING

@@ -109,8 +109,8 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
     if code is not None:
         if not config.get("allow_pickle"):
             raise DefinitionError(
-                f"{name} was pickled into the queue, and allow_pickle is false: reading it would run code of whoever "
-                "submitted it. Set allow_pickle if you trust them, or have it defined in a module."
+                f"{name} was pickled into the queue, and allow_pickle is false: reading it would run what the "
+                "submitter put there. Set allow_pickle if you trust them, or have it defined in a module."
             )
         return cloud_loads(code)
     home = importlib.import_module(module)

@@ -72,7 +72,7 @@ class Completeness:
         self._troubles: dict[str, CheckError] = {}
 
     def done(self, task_id: str) -> None:
-        """The task has been made by this run, or was found complete by somebody trustworthy."""
+        """The task has been made by this run, or was found complete by a trusted process."""
         self.known[task_id] = True
 
     def forget(self, task_id: str) -> None:

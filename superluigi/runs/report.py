@@ -105,7 +105,7 @@ class Report:
         return counted
 
     def describe(self) -> str:
-        """The failures for people: alike ones together, with their last log lines and whom they block."""
+        """The failures in words: alike ones together, with their last log lines and whom they block."""
         return "\n".join(_describe_group(group, self.blocked, self.names) for group in grouped(self.failures))
 
     def raise_failure(self, *, told_already: bool = False) -> None:

@@ -21,7 +21,7 @@ class Node:
 
     `workers` is a tuple (in order of arrival), `stakeholders` a frozenset, `deps` a tuple: most tasks
     share theirs with many others. Parameters may be given as a callable that is asked only when
-    somebody looks at them: turning values into strings costs more than scheduling the task.
+    they are looked at: turning values into strings costs more than scheduling the task.
     """
 
     __slots__ = (
@@ -129,7 +129,7 @@ class Node:
         return self._visibilities or {}
 
     def describe(self, family: str, module: str | None, params: Any, visibilities: Any) -> None:
-        """Fill in what is not known yet: tasks are often first heard of as somebody's requirement."""
+        """Fill in what is not known yet: tasks are often first heard of as requirements of others."""
         self.family = self.family or family
         self.module = self.module or module
         if self._visibilities is None:

@@ -155,7 +155,7 @@ class ReadyScheduler(SchedulerBase):
             return None
         cooling = time.time() - node.updated < self.settings.stable_done_cooldown_secs
         if status == PENDING and node.status == DONE and cooling:
-            return None  # somebody looked before the task was done and tells us only now
+            return None  # a worker looked before the task was done and tells us only now
         return node
 
     def _note_running(self, node: Node, worker: str | None, batch_id: str | None) -> None:
@@ -421,7 +421,7 @@ class ReadyScheduler(SchedulerBase):
     def next_due(self, worker: str) -> float | None:
         """When (seconds since the epoch) something that `worker` should wait for becomes ready.
 
-        A failed task counts when somebody has limited its retries (a task's `retry_count` or
+        A failed task counts when its retries are limited (a task's `retry_count` or
         `[scheduler] retry_count`): with Luigi's default nobody would ever stop waiting.
         """
         dues = [due for due in (self.rates.due, self.state.next_retry(worker)) if due is not None]

@@ -40,7 +40,7 @@ class IndexedState(StateBase):
         self.bound_by_workers = _ByWorkers()
         #: (when, task id) of what happens by itself: a retry, the end of a disablement, a removal.
         self._timers: list[tuple[float, str]] = []
-        #: (when, sequence, node) of failed tasks whose retries somebody has limited, so that one may wait.
+        #: (when, sequence, node) of failed tasks whose retries are limited, so that one may wait.
         self._retries: list[tuple[float, int, Node]] = []
         #: Batch id → the worker that has it and the tasks in it, while it runs.
         self.batches: dict[str, tuple[str, list[Node]]] = {}

@@ -63,7 +63,7 @@ class Terms:
 
     @staticmethod
     def of_complete(task: Task) -> Terms:
-        """Of a task that need not run, nothing matters but whether somebody has disabled it."""
+        """Of a task that need not run, nothing matters but whether it is disabled."""
         with USERS_CODE:
             return _DISABLED if task.disabled else _NOTHING
         return _NOTHING

@@ -1,4 +1,4 @@
-"""Writes to an output of the task that runs here become part of its attempt's commit, whoever makes them.
+"""Writes to an output of the task that runs here become part of its attempt's commit, in whatever way they are made.
 
 `self.output().open("w")` inside of `run` is Luigi's way to write. An attempt has opened a stage for that place
 already, and will commit it with a record: what is written through any target of the same place goes into that stage.

@@ -13,7 +13,7 @@ from superluigi import graph
 from superluigi.errors import USERS_CODE
 
 _TAIL_BYTES = 20_000
-#: Errors of attempts that were ended by people.
+#: Errors of attempts that were asked to end.
 _INTERRUPTED = ("KeyboardInterrupt", "superluigi.errors.TaskCancelledError", "TaskCancelledError")
 _TRACEBACK = "Traceback (most recent call last)"
 

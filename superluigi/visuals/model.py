@@ -29,7 +29,7 @@ class Node:
     #: The task family, or the file's name.
     name: str
     state: str
-    #: Why it is in this state, for people.
+    #: Why it is in this state, in words.
     reason: str = ""
     #: Public parameters only.
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Node:
         """
         known = {key: value for key, value in self.__dict__.items() if value not in _EMPTY}
         record = known.pop("record", None)
-        if record and not light:  # as text: a browser's numbers have no room for nanoseconds
+        if record and not light:  # as text: a browser's numbers cannot hold nanoseconds
             known["record"] = json.dumps(record, indent=2, ensure_ascii=False, default=str)
         if light and self.state != "failed":
             known.pop("log", None)
@@ -120,7 +120,7 @@ class Graph:
     classes: Mapping[str, Family] = field(default_factory=dict)
     #: Where it shows a run.
     run: RunFacts | None = None
-    #: The command that made it, for people.
+    #: The command that made it, as it is shown.
     command: str = ""
     #: ISO 8601, UTC: when this was looked up.
     made: str = ""

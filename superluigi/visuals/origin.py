@@ -18,7 +18,7 @@ _PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+(?=@)")
 
 
 def command(tasks: Iterable[luigi.Task] = ()) -> str:
-    """The command line of this process for people; passwords and the private parameters of `tasks` are hidden."""
+    """The command line of this process as it is shown; passwords and the private parameters of `tasks` are hidden."""
     words = list(sys.argv)
     name = os.path.basename(words[0]) if words else ""
     if "ipykernel" in words[0] if words else False:

@@ -225,7 +225,7 @@ class ProcessExecutor(Executor):
         self._wake_write.close()
 
     def _ended(self, child: _Child) -> None:
-        """Hear what a process said before it ended, whoever still holds its socket; the end of that buries it."""
+        """Hear what a process said before it ended, whatever child still holds its socket; the end of that reaps it."""
         self._forget_end(child)
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(child.worker.channel.fileno())) as ours:
             ours.shutdown(socket.SHUT_RD)

@@ -1,4 +1,4 @@
-"""What `status`, `why`, `ls`, `verify`, `config`, `show` and `queue tasks` look like to people."""
+"""What `status`, `why`, `ls`, `verify`, `config`, `show` and `queue tasks` look like on a screen."""
 
 from __future__ import annotations
 

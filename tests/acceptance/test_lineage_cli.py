@@ -1,4 +1,4 @@
-"""`lineage`, `why` and `status` at the command line: what they print, for people and for scripts, and exit codes."""
+"""`lineage`, `why` and `status` at the command line: what they print, in tables and as JSON, and exit codes."""
 
 from __future__ import annotations
 

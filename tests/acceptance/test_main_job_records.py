@@ -1,4 +1,4 @@
-"""Records: every key, small, true, the same in every process; values that people put there; nothing private."""
+"""Records: every key, small, true, the same in every process; values that tasks put there; nothing private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write by mistake, and the advice that they get: task, parameter or method, what came, what to write."""
+"""What users write by mistake, and the advice that they get: task, parameter or method, what came, what to write."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def _damaged(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         ("malformed", QueueError, "damaged"),
         ("not a database", QueueError, "submit again"),
         ("locked", QueueUnreachableError, "fuser"),
-        ("full", QueueUnreachableError, "Make room"),
+        ("full", QueueUnreachableError, "Free space"),
         ("readonly", QueueError, "writable for you"),
     ],
 )

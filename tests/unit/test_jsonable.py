@@ -1,4 +1,4 @@
-"""What people put into metadata becomes JSON that says the same, or is refused with the key's name."""
+"""What a task puts into metadata becomes JSON that says the same, or is refused with the key's name."""
 
 from __future__ import annotations
 

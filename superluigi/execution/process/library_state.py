@@ -1,7 +1,7 @@
 """What a task may change of libraries, put back in the processes that only run tasks.
 
 There the next task would find it, or not, as it happens to come to one process or another. In the caller's own process
-it stays, as with Luigi: whoever runs a task there may want what it set.
+it stays, as with Luigi: a caller that runs a task there may want what it set.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def descendants(pid: int) -> list[int]:
 def kill_tree(pid: int) -> None:
     """SIGKILL to `pid`, its process group and its descendants; fine when they are gone.
 
-    The caller has not yet waited for `pid`, so the number cannot belong to somebody else.
+    The caller has not yet waited for `pid`, so the number cannot belong to another process.
     """
     below = descendants(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -48,7 +48,7 @@ STAYS = "SUPERLUIGI_STAY=1"
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of processes that were started with `mark` (`NAME=value`) in their environment, whoever is their parent."""
+    """Pids of processes that were started with `mark` (`NAME=value`) in their environment, whatever their parent."""
     pids = [int(file.name) for file in Path("/proc").glob("[0-9]*")]
     return [pid for pid in pids if has_mark(pid, mark)]
 

@@ -100,7 +100,7 @@ _RENEW = Statement(f"UPDATE {_T} SET lease = :lease {_MINE} RETURNING kill")
 
 
 def status(connection: Connection, claim: Claim) -> str:
-    """What became of a claim meanwhile: `held`, `kill` (somebody asked for it) or `lost`."""
+    """What became of a claim meanwhile: `held`, `kill` (it was asked for) or `lost`."""
     return _word(_STATUS(connection, _mine(claim)))
 
 

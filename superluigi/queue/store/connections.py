@@ -74,7 +74,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _become_the_writer(cursor: Any) -> None:
-    """BEGIN IMMEDIATE; whoever must wait looks again soon: others write for a fraction of a millisecond.
+    """BEGIN IMMEDIATE; a writer that must wait looks again soon: others write for a fraction of a millisecond.
 
     SQLite's own waiting sleeps 1 ms, then 2, 5, 10 … 100.
     """

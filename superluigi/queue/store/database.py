@@ -49,7 +49,7 @@ class Database:
     Raises:
         QueueGoneError: it does not exist and `create` is False; or it was deleted meanwhile.
         QueueVersionError: its tables are newer than this program.
-        QueueUnreachableError: it does not answer, is locked or has no room: that may pass.
+        QueueUnreachableError: it does not answer, is locked or is full: that may pass.
         QueueError: it cannot hold a queue; the message says why.
     """
 
@@ -173,7 +173,7 @@ class Database:
         """A transaction that is the only writer of this queue; all or nothing.
 
         Without `flush`, a power cut or crash of the server may take it back, never a part of it: right for what
-        workers say, since the targets tell what was done, and wrong for what people say.
+        workers say, since the targets tell what was done, and wrong for what users ask for.
         """
         with self._explained(), self._connected() as connection:
             connection = connection.execution_options(superluigi_write="flush" if flush else "fast")
@@ -208,7 +208,7 @@ class Database:
         return self._anchor + clock.since_boot()
 
     def remove(self) -> None:
-        """Remove the tables, and the file if there is one. Whoever still has it open finds it gone."""
+        """Remove the tables, and the file if there is one. A process that still has it open finds it gone."""
         with self._no_deletion(but_mine=True):
             with self.write() as connection:
                 tables.metadata.drop_all(connection)

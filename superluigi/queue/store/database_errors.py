@@ -10,7 +10,7 @@ from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 BUSY_TIMEOUT_SECONDS = 120.0
 #: What SQLite says, what that is, and what to do.
 SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
-    ("is full", QueueUnreachableError, "Make room on that disk: workers go on, and what was submitted stands."),
+    ("is full", QueueUnreachableError, "Free space on that disk: workers go on, and what was submitted stands."),
     ("locked", QueueUnreachableError,
      f"Another process has held it for {BUSY_TIMEOUT_SECONDS:g} seconds; `fuser -v` on the file shows which. "
      "Try again, or end that process."),
@@ -28,7 +28,7 @@ _POSTGRES_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
     ("password authentication failed", QueueError, "Check user and password in the URL."),
     ("42501", QueueError, "Have the owner of the database grant you what is missing."),
     ("25006", QueueError, "The server is read-only (a standby?): give the address of the primary."),
-    ("53100", QueueUnreachableError, "The server's disk is full: make room there, workers go on then."),
+    ("53100", QueueUnreachableError, "The server's disk is full: free space there, workers go on then."),
     ("53", QueueUnreachableError,
      "The server is short of connections or memory: raise its limits, or have fewer workers."),
 )  # fmt: skip

@@ -62,7 +62,7 @@ def prune(connection: Connection, *, before: float | None, keep: int | None) -> 
 
 
 def is_due(connection: Connection, now: float, interval_seconds: float) -> bool:
-    """Whether nobody has pruned for so long; from now on somebody has. Looking at all rows is not for every manager."""
+    """Whether the last look at all rows is long ago; asking counts as one: not every manager needs to look."""
     column = tables.meta.c
     last = connection.execute(select(column.value).where(column.key == "pruned")).scalar()
     if last is not None and float(last) > now - interval_seconds:

@@ -224,7 +224,7 @@ def _program(pid: int) -> str:
 
 
 def _own_services() -> set[int]:
-    """Processes that serve this one for as long as it lives, whoever was the first to need them."""
+    """Processes that serve this one for as long as it lives, whichever task was the first to need them."""
     found = set()
     for module, path in (
         ("multiprocessing.resource_tracker", "_resource_tracker._pid"),

@@ -180,7 +180,7 @@ class Worker:
     def _has_no_more(self, idle_seconds: float) -> bool:
         """Whether to end: idle for as long as was said, or nothing can run any more.
 
-        What waits in other pools counts as long as somebody runs something: it may release tasks of this pool.
+        What waits in other pools counts as long as something runs: it may release tasks of this pool.
         """
         with self._database.read() as connection:
             activity = views.activity(connection)
