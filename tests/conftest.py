@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the modules of the tests have imported stays: no collection of garbage need look at half a million things."""
+    """What the modules of the tests have imported stays: collecting garbage need not look at half a million things."""
     gc.collect()
     gc.freeze()
 
