@@ -93,7 +93,7 @@ SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
         Setting("local_data_dir", "~/.superluigi/data", _folder, "local copies of S3 data"),
-        Setting("workspace", "~/.superluigi/workspace", _folder, "task folders: logs, attempts, check-points"),
+        Setting("workspace", "~/.superluigi/workspace", _folder, "task folders: logs, attempts, checkpoints"),
         Setting("queue_dir", "~/.superluigi/queues", _folder, "SQLite files of named queues"),
         Setting("store", "./superluigi-data", str, "default home of outputs: a folder or s3://bucket/prefix"),
         Setting("default_task_config", "./superluigi.cfg", _folder, "config file that run_task reads when there"),

@@ -37,7 +37,7 @@ SuperLuigiError
 │   ├── TaskTimeoutError (TimeoutError)    a task took longer than allowed
 │   ├── TaskRunningElsewhereError          another process makes it just now, and `exclusive="fail"` says not to wait
 │   ├── TaskCancelledError                 the task was asked to stop
-│   └── GracefulTimeout                    the task asks for another attempt, to go on from its check-point
+│   └── GracefulTimeout                    the task asks for another attempt, to go on from its checkpoint
 └── QueueError (RuntimeError)              the durable queue cannot do what was asked
     ├── QueueVersionError                  its tables are newer than this program, or too old
     ├── QueueGoneError                     it does not exist, or was deleted meanwhile
@@ -314,7 +314,7 @@ class TaskCancelledError(ExecutionError):
 
 
 class GracefulTimeout(ExecutionError):  # noqa: N818 - it is no failure
-    """Raised by a resumable task that has saved a check-point: it asks for another attempt."""
+    """Raised by a resumable task that has saved a checkpoint: it asks for another attempt."""
 
 
 class QueueError(SuperLuigiError, RuntimeError):

@@ -24,7 +24,7 @@ from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
-from superluigi.lineage.openlineage.emitter import emitting
+from superluigi.lineage.openlineage.emitter import openlineage_emitter
 from superluigi.lineage.records.check_results import findings_in, first_line
 from superluigi.lineage.staleness import edited_code, other_parameters
 from superluigi.lineage.staleness.explaining import Explanation, why
@@ -156,7 +156,7 @@ def run_task(
             if dry_run:
                 return _dry_run(root, refresh, run, resume)
         run = replace(run, refresh=rule)
-        with entered(run), memory.kept(run), emitting(run):
+        with entered(run), memory.kept(run), openlineage_emitter(run):
             if queue is not None:
                 report = _through_queue(root, run, queue, num_workers, resources)
             else:

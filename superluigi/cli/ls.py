@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
     wanted = tags.parse(args.tags)
     if args.task:
-        found = [output for output in selected(args) if not wanted or tags.match(_tags_of(output.place), wanted)]
+        found = [output for output in selected(args) if not wanted or tags.match(_tags_of(output.source), wanted)]
     else:
         found = list(_recorded(args, wanted))
     if args.json:

@@ -58,8 +58,8 @@ def load(
 ) -> Any:
     """The value in the file or folder at `path`.
 
-    `format` is what `save` returned; without it the suffix decides. `as_type` is the annotation of whoever
-    wants the value: it picks pandas (the default), polars or Arrow for tables. Reading a pickle runs what the
+    `format` is what `save` returned; without it the suffix decides. `as_type` is the annotation under
+    which the value is wanted: it picks pandas (the default), polars or Arrow for tables. Reading a pickle runs what the
     file says, so it means trusting the store; `allow_pickle=False` (or the setting `allow_pickle`) refuses.
 
     Raises:
@@ -193,7 +193,7 @@ def _advice(entry: FormatSpec, *value: object) -> str:
         others = [f"{_suffix(other)} ({other.keeps})" for other in entries() if other is not entry and other.suffixes]
         return f"{advice} Others: {'; '.join(others)}."
     return (
-        f"{advice} It was taken for its suffix: whoever writes other bytes gives a path whose suffix names them (of a "
+        f"{advice} It was taken for its suffix: for other bytes, give a path whose suffix names them (of a "
         "task: in output(), or suffix = '.txt' in its class), or names the format where it is loaded."
     )
 

@@ -301,7 +301,7 @@ class Structured(Checked):
         if not isinstance(x, str):
             return x  # a TOML configuration has values already
         expected = ""
-        for text in (x, x.lower(), json.dumps(x)):  # JSON; `True` as people write it; else the text itself
+        for text in (x, x.lower(), json.dumps(x)):  # JSON; `True` as Python writes it; else the text itself
             try:
                 data = json.loads(text)
             except ValueError:

@@ -81,7 +81,7 @@ class ConstantTask(luigi.Task):
         return True
 
     @property
-    def travels_whole(self) -> bool:
+    def must_pickle(self) -> bool:
         """Whether the value is too long for the text, which is then its digest."""
         return bool(self.value.text.startswith("sha256:"))
 
@@ -91,7 +91,7 @@ class ConstantTask(luigi.Task):
 
 
 class ConstantTarget(AtomicTarget):
-    """What `Const(value)` looks like to whoever reads files."""
+    """What `Const(value)` looks like in records and messages."""
 
     def __init__(self, value: object, text: str) -> None:
         self.location = _ConstantLocation(value, text)

@@ -143,7 +143,7 @@ class _Describer:
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         texts = task.to_str_params()
-        values = None if getattr(task, "travels_whole", False) else values_beside(task, texts)
+        values = None if getattr(task, "must_pickle", False) else values_beside(task, texts)
         module: str
         code: str | None
         if values is None:  # its texts do not say all: they name tasks that another process does not know, say

@@ -35,7 +35,7 @@ _encode = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
 
 
 def record_text(record: Mapping[str, object]) -> str:
-    """A record as it is stored: JSON with a line for each top-level key, so that people can read and diff it."""
+    """A record as it is stored: JSON with a line for each top-level key, so that it can be read and compared by eye."""
     lines = [f"{_encode(key)}: {_text(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -63,7 +63,7 @@ def record_about(text: bytes) -> Any:
         try:
             chosen = (b"{" + b"".join(lines).rstrip(b",") + b"}").decode()
             about, end = _decode(chosen)
-        except (ValueError, RecursionError):  # somebody has put it into another shape
+        except (ValueError, RecursionError):  # another program has put it into another shape
             return json.loads(text)
         if end == len(chosen) and len(about) == len(lines) and "output" in about:
             return about
@@ -181,7 +181,7 @@ class StagedWrite(abc.ABC):
     #: Where the writer puts the new content: a path that does not exist yet (file, object),
     #: or an existing empty folder (folder, prefix). Its name ends like the final one, suffix included.
     path: Path
-    #: Further keys for the record's `output`, set by whoever writes: the format of the bytes.
+    #: Further keys for the record's `output`, set by the writer: the format of the bytes.
     notes: Record = {}
     #: Unique id of this commit; stored with the data where the store can, and in `output["commit"]`.
     commit_id: str
@@ -268,7 +268,7 @@ class Ground(NamedTuple):
 class Location(abc.ABC):
     """One place for one output and its record."""
 
-    #: What people and records call it: an absolute local path or an `s3://` address.
+    #: What messages and records call it: an absolute local path or an `s3://` address.
     uri: str
     #: The same for its record.
     record_uri: str
@@ -340,7 +340,7 @@ class Location(abc.ABC):
 
     @abc.abstractmethod
     def stage(self) -> StagedWrite:
-        """Begin a replacement; first removes left-overs that dead processes of this host left here."""
+        """Begin a replacement; first removes orphans, which dead processes of this host left here."""
 
     @abc.abstractmethod
     def local_copy(self, *, shared: bool = False, refresh: bool = False) -> AbstractContextManager[Path]:

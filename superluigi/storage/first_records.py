@@ -23,7 +23,7 @@ def is_first(record: Mapping[str, object]) -> bool:
 
 
 def is_foreign(record: Mapping[str, object]) -> bool:
-    """Whether `record` describes no output in our terms, whoever has written it."""
+    """Whether `record` describes no output in our terms, whatever program wrote it."""
     return not isinstance(record.get("output"), dict) or is_first(record)
 
 

@@ -1,6 +1,6 @@
 """Names for things that a process leaves while it works, and whether that process is gone.
 
-A token says who made a thing: `<host>-<boot>.<world>-<pid>-<start>-<random>`. The host is for people. Boot id and
+A token says who made a thing: `<host>-<boot>.<world>-<pid>-<start>-<random>`. The host is for the reader. Boot id and
 world (the number of the pid namespace) say where pid and start time mean something: only there can a process be known
 to be gone. About everything else (another boot, another container, another machine, even one of the same name) nobody
 here can know, so nothing of it is ever taken for dead.
@@ -22,7 +22,7 @@ _UNKNOWN_BOOT = "0" * 12
 
 @functools.lru_cache(maxsize=1)
 def host() -> str:
-    """This host's name, fit for a file name; for people only: two machines may be called alike."""
+    """This host's name, fit for a file name; for the reader only: two machines may be called alike."""
     return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:24] or "localhost"
 
 
@@ -116,13 +116,13 @@ def token_in(text: str) -> str | None:
 
 
 def host_of(name: str) -> str:
-    """The host in a token, for people; the name itself if it is none."""
+    """The host in a token, to be shown; the name itself if it is none."""
     match = _TOKEN.fullmatch(name)
     return match["host"] if match else name
 
 
 def pid_of(name: str) -> int | None:
-    """The number of the process in a token, for people."""
+    """The number of the process in a token, to be shown."""
     match = _TOKEN.fullmatch(name)
     return int(match["pid"]) if match else None
 

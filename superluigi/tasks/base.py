@@ -304,9 +304,9 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         return task_pickle.reduced(self, Task)
 
     @property
-    def travels_whole(self) -> bool:
+    def must_pickle(self) -> bool:
         """Whether another process needs this task pickled, since its texts name tasks that only we know."""
-        return task_pickle.travels_whole(self)
+        return task_pickle.must_pickle(self)
 
 
 class ExternalTask(Task, LuigiExternalTask):

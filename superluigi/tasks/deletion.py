@@ -35,7 +35,7 @@ class Output:
     #: Bytes; 0 for what is absent, None where the kind of target cannot tell.
     size: int | None
     #: A target or a location: what can be removed.
-    place: Any
+    source: Any
     #: Why it is left alone; empty if it may be removed.
     kept: str = ""
 
@@ -47,7 +47,7 @@ class Output:
         """
         if self.kept:
             raise RecordError(f"{self.path} is left alone: {self.kept}.")
-        self.place.remove()
+        self.source.remove()
 
 
 def outputs_of(tasks: Iterable[Any]) -> list[Output]:
@@ -113,7 +113,7 @@ def clear_class(cls: Any) -> list[Any]:
             _log.warning("%s is left alone: %s.", output.path, output.kept)
         elif output.present:
             output.remove()
-            removed.append(output.place)
+            removed.append(output.source)
     return removed
 
 
@@ -136,18 +136,18 @@ def _recorded(address: str, record: Record) -> Output:
     family, size = str(record.get("task_family")), record["output"].get("size")
     target = _own_target(address, record)
     location = resolve.beside(address) if target is None else target.location
-    place = target or location
+    source = target or location
     if not location.exists():
         recorded = str(record["output"]["path"]).rstrip("/")
         if target is not None or os.path.basename(recorded) == os.path.basename(location.uri.rstrip("/")):
-            return Output(location.uri, family, False, size, place)
+            return Output(location.uri, family, False, size, source)
         kept = f"its record {address} lies elsewhere, and no task that is known here has it"
-        return Output(recorded, family, True, size, place, kept)
+        return Output(recorded, family, True, size, source, kept)
     linked = target is None and isinstance(location, LocalLocation) and location.path.is_symlink()
     if linked or location.read_record() is None:
         kept = "it is a link" if linked else f"it is not what its record {address} describes"
-        return Output(location.uri, family, True, size, place, kept)
-    return Output(location.uri, family, True, size, place)
+        return Output(location.uri, family, True, size, source, kept)
+    return Output(location.uri, family, True, size, source)
 
 
 def _own_target(address: str, record: Record) -> AtomicTarget | None:

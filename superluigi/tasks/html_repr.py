@@ -23,7 +23,7 @@ def html_of(task: luigi.Task) -> str:
         targets = []
         rows.append(("output", html.escape(str(error))))
     for target in targets:
-        rows.append(("output", _place(target)))
+        rows.append(("output", _address(target)))
     body = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{cell}</td></tr>" for name, cell in rows
     )
@@ -38,7 +38,7 @@ def _state(task: luigi.Task) -> str:
         return f"unknown: {html.escape(str(error))}"
 
 
-def _place(target: Any) -> str:
+def _address(target: Any) -> str:
     cell = _link(str(getattr(target, "path", target)))
     try:
         record = target.read_metadata() if hasattr(target, "read_metadata") and target.exists() else None

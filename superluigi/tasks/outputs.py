@@ -14,7 +14,7 @@ from superluigi.parameters.luigi_task import AnyTask
 from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 
-#: In a task's `__dict__`: which of its outputs was missing when somebody asked last.
+#: In a task's `__dict__`: which of its outputs was missing when last asked.
 MISSING = "_superluigi_missing"
 
 

@@ -192,7 +192,7 @@ SETTINGS: dict[str, Name] = {
         lambda value: value in (None, "wait", "fail", "off"),
         (luigi.Parameter,),
     ),
-    "resumable": Name("`run` saves check-points", "True or False", _is_flag),
+    "resumable": Name("`run` saves checkpoints", "True or False", _is_flag),
     "max_attempts": Name("attempts of a task that asks for more", "a number or None", _or_none(_is_number)),
     "hash_seed": Name("another value makes another task", "any value", _any, (luigi.Parameter,)),
     "init": Name(
@@ -288,7 +288,7 @@ MACHINERY: dict[str, Name] = {
     "inputs_annotation": Name("the types of `inputs`, as annotated", "a type", _any, computed=False),
     "commits_outputs": Name("a run that ends well has committed", "True or False", _is_flag, computed=False),
     "make_part": Name("makes `task[key]`", "a function of a task and a key", callable, computed=False),
-    "travels_whole": _given("goes to other processes as a pickle", computed=True),
+    "must_pickle": _given("goes to other processes as a pickle", computed=True),
     "outputs_exist": _method("whether every output exists"),
     "only_wraps": _method("whether the class is done when what it requires is"),
     "existence_is_plain": _method("whether no mix-in has a say in that"),

@@ -107,7 +107,7 @@ class Conveniences:
 
         See `superluigi.visuals.plot_dependency_graph`.
         """
-        # by name: pictures are a room above this one
+        # by name: pictures are a package above this one
         return importlib.import_module("superluigi.visuals").plot_dependency_graph(self, path, **options)
 
     def _repr_html_(self) -> str:

@@ -14,8 +14,8 @@ from superluigi.parameters.checked import Frozen
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Stands for the task at a place of the list."""
+class _Index:
+    """Stands for the task at an index of the list."""
 
     at: int
 
@@ -26,15 +26,15 @@ def reduced(task: Any, own_class: type) -> Any:
     def referred(node: object) -> list[Any]:
         return [each for each in _referred(node) if isinstance(each, own_class)]
 
-    places: dict[Any, int] = {}
+    indexes: dict[Any, int] = {}
     packed = []
     for node, _ in graph.walk([task], referred):
-        packed.append((type(node), _packed(node.__getstate__(), places, own_class)))
-        places[node] = len(places)
+        packed.append((type(node), _packed(node.__getstate__(), indexes, own_class)))
+        indexes[node] = len(indexes)
     return _unpacked, (packed,)
 
 
-def travels_whole(task: Any) -> bool:
+def must_pickle(task: Any) -> bool:
     """Whether the texts of `task` are too little to make it elsewhere: they name tasks, or digests of values."""
     if "init" in task.__dict__:
         return True
@@ -47,9 +47,9 @@ def _referred(task: Any) -> list[Any]:
     return [each for value in held for each in references.tasks_in(value.value)] + list(task.__dict__.get("init", ()))
 
 
-def _packed(state: dict[str, Any], places: dict[Any, int], own_class: type) -> dict[str, Any]:
+def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, Any]:
     def replace(each: object) -> Any:
-        return _Place(places[each]) if isinstance(each, own_class) else each
+        return _Index(indexes[each]) if isinstance(each, own_class) else each
 
     params = {
         name: Frozen(references.replaced(value.value, replace), value.text) if _holds_tasks(value) else value
@@ -57,7 +57,7 @@ def _packed(state: dict[str, Any], places: dict[Any, int], own_class: type) -> d
     }
     rest = {name: value for name, value in state.items() if name not in params}
     if "init" in rest and "init" not in params:
-        rest["init"] = tuple(_Place(places[step]) for step in rest["init"])
+        rest["init"] = tuple(_Index(indexes[step]) for step in rest["init"])
     return {**rest, "param_kwargs": params}
 
 
@@ -72,9 +72,9 @@ def _unpacked(packed: list[tuple[type, dict[str, Any]]]) -> Any:
         params = state["param_kwargs"]
         for value in params.values():
             if isinstance(value, Frozen):
-                value.value = references.replaced(value.value, lambda place: tasks[place.at], _Place)
+                value.value = references.replaced(value.value, lambda index: tasks[index.at], _Index)
         if "init" in state:
-            state["init"] = tuple(tasks[place.at] for place in state["init"])
+            state["init"] = tuple(tasks[index.at] for index in state["init"])
         task.__dict__.update(params)
         task.__dict__.update(state)
         task.__dict__["_Task__hash"] = hash(task.task_id)  # text hashes differently in each process

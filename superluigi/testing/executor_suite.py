@@ -27,7 +27,7 @@ from superluigi.errors import RemoteError, TaskTimeoutError, WorkerLostError
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import Report
 from superluigi.testing import executor_tasks as tasks
-from superluigi.testing.executor_tasks import diary
+from superluigi.testing.executor_tasks import journal
 
 
 class ExecutorSuite:
@@ -57,31 +57,31 @@ class ExecutorSuite:
     def test_runs_requirements_first_and_everything_once(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.Joins(folder=folder, name="root", width=10))
         assert report.success, report.describe()
-        ended = [line[1] for line in diary(folder) if line[0] == "end"]
+        ended = [line[1] for line in journal(folder) if line[0] == "end"]
         assert ended[-1] == "root"
         assert sorted(ended) == sorted([*(f"leaf{i}" for i in range(10)), "root"])
         assert report.counts() == {"ran": 11}
 
     def test_a_second_run_runs_nothing(self, run_it: Any, folder: str) -> None:
         run_it(tasks.Joins(folder=folder, name="root", width=3))
-        before = diary(folder)
+        before = journal(folder)
         report = run_it(tasks.Joins(folder=folder, name="root", width=3))
         assert report.success
         assert report.counts() == {"complete": 1}
-        assert diary(folder) == before
+        assert journal(folder) == before
 
     def test_never_runs_more_than_num_workers_at_once(self, run_it: Any, folder: str) -> None:
         run_it(tasks.Joins(folder=folder, name="root", width=8, seconds=0.05))
         assert _most_at_once(folder) <= self.num_workers
 
     def test_tasks_run_where_they_should(self, run_it: Any, folder: str) -> None:
-        run_it(tasks.Noted(folder=folder, name="one"))
-        assert (diary(folder)[0][3] != str(os.getpid())) == self.other_processes
+        run_it(tasks.LoggedTask(folder=folder, name="one"))
+        assert (journal(folder)[0][3] != str(os.getpid())) == self.other_processes
 
     def test_tasks_know_the_run_they_are_part_of(self, run_it: Any, folder: str) -> None:
         run = RunContext()
-        run_it(tasks.Noted(folder=folder, name="one"), run=run)
-        assert diary(folder)[0][4] == run.id
+        run_it(tasks.LoggedTask(folder=folder, name="one"), run=run)
+        assert journal(folder)[0][4] == run.id
 
     def test_an_error_arrives_as_itself_and_the_rest_goes_on(self, run_it: Any, folder: str) -> None:
         root = tasks.NeedsFailing(folder=folder, name="root")
@@ -104,7 +104,7 @@ class ExecutorSuite:
         report = run_it(tasks.FailsTwice(folder=folder, name="third-time-lucky"))
         assert report.success, report.describe()
         assert report.failures == ()
-        assert sum(line[0] == "begin" for line in diary(folder)) == 3
+        assert sum(line[0] == "begin" for line in journal(folder)) == 3
 
     def test_requirements_may_be_discovered_while_running(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.Discovers(folder=folder, name="root"))
@@ -169,8 +169,8 @@ class ExecutorSuite:
         others = [tasks.Sleeps(folder=folder, name=f"s{i}", seconds=0.1) for i in range(20)]
         report = run_it(bad, *others, on_error="stop")
         assert not report.success
-        assert sum(line[0] == "begin" for line in diary(folder)) < 20
-        begun, ended = ({line[1] for line in diary(folder) if line[0] == word} for word in ("begin", "end"))
+        assert sum(line[0] == "begin" for line in journal(folder)) < 20
+        begun, ended = ({line[1] for line in journal(folder) if line[0] == word} for word in ("begin", "end"))
         told = begun - ended - {"bad"}  # what had begun was told to end, or had ended by itself
         assert not [name for name in told if (Path(folder) / f"{name}.txt").exists()]
         assert {failure.task for failure in report.failures} == {str(bad)}
@@ -178,12 +178,12 @@ class ExecutorSuite:
     def test_a_late_task_is_ended_with_its_children(self, run_it: Any, folder: str) -> None:
         if not self.ends_late_tasks:
             pytest.skip("this executor cannot end a call")
-        report = run_it(tasks.Late(folder=folder, name="late"), tasks.Noted(folder=folder, name="other"))
+        report = run_it(tasks.Late(folder=folder, name="late"), tasks.LoggedTask(folder=folder, name="other"))
         (failure,) = report.failures
         assert isinstance(failure.error, TaskTimeoutError)
         assert failure.kind == "timeout"
         assert (Path(folder) / "other.txt").exists()
-        (child,) = [line[1] for line in diary(folder) if line[0] == "child"]
+        (child,) = [line[1] for line in journal(folder) if line[0] == "child"]
         assert _gone(int(child))
 
     def test_processes_that_a_task_forks_can_be_ended_at_once(self, run_it: Any, folder: str) -> None:
@@ -207,7 +207,7 @@ class ExecutorSuite:
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", wrapped)
-        assert run_it(tasks.Noted(folder=folder, name="one"), tasks.Noted(folder=folder, name="two")).success
+        assert run_it(tasks.LoggedTask(folder=folder, name="one"), tasks.LoggedTask(folder=folder, name="two")).success
         assert threading.Thread.start is wrapped
 
     def test_programs_of_luigi_that_set_signal_handlers_run(self, run_it: Any, folder: str) -> None:
@@ -225,7 +225,7 @@ class ExecutorSuite:
         monkeypatch.setitem(sys.modules, name, module := importlib.import_module(name))
         report = run_it(getattr(module, name)(folder=folder, name="one"))
         assert "if __name__ == '__main__':" in report.describe()
-        assert diary(folder) == []
+        assert journal(folder) == []
 
     def test_a_task_that_ends_its_process_fails_alone(self, run_it: Any, folder: str) -> None:
         if not self.survives_death:
@@ -238,9 +238,9 @@ class ExecutorSuite:
 
 
 def _most_at_once(folder: str) -> int:
-    """The largest number of tasks that ran at the same time, by the diary."""
+    """The largest number of tasks that ran at the same time, by the journal."""
     moments = sorted(
-        (float(line[2]), 1 if line[0] == "begin" else -1) for line in diary(folder) if line[0] in ("begin", "end")
+        (float(line[2]), 1 if line[0] == "begin" else -1) for line in journal(folder) if line[0] in ("begin", "end")
     )
     running = most = 0
     for _, step in moments:

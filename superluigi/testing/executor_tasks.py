@@ -1,4 +1,4 @@
-"""The tasks of the executor suite: importable in any process, and watched through a diary on disk."""
+"""The tasks of the executor suite: importable in any process, and watched through a journal on disk."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from superluigi.runs import context as runs
 
 
 def note(folder: str, *words: object) -> None:
-    """Add one line to the diary of `folder`; lines of many processes do not mix (one write, O_APPEND)."""
-    descriptor = os.open(Path(folder) / "diary", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    """Add one line to the journal of `folder`; lines of many processes do not mix (one write, O_APPEND)."""
+    descriptor = os.open(Path(folder) / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
     finally:
         os.close(descriptor)
 
 
-def diary(folder: str | Path) -> list[list[str]]:
-    """The lines of the diary, each as its words."""
-    path = Path(folder) / "diary"
+def journal(folder: str | Path) -> list[list[str]]:
+    """The lines of the journal, each as its words."""
+    path = Path(folder) / "journal"
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class Noted(luigi.Task):
+class LoggedTask(luigi.Task):
     """Notes when it begins and ends, and writes a file."""
 
     folder = luigi.Parameter()
@@ -59,14 +59,14 @@ class Noted(luigi.Task):
         """What the task does; a subclass may fail, sleep, or die."""
 
 
-class Sleeps(Noted):
+class Sleeps(LoggedTask):
     seconds = luigi.FloatParameter(default=0.2)
 
     def work(self) -> None:
         time.sleep(self.seconds)
 
 
-class Joins(Noted):
+class Joins(LoggedTask):
     """Needs `width` tasks that sleep."""
 
     width = luigi.IntParameter()
@@ -83,7 +83,7 @@ class OddError(Exception):
         super().__init__(f"{first} and {second}")
 
 
-class Fails(Noted):
+class Fails(LoggedTask):
     """Raises: a ValueError, or an error that cannot be pickled."""
 
     odd = luigi.BoolParameter(default=False)
@@ -92,36 +92,36 @@ class Fails(Noted):
         raise OddError("this", "that") if self.odd else ValueError("as asked")
 
 
-class NeedsFailing(Noted):
+class NeedsFailing(LoggedTask):
     """Requires one task that fails and one that does not."""
 
     def requires(self) -> list[luigi.Task]:
-        return [Fails(folder=self.folder, name="bad"), Noted(folder=self.folder, name="good")]
+        return [Fails(folder=self.folder, name="bad"), LoggedTask(folder=self.folder, name="good")]
 
 
-class FailsTwice(Noted):
-    """Fails twice, whoever tries it; then succeeds."""
+class FailsTwice(LoggedTask):
+    """Fails twice, in whatever process; then succeeds."""
 
     retry_count = 5
 
     def work(self) -> None:
-        if sum(line[:2] == ["begin", self.name] for line in diary(self.folder)) < 3:
+        if sum(line[:2] == ["begin", self.name] for line in journal(self.folder)) < 3:
             raise ValueError("not yet")
 
 
-class Discovers(Noted):
+class Discovers(LoggedTask):
     """Asks for requirements while it runs, the second when it has the first."""
 
     def run(self) -> Generator[Any, Any, None]:
         note(self.folder, "begin", self.name, time.time(), os.getpid(), runs.current().id)
-        first = yield Noted(folder=self.folder, name="first")
+        first = yield LoggedTask(folder=self.folder, name="first")
         with first.open() as stream:
-            second = yield [Noted(folder=self.folder, name=f"after-{stream.read()}")]
+            second = yield [LoggedTask(folder=self.folder, name=f"after-{stream.read()}")]
         with self.output().open("w") as stream:
             stream.write(str(len(second)))
 
 
-class Reports(Noted):
+class Reports(LoggedTask):
     """Tells how far it is."""
 
     def work(self) -> None:
@@ -131,7 +131,7 @@ class Reports(Noted):
         self.trigger_event("superluigi.testing.half", self, 50)
 
 
-class Listens(Noted):
+class Listens(LoggedTask):
     """Waits for a message of the scheduler, and answers it."""
 
     accepts_messages = True
@@ -149,7 +149,7 @@ class Greedy(Sleeps):
     resources = {"gpu": 1}
 
 
-class AllGreedy(Noted):
+class AllGreedy(LoggedTask):
     width = luigi.IntParameter()
 
     def requires(self) -> list[luigi.Task]:
@@ -194,14 +194,14 @@ def state_of_process() -> dict[str, Any]:
     }
 
 
-class Looks(Noted):
+class Looks(LoggedTask):
     """Notes the state of the process that it runs in."""
 
     def work(self) -> None:
         (Path(self.folder) / f"{self.name}.json").write_text(json.dumps(state_of_process()))
 
 
-class Changes(Noted):
+class Changes(LoggedTask):
     """Changes all that it can."""
 
     def requires(self) -> luigi.Task:
@@ -242,18 +242,18 @@ class LooksAfterwards(Looks):
 #: A module that starts a run when a worker imports it, and does not when the process `main` does.
 UNGUARDED = """
 import os
-from superluigi.testing.executor_tasks import Noted
+from superluigi.testing.executor_tasks import LoggedTask
 from superluigi.engine.engine import run_graph
 
-class {name}(Noted):
+class {name}(LoggedTask):
     pass
 
 if os.getpid() != {main}:
-    run_graph(Noted(folder=os.path.dirname(__file__), name="must not run"))
+    run_graph(LoggedTask(folder=os.path.dirname(__file__), name="must not run"))
 """
 
 
-class Forks(Noted):
+class Forks(LoggedTask):
     """Forks processes and ends them by SIGTERM, as pools do; some have not run a line yet."""
 
     def work(self) -> None:
@@ -270,14 +270,14 @@ class Forks(Noted):
                 raise RuntimeError(f"the forked process went on after SIGTERM: {status}")
 
 
-class Dies(Noted):
+class Dies(LoggedTask):
     """Ends the process it runs in."""
 
     def work(self) -> None:
         os._exit(7)
 
 
-class SurvivesDying(Noted):
+class SurvivesDying(LoggedTask):
     """Requires a task that dies and others that do not."""
 
     def requires(self) -> list[luigi.Task]:

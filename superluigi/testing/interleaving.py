@@ -146,7 +146,7 @@ def current() -> str | None:
 
 
 def is_over(name: str) -> bool:
-    """Whether an actor of the order that is played has died or ended; a stranger has not."""
+    """Whether an actor of the order that is played has died or ended; a thread of others has not."""
     run = _Playing.run
     actor = run.actors.get(name) if run else None
     return actor is not None and (actor.has_ended or actor.is_dead)
@@ -362,7 +362,7 @@ class _Bound:
     def chosen(self, node: _Node) -> _Node:
         """A new choice: the first of its options, or any."""
         if self.chance is not None:
-            # whoever runs goes on, mostly: else all switches come at the beginning
+            # the one that runs goes on, mostly: else all switches come at the beginning
             node.chosen = 0 if self.chance.random() < 0.75 else self.chance.randrange(len(node.options))
         return node
 

@@ -42,7 +42,7 @@ class Sandbox:
         self.root = root
         #: The default home of outputs.
         self.store = root / "store"
-        #: Task folders: logs, check-points.
+        #: Task folders: logs, checkpoints.
         self.workspace = root / "workspace"
         #: Local copies of S3 data.
         self.local_data = root / "data"

@@ -57,7 +57,7 @@ class TargetRig(abc.ABC):
         """Everything in the place that is neither an output nor its record, except what is named for a live process."""
 
     @abc.abstractmethod
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         """Replace the data of `name` behind the target's back, with other bytes of the same size."""
 
     def drop_record(self, name: str = "output") -> None:
@@ -107,7 +107,7 @@ class LocalFileRig(TargetRig):
         ]
         return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         path = self.folder / (name + self.suffix)
         path.write_text(path.read_text()[::-1])
 
@@ -126,7 +126,7 @@ class LocalFolderRig(LocalFileRig):
 
         return LocalFolderTarget(self.folder / name, **{**self.options, **options})
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         path = self.folder / name / "a.txt"
         path.write_text(path.read_text()[::-1])
 
@@ -181,7 +181,7 @@ class S3ObjectRig(TargetRig):
     def drop_member(self, name: str = "output") -> None:
         self.client().delete_object(Bucket=self.bucket, Key=f"place/{name}/sub/b.txt")
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         key = f"place/{name}{self.suffix}"
         body = self.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
         self.client().put_object(Bucket=self.bucket, Key=key, Body=body[::-1])
@@ -197,7 +197,7 @@ class S3PrefixRig(S3ObjectRig):
 
         return S3PrefixTarget(self.bucket, f"place/{name}/", **{**self.options, **options})
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         key = f"place/{name}/a.txt"
         body = self.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
         self.client().put_object(Bucket=self.bucket, Key=key, Body=body[::-1])
@@ -302,9 +302,9 @@ class TargetSuite(abc.ABC):
         record = rig.target().read_metadata()
         assert record is None or "text" not in record
 
-    def test_data_that_a_stranger_replaced_has_no_record(self, rig: TargetRig) -> None:
+    def test_data_that_an_external_writer_replaced_has_no_record(self, rig: TargetRig) -> None:
         publish(rig, "one")
-        rig.overwrite_as_stranger()
+        rig.overwrite_as_external_writer()
         assert rig.target().read_metadata() is None
 
     def test_a_file_exists_by_its_data_and_what_has_members_by_its_record(self, rig: TargetRig) -> None:

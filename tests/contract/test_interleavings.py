@@ -205,7 +205,7 @@ class MemoryRig(TargetRig):
     def leftovers(self) -> list[str]:
         return []
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
         raise NotImplementedError
 
 
@@ -329,7 +329,7 @@ class Copies(Scene):
         source.parent.mkdir(parents=True)
         if self.folder_entry:
             source.mkdir()
-        self.entry().adopt(source, "v2", self.fetch("v2", source))
+        self.entry().insert(source, "v2", self.fetch("v2", source))
 
     def end(self, outcomes: Outcomes) -> None:
         for name, outcome in outcomes.items():

@@ -164,7 +164,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     numbers = itertools.count()
     monkeypatch.setattr(owner_token, "token", lambda: f"h-{'0' * 12}.7-1-1-{next(numbers):012x}")
     monkeypatch.setattr(intent_log, "clean", lambda *_: None)
-    monkeypatch.setattr(PrefixLocation, "adopt", lambda *_: None)
+    monkeypatch.setattr(PrefixLocation, "insert", lambda *_: None)
     naps = SimpleNamespace(sleep=lambda _seconds: LOCAL.actor._turn("sleep"), monotonic=client.time.monotonic)
     monkeypatch.setattr(prefix_commit, "time", naps)
 

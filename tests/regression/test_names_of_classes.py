@@ -113,7 +113,7 @@ WRONG: list[tuple[str, Any]] = [
     ("channel", ["a", 1]), ("pool", 5), ("priority", "high"), ("priority", luigi.StrParameter()),
     ("resources", ["gpu"]),
     ("disabled", luigi.StrParameter()), ("retry_count", luigi.Parameter(default="3")), ("returns", "x"),
-    ("returns", 0.05), ("clone", lambda self: self), ("param_kwargs", {}), ("travels_whole", True), ("deps", 5),
+    ("returns", 0.05), ("clone", lambda self: self), ("param_kwargs", {}), ("must_pickle", True), ("deps", 5),
     ("command_prefix", 5), ("command_prefix", lambda self, x: "nice"), ("keep_task_dir", luigi.IntParameter()),
 ]  # fmt: skip
 

@@ -162,7 +162,7 @@ def test_a_note_removes_only_what_carries_its_own_token(
     note.add("delete", bucket=s3_bucket, key="mine.txt")
     note.add(
         "prefix", bucket=s3_bucket, prefix="", record_bucket=s3_bucket, record_key="none",
-        commit=target.location.look().commit,
+        commit=target.location.head().commit,
     )  # fmt: skip
     intent_log.replay(s3, folder, local_root)
     assert target.exists() and not folder.exists()

@@ -26,7 +26,7 @@ _TASK_MAKERS = {"task", "shell_task"}
 class CodeDependencies:
     """Everything that decides what a task class computes."""
 
-    #: Name as people say it -> SHA-256 of its syntax tree. Names of the task's own module are bare.
+    #: Name as shown -> SHA-256 of its syntax tree. Names of the task's own module are bare.
     parts: dict[str, str]
     #: Top-level names of the packages outside the user's code that are used directly.
     packages: frozenset[str]

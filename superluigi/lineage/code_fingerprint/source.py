@@ -28,7 +28,7 @@ class Module:
     """One parsed source file."""
 
     name: str
-    #: What people call it: the module's name, or the file's stem for `__main__`.
+    #: What messages call it: the module's name, or the file's stem for `__main__`.
     label: str
     file: str
     is_package: bool

@@ -39,7 +39,7 @@ _FLUSH_S = 10.0
 
 
 @contextlib.contextmanager
-def emitting(run: runs.RunContext) -> Iterator[None]:
+def openlineage_emitter(run: runs.RunContext) -> Iterator[None]:
     """While the block runs, events of tasks of this process become OpenLineage events of `run`, if asked for."""
     send = _sender()
     if send is None:

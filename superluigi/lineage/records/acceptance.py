@@ -37,7 +37,7 @@ def accepted_inputs(record: Record) -> dict[str, resolve.Reference] | None:
 
 
 def told(record: Mapping[str, Any]) -> str:
-    """The latest acceptance, for people; nothing if there is none."""
+    """The latest acceptance, in words; nothing if there is none."""
     known = entries(record)
     if not known:
         return ""

@@ -106,7 +106,7 @@ class RecordBuilder:
             RecordValueError: a value that JSON cannot hold.
         """
         users: dict[str, Any] = {}
-        if "metadata" in self.__dict__:  # somebody has asked for it
+        if "metadata" in self.__dict__:  # it has been asked for
             self._check_keys()
             users = {key: value for key, value in self.metadata.items() if key not in BEFORE}
         record: Record = dict(self._known)

@@ -1,4 +1,4 @@
-"""Record files as JSON, and records as code may take them: whatever somebody wrote there by hand."""
+"""Record files as JSON, and records as code may take them: whatever was written there by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what people and records call an output (a path, an `s3://` address, a target) to its location."""
+"""From what users and records call an output (a path, an `s3://` address, a target) to its location."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _described_by(record_path: Path) -> Location:
     try:
         output = validate(read_json(record_path) or {}).get("output") or {}
     except RecordError:
-        output = {}  # whoever reads the record through the location will say so
+        output = {}  # reading the record through the location will say so
     if output and not beside.exists() and Path(str(output.get("path"))).name != beside.name:
         return location_at(str(output["path"]), output.get("type"), str(record_path))
     return location_at(str(beside), output.get("type") or ("LocalFolderTarget" if beside.is_dir() else None), None)

@@ -36,7 +36,7 @@ class Trace:
     #: Address -> `ok`, `changed` (not what its consumer read), `missing`, `external` (never had a record)
     #: or `unreadable`.
     states: dict[str, str] = field(default_factory=dict)
-    #: Address -> why the state is not `ok`, for people.
+    #: Address -> why the state is not `ok`, in words.
     notes: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -74,7 +74,7 @@ def accept(
     Raises:
         OptionError: no reason is given.
         NotAcceptableError: a parameter has changed, an input is gone, or there is no record.
-        CommitConflictError: somebody makes or replaces it meanwhile.
+        CommitConflictError: another process makes or replaces it meanwhile.
     """
     found = acceptances(task, why=why, code=code, inputs=inputs, upstream=upstream)
     for one in found:
@@ -131,7 +131,7 @@ def adopt(task: luigi.Task, *, why: str = "it was there before") -> Acceptance:
     Raises:
         TargetMissingError: an output is not there.
         NotAcceptableError: one has a record, or the task keeps none.
-        CommitConflictError: somebody makes or replaces it meanwhile.
+        CommitConflictError: another process makes or replaces it meanwhile.
     """
     found = adoption(task, why=why)
     found.write()
@@ -174,7 +174,7 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
             raise NotAcceptableError(
                 f"{location.uri} has a record: there is nothing to adopt. `superluigi accept` adds to it."
             )
-        external, location.external = location.external, True  # what is there counts, whoever made it
+        external, location.external = location.external, True  # what is there counts, of whatever origin
         try:
             seen = location.describe() or {}
         finally:

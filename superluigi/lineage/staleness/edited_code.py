@@ -24,7 +24,7 @@ def lines(tasks: Sequence[luigi.Task]) -> list[str]:
         try:
             changes = {reason.word: reason.detail for reason in reasons.reasons(facts.of(task))}
         except (SuperLuigiError, OSError):
-            continue  # whoever needs the record says what is wrong with it
+            continue  # the code that needs the record says what is wrong with it
         if reasons.CODE_CHANGED in changes:
             what = f" ({changes[reasons.CODE_CHANGED]})" if changes[reasons.CODE_CHANGED] else ""
             said[type(task)] = (

@@ -77,7 +77,7 @@ def _changed(task: luigi.Task, far: bool) -> str:
             parameters_changed(Facts(params=public_params(task, only_significant=True)), validate(record))[:3]
         )
     except (SuperLuigiError, OSError):
-        return ""  # whoever needs the record says what is wrong with it
+        return ""  # the code that needs the record says what is wrong with it
 
 
 def _read(location: Location, far: bool, parse: Callable[[bytes], object]) -> Record | None:

@@ -34,7 +34,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a task is as it is: one of the words above, and what exactly, for people."""
+    """Why a task is as it is: one of the words above, and what exactly, in words."""
 
     word: str
     detail: str = ""

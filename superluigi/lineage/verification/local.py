@@ -193,7 +193,7 @@ def _content(location: LocalLocation) -> Record | None:
         status = os.stat(location.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not location.fits(status):
+    if not location.matches_kind(status):
         raise TargetKindError(f"it is no longer of the kind that {location.kind} makes")
     if isinstance(location, FolderLocation):
         location = FolderLocation(location.path, location.record_path, contents_limit=2**31)

@@ -48,7 +48,7 @@ def checks(text: str) -> Iterator[Check]:
 
 
 def _is_output(location: Location) -> bool:
-    if isinstance(location, ObjectLocation) and location.look() is not None:
+    if isinstance(location, ObjectLocation) and location.head() is not None:
         return True
     return isinstance(location, (ObjectLocation, PrefixLocation)) and bool(_records(location)[0])
 
@@ -73,7 +73,7 @@ def _records(location: ObjectLocation | PrefixLocation) -> tuple[list[Record], s
 
 
 def _object(location: ObjectLocation) -> VerifyResult:
-    uri, there, (records, _) = location.uri, location.look(), _records(location)
+    uri, there, (records, _) = location.uri, location.head(), _records(location)
     if there is None:
         if not records:
             raise missing_record_error(uri)

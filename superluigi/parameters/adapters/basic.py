@@ -23,7 +23,7 @@ from superluigi.formats.registry import is_class
 class Adapter(abc.ABC):
     """One kind of type."""
 
-    #: What people call it: `int`, `list[int]`.
+    #: What messages call it: `int`, `list[int]`.
     name: str
     #: Whether every checked value comes back from its text by construction; others are tried when a task is made.
     sure: bool = False
@@ -241,7 +241,7 @@ class Dict(Adapter):
         return dict(pairs) if self._text_keys else [list(pair) for pair in pairs]
 
     def decode(self, data: object) -> Any:
-        if isinstance(data, Mapping):  # as people write it: its keys are text
+        if isinstance(data, Mapping):  # as written by hand: its keys are text
             return {self._key(key): self.value.decode(item) for key, item in data.items()}
         if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
             self.refuse(data)

@@ -95,7 +95,7 @@ class ChildProcess:
         return self._worker.poll()
 
     def interrupt(self, grace_seconds: float) -> Answer | None:
-        """Ask its attempt to end; the answer if that ends well, or asks for another attempt from its check-point."""
+        """Ask its attempt to end; the answer if that ends well, or asks for another attempt from its checkpoint."""
         self._worker.interrupt()
         deadline = time.monotonic() + grace_seconds
         while (said := self.receive(max(0.0, deadline - time.monotonic()))) is not None:

@@ -1,6 +1,6 @@
 """Local copies of S3 data: used only while they are what the store holds, filled once, bounded.
 
-The copies lie where people find them, `<root>/<bucket>/<key>` (for other servers than AWS
+The copies lie where they are easily found, `<root>/<bucket>/<key>` (for other servers than AWS
 `<root>/<host_port>/<bucket>/<key>`). State and locks are out of sight, in `<root>/.superluigi/`.
 
 An entry's state says from which ETag and version its files were made, and size, time and inode of each file:
@@ -118,7 +118,7 @@ class Cache:
         entries = self.entries()
         if limit is not None:
             total = sum(info.size for info in entries)  # a crash may have left the account wrong
-            self.account(total, absolute=True)
+            self.add_usage(total, absolute=True)
             over = total + coming - limit
         freed = 0
         for info in entries:
@@ -136,7 +136,7 @@ class Cache:
             old = older_than is not None and info.used < older_than
             if (old or (limit_bytes is not None and total > limit_bytes)) and self.evict(info):
                 freed, total = freed + info.size, total - info.size
-        self.account(total, absolute=True)
+        self.add_usage(total, absolute=True)
         return freed
 
     def verify(self) -> Iterator[tuple[Info, str]]:
@@ -158,13 +158,13 @@ class Cache:
                 if not unused:
                     return False
                 remove_known(self.root, info.state_file)
-                # The lock files go while their locks are held: whoever waits for them looks again.
+                # The lock files go while their locks are held: a process that waits for them looks again.
                 for suffix in (".use", ".fill"):
                     stem.with_suffix(suffix).unlink(missing_ok=True)
-        self.account(-info.size)
+        self.add_usage(-info.size)
         return True
 
-    def account(self, change: int, absolute: bool = False) -> None:
+    def add_usage(self, change: int, absolute: bool = False) -> None:
         """Keep the sum of all sizes, so that a fill need not look at every entry."""
         if self.limit_bytes is None and not absolute:
             return
@@ -329,7 +329,7 @@ class CacheEntry:
         try:
             facts = fetch(part, reusable)
         except BaseException as error:
-            # Of a folder, what came so far is the beginning of the next attempt, but for where there is no room for it.
+            # Of a folder, what came so far is the beginning of the next attempt, but where no space is left for it.
             if not self.folder or _is_of_the_disk(error):
                 copying.remove_tree(part.parent)
             raise
@@ -347,7 +347,7 @@ class CacheEntry:
             if "etag" in facts and same(path / name, facts)
         }
 
-    def adopt(self, source: Path, tag: str, facts: Facts) -> None:
+    def insert(self, source: Path, tag: str, facts: Facts) -> None:
         """Make `source` (a file or folder of the same file system that was just uploaded) the local copy.
 
         Nothing but a warning comes of what goes wrong: the data is in the store by now.
@@ -381,7 +381,7 @@ class CacheEntry:
                 raise
         for left in self.stem.parent.glob(f"{self.stem.name}-*.partial"):
             copying.remove_tree(left)
-        self.cache.account(size - int(old["size"] if old else 0))
+        self.cache.add_usage(size - int(old["size"] if old else 0))
         return path
 
     def _write_state(self, path: Path, tag: str, size: int, files: Mapping[str, object]) -> None:

@@ -133,7 +133,7 @@ def move(source: Path, destination: Path) -> bool:
             destination.parent.mkdir(parents=True, exist_ok=True)
             atomic.replace(source, destination)
             return True
-        except FileNotFoundError:  # somebody removed the empty folder in between
+        except FileNotFoundError:  # another process removed the empty folder in between
             continue
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             return False
@@ -154,7 +154,7 @@ def save(file: Path, state: Mapping[str, object]) -> None:
 def remove_known(root: Path, file: Path) -> dict[str, Any] | None:
     """Remove the copy that the state in `file` speaks of, then the state, which is returned.
 
-    Meanwhile it says that the copy is nobody's: whoever comes after a death in between finds what is left.
+    Meanwhile it says that the copy has no owner: the next process, after a death in between, finds what is left.
     """
     state = load(file)
     if state is not None:

@@ -19,7 +19,7 @@ class FileLocation(LocalLocation):
     kind = "LocalFileTarget"
     other_kind = "LocalFolderTarget"
 
-    def fits(self, status: os.stat_result) -> bool:
+    def matches_kind(self, status: os.stat_result) -> bool:
         return stat.S_ISREG(status.st_mode)
 
     def identity(self, path: Path | str, status: os.stat_result | None = None) -> Record:

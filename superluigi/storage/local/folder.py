@@ -45,7 +45,7 @@ class FolderLocation(LocalLocation):
         except ValueError:
             return None
 
-    def fits(self, status: os.stat_result) -> bool:
+    def matches_kind(self, status: os.stat_result) -> bool:
         return stat.S_ISDIR(status.st_mode)
 
     def exists(self) -> bool:
@@ -210,7 +210,7 @@ class StagedFolder(LocalStaged):
 
     def _swap_by_two_renames(self, final: Path) -> None:
         """Where names cannot be exchanged the output is absent between two renames; the journal lets
-        whoever comes next finish them (`LocalLocation._recover_swap`)."""
+        the next process finish them (`LocalLocation._recover_swap`)."""
         journal = staging.swap_journal(final)
         try:
             failpoint("write journal")
@@ -244,7 +244,7 @@ class StagedFolder(LocalStaged):
     def _drop(self) -> None:
         """Also what was swapped away: after an exchange the old tree is `_beside`, after two renames `_old`."""
         super()._drop()
-        if self._half_swapped:  # whoever finishes the swap needs both
+        if self._half_swapped:  # finishing the swap needs both
             staging.abandon(self.commit_id, self.final.parent)
             return
         with staging.abandoning(self.commit_id, self.final.parent):

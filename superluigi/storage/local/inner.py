@@ -1,4 +1,4 @@
-"""Outputs of other tasks inside a folder or prefix: whoever replaces or removes the whole leaves them alone.
+"""Outputs of other tasks inside a folder or prefix: replacing or removing the whole leaves them alone.
 
 They are known by their records, whose names end alike. A record inside may also be content: written by the task
 through a target of ours into its stage, or copied there from elsewhere. One that was put there by `metadata_path`, of

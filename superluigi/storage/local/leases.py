@@ -64,7 +64,7 @@ class _File:
         self.held: dict[int, Holder] = {}
 
     def _signed(self) -> int:
-        """The number, from 1, of the line that names this process; 0 where there is no room for one."""
+        """The number, from 1, of the line that names this process; 0 where there is none left."""
         try:
             os.write(self.descriptor, f"{owner_token.token()} {self.since}\n".encode().rjust(_LINE))
         except OSError:  # a full disk: nobody will know who we are
@@ -265,7 +265,7 @@ def left_by_the_dead(folder: str) -> bool:
 
 
 def remove_left(folder: str) -> None:
-    """Remove the file that a dead process left in `folder`, unless somebody has a lease there by now."""
+    """Remove the file that a dead process left in `folder`, unless another process has a lease there by now."""
     with _here.guard, contextlib.suppress(OSError, _NoLocksError):
         if left_by_the_dead(folder):
             _open(folder, make=False)

@@ -98,7 +98,7 @@ class LocalLocation(Location):
     # ---- what each kind adds
 
     @abc.abstractmethod
-    def fits(self, status: os.stat_result) -> bool:
+    def matches_kind(self, status: os.stat_result) -> bool:
         """Whether what is there is of our kind."""
 
     @abc.abstractmethod
@@ -272,7 +272,7 @@ class LocalLocation(Location):
             ) from error
         except OSError as error:
             raise TargetError(f"Cannot look at {self.path}: {error.strerror}. {atomic.advice(error)}") from error
-        if not self.fits(status):
+        if not self.matches_kind(status):
             if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
                 raise TargetKindError(f"{self.path} is a pipe, socket or device; outputs are files and folders.")
             there = "a folder" if stat.S_ISDIR(status.st_mode) else "a file"

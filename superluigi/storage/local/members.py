@@ -51,7 +51,7 @@ class Member(NamedTuple):
 def walk(root: str, hidden: Container[str] = ()) -> Iterator[Member]:
     """All that is in a folder, each folder before what is in it; what is ours or called as in `hidden` is left out.
 
-    A pipe, socket or device counts as a file here: whoever opens it refuses it.
+    A pipe, socket or device counts as a file here: it is refused when it is opened.
     """
     real = ""
     waiting: list[tuple[str, str, frozenset[Inode]]] = [(root, "", frozenset())]

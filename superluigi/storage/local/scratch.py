@@ -29,7 +29,7 @@ def private_copy(near: Path, name: str, fill: Callable[[Path], None]) -> Iterato
 
     Raises:
         StorageAccessError: no place lets us write; names the setting.
-        CommitError: there is no room anywhere; names the setting.
+        CommitError: there is no space anywhere; names the setting.
     """
     refusals: list[tuple[Path, OSError]] = []
     for parent in _places(near):
@@ -98,7 +98,7 @@ def _folder(parent: Path, *, is_data: bool) -> Iterator[Path]:
 def _refused(name: str, refusals: list[tuple[Path, OSError]]) -> TargetError:
     told = "; ".join(f"{parent}: {error.strerror or error}" for parent, error in refusals)
     is_right = any(isinstance(error, PermissionError) for _, error in refusals)
-    advice = "Set SUPERLUIGI_LOCAL_DATA_DIR to a folder with room that you may write to, or free some space."
+    advice = "Set SUPERLUIGI_LOCAL_DATA_DIR to a folder with space that you may write to, or free some."
     kind = StorageAccessError if is_right else CommitError
     found = kind(f"Cannot make a temporary copy of {name} ({told}). {advice}")
     found.errno = refusals[-1][1].errno

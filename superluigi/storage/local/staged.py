@@ -87,7 +87,7 @@ class LocalStaged(StagedWrite):
                     location._settle_held()
                     self._publish(published)
                 except BaseException:
-                    with contextlib.suppress(OSError):  # the first error tells more, and whoever comes next settles
+                    with contextlib.suppress(OSError):  # the first error tells more, and the next process settles
                         location._settle_held()
                     raise
             case.learn(location.uri)
@@ -109,7 +109,7 @@ class LocalStaged(StagedWrite):
     # ---- parts
 
     def _publish(self, record: Record | None) -> None:
-        """Make data and record visible. After `_swap` the commit is made: what fails then, whoever comes next does."""
+        """Make data and record visible. After `_swap` the commit is made: what fails then, the next process does."""
         location = self.location
         if record is not None:
             location._write_pending(record, self.commit_id, durable=self._durable)

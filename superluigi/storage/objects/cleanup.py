@@ -21,7 +21,7 @@ from superluigi.storage.cache import files
 from superluigi.storage.local.cleanup import Leftover
 from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.prefix.prefix_recovery import ClaimFile, recover
-from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixKeys, PrefixStore
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened
@@ -123,21 +123,21 @@ def _is_claimed(s3: ObjectStore, bucket: str, staged: str, token: str, root: Pat
     said = intent_log.said_record(there.metadata if there else {})
     records = [said] if said else [(bucket, f"{prefix[:-1]}{RECORD_SUFFIX}"), (bucket, prefix + RECORD_SUFFIX)]
     for record_bucket, record_key in records:
-        claim = ClaimFile(_store(s3, PrefixPlace(bucket, prefix, record_bucket, record_key), root)).read()
+        claim = ClaimFile(_store(s3, PrefixKeys(bucket, prefix, record_bucket, record_key), root)).read()
         if claim is not None and token in (claim.commit, claim.holder):
             return True
     return False
 
 
-def _store(s3: ObjectStore, place: PrefixPlace, root: Path) -> PrefixStore:
+def _store(s3: ObjectStore, place: PrefixKeys, root: Path) -> PrefixStore:
     return PrefixStore(s3, place, s3.conditional_writes(place.record_bucket, place.record_key, root), {}, {})
 
 
-def _place_of(bucket: str, record_key: str) -> PrefixPlace:
+def _place_of(bucket: str, record_key: str) -> PrefixKeys:
     """The prefix whose record is at `record_key`, inside it or beside it."""
     inside = record_key.endswith("/" + RECORD_SUFFIX)
     prefix = record_key.removesuffix(RECORD_SUFFIX) if inside else f"{record_key.removesuffix(RECORD_SUFFIX)}/"
-    return PrefixPlace(bucket, prefix, bucket, record_key)
+    return PrefixKeys(bucket, prefix, bucket, record_key)
 
 
 def _call(function: Callable[..., object], *arguments: object) -> Callable[[], object]:

@@ -82,7 +82,7 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
         if key in seen:
             answers.append(True)
         elif (whole or key < last) and not location.external:
-            location.saw(None, s3)  # a commit that begins now need not look again
+            location.cache_head(None, s3)  # a commit that begins now need not look again
             answers.append(False)
         else:
             answers.append(None)  # not reached; or absent and external: then its kind is looked at

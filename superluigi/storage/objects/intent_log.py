@@ -63,7 +63,7 @@ def clean(store: ObjectStore, root: Path) -> None:
 
 
 def dead(store: ObjectStore, root: Path) -> list[Path]:
-    """Staging folders of dead processes of this host; of another server's, whoever talks to that one takes care."""
+    """Staging folders of dead processes of this host; those of another server wait for a process that talks to it."""
     return [
         folder
         for folder in staging.dead_staging(root)
@@ -134,7 +134,7 @@ def token_in(key: str) -> str | None:
     return None
 
 
-#: On temporary keys of a prefix whose record is elsewhere: where, so that whoever finds one finds the claim.
+#: On temporary keys of a prefix whose record is elsewhere: where, so that the claim is found from them.
 _RECORD_LABEL = "superluigi-record"
 _LABEL_LIMIT = 1000  # bytes; S3 takes 2 kB of user metadata
 

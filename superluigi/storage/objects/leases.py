@@ -2,8 +2,8 @@
 
 It is put on the condition that none is there, changed and removed on the condition of its own ETag, and renewed while
 the attempt lasts. Only the process table of this boot can call its holder dead; every other one keeps it for `LEASE`
-after it was last renewed, both told by the server's clock. Whoever was taken for dead and lives touches nothing: the
-commit asks first (`confirm`), and is itself conditional on what it replaces.
+after it was last renewed, both told by the server's clock. A process that was taken for dead and lives touches
+nothing: the commit asks first (`confirm`), and is itself conditional on what it replaces.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class S3Location(Location):
         """Where a local copy is, or would be."""
         return self.cache.entry(self.s3.namespace, self.place.bucket, self.place.key).path
 
-    def alone(self) -> contextlib.AbstractContextManager[object]:
+    def commit_lock(self) -> contextlib.AbstractContextManager[object]:
         """Where the server decides nothing for us: one commit at a time on this machine, by a local lock.
 
         Between machines such a server leaves a gap, which looking before and after makes small.
@@ -186,19 +186,19 @@ class S3Location(Location):
         options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
         return (self.kind, self.uri, self.record_uri, options)
 
-    def saw(self, there: object, s3: ObjectStore | None = None) -> Any:
-        """Remember what is there (a head, None, or what a prefix's look found) for `recent`, and return it."""
+    def cache_head(self, head: object, s3: ObjectStore | None = None) -> Any:
+        """Remember what is there (a head, None, or what a prefix's look found) for `pop_cached_head`, and return it."""
         seen = (s3 or self.s3).seen
         if len(seen) > 20_000:
             seen.clear()
-        seen[self._question] = (time.monotonic(), there)
-        return there
+        seen[self._question] = (time.monotonic(), head)
+        return head
 
-    def look(self) -> Head | None:
+    def head(self) -> Head | None:
         """What is there now: one request."""
         return self.s3.head(self.place.bucket, self.place.key, self.place.get_options)
 
-    def recent(self) -> Any:
+    def pop_cached_head(self) -> Any:
         """What a look saw just before, in this process or its parent; `...` if there was none.
 
         A check and the commit that follows from it are one decision, and cost one look. What was seen serves
@@ -228,8 +228,8 @@ class S3Location(Location):
                 raise
             kind = StorageAccessError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else CommitError
             raise kind(
-                f"Cannot make room for {self.uri} in {self.local_root}: {error.strerror}. Name a folder that may be "
-                "written and has space in SUPERLUIGI_LOCAL_DATA_DIR (or local_root)."
+                f"Cannot make a folder for {self.uri} in {self.local_root}: {error.strerror}. Name a folder that may "
+                "be written and has space in SUPERLUIGI_LOCAL_DATA_DIR (or local_root)."
             ) from error
 
     def name(self) -> str:

@@ -48,14 +48,14 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def exists(self) -> bool:
-        there = self.saw(self.look())
+        there = self.cache_head(self.head())
         if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
             raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
         return there is not None
 
     @at_one_server
     def describe(self) -> Record | None:
-        there = self.look()
+        there = self.head()
         if there is None:
             return None
         known = {"etag": there.etag, "version": there.version, "commit": there.commit}
@@ -65,7 +65,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def read_record(self) -> Record | None:
-        there = self.saw(self.look())
+        there = self.cache_head(self.head())
         while there is not None:
             records, etag = self.register.read()
             found = next((record for record in records if describes(record, there)), None)
@@ -77,25 +77,25 @@ class ObjectLocation(S3Location):
                 return found
             if not records:
                 return None
-            before, there = there, self.look()
+            before, there = there, self.head()
             if there is not None and (before.etag, before.commit) == (there.etag, there.commit):
                 return None
         return None
 
     @at_one_server
     def run_id_of_data(self) -> str | None:
-        there: Head | None = self.saw(self.look())
+        there: Head | None = self.cache_head(self.head())
         return there.metadata.get("superluigi-run") if there else None
 
     @at_one_server
     def being_written(self) -> bool:
-        there, (records, _) = self.look(), self.register.read()
+        there, (records, _) = self.head(), self.register.read()
         commits = {commit_of(record) for record in records} - {there.commit if there else None}
         return any(commit is not None and not is_over(commit) for commit in commits)
 
     @at_one_server
     def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
-        there = self.look()
+        there = self.head()
         if there is None:
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
@@ -121,8 +121,8 @@ class ObjectLocation(S3Location):
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
             )
         self.clean()
-        replaced = self.recent()
-        replaced = self.look() if replaced is ... else replaced
+        replaced = self.pop_cached_head()
+        replaced = self.head() if replaced is ... else replaced
         return StagedObject(self, self.staging(), replaced)
 
     @at_one_server
@@ -146,7 +146,7 @@ class ObjectLocation(S3Location):
 
     def _present(self) -> Head:
         """What is there, which must be an object."""
-        there = self.look()
+        there = self.head()
         if there is None:
             if self.other_kind(f"{self.place.key}/", prefix=True):
                 raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
@@ -170,12 +170,12 @@ class ObjectLocation(S3Location):
         Raises:
             CommitConflictError: another commit came in between; what it made stands.
         """
-        there = self.look()
-        self.recent()  # forget it
+        there = self.head()
+        self.pop_cached_head()  # forget it
         if there is not None:
             self.s3.delete_if(self.place.bucket, self.place.key, there.etag, self.place.get_options)
         # After the data: a record without its data is nobody's output. A commit under way keeps its own.
-        self.register.clear(there.commit if there else None, self.look, self.conditions)
+        self.register.clear(there.commit if there else None, self.head, self.conditions)
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:
         """Finish a commit whose process died before its last step; where we may not write, only read."""
@@ -187,15 +187,15 @@ class ObjectLocation(S3Location):
         others = [item for item in records if item is not found and not is_over(commit_of(item) or "")]
         if len(others) < len(records) - 1 and not self.is_described_by(found):
             return found  # who is over may have put its data there before it was: its record is the one in force
-        announced = PreparedRecord(etag, [item for item in others if commit_of(item)], alone=False)
+        prepared = PreparedRecord(etag, [item for item in others if commit_of(item)], alone=False)
         suppress_errors(
-            lambda: self.register.settle(mended, announced, lambda: self.is_described_by(found), self.conditions)
+            lambda: self.register.commit(mended, prepared, lambda: self.is_described_by(found), self.conditions)
         )
         return mended
 
     def is_described_by(self, record: Record) -> bool:
         """Whether what is there now is what `record` describes: one request."""
-        there = self.look()
+        there = self.head()
         return there is not None and describes(record, there)
 
 
@@ -204,7 +204,7 @@ def withdraw_dead(s3: ObjectStore, line: Mapping[str, Any], root: Path) -> None:
     there = s3.head(line["bucket"], line["key"], {})
     if there is None or there.commit != line["commit"]:
         register = Register(s3, line["record_bucket"], line["record_key"], {}, {})
-        register.withdraw(line["commit"], s3.conditional_writes(line["record_bucket"], line["record_key"], root))
+        register.rollback(line["commit"], s3.conditional_writes(line["record_bucket"], line["record_key"], root))
 
 
 class StagedObject(StagedWrite):
@@ -282,51 +282,51 @@ class StagedObject(StagedWrite):
         try:
             if upload.begin():
                 note.add("abort", bucket=place.bucket, key=place.key, upload_id=upload.upload_id)
-            foretold = upload.send()
-            with location.alone():
+            expected_etag = upload.send()
+            with location.commit_lock():
                 if record is None:
                     put = self._swap(upload)
                     if self.replaced is not None:
                         old = self.replaced.commit
-                        afterwards(location.uri, lambda: location.register.withdraw(old, location.conditions))
+                        afterwards(location.uri, lambda: location.register.rollback(old, location.conditions))
                 else:
-                    put = self._swap_with_record(upload, record, foretold, note)
+                    put = self._swap_with_record(upload, record, expected_etag, note)
         finally:
             upload.abort()
         now = Head(put.etag, output["size"], put.version, labels)
         entry = location.cache.entry(location.s3.namespace, place.bucket, place.key)
-        entry.adopt(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
+        entry.insert(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
         return record
 
-    def _swap_with_record(self, upload: Upload, record: Record, foretold: str, note: IntentLog) -> PutResult:
+    def _swap_with_record(self, upload: Upload, record: Record, expected_etag: str, note: IntentLog) -> PutResult:
         location, place, register = self.location, self.location.place, self.location.register
         conditions = location.conditions
         output = record["output"]
-        output["etag"] = foretold
+        output["etag"] = expected_etag
         note.add(
             "withdraw", bucket=place.bucket, key=place.key, record_bucket=place.record_bucket,
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
         try:
-            announced = register.announce(record, self.replaced, conditions)
+            prepared = register.prepare(record, self.replaced, conditions)
             put = self._swap(upload)
         except BaseException:
             suppress_errors(lambda: self._take_back(register, conditions))
             raise
         known = {"etag": put.etag, **({"version": put.version} if put.version else {})}
         record["output"] = {**output, **known}
-        if not announced.alone or record["output"] != output:
+        if not prepared.alone or record["output"] != output:
             try:
-                register.settle(record, announced, lambda: location.is_described_by(record), conditions)
-            except TargetError as error:  # data and record are there: whoever reads them next does this step
+                register.commit(record, prepared, lambda: location.is_described_by(record), conditions)
+            except TargetError as error:  # data and record are there: the next reader does this step
                 _log.warning("The record of %s has a pending part that readers will clear: %s", location.uri, error)
         return put
 
     def _take_back(self, register: Register, conditions: ConditionalWrites) -> None:
         """Withdraw the record, unless the data came through after all: an interrupted request may have."""
-        there = self.location.look()
+        there = self.location.head()
         if there is None or there.commit != self.commit_id:
-            register.withdraw(self.commit_id, conditions)
+            register.rollback(self.commit_id, conditions)
 
     def _swap(self, upload: Upload) -> PutResult:
         """Make the data visible if what is there is still what we are to replace."""
@@ -338,18 +338,18 @@ class StagedObject(StagedWrite):
         )
         try:
             if not honoured:
-                there = location.look()
+                there = location.head()
                 if (there.etag if there else None) != replaced.etag:
                     raise self._conflict(there)
             put = upload.publish(replaced if honoured else None)
-            if not honoured and ((there := location.look()) is None or there.commit != self.commit_id):
+            if not honoured and ((there := location.head()) is None or there.commit != self.commit_id):
                 raise self._conflict(there)
             return put
         except Exception as error:
             # A refusal, or no answer at all: did it happen? Whose object is there decides.
             if isinstance(error, CommitConflictError) and not honoured:
                 raise
-            there = location.look()
+            there = location.head()
             if there is not None and there.commit == self.commit_id:
                 return PutResult(there.etag, there.version)
             if isinstance(error, CommitConflictError):

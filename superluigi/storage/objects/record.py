@@ -51,15 +51,15 @@ def describes(record: Mapping[str, object], there: Head) -> bool:
         return first_records.plain(etag) == there.etag
     if etag == there.etag:
         return True
-    # Our own write, whose ETag could not be foretold (KMS, some servers), and a crash before it was put right.
+    # Our own write, whose ETag could not be expected_etag (KMS, some servers), and a crash before it was put right.
     unforetold = there.encryption not in (None, "AES256") or _odd(there.etag, etag)
     return there.commit is not None and output.get("size") == there.size and unforetold
 
 
-def _odd(etag: str, foretold: object) -> bool:
+def _odd(etag: str, expected_etag: object) -> bool:
     """Whether the server's ETag has another form than S3 gives, so that it proves nothing."""
     hexadecimal = all(character in "0123456789abcdef" for character in etag.partition("-")[0])
-    return not hexadecimal or len(etag.partition("-")[0]) != 32 or ("-" in etag) != ("-" in str(foretold))
+    return not hexadecimal or len(etag.partition("-")[0]) != 32 or ("-" in etag) != ("-" in str(expected_etag))
 
 
 def without_pending(record: Record) -> Record:
@@ -72,7 +72,7 @@ def to_json(record: Mapping[str, object]) -> bytes:
 
 @dataclass(frozen=True)
 class PreparedRecord:
-    """What `Register.announce` left: the register's ETag, commits besides ours that may still be under way,
+    """What `Register.prepare` left: the register's ETag, commits besides ours that may still be under way,
     and whether our record is the only one in it."""
 
     etag: str
@@ -147,7 +147,7 @@ class Register:
             wanted = None
         return self.s3.put(self.bucket, self.key, text, wanted, self.put_options).etag
 
-    def announce(self, record: Record, replaced: Head | None, conditions: ConditionalWrites) -> PreparedRecord:
+    def prepare(self, record: Record, replaced: Head | None, conditions: ConditionalWrites) -> PreparedRecord:
         """Put `record` beside what is there.
 
         `replaced` is what the data will be swapped against. If that is nothing, nothing is expected in the
@@ -166,21 +166,21 @@ class Register:
                 except CommitConflictError:  # or our own write, with a lost reply
                     records, expected = self.read()
                     continue
-            # Whoever is dead now, before the data is swapped, can never swap it afterwards.
+            # A process that is dead now, before the data is swapped, can never swap it afterwards.
             mayfollow = _alive([item for item in others if not (replaced and commit_of(item) == replaced.commit)])
             return PreparedRecord(expected, mayfollow, alone=not others)
         raise CommitConflictError(f"{self.uri} is being written by too many others at once; ours was discarded.")
 
-    def settle(
-        self, record: Record, announced: PreparedRecord, still_ours: Callable[[], bool], conditions: ConditionalWrites
+    def commit(
+        self, record: Record, prepared: PreparedRecord, still_ours: Callable[[], bool], conditions: ConditionalWrites
     ) -> None:
         """Leave only `record`, and those of commits that may still be under way.
 
         `still_ours` says whether the data is still what `record` describes; if not, the one who replaced
         it has our record to care for, and we have none.
         """
-        expected: str | None = announced.etag
-        others = announced.others
+        expected: str | None = prepared.etag
+        others = prepared.others
         for _ in range(_ATTEMPTS):
             try:
                 self.write([record, *others], expected, conditions)
@@ -190,10 +190,10 @@ class Register:
                 if records and records[0] == record:
                     return  # our own write, with a lost reply
                 others = _alive([item for item in records if commit_of(item) != commit_of(record)])
-                if not still_ours():  # asked after the look at who is dead: see `announce`
+                if not still_ours():  # asked after the look at who is dead: see `prepare`
                     return
 
-    def withdraw(self, commit: str | None, conditions: ConditionalWrites) -> None:
+    def rollback(self, commit: str | None, conditions: ConditionalWrites) -> None:
         """Take the record of `commit`, which will never be the data's, out of the register."""
         self._drop(lambda _: {commit}, conditions)
 

@@ -68,7 +68,7 @@ class NotebookTask(AtomicTaskWithMetadata, metaclass=_NotebookMeta):
             if values:
                 file = Path(folder) / "inputs.pickle"
                 file.write_bytes(_pickled(values))
-                notebook.cells.insert(_place(notebook), nbformat.v4.new_code_cell(_INPUTS.format(path=str(file))))
+                notebook.cells.insert(_cell_index(notebook), nbformat.v4.new_code_cell(_INPUTS.format(path=str(file))))
             where = {"metadata": {"path": str(Path(self.path).absolute().parent)}}
             client = nbclient.NotebookClient(notebook, timeout=self.cell_timeout_s, resources=where)
             try:
@@ -94,7 +94,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
 
 
-def _place(notebook: Any) -> int:
+def _cell_index(notebook: Any) -> int:
     for at, cell in enumerate(notebook.cells):
         if "parameters" in cell.get("metadata", {}).get("tags", ()):
             return at + 1

@@ -38,7 +38,7 @@ class AttemptContext:
     alone: SeedGuard | None = None
     #: The task has asked for its seed.
     seed_used: bool = False
-    #: When (epoch) this process must have ended, once somebody has said so (SIGTERM, a walltime).
+    #: When (epoch) this process must have ended, once that is known (SIGTERM, a walltime).
     ending: float | None = None
     #: This process was started for the attempt, by one that has a scope for it as well.
     behind_prefix: bool = False
@@ -61,7 +61,7 @@ class AttemptContext:
     guard: threading.RLock = field(default_factory=threading.RLock)
     #: Open until the attempt ends: locks of shared folders.
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    #: What the task requires, in a tuple, once somebody has asked.
+    #: What the task requires, in a tuple, once it has been asked for.
     required: tuple[Any] | None = None
     _folder: TaskFolder | None = None
     #: Folder given by the process that started this one; its owner keeps it.

@@ -33,7 +33,7 @@ CLEANUP_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
 #: In the folder of a process behind a command prefix: the one that started it passes a cancellation on.
 PASSED_ON = ".cancel"
-#: How the main thread is woken; only where nobody else uses this signal.
+#: How the main thread is woken; only where nothing else uses this signal.
 SIGNAL = signal.SIGUSR2
 
 _guard = threading.Lock()
@@ -86,7 +86,7 @@ def running() -> list[AttemptContext]:
 def known(scope: AttemptContext) -> Iterator[None]:
     """Let `scope` be found by `cancel` while this is open, here and from other processes.
 
-    What surrounds the attempt is made inside of it: who asks meanwhile is obeyed as soon as that is done.
+    What surrounds the attempt is made inside of it: what is asked meanwhile is done as soon as that stands.
     """
     if not scope.behind_prefix:  # the process that started this one answers
         inbox.ready(workspace())
@@ -213,7 +213,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
 def _escalate(frame: FrameType | None) -> bool:
     """Whether this thread runs a task that was cancelled; told for the second time, its lines are watched.
 
-    Our own frames, which clean up, and those of whoever called us are left alone.
+    Our own frames, which clean up, and those of our caller are left alone.
     """
     here = threading.get_ident()
     scopes = [s for s in running() if s.thread == here and s.cancelled is not None and s.active and not s.committing]

@@ -1,4 +1,4 @@
-"""Going on after being stopped: check-points, the time that is left, a period of grace.
+"""Going on after being stopped: checkpoints, the time that is left, a period of grace.
 
 A resumable task keeps what it needs in `checkpoint_path`, asks `remaining_time()` now and then, and raises
 `GracefulTimeout` to be attempted again. SIGTERM, which batch systems send before a walltime ends, gives it
@@ -25,7 +25,7 @@ from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
 from superluigi.tasks.runtime.workspace.task_folder import AGAIN, CHECKPOINT, folder_of
 
-#: When this process will be ended, in seconds since the epoch: ours, set by whoever knows, and Slurm's.
+#: When this process will be ended, in seconds since the epoch: ours, set by what knows it, and Slurm's.
 DEADLINES = ("SUPERLUIGI_DEADLINE", "SLURM_JOB_END_TIME")
 
 
@@ -100,7 +100,7 @@ class counted:  # noqa: N801 - used like a function, around every attempt
         if limit is not None and made >= limit:
             raise ExecutionError(
                 f"{self._scope.task} has been attempted {made} times in this run and asks for one more ({error}), but "
-                f"max_attempts is {limit}. Its check-point is kept: run it again, or raise max_attempts."
+                f"max_attempts is {limit}. Its checkpoint is kept: run it again, or raise max_attempts."
             ) from error
 
 

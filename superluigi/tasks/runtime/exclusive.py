@@ -32,15 +32,15 @@ Mode = Literal["auto", "wait", "fail", "off"]
 class Turn:
     """The leases of one attempt; without any where there are none."""
 
-    def __init__(self, task: Any, run: runs.RunContext, places: list[Location]) -> None:
-        self.task, self.run, self.places = task, run, places
+    def __init__(self, task: Any, run: runs.RunContext, locations: list[Location]) -> None:
+        self.task, self.run, self.locations = task, run, locations
         self.leases: list[Lease] = []
 
     def take(self, *, make: bool) -> Holder | None:
         """Take all leases or none; who has one of them, if anybody has."""
         try:
-            for place in self.places:
-                lease = place.lease(make=make)
+            for location in self.locations:
+                lease = location.lease(make=make)
                 if isinstance(lease, Holder):
                     self.let_go()
                     return lease
@@ -54,11 +54,11 @@ class Turn:
     def is_made(self) -> bool:
         """Whether another attempt has ended, since this run looked, in what this one was to make.
 
-        What another task has made in its place is none of that: the attempt says so.
+        What another task has made in its location is none of that: the attempt says so.
         """
-        if not self.leases or not all(place.exists() for place in self.places):
+        if not self.leases or not all(location.exists() for location in self.locations):
             return False
-        makers = [(place.read_record_summary() or {}).get("task_id") for place in self.places]
+        makers = [(location.read_record_summary() or {}).get("task_id") for location in self.locations]
         return all(made in (None, self.task.task_id) for made in makers) and is_complete(self.task, self.run)
 
     def confirm(self) -> None:
@@ -81,7 +81,7 @@ def mode_of(task: Any, run: runs.RunContext) -> Mode:
     return chosen
 
 
-def _places(task: Any, mode: Mode) -> list[Location]:
+def _locations_of(task: Any, mode: Mode) -> list[Location]:
     """Where leases are taken, in the same order by everybody: at one output on disks, and at one in other stores."""
     if mode == "off" or task.run is None:
         return []
@@ -89,24 +89,24 @@ def _places(task: Any, mode: Mode) -> list[Location]:
     with USERS_CODE:  # what is wrong with them is told when the task runs
         locations = (getattr(target, "location", None) for target in graph.flatten(task.output()))
         found = [location for location in locations if isinstance(location, Location)]
-    near = [place for place in found if place.leases_are_near]
-    far = [place for place in found if not place.leases_are_near] if mode != "auto" else []
-    return [min(places, key=_address) if len(places) > 1 else places[0] for places in (near, far) if places]
+    near = [location for location in found if location.leases_are_near]
+    far = [location for location in found if not location.leases_are_near] if mode != "auto" else []
+    return [min(some, key=_address) if len(some) > 1 else some[0] for some in (near, far) if some]
 
 
-def _address(place: Location) -> str:
-    return place.uri
+def _address(location: Location) -> str:
+    return location.uri
 
 
 def begin(task: object, run: runs.RunContext) -> Turn | Holder:
     """Have an attempt's turn, if nobody else makes what it is to make; else who does.
 
     Raises:
-        TaskRunningElsewhereError: somebody else makes it, and the task or run says "fail".
+        TaskRunningElsewhereError: another attempt makes it, and the task or run says "fail".
     """
     mode = mode_of(task, run)
-    turn = Turn(task, run, _places(task, mode))
-    if not turn.places:
+    turn = Turn(task, run, _locations_of(task, mode))
+    if not turn.locations:
         return turn
     # One that writes its outputs itself may want to make their folder itself.
     found = turn.take(make=mode != "auto" or hasattr(task, "suffix"))
@@ -131,8 +131,8 @@ def end(turn: Turn) -> None:
 
 def holder_of(task: object, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
     """Who makes the outputs of `task` just now, as far as its leases tell."""
-    for place in _places(task, mode or mode_of(task, run)):
-        found = place.holder()
+    for location in _locations_of(task, mode or mode_of(task, run)):
+        found = location.holder()
         if found is not None:
             return found
     return None

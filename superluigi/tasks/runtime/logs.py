@@ -300,7 +300,7 @@ _alive: deque[TeeStream] = deque(maxlen=64)
 
 
 def _copying(original: Any, stream: int) -> TeeStream:
-    while isinstance(original, TeeStream):  # put back by somebody who had kept it
+    while isinstance(original, TeeStream):  # put back by code that had kept it
         original = original._original
     for known in _alive:
         if known._original is original and known._stream == stream:

@@ -31,7 +31,7 @@ def shared_path(task: Any, name: str, exclude: Iterable[str], timeout: float | N
         ParameterError: `exclude` names a parameter that there is not, or `name` is no name of a folder.
         TaskTimeoutError: another attempt kept it for longer than `timeout`.
     """
-    folder = _place(task, name, (exclude,) if isinstance(exclude, str) else tuple(exclude))
+    folder = _shared_folder(task, name, (exclude,) if isinstance(exclude, str) else tuple(exclude))
     folder.mkdir(parents=True, exist_ok=True)
     scope = scopes.get(task)
     if scope is not None:
@@ -42,7 +42,7 @@ def shared_path(task: Any, name: str, exclude: Iterable[str], timeout: float | N
     return folder
 
 
-def _place(task: luigi.Task, name: str, exclude: tuple[str, ...]) -> Path:
+def _shared_folder(task: luigi.Task, name: str, exclude: tuple[str, ...]) -> Path:
     known = [parameter for parameter, _ in task.get_params()]
     unknown = [parameter for parameter in exclude if parameter not in known]
     if unknown:

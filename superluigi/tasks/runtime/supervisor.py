@@ -24,7 +24,7 @@ _STAMP = ".pruned"
 _PRUNE_EVERY_SECONDS = 3600.0
 
 
-class _Warden:
+class _Supervisor:
     """The thread; it does not survive a fork."""
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class _Warden:
         with self._guard:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                threading.Thread(target=_watch, name="superluigi-warden", daemon=True).start()
+                threading.Thread(target=_watch, name="superluigi-supervisor", daemon=True).start()
 
 
-_warden = _Warden()
-ensure = _warden.ensure
+_supervisor = _Supervisor()
+ensure = _supervisor.ensure
 
 
 def _watch() -> None:
@@ -85,7 +85,7 @@ def prune(root: Path | None = None, keep_days: float | None = None) -> list[Path
     oldest = time.time() - days * 86_400
     removed = []
     for folder in sorted((root or workspace()).glob("jobs/*/*")):
-        with contextlib.suppress(OSError):  # somebody else removes or uses it: next time
+        with contextlib.suppress(OSError):  # another process removes or uses it: next time
             if _age_of(folder) < oldest and not (folder / CHECKPOINT).exists() and _remove(folder):
                 removed.append(folder)
     return removed

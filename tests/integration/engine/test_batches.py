@@ -7,7 +7,7 @@ from pathlib import Path
 import luigi
 
 from superluigi.engine.engine import run_graph
-from superluigi.testing.executor_tasks import diary, note
+from superluigi.testing.executor_tasks import journal, note
 
 
 class Batched(luigi.Task):
@@ -15,7 +15,7 @@ class Batched(luigi.Task):
     folder = luigi.Parameter()
 
     def complete(self) -> bool:
-        return any(int(line[1]) >= self.numbers for line in diary(self.folder))
+        return any(int(line[1]) >= self.numbers for line in journal(self.folder))
 
     def run(self) -> None:
         note(self.folder, "batch", self.numbers)
@@ -24,7 +24,7 @@ class Batched(luigi.Task):
 def test_tasks_are_batched_as_luigi_does(tmp_path: Path) -> None:
     report = run_graph([Batched(numbers=i, folder=str(tmp_path)) for i in range(5)])
     assert report.success, report.describe()
-    assert diary(tmp_path) == [["batch", "4"]]
+    assert journal(tmp_path) == [["batch", "4"]]
 
 
 class FailsInBatch(Batched):
@@ -47,10 +47,10 @@ class FailsOnce(luigi.Task):
     retry_count = 2
 
     def complete(self) -> bool:
-        return [self.names] in diary(self.folder)
+        return [self.names] in journal(self.folder)
 
     def run(self) -> None:
-        if not diary(self.folder):
+        if not journal(self.folder):
             note(self.folder, "failed")
             raise ValueError("no")
         for name in self.names.split(","):

@@ -12,7 +12,7 @@ from superluigi.engine.engine import run_graph
 from superluigi.errors import TargetMissingError
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing.executor_tasks import Noted, diary, note
+from superluigi.testing.executor_tasks import LoggedTask, journal, note
 
 
 class Base(AtomicTaskWithMetadata):
@@ -26,7 +26,7 @@ class Base(AtomicTaskWithMetadata):
         output_path.write_text("base")
 
 
-class Vandal(Noted):
+class Vandal(LoggedTask):
     """Removes what others need while the run goes on."""
 
     priority = 10
@@ -36,7 +36,7 @@ class Vandal(Noted):
         (Path(self.folder) / "base.txt").unlink()
 
 
-class Reads(Noted):
+class Reads(LoggedTask):
     resources: ClassVar[dict[str, int]] = {"turn": 1}
 
     def requires(self) -> luigi.Task:
@@ -65,11 +65,11 @@ class ReadsInCopy(AtomicTaskWithMetadata):
 def test_a_requirement_that_is_removed_during_the_run_is_made_again(tmp_path: Path, workers: int) -> None:
     folder = str(tmp_path)
     run_graph(Base(folder=folder))
-    (tmp_path / "diary").unlink()
+    (tmp_path / "journal").unlink()
     vandal, readers = Vandal(folder=folder, name="v"), [Reads(folder=folder, name="r"), ReadsInCopy(folder=folder)]
     report = run_graph([vandal, *readers], num_workers=workers)
     assert report.success, report.describe()
-    assert diary(tmp_path).count(["base"]) == 1 and diary(tmp_path).count(["read", "base"]) == 1
+    assert journal(tmp_path).count(["base"]) == 1 and journal(tmp_path).count(["read", "base"]) == 1
     assert (tmp_path / "copy.txt").read_text() == "base"
 
 
@@ -78,15 +78,15 @@ def test_a_removed_requirement_is_not_made_again_where_nobody_wants_that(tmp_pat
     folder = str(tmp_path)
     run_graph(Base(folder=folder))
     report = run_graph([Vandal(folder=folder, name="v"), Reads(folder=folder, name="r")], worker_config=config)
-    assert diary(tmp_path).count(["base"]) == 1
+    assert journal(tmp_path).count(["base"]) == 1
     assert [type(failure.error) for failure in report.failures] == [TargetMissingError]
 
 
-class Retired(Noted):
+class Retired(LoggedTask):
     disabled = True
 
 
-class NeedsRetired(Noted):
+class NeedsRetired(LoggedTask):
     def requires(self) -> list[luigi.Task]:
         return [Retired(folder=self.folder, name="old"), Base(folder=self.folder)]
 

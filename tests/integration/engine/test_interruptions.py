@@ -19,7 +19,7 @@ import pytest
 
 from superluigi.engine.engine import run_graph
 from superluigi.runs.context import RunContext
-from superluigi.testing.executor_tasks import Noted, diary, note
+from superluigi.testing.executor_tasks import LoggedTask, journal, note
 
 # No `if __name__ == "__main__"` guard, as in notebooks: worker processes must not run the script again.
 SCRIPT = """
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     script: Path, tmp_path: Path, workers: int, executor: str
 ) -> None:
     process = start(script, tmp_path, workers, executor)
-    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 3 + workers)
+    wait_until(lambda: sum(line[0] == "begin" for line in journal(tmp_path)) >= 3 + workers)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_everything_and_a_second_run_resumes(
     again = start(script, tmp_path, workers, executor)
     said, _ = again.communicate(timeout=60)
     assert again.returncode == 0, said
-    counted = Counter(line[1] for line in diary(tmp_path) if line[0] == "begin")
+    counted = Counter(line[1] for line in journal(tmp_path) if line[0] == "begin")
     assert [counted[str(i)] for i in range(3)] == [1, 1, 1]  # what was complete did not run again
     assert (tmp_path / "out" / "root.txt").read_text() == "root"
     assert all((tmp_path / "out" / f"{i}.txt").read_text() == "whole" for i in range(6))
@@ -171,9 +171,9 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
 ) -> None:
     (tmp_path / "tidies").touch()
     process = start(script, tmp_path, workers, executor)
-    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 3 + workers)
+    wait_until(lambda: sum(line[0] == "begin" for line in journal(tmp_path)) >= 3 + workers)
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: ["tidying"] in diary(tmp_path))
+    wait_until(lambda: ["tidying"] in journal(tmp_path))
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, None), said
@@ -200,7 +200,7 @@ def test_ctrl_c_says_what_may_go_on_in_processes_of_others(script: Path, tmp_pat
 def test_ctrl_c_ends_what_a_task_has_started_in_a_session_of_its_own(script: Path, tmp_path: Path) -> None:
     (tmp_path / "daemons").touch()
     process = start(script, tmp_path, 2, "processes")
-    wait_until(lambda: diary(tmp_path).count(["daemon"]) == 2)
+    wait_until(lambda: journal(tmp_path).count(["daemon"]) == 2)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)  # they hold its stdout
     wait_until(lambda: alive_in(tmp_path) == [], 5)
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_what_a_task_has_started_in_a_session_of_its_own(script: Pat
 
 def test_children_end_when_the_parent_is_killed(script: Path, tmp_path: Path) -> None:
     process = start(script, tmp_path, 2, "processes")
-    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 5)
+    wait_until(lambda: sum(line[0] == "begin" for line in journal(tmp_path)) >= 5)
     process.kill()
     process.communicate(timeout=10)
     wait_until(lambda: alive_in(tmp_path) == [], 20)
@@ -217,10 +217,10 @@ def test_children_end_when_the_parent_is_killed(script: Path, tmp_path: Path) ->
 def test_a_task_that_swallows_the_end_of_its_parent_is_killed(script: Path, tmp_path: Path) -> None:
     (tmp_path / "swallows").touch()
     process = start(script, tmp_path, 2, "processes")
-    wait_until(lambda: sum(line[0] == "begin" for line in diary(tmp_path)) >= 5)
+    wait_until(lambda: sum(line[0] == "begin" for line in journal(tmp_path)) >= 5)
     process.kill()
     process.communicate(timeout=60)
-    wait_until(lambda: ["swallowed"] in diary(tmp_path), 20)
+    wait_until(lambda: ["swallowed"] in journal(tmp_path), 20)
     wait_until(lambda: alive_in(tmp_path) == [], 60)
 
 
@@ -229,10 +229,10 @@ def test_tasks_of_main_run_in_processes_and_the_script_itself_only_once(script: 
     process = start(script, tmp_path, 2, "processes")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert sum(line == ["script"] for line in diary(tmp_path)) == 1
+    assert sum(line == ["script"] for line in journal(tmp_path)) == 1
 
 
-class Victim(Noted):
+class Victim(LoggedTask):
     """Works for a moment in a process that may be killed; retried by policy."""
 
     retry_count = 50
@@ -244,7 +244,7 @@ class Victim(Noted):
 def _kill_now_and_then(folder: str, pause: float, stop: threading.Event, killed: list[int]) -> None:
     dice = random.Random(5)
     while not stop.wait(pause):
-        pids = {int(line[3]) for line in diary(folder)[-6:] if line[0] == "begin"} - {os.getpid()}
+        pids = {int(line[3]) for line in journal(folder)[-6:] if line[0] == "begin"} - {os.getpid()}
         alive = [pid for pid in sorted(pids) if Path(f"/proc/{pid}").exists()]
         if alive:
             killed.append(dice.choice(alive))
@@ -262,7 +262,7 @@ def _survives_kills(folder: str, count: int, pause: float) -> int:
         stop.set()
         killer.join()
     assert report.success, report.describe()
-    lines = diary(folder)
+    lines = journal(folder)
     running: dict[str, str] = {}
     for line in lines:
         if line[0] == "begin":
@@ -286,7 +286,7 @@ def test_five_hundred_finish_although_a_worker_is_killed_every_second(tmp_path: 
     assert _survives_kills(str(tmp_path), 500, 1.0) > 0
 
 
-class LeavesAHelper(Noted):
+class LeavesAHelper(LoggedTask):
     """Forks a process that outlives it, as a multiprocessing Manager or Pool does, and holds what it inherited."""
 
     then = luigi.Parameter(default="")
@@ -306,5 +306,5 @@ def test_what_a_task_has_forked_keeps_no_run_from_ending(tmp_path: Path, then: s
     report = run_graph(roots, RunContext(), num_workers=2, executor="processes")
     assert report.counts() == ({"ran": 1, "failed": 1} if then else {"ran": 2})
     assert all("SIGKILL" in str(failure.error) for failure in report.failures)
-    helpers = [int(line[1]) for line in diary(tmp_path) if line[0] == "helper"]
+    helpers = [int(line[1]) for line in journal(tmp_path) if line[0] == "helper"]
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in helpers), 20)

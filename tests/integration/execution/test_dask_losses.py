@@ -13,7 +13,7 @@ import pytest
 
 from superluigi.engine.engine import run_graph
 from superluigi.errors import ExecutorLostError
-from superluigi.testing.executor_tasks import Sleeps, diary
+from superluigi.testing.executor_tasks import Sleeps, journal
 
 pytest.importorskip("distributed")
 
@@ -21,13 +21,13 @@ from dask_support import DaskCluster
 
 
 def soon(folder: str, act: Callable[[list[list[str]]], None]) -> threading.Thread:
-    """Call `act` with the diary once two tasks have begun."""
+    """Call `act` with the journal once two tasks have begun."""
 
     def wait() -> None:
         deadline = time.monotonic() + 60
-        while sum(line[0] == "begin" for line in diary(folder)) < 2 and time.monotonic() < deadline:
+        while sum(line[0] == "begin" for line in journal(folder)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        act(diary(folder))
+        act(journal(folder))
 
     thread = threading.Thread(target=wait)
     thread.start()

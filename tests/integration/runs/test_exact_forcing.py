@@ -21,7 +21,7 @@ from superluigi.runs.resume import ForcedRunJournal
 from superluigi.targets import LocalFileTarget
 from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing.executor_tasks import Discovers, Joins, diary, note
+from superluigi.testing.executor_tasks import Discovers, Joins, journal, note
 
 WAYS = [(1, None), (2, "threads"), (8, "threads"), (2, "processes"), (8, "processes"), (2, "dask")]
 
@@ -48,7 +48,7 @@ class Unsteady(Counted):
 
     def run(self, output_path: Any) -> None:  # type: ignore[override]
         note(self.folder, "try", self.name)
-        if sum(line == ["try", self.name] for line in diary(self.folder)) % 3:
+        if sum(line == ["try", self.name] for line in journal(self.folder)) % 3:
             raise ValueError("not yet")
         note(self.folder, "run", self.name)
         output_path.write_text("at last")
@@ -72,7 +72,7 @@ EVERYTHING = ["found1", "found2", "leaf0", "leaf1", "leaf2", "leaf3", "root", "u
 
 
 def ran(folder: str) -> Counter[str]:
-    return Counter(line[1] for line in diary(folder) if line[0] == "run")
+    return Counter(line[1] for line in journal(folder) if line[0] == "run")
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_plain_luigi_tasks_are_forced_exactly_once(
         run = RunContext(plan=ForcePlan(everything=True))
         report = run_graph([root], run, num_workers=num_workers, executor=executor)
         assert report.success, report.describe()
-        ended = Counter(line[1] for line in diary(folder) if line[0] == "end")
+        ended = Counter(line[1] for line in journal(folder) if line[0] == "end")
         assert set(ended.values()) == {times}
 
 

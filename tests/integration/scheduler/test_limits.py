@@ -12,7 +12,7 @@ import pytest
 from superluigi.engine.engine import run_graph
 from superluigi.errors import OptionError, TaskFailedError
 from superluigi.task_runner import run_task
-from superluigi.testing.executor_tasks import diary, note
+from superluigi.testing.executor_tasks import journal, note
 
 
 class SlowToArrive:
@@ -44,21 +44,21 @@ def test_a_rate_counts_from_the_beginning_of_an_attempt_not_from_its_way_to_a_pr
     first.slow = SlowToArrive()
     report = run_graph([first, second], num_workers=2, executor="processes", rate_limits={"api": "1/0.3s"})
     assert report.success, report.describe()
-    assert [line[1] for line in diary(str(tmp_path))] == ["first", "second"]
+    assert [line[1] for line in journal(str(tmp_path))] == ["first", "second"]
 
 
 @pytest.mark.parametrize("rate_limits", [["gpu"], 5, "gpu=1", {1: 2}, {"gpu": "3/0s"}, {"gpu": "0/s"}, {"gpu": 1.5}])
 def test_limits_that_mean_nothing_are_refused_with_an_example(rate_limits: Any, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="10/minute"):
         run_task(Call(folder=str(tmp_path), name="never"), rate_limits=rate_limits)
-    assert not diary(str(tmp_path))
+    assert not journal(str(tmp_path))
 
 
 @pytest.mark.parametrize("resources", [["gpu"], {"gpu": "one"}, {"gpu": -1}])
 def test_resources_that_mean_nothing_are_refused_with_an_example(resources: Any, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="'gpu': 1"):
         run_task(Call(folder=str(tmp_path), name="never"), resources=resources)
-    assert not diary(str(tmp_path))
+    assert not journal(str(tmp_path))
 
 
 class Hungry(Call):

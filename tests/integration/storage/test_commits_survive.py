@@ -374,8 +374,8 @@ class _ElsewhereRig(TargetRig):
     def leftovers(self) -> list[str]:
         return self.rig.leftovers()
 
-    def overwrite_as_stranger(self, name: str = "output") -> None:
-        self.rig.overwrite_as_stranger(name)
+    def overwrite_as_external_writer(self, name: str = "output") -> None:
+        self.rig.overwrite_as_external_writer(name)
 
 
 def stopped_at_each_step(rig: TargetRig, how: fault_injection.How, old: str | None) -> None:

@@ -257,7 +257,7 @@ def test_a_reader_that_finds_no_copy_does_not_hold_the_entry_while_another_fills
 
     assert locks_of_a_failing_read() == [".fill"]
     (tmp_path / "new").write_text("1")
-    entry.adopt(tmp_path / "new", "a version", {"": {}})
+    entry.insert(tmp_path / "new", "a version", {"": {}})
     entry.path.write_text("damaged")
     assert locks_of_a_failing_read() == [".fill"]
 

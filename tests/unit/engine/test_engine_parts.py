@@ -29,7 +29,7 @@ from superluigi.scheduler.limits import Limits, Rate, Rates
 from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
-from superluigi.testing.executor_tasks import Noted, diary
+from superluigi.testing.executor_tasks import LoggedTask, journal
 
 asked: Counter[str] = Counter()
 
@@ -39,7 +39,7 @@ def fresh_counters() -> None:
     asked.clear()
 
 
-class Watched(Noted):
+class Watched(LoggedTask):
     """Counts what it is asked."""
 
     below = luigi.IntParameter(default=0)
@@ -109,14 +109,14 @@ def test_requirements_that_come_from_an_iterator_are_all_in_the_record(tmp_path:
     assert record is not None and [item["size"] for item in record["input"]] == [5] * 4
 
 
-class Finds(Noted):
+class Finds(LoggedTask):
     """Discovers tasks, level by level: the last requires what the first level has made."""
 
     def requires(self) -> Any:
-        return [Noted(folder=self.folder, name="leaf")] if self.name == "above" else []
+        return [LoggedTask(folder=self.folder, name="leaf")] if self.name == "above" else []
 
     def run(self) -> Any:
-        leaf, middle = Noted(folder=self.folder, name="leaf"), Finds(folder=self.folder, name="middle")
+        leaf, middle = LoggedTask(folder=self.folder, name="leaf"), Finds(folder=self.folder, name="middle")
         yield {"root": [leaf, middle], "middle": [Finds(folder=self.folder, name="above")], "above": []}[self.name]
         super().run()
 
@@ -129,9 +129,9 @@ def test_what_was_made_already_is_not_made_again_for_a_discovered_task(
     root = Finds(folder=str(tmp_path), name="root")
     if force:
         assert run_graph(root).success
-        (tmp_path / "diary").unlink()
+        (tmp_path / "journal").unlink()
     assert run_graph(root, RunContext(plan=ForcePlan(everything=force)), num_workers=num_workers).success
-    made = [line[1] for line in diary(tmp_path) if line[0] == "end"]
+    made = [line[1] for line in journal(tmp_path) if line[0] == "end"]
     assert sorted(made) == ["above", "leaf", "middle", "root"]
 
 
@@ -228,7 +228,7 @@ class Missing(luigi.ExternalTask):
         return luigi.LocalTarget("/nowhere/at/all.csv")
 
 
-class NeedsMissing(Noted):
+class NeedsMissing(LoggedTask):
     def requires(self) -> luigi.Task:
         return Missing()
 
@@ -244,12 +244,12 @@ def test_a_missing_external_input_is_named_with_its_place_and_whom_it_blocks(tmp
     assert "NeedsMissing" in report.describe()
 
 
-class WritesNothing(Noted):
+class WritesNothing(LoggedTask):
     def run(self) -> None:
         pass
 
 
-class NeedsNothing(Noted):
+class NeedsNothing(LoggedTask):
     def requires(self) -> luigi.Task:
         return WritesNothing(folder=self.folder, name="nothing")
 
@@ -269,7 +269,7 @@ class Appears(luigi.ExternalTask):
         return luigi.LocalTarget(Path(self.folder) / "late.txt")
 
 
-class WaitsFor(Noted):
+class WaitsFor(LoggedTask):
     def requires(self) -> luigi.Task:
         return Appears(folder=self.folder)
 
@@ -286,7 +286,7 @@ def test_external_data_may_appear_later(tmp_path: Path) -> None:
     assert report.success, report.describe()
 
 
-class ChoosesThreads(Noted):
+class ChoosesThreads(LoggedTask):
     executor = "threads"
 
     def work(self) -> None:
@@ -311,7 +311,7 @@ def test_a_ping_that_takes_for_ever_keeps_no_worker(tmp_path: Path) -> None:
             asking.set()
             answer.wait(120)
 
-    class Waits(Noted):
+    class Waits(LoggedTask):
         def work(self) -> None:
             assert asking.wait(30)
 
@@ -328,7 +328,7 @@ def test_the_history_that_luigid_is_told_to_keep_is_not_ours(tmp_path: Path) -> 
     config.set("scheduler", "record_task_history", "true")
     config.set("task_history", "db_connection", f"sqlite:///{tmp_path}/history.db")
     try:
-        assert run_graph([Noted(folder=str(tmp_path), name="a")]).success
+        assert run_graph([LoggedTask(folder=str(tmp_path), name="a")]).success
     finally:
         config.remove_section("task_history")
         config.remove_option("scheduler", "record_task_history")
@@ -387,7 +387,7 @@ def test_a_task_of_a_large_map_and_reduce_costs_what_one_of_a_small_one_costs(re
     assert looked_at(64) < 1.2 * looked_at(8)
 
 
-class Yields(Noted):
+class Yields(LoggedTask):
     """Needs both licences to begin with, and the first task keeps one only until the second has begun."""
 
     resources = {"licence": 2}
@@ -396,7 +396,7 @@ class Yields(Noted):
         task: Any = self
         task.decrease_running_resources({"licence": 1})
         deadline = time.monotonic() + 60
-        while sum(line[0] == "begin" for line in diary(self.folder)) < 2 and time.monotonic() < deadline:
+        while sum(line[0] == "begin" for line in journal(self.folder)) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
 
 
@@ -405,7 +405,7 @@ def test_what_a_running_task_gives_back_is_used_at_once(tmp_path: Path, executor
     both = [Yields(folder=str(tmp_path), name=name) for name in ("one", "two")]
     options: dict[str, Any] = {"resources": {"licence": 3}, "worker_config": {"wait_interval": 100}}
     assert run_graph(both, num_workers=2, executor=executor, **options).success
-    assert [line[0] for line in diary(tmp_path)][:2] == ["begin", "begin"]
+    assert [line[0] for line in journal(tmp_path)][:2] == ["begin", "begin"]
 
 
 def test_limits_are_read_as_numbers_at_once_or_per_time() -> None:
@@ -431,7 +431,7 @@ def test_no_more_start_within_the_time_than_allowed() -> None:
     assert rates.allows({"other": 1})
 
 
-class Calls(Noted):
+class Calls(LoggedTask):
     channel = "api"
 
 
@@ -439,7 +439,7 @@ def test_a_rate_spreads_a_channel_over_time(tmp_path: Path) -> None:
     tasks = [Calls(folder=str(tmp_path), name=f"c{i}") for i in range(5)]
     report = run_graph(tasks, rate_limits={"api": "2/0.3s"})
     assert report.success
-    begun = sorted(float(line[2]) for line in diary(tmp_path) if line[0] == "begin")
+    begun = sorted(float(line[2]) for line in journal(tmp_path) if line[0] == "begin")
     assert all(later - earlier > 0.25 for earlier, later in zip(begun, begun[2:], strict=False))
 
 
@@ -448,14 +448,14 @@ def test_a_rate_spreads_a_channel_over_time(tmp_path: Path) -> None:
 
 def test_an_unknown_executor_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="dask, processes, threads"):
-        run_graph(Noted(folder=str(tmp_path), name="one"), executor="thread")
+        run_graph(LoggedTask(folder=str(tmp_path), name="one"), executor="thread")
 
 
 def test_packages_add_executors_by_an_entry_point(tmp_path: Path) -> None:
     point = EntryPoint("mine", f"{__name__}:my_executor", execution.ENTRY_POINTS)
     with mock.patch.object(execution, "entry_points", return_value=[point]):
         assert "mine" in execution.names()
-        assert run_graph(Noted(folder=str(tmp_path), name="one"), num_workers=2, executor="mine").success
+        assert run_graph(LoggedTask(folder=str(tmp_path), name="one"), num_workers=2, executor="mine").success
 
 
 def my_executor(name: str, max_workers: int) -> ThreadPoolExecutor:
@@ -491,7 +491,7 @@ class OwnDisk(luigi.LocalTarget):
         return path.exists() and path.read_text() == str(os.getpid())
 
 
-class Elsewhere(Noted):
+class Elsewhere(LoggedTask):
     """Its output is on a disk that the process has for itself."""
 
     def output(self) -> Any:
@@ -548,8 +548,8 @@ def test_failures_of_one_kind_are_told_together_with_their_last_words_and_whom_t
 @pytest.mark.parametrize("options", [{"num_workers": 0}, {"num_workers": True}, {"on_error": "ignore"}])
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(OptionError):
-        run_graph(Noted(folder=str(tmp_path), name="one"), **options)
-    assert diary(tmp_path) == []
+        run_graph(LoggedTask(folder=str(tmp_path), name="one"), **options)
+    assert journal(tmp_path) == []
 
 
 def test_who_counts_tasks_hears_of_those_that_were_done_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from superluigi.engine.progress import Counter, Live
 from superluigi.errors import ExecutorLostError
 from superluigi.execution.attempt import AttemptResult
 from superluigi.task_runner import run_task
-from superluigi.testing.executor_tasks import Noted, diary
+from superluigi.testing.executor_tasks import LoggedTask, journal
 
 
 class Named(luigi.Task):
@@ -42,8 +42,8 @@ def test_each_running_task_has_one_line_however_long_its_name(width: int) -> Non
 def test_a_central_scheduler_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     nobody = {"scheduler_host": "127.0.0.1", "scheduler_port": 9, "rpc_retry_attempts": 1}
     with pytest.raises(ExecutorLostError, match="start luigid"):
-        run_task(Noted(folder=str(tmp_path), name="one"), config={"core": nobody}, central_scheduler=True)
-    assert diary(tmp_path) == []
+        run_task(LoggedTask(folder=str(tmp_path), name="one"), config={"core": nobody}, central_scheduler=True)
+    assert journal(tmp_path) == []
 
 
 class Slow(Named):

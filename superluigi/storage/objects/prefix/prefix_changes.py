@@ -47,10 +47,10 @@ def changes(wanted: Mapping[str, Manifest], old: Mapping[str, Manifest], there: 
 
 
 def check_abandoned(location: PrefixState) -> bool:
-    """Objects without a record: left by a dead writer or a stranger? Whether one may be of a writer that still lives.
+    """Objects without a record: left by a dead writer or another program? True if one may be a living writer's.
 
     Raises:
-        CommitConflictError: somebody is just writing them.
+        CommitConflictError: another process is just writing them.
     """
     newest = sorted(location.store.contents(), key=lambda item: item.modified, reverse=True)[:_LOOKED_AT]
     now, unknown = location.s3.now, False

@@ -7,7 +7,7 @@ Over what is there, under the claim of `prefix_recovery`: objects with the same 
 beside the old, which is still complete by its record; changed ones go to staged keys. Only then, if anything
 changed, a blocker takes the place of the record (the output is absent), the server copies the staged objects, and
 the new record takes the place of the blocker. A failing upload therefore leaves the old output; a crash later is
-finished by whoever comes next. `prefix_steps` says what fences each step.
+finished by the next process that looks. `prefix_steps` says what fences each step.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class StagedPrefix(StagedWrite):
         made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
         location = self.location
         note(location, self.folder)
-        with location.alone():
+        with location.commit_lock():
             published = self._publish(made)
         afterwards(location.uri, self._keep)
         afterwards(location.uri, self.discard)
@@ -94,7 +94,7 @@ class StagedPrefix(StagedWrite):
             }
             for member in self._members
         }
-        self.location.adopt(self.path, self.commit_id, facts)
+        self.location.insert(self.path, self.commit_id, facts)
 
     def discard(self) -> None:
         staging.drop_staging(self.folder)
@@ -251,7 +251,7 @@ class StagedPrefix(StagedWrite):
             else:
                 published = self._swap_record(written, etag, hold)
         except BaseException as error:
-            if switching:  # whoever comes next finishes it: the claim says how
+            if switching:  # the next process finishes it: the claim says how
                 raise
             self._give_up(error, hold)
             published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []), None)
@@ -306,7 +306,7 @@ class StagedPrefix(StagedWrite):
         Where there is no record, a blocker goes to its place first: none of an older writer can come any more.
 
         Raises:
-            CommitConflictError: it is no longer what it was when the work began, or somebody is at it.
+            CommitConflictError: it is no longer what it was when the work began, or another process is at it.
         """
         location, place, store = self.location, self.location.place, self._store
         standing = store.standing()
@@ -331,7 +331,7 @@ class StagedPrefix(StagedWrite):
         self._to_undo |= bool(plan.new)
         try:
             self._etags |= self._upload([members[key] for key in plan.new], condition)
-        except CommitConflictError:  # somebody who was given up still put a key there: it is exchanged like an old one
+        except CommitConflictError:  # a writer taken for dead still put a key there: it is exchanged like an old one
             there = {item.key for item in self._store.contents()}
             late = [key for key in plan.new if key in there]
             plan = replace(plan, new=[key for key in plan.new if key not in there], changed=[*plan.changed, *late])
@@ -401,7 +401,7 @@ def take(location: PrefixState, hold: Hold) -> None:
     """Take the claim, over from a dead process if need be.
 
     Raises:
-        CommitConflictError: somebody alive has it, as far as can be known.
+        CommitConflictError: a living process has it, as far as can be known.
     """
     try:
         hold.change()
@@ -431,7 +431,7 @@ def remove_prefix(location: PrefixState) -> None:
     """Remove data and record under a claim of our own.
 
     Raises:
-        CommitConflictError: somebody is writing it.
+        CommitConflictError: another process is writing it.
         OutputClashError: another task's record is inside.
     """
     folder = location.staging()

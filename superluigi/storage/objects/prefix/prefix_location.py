@@ -41,7 +41,7 @@ class PrefixLocation(PrefixState):
         seen = self.snapshot()
         if not seen.record and seen.claim and self.recover():
             seen = self.snapshot()
-        self.saw(seen)
+        self.cache_head(seen)
         if seen.record and seen.data is not True:
             return self._has_contents()
         if not seen.record and self.external:
@@ -72,7 +72,7 @@ class PrefixLocation(PrefixState):
                 return record
             again = self.stored_record()
             if again is not None and commit_of(again) == commit_of(record):
-                return None  # a stranger changed the data
+                return None  # another program changed the data
         return None
 
     @at_one_server
@@ -113,7 +113,7 @@ class PrefixLocation(PrefixState):
     def stage(self) -> StagedWrite:
         check_name(self.uri)
         self.clean()
-        seen = self.recent()
+        seen = self.pop_cached_head()
         if not isinstance(seen, PrefixSnapshot) or seen.data is None:
             seen = self.snapshot()
         if seen.claim:
@@ -139,7 +139,7 @@ class PrefixLocation(PrefixState):
                     path = stack.enter_context(entry.open(tag, fetch, size=size, shared=shared, refresh=refresh))
                 except TargetMissingError as error:
                     if record is not None and self._still(record):
-                        # Gone, or another one: for whoever asks, the output as it was recorded is not there any more.
+                        # Gone, or another one: the output as it was recorded is not there any more.
                         replaced = error.__cause__ is None or isinstance(error, TargetReplacedError)
                         kind = TransferError if replaced else TargetMissingError
                         raise kind(
@@ -156,7 +156,7 @@ class PrefixLocation(PrefixState):
         """Remove data and record, as a writer of nothing.
 
         Raises:
-            CommitConflictError: somebody is writing it.
+            CommitConflictError: another process is writing it.
             OutputClashError: another task's record is inside.
         """
         seen = self.snapshot()
@@ -164,7 +164,7 @@ class PrefixLocation(PrefixState):
             seen = self.snapshot()
         if not seen.nothing:
             remove_prefix(self)
-        self.recent()  # forget it
+        self.pop_cached_head()  # forget it
 
     def _has_contents(self) -> bool:
         """The record is there and the look saw no data behind it: is it a record of ours at all?"""

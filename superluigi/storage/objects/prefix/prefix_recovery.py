@@ -1,4 +1,4 @@
-"""The claim on an S3 prefix: who replaces it, and how whoever comes next finishes what a dead process began.
+"""The claim on an S3 prefix: who replaces it, and how the next process finishes what a dead one began.
 
 A prefix that holds something is replaced under a claim, `<record>.pending`, which is made with
 `If-None-Match` and changed by compare-and-swap, so that one process at a time acts on it. In state
@@ -26,7 +26,7 @@ from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.objects.intent_log import active, is_over
-from superluigi.storage.objects.prefix.prefix_steps import PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix.prefix_steps import PrefixKeys, PrefixStore
 from superluigi.storage.objects.record import to_json
 from superluigi.storage.objects.renewed import Renewed, etag_of_ours
 from superluigi.storage.objects.store import ObjectStore, WriteCondition
@@ -84,7 +84,7 @@ class ClaimFile:
         """Swap the claim from the state with `claim.etag` ("" : absent) to this one.
 
         Raises:
-            CommitConflictError: somebody else holds it.
+            CommitConflictError: another process holds it.
         """
         # The number makes every state another one, also for a server that knows it by its bytes alone.
         document = {
@@ -201,7 +201,7 @@ def _take_over(store: PrefixStore, file: ClaimFile, claim: Claim) -> None:
                 store.carry_out(claim.commit, claim.plan)
                 store.clean_up(claim.commit, claim.plan)
             except CommitConflictError:
-                hold.change()  # still ours: then a stranger changed the record, and the plan is void
+                hold.change()  # still ours: then another program changed the record, and the plan is void
                 store.revoke(claim.commit)
         else:
             store.undo(claim.commit, token, stays=not is_over(claim.commit))
@@ -215,9 +215,9 @@ def recover_noted(s3: ObjectStore, line: Mapping[str, Any], root: Path) -> None:
     """Follow the note of a dead process: its claim, or without one its uploads under final names.
 
     Raises:
-        CommitConflictError: somebody else works there now.
+        CommitConflictError: another process works there now.
     """
-    place = PrefixPlace(line["bucket"], line["prefix"], line["record_bucket"], line["record_key"])
+    place = PrefixKeys(line["bucket"], line["prefix"], line["record_bucket"], line["record_key"])
     store = PrefixStore(s3, place, s3.conditional_writes(place.record_bucket, place.record_key, root), {}, {})
     file, commit = ClaimFile(store), line["commit"]
     claim = file.read()

@@ -15,7 +15,7 @@ from superluigi.storage.objects.location import S3Address, S3Location
 from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
 from superluigi.storage.objects.prefix.prefix_recovery import recover
-from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, PrefixPlace, PrefixStore
+from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, PrefixKeys, PrefixStore
 from superluigi.storage.objects.store import ListedObject
 
 KIND = "S3PrefixTarget"
@@ -37,7 +37,7 @@ class PrefixSnapshot:
         return not self.record and not self.claim and not self.blocked and self.data is False
 
 
-#: Keys of others below a prefix that are read to see whether they are records: whoever has more keeps data there.
+#: Keys of others below a prefix that are read to see whether they are records: where more are, data is kept.
 _STRANGERS = 100
 
 
@@ -49,7 +49,7 @@ class PrefixState(S3Location):
     def __init__(self, place: S3Address, contents_limit: int = 10) -> None:
         super().__init__(place)
         self.contents_limit = contents_limit
-        self.where = PrefixPlace(place.bucket, place.key, place.record_bucket, place.record_key)
+        self.where = PrefixKeys(place.bucket, place.key, place.record_bucket, place.record_key)
 
     @property
     def store(self) -> PrefixStore:
@@ -122,7 +122,7 @@ class PrefixState(S3Location):
         return self.where.is_content(item.key) and not (item.key.endswith("/") and item.size == 0)
 
     def recover(self) -> bool:
-        """Finish or undo what a dead process left; False if somebody alive is at it."""
+        """Finish or undo what a dead process left; False if a living one is at it."""
         try:
             return recover(self.store)
         except CommitConflictError:
@@ -157,7 +157,7 @@ class PrefixState(S3Location):
         return first_records.translated(record, output)
 
     def listed(self) -> list[Manifest]:
-        """What is under the prefix now, whoever put it there."""
+        """What is under the prefix now, of whatever origin."""
         found = self.s3.list(self.place.bucket, self.place.key, self.place.get_options)
         return [Manifest(item.key, item.size, item.etag) for item in found if self.is_data(item)]
 
@@ -190,10 +190,10 @@ class PrefixState(S3Location):
 
     # ---- the local copy
 
-    def adopt(self, folder: Path, commit: str, facts: cache.Facts) -> None:
+    def insert(self, folder: Path, commit: str, facts: cache.Facts) -> None:
         """Make a folder that was just uploaded the local copy of the prefix, as others get it who download it."""
         members.as_downloaded(str(folder))
-        self.entry().adopt(folder, commit, facts)
+        self.entry().insert(folder, commit, facts)
 
     def entry(self) -> cache.CacheEntry:
         return self.cache.entry(self.s3.namespace, self.place.bucket, self.place.key, folder=True)

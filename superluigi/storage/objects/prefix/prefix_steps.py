@@ -7,7 +7,7 @@ docs/decisions/s3/ has the table:
 - The record's key only changes by compare-and-swap, and holds a blocker (`superluigi_absent`) instead of a record
   while bytes are exchanged: what an older writer still wants to publish there cannot come.
 - A key that is there is only overwritten by a copy, on the server, of a key that bears the actor's own token.
-  Whoever takes over removes those first: the copy of a key that is gone fails.
+  A process that takes over removes those first: the copy of a key that is gone fails.
 - A key is only removed when such a copy has made a gravestone of it, on the condition that it still is one.
 - A key that is not there is made on the condition that it is not there.
 - Keys that bear a token are the business of that token's actor and of those who took over from it.
@@ -38,7 +38,7 @@ _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class PrefixPlace:
+class PrefixKeys:
     """Where a prefix and its record are; what the functions here need, and nothing of this process."""
 
     bucket: str
@@ -103,7 +103,7 @@ class PrefixStore:
     """One prefix on its server."""
 
     s3: ObjectStore
-    place: PrefixPlace
+    place: PrefixKeys
     conditions: ConditionalWrites
     #: Of the record, the claim and manifests.
     put_options: Mapping[str, Any]
@@ -178,7 +178,7 @@ class PrefixStore:
         """Remove keys, as long as the gravestone of `token` is there.
 
         Raises:
-            CommitConflictError: it is not, for somebody took over.
+            CommitConflictError: it is not, for another process took over.
         """
         source = self.place.gravestone_key(token)
 

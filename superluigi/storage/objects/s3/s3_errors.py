@@ -131,7 +131,7 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRef
 
 
 def access_error(error: Exception, failed: str) -> StorageAccessError:
-    """Our error for whatever keeps us from being somebody at the store: `failed`, why, and what now."""
+    """Our error for whatever keeps us from having an identity at the store: `failed`, why, and what now."""
     why = str(_clear_of_secrets(error)).strip().rstrip(".: ") or type(error).__name__
     remedy = _remedy(error) or _remedy_for_others(error)
     return StorageAccessError(f"{failed}: {why}. Whether it exists is unknown. {remedy}.")

@@ -237,7 +237,7 @@ def _fast_put(
             lambda: obstore.put(store.store, member.key, body, attributes=attributes, mode=mode, use_multipart=False)
         )
     except (AlreadyExistsError, PreconditionError) as error:
-        raise CommitConflictError(f"s3://{bucket}/{member.key} was written by somebody else.") from error
+        raise CommitConflictError(f"s3://{bucket}/{member.key} was written by another writer.") from error
     if answer is None:
         return None  # boto3 tries again, and says what is wrong in its own words
     return PutResult(plain_etag(answer["e_tag"]), answer["version"] if answer["version"] != "null" else None)

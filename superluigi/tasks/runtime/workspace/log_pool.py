@@ -53,7 +53,7 @@ class PooledLogs:
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody has removed the files, perhaps with the whole workspace."""
+        """Whether the files were removed, perhaps with the whole workspace."""
         return os.fstat(self._note).st_nlink == 0
 
     def move_into(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class PooledLogs:
         self.remove()
 
     def remove(self) -> None:
-        """Forget the files; whoever still writes to them may."""
+        """Forget the files; a thread that still writes to them may."""
         if _pool.current is self:
             _pool.current = None
         for descriptor in (*self.descriptors, self._note):

@@ -68,11 +68,11 @@ def about(task: Any, run: RunContext) -> dict[str, Any]:
     }
 
 
-def cannot_be_made(place: object, error: OSError) -> StorageAccessError:
+def cannot_be_made(folder: object, error: OSError) -> StorageAccessError:
     """The error for a workspace that takes no files."""
     return StorageAccessError(
-        f"The task folder {place} cannot be made: {error.strerror}. Free space, change its rights, or name "
-        "another place in SUPERLUIGI_WORKSPACE."
+        f"The task folder {folder} cannot be made: {error.strerror}. Free space, change its rights, or name "
+        "another folder in SUPERLUIGI_WORKSPACE."
     )
 
 

@@ -1,4 +1,4 @@
-"""Check-points, grace, cancellation, shared folders, seeds: looked at from other processes."""
+"""Checkpoints, grace, cancellation, shared folders, seeds: looked at from other processes."""
 
 from __future__ import annotations
 
