@@ -27,9 +27,9 @@ from superluigi.execution.importing import refuse_if_importing
 from superluigi.lineage.openlineage.emitter import openlineage_emitter
 from superluigi.lineage.records.check_results import findings_in, first_line
 from superluigi.lineage.staleness import edited_code, other_parameters
-from superluigi.lineage.staleness.explaining import Explanation, why
 from superluigi.lineage.staleness.recorded_deps import with_recorded
 from superluigi.lineage.staleness.refresh import Refresh
+from superluigi.lineage.staleness.why import Explanation, why
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.runs import force
 from superluigi.runs.context import RunContext, entered
@@ -98,7 +98,7 @@ def run_task(
         refresh: make what is stale again and nothing else: "inputs" (parameters or inputs differ from what the
             record says), "code" (that, or the code it reaches), "all" (that, or versions of packages it uses).
         dry_run: print the tree with the state of each task (complete, would run, forced, missing external); touch
-            nothing; return a list of `lineage.explaining.Explanation`.
+            nothing; return a list of `lineage.staleness.why.Explanation`.
         executor: where tasks run: None, "threads", "processes", "dask", "tcp://…", a Dask client, or any
             `concurrent.futures.Executor`.
         resources: how much of each resource there is.

@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print or save it."""
     task = task_of(args)
-    from superluigi.lineage.staleness.explaining import why
+    from superluigi.lineage.staleness.why import why
     from superluigi.visuals.attempts import last_failures, last_logs
     from superluigi.visuals.build import of_explanations
     from superluigi.visuals.figure import Figure

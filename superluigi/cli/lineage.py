@@ -17,7 +17,7 @@ from superluigi.errors import OptionError
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.lineage.records.tracing import Trace
+    from superluigi.lineage.records.trace import Trace
 
 EXAMPLE = """
 superluigi lineage out/predictions-2013-12-15.csv
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
         raise OptionError("Which output? Give its path or s3:// address, or --diff A B.")
     if args.openlineage:
         return _openlineage(args.address)
-    from superluigi.lineage.records.tracing import trace
+    from superluigi.lineage.records.trace import trace
 
     found = trace(args.address)
     if args.json:
@@ -110,7 +110,7 @@ def _openlineage(address: str) -> int:
 def _diff(args: argparse.Namespace) -> int:
     if args.mermaid or args.openlineage or args.html or args.svg:
         raise OptionError("--diff prints text, or JSON with --json.")
-    from superluigi.lineage.staleness.difference import diff
+    from superluigi.lineage.staleness.diff import diff
 
     found = diff(*args.diff)
     if args.json:

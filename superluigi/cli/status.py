@@ -17,7 +17,7 @@ from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
 if TYPE_CHECKING:
-    from superluigi.lineage.staleness.explaining import Explanation
+    from superluigi.lineage.staleness.why import Explanation
 
 EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
 _LOOKS = {
@@ -41,7 +41,7 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tree and how many tasks are in which state; always 0."""
     task = task_of(args)
-    from superluigi.lineage.staleness.explaining import why
+    from superluigi.lineage.staleness.why import why
     from superluigi.visuals.attempts import last_failures
 
     explained = why(task)

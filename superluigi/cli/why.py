@@ -17,7 +17,7 @@ from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
 if TYPE_CHECKING:
-    from superluigi.lineage.staleness.explaining import Explanation
+    from superluigi.lineage.staleness.why import Explanation
 
 EXAMPLE = """
 superluigi why pipeline PredictionsTask --date 2013-12-15
@@ -39,8 +39,8 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the reasons; 0, or with --check 1 when something would run."""
     task = task_of(args)
-    from superluigi.lineage.staleness.explaining import why
     from superluigi.lineage.staleness.reasons import UP_TO_DATE
+    from superluigi.lineage.staleness.why import why
 
     explained = why(task, refresh=args.refresh)
     shown = [one for one in explained if not args.stale or one.reason != UP_TO_DATE]

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from superluigi.lineage.openlineage.events import to_openlineage as to_openlineage
     from superluigi.lineage.records.reading import read as read
     from superluigi.lineage.records.tables import frame as frame
-    from superluigi.lineage.records.tracing import trace as trace
+    from superluigi.lineage.records.trace import trace as trace
     from superluigi.lineage.staleness.accepting import accept as accept
     from superluigi.lineage.staleness.accepting import adopt as adopt
-    from superluigi.lineage.staleness.difference import diff as diff
-    from superluigi.lineage.staleness.explaining import why as why
+    from superluigi.lineage.staleness.diff import diff as diff
+    from superluigi.lineage.staleness.why import why as why
     from superluigi.lineage.verification.local import verify as verify
 
 #: Name -> the module it lives in; no module has the name of a function, so that neither hides the other.
 _HOMES = {
     "accept": "staleness.accepting",
     "adopt": "staleness.accepting",
-    "diff": "staleness.difference",
+    "diff": "staleness.diff",
     "frame": "records.tables",
     "read": "records.reading",
     "to_openlineage": "openlineage.events",
-    "trace": "records.tracing",
+    "trace": "records.trace",
     "verify": "verification.local",
-    "why": "staleness.explaining",
+    "why": "staleness.why",
 }
 __all__ = ["accept", "adopt", "diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
 

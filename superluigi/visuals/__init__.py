@@ -91,7 +91,7 @@ def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Figu
     Raises:
         TargetMissingError: there is no such output.
     """
-    from superluigi.lineage.records.tracing import trace
+    from superluigi.lineage.records.trace import trace
     from superluigi.visuals.build import of_trace
     from superluigi.visuals.figure import Figure
 
@@ -112,7 +112,7 @@ def plot_run(
 
     The run began when it was `started` (by default at the time that its id tells), and has just ended.
     """
-    from superluigi.lineage.staleness.explaining import why
+    from superluigi.lineage.staleness.why import why
     from superluigi.visuals.attempts import last_logs
     from superluigi.visuals.build import of_run
     from superluigi.visuals.figure import Figure

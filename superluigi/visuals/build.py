@@ -15,10 +15,10 @@ import luigi
 
 from superluigi import graph as structures
 from superluigi.lineage.records.builder import OURS, iso, utc_now
-from superluigi.lineage.records.tracing import Trace
-from superluigi.lineage.staleness.explaining import Explanation, why
+from superluigi.lineage.records.trace import Trace
 from superluigi.lineage.staleness.facts import address_of
 from superluigi.lineage.staleness.reasons import UP_TO_DATE, Reason
+from superluigi.lineage.staleness.why import Explanation, why
 from superluigi.runs.report import Failure, Report
 from superluigi.visuals import origin
 from superluigi.visuals.attempts import telling_lines

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from superluigi.lineage.staleness import reasons
-from superluigi.lineage.staleness.explaining import Explanation
 from superluigi.lineage.staleness.reasons import Reason
+from superluigi.lineage.staleness.why import Explanation
 
 #: Deeper levels are not indented any more: a chain of 10,000 tasks would be 200 MB of blanks.
 WIDEST = 120

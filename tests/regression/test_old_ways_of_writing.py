@@ -16,7 +16,7 @@ import pytest
 
 from superluigi import compute, lineage, run_task
 from superluigi.errors import TaskFailedError
-from superluigi.lineage.staleness.explaining import why
+from superluigi.lineage.staleness.why import why
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata, plan

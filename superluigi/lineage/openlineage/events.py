@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from superluigi.lineage.records import resolve
 from superluigi.lineage.records.check_results import findings_in
-from superluigi.lineage.records.tracing import trace
+from superluigi.lineage.records.trace import trace
 from superluigi.storage.base import Record
 
 Event = dict[str, Any]

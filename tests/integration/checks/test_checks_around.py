@@ -19,7 +19,7 @@ from superluigi import check, lineage, run_task
 from superluigi.checks import quarantine
 from superluigi.cli import main
 from superluigi.errors import CheckFailedError, TaskFailedError
-from superluigi.lineage.staleness.explaining import why
+from superluigi.lineage.staleness.why import why
 from superluigi.queue import Queue
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask

@@ -8,7 +8,7 @@ from typing import Any
 
 from superluigi.lineage.code_fingerprint import code_parts
 from superluigi.lineage.records import comparing
-from superluigi.lineage.records.tracing import Trace, trace
+from superluigi.lineage.records.trace import Trace, trace
 from superluigi.storage.base import Record
 
 ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
