@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from superluigi.config import suggestion
 from superluigi.errors import FormatError, MissingDependencyError, OptionError
@@ -173,7 +173,7 @@ def is_kind(kind: Any, wanted: type) -> bool:
     return is_class(kind) and issubclass(kind, wanted)
 
 
-def is_class(kind: Any) -> bool:
+def is_class(kind: object) -> TypeGuard[type]:
     """Whether `kind` is a class, and not something like `list[int]`, which Python 3.10 takes for one."""
     return isinstance(kind, type) and typing.get_origin(kind) is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 import luigi
 
@@ -23,14 +23,11 @@ class OrTask(Adapter):
         return value if isinstance(value, luigi.Task) else self.inner.check(value)
 
     def encode(self, value: object) -> Any:
-        if isinstance(value, luigi.Task):
-            return {references.TASK: references.refer(value)}
-        return self.inner.encode(value)
+        return _reference(value) if isinstance(value, luigi.Task) else self.inner.encode(value)
 
     def decode(self, data: object) -> Any:
-        if isinstance(data, dict) and set(data) == {references.TASK}:
-            return references.resolve(data[references.TASK])
-        return self.inner.decode(data)
+        found = _referred(data)
+        return self.inner.decode(data) if found is None else found
 
 
 class IsTask(Adapter):
@@ -38,26 +35,23 @@ class IsTask(Adapter):
 
     sure = True
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: object) -> None:
         self.task_class = kind if is_class(kind) and issubclass(kind, luigi.Task) else luigi.Task
         self.name = "a task" if self.task_class is luigi.Task else f"a task of class {self.task_class.__name__}"
 
-    def check(self, value: Any) -> Any:
-        if isinstance(value, self.task_class):
-            return value
-        if isinstance(value, luigi.Task) and getattr(type(value), "_superluigi_stand_in", False):
+    def check(self, value: object) -> luigi.Task:
+        if isinstance(value, self.task_class) or _stands_in(value):
             return value
         self.refuse(value)
 
-    def encode(self, value: Any) -> Any:
-        return {references.TASK: references.refer(value)}
+    def encode(self, value: Any) -> dict[str, str]:
+        return _reference(value)
 
-    def decode(self, data: object) -> Any:
-        if isinstance(data, dict) and set(data) == {references.TASK}:
-            return self.check(references.resolve(data[references.TASK]))
-        if isinstance(data, dict):
-            return self.check(references.resolve(json.dumps(data)))
-        return self.check(references.resolve(str(data)))
+    def decode(self, data: object) -> luigi.Task:
+        found = _referred(data)
+        if found is None:
+            found = references.resolve(json.dumps(data) if isinstance(data, dict) else str(data))
+        return self.check(found)
 
 
 class OnlyTask(Adapter):
@@ -69,35 +63,47 @@ class OnlyTask(Adapter):
         shown = getattr(annotation, "__name__", str(annotation))
         self.name = f"a task whose value is a {shown} (or Const(value))"
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> luigi.Task:
         return value if isinstance(value, luigi.Task) else self.refuse(value)
 
-    def encode(self, value: Any) -> Any:
-        return {references.TASK: references.refer(value)}
+    def encode(self, value: Any) -> dict[str, str]:
+        return _reference(value)
 
-    def decode(self, data: object) -> Any:
-        if isinstance(data, dict) and set(data) == {references.TASK}:
-            return references.resolve(data[references.TASK])
-        self.refuse(data)
+    def decode(self, data: object) -> luigi.Task:
+        found = _referred(data)
+        return self.refuse(data) if found is None else found
 
 
 class OneOrMany(Adapter):
     """`Requires[list[X]]`: a list of tasks, or one task whose value is such a list."""
 
-    def __init__(self, many: Adapter, item: Any) -> None:
-        self.many, self.one, self.name = many, IsTask(None), many.name
+    def __init__(self, many: Adapter, item: object) -> None:
+        self.many, self.name, self.sure = many, many.name, many.sure
         self._values = not (is_class(item) and issubclass(item, luigi.Task))
-        self.sure = many.sure
 
     def check(self, value: object) -> Any:
-        if isinstance(value, luigi.Task) and (self._values or getattr(type(value), "_superluigi_stand_in", False)):
+        if isinstance(value, luigi.Task) and (self._values or _stands_in(value)):
             return value
         return self.many.check(value)
 
     def encode(self, value: object) -> Any:
-        return (self.one if isinstance(value, luigi.Task) else self.many).encode(value)
+        return _reference(value) if isinstance(value, luigi.Task) else self.many.encode(value)
 
     def decode(self, data: object) -> Any:
-        if isinstance(data, dict) and set(data) == {references.TASK}:
-            return self.check(references.resolve(data[references.TASK]))
-        return self.many.decode(data)
+        found = _referred(data)
+        return self.many.decode(data) if found is None else self.check(found)
+
+
+def _reference(task: luigi.Task) -> dict[str, str]:
+    return {references.TASK: references.refer(task)}
+
+
+def _referred(data: object) -> luigi.Task | None:
+    """The task that JSON refers to; None if it refers to none."""
+    if isinstance(data, dict) and set(data) == {references.TASK}:
+        return references.resolve(data[references.TASK])
+    return None
+
+
+def _stands_in(value: object) -> TypeGuard[luigi.Task]:
+    return isinstance(value, luigi.Task) and getattr(type(value), "_superluigi_stand_in", False)
