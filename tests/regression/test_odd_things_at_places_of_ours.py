@@ -17,7 +17,8 @@ import pytest
 from superluigi import lineage
 from superluigi.errors import RecordError, SuperLuigiError
 from superluigi.storage import small_files
-from superluigi.storage.local import cleanup, staging
+from superluigi.storage.local import cleanup
+from superluigi.storage.local.stages import staging
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 
 RECORD, PENDING = ".metadata.json", ".metadata.json.pending"

@@ -184,7 +184,7 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
 def test_ctrl_c_says_what_may_go_on_in_processes_of_others(script: Path, tmp_path: Path) -> None:
     (tmp_path / "deaf").touch()
     process = start(script, tmp_path, 2, "lent processes")
-    wait_until(lambda: ["begin", "deaf"] in diary(tmp_path))
+    wait_until(lambda: ["begin", "deaf"] in journal(tmp_path))
     process.send_signal(signal.SIGINT)  # to this process alone, as one on another host would have it
     said = ""
     while "Interrupted" not in said:
