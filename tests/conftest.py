@@ -51,8 +51,17 @@ LONGEST = (
 )
 
 
+#: What takes seconds to start and serves several tests, by fixture or by file: one worker has them all.
+STARTED_ONCE = ("browser", "checking", "dask_address", "guarded", "ministack", "wheel", "test_in_a_notebook.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, otherwise in the order that chance gave them."""
+    for item in items:
+        for name in STARTED_ONCE:
+            if name in (item.path.name, *getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
