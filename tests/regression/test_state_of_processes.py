@@ -268,6 +268,63 @@ def test_handlers_of_signals_that_a_task_sets_in_this_process_go_back(tmp_path: 
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+REDIRECTS = """
+import os, sys
+from superluigi.execution.process import process_state
+
+how = sys.argv[1]
+def changes():
+    print("by the task")
+    sys.stdout.flush()
+    print("still by the task")
+    other = os.open("other.txt", os.O_WRONLY | os.O_CREAT, 0o600)
+    if how == "dup2":
+        sys.stdout.flush()
+        os.dup2(other, 1)
+        os.dup2(other, 2)
+        print("redirected")
+    elif how == "close":
+        sys.stdout.flush()
+        os.close(1)
+    elif how == "closes all":
+        sys.stdout.flush()
+        os.closerange(0, 64)
+        for _ in range(64):
+            os.open("other.txt", os.O_WRONLY | os.O_CREAT, 0o600)
+    elif how == "nested":
+        process_state.isolated(os.dup2, other, 1)
+        print("in between")
+        sys.stdout.flush()
+
+def opened():
+    return len(os.listdir("/proc/self/fd"))
+
+before = opened()
+process_state.isolated(changes)
+if how != "closes all":
+    assert opened() <= before + 1, "duplicates are closed"
+else:
+    assert os.fstat(5), "what the task opened is its own"
+    os._exit(0)
+print("afterwards")
+print("an error", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("how", ["dup2", "close", "closes all", "nested"])
+def test_descriptors_that_a_task_sends_elsewhere_or_closes_mean_the_same_file_again(how: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REDIRECTS, how]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    by_the_task = ["by the task", "still by the task"]
+    assert ran.stdout.splitlines() == {
+        "closes all": by_the_task,
+        "nested": [*by_the_task, "in between", "afterwards"],
+    }.get(how, [*by_the_task, "afterwards"])
+    assert ran.stderr == ("" if how == "closes all" else "an error\n")
+    assert ("redirected" in (tmp_path / "other.txt").read_text()) == (how == "dup2")
+
+
 LIBRARIES = """
 import json, sys
 import luigi

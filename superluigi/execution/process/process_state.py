@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from superluigi.execution.process.descriptors import DUPLICATES
 from superluigi.execution.process.state_kinds import KINDS, Kind, current_folder, go_to
 
 Value = TypeVar("Value")
@@ -50,6 +51,7 @@ def _alone_again() -> None:
     _company.guard = threading.Lock()
     _company.threads.clear()
     _company.given_up.clear()
+    DUPLICATES.drop()
 
 
 os.register_at_fork(after_in_child=_alone_again)
@@ -68,6 +70,7 @@ def isolated(function: Callable[..., Value], *args: Any) -> Value:
         before = [kind.look() for kind in kinds]
         if not _company.threads:
             _company.before = before
+            DUPLICATES.keep()
         nested = here in _company.threads
         _company.threads.append(here)
     try:
@@ -86,6 +89,8 @@ def isolated(function: Callable[..., Value], *args: Any) -> Value:
                 if not _company.threads:
                     kinds, before = KINDS, _company.before
             _restore(kinds, before)
+            if not _company.threads:
+                DUPLICATES.drop()
 
 
 def let_go(thread: int) -> None:
@@ -101,6 +106,7 @@ def let_go(thread: int) -> None:
         if not _company.threads:
             shared = [(kind, value) for kind, value in zip(KINDS, _company.before, strict=True) if not kind.per_thread]
             _restore(tuple(kind for kind, _ in shared), [value for _, value in shared])
+            DUPLICATES.drop()
 
 
 def _with_own_decimals(function: Callable[..., Value], *args: Any) -> Value:

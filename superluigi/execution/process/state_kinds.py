@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
+from superluigi.execution.process import descriptors
+
 Value = TypeVar("Value")
 
 
@@ -133,35 +135,6 @@ def _opened(descriptor: int, closed: Any) -> Any:
         errors=getattr(closed, "errors", None),
         closefd=False,
     )
-
-
-_ALL_OPEN = (True, True, True)
-
-
-def _descriptors() -> tuple[bool, ...]:
-    try:
-        for descriptor in range(3):
-            os.get_inheritable(descriptor)  # the cheapest question
-    except OSError:
-        return tuple(map(_is_open, range(3)))
-    return _ALL_OPEN
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.get_inheritable(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _open_descriptors(before: tuple[bool, ...]) -> None:
-    for descriptor, was_open in enumerate(before):
-        if was_open and not _is_open(descriptor):  # else the next file that is opened becomes standard output
-            nothing = os.open(os.devnull, os.O_RDWR)
-            if nothing != descriptor:
-                os.dup2(nothing, descriptor)
-                os.close(nothing)
 
 
 def _import_path() -> tuple[list[str], list[str]]:
@@ -319,7 +292,7 @@ KINDS: tuple[Kind[Any], ...] = (
     Kind("signal handlers", _handlers, _set_handlers, main_only=True),
     Kind("timers", _timers, _stop_timers),
     Kind("blocked signals", _mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask), per_thread=True),
-    Kind("open descriptors", _descriptors, _open_descriptors),
+    Kind("standard descriptors", descriptors.look, descriptors.restore),
     Kind("standard streams", _streams, _set_streams),
     Kind("sys.path", _import_path, _set_import_path),
     Kind("sys.argv", _arguments, _set_arguments),
