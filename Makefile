@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in the environment .venv, which is made when it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long test-stress test-minio check lint types layers docs docs-serve bench lowest wheel wheels clean
+.PHONY: help venv demo test test-long test-stress test-minio coverage check lint types layers docs docs-serve bench lowest wheel wheels clean
 # Tests start many processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
@@ -48,6 +48,11 @@ test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
 	$(COMPOSE) run --rm minio-buckets
 	SUPERLUIGI_TEST_S3_ENDPOINT=http://127.0.0.1:9000 AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin \
 		AWS_DEFAULT_REGION=us-east-1 $(PYTEST) -k "s3 or S3"
+
+coverage: $(STAMP) ## lines and branches that the tests reach, in child processes too (twice as long as the tests)
+	$(BIN)/python -m pip install --quiet 'coverage>=7.10'
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup; $(BIN)/coverage combine --quiet; $(BIN)/coverage report
 
 check: lint types layers docs test ## what a change must pass, and what CI runs: lint, types, layers, docs, tests
 
