@@ -28,7 +28,7 @@ def binaries() -> Path | None:
 
 
 def _user() -> str | None:
-    """PostgreSQL refuses to run as root; somebody else must."""
+    """PostgreSQL refuses to run as root; another user must."""
     return "nobody" if os.geteuid() == 0 else None
 
 

@@ -114,7 +114,7 @@ def test_lineage_answers_scripts(call: Any, made: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", [True, "x", -1, [1], [], {"a": [1]}, None], ids=str)
-def test_a_record_somebody_spoilt_by_hand_hides_only_what_is_spoilt(call: Any, made: Path, odd: Any) -> None:
+def test_a_record_spoilt_by_hand_hides_only_what_is_spoilt(call: Any, made: Path, odd: Any) -> None:
     file = made / "middle.txt.metadata.json"
     record = json.loads(file.read_text())
     keys = [(key,) for key in record] + [

@@ -161,7 +161,7 @@ class Commits(Scene):
         if any(name.startswith("remove") for name in self.cast) or (self.may_be_absent and not told):
             allowed |= {None}
         assert text in allowed, f"{text} is there; {sorted(told)} were told that theirs is"  # P1, P4
-        publish(self.rig, "last")  # whoever comes next sees to what the dead left
+        publish(self.rig, "last")  # the next commit sees to what the dead left
         assert look(self.rig.target(), self.rig) == ("last", "last")
         self.tidy()
 

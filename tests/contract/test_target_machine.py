@@ -33,7 +33,7 @@ STEPS = st.integers(min_value=1, max_value=16)
 class Store(RuleBasedStateMachine):
     """Two outputs in one place; the oracle maps a name to the versions of which one must be there, or None.
 
-    It is one version, but where the output may be absent between two (a prefix): whoever commits there next, if only
+    It is one version, but where the output may be absent between two (a prefix): the next commit there, if only
     in vain, may first finish what a dead writer began.
     """
 

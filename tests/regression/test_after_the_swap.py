@@ -15,7 +15,7 @@ from superluigi.targets import LocalFolderTarget
 from superluigi.testing import fault_injection
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 RIGS = {
     "file": LocalFileRig,
     "folder": LocalFolderRig,

@@ -175,7 +175,7 @@ def test_who_loses_to_another_task_is_told(kind: str, tmp_path: Path, around: di
     assert len({who_made(target) for target in outputs(kind, tmp_path, around)}) == 1
 
 
-def test_several_local_outputs_are_of_one_run_whoever_publishes_at_the_same_time(
+def test_several_local_outputs_are_of_one_run_whatever_publishes_at_the_same_time(
     tmp_path: Path, around: dict[str, str]
 ) -> None:
     first = start("file", tmp_path, "a", 1, BETWEEN="a", **around)

@@ -133,7 +133,7 @@ def test_a_writer_that_fails_leaves_the_folder_to_those_who_use_it(tmp_path: Pat
     assert sorted(os.listdir(new)) == ["by-hand", "succeeds", *record]
 
 
-def test_a_folder_that_a_failed_writer_made_is_left_to_whoever_may_be_using_it(tmp_path: Path) -> None:
+def test_a_folder_that_a_failed_writer_made_is_left_to_what_may_be_using_it(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), LocalFileTarget(tmp_path / "new/x").tmp_write_path():
         raise ZeroDivisionError
     assert os.listdir(tmp_path / "new") == []
@@ -150,7 +150,7 @@ def refused(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("name", ["x.txt", "new/deeper/x.txt"])
 def test_a_folder_that_may_not_be_written_is_named(name: str) -> None:
     import tempfile

@@ -74,7 +74,7 @@ def test_a_token_is_a_name_that_file_systems_take_and_tells_its_host() -> None:
     assert owner_token.is_own(token) and not owner_token.owner_is_gone(token)
 
 
-def test_a_forked_child_is_somebody_else_and_its_parent_lives() -> None:
+def test_a_forked_child_is_another_process_and_its_parent_lives() -> None:
     token = owner_token.token()
     assert fault_injection.in_child(is_own_or_gone, token) == (False, False)
 

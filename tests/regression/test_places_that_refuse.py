@@ -1,4 +1,4 @@
-"""Where there is no room, or no right, for a copy: the next place is tried, and else the message names the setting."""
+"""Where there is no space, or no right, for a copy: the next place is tried, and else the message names the setting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import fault_injection
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and become another user")
 NOBODY, SOMEBODY = 65534, 65533
 
 

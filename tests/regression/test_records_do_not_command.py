@@ -115,7 +115,7 @@ def test_cleaning_moves_nothing_elsewhere(store: Path) -> None:
     mine = store.parent / "mine"
     dead = owner_token.token()
     dead = dead.replace(f"-{os.getpid()}-", "-999999999-")
-    # a record that waits, and names my folder, in which somebody has put a journal
+    # a record that waits, and names my folder, in which another user has put a journal
     record = {"schema": SCHEMA, "output": {"type": "LocalFolderTarget", "path": str(mine), "commit": dead}}
     (store / f"whatever{RECORD_SUFFIX}.pending").write_text(json.dumps(record))
     # journals that lead out of their folder

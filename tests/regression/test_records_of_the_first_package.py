@@ -56,7 +56,7 @@ def test_a_file_that_was_changed_since_has_none(tmp_path: Path) -> None:
     ("named", "whole", "same"),
     [
         ({"a.txt": "a", "b/c.txt": "c"}, True, True),
-        ({"a.txt": "a"}, True, False),  # somebody has added a file
+        ({"a.txt": "a"}, True, False),  # a file was added
         ({"a.txt": "a", "b/c.txt": "C"}, True, False),
         ({"a.txt": "a", "b/c.txt": "c", "lost.txt": "l"}, False, False),
     ],

@@ -21,7 +21,7 @@ from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.testing import fault_injection
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 GONE = "4194999-1-0123456789ab"
 DEAD = f"{owner_token.host()}-{owner_token.world()}-{GONE}"
 OLD_FORM = f"otherhost-{GONE}"

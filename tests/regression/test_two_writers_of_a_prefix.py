@@ -148,7 +148,7 @@ def test_a_writer_that_slept_longer_than_its_lease_touches_nothing(writers: Writ
         writers.go("a")
     finally:
         os.kill(a.pid, signal.SIGCONT)
-    # Whoever took the claim over has finished a's clean-up, if a had published; else a is refused.
+    # The one that took the claim over has finished a's clean-up, if a had published; else a is refused.
     assert said(a) == ("committed" if stop == CLEANS else "refused") and writers.there() == "b"
 
 

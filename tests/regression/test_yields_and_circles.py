@@ -228,7 +228,7 @@ NO_TASKS = ["Leaf", 7, Leaf, luigi.LocalTarget("x"), [object()], {"a": "b"}, [Le
 
 @pytest.mark.parametrize("what", NO_TASKS)
 @pytest.mark.parametrize("base", [luigi.Task, Task, AtomicTaskWithMetadata])
-def test_a_requirement_that_is_no_task_is_explained_whoever_asks_first(base: Any, what: Any) -> None:
+def test_a_requirement_that_is_no_task_is_explained_whatever_asks_first(base: Any, what: Any) -> None:
     class Asks(base):
         def requires(self) -> Any:
             return what

@@ -18,7 +18,7 @@ FAILPOINTS = "superluigi.storage.failpoints"
 
 
 class Pauses:
-    """Puts a hook into the failpoints as soon as somebody imports them."""
+    """Puts a hook into the failpoints as soon as they are imported."""
 
     def __init__(self, seed: str) -> None:
         self.chance, self.is_looking = random.Random(f"{seed}-{os.getpid()}"), False

@@ -518,7 +518,7 @@ def test_checks_may_print_go_elsewhere_and_look_at_inputs(tmp_path: Path, capfd:
     assert any("looking" in log.read_text() for log in logs)
 
 
-def test_a_broken_file_is_rejected_by_whoever_wants_its_value(tmp_path: Path) -> None:
+def test_a_broken_file_is_rejected_where_its_value_is_wanted(tmp_path: Path) -> None:
     class Broken(Made):
         suffix = ".parquet"
         checks: ClassVar = [PRICES, lambda value: True]

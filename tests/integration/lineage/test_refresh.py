@@ -158,7 +158,7 @@ def test_a_lost_record_makes_the_task_stale(made: Path) -> None:
     assert ran(made) == {"first-0"}
 
 
-def test_an_output_somebody_wrote_over_is_stale(made: Path) -> None:
+def test_an_output_that_was_written_over_is_stale(made: Path) -> None:
     (made / "first-0.txt").write_text("by hand")
     run_task(FreshSum(str(made), 4), refresh="inputs")
     assert ran(made) == {"first-0"}, "its readers have what it gives again"

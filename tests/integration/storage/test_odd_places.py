@@ -153,7 +153,7 @@ def publish_without_exchange(rig: LocalFolderRig, text: str, name: str = "output
 
 
 @pytest.mark.parametrize("next_one", ["a commit beside it", "clean"])
-def test_whoever_comes_by_after_a_death_between_two_renames_leaves_what_its_recovery_needs(
+def test_a_reader_after_a_death_between_two_renames_leaves_what_its_recovery_needs(
     tmp_path: Path, next_one: str
 ) -> None:
     rig = LocalFolderRig(tmp_path)

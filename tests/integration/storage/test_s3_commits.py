@@ -500,7 +500,7 @@ def test_a_key_of_kms_and_an_acl_reach_the_data(s3_server, s3_bucket) -> None:
         assert read(thing) == version and thing.read_metadata()
 
 
-def test_whoever_pays_for_requests_is_named_in_every_one_that_reads(s3_server, s3_bucket, local_root) -> None:
+def test_who_pays_for_requests_is_named_in_every_one_that_reads(s3_server, s3_bucket, local_root) -> None:
     write(S3ObjectTarget(s3_bucket, "a", **s3_server.client_options), b"1")
     write(S3PrefixTarget(s3_bucket, "f", **s3_server.client_options), {"x": b"1", "y": b"2"})
     options = {**s3_server.client_options, "get_options": {"RequestPayer": "requester"}, "local_root": local_root / "b"}

@@ -82,9 +82,9 @@ class User:
 def user(tmp_path: Path) -> Iterator[User]:
     folder = tmp_path / "user's folder"
     folder.mkdir()
-    somebody = User(folder)
-    yield somebody
-    somebody.end()
+    user = User(folder)
+    yield user
+    user.end()
 
 
 @pytest.fixture
