@@ -18,7 +18,7 @@ from superluigi.cli._parser import Parser
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.storage.local.cleanup import Leftover
+    from superluigi.storage.local.cleanup import Orphan
 
 EXAMPLE = "superluigi clean data/\nsuperluigi clean s3://my-bucket/data/ --dry-run"
 
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _clean(address: str, dry_run: bool, hours: float | None) -> list[Leftover]:
+def _clean(address: str, dry_run: bool, hours: float | None) -> list[Orphan]:
     if address.startswith("s3://"):
         from superluigi.storage.objects.cleanup import clean as clean_s3
 

@@ -37,7 +37,7 @@ def verify(place: object) -> list[VerifyResult]:
 
     A place is a path, an `s3://` address or a target. `missing` is a record whose data is gone;
     `half-committed` is what a dead writer left (reading the output or running its task again repairs it,
-    `superluigi clean` removes left-overs). A writer at work is waited for, briefly. Sorted by address.
+    `superluigi clean` removes orphans). A writer at work is waited for, briefly. Sorted by address.
 
     Raises:
         TargetMissingError: nothing is there, neither data nor record.
@@ -94,7 +94,7 @@ def _in(folder: Path, waiting: list[Path]) -> Iterator[Check]:
     for name in sorted(recorded):
         yield _check(resolve.location_of(folder / (name + RECORD_SUFFIX)))
     for dead in (*staging.sweep(folder, always=True), *staging.dead_staging(folder)):
-        yield _leftover(folder, dead)
+        yield _orphan(folder, dead)
     for name in names:
         if name in recorded or staging.is_ours(name) or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
             continue
@@ -109,7 +109,7 @@ def _check(location: Location) -> Check:
     return lambda: [_one(location)]
 
 
-def _leftover(folder: Path, dead: Path) -> Check:
+def _orphan(folder: Path, dead: Path) -> Check:
     detail = f"left unfinished by a process that has died; `superluigi clean {folder}` removes it"
     return lambda: [VerifyResult(str(dead), HALF_COMMITTED, detail)]
 

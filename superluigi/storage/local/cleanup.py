@@ -26,7 +26,7 @@ from superluigi.storage.local.stages import staging
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Orphan:
     """Something that a dead process left: where it is and what it was."""
 
     path: str
@@ -36,8 +36,8 @@ class Leftover:
     kept: str = ""
 
 
-def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Leftover]:
-    """Remove (or only list) the left-overs below `root`; half-done commits are finished or taken back.
+def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Orphan]:
+    """Remove (or only list) the orphans below `root`; half-done commits are finished or taken back.
 
     What belongs to another host, container or boot is removed too if nothing in it has changed for `older_than`.
 
@@ -47,43 +47,43 @@ def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = N
     if not root.exists():
         raise TargetMissingError(f"There is nothing at {root} to clean. Check the path.")
     found = []
-    for leftover, remove in _leftovers(root if root.is_dir() else root.parent, older_than):
-        if leftover.kept:
+    for orphan, remove in _orphans(root if root.is_dir() else root.parent, older_than):
+        if orphan.kept:
             continue
-        found.append(leftover)
+        found.append(orphan)
         if not dry_run:
-            with atomic.explained("clean", leftover.path):
+            with atomic.explained("clean", orphan.path):
                 remove()
     return found
 
 
-def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Leftover]:
+def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Orphan]:
     """What `clean` leaves below `root`, since nobody here can know whether its process lives."""
     there = root if root.is_dir() else root.parent
-    return [leftover for leftover, _ in _leftovers(there, older_than) if leftover.kept]
+    return [orphan for orphan, _ in _orphans(there, older_than) if orphan.kept]
 
 
-def _leftovers(root: Path, older_than: timedelta | None) -> Iterator[tuple[Leftover, _Removal]]:
+def _orphans(root: Path, older_than: timedelta | None) -> Iterator[tuple[Orphan, _Removal]]:
     for current, entries in copy.walk(root, staging.is_ours, tolerant=True):
         here = Path(current)
-        for journal, final in staging.dead_swaps(here):  # first: what it names is no left-over until it is finished
+        for journal, final in staging.dead_swaps(here):  # first: what it names is no orphan until it is finished
             if staging.swap_journal(final) == journal:  # a journal does not speak of other places
-                yield Leftover(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
+                yield Orphan(str(journal), "half-done swap", _size(journal)), _Removal(journal, FolderLocation(final))
         if leases.left_by_the_dead(current):
             path = here / leases.NAME
-            yield Leftover(str(path), "list of running tasks", _size(path)), _Removal(path)
+            yield Orphan(str(path), "list of running tasks", _size(path)), _Removal(path)
         for token, path in staging.of_unknown_owners(here):
             kept = "" if older_than is not None and _age(path) > older_than else _MAY_LIVE
             what = f"unfinished output of {owner_token.host_of(token)}"
-            yield Leftover(str(path), what, _size(path), kept), _Removal(path)
+            yield Orphan(str(path), what, _size(path), kept), _Removal(path)
         for path in sorted(staging.sweep(here, always=True, anyone=True)):
-            yield Leftover(str(path), "unfinished output", _size(path)), _Removal(path)
+            yield Orphan(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):
-            yield Leftover(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
+            yield Orphan(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
         for name in (entry.name for entry in entries):
             if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
                 yield (
-                    Leftover(str(here / name), "half-done commit", _size(here / name)),
+                    Orphan(str(here / name), "half-done commit", _size(here / name)),
                     _Removal(here / name, location),
                 )
 

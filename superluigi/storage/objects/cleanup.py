@@ -18,7 +18,7 @@ from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
-from superluigi.storage.local.cleanup import Leftover
+from superluigi.storage.local.cleanup import Orphan
 from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.prefix.prefix_recovery import ClaimFile, recover
 from superluigi.storage.objects.prefix.prefix_steps import BLOCKER_SIZE, CLAIM, PrefixKeys, PrefixStore
@@ -36,8 +36,8 @@ def clean(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     options: Mapping[str, Any] | None = None,
-) -> list[Leftover]:
-    """Remove (or only list) left-overs below `s3://bucket/prefix`, and in the local data folder what dead processes
+) -> list[Orphan]:
+    """Remove (or only list) orphans below `s3://bucket/prefix`, and in the local data folder what dead processes
     of this host were sending to that server; whole outputs are never touched.
 
     Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
@@ -46,19 +46,19 @@ def clean(
     bucket, prefix = split(place)
     prefix = prefix or ""
     s3, root = opened(S3Options.of(options or {})), Path(config.get("local_data_dir"))
-    found = list(_leftovers(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
+    found = list(_orphans(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
     for _, remove in () if dry_run else found:
         with contextlib.suppress(CommitConflictError):  # another process is just doing it
             remove()
-    return [leftover for leftover, _ in found]
+    return [orphan for orphan, _ in found]
 
 
-_Found = Iterator[tuple[Leftover, Callable[[], object]]]
+_Found = Iterator[tuple[Orphan, Callable[[], object]]]
 
 
-def _leftovers(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
+def _orphans(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, root: Path) -> _Found:
     for folder in intent_log.dead(s3, root):
-        noted = Leftover(str(folder), "unfinished commit", files.size_of(folder))
+        noted = Orphan(str(folder), "unfinished commit", files.size_of(folder))
         yield noted, _call(intent_log.replay, s3, folder, root)
     items = list(s3.list(bucket, prefix, {}))
     limit = s3.now - older_than if s3.now is not None else _NEVER
@@ -75,7 +75,7 @@ def _leftovers(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta,
             signs[token] = max(signs[token], sign)
         if sign < limit and not begun:
             yield (
-                Leftover(f"s3://{bucket}/{key}", "multipart upload", 0),
+                Orphan(f"s3://{bucket}/{key}", "multipart upload", 0),
                 _call(s3.abort_upload, bucket, key, upload_id),
             )
     for item in items:
@@ -92,7 +92,7 @@ def _leftovers(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta,
         if staged and not _is_claimed(s3, bucket, staged[0].key, token, root):
             for item in staged:
                 remove = _call(s3.delete, bucket, [item.key], {})
-                yield Leftover(f"s3://{bucket}/{item.key}", "unfinished commit", item.size), remove
+                yield Orphan(f"s3://{bucket}/{item.key}", "unfinished commit", item.size), remove
 
 
 def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
@@ -101,11 +101,11 @@ def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
     if item.key.endswith(CLAIM):
         claim = ClaimFile(store).read()
         if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
-            yield Leftover(uri, "half-done commit", size), _call(recover, store)
+            yield Orphan(uri, "half-done commit", size), _call(recover, store)
     elif old and size == BLOCKER_SIZE:
         standing = store.standing()
         if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:
-            yield Leftover(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
+            yield Orphan(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
 
 
 def _forgotten(file: leases.LeaseFile, item: ListedObject) -> _Found:
@@ -113,7 +113,7 @@ def _forgotten(file: leases.LeaseFile, item: ListedObject) -> _Found:
     found = file.read()
     if found is not None and file.is_abandoned(*found):
         remove = _call(file.store.delete_if, file.bucket, file.key, found[1].etag, {})
-        yield Leftover(f"s3://{file.bucket}/{file.key}", "lease of one that is gone", item.size), remove
+        yield Orphan(f"s3://{file.bucket}/{file.key}", "lease of one that is gone", item.size), remove
 
 
 def _is_claimed(s3: ObjectStore, bucket: str, staged: str, token: str, root: Path) -> bool:

@@ -33,7 +33,7 @@ _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
 _TRIES = 1000  # of making a folder that others remove again and again
-_SWEEP_SHARE = 50  # looking for left-overs may take a fiftieth of the time
+_SWEEP_SHARE = 50  # looking for orphans may take a fiftieth of the time
 
 _abandoned: dict[str, str] = {}  # token -> folder
 _sweeps: dict[str, tuple[float, float]] = {}
@@ -170,13 +170,13 @@ def dead_swaps(parent: Path) -> list[tuple[Path, Path]]:
 
 
 def remove_left(path: Path) -> None:
-    """Remove a left-over, as far as this user made it."""
-    failpoint("remove left-over")
+    """Remove an orphan, as far as this user made it."""
+    failpoint("remove orphan")
     copy.remove_tree(path, owner=os.geteuid())
 
 
 def _is_ours(path: Path | str) -> bool:
-    """Whether this user made it: others may plant what looks like a left-over."""
+    """Whether this user made it: others may plant what looks like an orphan."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except FileNotFoundError:
