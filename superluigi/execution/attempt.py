@@ -393,14 +393,49 @@ def ends_retries(task: Task, error: BaseException | None) -> bool:
 
 
 def portable_error(error: BaseException, text: str = "") -> BaseException:
-    """`error` itself if it survives pickling, else a RemoteError that says the same.
+    """What arrives as `error` when it is pickled, of its class and with its words, or a RemoteError that says the same.
 
     A KeyboardInterrupt stays behind as well: raised where it arrives, it would end more than its task.
     """
-    if not isinstance(error, KeyboardInterrupt) and _travels(error):
-        return error
+    if not isinstance(error, KeyboardInterrupt):
+        for form in (error, _ByState(error)):
+            if _arrives_as(form, error):
+                return form
     kind = type(error)
     return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {message_of(error)}", text)
+
+
+class _ByState(Exception):  # noqa: N818 - never raised: it is what it holds once it has been pickled
+    """Pickles an error without calling its class, whose arguments may be others than `args`, as Python assumes."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = self._error.__reduce__()
+        kind, *rest = reduced if isinstance(reduced, tuple) else (None,)
+        if kind is not type(self._error):
+            raise pickle.PicklingError(f"{type(self._error)} is pickled in a way of its own")
+        return _by_state, (kind, *rest)
+
+
+def _by_state(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any] | None = None) -> BaseException:
+    error = kind.__new__(kind, *args)
+    if isinstance(error, OSError):
+        OSError.__init__(error, *args)
+    else:
+        error.args = args
+    error.__setstate__(state)
+    return error
+
+
+def _arrives_as(form: BaseException, error: BaseException) -> bool:
+    """Whether `form` is `error` again when it has been pickled: of the same class, with the same text."""
+    with USERS_CODE:  # any failure of __reduce__ means "no"
+        back = pickle.loads(pickle.dumps(form))
+        return type(back) is type(error) and message_of(back) == message_of(error)
+    return False
 
 
 def _travels(value: Any) -> bool:
