@@ -44,7 +44,7 @@ class Npz:
             return {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
+def _member(archive: zipfile.ZipFile, name: str) -> object:
     with archive.open(name) as file:
         return numpy.lib.format.read_array(file, allow_pickle=False)
 

@@ -87,7 +87,7 @@ def _keys(names: list[str]) -> dict[str, str]:
     return {name: name if often[short[name]] > 1 else short[name] for name in names}
 
 
-def _one_table(folder: Path, files: list[Path], as_type: object, load_file: Callable[[Path, Any], object]) -> Any:
+def _one_table(folder: Path, files: list[Path], as_type: object, load_file: Callable[[Path, Any], object]) -> object:
     if not files:
         raise FormatError(f"{folder} holds no files, so there is no table in it.")
     parts = []
@@ -102,13 +102,13 @@ def _one_table(folder: Path, files: list[Path], as_type: object, load_file: Call
     return parts[0] if len(parts) == 1 else tables.concatenated(parts, as_type)
 
 
-def _pandas() -> Any:
+def _pandas() -> object:
     import pandas
 
     return pandas.DataFrame
 
 
-def _with_columns(part: Any, columns: dict[str, Any]) -> Any:
+def _with_columns(part: Any, columns: dict[str, Any]) -> object:
     """The table with the partition's columns, unless the file already has them."""
     have = set(part.column_names if hasattr(part, "column_names") else part.columns)
     for name, value in columns.items():
@@ -154,7 +154,7 @@ def _is_whole(text: str) -> bool:
     return text.lstrip("-").isdecimal() and str(int(text)) == text
 
 
-def _partition_value(text: str, whole: bool) -> Any:
+def _partition_value(text: str, whole: bool) -> object:
     if text == _MISSING:
         return None
     return int(text) if whole else text

@@ -143,7 +143,7 @@ def _refuse_unreadable(value: Any, path: Path, load: Callable[[], Any]) -> None:
         raise FormatError(f"a {kind.__name__} would come back as a {type(again).__name__}")
 
 
-def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> Any:
+def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> object:
     """`value` of lists, dicts and what `scalar` lets pass; FormatError names the place that does not fit."""
     if type(value) is dict or isinstance(value, Mapping):
         return {
@@ -155,7 +155,7 @@ def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> Any
     return scalar(value, where)
 
 
-def _key(key: Any, where: str, scalar: Any) -> Any:
+def _key(key: Any, where: str, scalar: Any) -> object:
     if type(key) is str:
         return key
     if scalar is None:
@@ -163,7 +163,7 @@ def _key(key: Any, where: str, scalar: Any) -> Any:
     return scalar(key, where)
 
 
-def _json_scalar(value: object, where: str) -> Any:
+def _json_scalar(value: object, where: str) -> object:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "item"):
@@ -172,7 +172,7 @@ def _json_scalar(value: object, where: str) -> Any:
     raise FormatError(f"{where} is of type {type(value).__name__}, which it cannot hold{hint}")
 
 
-def _yaml_scalar(value: object, where: str) -> Any:
+def _yaml_scalar(value: object, where: str) -> object:
     import datetime
 
     if type(value) in (bytes, datetime.date, datetime.datetime):

@@ -433,11 +433,11 @@ def _may_hold_anything(column: Any) -> bool:
     return column.dtype == object and pandas.api.types.infer_dtype(column, skipna=True) not in ("string", "empty")
 
 
-def _columns(frame: Any) -> list[Any]:
+def _columns(frame: Any) -> list[object]:
     return [frame.iloc[:, at] for at in range(frame.shape[1])]
 
 
-def _levels(index: Any) -> list[Any]:
+def _levels(index: Any) -> list[object]:
     return [index] if index.nlevels == 1 else list(index.levels)
 
 

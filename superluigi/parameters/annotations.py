@@ -236,7 +236,7 @@ def _mixins(bases: tuple[type, ...]) -> Iterator[tuple[type, dict[str, Declared]
                 yield owner, _annotations(owner.__name__, vars(owner))
 
 
-def _made_concrete(written_bases: Iterable[object]) -> Iterator[tuple[str, Checked, Any]]:
+def _made_concrete(written_bases: Iterable[object]) -> Iterator[tuple[str, Checked, object]]:
     """The parameters of generic bases whose type variables are given now: name, parameter, its type."""
     for written in written_bases:
         meant = dict(zip(getattr(get_origin(written), "__parameters__", ()), get_args(written), strict=False))
@@ -250,7 +250,7 @@ def _made_concrete(written_bases: Iterable[object]) -> Iterator[tuple[str, Check
                     yield name, parameter, given[0] if bare else annotation[given]
 
 
-def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
+def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, object]:
     """Names that an annotation may use: the class body, the functions around it, its module, builtins."""
     module = vars(sys.modules.get(namespace.get("__module__", ""), None) or sys)
     scopes: list[Any] = [dict(namespace)]
@@ -265,7 +265,7 @@ def _names_in_sight(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
     return ChainMap(*scopes, module)
 
 
-def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, object]) -> Any:
+def _evaluated(class_name: str, name: str, text: str, names: Mapping[str, object]) -> object:
     try:
         return eval(text, {"__builtins__": __builtins__}, names)
     except Exception as error:  # an annotation is an expression of the user; it may raise anything
@@ -319,7 +319,7 @@ def _checked_default(class_name: str, name: str, parameter: Checked, inherited: 
     return parameter
 
 
-def _inherited(name: str, bases: Iterable[type]) -> Any:
+def _inherited(name: str, bases: Iterable[type]) -> object:
     owner = _owner(name, bases)
     return None if owner is None else owner.__dict__[name]
 

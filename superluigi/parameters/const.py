@@ -66,7 +66,7 @@ class ConstantTask(luigi.Task):
     _superluigi_stand_in = True
     value: Any = ConstantValue()
 
-    def _superluigi_value(self, reader: object, as_type: object) -> Any:
+    def _superluigi_value(self, reader: object, as_type: object) -> object:
         """The value, without a file."""
         del reader, as_type
         return self.value.value

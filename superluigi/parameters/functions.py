@@ -56,7 +56,7 @@ def _thawed(content: bytes, text: str) -> FrozenFunction:
     return FrozenFunction(cloudpickle.loads(content), text)
 
 
-def _snapshot(function: object) -> Any:
+def _snapshot(function: object) -> object:
     """The function with what it closes over as it is now: a variable that changes later changes no task."""
     if not isinstance(function, types.FunctionType) or not function.__closure__:
         return function
@@ -79,7 +79,7 @@ def _text(function: object) -> str:
     return f"{function.__module__}:{function.__qualname__}#{digest[:16]}"
 
 
-def _facts(function: types.FunctionType) -> Iterator[Any]:
+def _facts(function: types.FunctionType) -> Iterator[object]:
     yield from _code_facts(function.__code__)
     encode = Anything().encode
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
@@ -89,7 +89,7 @@ def _facts(function: types.FunctionType) -> Iterator[Any]:
         yield list(_facts(inside)) if isinstance(inside, types.FunctionType) else encode(inside)
 
 
-def _code_facts(code: types.CodeType) -> Iterator[Any]:
+def _code_facts(code: types.CodeType) -> Iterator[object]:
     yield code.co_code.hex()
     yield [*code.co_names, "/", *code.co_varnames[: code.co_argcount]]
     for constant in code.co_consts:

@@ -112,7 +112,7 @@ def _refused(error: BaseException) -> RefusedError | None:
     return error
 
 
-def refuse_without_init(cls: type, task: Any) -> None:
+def refuse_without_init(cls: type, task: luigi.Task) -> None:
     """Refuse a task whose class has an `__init__` that did not call Luigi's.
 
     Raises:

@@ -166,7 +166,7 @@ def refuse_unexpected(
         raise CommitConflictError(f"{uri} or its record has changed since it was looked at; nothing was written.")
 
 
-def _but_output(record: Mapping[str, Any]) -> dict[str, Any]:
+def _but_output(record: Mapping[str, Any]) -> dict[str, object]:
     commit = (record.get("output") or {}).get("commit")
     return {**{key: value for key, value in record.items() if key not in ("output", "schema")}, "commit": commit}
 

@@ -75,7 +75,7 @@ def _is_list_of_dicts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _references(structure: object) -> Any:
+def _references(structure: object) -> object:
     if isinstance(structure, dict):
         output = structure.get("output")
         if isinstance(output, dict) and "path" in output:

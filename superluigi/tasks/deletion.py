@@ -63,16 +63,16 @@ def outputs_of(tasks: Iterable[Any]) -> list[Output]:
     return list(found.values())
 
 
-def upstream_of(task: Any) -> list[Any]:
+def upstream_of(task: luigi.Task) -> list[Any]:
     """Everything that `task` requires, and the task itself last."""
 
-    def required(node: Any) -> list[Any]:
+    def required(node: luigi.Task) -> list[Any]:
         return list(node.deps())
 
     return [node for node, _ in graph.walk([task], required)]
 
 
-def downstream_of(task: Any, where: Iterable[str] = ()) -> list[Output]:
+def downstream_of(task: luigi.Task, where: Iterable[str] = ()) -> list[Output]:
     """The outputs of `task` and every output that was made from them, as the records say; the last made first.
 
     Records are looked for in the store, beside the outputs of the task, and in the folders and prefixes `where`;

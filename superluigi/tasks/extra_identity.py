@@ -56,7 +56,7 @@ def extras_of(task: Any) -> dict[str, Any]:
     return {name: task.__dict__[name] for name in NAMES if name in task.__dict__ and name not in task.param_kwargs}
 
 
-def from_texts(task: Any, texts: Mapping[str, Any]) -> Any:
+def from_texts(task: luigi.Task, texts: Mapping[str, Any]) -> Any:
     """The variant of `task` that `texts_of` describes; `task` itself without such texts."""
     extras: dict[str, Any] = {}
     if "hash_seed" in texts and "hash_seed" not in task.param_kwargs:
@@ -75,7 +75,7 @@ def _texts(marks: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _made(task: Any, marks: Mapping[str, Any]) -> Any:
+def _made(task: luigi.Task, marks: Mapping[str, Any]) -> object:
     other = copy.copy(task)
     for name in ("task_hash", "_superluigi_variants"):
         other.__dict__.pop(name, None)
@@ -86,7 +86,7 @@ def _made(task: Any, marks: Mapping[str, Any]) -> Any:
     return other
 
 
-def _checked_steps(family: str, init: object) -> tuple[Any, ...]:
+def _checked_steps(family: str, init: object) -> tuple[object, ...]:
     steps = (init,) if isinstance(init, luigi.Task) else init
     if not isinstance(steps, (list, tuple)) or not all(getattr(step, "_superluigi_init_step", False) for step in steps):
         raise ParameterError(f"{family}: init is {init!r}, but expected is a tuple of steps of classes from InitStep.")

@@ -89,7 +89,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or fits(value)
 
 

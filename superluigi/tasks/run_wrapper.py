@@ -33,7 +33,7 @@ def wrap(cls: type, offered: frozenset[str]) -> None:
         type.__setattr__(cls, "run", found)
 
 
-def _written(cls: type) -> Any:
+def _written(cls: type) -> object:
     """The first `run` along the bases; that of Luigi's base class, which does nothing, only for wrappers."""
     for base in cls.__mro__:
         if base is LuigiTask:  # its `run` does nothing; a mix-in that stands behind it does
@@ -63,7 +63,7 @@ def wrapped(class_name: str, user_run: Callable[..., Any], offered: frozenset[st
     return run
 
 
-def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., Any]:
+def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., object]:
     """`run` of a task that stores its output itself: as written, with its working life around it."""
     if user_run is _no_run or getattr(user_run, "begins_attempt", False):
         return user_run

@@ -42,12 +42,12 @@ def must_pickle(task: Any) -> bool:
     return any(_holds_tasks(value) or value.text.startswith("sha256:") or "#" in value.text for value in held)
 
 
-def _referred(task: Any) -> list[Any]:
+def _referred(task: Any) -> list[object]:
     held = [value for value in task.param_kwargs.values() if isinstance(value, Frozen)]
     return [each for value in held for each in references.tasks_in(value.value)] + list(task.__dict__.get("init", ()))
 
 
-def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, Any]:
+def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, object]:
     def replace(each: object) -> Any:
         return _Index(indexes[each]) if isinstance(each, own_class) else each
 
@@ -65,7 +65,7 @@ def _holds_tasks(value: object) -> bool:
     return isinstance(value, Frozen) and next(references.tasks_in(value.value), None) is not None
 
 
-def _unpacked(packed: list[tuple[type, dict[str, Any]]]) -> Any:
+def _unpacked(packed: list[tuple[type, dict[str, Any]]]) -> object:
     tasks: list[Any] = []
     for cls, state in packed:
         task: Any = object.__new__(cls)

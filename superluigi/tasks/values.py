@@ -333,7 +333,7 @@ def _is_value_type(annotation: Any) -> bool:
     return not (is_class(annotation) and issubclass(annotation, luigi.Task))
 
 
-def _known(annotation: object) -> Any:
+def _known(annotation: object) -> object:
     return object if annotation is UNKNOWN else annotation
 
 
@@ -343,7 +343,7 @@ def _recorded_format(target: AtomicTarget) -> str | None:
     return format if isinstance(format, str) else None
 
 
-def _paired(task: Any, stages: Any, value: Any) -> list[tuple[StagedWrite, Any]]:
+def _paired(task: Any, stages: Any, value: Any) -> list[tuple[StagedWrite, object]]:
     """Each stage with its part of the value; one output takes the value whole."""
     if isinstance(stages, StagedWrite):
         return [(stages, value)]
@@ -358,7 +358,7 @@ def _paired(task: Any, stages: Any, value: Any) -> list[tuple[StagedWrite, Any]]
     )
 
 
-def _item_annotation(annotation: Any, key: Any) -> Any:
+def _item_annotation(annotation: Any, key: Any) -> object:
     """The annotation of one item of an annotated structure: list, tuple, dict or TypedDict; None if unknown."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, Mapping):

@@ -29,7 +29,7 @@ class GivenFile(ExternalTask):
 class GivenValue(GivenFile):
     """The same, for a value: that is what `inputs` hands to `run`."""
 
-    def _superluigi_value(self, reader: object, as_type: object = None) -> Any:
+    def _superluigi_value(self, reader: object, as_type: object = None) -> object:
         """The value as it was given."""
         del reader, as_type
         return copy.deepcopy(self.__dict__["_superluigi_given_value"])
@@ -51,7 +51,7 @@ def given(task: luigi.Task, inputs: object, folder: Path) -> luigi.Task:
     return other
 
 
-def _paired(required: Any, value: Any, folder: Path, where: str) -> Any:
+def _paired(required: Any, value: Any, folder: Path, where: str) -> object:
     if required is None or (isinstance(required, (list, tuple)) and not required and value is None):
         return required
     if isinstance(required, luigi.Task):

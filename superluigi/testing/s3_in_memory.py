@@ -103,7 +103,7 @@ class MemoryClient:
             raise refused(412, "PreconditionFailed")
         return {**answer, "Body": io.BytesIO(self.store.things[Key].body)}
 
-    def _answer(self, key: str) -> dict[str, Any]:
+    def _answer(self, key: str) -> dict[str, object]:
         thing = self.store.things.get(key)
         if thing is None:
             raise refused(404, "NoSuchKey")

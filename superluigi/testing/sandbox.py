@@ -165,7 +165,7 @@ def run_alone(task: luigi.Task, inputs: object = None) -> Any:
     return graph.map_structure(lambda target: getattr(target, "path", target), task.output())
 
 
-def _run(task: luigi.Task) -> Any:
+def _run(task: luigi.Task) -> object:
     run: Callable[[], Any] = task.run
     with reporter_attached(task):
         value = run()

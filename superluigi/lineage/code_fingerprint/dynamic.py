@@ -67,7 +67,7 @@ def _named_here(cls: type, wanted: Wanted) -> Iterator[tuple[str, str]]:
             yield name, _digest(repr(value))
 
 
-def _reached(cls: type, wanted: Wanted) -> list[tuple[str, Any]]:
+def _reached(cls: type, wanted: Wanted) -> list[tuple[str, object]]:
     found: dict[str, Any] = {}
     waiting = list(_functions(cls, wanted))
     while waiting:
@@ -94,7 +94,7 @@ def _functions(cls: type, wanted: Wanted | None = None) -> Iterator[types.Functi
                 yield function
 
 
-def _items(value: object) -> list[Any]:
+def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
@@ -107,7 +107,7 @@ def _function(value: object) -> types.FunctionType | None:
     return value if isinstance(value, types.FunctionType) else None
 
 
-def _globals_of(function: types.FunctionType) -> Iterator[Any]:
+def _globals_of(function: types.FunctionType) -> Iterator[object]:
     for name in sorted(_names(function.__code__)):
         if name in function.__globals__:
             yield function.__globals__[name]

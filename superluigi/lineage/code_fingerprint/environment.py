@@ -42,7 +42,7 @@ def packages(task: object) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _fixed() -> dict[str, Any]:
+def _fixed() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

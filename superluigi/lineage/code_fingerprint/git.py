@@ -26,7 +26,7 @@ def state(folder: str) -> Mapping[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _state(folder: str, _period: int) -> Mapping[str, Any]:
+def _state(folder: str, _period: int) -> Mapping[str, object]:
     root = root_of(folder)
     if root is None:
         return NOTHING
@@ -43,7 +43,7 @@ def root_of(folder: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _read(root: str, _period: int) -> dict[str, Any]:
+def _read(root: str, _period: int) -> dict[str, object]:
     asked = _ask(root, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules")
     origin = _ask(root, "config", "--get", "remote.origin.url")  # at the same time: each takes milliseconds
     status, remote = _answer(asked), _answer(origin)

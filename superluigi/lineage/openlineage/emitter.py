@@ -144,7 +144,7 @@ class _Emitter:
             self._complain("the endpoint is too slow; the last events of this run are lost")
 
     @staticmethod
-    def _all_of(record: Record, outputs: list[Record]) -> list[dict[str, Any]]:
+    def _all_of(record: Record, outputs: list[Record]) -> list[dict[str, object]]:
         return [events.completed(record, outputs), *events.checked(record, outputs)]
 
     def _put(self, make: Callable[[], list[dict[str, Any]]]) -> None:
@@ -196,7 +196,7 @@ class _Emitter:
             _log.warning("OpenLineage events of this run are incomplete: %s. Check OPENLINEAGE_URL.", problem)
 
 
-def _reference(target: object) -> dict[str, Any]:
+def _reference(target: object) -> dict[str, object]:
     from superluigi.lineage.staleness.facts import address_of
 
     return {"type": type(target).__name__, "path": address_of(target)}

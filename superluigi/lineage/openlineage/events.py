@@ -158,7 +158,7 @@ def _job_facets(record: Record) -> dict[str, Any]:
     return facets
 
 
-def _output(description: Mapping[str, object]) -> dict[str, Any]:
+def _output(description: Mapping[str, object]) -> dict[str, object]:
     dataset = _dataset(description)
     statistics = {"size": description.get("size"), "fileCount": description.get("count")}
     told = {key: value for key, value in statistics.items() if value is not None}
@@ -168,7 +168,7 @@ def _output(description: Mapping[str, object]) -> dict[str, Any]:
     return dataset
 
 
-def _dataset(description: Mapping[str, object]) -> dict[str, Any]:
+def _dataset(description: Mapping[str, object]) -> dict[str, object]:
     """A dataset, named as OpenLineage's naming rules have it for files and S3."""
     path = str(description["path"])
     if resolve.is_s3(path):

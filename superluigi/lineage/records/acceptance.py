@@ -47,6 +47,6 @@ def told(record: Mapping[str, Any]) -> str:
     return f"{did} by {last.get('by')} on {str(last.get('time'))[:10]}: {last.get('why')}"
 
 
-def _last(record: Record, key: str) -> Mapping[str, Any]:
+def _last(record: Record, key: str) -> Mapping[str, object]:
     found = [entry[key] for entry in entries(record) if isinstance(entry.get(key), Mapping)]
     return found[-1] if found else {}

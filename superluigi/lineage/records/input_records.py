@@ -84,7 +84,7 @@ def _opened(reference: Record, location: Location) -> Record:
     return InputReference(reference, load)
 
 
-def _below(structure: Any, like: Location) -> Any:
+def _below(structure: Any, like: Location) -> object:
     """The references in a record that was read, each able to give its own record in turn."""
     if resolve.is_reference(structure):
         kind, path = structure["type"], structure["path"]

@@ -69,7 +69,7 @@ def _column_names(records: list[Record]) -> dict[tuple[str, str], str]:
     return names
 
 
-def _row(record: Record, names: dict[tuple[str, str], str]) -> dict[str, Any]:
+def _row(record: Record, names: dict[tuple[str, str], str]) -> dict[str, object]:
     output = record.get("output") or {}
     checks = findings_in(record)
     row = {

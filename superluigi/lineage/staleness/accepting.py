@@ -183,7 +183,7 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
     return Acceptance(task, "has no record", successors)
 
 
-def _entry(why: str) -> dict[str, Any]:
+def _entry(why: str) -> dict[str, object]:
     if not why.strip():
         raise OptionError("Say why: the record keeps it for those who come later.")
     try:

@@ -88,7 +88,7 @@ def _sources(one: Record, other: Record) -> list[Difference]:
     return [Difference(str(one["path"]), "input", "content", _digest(one), _digest(other))]
 
 
-def _items(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Iterable[tuple[str, Any, Any]]:
+def _items(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Iterable[tuple[str, object, object]]:
     one, other = one or {}, other or {}
     for name in sorted(one.keys() | other.keys()):
         if one.get(name) != other.get(name):
@@ -130,19 +130,19 @@ def _family(node: Record) -> str | None:
     return node.get("task_family")
 
 
-def _params(node: Record) -> Any:
+def _params(node: Record) -> object:
     return node.get("params")
 
 
-def _place(node: Record) -> Any:
+def _place(node: Record) -> object:
     return (node.get("output") or {}).get("path")
 
 
-def _content(record: Record) -> Any:
+def _content(record: Record) -> object:
     return _digest(record.get("output") or {})
 
 
-def _digest(description: Mapping[str, object]) -> Any:
+def _digest(description: Mapping[str, object]) -> object:
     digest = description.get("digest")
     value = next(iter(digest.values())) if isinstance(digest, Mapping) and digest else description.get("etag")
     return str(value)[:16] if value else None

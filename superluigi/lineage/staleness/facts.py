@@ -146,7 +146,7 @@ class StalenessInputs:
             return {"type": "another kind"}
 
 
-def _code(task: luigi.Task) -> dict[str, Any]:
+def _code(task: luigi.Task) -> dict[str, object]:
     known = code_identity(task)
     return {"digest": known["digest"], "parts": code_parts(task), "checks": known.get("checks")}
 

@@ -214,7 +214,7 @@ class TupleAdapter(Adapter):
             self.refuse(data)
         return self._made(item.decode(part) for item, part in zip(self.items, data, strict=True))
 
-    def _made(self, parts: Any) -> Any:
+    def _made(self, parts: Any) -> object:
         return tuple(parts) if self.kind is tuple else self.kind(*parts)
 
 
@@ -247,7 +247,7 @@ class Dict(Adapter):
             self.refuse(data)
         return {self.key.decode(key): self.value.decode(item) for key, item in data}
 
-    def _key(self, text: str) -> Any:
+    def _key(self, text: str) -> object:
         """A key that is written as text: that text if it may be one, else what it says as JSON."""
         try:
             return self.key.decode(text)
@@ -281,7 +281,7 @@ class UnionAdapter(Adapter):
             return self.options[data["$option"]].decode(data["value"])
         return self._fit(data, True)[1]
 
-    def _fit(self, value: object, decoding: bool) -> tuple[Adapter, Any]:
+    def _fit(self, value: object, decoding: bool) -> tuple[Adapter, object]:
         """The option that takes a value (or reads its JSON), and what it makes of it; each is asked once only."""
         exact = [option for option in self.options if getattr(option, "kind", None) is type(value)]
         said = TypeError(self.name)

@@ -93,7 +93,7 @@ class DataclassAdapter(Adapter):
         except Exception:  # noqa: BLE001  the class's own constructor
             return False
 
-    def _from_state(self, state: dict[str, Any]) -> Any:
+    def _from_state(self, state: dict[str, Any]) -> object:
         made: Any = object.__new__(self.kind)
         for name, adapter in self.fields.items():
             object.__setattr__(made, name, adapter.decode(state[name]))
@@ -142,7 +142,7 @@ class PydanticAdapter(Adapter):
         )
         return made
 
-    def _own_json(self, value: Any) -> Any:
+    def _own_json(self, value: Any) -> object:
         """The model's own JSON; None if it would not make the same model again everywhere."""
         if holds_sets(value):
             return None
@@ -155,7 +155,7 @@ class PydanticAdapter(Adapter):
             return None
         return data if same(again, value) and not (isinstance(data, dict) and "$fields" in data) else None
 
-    def _encoded(self, items: Mapping[str, Any]) -> dict[str, Any]:
+    def _encoded(self, items: Mapping[str, Any]) -> dict[str, object]:
         found = {}
         for name in sorted(items):
             try:

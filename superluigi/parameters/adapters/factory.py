@@ -100,7 +100,7 @@ class Anything(Adapter):
             self.refuse(data)
         return adapter.decode(content)
 
-    def _builtins(self, value: Any) -> Any:
+    def _builtins(self, value: Any) -> object:
         """`value` of Python's own types: NumPy's numbers and classes derived from list, dict and set become these."""
         if value is None or type(value) in (bool, int, float, str):
             return value
@@ -120,7 +120,7 @@ class Anything(Adapter):
         adapter = None if isinstance(value, luigi.Task) else self._for(value)
         return value if adapter is None else adapter.check(value)
 
-    def _encode_dict(self, value: Mapping[Any, object]) -> Any:
+    def _encode_dict(self, value: Mapping[Any, object]) -> object:
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: self.encode(value[key]) for key in sorted(value)}
         pairs = [[self.encode(key), self.encode(item)] for key, item in value.items()]

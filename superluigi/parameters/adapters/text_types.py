@@ -16,11 +16,11 @@ import luigi
 from superluigi.parameters.adapters.basic import RefusalError, TextAdapter
 
 
-def _date(value: object) -> Any:
+def _date(value: object) -> object:
     return datetime.date(value.year, value.month, value.day) if isinstance(value, datetime.date) else value
 
 
-def _path(value: object) -> Any:
+def _path(value: object) -> object:
     return Path(value) if isinstance(value, (str, PurePath)) else value
 
 
@@ -73,7 +73,7 @@ def _timed(value: Any) -> str:
     return f"{value.isoformat()}{zone}"
 
 
-def _reads_timed(kind: Any) -> Callable[[str], Any]:
+def _reads_timed(kind: Any) -> Callable[[str], object]:
     def read(text: str) -> Any:
         written, bracket, rest = text.partition("[")
         value = kind.fromisoformat(written)
@@ -97,11 +97,11 @@ def _zone(key: str) -> zoneinfo.ZoneInfo:
         raise ValueError(f"a time zone that is known here, which {key!r} is not") from error
 
 
-def _named_zone(value: object) -> Any:
+def _named_zone(value: object) -> object:
     return zoneinfo.ZoneInfo(value.key) if isinstance(value, zoneinfo.ZoneInfo) and value.key else None
 
 
-def _delta(value: Any) -> Any:
+def _delta(value: Any) -> object:
     if hasattr(value, "to_pytimedelta"):
         _whole_microseconds(value)
         return value.to_pytimedelta()
@@ -118,7 +118,7 @@ def _whole_microseconds(value: object) -> None:
         raise RefusalError(f"whole microseconds, but it has nanoseconds: {value}")
 
 
-def _exactly(kind: Any) -> Callable[[Any], Any]:
+def _exactly(kind: Any) -> Callable[[object], object]:
     """Of classes derived from `kind`, only what `kind` knows stays."""
 
     def exact(value: Any) -> Any:
@@ -127,13 +127,13 @@ def _exactly(kind: Any) -> Callable[[Any], Any]:
     return exact
 
 
-def _decimal(value: object) -> Any:
+def _decimal(value: object) -> object:
     if isinstance(value, decimal.Decimal) and value.is_snan():
         raise RefusalError("a Decimal that can be compared, which a signalling NaN cannot")
     return _exactly(decimal.Decimal)(value)
 
 
-def _same(value: object) -> Any:
+def _same(value: object) -> object:
     return value
 
 

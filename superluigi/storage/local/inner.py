@@ -68,7 +68,7 @@ def refuse(
         )
 
 
-def _parsed(text: bytes) -> Mapping[str, Any] | None:
+def _parsed(text: bytes) -> Mapping[str, object] | None:
     try:
         record = record_in(text)
     except ValueError:
@@ -76,7 +76,7 @@ def _parsed(text: bytes) -> Mapping[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _output(record: Mapping[str, object]) -> Mapping[str, Any] | None:
+def _output(record: Mapping[str, object]) -> Mapping[str, object] | None:
     output = record.get("output")
     return output if isinstance(output, dict) and isinstance(output.get("path"), str) else None
 

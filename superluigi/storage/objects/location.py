@@ -180,7 +180,7 @@ class S3Location(Location):
     # ---- what was seen lately
 
     @property
-    def _question(self) -> tuple[Any, ...]:
+    def _question(self) -> tuple[object, ...]:
         """What an answer of the store depends on, besides the client: another version of a key is another answer."""
         place = self.place
         options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()

@@ -34,7 +34,7 @@ class InitStep(Task):
     def output(self) -> Any:
         return []
 
-    def _superluigi_attempt(self, user_run: Callable[..., object]) -> Any:
+    def _superluigi_attempt(self, user_run: Callable[..., object]) -> object:
         del user_run
         raise DefinitionError(f"{self} is an init step: pass it to a task (init=({type(self).__name__}(…),)).")
 

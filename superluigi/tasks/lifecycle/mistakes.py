@@ -56,7 +56,7 @@ def _task_as_data(task: luigi.Task, error: BaseException) -> str | None:
     return None
 
 
-def _tasks_in_frames(trace: TracebackType | None) -> Iterator[tuple[str, Any]]:
+def _tasks_in_frames(trace: TracebackType | None) -> Iterator[tuple[str, object]]:
     """Tasks and task classes that the user's frames name."""
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
@@ -127,7 +127,7 @@ def _dropped(method: Any) -> tuple[str, str] | None:
     return None
 
 
-def _contents(cells: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _contents(cells: Iterable[tuple[str, Any]]) -> dict[str, object]:
     found = {}
     for name, cell in cells:
         with contextlib.suppress(ValueError):  # empty

@@ -236,7 +236,7 @@ def _no_tracing(frame: FrameType, event: str, arg: object) -> None:
     """For frames that begin from now on."""
 
 
-def _reraise(frame: FrameType, event: str, arg: object) -> Any:
+def _reraise(frame: FrameType, event: str, arg: object) -> object:
     """Raise Cancelled once more where it is no longer being handled."""
     if event == "line" and not _handled(sys.exc_info()[1]):
         raise Cancelled

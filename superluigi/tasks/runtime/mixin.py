@@ -215,7 +215,7 @@ def run_in_context(task: object, begin: Callable[[], object]) -> Any:
     return start(_steps(task, begin))
 
 
-def _steps(task: Any, begin: Callable[[], Any]) -> Generator[Any, Any, Any]:
+def _steps(task: Any, begin: Callable[[], Any]) -> Generator[object, object, Any]:
     run = runs.current()
     job = hooks.job_of(task)
     alone = parent.gives_all and threading.current_thread() is threading.main_thread()

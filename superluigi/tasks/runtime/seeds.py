@@ -83,7 +83,7 @@ def _seed_numpy(seed: int) -> None:
         numpy_random.seed(seed)
 
 
-def _states() -> tuple[Any, Any]:
+def _states() -> tuple[object, object]:
     numpy_random: Any = sys.modules.get(_NUMPY)
     return random.getstate(), None if numpy_random is None else numpy_random.get_state()
 

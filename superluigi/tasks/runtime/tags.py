@@ -45,11 +45,11 @@ def pop_tags(
     return args, kwargs, marks
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     return value.value if isinstance(value, Tagged) else value
 
 
-def _checked(tags: object) -> dict[str, Any]:
+def _checked(tags: object) -> dict[str, object]:
     if tags is None:
         return {}
     if isinstance(tags, Mapping) and all(isinstance(name, str) for name in tags):
@@ -57,7 +57,7 @@ def _checked(tags: object) -> dict[str, Any]:
     raise ParameterError(f"tags={tags!r} must be a dict of names and values.")
 
 
-def tagged(task: object, marks: Mapping[str, object]) -> Any:
+def tagged(task: luigi.Task, marks: Mapping[str, object]) -> Any:
     """The same task, as another object that has these tags: the one in Luigi's cache stays without."""
     if not marks:
         return task

@@ -84,7 +84,7 @@ def _open_below(mark: str) -> dict[int, str]:
     return found
 
 
-def _holders(descriptors: set[int]) -> dict[int, list[Any]]:
+def _holders(descriptors: set[int]) -> dict[int, list[object]]:
     """The Python objects that write to each of these descriptors: file objects, and archives over them."""
     kinds = tuple(getattr(sys.modules[module], name) for module, name, _ in _ARCHIVES if module in sys.modules)
     places = {name: place for _, name, place in _ARCHIVES}

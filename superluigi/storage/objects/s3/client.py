@@ -217,7 +217,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
     return made
 
 
-def _watched(made: S3Client, boto: Any) -> Any:
+def _watched(made: S3Client, boto: Any) -> object:
     _explain_credentials(boto, made.options)
     boto.meta.events.register("before-call.s3", _step)
     boto.meta.events.register("before-parse.s3.ListObjectsV2", _keep_keys)

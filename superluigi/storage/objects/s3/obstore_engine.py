@@ -117,7 +117,7 @@ def fast_store(s3: S3Client, bucket: str) -> FastStore | None:
     return store
 
 
-def _make_store(s3: S3Client, bucket: str) -> Any | None:
+def _make_store(s3: S3Client, bucket: str) -> object | None:
     try:
         from obstore.exceptions import UnknownConfigurationKeyError
         from obstore.store import S3Store

@@ -33,7 +33,7 @@ class _Table:
     items: tuple[tuple[str, Any], ...]
 
 
-def _frozen(value: object, where: str) -> Any:
+def _frozen(value: object, where: str) -> object:
     if isinstance(value, Mapping):
         return _Table(tuple(sorted((str(key), _frozen(item, where)) for key, item in value.items())))
     if isinstance(value, (list, tuple)):
@@ -107,7 +107,7 @@ class S3Options:
         return f"S3Options({self})"
 
 
-def _config_items(config: object) -> tuple[dict[str, Any], bool]:
+def _config_items(config: object) -> tuple[dict[str, object], bool]:
     """What a botocore Config says (two of them are never equal), and whether it is that nothing is signed."""
     from botocore import UNSIGNED  # type: ignore[import-untyped]
     from botocore.config import Config  # type: ignore[import-untyped]

@@ -143,7 +143,7 @@ def _listed(item: Mapping[str, Any]) -> ListedObject:
     return ListedObject(item["Key"], item["Size"], plain_etag(item["ETag"]), item["LastModified"])
 
 
-def _list_options(options: Options) -> dict[str, Any]:
+def _list_options(options: Options) -> dict[str, object]:
     return {name: options[name] for name in ("RequestPayer", "ExpectedBucketOwner") if name in options}
 
 

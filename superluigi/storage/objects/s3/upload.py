@@ -79,7 +79,7 @@ class S3Upload:
         return f"s3://{self.bucket}/{self.member.key}"
 
     @property
-    def _more(self) -> dict[str, Any]:
+    def _more(self) -> dict[str, object]:
         return {name: value for name, value in self.options.items() if name in _PART_OPTIONS}
 
     @property
@@ -110,7 +110,7 @@ class S3Upload:
                 whole.update(bytes.fromhex(plain_etag(item["ETag"])))
         return f"{whole.hexdigest()}-{len(self.parts)}"
 
-    def _send_part(self, descriptor: int, number: int, size: int) -> dict[str, Any]:
+    def _send_part(self, descriptor: int, number: int, size: int) -> dict[str, object]:
         body = os.pread(descriptor, size, number * size)
         sums = _part_checksum(self.s3, body, self.pieces[number] if self.pieces else None)
         answer = self.s3.parts.upload_part(
