@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from superluigi.errors import OutputClashError
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
