@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import subprocess
 import tempfile
@@ -140,3 +141,24 @@ def test_the_memory_of_a_forced_run_fails_nothing(
             monkeypatch.setattr(memory, "_lines", full)
         memory.remember("a")
     assert "SUPERLUIGI_WORKSPACE" in caplog.text
+
+
+@needs_root
+def test_a_folder_that_is_out_of_sight_is_removed_though_its_owner_keeps_what_was_in_it(project: Path) -> None:
+
+    def made() -> None:
+        os.setuid(SOMEBODY)
+        written(LocalFolderTarget, project / "out")
+
+    def removed() -> None:
+        os.setuid(NOBODY)
+        target = LocalFolderTarget(project / "out")
+        target.remove()
+        assert not target.exists()
+
+    for work in (made, removed):
+        actor = multiprocessing.get_context("fork").Process(target=work)
+        actor.start()
+        actor.join()
+        assert actor.exitcode == 0, work.__name__
+    assert [path.name for path in project.glob("out*")] == [], "no record without its data either"

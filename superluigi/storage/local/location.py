@@ -227,7 +227,8 @@ class LocalLocation(Location):
                 token = owner_token.token()
                 aside = staging.beside(final.parent, token)
                 atomic.replace(final, aside)
-                with staging.abandoning(token, final.parent):
+                gone = f"{final} was removed; what was in it is still {aside}"
+                with atomic.mended_later(gone), staging.abandoning(token, final.parent):
                     copying.remove_tree(Path(aside))
             else:
                 final.unlink(missing_ok=True)
