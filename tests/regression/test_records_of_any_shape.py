@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from superluigi import lineage
 from superluigi.errors import SuperLuigiError
+from superluigi.storage.objects.prefix import prefix_recovery
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import S3Server
 
@@ -84,3 +86,36 @@ def test_whatever_stands_in_a_record_an_output_can_be_looked_at(
             if not _is_advice(look):
                 failed.append((number, text[-300:]))
     assert not failed
+
+
+SOUND = {
+    "contents": [{"key": "out/a", "size": 1}], "copies": ["out/a"], "gone": ["other"], "limit": 10, "copy_options": {},
+    "record": {"output": {"type": "S3PrefixTarget", "path": "s3://b/out", "commit": "x"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"plan": 3}, {"plan": {}}, {"plan": {**SOUND, "contents": [{"key": "out/a", "size": "x"}]}},
+        {"plan": {**SOUND, "copy_options": {"Bucket": "elsewhere"}}}, {"holder": 3}, {"commit": None},
+    ],
+)  # fmt: skip
+def test_a_claim_on_a_prefix_that_has_another_shape_is_nobodys_commit(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
+) -> None:
+    bucket = s3_server.create_bucket()
+    target = S3PrefixTarget(bucket, "out", **s3_server.client_options)
+    with target.tmp_write_path() as path:
+        (path / "a").write_text("1")
+    client = s3_server.client()
+    client.put_object(Bucket=bucket, Key="other", Body=b"precious")
+    claim = {"commit": "x", "holder": "y", "state": "switching", "plan": SOUND, **said}
+    client.put_object(Bucket=bucket, Key="out.metadata.json.pending", Body=json.dumps(claim).encode())
+    assert target.exists()
+    monkeypatch.setattr(prefix_recovery, "LEASE", timedelta(seconds=-5))
+    with target.tmp_write_path() as path:
+        (path / "a").write_text("2")
+    with target.tmp_read_path() as path:
+        assert (path / "a").read_text() == "2"
+    assert client.get_object(Bucket=bucket, Key="other")["Body"].read() == b"precious"

@@ -18,8 +18,10 @@ from superluigi.cli import main as command
 from superluigi.storage import owner_token
 from superluigi.storage.local import copy
 from superluigi.storage.local.cleanup import clean
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.storage.objects.cleanup import clean as clean_s3
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3PrefixTarget
 from superluigi.testing import fault_injection
+from superluigi.testing.s3_server import S3Server
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 GONE = "4194999-1-0123456789ab"
@@ -200,3 +202,18 @@ def test_two_may_remove_the_same_tree_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert not errors and not top.exists(), sys.version
+
+
+@pytest.mark.parametrize("body", ["", "3", "{}", '{"commit": 3, "holder": "x"}'])
+def test_what_stands_in_the_place_of_a_claim_and_is_none_goes_when_clean_says_so(
+    s3_server: S3Server, s3_bucket: str, body: str
+) -> None:
+    target = S3PrefixTarget(s3_bucket, "out", **s3_server.client_options)
+    with target.tmp_write_path() as path:
+        (path / "a").write_text("1")
+    key = f"{target.location.record_uri.partition(f'{s3_bucket}/')[2]}.pending"
+    s3_server.client().put_object(Bucket=s3_bucket, Key=key, Body=body.encode())
+    told = clean_s3(f"s3://{s3_bucket}", older_than=timedelta(seconds=-5), options=s3_server.client_options)
+    assert [left.path for left in told] == [f"s3://{s3_bucket}/{key}"]
+    assert target.exists()
+    assert clean_s3(f"s3://{s3_bucket}", older_than=timedelta(seconds=-5), options=s3_server.client_options) == []

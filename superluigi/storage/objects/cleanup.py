@@ -99,9 +99,12 @@ def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
     """What a claim, or a blocker that no claim belongs to, stands for if it is abandoned."""
     uri, size = f"s3://{store.place.bucket}/{item.key}", item.size
     if item.key.endswith(CLAIM):
-        claim = ClaimFile(store).read()
-        if claim is not None and (claim.is_abandoned() or (not claim.commit and old)):
+        file = ClaimFile(store)
+        claim = file.read()
+        if claim is not None and claim.is_abandoned():
             yield Orphan(uri, "half-done commit", size), _call(recover, store)
+        elif claim is not None and not claim.commit and old:  # nothing of ours: nobody renews it
+            yield Orphan(uri, "half-done commit", size), _call(file.release, claim)
     elif old and size == BLOCKER_SIZE:
         standing = store.standing()
         if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:

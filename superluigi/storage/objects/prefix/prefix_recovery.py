@@ -26,7 +26,7 @@ from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, parsed
 from superluigi.storage.objects.intent_log import active, is_over
-from superluigi.storage.objects.prefix.prefix_steps import PrefixKeys, PrefixStore
+from superluigi.storage.objects.prefix.prefix_steps import PrefixKeys, PrefixStore, is_plan
 from superluigi.storage.objects.record import to_json
 from superluigi.storage.objects.renewed import Renewed, etag_of_ours
 from superluigi.storage.objects.store import ObjectStore, WriteCondition
@@ -73,12 +73,13 @@ class ClaimFile:
         claim = Claim("", "", etag=found[1].etag, modified=found[1].modified, asked=self.s3.now)
         try:
             document = parsed(found[0])
-            return replace(
-                claim, commit=document["commit"], holder=document["holder"], state=document["state"],
-                plan=document.get("plan"),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError):
+            said = [document[name] for name in ("commit", "holder", "state")]
+            plan = document.get("plan")
+        except (ValueError, KeyError, TypeError, AttributeError):
             return claim  # not ours, or torn
+        if not all(isinstance(text, str) for text in said) or not (plan is None or is_plan(plan)):
+            return claim
+        return replace(claim, commit=said[0], holder=said[1], state=said[2], plan=plan)
 
     def write(self, claim: Claim) -> Claim:
         """Swap the claim from the state with `claim.etag` ("" : absent) to this one.

@@ -98,6 +98,37 @@ class Standing:
         return commit_of(self.record) if self.record else None
 
 
+def is_plan(plan: object) -> bool:
+    """Whether a claim's plan has the shape that `carry_out` and `clean_up` follow. Another is nobody's commit."""
+    if not isinstance(plan, dict):
+        return False
+    contents, options, record = plan.get("contents"), plan.get("copy_options"), plan.get("record")
+    output = record.get("output") if isinstance(record, dict) else None
+    if not (isinstance(contents, list) and isinstance(options, dict) and isinstance(output, dict)):
+        return False
+    if not all(isinstance(item, dict) and _is_content(item) for item in contents):
+        return False
+    named = {item["key"] for item in contents}
+    copies, gone = plan.get("copies"), plan.get("gone")
+    return (
+        all(isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in (copies, gone))
+        and named.issuperset(copies or ())
+        and all(isinstance(output.get(key), str) for key in ("type", "path", "commit"))
+        and isinstance(plan.get("limit"), int)
+        and not {"Bucket", "Key", "CopySource"} & options.keys()
+    )
+
+
+def _is_content(item: Mapping[str, Any]) -> bool:
+    kinds: Mapping[str, type | tuple[type, ...]] = {
+        "key": str,
+        "size": int,
+        "etag": (str, type(None)),
+        "digest": (dict, type(None)),
+    }
+    return all(isinstance(item.get(key), kind) for key, kind in kinds.items())
+
+
 @dataclass(frozen=True)
 class PrefixStore:
     """One prefix on its server."""
