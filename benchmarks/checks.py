@@ -1,9 +1,9 @@
-"""What checks cost: nothing where there are none, their own time and a little where there are.
+"""What checks and leases cost: nothing where there are none, their own time and a little where there are.
 
     python benchmarks/checks.py [--quick]
 
-Tasks are made in this process by their attempts alone (no scheduler), in turns; medians of the rounds' CPU times
-count. "By hand" is what loading the value once and calling the same functions takes.
+Tasks are made in this process by their attempts alone (no scheduler), in turns; medians of the differences of CPU times
+within a round count. "By hand" is what loading the value once and calling the same functions takes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import luigi
 import pandas as pd
 
 from superluigi import formats
+from superluigi.runs import context as runs
+from superluigi.storage.local import leases
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.tasks.runtime import exclusive
 
 FRAME = pd.DataFrame({"x": range(200_000), "y": [float(one) for one in range(200_000)]})
 
@@ -80,6 +83,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def turn(task: Any) -> None:
+    """All that a lease costs an attempt."""
+    found = exclusive.begin(task, runs.current())
+    exclusive.confirm(task)
+    exclusive.end(found)
+
+
 def by_hand(path: Path) -> None:
     """What the four checks take on a value that is loaded once."""
     value = formats.load(path)
@@ -95,16 +105,24 @@ def main() -> None:
         os.environ["SUPERLUIGI_WORKSPACE"] = f"{folder}/workspace"
         tasks: dict[str, Any] = {kind.__name__: kind(folder) for kind in (Small, SmallChecked, Large, LargeChecked)}
         times: dict[str, list[float]] = {name: [] for name in [*tasks, "by hand"]}
-        for _ in range(rounds):
-            for name, task in tasks.items():
-                count = 20 if "Small" in name else 1
-                times[name].append(seconds(lambda task=task, count=count: [task.run() for _ in range(count)]))
-            times["by hand"].append(seconds(lambda: by_hand(Path(folder) / "out.parquet")))
+        turns: list[float] = []
+        with leases.kept():
+            for round in range(rounds):
+                for name in sorted(tasks, reverse=bool(round % 2)):
+                    count = 20 if "Small" in name else 1
+                    work = [tasks[name].run] * count
+                    times[name].append(seconds(lambda work=work: [one() for one in work]) / count)
+                turns.append(seconds(lambda: [turn(tasks["Small"]) for _ in range(200)]) / 200)
+                times["by hand"].append(seconds(lambda: by_hand(Path(folder) / "out.parquet")))
     found = {name: statistics.median(several) for name, several in times.items()}
-    small = found["SmallChecked"] / 20 - found["Small"] / 20
-    extra = found["LargeChecked"] - found["Large"]
-    print(f"small task           {found['Small'] / 20 * 1e3:8.2f} ms")
-    print(f"a check of nothing   {small * 1e6:8.0f} µs more")
+
+    def more(name: str, than: str) -> float:
+        return statistics.median(one - other for one, other in zip(times[name], times[than], strict=True))
+
+    extra, lease = more("LargeChecked", "Large"), statistics.median(turns)
+    print(f"small task           {found['Small'] * 1e3:8.2f} ms")
+    print(f"a check of nothing   {more('SmallChecked', 'Small') * 1e6:8.0f} µs more")
+    print(f"a lease              {lease * 1e6:8.0f} µs, {lease / found['Small']:.1%} of the small task")
     print(f"large task           {found['Large'] * 1e3:8.2f} ms")
     print(f"with four checks     {found['LargeChecked'] * 1e3:8.2f} ms, {extra * 1e3:.2f} ms more")
     print(f"the checks by hand   {found['by hand'] * 1e3:8.2f} ms, so {extra / found['by hand']:.3f} of their own time")

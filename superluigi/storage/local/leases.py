@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from superluigi.errors import CommitConflictError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Holder, Lease
 from superluigi.storage.failpoints import failpoint
@@ -173,7 +174,17 @@ class LocalLease(Lease):
         self._folder, self._file, self._start, self._pid = folder, file, start, os.getpid()
 
     def confirm(self) -> None:
-        """Nobody can take it while this process lives."""
+        """On a disk of this machine nobody can take it while this process lives; the server of a shared one may."""
+        if _GET is None or self._pid != os.getpid():
+            return
+        taker: Holder | None = None
+        with contextlib.suppress(OSError):
+            taker = self._file.holder(self._start)  # our own lock is none to the system
+        if taker is not None:
+            raise CommitConflictError(
+                f"The lease of an output in {self._folder} was taken over: it is {taker}. What there is of ours was "
+                "discarded."
+            )
 
     def release(self) -> None:
         if self._pid != os.getpid():
