@@ -186,7 +186,7 @@ def raw_sections() -> dict[str, dict[str, Any]]:
     return {section: dict(parser.items(section, raw=True)) for section in parser.sections()}
 
 
-def _toml(parser: Any) -> dict[str, Any] | None:
+def _toml(parser: object) -> dict[str, Any] | None:
     """What Luigi's parser for TOML holds (it is a ConfigParser too, but an empty one); None for the usual parser."""
     tables = getattr(parser, "data", None)
     return tables if isinstance(tables, dict) else None
@@ -230,7 +230,7 @@ def suggestion(word: str, known: Any) -> str:
 
 
 @contextlib.contextmanager
-def applied(values: Mapping[str, Mapping[str, Any]] | None) -> Iterator[None]:
+def applied(values: Mapping[str, Mapping[str, object]] | None) -> Iterator[None]:
     """Put `{section: {key: value}}` into Luigi's configuration for the time of the block.
 
     A process has one configuration. So a block with other values than those in force, in another thread, waits until
@@ -317,7 +317,7 @@ os.register_at_fork(after_in_child=_turns.forked)
 
 
 @contextlib.contextmanager
-def _set(values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+def _set(values: Mapping[str, Mapping[str, object]]) -> Iterator[None]:
     if not values:
         yield
         return
@@ -332,7 +332,7 @@ def _set(values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         _put_back(parser, before, values)
 
 
-def put_back(before: Mapping[str, Mapping[str, Any]]) -> None:
+def put_back(before: Mapping[str, Mapping[str, object]]) -> None:
     """Make Luigi's configuration what `raw_sections` said before."""
     from luigi.configuration import get_config
 
@@ -357,7 +357,7 @@ class _Ensured:
     undo = contextlib.ExitStack()
 
 
-def ensured(values: Mapping[str, Mapping[str, Any]] | None) -> contextlib.AbstractContextManager[None]:
+def ensured(values: Mapping[str, Mapping[str, object]] | None) -> contextlib.AbstractContextManager[None]:
     """To enter where tasks of a run run that has `{section: {key: value}}`.
 
     In the process that has entered `applied` they are in force already; in one that only runs tasks they stay until
@@ -375,7 +375,7 @@ def ensured(values: Mapping[str, Mapping[str, Any]] | None) -> contextlib.Abstra
 _imported: set[tuple[str, str]] = set()
 
 
-def import_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
+def import_sections(sections: Mapping[str, Mapping[str, object]]) -> None:
     """Have the raw `sections` of the caller in this process, and nothing of what an earlier caller had."""
     from luigi.configuration import get_config
 
@@ -396,7 +396,7 @@ def import_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
     _imported.update(now)
 
 
-def set_config(sections: Mapping[str, Mapping[str, Any]]) -> None:
+def set_config(sections: Mapping[str, Mapping[str, object]]) -> None:
     """Put `{section: {key: value}}` into Luigi's configuration for the rest of this process.
 
     For one run, give `run_task(config=…)` instead, which leaves nothing behind.
@@ -420,7 +420,7 @@ def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
         set_config(read_file(config_file or default))
 
 
-def _config_text(value: Any) -> str:
+def _config_text(value: object) -> str:
     if isinstance(value, (dict, list, tuple)):
         value = json.dumps(value)
     return str(value).replace("%", "%%")

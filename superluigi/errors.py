@@ -142,7 +142,7 @@ class TargetError(SuperLuigiError, OSError):
         return _with_errno, (type(self), self.args, self.errno)
 
 
-def _with_errno(kind: type[TargetError], args: tuple[Any, ...], number: int | None) -> TargetError:
+def _with_errno(kind: type[TargetError], args: tuple[object, ...], number: int | None) -> TargetError:
     error = kind(*args)
     error.errno = number
     return error

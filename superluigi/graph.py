@@ -19,12 +19,12 @@ Node = TypeVar("Node", bound=Hashable)
 class CycleError(ValueError):
     """The graph has a cycle; the message names it, `path` holds its nodes, the first again at the end."""
 
-    def __init__(self, message: str, path: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, path: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.path = list(path)
 
 
-def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+def map_structure(function: Callable[[Any], object], structure: object) -> Any:
     """The same nesting with `function` applied to every item; `None` stays `None`.
 
     Dicts and lists keep their class where it can be built from items; named tuples keep theirs;
@@ -56,7 +56,7 @@ def _rebuild(structure: Any, items: Any) -> Any:
         return items
 
 
-def flatten(structure: Any) -> list[Any]:
+def flatten(structure: object) -> list[Any]:
     """All items of a structure, in order."""
     items: list[Any] = []
     map_structure(items.append, structure)
@@ -67,12 +67,12 @@ def flatten(structure: Any) -> list[Any]:
 ITEMS = (luigi.Target, luigi.Task, str, bytes)
 
 
-def is_iterable(value: Any) -> bool:
+def is_iterable(value: object) -> bool:
     """Whether a structure may be iterated into; tasks, targets, strings and items with no `__iter__` may not."""
     return hasattr(type(value), "__iter__") and iterator(value) is not None
 
 
-def iterator(value: Any) -> Iterator[Any] | None:
+def iterator(value: object) -> Iterator[Any] | None:
     """Over what is in a structure; None for an item. As in Luigi, what refuses to be iterated is one."""
     if type(value) is list:  # as most
         return iter(value)
@@ -131,7 +131,7 @@ def ancestors_of(edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]) 
     return found
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Hex SHA-256 of a JSON value, the same in every process and on every machine."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()
 

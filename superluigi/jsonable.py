@@ -19,7 +19,7 @@ from typing import Any
 from superluigi.errors import RecordValueError
 
 
-def jsonable(value: Any, where: str = "metadata") -> Any:
+def jsonable(value: object, where: str = "metadata") -> Any:
     """A JSON value that equals `value` for its reader.
 
     Dates and times become ISO 8601 text, timedeltas seconds, `Path`, `UUID` and `Decimal` text, numpy and
@@ -54,13 +54,13 @@ def encoding(encoder: json.JSONEncoder) -> Callable[[Any], str]:
     separators, checks = (encoder.key_separator, encoder.item_separator), (encoder.skipkeys, encoder.allow_nan)
     parts = make(None, encoder.default, text_of, None, *separators, encoder.sort_keys, *checks)
 
-    def encode(value: Any) -> str:
+    def encode(value: object) -> str:
         return text_of(value) if type(value) is str else "".join(parts(value, 0))
 
     return encode
 
 
-def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
+def _convert(value: object, where: str, above: tuple[int, ...]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -99,7 +99,7 @@ def _convert(value: Any, where: str, above: tuple[int, ...]) -> Any:
     )
 
 
-def _key(key: Any, where: str) -> str:
+def _key(key: object, where: str) -> str:
     if isinstance(key, str):
         return str(key)
     if key is None or isinstance(key, (bool, int, float)):
@@ -117,7 +117,7 @@ def _key(key: Any, where: str) -> str:
     )
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: object) -> Any:
     """One step towards plain Python; `value` itself if no step is known."""
     if type(value).__name__ in ("NaTType", "NAType"):  # pandas' missing values; NaT claims to be a datetime
         return None
@@ -144,7 +144,7 @@ def _numpy(value: Any) -> Any:
     return value.tolist()
 
 
-def _table(value: Any) -> Any:
+def _table(value: object) -> Any:
     for name, arguments in (("isoformat", ()), ("to_dicts", ()), ("to_dict", ("records",)), ("to_list", ())):
         method = getattr(value, name, None)
         if method is None:

@@ -286,7 +286,7 @@ def _through_queue(
     return run_graph(root, run, queue, num_workers=num_workers, resources=resources)
 
 
-def _refuse_with_queue(queue: Any, **others: Any) -> None:
+def _refuse_with_queue(queue: object, **others: object) -> None:
     """Options that say where or how tasks run have no meaning for the workers of a queue."""
     if queue is not None and (given := [name for name, value in others.items() if value]):
         raise OptionError(f"queue cannot be combined with {given[0]}: the queue's own workers run the tasks.")
@@ -312,7 +312,7 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
     return merged
 
 
-def _instance(task: Any) -> luigi.Task:
+def _instance(task: object) -> luigi.Task:
     root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
     if isinstance(root, luigi.Task):
         return root
@@ -364,14 +364,14 @@ def _raise_own(report: Report) -> None:
         raise report.failures[0].explained()
 
 
-def _path(target: Any, local: bool, refresh: bool) -> Any:
+def _path(target: object, local: bool, refresh: bool) -> Any:
     download = getattr(target, "download", None)
     if local and isinstance(target, AtomicTarget) and download is not None:
         return download(force_local_download=refresh)
     return getattr(target, "path", target)
 
 
-def _shown(paths: Any) -> str:
+def _shown(paths: object) -> str:
     flat = [str(path) for path in graph.flatten(paths)]
     return flat[0] if len(flat) == 1 else "\n  ".join(["", *flat]) if flat else "no place: the task has no output"
 

@@ -57,7 +57,7 @@ class Marked:
 def check(function: Function, *, severity: Severity = "error") -> Function: ...
 @overload
 def check(*, severity: Severity = "error") -> Callable[[Function], Function]: ...
-def check(function: Any = None, *, severity: str = "error") -> Any:
+def check(function: object = None, *, severity: str = "error") -> Any:
     """Make a method of a task a check: it is called after `run`, before anything is published.
 
     It may ask by name for `output_path` (what was written; not to be changed), `value` (loaded by format, once for all
@@ -74,7 +74,7 @@ def check(function: Any = None, *, severity: str = "error") -> Any:
     if severity not in SEVERITIES:
         raise DefinitionError(f"check(severity={severity!r}): a severity is 'error' or 'warn'.")
 
-    def decorate(written: Any) -> Any:
+    def decorate(written: object) -> Any:
         plain = written.__func__ if isinstance(written, (staticmethod, classmethod)) else written
         if inspect.isfunction(plain):
             setattr(plain, _MARK, severity)
@@ -120,7 +120,7 @@ def method_checks(cls: type) -> dict[str, str]:
     return found
 
 
-def _mark_of(value: Any) -> str | None:
+def _mark_of(value: object) -> str | None:
     """The severity of a check, written as a method or around a schema, model or callable."""
     if isinstance(value, Marked):
         return value.severity
@@ -145,7 +145,7 @@ def _refuse_hidden(cls: type) -> None:
             )
 
 
-def _attribute(cls: type, name: str, severity: str, task: Any) -> Check:
+def _attribute(cls: type, name: str, severity: str, task: object) -> Check:
     """The check under a name of a class, to be called for `task` (None: only to see that it can be).
 
     Raises:
@@ -213,12 +213,12 @@ def _named_apart(checks: Sequence[Check]) -> Iterator[Check]:
         yield one if name == one.name else replace(one, name=name)
 
 
-def _listed(where: str, items: Sequence[Any]) -> Iterator[Check]:
+def _listed(where: str, items: Sequence[object]) -> Iterator[Check]:
     for position, item in enumerate(items):
         yield _from_item(f"{where}.checks[{position}]", item)
 
 
-def _from_item(where: str, item: Any, severity: str | None = None) -> Check:
+def _from_item(where: str, item: object, severity: str | None = None) -> Check:
     if isinstance(item, Marked):
         return _from_item(where, item.item, item.severity)
     known = schemas.known(item)
@@ -258,7 +258,7 @@ def _ready(
     return Check(name, severity, asked, lazily, schemas.POLARS)
 
 
-def _asked(where: str, function: Any, *, bound: bool, alone: bool = False) -> tuple[str, ...]:
+def _asked(where: str, function: object, *, bound: bool, alone: bool = False) -> tuple[str, ...]:
     """The names that a check asks for; with `alone`, a function of one thing may call it what it likes.
 
     Raises:
@@ -295,5 +295,5 @@ def _asked(where: str, function: Any, *, bound: bool, alone: bool = False) -> tu
     return tuple(one.name for one in wanted if one.name in NAMES)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.__func__ if isinstance(value, (staticmethod, classmethod)) else value

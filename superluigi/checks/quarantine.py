@@ -258,7 +258,7 @@ def _size(path: Path) -> int:
     return size
 
 
-def _write(path: Path, value: Mapping[str, Any]) -> None:
+def _write(path: Path, value: Mapping[str, object]) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 

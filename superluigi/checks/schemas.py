@@ -28,7 +28,7 @@ class Schema:
     wants: str | None = None
 
 
-def known(item: Any) -> Schema | None:
+def known(item: object) -> Schema | None:
     """`item` as a check, if it is a schema of pandera or a model of pydantic."""
     classes = item.__mro__ if isinstance(item, type) else type(item).__mro__
     modules = [str(one.__module__) for one in classes]
@@ -53,7 +53,7 @@ def known(item: Any) -> Schema | None:
     return None
 
 
-def _name_of(item: Any, otherwise: str) -> str:
+def _name_of(item: object, otherwise: str) -> str:
     return item.__name__ if isinstance(item, type) else str(getattr(item, "name", None) or otherwise)
 
 
@@ -93,7 +93,7 @@ def _unlike(value: Any, mended: Any, schema: Any) -> str:
     )
 
 
-def _may_fill(schema: Any) -> bool:
+def _may_fill(schema: object) -> bool:
     """Whether a schema has defaults or parsers; to count gaps takes as long as a check."""
     made = getattr(schema, "to_schema")() if isinstance(schema, type) else schema  # noqa: B009 - of a model
     parts = [made, *getattr(made, "columns", {}).values()]
@@ -108,7 +108,7 @@ def _gaps(table: Any) -> dict[Any, int]:
     return dict(zip(counts.index, counts.tolist(), strict=True))
 
 
-def _rows(cases: Any) -> Iterator[Mapping[str, Any]]:
+def _rows(cases: object) -> Iterator[Mapping[str, Any]]:
     if hasattr(cases, "iter_rows"):
         yield from cases.iter_rows(named=True)
     elif hasattr(cases, "to_dict"):
@@ -131,13 +131,13 @@ def _told_cases(cases: list[Mapping[str, Any]], rows: int | None) -> str:
     return "\n".join(lines)
 
 
-def _case(case: Mapping[str, Any]) -> str:
+def _case(case: Mapping[str, object]) -> str:
     index = case.get("index")
     row = "" if index is None or index != index else f"row {index}: "
     return f"{row}{_word(case.get('failure_case'))}"
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return shortened(str(value), 120)
 
 
@@ -182,7 +182,7 @@ def _items(value: Any) -> Iterable[Any] | None:
     return None
 
 
-def _complaint(validate: Callable[[Any], Any], value: Any) -> str | None:
+def _complaint(validate: Callable[[Any], object], value: object) -> str | None:
     try:
         validate(value)
     except Exception as error:

@@ -60,14 +60,14 @@ def _writes_to_copies() -> bool:
 class Values:
     """The value of outputs in their shape, loaded once for each kind of table that is asked for."""
 
-    def __init__(self, load: Callable[[Any], Any], usual: Any = None, *, is_file: bool = True) -> None:
+    def __init__(self, load: Callable[[Any], object], usual: object = None, *, is_file: bool = True) -> None:
         self._load = load
         #: The annotation that decides where nobody asks for a kind of table.
         self._usual = usual
         self._is_file = is_file
         self._loaded: dict[str | None, Any] = {}
 
-    def get(self, wants: Any = None) -> Any:
+    def get(self, wants: object = None) -> Any:
         """The value; tables as `wants` says.
 
         Raises:
@@ -86,12 +86,12 @@ class Values:
             raise found
         return found
 
-    def loaded(self, wants: Any = None) -> Any:
+    def loaded(self, wants: object = None) -> Any:
         """The value if it has been loaded, else None."""
         found = self._loaded.get(self._kind(wants))
         return None if isinstance(found, Unreadable) else found
 
-    def _kind(self, wants: Any) -> str | None:
+    def _kind(self, wants: object) -> str | None:
         kind = None if wants is None else table_kind(wants)
         plain = table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
         return None if kind == plain else kind
@@ -133,7 +133,7 @@ class Subject:
         self,
         values: Values,
         several: bool,
-        offers: Mapping[str, Callable[[], Any]],
+        offers: Mapping[str, Callable[[], object]],
         staged: Sequence[Path] = (),
     ) -> None:
         self._values = values
@@ -149,7 +149,7 @@ class Subject:
         found: list[Path] = graph.flatten(self.get("output_path"))
         return found
 
-    def get(self, name: str, wants: Any = None, *, shared: bool = False) -> Any:
+    def get(self, name: str, wants: object = None, *, shared: bool = False) -> Any:
         """What a check asks for; where the value is `shared` with other checks, one for it alone."""
         if name == "value" and self._several:
             raise DefinitionError(
@@ -163,6 +163,6 @@ class Subject:
             self._given[name] = self._offers[name]()
         return self._given[name]
 
-    def loaded(self, wants: Any = None) -> Any:
+    def loaded(self, wants: object = None) -> Any:
         """The value if a check has had it loaded."""
         return self._values.loaded(wants)

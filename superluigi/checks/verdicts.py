@@ -79,7 +79,7 @@ def of_error(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if said else ''}{shortened(said, 4 * SHOWN)}{where}"
 
 
-def of_answer(answer: Any, value: Callable[[], Any]) -> tuple[Status, str]:
+def of_answer(answer: object, value: Callable[[], object]) -> tuple[Status, str]:
     """Status and detail for what a check returned; `value` gives what was checked, where that is known already."""
     if answer is None:
         return PASSED, ""
@@ -114,7 +114,7 @@ def of_answer(answer: Any, value: Callable[[], Any]) -> tuple[Status, str]:
 _EXPECTED = "return True, False, None, a text, or a series or table of True and False."
 
 
-def _scalar(answer: Any) -> Any:
+def _scalar(answer: object) -> Any:
     """A bool as such, numpy's too, also in an array of no dimension."""
     numpy = sys.modules.get("numpy")
     if numpy is None:
@@ -124,7 +124,7 @@ def _scalar(answer: Any) -> Any:
     return bool(answer) if isinstance(answer, numpy.bool_) else answer
 
 
-def _flag(item: Any) -> bool | None:
+def _flag(item: object) -> bool | None:
     """One row's answer; what is missing is no pass; None for what is no answer."""
     item = _scalar(item)
     if isinstance(item, bool):
@@ -191,7 +191,9 @@ def _flags(column: Any) -> Any:
     return np.array(flags, dtype=bool)
 
 
-def _examples(wrong: Iterable[int], count: int, answer: Any, value: Callable[[], Any]) -> Iterable[tuple[Any, str]]:
+def _examples(
+    wrong: Iterable[int], count: int, answer: object, value: Callable[[], object]
+) -> Iterable[tuple[Any, str]]:
     """Rows of the value where it has as many as the answer, else the answer's own labels."""
     seen = value()
     same = getattr(seen, "shape", (None,))[0] == count or (isinstance(seen, list) and len(seen) == count)
@@ -214,7 +216,7 @@ def _row(value: Any, position: int) -> str:
     return repr_of(value[position])
 
 
-def repr_of(value: Any) -> str:
+def repr_of(value: object) -> str:
     """`repr`, whatever the object's own does."""
     try:
         return repr(value)

@@ -23,7 +23,7 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document for scripts")
 
 
-def print_json(value: Any, indent: int | None = 2) -> None:
+def print_json(value: object, indent: int | None = 2) -> None:
     """Print one JSON document on stdout; paths, dates and other odd values as strings."""
     write(f"{visible_json(json.dumps(value, indent=indent, ensure_ascii=False, default=str))}\n")
 

@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
                 found.append(word)
         return found
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         """Print help: it holds the words of task classes."""
         say(message, end="", err=file is sys.stderr)
 
@@ -108,7 +108,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{self.prog}: {message}{end} `{self.prog} … --help` lists the parameters.")
         self.error(message)
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
             name = action.option_strings[-1] if action.option_strings else (action.metavar or "command")

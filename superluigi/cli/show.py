@@ -113,7 +113,7 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _value(task: luigi.Task, target: Any, record: dict[str, Any], rows: int) -> dict[str, Any]:
+def _value(task: luigi.Task, target: object, record: dict[str, Any], rows: int) -> dict[str, Any]:
     """The type of the value, how many rows it has, and the first as text; of what has no format, its files or lines."""
     from pathlib import Path
 
@@ -133,7 +133,7 @@ def _value(task: luigi.Task, target: Any, record: dict[str, Any], rows: int) -> 
     return {"type": kind, "rows": count, "shown": text}
 
 
-def _text(value: Any, rows: int) -> tuple[str, int | None]:
+def _text(value: object, rows: int) -> tuple[str, int | None]:
     from pathlib import Path
     from pprint import pformat
 

@@ -104,7 +104,7 @@ def _failed(why: str | None) -> dict[str, str]:
     return {} if why is None else {"state": "failed", "detail": why}
 
 
-def _told(one: Mapping[str, Any]) -> str:
+def _told(one: Mapping[str, object]) -> str:
     if one["state"] in ("failed", "running"):
         return f"  {one['detail']}"
     return f"  {one['reason']}: {one['detail']}" if one["state"] == "stale" else ""

@@ -195,7 +195,7 @@ def _central_address() -> str:
     return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
 
 
-def _watchable(scheduler: Any, run: RunContext, roots: Sequence[Task]) -> AbstractContextManager[None]:
+def _watchable(scheduler: object, run: RunContext, roots: Sequence[Task]) -> AbstractContextManager[None]:
     """Let `superluigi ui` look at the scheduler of this process; a luigid has a page of its own."""
     if not isinstance(scheduler, ReadyScheduler):
         return nullcontext()

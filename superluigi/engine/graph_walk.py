@@ -35,7 +35,7 @@ class GraphWalker(WorkerBase):
 
     def __init__(
         self,
-        scheduler: Any = None,
+        scheduler: object = None,
         run: RunContext | None = None,
         *,
         worker_id: str | None = None,
@@ -44,7 +44,7 @@ class GraphWalker(WorkerBase):
         complete_many: CompleteMany | None = None,
         limits: Limits | None = None,
         observer: Observer | None = None,
-        **config: Any,
+        **config: object,
     ) -> None:
         if threading.current_thread() is not threading.main_thread():
             config.setdefault("no_install_shutdown_handler", True)  # only the main thread may install it

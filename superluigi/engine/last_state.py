@@ -44,7 +44,7 @@ class RunView:
         live = getattr(self._client, method)
         return lambda **arguments: self._answer(method, live, arguments)
 
-    def _answer(self, method: str, live: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    def _answer(self, method: str, live: Callable[..., object], arguments: dict[str, Any]) -> Any:
         key = json.dumps([method, arguments], sort_keys=True)
         if self._ended is None:
             with contextlib.suppress(ExecutionError):
@@ -91,11 +91,11 @@ class LastState:
         """Every task with what it requires."""
         return self._graph
 
-    def dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> _Tasks:
+    def dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> _Tasks:
         """A task and what it requires, and so on."""
         return self._reached(task_id, {name: task.get("deps", ()) for name, task in self._graph.items()}, include_done)
 
-    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> _Tasks:
+    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> _Tasks:
         """A task and what requires it, and so on."""
         below: dict[str, list[str]] = {}
         for name, task in self._graph.items():
@@ -128,7 +128,7 @@ class LastState:
         """The resources as they were."""
         return self._resources
 
-    def task_search(self, task_str: str, **_: Any) -> dict[str, _Tasks]:
+    def task_search(self, task_str: str, **_: object) -> dict[str, _Tasks]:
         """Tasks whose id holds the text, by state."""
         found: dict[str, _Tasks] = {}
         for name, task in self._graph.items():
@@ -136,6 +136,6 @@ class LastState:
                 found.setdefault(task["status"], {})[name] = task
         return found
 
-    def is_paused(self, **_: Any) -> dict[str, bool]:
+    def is_paused(self, **_: object) -> dict[str, bool]:
         """Nothing is paused that has ended."""
         return {"paused": False}

@@ -180,7 +180,7 @@ class OutcomeRecorder(GraphWalker):
             self.add(task)
 
 
-def _as_json(expl: Any) -> str:
+def _as_json(expl: object) -> str:
     with USERS_CODE:  # with a circle or a broken __repr__
         return json.dumps(expl, default=repr)
     return json.dumps(shown(expl))

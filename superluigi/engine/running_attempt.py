@@ -148,5 +148,5 @@ def _tell(attempting: RunningAttempt) -> bool:
     return bool(told.cancel(str(attempting.ending)))
 
 
-def _can_be_told(task: Any) -> bool:
+def _can_be_told(task: object) -> bool:
     return hasattr(task, "abandon_attempts") and callable(getattr(task, "cancel", None))

@@ -45,7 +45,7 @@ _ASKS_BY_GET, _ASKS_BY_POST = 'method: "GET"', 'method: "POST"'
 
 
 async def serve(
-    scheduler: Any, host: str, port: int, ready: Callable[[str], None], hosts: Collection[str] = ()
+    scheduler: object, host: str, port: int, ready: Callable[[str], None], hosts: Collection[str] = ()
 ) -> None:
     """Serve the page over `scheduler` until Ctrl-C or SIGTERM; `ready` gets its address, port 0 is any free one.
 
@@ -97,7 +97,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def app(scheduler: Any, allowed: Callable[[str], bool]) -> tornado.web.Application:
+def app(scheduler: object, allowed: Callable[[str], bool]) -> tornado.web.Application:
     """The page as an application of tornado."""
     return tornado.web.Application(
         [
@@ -142,7 +142,7 @@ class _Guarded(tornado.web.RequestHandler):
         if not isinstance(error, tornado.web.HTTPError):
             say(f"The page could not answer {self.request.path}: {kind.__name__}: {error}", err=True)
 
-    def write_error(self, status_code: int, **more: Any) -> None:
+    def write_error(self, status_code: int, **more: object) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{status_code}: {self._reason}\n")
 

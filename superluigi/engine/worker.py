@@ -65,7 +65,7 @@ class Worker(OutcomeRecorder):
 
     def __init__(
         self,
-        scheduler: Any = None,
+        scheduler: object = None,
         run: RunContext | None = None,
         *,
         worker_id: str | None = None,
@@ -74,7 +74,7 @@ class Worker(OutcomeRecorder):
         backends: BackendRegistry | None = None,
         on_error: str = "continue",
         remember: Callable[[str], object] | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(
             scheduler,
@@ -99,7 +99,7 @@ class Worker(OutcomeRecorder):
 
     # -- running
 
-    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
         """Stop the keep-alive thread and end what still runs."""
         self.keep_alive_thread.stop()
         self.keep_alive_thread.join(PING_SECONDS)
@@ -180,7 +180,7 @@ class Worker(OutcomeRecorder):
     def _others(self, entry: dict[str, Any]) -> bool:
         return entry["task_id"] is None and any(r["worker"] != self.worker_id for r in entry["running_tasks"] or ())
 
-    def _wait_for_work(self, response: Any) -> bool:
+    def _wait_for_work(self, response: object) -> bool:
         """Nothing runs and nothing is ready: wait a while if something may become ready, else False."""
         due = None if self.asks_no_more else self._next_due()
         if due is not None:
@@ -336,7 +336,7 @@ class Worker(OutcomeRecorder):
             left += self._aside.patience()
         return float(min([*left, self._backends.poll_seconds(), self.settings.wait_interval]))
 
-    def _take_message(self, task_id: str, method: str, args: Sequence[Any]) -> None:
+    def _take_message(self, task_id: str, method: str, args: Sequence[object]) -> None:
         attempting = self.running.get(task_id)
         if attempting is not None and method == BEGIN:
             self._begun(attempting)

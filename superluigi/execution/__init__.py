@@ -95,5 +95,5 @@ def _foreign() -> list[EntryPoint]:
     return list(entry_points(group=ENTRY_POINTS))
 
 
-def _is_dask_client(spec: Any) -> bool:
+def _is_dask_client(spec: object) -> bool:
     return any(c.__module__.startswith("distributed.") and c.__name__ == "Client" for c in type(spec).__mro__)

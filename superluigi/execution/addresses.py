@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from typing import Any
 
 from luigi.task import Task, flatten
 
@@ -32,7 +31,7 @@ def addresses(task: Task, requirements: Iterable[Task]) -> Addresses | None:
     return None
 
 
-def _address(target: Any) -> str:
+def _address(target: object) -> str:
     path = getattr(target, "path", "")
     return f"{type(target).__name__} {os.fspath(path) if isinstance(path, os.PathLike) else path}"
 

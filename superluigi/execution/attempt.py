@@ -342,13 +342,13 @@ class AttemptRunner:
         finally:
             del self.task.trigger_event
 
-    def _keep_event(self, event: str, *args: Any) -> None:
+    def _keep_event(self, event: str, *args: object) -> None:
         # The first argument is by custom the task itself: the receiver puts its own in its place.
         kept = tuple(None if arg is self.task else arg for arg in args)
         self.events.append((event, kept))
 
 
-def fire(task: Task, events: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+def fire(task: Task, events: Iterable[tuple[str, tuple[object, ...]]]) -> None:
     """Fire events that were collected elsewhere at the handlers of this process."""
     for event, args in events:
         task.trigger_event(event, *(task if arg is None else arg for arg in args))
@@ -438,14 +438,14 @@ def _arrives_as(form: BaseException, error: BaseException) -> bool:
     return False
 
 
-def _travels(value: Any) -> bool:
+def _travels(value: object) -> bool:
     with USERS_CODE:  # any failure of __reduce__ means "no"
         pickle.loads(pickle.dumps(value))
         return True
     return False
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """`repr(value)`, whatever its own `__repr__` does."""
     with USERS_CODE:
         return repr(value)

@@ -50,7 +50,7 @@ class _Names:
         free = self.all or name in self.ours or not hasattr(sys.modules["__main__"], name)
         return free and not self.none
 
-    def put(self, name: str, value: Any) -> None:
+    def put(self, name: str, value: object) -> None:
         """Have `__main__.name` mean `value`."""
         setattr(sys.modules["__main__"], name, value)
         self.ours.add(name)
@@ -107,13 +107,13 @@ def adopt(kind: type) -> None:
                         _names.put(name, value)
 
 
-def _is_of_main(name: str, value: Any) -> bool:
+def _is_of_main(name: str, value: object) -> bool:
     """Whether pickle would look for `value` under this name of `__main__`."""
     kind_fits = isinstance(value, (type, FunctionType, functools.partial))
     return kind_fits and getattr(value, "__module__", None) == "__main__" and getattr(value, "__qualname__", "") == name
 
 
-def _function(value: Any) -> FunctionType | None:
+def _function(value: object) -> FunctionType | None:
     """The function that was written, under what was put around it."""
     for around in ("__func__", "fget", "func"):
         value = getattr(value, around, None) or value

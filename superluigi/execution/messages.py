@@ -29,12 +29,12 @@ POLL_SECONDS = 0.05
 class RemoteReporter:
     """The reporter of a task: each report travels as the name of the method and its arguments."""
 
-    def __init__(self, task_id: str, send: Send, messages: Any) -> None:
+    def __init__(self, task_id: str, send: Send, messages: object) -> None:
         self._task_id = task_id
         self._send = send
         self.scheduler_messages = messages
 
-    def _report(self, method: str, *args: Any) -> None:
+    def _report(self, method: str, *args: object) -> None:
         self._send((self._task_id, method, args))
 
     def update_tracking_url(self, tracking_url: str) -> None:
@@ -64,7 +64,7 @@ class MessageFile:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         line = json.dumps(value).encode() + b"\n"
         with contextlib.suppress(OSError):  # no shared file system: progress is not worth a failure
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -118,7 +118,7 @@ class Inbox(queue.Queue[Any]):
         self._send_back = send
         self._spool = spool
 
-    def add_scheduler_message_response(self, task_id: str, message_id: str, response: Any) -> None:
+    def add_scheduler_message_response(self, task_id: str, message_id: str, response: object) -> None:
         """Called by a message that the task responds to."""
         self._send_back((task_id, RESPOND, (message_id, response)))
 

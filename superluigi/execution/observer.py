@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from luigi.task import Task
 from luigi.worker import TaskStatusReporter
@@ -35,10 +34,10 @@ class ObservedReporter(TaskStatusReporter):
 
     def __init__(
         self,
-        scheduler: Any,
+        scheduler: object,
         task_id: str,
         worker_id: str,
-        messages: Any,
+        messages: object,
         observer: Observer,
         freed: Callable[[], object],
     ) -> None:

@@ -20,7 +20,7 @@ def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, .
     return _code_of_file, (code.co_filename, make, values)
 
 
-def _code_of_file(name: str, make: Callable[..., CodeType], values: tuple[Any, ...]) -> CodeType:
+def _code_of_file(name: str, make: Callable[..., CodeType], values: tuple[object, ...]) -> CodeType:
     return make(*values).replace(co_filename=name)
 
 
@@ -32,7 +32,7 @@ _Pickler = type(
 )
 
 
-def by_value(value: Any) -> bytes:
+def by_value(value: object) -> bytes:
     """As cloudpickle would, and tracebacks over there name file and line.
 
     Raises:
@@ -43,7 +43,7 @@ def by_value(value: Any) -> bytes:
         return file.getvalue()
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """As cloudpickle would, at a third of the cost for what modules define.
 
     Raises:

@@ -28,7 +28,7 @@ class ThreadExecutor(Executor):
         self._lock = threading.Lock()
         self._closing = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
         future: Future[Any] = Future()
         context = copy_context()
 

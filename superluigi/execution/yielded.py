@@ -111,7 +111,7 @@ def _all_complete(wanted: DynamicRequirements, complete: Callable[[Task], bool])
     return True
 
 
-def settled(wanted: Any, task: object) -> DynamicRequirements:
+def settled(wanted: object, task: object) -> DynamicRequirements:
     """What `run` has yielded, with generators and the like turned into lists: they can be walked once only.
 
     Raises:
@@ -124,7 +124,7 @@ def settled(wanted: Any, task: object) -> DynamicRequirements:
     return asked
 
 
-def _itself(item: Any) -> Any:
+def _itself(item: object) -> Any:
     return item
 
 
@@ -140,7 +140,7 @@ def answer_to(wanted: DynamicRequirements) -> Any:
     return graph.map_structure(lambda task: task.output(), wanted.requirements)
 
 
-def refuse_async(steps: Any, task: object) -> None:
+def refuse_async(steps: object, task: object) -> None:
     """Explain that nobody awaits what `run` has returned.
 
     Raises:

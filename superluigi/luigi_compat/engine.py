@@ -85,7 +85,7 @@ class StateBase(SimpleTaskState):
     tasks_by_status: Any = public("_status_tasks")
 
 
-def resource_limits_of(scheduler: Any) -> Any:
+def resource_limits_of(scheduler: object) -> Any:
     """How much of each resource a scheduler in this process has, Luigi's own too; None of one elsewhere."""
     return getattr(scheduler, "_resources", None)
 

@@ -124,7 +124,7 @@ def public(name: str) -> Any:
     if name not in declared():
         raise LookupError(f"{name} is not declared in superluigi.luigi_compat.names, with the reason why it is used.")
 
-    def write(self: Any, value: Any) -> None:
+    def write(self: object, value: object) -> None:
         setattr(self, name, value)
 
     return property(attrgetter(name), write)

@@ -45,7 +45,7 @@ def keep_place(parameter: Any, other: Any) -> None:
     parameter._counter = other._counter
 
 
-def choices_of(parameter: Any) -> list[str]:
+def choices_of(parameter: object) -> list[str]:
     """The texts that a parameter of choices or of an enum takes; empty for others."""
     members = getattr(parameter, "_enum", ())  # in their own order
     return [member.name for member in members] or sorted(map(str, getattr(parameter, "_choices", None) or ()))

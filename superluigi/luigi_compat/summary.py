@@ -11,7 +11,7 @@ from luigi.task import Task
 Partition = dict[str, Any]
 
 
-def partition_of(worker: Any) -> dict[str, set[Task]]:
+def partition_of(worker: object) -> dict[str, set[Task]]:
     """How each task of a worker ended, by Luigi's rules, less what only its recursion over requirements tells."""
     partition: dict[str, set[Task]] = execution_summary._partition_tasks(worker)
     partition["run_by_other_worker"] = execution_summary._get_run_by_other_worker(worker)
@@ -24,6 +24,6 @@ def status_of(partition: Partition) -> LuigiStatusCode:
     return status
 
 
-def text_of(partition: Partition, worker: Any) -> str:
+def text_of(partition: Partition, worker: object) -> str:
     """The summary as Luigi prints it."""
     return str(execution_summary._summary_wrap(execution_summary._summary_format(partition, worker)))

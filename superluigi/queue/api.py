@@ -123,15 +123,15 @@ class Queue:
 
     def submit(
         self,
-        tasks: Any,
+        tasks: object,
         *,
         priority: float | None = None,
         pool: str | Mapping[str, str] | None = None,
         force: bool = False,
         force_upstream: bool = False,
-        force_upstream_to_task: Any = None,
-        force_upstream_to_task_cls: Any = None,
-        force_downstream_of: Any = None,
+        force_upstream_to_task: object = None,
+        force_upstream_to_task_cls: object = None,
+        force_downstream_of: object = None,
         by_value: bool = False,
         retry_failed: bool = False,
         run: RunContext | None = None,
@@ -172,7 +172,7 @@ class Queue:
         *which: Which,
         state: str | None = None,
         name: str | None = None,
-        tags: Mapping[str, Any] | None = None,
+        tags: Mapping[str, object] | None = None,
     ) -> list[TaskRow]:
         """Frozen rows in the order of submission; conditions are joined by "and". Imports no user code.
 
@@ -416,7 +416,7 @@ class Queue:
         self.close()
 
 
-def _tasks_of(tasks: Any) -> list[luigi.Task]:
+def _tasks_of(tasks: object) -> list[luigi.Task]:
     found = graph.flatten(tasks)
     for task in found:
         if not isinstance(task, luigi.Task):

@@ -33,7 +33,7 @@ def values_beside(task: luigi.Task, texts: Mapping[str, str]) -> dict[str, Any] 
     return found
 
 
-def _comes_back(parameter: luigi.Parameter[Any], text: str, held: Any) -> bool:
+def _comes_back(parameter: luigi.Parameter[Any], text: str, held: object) -> bool:
     """Whether `text` is read as the value `held`, of the same type, which is written as `text` again."""
     try:
         again = as_held(parameter.normalize(parameter.parse(text)))
@@ -42,7 +42,7 @@ def _comes_back(parameter: luigi.Parameter[Any], text: str, held: Any) -> bool:
         return False
 
 
-def as_held(value: Any) -> Any:
+def as_held(value: object) -> Any:
     """`value` as Luigi's tasks hold it: it makes tuples of lists and sets."""
     return tuple(value) if isinstance(value, (list, set)) else value
 
@@ -58,7 +58,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) or (isinstance(one, float) and one != one and other != other)
 
 
-def compare(task: luigi.Task, task_id: str, params: Mapping[str, Any]) -> luigi.Task:
+def compare(task: luigi.Task, task_id: str, params: Mapping[str, object]) -> luigi.Task:
     """`task` itself, if it is the one of the row with this id and these parameters.
 
     Raises:
@@ -84,9 +84,9 @@ def texts_of(params: Mapping[str, Any]) -> dict[str, str]:
 def rebuild(
     module: str,
     name: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     code: bytes | None = None,
-    tags: Mapping[str, Any] | None = None,
+    tags: Mapping[str, object] | None = None,
     *,
     task_id: str,
 ) -> luigi.Task:
@@ -124,8 +124,8 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
 
 
 def remake(
-    home: type[luigi.Task] | luigi.Task, name: str, task_id: str, params: Mapping[str, Any],
-    tags: Mapping[str, Any] | None,
+    home: type[luigi.Task] | luigi.Task, name: str, task_id: str, params: Mapping[str, object],
+    tags: Mapping[str, object] | None,
 ) -> luigi.Task:  # fmt: skip
     """The task of a row, of that class or pickled as a whole, with its tags.
 

@@ -60,11 +60,11 @@ class QueueScheduler:
         upstream = self._upstream()
         return {row.id: {**_serialized(row), "deps": upstream.get(row.id, [])} for row in self._queue.tasks()}
 
-    def dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> dict[str, Any]:
+    def dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, Any]:
         """The graph above a task: what it requires, and so on."""
         return self._reached(task_id, self._upstream(), include_done)
 
-    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: Any) -> dict[str, Any]:
+    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, Any]:
         """The graph below a task: what requires it, and so on."""
         downstream: dict[str, list[str]] = {}
         for upper, lower in self._queue.edges():
@@ -130,7 +130,7 @@ class QueueScheduler:
             })  # fmt: skip
         return found
 
-    def task_search(self, task_str: str, **_: Any) -> dict[str, Any]:
+    def task_search(self, task_str: str, **_: object) -> dict[str, Any]:
         """Tasks whose id holds the text, by Luigi's state."""
         found: dict[str, Any] = {}
         for row in self._queue.tasks():

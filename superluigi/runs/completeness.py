@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
 
 from luigi.target import Target
 from luigi.task import Task, WrapperTask
@@ -194,7 +193,7 @@ def is_plain_wrapper(task: Task) -> bool:
     return type(task).complete is WrapperTask.complete or (only_wraps is not None and bool(only_wraps()))
 
 
-def refuse_other_than_tasks(required: Any, method: str, asking: object) -> None:
+def refuse_other_than_tasks(required: object, method: str, asking: object) -> None:
     """Explain what `method` of the task `asking` may require or yield.
 
     Raises:

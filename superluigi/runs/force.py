@@ -170,7 +170,7 @@ def option_key(options: Mapping[str, Choice]) -> list[str]:
     return sorted(named)
 
 
-def _matches(item: Any, task_id: str, tasks: TaskGraph) -> bool:
+def _matches(item: object, task_id: str, tasks: TaskGraph) -> bool:
     if isinstance(item, luigi.Task):
         return bool(task_id == item.task_id)
     family, task = tasks.families[task_id], tasks.tasks.get(task_id)
@@ -188,7 +188,7 @@ def _bases_of(cls: type) -> list[str]:
     return [base.__name__ for base in cls.__mro__ if base is not object and not base.__module__.startswith(shared)]
 
 
-def _unknown(option: str, item: Any, tasks: TaskGraph) -> str:
+def _unknown(option: str, item: object, tasks: TaskGraph) -> str:
     name = item.__name__ if isinstance(item, type) else str(item)
     families = sorted(set(tasks.families.values()))
     close = difflib.get_close_matches(name, families, n=1)

@@ -130,7 +130,7 @@ class _Told:
         self._last: tuple[str, str] | None = None
         self._guard = threading.Lock()
 
-    def follow(self, file: str, table: Any) -> None:
+    def follow(self, file: str, table: object) -> None:
         key = (os.path.abspath(file) if file else "", repr(table))
         with self._guard:
             if key == self._last:
@@ -139,7 +139,7 @@ class _Told:
             self._last = key
         _keeping.stand_again()
 
-    def _apply(self, file: str, table: Any) -> None:
+    def _apply(self, file: str, table: object) -> None:
         if file and not os.path.exists(file):
             raise ConfigError(
                 f"[core] logging_conf_file names {file}, which is not there (from {os.getcwd()}). Correct the path, or "

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from superluigi import config, graph
 from superluigi.errors import OptionError
@@ -30,7 +29,7 @@ class ForcedRunJournal:
     another plan may follow. What it made without leaving records is kept in a second file, a line for each task.
     """
 
-    def __init__(self, root_id: str, plan: ForcePlan, options: Mapping[str, Any]) -> None:
+    def __init__(self, root_id: str, plan: ForcePlan, options: Mapping[str, object]) -> None:
         self._root = root_id
         key = graph.digest([root_id, plan.everything, force.option_key(options)])[:24]
         self._plan = plan

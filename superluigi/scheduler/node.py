@@ -6,7 +6,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from luigi.parameter import ParameterVisibility
 
@@ -14,6 +14,17 @@ from luigi.parameter import ParameterVisibility
 _sequence = itertools.count()
 
 Params = dict[str, str]
+
+
+class RetryPolicy(Protocol):
+    """Luigi's, as far as we read it."""
+
+    @property
+    def retry_count(self) -> float: ...
+    @property
+    def disable_hard_timeout(self) -> float: ...
+    @property
+    def disable_window(self) -> float: ...
 
 
 class Node:
@@ -66,7 +77,7 @@ class Node:
         "workers",
     )
 
-    def __init__(self, task_id: str, status: str, priority: float, retry_policy: Any) -> None:
+    def __init__(self, task_id: str, status: str, priority: float, retry_policy: RetryPolicy) -> None:
         #: Not set before the task first runs, as in Luigi's class.
         self.resources_running: dict[str, int]
         self.id = task_id
@@ -128,7 +139,7 @@ class Node:
             self._visibilities = self._visibilities()
         return self._visibilities or {}
 
-    def describe(self, family: str, module: str | None, params: Any, visibilities: Any) -> None:
+    def describe(self, family: str, module: str | None, params: object, visibilities: object) -> None:
         """Fill in what is not known yet: tasks are often first heard of as requirements of others."""
         self.family = self.family or family
         self.module = self.module or module
@@ -239,7 +250,7 @@ class Interned:
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
-    def _one(self, value: Any) -> Any:
+    def _one(self, value: object) -> Any:
         return self._kept.setdefault(value, value)
 
     def tuple_with(self, values: tuple[str, ...], value: str) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class NamespacedScheduler:
         if name not in _ABOUT_ONE_TASK:
             return method
 
-        def call(task_id: str, *args: Any, **kwargs: Any) -> Any:
+        def call(task_id: str, *args: object, **kwargs: object) -> Any:
             return method(self._outward(task_id), *args, **kwargs)
 
         return call

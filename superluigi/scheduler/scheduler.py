@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _locked(method: F) -> F:
     @functools.wraps(method)
-    def wrapper(self: ReadyScheduler, *args: Any, **kwargs: Any) -> Any:
+    def wrapper(self: ReadyScheduler, *args: object, **kwargs: object) -> Any:
         with self.lock:
             return method(self, *args, **kwargs)
 
@@ -50,12 +50,12 @@ class ReadyScheduler(SchedulerBase):
 
     def __init__(
         self,
-        config: Any = None,
+        config: object = None,
         resources: Mapping[str, int] | None = None,
-        task_history_impl: Any = None,
+        task_history_impl: object = None,
         rates: Rates | None = None,
         limited_retry_delay: float | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
         self.lock = threading.RLock()
@@ -165,7 +165,7 @@ class ReadyScheduler(SchedulerBase):
             members = self.state.get_batch_running_tasks(batch_id)
             node.resources_running = dict(members[0].resources_running) if members else {}
 
-    def _annotate(self, node: Node, tracking_url: str | None, expl: Any) -> None:
+    def _annotate(self, node: Node, tracking_url: str | None, expl: object) -> None:
         if tracking_url is expl is node.tracking_url is node.batch_id is None:
             return
         members = self.state.get_batch_running_tasks(node.batch_id) if node.batch_id is not None else ()
@@ -214,7 +214,7 @@ class ReadyScheduler(SchedulerBase):
                     self.state.moved(other)
                     work.append(other)
 
-    def _policy(self, wanted: Mapping[str, Any] | None) -> Any:
+    def _policy(self, wanted: Mapping[str, object] | None) -> Any:
         if not wanted or all(value is None for value in wanted.values()):
             return self._default_policy
         key = tuple(sorted(wanted.items()))

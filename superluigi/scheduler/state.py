@@ -16,7 +16,7 @@ from typing import Any
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, RUNNING, UNKNOWN
 
 from superluigi.luigi_compat.engine import StateBase
-from superluigi.scheduler.node import Interned, Node
+from superluigi.scheduler.node import Interned, Node, RetryPolicy
 from superluigi.scheduler.ready import ReadyIndex
 
 #: Luigi's default for `retry_count`: nobody has asked for retries to end, so nobody waits for them.
@@ -47,7 +47,7 @@ class IndexedState(StateBase):
 
     # -- tasks
 
-    def create(self, task_id: str, status: str, priority: float, retry_policy: Any) -> Node:
+    def create(self, task_id: str, status: str, priority: float, retry_policy: RetryPolicy) -> Node:
         node = Node(task_id, status, priority, retry_policy)
         self.tasks[task_id] = node
         self.tasks_by_status[status][task_id] = node
@@ -61,7 +61,7 @@ class IndexedState(StateBase):
         """Luigi's makes a new one at each call, to throw it away."""
         return self.workers.get(worker_id) or super().get_worker(worker_id)
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         super().set_state(state)
         nodes = list(self.tasks.values())
         self._dependants.clear()
@@ -259,7 +259,7 @@ class IndexedState(StateBase):
             heapq.heappush(self._timers, timer)
         return list(found.values())
 
-    def update_status(self, task: Node, config: Any) -> None:
+    def update_status(self, task: Node, config: object) -> None:
         super().update_status(task, config)
         if task.remove is not None:
             self._wake_at(task.remove, task)

@@ -90,7 +90,7 @@ def _retry_policy(task: Task) -> dict[str, Any] | None:
     return policy if any(value is not None for value in policy.values()) else None
 
 
-def _asked(task: Task, name: str, checked: Callable[[Any], Any], ask: Callable[[Task], Any] | None = None) -> Any:
+def _asked(task: Task, name: str, checked: Callable[[Any], object], ask: Callable[[Task], object] | None = None) -> Any:
     try:
         value = getattr(task, name) if ask is None else ask(task)
         return checked(value)
@@ -108,7 +108,7 @@ class _Unfit(Exception):  # noqa: N818 - it never leaves this module
     """Says what a value must be."""
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     if type(value) is int:
         return value
     if not isinstance(value, (Real, Decimal)) or math.isnan(value):
@@ -116,7 +116,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _number_or_none(value: Any) -> Any:
+def _number_or_none(value: object) -> Any:
     if value is None:
         return None
     if _number(value) < 0:
@@ -124,7 +124,7 @@ def _number_or_none(value: Any) -> Any:
     return value
 
 
-def _amounts(value: Any) -> dict[str, int]:
+def _amounts(value: object) -> dict[str, int]:
     if not isinstance(value, Mapping):
         raise _Unfit("a dict of names and amounts")
     amounts = dict(value)

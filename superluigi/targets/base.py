@@ -77,7 +77,7 @@ class AtomicTarget(luigi.Target):
             yield staged.path
             staged.commit(None)
 
-    def load(self, as_type: Any = None, *, allow_pickle: bool | None = None) -> Any:
+    def load(self, as_type: object = None, *, allow_pickle: bool | None = None) -> Any:
         """The value that is stored here, in the format that wrote it, else by suffix.
 
         Tables come as `as_type` says (pandas by default); a folder or prefix as a dict of names to values, or as
@@ -92,7 +92,7 @@ class AtomicTarget(luigi.Target):
         with self.tmp_read_path(shared=True) as path:
             return formats.load(path, as_type=as_type, allow_pickle=allow_pickle, format=format)
 
-    def dump(self, value: Any) -> None:
+    def dump(self, value: object) -> None:
         """Store `value` in the format that the suffix names; committed whole, without a task's record.
 
         Raises:
@@ -106,7 +106,7 @@ class AtomicTarget(luigi.Target):
         """The lineage record of exactly the bytes that are there, or None for data that we did not make."""
         return self.location.read_record()
 
-    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
+    def write_metadata(self, metadata: Mapping[str, object]) -> None:
         """Replace the record of the data that is there; `schema` and `output` are filled in.
 
         Raises:
@@ -185,7 +185,7 @@ class _CommittedFile(AtomicLocalFile):
         if staged is not None:
             staged.discard()
 
-    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
+    def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
         if exc_type is None:
             self.close()
         else:

@@ -135,13 +135,13 @@ class S3PrefixTarget(_S3Target):
         metadata_contents_limit: int | None = 10,
         local_root: str | os.PathLike[str] | None = None,
         *,
-        put_options: Mapping[str, Any] | None = None,
-        get_options: Mapping[str, Any] | None = None,
+        put_options: Mapping[str, object] | None = None,
+        get_options: Mapping[str, object] | None = None,
         progress: Callable[[int], None] | None = None,
         cache_limit_bytes: int | None = None,
         cache_min_free_bytes: int | None = None,
         external: bool = False,
-        **client_options: Any,
+        **client_options: object,
     ) -> None:
         _check(bucket, prefix.strip("/"), "prefix")
         if metadata_inside_prefix and (metadata_object_key or metadata_bucket):

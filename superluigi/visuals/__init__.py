@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import luigi
 
@@ -35,7 +35,7 @@ def plot_dependency_graph(
     refresh: str | None = None,
     ignore_beyond: type | Sequence[type] = (),
     output_path: str | os.PathLike[str] | None = None,
-    **unused: Any,
+    **unused: object,
 ) -> Figure:
     """The graph of a task and all it requires, coloured by state; nothing is run.
 
@@ -85,7 +85,7 @@ def _classes(given: type | Sequence[type]) -> tuple[type, ...]:
     return (given,) if isinstance(given, type) else tuple(given)
 
 
-def plot_lineage(place: Any, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_lineage(place: object, path: str | os.PathLike[str] | None = None) -> Figure:
     """The history of an output (a path, an `s3://` address or a target) as a picture.
 
     Raises:

@@ -96,7 +96,7 @@ def _put_in_place() -> None:
     log_pool.recover_orphans()
 
 
-def _file(task: Any, name: str) -> Path | None:
+def _file(task: object, name: str) -> Path | None:
     from superluigi.tasks.runtime.workspace.task_folder import folder_of
 
     with USERS_CODE:  # a task whose `requires` raises has no identity, and so no folder
@@ -104,7 +104,7 @@ def _file(task: Any, name: str) -> Path | None:
     return None
 
 
-def _log(task: Any, name: str) -> str:
+def _log(task: object, name: str) -> str:
     path = _file(task, name)
     if path is None:
         return ""

@@ -78,7 +78,7 @@ def _drawn(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _embedded(content: Any) -> str:
+def _embedded(content: object) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
     for character in "<>&\u2028\u2029":

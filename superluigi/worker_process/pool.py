@@ -70,7 +70,7 @@ class ProcessExecutor(Executor):
         self,
         max_workers: int,
         initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initargs: tuple[object, ...] = (),
     ) -> None:
         self._max_workers = max_workers
         self._initial: bytes | None = None
@@ -87,11 +87,11 @@ class ProcessExecutor(Executor):
         self._thread = threading.Thread(target=self._listen, name="superluigi-processes", daemon=True)
         self._thread.start()
 
-    def initialize(self, initializer: Callable[..., object], *args: Any) -> None:
+    def initialize(self, initializer: Callable[..., object], *args: object) -> None:
         """Have every process that is started from now on call `initializer(*args)` first."""
         self._initial = pickling.dumps((initializer, args, {}))
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
         return self.submit_call(pickling.dumps((fn, args, kwargs)))
 
     def submit_call(self, payload: bytes, on_message: OnMessage | None = None) -> Future[Any]:
@@ -124,7 +124,7 @@ class ProcessExecutor(Executor):
         with self._lock:
             return [child.worker.pid for child in self._children]
 
-    def send(self, future: Future[Any], key: str, value: Any) -> bool:
+    def send(self, future: Future[Any], key: str, value: object) -> bool:
         """Give `value` to the listener `key` of the process that runs `future`."""
         with self._lock:
             child = self._child_of(future)

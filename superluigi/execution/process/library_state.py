@@ -93,7 +93,7 @@ def kept() -> Iterator[None]:
                         process_state.lasting.append(f"options of {name}")
 
 
-def _put_back(library: _Library, module: Any, before: Any) -> None:
+def _put_back(library: _Library, module: object, before: object) -> None:
     if before is None:
         library.reset(module)
     elif library.look(module) != before:

@@ -57,7 +57,7 @@ def _alone_again() -> None:
 os.register_at_fork(after_in_child=_alone_again)
 
 
-def isolated(function: Callable[..., Value], *args: Any) -> Value:
+def isolated(function: Callable[..., Value], *args: object) -> Value:
     """`function(*args)`; what it changes of the process is as before when it has ended.
 
     Nested calls in one thread put back each their own. What cannot be put back is warned of, and a worker process in
@@ -109,7 +109,7 @@ def let_go(thread: int) -> None:
             DUPLICATES.drop()
 
 
-def _with_own_decimals(function: Callable[..., Value], *args: Any) -> Value:
+def _with_own_decimals(function: Callable[..., Value], *args: object) -> Value:
     decimal.setcontext(decimal.getcontext().copy())  # a context variable whose value can be changed
     return function(*args)
 

@@ -127,7 +127,7 @@ def _set_streams(before: list[Any]) -> None:
         setattr(sys, name, stream)
 
 
-def _opened(descriptor: int, closed: Any) -> Any:
+def _opened(descriptor: int, closed: object) -> Any:
     return open(
         descriptor,
         "w" if descriptor else "r",

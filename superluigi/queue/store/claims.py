@@ -86,7 +86,7 @@ def claim(connection: Connection, worker: str, pool: str, now: float, lease_seco
     return None if row is None else claimed(row, parameters)
 
 
-def claimed(row: Sequence[Any], parameters: Mapping[str, Any]) -> Claim:
+def claimed(row: Sequence[object], parameters: Mapping[str, object]) -> Claim:
     """The claim that the row which `CLAIM` returned stands for."""
     values: tuple[Any, ...] = (*row, parameters["worker"], parameters["now"], parameters["lease"])
     return Claim(*values)
@@ -133,7 +133,7 @@ def _mine(claim: Claim) -> dict[str, Any]:
     return {"row": claim.row, "fence": claim.fencing_token, "worker": claim.worker}
 
 
-def _word(row: tuple[Any, ...] | None) -> str:
+def _word(row: tuple[object, ...] | None) -> str:
     if row is None:
         return "lost"
     return "kill" if row[0] else "held"

@@ -25,7 +25,7 @@ class Statement:
         """Its text for a function whose arguments are called `_name`; `instead` of some stand other words."""
         return _NAME.sub(lambda match: instead.get(match[1], f"_{match[1]}"), self._sql["qmark"]).strip()
 
-    def __call__(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    def __call__(self, connection: Connection, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
         """Execute it; the first row, if it returns rows."""
         cursor: Any = connection.connection.cursor()
         try:

@@ -242,7 +242,7 @@ _IN_DOWNSTREAM = text(
 ).bindparams(bindparam("ids", expanding=True))
 
 
-def _set(connection: Connection, ids: Sequence[int], **values: Any) -> None:
+def _set(connection: Connection, ids: Sequence[int], **values: object) -> None:
     for chunk in chunks(ids):
         connection.execute(update(tables.tasks).where(tables.tasks.c.id.in_(chunk)).values(**values))
 
@@ -264,7 +264,7 @@ def recount(connection: Connection, ids: Sequence[int]) -> None:
         _recount(connection, f"id IN ({numbers})", {})
 
 
-def _recount(connection: Connection, which: str, parameters: Mapping[str, Any]) -> None:
+def _recount(connection: Connection, which: str, parameters: Mapping[str, object]) -> None:
     connection.execute(
         text(
             f"UPDATE {_T} SET unmet = (SELECT COUNT(*) FROM {_E} e JOIN {_T} u ON u.id = e.upstream "
@@ -316,7 +316,7 @@ def kill(connection: Connection, rows: Iterable[tuple[int, str]], now: float) ->
     return len(idle) + len(busy)
 
 
-def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[object]) -> Iterator[Sequence[Any]]:
     """Parts that fit the variables of one statement."""
     for start in range(0, len(items), _CHUNK):
         yield items[start : start + _CHUNK]
