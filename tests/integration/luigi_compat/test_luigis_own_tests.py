@@ -39,9 +39,13 @@ ACCEPTED: dict[str, set[str]] = {
     "tasks": {
         # makes up names of parameters, `complete` among them, which are reserved
         "task_serialize_test::test_json_serializable",
+        # has an `__init__` of its own that calls no other: ours is refused when the task is made, not when it is run
+        "worker_task_test::test_constructor",
     },
     "scheduler": set(),
     "worker": {
+        # replaces the clock of Luigi's own worker, which ours does not look at
+        "event_callbacks_test::test_processing_time_handler_success",
         "worker_external_task_test::test_external_dependency_already_complete",
         *(
             f"worker_test::{name}"
