@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -68,24 +68,10 @@ class Worker(OutcomeRecorder):
         scheduler: object = None,
         run: RunContext | None = None,
         *,
-        worker_id: str | None = None,
-        worker_processes: int = 1,
-        assistant: bool = False,
         backends: BackendRegistry | None = None,
-        on_error: str = "continue",
-        remember: Callable[[str], object] | None = None,
-        **options: object,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            scheduler,
-            run,
-            worker_id=worker_id,
-            worker_processes=worker_processes,
-            assistant=assistant,
-            on_error=on_error,
-            remember=remember,
-            **options,
-        )
+        super().__init__(scheduler, run, **options)
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._backends = backends or BackendRegistry(self.luigi_run, None, self.worker_processes)
         self._owns_backends = backends is None
