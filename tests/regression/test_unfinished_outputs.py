@@ -298,3 +298,16 @@ def test_a_file_of_another_output_that_is_being_written_does_not_matter(tmp_path
         held.close()
         slow.commit(None)
     assert (tmp_path / "a").read_text() == "held back"
+
+
+@pytest.mark.parametrize("name", [".superluigi-notes", "inside/.superluigirc", ".superluigi-x/y"])
+def test_a_member_whose_name_would_hide_it_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    target = LocalFolderTarget(tmp_path / "out")
+    with pytest.raises(UnfinishedOutputError, match=r"\.superluigi.*would be lost"), target.tmp_write_path() as path:
+        (path / "a").write_text("1")
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("1")
+    assert not target.exists()
+    with target.tmp_write_path() as path, LocalFileTarget(path / "inner").tmp_write_path() as inner:
+        inner.write_text("1")
+    assert target.exists(), "what our own targets leave is no member"

@@ -10,10 +10,18 @@ import contextlib
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from superluigi.errors import CommitError, OutputNotWrittenError, RecordError, TargetKindError, TargetMissingError
+from superluigi.errors import (
+    CommitError,
+    OutputNotWrittenError,
+    RecordError,
+    TargetKindError,
+    TargetMissingError,
+    UnfinishedOutputError,
+)
 from superluigi.storage import first_records, small_files
 from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, StagedWrite, record_about, record_text
 from superluigi.storage.failpoints import failpoint
@@ -269,6 +277,12 @@ class StagedFolder(LocalStaged):
             )
         with atomic.explained("finish writing", self.location.path):
             members.own(str(self.path), self.location.uri)
+        lost = next((name for name in _ours_by_name(self.path) if not staging.is_machinery(name)), None)
+        if lost is not None:
+            raise UnfinishedOutputError(
+                f"{lost!r} was written into the folder of {self.location.path}, but names that begin with "
+                f"{staging.STAGING!r} are ours in local folders: it would be lost. Choose another name."
+            )
         if next(members.walk(str(self.path), self.location._hidden), None) is None:
             raise OutputNotWrittenError(
                 f"Nothing was written into the folder output_path for {self.location.path}; it is empty. "
@@ -286,6 +300,11 @@ def _moved_by(journal: Path) -> list[Path]:
         if staged and not (len(parts) > 1 and top.is_symlink()):
             found.append(top.joinpath(*parts[1:]))
     return found
+
+
+def _ours_by_name(folder: Path) -> Iterator[str]:
+    for _, entries in copying.walk(folder):
+        yield from (entry.name for entry in entries if staging.is_ours(entry.name))
 
 
 def _begins_as_record(path: str) -> bool:

@@ -44,6 +44,12 @@ def is_ours(name: str) -> bool:
     return name.startswith(STAGING)
 
 
+def is_machinery(name: str) -> bool:
+    """Whether a name of ours is one that we give: targets that are written inside of a folder leave such things."""
+    given = name.startswith(f"{STAGING}.") or name == STAGING
+    return given or owner_token.token_in(name.removeprefix(_PREFIX)) is not None
+
+
 def beside(folder: Path | str, token: str, what: str = "") -> str:
     """The path in `folder` of a thing that `token` names."""
     return os.path.join(folder, f"{_PREFIX}{token}{what}")
