@@ -14,7 +14,7 @@ from superluigi.parameters.references import replaced
 from superluigi.runs import context as runs
 from superluigi.task_runner import run_task
 from superluigi.tasks import values
-from superluigi.tasks.kinds.combine import Tree
+from superluigi.tasks.kinds.combine import Tree, refuse_no_tree
 
 if TYPE_CHECKING:
     from superluigi.parameters.annotations import Produces
@@ -37,6 +37,7 @@ def compute(task: Any, *, as_type: Any = None, **options: Any) -> Any:
     """
     root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
     single = isinstance(root, luigi.Task)
+    refuse_no_tree(root, "compute")
     if not single and options.pop("force", False):
         options["force_upstream_to_task"] = list(Tree(tree=root).tasks())
     options.setdefault("quiet", True)

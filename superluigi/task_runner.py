@@ -31,7 +31,7 @@ from superluigi.lineage.staleness.recorded_deps import with_recorded
 from superluigi.lineage.staleness.refresh import Refresh
 from superluigi.lineage.staleness.why import Explanation, why
 from superluigi.parameters.luigi_task import AnyTask
-from superluigi.runs import force
+from superluigi.runs import force, options
 from superluigi.runs.context import RunContext, entered
 from superluigi.runs.force import ForcePlan
 from superluigi.runs.report import Report
@@ -48,6 +48,7 @@ from superluigi.visuals import summary_table, tree
 Config = Mapping[str, Mapping[str, Any]]
 
 
+@options.advised
 def run_task(
     task: AnyTask | type[AnyTask],
     config: Config | None = None,
@@ -125,6 +126,12 @@ def run_task(
     """
     if not dry_run:
         refuse_if_importing("a run")
+    options.refuse_other_kinds(
+        config=config, config_file=config_file, store=store, queue=queue, central_scheduler=central_scheduler,
+        local_output=local_output, force_local_download=force_local_download, force=force,
+        force_upstream=force_upstream, raise_exception=raise_exception, resume=resume, dry_run=dry_run, quiet=quiet,
+        progress=progress,
+    )  # fmt: skip
     stop = on_error != "continue"
     _refuse_with_queue(
         queue, executor=executor, central_scheduler=central_scheduler, rate_limits=rate_limits, on_error=stop
@@ -139,6 +146,7 @@ def run_task(
     with settings.applied(sections):
         settings.check()
         root = _instance(task)
+        options.warn_of_sections(sections)
         run = RunContext(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),
@@ -202,7 +210,8 @@ def _tell_ending(report: Report, run: RunContext) -> None:
     """Luigi's summary, and ours below it."""
     _say(report.summary)
     with contextlib.suppress(BrokenPipeError):
-        for parts in summary_table.lines(report, _seconds_since_start(run), columns()):
+        told_by_error = in_notebook() and not report.success  # which ends the cell, with the user's own lines
+        for parts in summary_table.lines(report, _seconds_since_start(run), columns(), failures=not told_by_error):
             line(*parts)
         sys.stdout.flush()
 

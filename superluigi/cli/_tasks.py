@@ -148,7 +148,15 @@ def _broken_import(name: str, error: BaseException) -> str:
         where = f" ({error.filename}, line {error.lineno})"
     elif frames:
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})"
-    return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}"
+    hint = ""
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        hint = (
+            ". A file that is given by its path belongs to no package: go to the folder above, and give the module by "
+            f"its name, as in PACKAGE.{name}"
+        )
+    elif isinstance(error, ModuleNotFoundError) and error.name and error.name != name:
+        hint = f". Install what provides {error.name}, or run in the folder that holds it"
+    return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}{hint}"
 
 
 def _declared_modules() -> list[ModuleType]:
@@ -200,6 +208,9 @@ def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
     if module:
         listed = f"It has: {', '.join(names)}." if names else "It has no task classes."
         return f"Module {module!r} has no task {name!r}{similar(name, names) or '.'} {listed}"
+    module, _, last = name.rpartition(".")
+    if module and os.path.isfile(f"{module.replace('.', os.sep)}.py"):
+        return f"{name!r} is neither a task nor a module. Write the module and the task apart: {module} {last}."
     return (
         f"There is no task {name!r} in the modules that installed packages declare "
         f"({ENTRY_POINTS}){similar(name, names) or '.'} Else say MODULE TASK."

@@ -7,6 +7,7 @@ Looking imports none of your code. `kill` and `delete` list what they would do a
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -18,11 +19,12 @@ from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser, UsageError, pair
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
-from superluigi.terminal import Part, say, write
+from superluigi.terminal import Part, columns, line, say, write
 
 if TYPE_CHECKING:
     from superluigi.queue.api import Queue
     from superluigi.queue.models import TaskRow
+    from superluigi.runs.report import Report
 
 EXAMPLE = """
 superluigi queue submit pi pi_tasks EchoTask --draws 20
@@ -107,11 +109,11 @@ def _configure_looking(verb: Callable[..., Parser]) -> None:
 
 
 def _configure_steering(verb: Callable[..., Parser]) -> None:
-    for name, act, line in (
+    for name, act, told in (
         ("pause", _pause, "start nothing new; what runs goes on"),
         ("resume", _resume, "go on after a pause"),
     ):
-        added = verb(name, act, line)
+        added = verb(name, act, told)
         added.add_argument("--pool", help="only this pool")
         if name == "resume":
             added.add_argument("--spawn", action="store_true", help="and start a manager in the background")
@@ -178,12 +180,20 @@ def _submit(args: argparse.Namespace) -> int:
 def _spawn(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
         _say_paused(queue)
+        began, clock = queue.now(), time.monotonic()
         queue.spawn(args.workers, pools=args.pool, detach=args.detach, keep_alive=args.keep_alive)
         if args.detach:
             return 0
         counts = queue.counts()
-        say(_counted(counts), err=True)
+        _tell_ending(queue.report(began), time.monotonic() - clock)
     return 1 if counts["FAILED"] or counts["KILLED"] else 0
+
+
+def _tell_ending(report: Report, seconds: float) -> None:
+    from superluigi.visuals import summary_table
+
+    for parts in summary_table.lines(report, seconds, columns(err=True)):
+        line(*parts, err=True)
 
 
 def _say_paused(queue: Queue) -> None:
@@ -199,10 +209,16 @@ def _work(args: argparse.Namespace) -> int:
 
     lease = lease_seconds(timedelta(seconds=args.lease))
     with closing(Database(args.queue, create=False)) as database:
-        worker = Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck))
+        began, clock = database.now(exactly=True), time.monotonic()
+        tells = not args.spawned
+        worker = Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck, tells))
         if not args.spawned and worker.is_paused():
             say(f"pool {args.pool} is paused: `superluigi queue resume {args.queue}` lets it go on", err=True)
         worker.run()
+        if tells:
+            from superluigi.queue.feed import report_since
+
+            _tell_ending(report_since(database, began), time.monotonic() - clock)
     return 1 if worker.failed and not args.spawned else 0
 
 

@@ -19,7 +19,14 @@ from luigi.task import Task
 from luigi.task_status import DONE
 
 from superluigi import execution, graph
-from superluigi.errors import ExecutionError, SharedStorageError, SuperLuigiError, WorkerLostError, message_of
+from superluigi.errors import (
+    ExecutionError,
+    OptionError,
+    SharedStorageError,
+    SuperLuigiError,
+    WorkerLostError,
+    message_of,
+)
 from superluigi.execution import mocks, pickling, serialization
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.messages import MessageFile, MessageFileReader, Told, inbox_path
@@ -32,6 +39,30 @@ from superluigi.worker_process.pool import ProcessExecutor
 
 #: How long a file system may take to show what another host has written (NFS attribute caches).
 VISIBLE_WITHIN_SECONDS = 2.0
+
+
+def submitted(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """`executor.submit(…)`.
+
+    Raises:
+        OptionError: it was shut down before it was given to us.
+    """
+    try:
+        return executor.submit(function, *arguments)
+    except RuntimeError as error:
+        raise explained(error) from error.__cause__
+
+
+def explained(error: Exception) -> Exception:
+    """The error of an executor that was shut down before it was given to us, as advice; any other as it is."""
+    if isinstance(error, RuntimeError) and "after shutdown" in str(error):
+        told = OptionError(
+            f"The executor has been shut down ({error}). Run inside its `with` block, or give the name of an executor: "
+            "'threads', 'processes'."
+        )
+        told.__cause__ = error
+        return told
+    return error
 
 
 class AttemptLost(Exception):  # noqa: N818 - it never leaves this package
@@ -207,7 +238,7 @@ class ExternalBackend(ExecutorBackend):
             )
         except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
             failed: Future[Any] = Future()
-            failed.set_exception(error)
+            failed.set_exception(explained(error))
             return failed
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:

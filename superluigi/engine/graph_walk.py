@@ -241,7 +241,7 @@ class GraphWalker(WorkerBase):
 
     def _tell(self, failure: Failure, again: bool = False) -> None:
         """Say that a task has failed, where and when that happens."""
-        logger.warning("%s", self._teller.text(failure, again))
+        logs.tell_failure(self._teller.text(failure, again), final=not again)
 
 
 def _log_file(task: Task) -> str:

@@ -15,7 +15,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
-from superluigi.engine.backends import AttemptLost, BackendRegistry
+from superluigi.engine.backends import AttemptLost, BackendRegistry, submitted
 from superluigi.engine.interruption import end_elsewhere, end_threads
 from superluigi.engine.outcomes import OutcomeRecorder
 from superluigi.engine.running_attempt import (
@@ -269,7 +269,7 @@ class Worker(OutcomeRecorder):
         known = {t.task_id for t in self._static(task)} | set(self.discovered.get(task_id, ()))
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
         if attempting.backend.shares_memory:
-            future = attempting.backend.executor.submit(self._attempt_here, attempting)
+            future = submitted(attempting.backend.executor, self._attempt_here, attempting)
         else:
             try:
                 future = attempting.backend.submit_request(

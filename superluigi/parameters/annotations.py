@@ -6,12 +6,13 @@ Type checkers see plain types: `Param[int]` is `int`, `Requires[Features]` takes
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import sys
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, get_args, get_origin, overload
 
 import luigi
 from typing_extensions import TypeAliasType
@@ -81,6 +82,13 @@ else:
         significant = True
         requires = False
 
+        def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+            kind = getattr(args[0], "__name__", repr(args[0])) if args else "int"
+            raise DefinitionError(
+                f"{cls.__name__}({', '.join(map(repr, args))}) makes no parameter. Write it as an annotation, with the "
+                f"type in brackets: n: {cls.__name__}[{kind}]."
+            )
+
         def __class_getitem__(cls, item: object) -> Declared:
             kind, *flags = item if isinstance(item, tuple) else (item,)
             names = {getattr(flag, "__name__", repr(flag)) for flag in flags}
@@ -134,6 +142,11 @@ def parameters_from_annotations(
             found[name] = _made(class_name, name, Declared(kind, *flags), default, generic)
     for name, value in namespace.items():
         inherited = _inherited(name, bases)
+        if isinstance(inherited, luigi.Parameter) and inspect.isfunction(value):
+            raise DefinitionError(
+                f"{class_name}.{name} is a method, but {name!r} is a parameter of its base class. "
+                "Choose another name for the method."
+            )
         if name not in found and isinstance(inherited, Checked) and not _is_definition(value):
             found[name] = _with_default(class_name, name, inherited, value)
     return found

@@ -14,7 +14,7 @@ from luigi.parameter import (
 )
 
 from superluigi.config import suggestion
-from superluigi.errors import USERS_CODE, DefinitionError, ParameterError, message_of
+from superluigi.errors import USERS_CODE, DefinitionError, ParameterError, SuperLuigiError, message_of
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.parameters.checked import RefusedError
 
@@ -48,7 +48,9 @@ def explain(cls: Any, error: Exception, args: Sequence[Any], kwargs: Mapping[str
     family, parameters = cls.get_task_family(), dict(cls.get_params())
     names = list(parameters)
     without_text = _without_text(family, names, args, kwargs)
-    if without_text is not None or not isinstance(error, (ParameterException, TypeError, ValueError)):
+    if isinstance(error, SuperLuigiError):  # it says already what to write
+        return without_text
+    if without_text is not None or not isinstance(error, (ParameterException, TypeError, ValueError, AttributeError)):
         return without_text
     refused = _refused(error) or _not_taken(parameters, error, args, kwargs)
     known = f"{family} has the parameters {', '.join(names)}." if names else f"{family} has no parameters."
@@ -112,8 +114,8 @@ def _refused(error: BaseException) -> RefusedError | None:
     return error
 
 
-def refuse_without_init(cls: type, task: luigi.Task) -> None:
-    """Refuse a task whose class has an `__init__` that did not call Luigi's.
+def refuse_without_init(cls: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse a task whose class has an `__init__` that did not call Luigi's, or called it without what was given.
 
     Raises:
         DefinitionError: says what to write.
@@ -123,6 +125,20 @@ def refuse_without_init(cls: type, task: luigi.Task) -> None:
             f"{cls.__name__}.__init__ does not call super().__init__(*args, **kwargs), so the task has no identity. "
             "Call it; or leave __init__ out and declare what it takes as parameters (n: Param[int])."
         )
+    if not (args or kwargs) or not _own_init(cls):
+        return
+    params = cls.get_params()
+    given = {*kwargs, *(name for (name, _), _ in zip(params, args, strict=False))}
+    wanted, bare = dict(cls.get_param_values(params, args, kwargs)), None
+    for name in given & wanted.keys():
+        if task.param_kwargs.get(name) != wanted[name]:
+            with USERS_CODE:
+                bare = bare or dict(cls.get_param_values(params, (), {}))
+            if bare and task.param_kwargs.get(name) == bare[name]:
+                raise DefinitionError(
+                    f"{cls.__name__}.__init__ was given {name}={_short(kwargs.get(name, wanted[name]))}, but calls "
+                    "super().__init__ without it, so that it is lost. Write super().__init__(*args, **kwargs)."
+                )
 
 
 def kind_of(parameter: object) -> str:
@@ -135,7 +151,7 @@ def _not_taken(
     parameters: Mapping[str, Any], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> RefusedError | None:
     """The value that a parameter of Luigi's own stumbled over, where that was a text in the place of a value."""
-    if isinstance(error, ParameterException) or not isinstance(error, (TypeError, ValueError)):
+    if isinstance(error, ParameterException):
         return None
     places = [name for name, parameter in parameters.items() if parameter.positional]
     given = {**dict(zip(places, args, strict=False)), **kwargs}
@@ -146,16 +162,21 @@ def _not_taken(
         except ValueError as reason:  # the parameter's own judgement, in its own words
             return RefusedError(f"one that it takes: {reason}", name, value)
         except (TypeError, AttributeError):
-            normal = value
+            return RefusedError(kind_of(parameter), name, value)
         try:
             parameter.serialize(normal)
         except (TypeError, ValueError, AttributeError):
-            if isinstance(value, str):
-                return RefusedError(kind_of(parameter), name, value)
+            return RefusedError(kind_of(parameter), name, value)
     return None
 
 
 def _hint(value: Any, name: str, parameter: Any) -> str:
+    if isinstance(parameter, luigi.BoolParameter) and value in (0, 1):
+        return f" Write {name}={bool(value)}."
+    if isinstance(parameter, luigi.IntParameter) and isinstance(value, (bool, float)) and value == int(value):
+        return f" Write {name}={int(value)}."
+    if isinstance(parameter, luigi.TaskParameter) and isinstance(value, luigi.Task):
+        return f" Write {name}={type(value).__name__}, the class."
     if isinstance(value, type) and issubclass(value, luigi.Task):
         return f" Call the class: {value.__name__}(…)."
     if isinstance(value, str) and parameter is not None:
@@ -163,6 +184,10 @@ def _hint(value: Any, name: str, parameter: Any) -> str:
             meant = parameter.parse(value)
         except Exception:  # noqa: BLE001 - `parse` of any parameter class may raise anything
             return ""
+        if isinstance(meant, luigi.date_interval.DateInterval):
+            return f" Write {name}=luigi.date_interval.{type(meant).__name__}.parse({str(meant)!r})."
+        if isinstance(meant, type) and issubclass(meant, luigi.Task):
+            return f" Write {name}={meant.__name__}, the class."
         if not isinstance(meant, str):
             return f" Write {name}={meant!r}: texts are read on the command line and in configurations only."
     return ""

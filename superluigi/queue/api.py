@@ -19,6 +19,7 @@ from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
 from superluigi.queue.failures import failure_of
+from superluigi.queue.feed import FailureFeed, report_since
 from superluigi.queue.lookup import Which, ids_of, state_named
 from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
 from superluigi.queue.specs import SpecOptions, check_pools, collect
@@ -31,6 +32,7 @@ from superluigi.queue.workers.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds
 from superluigi.runs import force as forcing
 from superluigi.runs.context import RunContext
+from superluigi.runs.report import Report
 
 #: Pauses between two looks while waiting, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
@@ -197,6 +199,14 @@ class Queue:
         with self._database.read() as connection:
             return views.counts(connection)
 
+    def now(self) -> float:
+        """Seconds since the epoch, by the clock that the queue's workers go by."""
+        return self._database.now(exactly=True)
+
+    def report(self, since: float) -> Report:
+        """What has come of its tasks, as of those of a run; "ran" are those that have ended `since` then (`now`)."""
+        return report_since(self._database, since)
+
     def times(self) -> list[tuple[str, int, float, float, float]]:
         """Of each family: name, attempts that succeeded, total, mean and longest time in seconds."""
         with self._database.read() as connection:
@@ -272,13 +282,15 @@ class Queue:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         deadline = None if seconds is None else time.monotonic() + seconds
         ids = None if which is None else ids_of((which,))
-        nap = _LOOKS_SECONDS[0]
+        nap, feed = _LOOKS_SECONDS[0], FailureFeed(self._database)
         while not (self.activity().settled or self._have_ended(ids)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueTimeoutError(f"After {seconds:g} seconds tasks still wait or run: {self.counts()}.")
             self._call_back()
+            feed.tell()
             time.sleep(nap)
             nap = min(1.5 * nap, _LOOKS_SECONDS[1])
+        feed.tell(at_once=True)
         self._call_back()
         return self.counts()
 
@@ -381,7 +393,9 @@ class Queue:
             keep_alive=keep_alive,
         )  # fmt: skip
         ids = None if until is None else ids_of((until,))
-        Spawner(self._database, options, lambda: self._have_ended(ids)).run()
+        feed = FailureFeed(self._database)
+        Spawner(self._database, options, lambda: self._have_ended(ids), feed.tell).run()
+        feed.tell(at_once=True)
         self._call_back()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from superluigi.errors import (
@@ -14,21 +15,42 @@ from superluigi.errors import (
 )
 from superluigi.queue import models
 from superluigi.queue.models import TaskRow
+from superluigi.runs import tracebacks
 from superluigi.runs.report import Failure
 
 #: How a traceback tells it; the rest of the text is its message.
 _CHECK_FAILED = f"{CheckFailedError.__module__}.{CheckFailedError.__qualname__}: "
 
 
+def shown_as(row: TaskRow) -> str:
+    """The task as Luigi prints it."""
+    return f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
+
+
 def failure_of(row: TaskRow) -> Failure:
     """The failure that a failed or killed row, or a missing external one, stands for."""
-    return replace(_explained(row), log_file=row.log or "")
+    return replace(_explained(row), log_file=_log_of(row))
+
+
+def _log_of(row: TaskRow) -> str:
+    """The file that tells most: what went to stderr, the traceback too; else what went to stdout."""
+    for file in (models.stderr_of(row.log), row.log) if row.log else ():
+        if os.path.exists(file) and os.path.getsize(file):
+            return file
+    return row.log or ""
+
+
+def _error_in(words: str) -> str:
+    """Class and message of the error that a traceback ends with, without the module before it."""
+    told = words[tracebacks.end_of_frames(words) :].strip()
+    kind, colon, message = told.partition(":")
+    return f"{kind.rpartition('.')[2]}{colon}{message}" if kind.replace(".", "").isidentifier() else told
 
 
 def _explained(row: TaskRow) -> Failure:
     words = (row.error or "").strip()
-    last = words.splitlines()[-1] if words else f"{row.state}"
-    shown = f"{row.name}({', '.join(f'{name}={value}' for name, value in row.params.items())})"
+    last = _error_in(words) or row.state
+    shown = shown_as(row)
     if row.external and row.state == models.WAITING:
         return Failure(row.id, shown, "missing", TargetMissingError(f"{last}. Provide it, or check its parameters."))
     kind, error = "failed", RemoteError(last, words)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import luigi
 
 from superluigi.luigi_compat import summary
-from superluigi.queue import models
 from superluigi.queue.api import Queue
 from superluigi.queue.failures import failure_of
+from superluigi.queue.feed import behind_missing, blocked_names, outcomes_of
 from superluigi.queue.models import Submission, TaskRow
 from superluigi.runs.context import RunContext
 from superluigi.runs.logs import logger
@@ -60,8 +60,9 @@ def run_graph(
 
 def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -> Report:
     rows = [row for row in queue.tasks() if row.id in submission.ids or row.run == submission.run]
-    behind = _behind_missing(rows, queue.edges())
-    outcomes = {row.id: _outcome(row, submission, behind) for row in rows}
+    edges = queue.edges()
+    behind = behind_missing(rows, edges)
+    outcomes = outcomes_of(rows, edges, lambda row: _ran(row, submission))
     partition: dict[str, set[luigi.Task]] = {kind: set() for kind in _KINDS}
     known = {root.task_id: root for root in roots}
     for row in rows:
@@ -84,38 +85,14 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
         outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
         failures=tuple(failures),
         blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
+        names=blocked_names(rows, behind),
         made=tuple(row.id for row in made),
         made_tasks=tuple(known[row.id] for row in made),
     )
 
 
-def _outcome(row: TaskRow, submission: Submission, behind: Mapping[str, str]) -> str:
-    if row.state == models.SUCCEEDED:
-        here = row.run == submission.run and row.attempts and row.id not in submission.done
-        return "ran" if here else "complete"
-    if row.state in (models.FAILED, models.KILLED):
-        return "failed"
-    if row.state == models.BLOCKED:
-        return "blocked"
-    if row.external and row.state == models.WAITING:
-        return "missing"
-    return "behind missing" if row.id in behind else "not run"
-
-
-def _behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Waiting tasks -> the missing external task that they wait for."""
-    following: dict[str, list[str]] = {}
-    for upper, lower in edges:
-        following.setdefault(upper, []).append(lower)
-    waiting = [(row.id, row.id) for row in rows if row.external and row.state == models.WAITING]
-    found: dict[str, str] = {}
-    while waiting:
-        name, cause = waiting.pop()
-        for lower in following.get(name, ()):
-            if lower not in found:
-                found[lower] = cause
-                waiting.append((lower, cause))
-    return found
+def _ran(row: TaskRow, submission: Submission) -> bool:
+    return bool(row.run == submission.run and row.attempts and row.id not in submission.done)
 
 
 def _stand_in(row: TaskRow) -> luigi.Task:

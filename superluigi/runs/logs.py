@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from superluigi.errors import ConfigError
-from superluigi.terminal import visible_record
+from superluigi.terminal import in_notebook, visible_record
 
 #: Luigi's own logger: users who configured it keep what they have.
 logger = logging.getLogger("luigi-interface")
@@ -23,6 +23,17 @@ LINES_KEPT = 20
 
 _lines: ContextVar[deque[str] | None] = ContextVar("superluigi_log_lines", default=None)
 _format = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+_TOLD_BY_ERROR = "superluigi_told_by_error"
+
+
+def tell_failure(text: str, *, final: bool) -> None:
+    """Say that a task has failed, through Luigi's logger.
+
+    Where nothing has set logging up a notebook shows a `final` failure only once, as the error that ends the cell.
+    """
+    logger.warning("%s", text, extra={_TOLD_BY_ERROR: final})
 
 
 class _Keeper(logging.Handler):
@@ -35,6 +46,8 @@ class _Keeper(logging.Handler):
                 lines.extend(_format.format(record).splitlines())
             except Exception:  # noqa: BLE001 - arguments that cannot be written, as with any other handler
                 self.handleError(record)
+        if getattr(record, _TOLD_BY_ERROR, False) and in_notebook():
+            return  # the error that ends the cell tells it
         root = logging.getLogger()
         if root.handlers == [self] and logging.lastResort and record.levelno >= logging.lastResort.level:
             logging.lastResort.handle(record)  # as if we were not here: nobody else shows this record

@@ -8,6 +8,7 @@ from typing import Any
 
 from superluigi.errors import RemoteError, TaskFailedError
 from superluigi.runs.tracebacks import users_frames
+from superluigi.runs.uncaught import end_in_a_line
 from superluigi.terminal import cut_middle
 
 
@@ -120,16 +121,19 @@ class Report:
         error = TaskFailedError(self.describe() or f"The run ended unfinished.\n{self.summary}", told)
         error.told = told_already
         error.in_short = self._in_short(type(error).__name__)
-        raise error from first
+        end_in_a_line(error)
+        try:
+            raise error from first
+        finally:
+            del error  # its traceback names this frame: no circle keeps it
 
     def _in_short(self, name: str) -> tuple[str, ...]:
         """The failures in at most ten lines: the first one with the user's own frames and its log."""
         if not self.failures:
             return ()
         first, more = self.failures[0], len(self.failures) - 1
-        reason = shortened(str(first.error), 300).splitlines() or [""]
-        lines = [f"{name}: {first.task} {WORDS[first.kind]}", f"{type(first.error).__name__}: {reason[0]}"]
-        lines += reason[1:3]
+        reason = shortened(said(first.error), 300).splitlines()
+        lines = [f"{name}: {first.task} {WORDS[first.kind]}", *reason[:3]]
         for frame in users_frames(first.traceback)[-3:]:
             lines.append(f"    {frame.file}:{frame.line} in {frame.function}: {shortened(frame.code, 100)}")
         lines += [f"    log: {first.log_file}"] if first.log_file else []
@@ -144,6 +148,14 @@ _TOLD = 600
 def shortened(text: str, width: int = _TOLD) -> str:
     """The first and the last words of a long text."""
     return cut_middle(text.strip(), width)
+
+
+def said(error: BaseException) -> str:
+    """Class and message; what stands for the error of another process has them in its message already."""
+    told = str(error).strip()
+    if type(error) is RemoteError:
+        return told or type(error).__name__
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 
 def grouped(failures: Sequence[Failure]) -> list[list[Failure]]:
@@ -176,7 +188,7 @@ def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]
         names += f" and {len(group) - _NAMED} more"
     count = f"{len(group)} tasks: " if len(group) > 1 else ""
     tries = f" after {first.attempts} attempts" if first.attempts > 1 else ""
-    lines = [f"{count}{names} {WORDS[first.kind]}{tries}: {type(first.error).__name__}: {shortened(str(first.error))}"]
+    lines = [f"{count}{names} {WORDS[first.kind]}{tries}: {shortened(said(first.error))}"]
     lines += [f"    | {shortened(line, 200)}" for line in first.log[-5:]]
     if first.log_file:
         lines.append(f"    log: {first.log_file}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from superluigi.runs import tracebacks
-from superluigi.runs.report import Failure, shortened
+from superluigi.runs.report import Failure, said, shortened
 
 #: So many failures of one family and kind of error are told with their frames; the others in a line each.
 _IN_FULL = 3
@@ -26,7 +26,7 @@ class Teller:
         alike = failure.family, type(failure.error)
         self._told[alike] += 1
         end = ", and will be tried again" if again else ""
-        first = f"{failure.task} failed{end}: {type(failure.error).__name__}: {shortened(str(failure.error))}"
+        first = f"{failure.task} failed{end}: {shortened(said(failure.error))}"
         return "\n".join([first, *(_places(failure) if self._told[alike] <= _IN_FULL else ())])
 
 

@@ -100,6 +100,20 @@ def users_frames(text: str) -> list[Frame]:
     return []
 
 
+#: What Python draws below a line of code.
+_MARKS = re.compile(r"[ |~^]*\n")
+
+
+def end_of_frames(text: str) -> int:
+    """Where the error itself begins in a formatted traceback; 0 in other texts."""
+    end = 0
+    for one in _FRAME.finditer(text):
+        end = one.end()
+    while end and (marks := _MARKS.match(text, end)) and marks.end() > end:
+        end = marks.end()
+    return end
+
+
 def is_of_library(file: str) -> bool:
     """Whether a frame of this file is Python's, an installed package's or ours."""
     if "site-packages" in file or "dist-packages" in file:  # of the interpreter of another process

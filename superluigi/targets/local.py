@@ -16,6 +16,7 @@ from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
+from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.local_system import LocalSystem, Name
 
@@ -123,9 +124,13 @@ class LocalFolderTarget(AtomicTarget):
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(_no_path(path))
     text = os.fspath(path)
     if not text:
         raise OptionError("The path of a target is empty.")
+    if (found := meant(text)) is not None:
+        raise OptionError(_on_s3(text, *found))
     if address := _SCHEME.match(text):
         raise OptionError(_other_target(text, address[1].lower(), text[address.end() :]))
     if "\0" in text:
@@ -139,11 +144,21 @@ def _path(path: str | os.PathLike[str]) -> Path:
         raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
 
 
+def _no_path(given: object) -> str:
+    hint = ""
+    if isinstance(given, luigi.Task):
+        hint = " Of a task that is required, take `input_path` in run(); its output is at task.output().path."
+    elif isinstance(given, luigi.Target):
+        hint = " A target has its path: target.path."
+    return f"The path of a target is {given!r:.200} ({type(given).__name__}); give a text or a Path.{hint}"
+
+
+def _on_s3(text: str, bucket: str, key: str) -> str:
+    kind = "S3PrefixTarget" if not key or key.endswith("/") else "S3ObjectTarget"
+    return f"{text!r} is no local path. Use {kind}({bucket!r}, {key!r})."
+
+
 def _other_target(text: str, scheme: str, rest: str) -> str:
-    if scheme in ("s3", "s3a", "s3n"):
-        bucket, _, key = rest.partition("/")
-        kind = "S3PrefixTarget" if not key or key.endswith("/") else "S3ObjectTarget"
-        return f"{text!r} is no local path. Use {kind}({bucket!r}, {key!r})."
     if scheme == "file":
         return f"{text!r} is an address. Give the path itself: {'/' + rest!r}."
     return f"{text!r} is no local path, and no target of ours is for {scheme}://. Use one of Luigi's, or your own."

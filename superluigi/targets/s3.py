@@ -18,6 +18,7 @@ from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened
+from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
 
@@ -78,7 +79,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     def __init__(
         self,
         bucket: str,
-        object_key: str,
+        object_key: str = "",  # so that S3ObjectTarget("s3://…") hears what to write
         metadata_bucket: str | None = None,
         metadata_object_key: str | None = None,
         local_root: str | os.PathLike[str] | None = None,
@@ -128,7 +129,7 @@ class S3PrefixTarget(_S3Target):
     def __init__(
         self,
         bucket: str,
-        prefix: str,
+        prefix: str = "",
         metadata_bucket: str | None = None,
         metadata_object_key: str | None = None,
         metadata_inside_prefix: bool = False,
@@ -143,7 +144,7 @@ class S3PrefixTarget(_S3Target):
         external: bool = False,
         **client_options: object,
     ) -> None:
-        _check(bucket, prefix.strip("/"), "prefix")
+        _check(bucket, prefix.strip("/") if isinstance(prefix, str) else prefix, "prefix")
         if metadata_inside_prefix and (metadata_object_key or metadata_bucket):
             raise OptionError("Give metadata_object_key (or metadata_bucket) or metadata_inside_prefix=True, not both.")
         self.bucket = bucket
@@ -160,14 +161,22 @@ class S3PrefixTarget(_S3Target):
         self._set_paths()
 
 
-def _check(bucket: str, key: str, name: str) -> None:
+def _check(bucket: Any, key: Any, name: str) -> None:
+    for what, value in (("bucket", bucket), (name, key)):
+        if not isinstance(value, str):
+            raise OptionError(f"The {what} of a target on S3 is {value!r:.200} ({type(value).__name__}); give a text.")
+    for text in (bucket, key):
+        if (found := meant(text)) is not None and (text is bucket or "://" in text):
+            there, rest = found
+            raise OptionError(f"{text!r} is an address. Give its parts: bucket {there!r}, {name} {rest or key!r}.")
     address = next((text for text in (bucket, key) if "://" in text), None)
-    if address is not None and address.lower().startswith(("s3://", "s3a://", "s3n://")):
-        there, _, rest = address[address.index("://") + 3 :].partition("/")
-        raise OptionError(f"{address!r} is an address. Give its parts: bucket {there!r}, {name} {rest or key!r}.")
     if address is not None or bucket.startswith(("/", ".", "~")):
         kind = "LocalFileTarget" if name == "object_key" else "LocalFolderTarget"
         raise OptionError(f"{address or bucket!r} is no place on S3. For a local path use {kind}.")
+    if "/" in bucket:
+        there, _, rest = bucket.partition("/")
+        whole = "/".join(filter(None, (rest, key)))
+        raise OptionError(f"{bucket!r} is no bucket name. Give its parts: bucket {there!r}, {name} {whole!r}.")
     if not bucket or split(f"s3://{bucket}/k") != (bucket, "k"):
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:

@@ -20,8 +20,8 @@ from superluigi.execution.yielded import CHECKED_DATA
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations
-from superluigi.parameters import identity, parameter_errors
-from superluigi.parameters.checked import Checked, RefusedError
+from superluigi.parameters import identity, luigi_kinds, parameter_errors
+from superluigi.parameters.checked import Checked
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.runs import context as runs
 from superluigi.runs import force
@@ -48,6 +48,7 @@ class TaskMeta(Register):
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
         reserved_names.check_class(cls, namespace)
+        reserved_names.warn_of_misspelt(cls, namespace, stacklevel=2)
         user_run = namespace.get("run")
         if callable(user_run) and "returns" not in namespace:
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
@@ -70,7 +71,7 @@ class TaskMeta(Register):
                 if explained is None:
                     raise
                 raise explained from error
-            parameter_errors.refuse_without_init(cls, task)
+            parameter_errors.refuse_without_init(cls, task, args, kwargs)
             return tags.tagged(extra_identity.variant(task, extras), marks)
 
     def _superluigi_note_checks(cls) -> None:
@@ -120,10 +121,9 @@ def _tried_parameters(cls: Any) -> list[tuple[str, Checked]]:
     ]
 
 
-def _luigis_numbers(cls: Any) -> list[tuple[str, Any]]:
-    """The parameters of Luigi's that keep a text that should have been a number."""
-    kinds = luigi.FloatParameter, luigi.IntParameter
-    return [(name, one) for name, one in cls.get_params() if isinstance(one, kinds) and not isinstance(one, Checked)]
+def _luigis_kinds(cls: Any) -> list[tuple[str, Any]]:
+    """The parameters of Luigi's own that mean one kind of value, whose values Luigi does not look at."""
+    return [(name, one) for name, one in cls.get_params() if luigi_kinds.concerned(one)]
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
@@ -162,9 +162,10 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            for name, parameter in _remembered(type(self), "_superluigi_numbers", _luigis_numbers):
-                if isinstance(self.param_kwargs[name], str):
-                    raise RefusedError(parameter_errors.kind_of(parameter), name, self.param_kwargs[name])
+            positional = [name for name, parameter in self.get_params() if parameter.positional] if args else ()
+            given = {**dict(zip(positional, args, strict=False)), **kwargs} if args else kwargs
+            for name, parameter in _remembered(type(self), "_superluigi_kinds", _luigis_kinds):
+                luigi_kinds.must_fit(parameter, name, self.param_kwargs[name], given.get(name))
             for name, parameter in _remembered(type(self), "_superluigi_tried", _tried_parameters):
                 parameter.must_come_back(self.param_kwargs[name])
             self.check_parameters()

@@ -7,8 +7,12 @@ for ourselves begins with `_superluigi_`, so that no name of a user's is overwri
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import inspect
+import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -337,6 +341,25 @@ def check_class(cls: type, namespace: Mapping[str, object]) -> None:
                     check(f"{cls.__name__} ({owner.__name__})", name, owner.__dict__[name])
 
 
+class MisspeltNameWarning(UserWarning):
+    """A method of a task class is called almost as one that every task has, which the class does not write."""
+
+
+def warn_of_misspelt(cls: type, namespace: Mapping[str, Any], stacklevel: int) -> None:
+    """Warn of methods whose names are nearly those of hooks, and which nothing in the class calls."""
+    own = {name: one for name, one in namespace.items() if inspect.isfunction(one) and not name.startswith("_")}
+    called = {name for one in own.values() for name in one.__code__.co_names}
+    for name in own.keys() - RESERVED.keys() - called:
+        near = difflib.get_close_matches(name.lower(), [hook for hook in HOOKS if hook not in namespace], 1, 0.85)
+        if near and not any(hasattr(base, name) for base in cls.__mro__[1:]):
+            warnings.warn(
+                f"{cls.__name__}.{name} is a method that nothing calls. If {near[0]} was meant "
+                f"({HOOKS[near[0]].meaning}), write `def {near[0]}`; else choose a name that is less like it.",
+                MisspeltNameWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
 def check(class_name: str, name: str, value: object) -> None:
     """Refuse `value` in a class body under a reserved name whose shape it has not.
 
@@ -353,16 +376,39 @@ def check(class_name: str, name: str, value: object) -> None:
             f"({reserved.meaning}): {known} can be called so. Choose another name ({PAGE})."
         )
     raise DefinitionError(
-        f"{class_name}.{name} is {value!r:.100}, but {name!r} is a name that every task has already "
+        f"{class_name}.{name} is {_shown(value)}, but {name!r} is a name that every task has already "
         f"({reserved.meaning}): expected is {reserved.shape}. {_instead(name, value)} ({PAGE})."
     )
 
 
+def _shown(value: object) -> str:
+    if inspect.isfunction(value):
+        with contextlib.suppress(TypeError, ValueError):
+            return f"`def {value.__name__}{inspect.signature(value)}`"
+    return f"a {type(value).__name__}" if isinstance(value, (property, classmethod)) else f"{value!r:.100}"
+
+
+def _form(name: str) -> str:
+    return f"write `def {name}(self)`" if HOOKS[name].shape.endswith("no argument") else "give it that shape"
+
+
 def _instead(name: str, value: object) -> str:
-    items = graph.flatten(value) if name in ("output", "requires") else []
+    items = graph.flatten(value) if name in ("output", "requires") and not callable(value) else []
     if items and all(isinstance(item, (luigi.Target, luigi.Task)) for item in items):
         return f"Write `def {name}(self): return {value!r:.100}`"
+    if name == "requires" and items and all(isinstance(item, (str, type)) for item in items):
+        return f"Choose another name, or write `def requires(self): return …` with tasks, as in {_name_of(items[0])}(…)"
+    if name == "output" and items and all(isinstance(item, (str, os.PathLike)) for item in items):
+        return f"Choose another name, or write `def output(self): return LocalFileTarget({os.fspath(items[0])!r:.100})`"
+    if isinstance(value, (property, classmethod)):
+        return f"Choose another name, or take @{type(value).__name__} away"
+    if inspect.isfunction(value) and name in HOOKS:
+        return f"Choose another name, or {_form(name)}"
     return "Choose another name, or give it that shape"
+
+
+def _name_of(item: object) -> str:
+    return item.__name__ if isinstance(item, type) else str(item)
 
 
 def _is_mixin(owner: type) -> bool:

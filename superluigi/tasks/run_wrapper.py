@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import luigi
@@ -24,11 +25,13 @@ def wrap(cls: type, offered: frozenset[str]) -> None:
     if not offered:
         own = cls.__dict__.get("run")
         if callable(own):
-            check_signature(cls.__name__, own, offered)
+            check_signature(cls.__name__, own, offered, cls)
             type.__setattr__(cls, "run", _plain_entry(own))
         return
     written = _written(cls)
-    found = wrapped(cls.__name__, written, offered) if callable(written) and written is not LuigiTask.run else written
+    found = (
+        wrapped(cls.__name__, written, offered, cls) if callable(written) and written is not LuigiTask.run else written
+    )
     if found is not getattr(cls, "run", None):
         type.__setattr__(cls, "run", found)
 
@@ -43,11 +46,13 @@ def _written(cls: type) -> object:
     return LuigiTask.run if issubclass(cls, luigi.WrapperTask) else _no_run
 
 
-def wrapped(class_name: str, user_run: Callable[..., Any], offered: frozenset[str]) -> Callable[..., Any]:
+def wrapped(
+    class_name: str, user_run: Callable[..., Any], offered: frozenset[str], owner: type | None = None
+) -> Callable[..., Any]:
     """`run` as Luigi calls it, without arguments, begins an attempt; a call from within one is ordinary Python."""
     if user_run is _no_run or getattr(user_run, "begins_attempt", False):
         return user_run
-    check_signature(class_name, user_run, offered)
+    check_signature(class_name, user_run, offered, owner)
 
     @functools.wraps(user_run)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,10 +100,21 @@ def _refuse_async(class_name: str, name: str, method: object) -> None:
         )
 
 
-def check_signature(class_name: str, user_run: Callable[..., object], offered: frozenset[str]) -> None:
-    """Refuse a `run` that is asynchronous, or asks for names which its class does not offer."""
+def check_signature(
+    class_name: str, user_run: Callable[..., object], offered: frozenset[str], owner: type | None = None
+) -> None:
+    """Refuse a `run` that is asynchronous, no method, or asks for names which its class does not offer."""
     _refuse_async(class_name, "run", user_run)
-    parameters = list(inspect.signature(user_run).parameters.values())[1:]
+    parameters = list(inspect.signature(user_run).parameters.values())
+    first, names = parameters[:1], ", ".join(["self", *(one.name for one in parameters if one.name in offered)])
+    if isinstance(user_run, (staticmethod, classmethod)):
+        kind = type(user_run).__name__
+        raise RunSignatureError(
+            f"{class_name}.run is a @{kind}, but it is the work of one task. Write def run({names})."
+        )
+    if not first or first[0].kind is inspect.Parameter.KEYWORD_ONLY or first[0].name in offered:
+        raise RunSignatureError(f"{class_name}.run does not take self, the task. Write def run({names}).")
+    parameters = parameters[1:]
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
@@ -110,7 +126,17 @@ def check_signature(class_name: str, user_run: Callable[..., object], offered: f
         if parameter.kind is parameter.POSITIONAL_ONLY:
             known += " Names are given as keywords: take the '/' out."
         remedy = "" if offered else " Derive from AtomicTaskWithMetadata to get paths and metadata."
+        remedy = _meant(parameter.name, offered, owner) + remedy
         raise RunSignatureError(f"{class_name}.run asks for {parameter.name!r}, which is not known. {known}{remedy}")
+
+
+def _meant(name: str, offered: Collection[str], owner: type | None) -> str:
+    """What was probably meant by a name that is not offered."""
+    if owner is not None and isinstance(inspect.getattr_static(owner, name, None), luigi.Parameter):
+        return f" A parameter is read from the task: self.{name}."
+    begins = [one for one in sorted(offered) if name and one.startswith(name)]
+    near = begins or difflib.get_close_matches(name, sorted(offered), 1, 0.7)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _no_run(self: Any) -> None:

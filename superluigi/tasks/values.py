@@ -8,7 +8,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin
 
 import luigi
@@ -24,6 +24,7 @@ from superluigi.parameters.references import replaced, tasks_in
 from superluigi.runs import context as runs
 from superluigi.runs import families
 from superluigi.storage.base import StagedWrite
+from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.joining import is_written
 from superluigi.tasks import inputs
@@ -209,11 +210,7 @@ def save_returned(
             f"{task}: run() returned a {type(value).__name__}, but output() returns {targets!r}, so that it has no "
             "place. Return a target from output(), or nothing from run()."
         )
-    if isinstance(value, luigi.Task):
-        raise DefinitionError(
-            f"run() of {task} returned the task {value}, which has not run, and not its value. Let requires() return "
-            f"it and take `inputs`; or write `path = yield {type(value).__name__}(…)`."
-        )
+    _refuse_no_value(task, value, [staged.path for staged in flat])
     own_save = getattr(task, "save_output", None)
     if callable(own_save):
         own_save(value, graph.map_structure(lambda staged: staged.path, stages))
@@ -249,6 +246,30 @@ def default_output(task: Any) -> AtomicTarget:
     return in_store(f"{task.get_task_family()}/{task.task_hash}{suffix}")
 
 
+def _refuse_no_value(task: Any, value: Any, stages: Sequence[Path]) -> None:
+    """Refuse what `run` returns in place of its value: a task that has not run, a class, a target, an empty stage.
+
+    Raises:
+        DefinitionError: says what to write.
+    """
+    for one in graph.flatten(value) if isinstance(value, (list, tuple, dict, set)) else [value]:
+        if isinstance(one, luigi.Task):
+            raise DefinitionError(
+                f"run() of {task} returned the task {one}, which has not run, and not its value. Let requires() return "
+                f"it and take `inputs`; or write `path = yield {type(one).__name__}(…)`."
+            )
+        if isinstance(one, luigi.Target):
+            raise DefinitionError(
+                f"run() of {task} returned {one!r:.200}, a target, and not a value. Return the value itself, which is "
+                "saved there; or take `output_path` and write to it."
+            )
+        if isinstance(one, PurePath) and one in stages:
+            raise DefinitionError(
+                f"run() of {task} returned output_path, but has written nothing there. Write to it and return nothing; "
+                "or return the value itself."
+            )
+
+
 def in_store(name: str) -> AtomicTarget:
     """The target called `name` in the store: a folder, or `s3://bucket/prefix`.
 
@@ -264,6 +285,9 @@ def in_store(name: str) -> AtomicTarget:
         if not bucket:
             raise DefinitionError(f"The store {store!r} names no bucket: write s3://bucket/prefix.")
         return S3ObjectTarget(bucket, "/".join(filter(None, ((prefix or "").strip("/"), name))))
+    if (found := meant(store)) is not None:
+        address = "s3://" + "/".join(filter(None, found))
+        raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix. Write {address!r}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", store):
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
     from superluigi.targets import LocalFileTarget

@@ -86,7 +86,8 @@ def _family(cls: type[luigi.Task]) -> Family:
     own = next((one for one in cls.__mro__ if one.__dict__.get("__doc__")), cls)
     doc = "" if own.__module__.partition(".")[0] in ("luigi", "superluigi", "builtins") else inspect.getdoc(own) or ""
     described = {name: parameter.description or "" for name, parameter in cls.get_params()}
-    return Family(doc, {name: text for name, text in described.items() if text})
+    module = "" if cls.__module__ == "__main__" else cls.__module__
+    return Family(doc, {name: text for name, text in described.items() if text}, module)
 
 
 def _task_node(one: Explanation, failure: str | None, log: str) -> Node:

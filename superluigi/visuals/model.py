@@ -87,6 +87,8 @@ class Family:
     doc: str = ""
     #: Parameter -> its description.
     params: Mapping[str, str] = field(default_factory=dict)
+    #: Where the command line finds it.
+    module: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from superluigi.runs.report import BLOCKED_NAMED, WORDS, Failure, Report, grouped, shortened
+from superluigi.runs.report import BLOCKED_NAMED, WORDS, Failure, Report, grouped, said, shortened
 from superluigi.terminal import Part, wrapped
 
 _ORDER = (
@@ -18,10 +18,12 @@ _STYLES = {
 _GROUPS, _ALIKE = 10, 3
 
 
-def lines(report: Report, seconds: float, width: int | None = None) -> Iterator[Sequence[Part]]:
-    """The lines, as parts for `terminal.line`, where they may be `width` wide."""
+def lines(
+    report: Report, seconds: float, width: int | None = None, *, failures: bool = True
+) -> Iterator[Sequence[Part]]:
+    """The lines, as parts for `terminal.line`, where they may be `width` wide; without `failures` the last one only."""
     durations = {one.task_id: one.duration for one in report.failed_attempts}
-    groups = grouped(report.failures)
+    groups = grouped(report.failures) if failures else []
     for group in groups[:_GROUPS]:
         for failure in group[:_ALIKE]:
             yield from _failure(failure, durations.get(failure.task_id), width)
@@ -41,9 +43,8 @@ def lines(report: Report, seconds: float, width: int | None = None) -> Iterator[
 def _failure(failure: Failure, took: float | None, width: int | None) -> Iterator[Sequence[Part]]:
     tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
     time = f" after {duration(took)}" if took is not None and not tries and failure.kind == "failed" else ""
-    reason = shortened(str(failure.error).strip().partition("\n")[0], 300)
-    said = f"{failure.task} {WORDS[failure.kind]}{tries}{time}: {type(failure.error).__name__}"
-    first, *rest = wrapped(f"✕ {said}: {reason}" if reason else f"✕ {said}", width, "  ")
+    reason = shortened(said(failure.error).partition("\n")[0], 300)
+    first, *rest = wrapped(f"✕ {failure.task} {WORDS[failure.kind]}{tries}{time}: {reason}", width, "  ")
     yield [("✕ ", "red"), first[2:]]
     yield from ([line] for line in rest)
     if failure.log_file:

@@ -32,6 +32,19 @@ def helper(values):
     return values[7]
 """
 EDITED = TASKS.replace('return "all"', 'return "all of it"')
+CAUGHT = """
+try:
+    compute(All(wrong=True), force=True)
+except Exception as error:
+    print("caught", str(error).partition("failed: ")[2])
+"""
+LOGGED = """
+import logging, sys
+handler = logging.StreamHandler(sys.stdout)
+handler.setFormatter(logging.Formatter("logged %(message)s"))
+logging.getLogger().addHandler(handler)
+run_task(All(wrong=True), force=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +53,20 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     folder = tmp_path_factory.mktemp("notebook")
-    cells = [TASKS, "run_task(All(wrong=True))", "run_task(All())", "run_task(All())", EDITED, "run_task(All())",
-             "run_task(All(), refresh='code')", "compute(All(), force=True)"]  # fmt: skip
+    cells = [
+        TASKS,
+        "run_task(All(wrong=True))",
+        "run_task(All())",
+        "run_task(All())",
+        EDITED,
+        "run_task(All())",
+        "run_task(All(), refresh='code')",
+        "compute(All(), force=True)",
+        "run_task(All(wrong=True), force=True)",
+        "compute(All(wrong=True), force=True)",
+        CAUGHT,
+        LOGGED,
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = nbclient.NotebookClient(notebook, allow_errors=True, resources={"metadata": {"path": str(folder)}})
     client.execute()
@@ -73,6 +98,19 @@ def test_a_failure_is_told_in_ten_lines_with_the_users_frame(outputs: list[list[
     assert "All(" in text and "IndexError: list index out of range" in text
     assert "in helper: return values[7]" in text and "stderr.log" in text
     assert len(re.findall(r":\d+ in ", text)) == 2, "run and helper, and no frame of ours"
+
+
+def test_a_failure_is_told_once(outputs: list[list[Any]]) -> None:
+    for number in (1, 8, 9):
+        (error,) = [one for one in outputs[number] if one.output_type == "error"]
+        shown = [text_of(outputs[number]), text_of(outputs[number], "stderr"), *error.traceback]
+        assert "\n".join(shown).count("IndexError") == 1, "in the error that ends the cell"
+    assert "1 failed" in text_of(outputs[8]).splitlines()[-1]
+
+
+def test_a_failure_that_the_cell_catches_is_in_the_error_and_set_up_logs_have_it(outputs: list[list[Any]]) -> None:
+    assert "caught IndexError: list index out of range" in text_of(outputs[10])
+    assert text_of(outputs[11]).count("logged All() failed: IndexError") == 1
 
 
 def test_an_edited_class_whose_output_is_complete_is_named_with_the_remedy(outputs: list[list[Any]]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
+import enum
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,13 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi import compute, run_task
+from superluigi import collect, compute, run_task
 from superluigi.errors import (
     DefinitionError,
+    FormatError,
     OptionError,
     ParameterError,
+    RunSignatureError,
     StorageAccessError,
     SuperLuigiError,
     TargetKindError,
@@ -24,7 +29,7 @@ from superluigi.errors import (
 )
 from superluigi.parameters import BoolParameter, DateParameter, FloatParameter, IntParameter, Param
 from superluigi.parameters import Requires as Requires
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata
 
 
@@ -59,6 +64,82 @@ class Numbers(AtomicTaskWithMetadata):
     wait = luigi.TimeDeltaParameter(default=datetime.timedelta(1))
 
 
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Kinds(AtomicTaskWithMetadata):
+    """A parameter of each of Luigi's kinds."""
+
+    i = luigi.IntParameter(default=1)
+    flag = luigi.BoolParameter(default=False)
+    day = luigi.DateParameter(default=datetime.date(2020, 1, 1))
+    second = luigi.DateSecondParameter(default=datetime.datetime(2020, 1, 1))
+    month = luigi.MonthParameter(default=datetime.date(2020, 1, 1))
+    year = luigi.YearParameter(default=datetime.date(2020, 1, 1))
+    interval = luigi.DateIntervalParameter(default=luigi.date_interval.Year(2020))
+    wait = luigi.TimeDeltaParameter(default=datetime.timedelta(1))
+    many = luigi.ListParameter(default=())
+    pair = luigi.TupleParameter(default=())
+    table = luigi.DictParameter(default={})
+    colour = luigi.EnumParameter(enum=Colour, default=Colour.RED)
+    colours = luigi.EnumListParameter(enum=Colour, default=())
+    size = luigi.NumericalParameter(var_type=int, min_value=0, max_value=5, default=1)
+    kind = luigi.TaskParameter(default=Load)
+    path = luigi.PathParameter(default="x")
+    maybe = luigi.OptionalIntParameter(default=None)
+    text = luigi.Parameter(default="x")
+
+    def run(self) -> None: ...
+
+
+#: Parameter, what came, what the answer says to write.
+WRONG_KINDS: list[tuple[str, Any, str]] = [
+    ("i", 3.5, "expected is int"), ("i", 3.0, "Write i=3."), ("i", True, "Write i=1."), ("i", "3", "Write i=3:"),
+    ("flag", "maybe", "expected is bool"), ("flag", "yes", "expected is bool"), ("flag", 1, "Write flag=True."),
+    ("day", 20200101, "expected is date"), ("day", "2020-01-01", "Write day=datetime.date(2020, 1, 1):"),
+    ("second", 5, "expected is datesecond"), ("month", "2020-01", "Write month=datetime.date(2020, 1, 1):"),
+    ("year", 2020, "expected is year"), ("year", "2020", "Write year=datetime.date(2020, 1, 1):"),
+    ("interval", "2020", "Write interval=luigi.date_interval.Year.parse('2020')."),
+    ("interval", datetime.date(2020, 1, 1), "expected is dateinterval"),
+    ("wait", "1 day", "Write wait=datetime.timedelta(days=1):"), ("wait", 5, "expected is timedelta"),
+    ("wait", None, "expected is timedelta"), ("many", "[1, 2]", "Write many=[1, 2]:"), ("many", 5, "expected is list"),
+    ("many", {"a": 1}, "expected is list"), ("many", [Load()], "expected is list"),
+    ("pair", "(1, 2)", "Write pair=(1, 2):"), ("pair", 5, "expected is tuple"), ("table", "{}", "Write table={}:"),
+    ("table", [1], "expected is dict"), ("colour", "RED", "expected is enum"), ("colour", 1, "expected is enum"),
+    ("colours", "RED", "expected is enumlist"), ("colours", ["RED"], "expected is enumlist"),
+    ("size", 9, "expected is numerical"), ("size", "3", "Write size=3:"),
+    ("kind", "Load", "Write kind=Load, the class"),
+    ("kind", Load(), "Write kind=Load, the class."), ("kind", int, "expected is task"),
+    ("path", 5, "expected is path"), ("maybe", "3", "Write maybe=3:"), ("maybe", 2.5, "expected is int"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*Parameter")  # Luigi's own, of some of these
+@pytest.mark.parametrize("number", range(len(WRONG_KINDS)))
+def test_a_value_of_another_kind_is_refused_by_every_parameter_of_luigis(number: int) -> None:
+    name, value, said = WRONG_KINDS[number]
+    with pytest.raises(ParameterError) as caught:
+        Kinds(**{name: value})
+    assert f"Kinds: the parameter {name!r} is" in str(caught.value), str(caught.value)
+    assert f"({type(value).__name__})" in str(caught.value) and said in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        {"i": None}, {"i": 10**30}, {"flag": "true"}, {"flag": False}, {"day": datetime.datetime(2020, 1, 1, 5)},
+        {"second": datetime.date(2020, 1, 1)}, {"month": datetime.date(2020, 1, 7)}, {"many": {1, 2}},
+        {"many": [[1], {"a": 2}]}, {"pair": [1, (2, 3)]}, {"table": {"a": [1]}}, {"colours": [Colour.RED]}, {"size": 4},
+        {"interval": luigi.date_interval.Week(2020, 5)}, {"path": Path("y")}, {"maybe": None}, {"maybe": 0},
+        {"text": 5}, {"text": None}, {"kind": Kinds}, {"day": None},
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Parameter")
+def test_what_luigis_parameters_take_is_taken(fine: dict[str, Any]) -> None:
+    Kinds(**fine)
+
+
 class DefaultAsText(AtomicTaskWithMetadata):
     n = IntParameter(default="4")  # type: ignore[arg-type]
 
@@ -71,6 +152,13 @@ class OwnInit(AtomicTaskWithMetadata):
     def __init__(self, n: int) -> None:
         super().__init__()
         self.n = n
+
+
+class LosingInit(AtomicTaskWithMetadata):
+    n: Param[int] = 3
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
 
 
 class SilentInit(AtomicTaskWithMetadata):
@@ -98,6 +186,8 @@ WHEN_WRITTEN_OR_MADE: list[tuple[Callable[[], object], type[SuperLuigiError], li
     (lambda: PlainAttribute(n=4), ParameterError, ["PlainAttribute", "n=4", "`n: Param[int] = 3`"]),
     (lambda: OwnInit(3), ParameterError, ["OwnInit", "OwnInit.__init__", "n: Param[int]"]),
     (lambda: OwnInit(n=3), ParameterError, ["OwnInit", "n=3", "OwnInit.__init__", "n: Param[int]"]),
+    (lambda: LosingInit(n=4), DefinitionError, ["LosingInit.__init__", "n=4", "super().__init__(*args, **kwargs)"]),
+    (lambda: LosingInit(4), DefinitionError, ["LosingInit.__init__", "n=4", "super().__init__(*args, **kwargs)"]),
     (SilentInit, DefinitionError, ["SilentInit.__init__", "super().__init__(*args, **kwargs)"]),
     (written("n: IntParameter = 4"), DefinitionError, ["Wrong.n", "IntParameter = 4", "n: Param[int] = 4"]),
     (written("n: 'luigi.FloatParameter'"), DefinitionError, ["Wrong.n", "n: Param[float]", "n = FloatParameter()"]),
@@ -108,6 +198,67 @@ WHEN_WRITTEN_OR_MADE: list[tuple[Callable[[], object], type[SuperLuigiError], li
     (written("output = LocalFileTarget('a')"), DefinitionError, ["Wrong.output", "def output(self): return Local"]),
     (written("requires = Load()"), DefinitionError, ["Wrong.requires", "def requires(self): return Load(n=1)"]),
     (written("requires = [Load()]"), DefinitionError, ["Wrong.requires", "def requires(self): return [Load(n=1)]"]),
+    (written("def requires(self, x): return []"), DefinitionError, ["`def requires(self, x)`", "def requires(self)`"]),
+    (written("def requires(): return []"), DefinitionError, ["`def requires()`", "write `def requires(self)`"]),
+    (written("requires = [Load]"), DefinitionError, ["Wrong.requires", "def requires(self)", "as in Load(…)"]),
+    (written("requires = 'Load'"), DefinitionError, ["Wrong.requires is 'Load'", "as in Load(…)"]),
+    (written("output = 'x.json'"), DefinitionError, ["Wrong.output", "return LocalFileTarget('x.json')"]),
+    (written("output = Path('x.json')"), DefinitionError, ["Wrong.output", "return LocalFileTarget('x.json')"]),
+    (written("def output(self, path): return path"), DefinitionError, ["`def output(self, path)`", "output(self)`"]),
+    (written("@property", "def output(self): return None"), DefinitionError, ["Wrong.output", "take @property away"]),
+    (written("def run(self, out): pass"), RunSignatureError, ["Wrong.run", "'out'", "Did you mean output_path?"]),
+    (written("def run(self, output): pass"), RunSignatureError, ["'output'", "Did you mean output_path?"]),
+    (written("def run(self, input_paths): pass"), RunSignatureError, ["'input_paths'", "Did you mean input_path?"]),
+    (written("n: Param[int] = 1", "def run(self, n): pass"), RunSignatureError, ["'n'", "self.n"]),
+    (written("def run(): return 1"), RunSignatureError, ["Wrong.run does not take self", "def run(self)"]),
+    (written("def run(output_path): pass"), RunSignatureError, ["does not take self", "def run(self, output_path)"]),
+    (written("@staticmethod", "def run(): return 1"), RunSignatureError, ["@staticmethod", "def run(self)"]),
+    (written("@classmethod", "def run(cls): return 1"), DefinitionError, ["Wrong.run", "@classmethod away"]),
+    (written("n: Param() = 1"), DefinitionError, ["Param()", "n: Param[int]"]),
+    (written("n: Param(int) = 1"), DefinitionError, ["Param(", "n: Param[int]"]),
+    (written("n = Param(int)"), DefinitionError, ["n: Param[int]"]),
+    (written("n: Requires(Load)"), DefinitionError, ["Requires(", "n: Requires[Load]"]),
+    (written("n: Param[int] = '3'"), ParameterError, ["Wrong.n", "'3'", "expected int"]),
+    (lambda: exec("class Sub(Load):\n    def n(self): return 5", dict(globals())), DefinitionError,
+     ["Sub.n is a method", "parameter of its base class"]),
+    (lambda: LocalFileTarget(None), OptionError, ["None (NoneType)", "a text or a Path"]),  # type: ignore[arg-type]
+    (lambda: LocalFolderTarget(Load(5)), OptionError, ["Load(n=5)", "input_path", "output().path"]),  # type: ignore[arg-type]
+    (lambda: LocalFileTarget(LocalFileTarget("x")), OptionError, ["target.path"]),  # type: ignore[arg-type]
+    (lambda: LocalFileTarget("s3:/b/k"), OptionError, ["'s3:/b/k'", "S3ObjectTarget('b', 'k')"]),
+    (lambda: LocalFolderTarget("arn:aws:s3:::b/k/"), OptionError, ["S3PrefixTarget('b', 'k/')"]),
+    (lambda: S3ObjectTarget("s3://b/k"), OptionError, ["'s3://b/k'", "bucket 'b', object_key 'k'"]),
+    (lambda: S3ObjectTarget("s3:/b/k"), OptionError, ["bucket 'b', object_key 'k'"]),
+    (lambda: S3ObjectTarget("b/k", "x"), OptionError, ["'b/k' is no bucket name", "bucket 'b', object_key 'k/x'"]),
+    (lambda: S3PrefixTarget("s3://"), OptionError, ["'s3://'"]),
+    (lambda: S3PrefixTarget("b"), OptionError, ["The prefix", "'b'"]),
+    (lambda: S3PrefixTarget("b", None), OptionError, ["The prefix", "None (NoneType)"]),  # type: ignore[arg-type]
+    (lambda: S3ObjectTarget("https://b.s3.eu-west-1.amazonaws.com/a/k.csv"), OptionError, ["object_key 'a/k.csv'"]),
+    (lambda: S3ObjectTarget("https://s3.eu-west-1.amazonaws.com/b/k"), OptionError, ["bucket 'b', object_key 'k'"]),
+    (lambda: S3PrefixTarget("https://eu-west-1.console.aws.amazon.com/s3/buckets/b?region=x&prefix=a/b/"), OptionError,
+     ["bucket 'b', prefix 'a/b/'"]),
+    (lambda: S3ObjectTarget("arn:aws:s3:::b", "k"), OptionError, ["bucket 'b', object_key 'k'"]),
+    (lambda: run_task(Load(1), Load(2)), OptionError, ["Load(n=2), a task", "collect([…])"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), config="luigi.cfg"), OptionError, ["'luigi.cfg' (str)", "config_file='luigi.cfg'"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), config={"n": 3}), OptionError, ["config['n']"]),  # type: ignore[dict-item]
+    (lambda: run_task(Load(1), config_file={"a": {}}), OptionError, ["config_file", "config="]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), force="yes"), OptionError, ["force is 'yes' (str)", "Write force=True"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), dry_run="no"), OptionError, ["Write dry_run=False"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), force_upstream=Load), OptionError, ["force_upstream_to_task_cls=Load"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), force_upstream_to_task_cls="Laod"), OptionError, ["Did you mean 'Load'?"]),
+    (lambda: run_task(Load(1), store=5), OptionError, ["store is 5 (int)", "s3://bucket/prefix"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), store=""), OptionError, ["store is ''"]),
+    (lambda: run_task(Load(1), queue=5), OptionError, ["queue is 5 (int)"]),
+    (lambda: run_task(Load(1), executor=4), OptionError, ["executor=4", "'processes'"]),
+    (lambda: run_task(Load(1), num_workers="4"), OptionError, ["num_workers='4'"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), force_upstrem=True), OptionError, ["force_upstrem", "'force_upstream'"]),  # type: ignore[call-arg]
+    (lambda: run_task(Load(1), workers=4), OptionError, ["run_task has no option 'workers'", "'num_workers'"]),  # type: ignore[call-arg]
+    (lambda: run_task(Load(1), local_scheduler=True), OptionError, ["Leave it out"]),  # type: ignore[call-arg]
+    (lambda: run_task(Load(1), n=4), OptionError, ["no option 'n'", "parameters go to the task"]),  # type: ignore[call-arg]
+    (lambda: compute(Load(1), workers=4), OptionError, ["'num_workers'"]),
+    (lambda: compute("Load"), OptionError, ["compute takes a task", "'Load' (str)"]),
+    (lambda: compute([Load]), OptionError, ["compute takes tasks", "Load is a class", "Load(…)"]),
+    (lambda: collect({"a": [Load]}), OptionError, ["collect takes tasks", "Load(…)"]),
+    (lambda: collect(5), OptionError, ["collect takes a task", "5 (int)"]),
     (lambda: run_task([Load(1), Load(2)]), OptionError, ["Load(n=1)", "(list)", "run_task(collect([…]))"]),  # type: ignore[arg-type]
     (lambda: run_task({"a": Load}), OptionError, ["(dict)", "run_task(collect([…]))"]),  # type: ignore[arg-type]
     (lambda: run_task("Load"), OptionError, ["'Load' (str)", "superluigi run"]),  # type: ignore[arg-type]
@@ -164,6 +315,7 @@ def in_run(source: str, **more: Any) -> type[AtomicTaskWithMetadata]:
 
 
 REQUIRES = "    def requires(self): {}\n    def run(self): return 1"
+OUTPUT = "    def output(self): {}\n    def run(self): return 1"
 RUN = "    def run(self):\n        {}"
 PLACED = "    def output(self): return {}\n    def run(self, output_path):\n        {}"
 NOPE = {"region_name": "eu-west-1", "aws_access_key_id": "x", "aws_secret_access_key": "y"}
@@ -177,6 +329,29 @@ WHEN_RUN: list[tuple[str, type[SuperLuigiError], list[str]]] = [
     (RUN.format("yield Load"), DefinitionError, ["yield in run() of Wrong()", "is a class", "Load(…)"]),
     (RUN.format("yield None"), DefinitionError, ["yield in run() of Wrong()", "None", "[] asks for nothing"]),
     (RUN.format("yield"), DefinitionError, ["yield in run() of Wrong()", "None"]),
+    (REQUIRES.format("yield Load(), Load"), DefinitionError, ["requires() of Wrong()", "is a class", "Load(…)"]),
+    (REQUIRES.format("return (x for x in ['a'])"), DefinitionError, ["requires() of Wrong()", "'a' is a str"]),
+    (REQUIRES.format("return LocalFileTarget('x')"), DefinitionError, ["requires() of Wrong()", "ExternalTask"]),
+    (REQUIRES.format("return Load().output"), DefinitionError, ["requires() of Wrong()", "is a method"]),
+    (OUTPUT.format("return 'x.json'"), DefinitionError, ["Wrong.output()", "'x.json' (str)", "LocalFileTarget"]),
+    (OUTPUT.format("return Path('x.json')"), DefinitionError, ["Wrong.output()", "(PosixPath)", "LocalFileTarget"]),
+    (OUTPUT.format("return {'a': 'x.json'}"), DefinitionError, ["Wrong.output()", "'x.json' (str)"]),
+    (OUTPUT.format("return LocalFileTarget"), DefinitionError, ["Wrong.output()", "LocalFileTarget"]),
+    (OUTPUT.format("LocalFileTarget('x.json')"), FormatError, ["Wrong()", "output() returns None"]),
+    (RUN.format("yield Load(), Load"), DefinitionError, ["yield in run() of Wrong()", "is a class", "Load(…)"]),
+    (RUN.format("yield {'a': 'Load'}"), DefinitionError, ["yield in run() of Wrong()", "'Load' is a str"]),
+    (RUN.format("return [Load(n=3)]"), DefinitionError, ["returned the task Load(n=3)", "yield Load(…)"]),
+    (RUN.format("return {'a': Load(n=3)}"), DefinitionError, ["returned the task Load(n=3)"]),
+    (RUN.format("return self.output()"), DefinitionError, ["run() of Wrong() returned LocalFileTarget", "output_path"]),
+    ("    def run(self, output_path): return output_path", DefinitionError, ["returned output_path", "Write to it"]),
+    (RUN.format("return 1 if self.output().exists else 2"), DefinitionError,
+     ["Wrong.run", "self.output().exists()", "wrong_run.py:10"]),
+    (RUN.format("return not self.input()[0].exists"), DefinitionError, ["self.input()[0].exists()"]),
+    (RUN.format("return open(self.input)"), DefinitionError, ["run() of Wrong()", "self.input, a method", "input()"]),
+    (RUN.format("return self.output.path"), DefinitionError, ["run() of Wrong()", "Write self.output()"]),
+    (RUN.format("return open(self.output())"), DefinitionError, ["run() of Wrong()", "uses a target", "output_path"]),
+    (PLACED.format("S3ObjectTarget('b', 'k', endpoint_url='htp://127.0.0.1:9', **" + str(NOPE) + ")", "pass"),
+     StorageAccessError, ["htp://127.0.0.1:9", "http://127.0.0.1:9000"]),
     (RUN.format("Load(n=5)"), DefinitionError, ["Wrong.run", "`path = yield Load(…)`", "wrong_run.py:10"]),
     (RUN.format("data = Load(n=5); return open(data).read()"), DefinitionError,
      ["run() of Wrong()", "data, the task Load(n=5)", "yield Load(…)", "requires()"]),
@@ -214,6 +389,40 @@ def test_errors_of_users_that_only_look_alike_stay_theirs() -> None:
         with pytest.raises(TaskFailedError) as caught:
             run_task(in_run(RUN.format(source))(), quiet=True)
         assert type(caught.value.__cause__) is kind
+
+
+def test_the_executor_that_was_shut_down_is_named() -> None:
+    for kind in (concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor):
+        with kind(1) as executor:
+            pass
+        with pytest.raises((OptionError, TaskFailedError), match=r"shut down.*`with` block"):
+            run_task(Load(n=7), executor=executor, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("outputs", "output"), ("require", "requires"), ("complet", "complete"), ("on_sucess", "on_success"),
+     ("runs", "run"), ("Run", "run"), ("load_outputs", "load_output"), ("total", "")],
+)  # fmt: skip
+def test_a_method_that_is_called_almost_as_a_hook_is_asked_about(wrong: str, meant: str) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        written(f"def {wrong}(self): return []")()
+        written(f"def {wrong}(self): return []", f"def run(self): return self.{wrong}()")()
+        written(f"def {wrong}(self): return []", f"def {meant or 'run'}(self, *_): return []")()
+    told = [str(one.message) for one in found]
+    if meant:
+        assert len(told) == 1 and f"Wrong.{wrong}" in told[0] and f"def {meant}" in told[0]
+    else:
+        assert told == []
+
+
+def test_a_section_that_is_called_almost_as_a_task_is_asked_about() -> None:
+    with pytest.warns(UserWarning, match=r"section \[Laod\].*\[Load\]"):
+        run_task(Load(n=8), config={"Laod": {"n": "3"}}, quiet=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_task(Load(n=9), config={"Load": {"n": "3"}, "my_settings": {"a": "b"}}, quiet=True)
 
 
 class Itself:
@@ -278,10 +487,16 @@ def test_an_output_made_well_after_a_failure_is_complete_without_a_word(
         (["run", "wrong_rum", "Load"], "did you mean wrong_run?"),
         (["run", "wrong_run", "Load", "--n", "three"], "--n of Load: 'three' cannot be read as INT"),
         (["run", "wrong_run", "Load", "--m", "3"], "there is no option --m"),
+        (["run", "wrong_run.Load"], "Write the module and the task apart: wrong_run Load."),
+        (["run", "inner/relative.py", "Load"], "as in PACKAGE.relative"),
+        (["run", "missing_of_it", "Load"], "Install what provides no_such_package_of_theirs"),
     ],
 )
 def test_a_mistake_on_the_command_line_names_what_was_meant(here: Path, words: list[str], said: str) -> None:
     in_run(RUN.format("return 1"))
+    (here / "inner").mkdir()
+    (here / "inner" / "relative.py").write_text("from .other import Load\n")
+    (here / "missing_of_it.py").write_text("import no_such_package_of_theirs\n")
     done = subprocess.run([sys.executable, "-m", "superluigi", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -386,6 +387,43 @@ def test_nothing_overflows_a_phone_and_the_words_are_those_of_touch(browser: Any
         page.locator(".node.ran").first.tap()
         box = page.locator("#details").bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    opened.close()
+
+
+def test_a_phone_shows_names_before_anybody_zooms(browser: Any, tmp_path: Path) -> None:
+    nodes = [Node(f"n{i}", f"Extract{i}", "failed" if i == 30 else "complete") for i in range(40)]
+    edges = [(node.id, "root") for node in nodes]
+    graph = Graph("Wide", [*nodes, Node("root", "Report", "missing")], edges, "root")
+    opened = Opened(browser, Figure(graph).save(tmp_path / "page.html"), **PHONE)
+    page = opened.page
+    page.tap('[data-view="tasks"]')
+    assert page.locator('.node[data-id="n30"] .name').is_visible(), "what failed is in sight, with its name"
+    box = page.locator('.node[data-id="n30"] .box').bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["width"] > 60
+    page.locator('[data-zoom="fit"]').tap()
+    whole = page.locator("#world").bounding_box()
+    assert whole["width"] <= 390, "and the whole is one touch away"
+    opened.close()
+
+
+def test_a_page_without_records_says_how_to_get_them(browser: Any, tmp_path: Path) -> None:
+    nodes = [
+        Node(
+            f"n{i}", "Extract", "complete", params={"n": str(i), "city_name": "La Paz"}, outputs=(f"out/it's {i}.csv",)
+        )
+        for i in range(4_001)
+    ]
+    classes = {"Extract": Family(module="flights")}
+    graph = Graph("Many", [*nodes, Node("end", "End", "missing")], [("n0", "end")], "end", classes=classes)
+    opened = Opened(browser, Figure(graph).save(tmp_path / "page.html"))
+    page = opened.page
+    page.fill("#search", "n=4000")
+    page.keyboard.press("Enter")
+    said = page.locator("#details pre.record").inner_text().splitlines()
+    lineage, logs, show = map(shlex.split, said)
+    assert lineage == ["superluigi", "lineage", "it's 4000.csv", "--json"]
+    assert logs[:2] == ["superluigi", "logs"] and show[:2] == ["superluigi", "show"]
+    assert logs[2:] == show[2:] == ["flights", "Extract", "--n", "4000", "--city-name", "La Paz"]
     opened.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,58 @@ def test_a_day_in_the_life_of_a_queue(folder: Path) -> None:
     while not (folder / "last").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def told_of_step_three(stderr: str) -> None:
+    """That the failure is told once, with its frame and its log, and once in the ending."""
+    first, ending = stderr.split("✕ Step(number=3) failed", 1)
+    told = first.splitlines()
+    assert told[0] == "Step(number=3) failed: ValueError: step three breaks"
+    assert (
+        len(told) == 3
+        and told[1].startswith("    steps.py:14 in run: raise ValueError")
+        and told[2].startswith("    log: ")
+    )
+    log = Path(told[2].removeprefix("    log: "))
+    assert "ValueError: step three breaks" in log.read_text()
+    lines = ending.splitlines()
+    assert lines[0].endswith(": ValueError: step three breaks") and lines[1] == f"  log     {log}"
+    assert lines[2] == "  blocks  Last()" and re.match(r"✕ 3 \w+, 1 failed, 1 blocked in ", lines[3])
+
+
+@pytest.mark.parametrize("verb", ["spawn", "work"])
+def test_a_failure_is_told_where_it_happens_and_in_the_ending(folder: Path, verb: str) -> None:
+    _queue("submit", "q", "steps", "Last")
+    done = _queue(verb, "q", code=1)
+    assert done.stdout == ""
+    told_of_step_three(done.stderr)
+    (folder / "mended").touch()
+    _queue("retry", "q")
+    assert re.fullmatch(r"✓ 2 ran, 3 complete in .* s\n", _queue(verb, "q").stderr)
+
+
+def test_who_waits_for_a_queue_hears_of_each_failure_once(folder: Path) -> None:
+    _queue("submit", "q", "steps", "Last")
+    script = (
+        "from superluigi.queue import Queue\n"
+        "queue = Queue('q')\n"
+        "queue.spawn(1, detach=True)\n"
+        "queue.wait()\n"
+        "queue.wait()\n"  # an old failure is no news
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.count("Step(number=3) failed: ValueError: step three breaks") == 1
+    assert done.stderr.count("steps.py:14 in run: ") == 1
+
+
+def test_a_failure_that_is_tried_again_says_so(folder: Path) -> None:
+    source = TASKS.replace("    tags =", "    retry_count = 2\n    tags =")
+    (folder / "steps.py").write_text(source)
+    _queue("submit", "q", "steps", "Last")
+    said = _queue("work", "q", code=1).stderr
+    assert said.count("Step(number=3) failed, and will be tried again: ValueError: step three breaks") == 1
+    assert said.count("Step(number=3) failed: ValueError: step three breaks") == 1
+    assert "✕ Step(number=3) failed after 2 attempts: ValueError: step three breaks" in said
 
 
 def test_destructive_verbs_list_first_and_need_force(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -92,6 +93,69 @@ def test_a_failure_is_told_once_where_it_happens_and_once_in_the_ending(folder: 
     assert "Traceback" not in said
     log = first.partition("    log: ")[2].strip()
     assert log in ending and "ValueError: an unlucky number" in Path(log).read_text()
+
+
+SCRIPT = """
+import sys
+from ending_of_test import Part, Whole
+from superluigi import compute, run_task
+
+def main():
+    {call}
+
+if __name__ == "__main__":
+    {main}
+"""
+
+
+def script(folder: Path, call: str, main: str = "main()", together: bool = True, **env: str) -> str:
+    """What a script says that ends with exit code 1: to one terminal, or to stderr alone."""
+    (folder / "script.py").write_text(SCRIPT.format(call=call, main=main))
+    err = subprocess.STDOUT if together else subprocess.PIPE
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, stdout=subprocess.PIPE, stderr=err, text=True, check=False,
+        env={**os.environ, **env},
+    )  # fmt: skip
+    assert done.returncode == 1
+    return done.stdout if together else done.stderr
+
+
+def test_a_script_that_does_not_catch_the_failure_ends_with_one_line_more(folder: Path) -> None:
+    said = script(folder, "run_task(Whole(count=14))")
+    assert said.count("ValueError: an unlucky number") == 2 and "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last == f"{folder / 'script.py'}:7: TaskFailedError: a task failed, as told above"
+
+
+@pytest.mark.parametrize("call", ["run_task(Whole(count=14), quiet=True)", "compute(Part(n=13))"])
+def test_a_script_whose_ending_was_not_shown_says_what_failed(folder: Path, call: str) -> None:
+    for together in (True, False):
+        lines = script(folder, call, together=together).splitlines()
+        place = lines.index(f"{folder / 'script.py'}:7: {call}")
+        assert lines[place + 1] == "TaskFailedError: Part(n=13) failed: ValueError: an unlucky number"
+        assert "Traceback" not in lines and lines[0] == "Part(n=13) failed: ValueError: an unlucky number"
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        ("try:\n        main()\n    except Exception:\n        1 / 0", ["ZeroDivisionError", "Traceback", "in main"]),
+        ("sys.excepthook = lambda *_: print('mine')\n    main()", ["mine"]),
+        ("try:\n        main()\n    except Exception:\n        sys.exit(sys.excepthook is not sys.__excepthook__)",
+         []),
+        ("try:\n        main()\n    except Exception:\n        pass\n    "
+         "sys.exit(1 if sys.excepthook is sys.__excepthook__ else 5)", []),
+    ],
+    ids=["another-error", "own-hook", "while-caught", "after"],
+)  # fmt: skip
+def test_only_the_uncaught_failure_itself_is_shortened(folder: Path, main: str, words: list[str]) -> None:
+    said = script(folder, "run_task(Part(n=13))", main)
+    assert [word for word in words if word not in said] == [] and "as told above" not in said
+
+
+def test_the_whole_traceback_is_shown_where_it_is_asked_for(folder: Path) -> None:
+    said = script(folder, "run_task(Part(n=13))", SUPERLUIGI_FULL_TRACEBACKS="1")
+    assert "Traceback (most recent call last)" in said and "direct cause" in said
 
 
 def test_where_stdout_is_read_elsewhere_stderr_says_what_failed(folder: Path) -> None:

@@ -143,7 +143,8 @@ if __name__ == "__main__":
     )
     assert done.returncode == 1
     logs = "".join(log.read_text() for log in tmp_path.glob("workspace/**/stderr.log"))
-    for shown in (done.stderr, logs) if how == "processes" else (logs,):
-        assert f'{tmp_path / "script.py"}", line 7, in inner' in shown, shown + done.stderr
+    assert f'{tmp_path / "script.py"}", line 7, in inner' in logs, logs + done.stderr
+    assert "script.py:7 in inner: " in done.stderr
+    for shown in (done.stderr, logs):
         assert 'raise ValueError("rows")  # here' in shown
         assert "dynamic-code" not in shown

@@ -67,11 +67,19 @@ def prune(database: Database, older_than: timedelta | None, keep: int | None) ->
 class Spawner:
     """Starts workers for the pools that it leads, until nothing more can run."""
 
-    def __init__(self, database: Database, options: SpawnOptions, is_done: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        options: SpawnOptions,
+        is_done: Callable[[], bool] = lambda: False,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = owner_token.token()
         self._database = database
         self._options = options
         self._is_done = is_done
+        #: Called at each step.
+        self._look = look
         self._settled = False
         self._pruned = 0.0
         self._reached = time.monotonic()
@@ -92,6 +100,7 @@ class Spawner:
             with self._signals():
                 self._prune()
                 while not self._leaving.is_set() and not self._try_step():
+                    self._look()
                     self._leaving.wait(self._options.interval_seconds)
         except KeyboardInterrupt:
             self._cancel()

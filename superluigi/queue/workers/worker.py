@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
@@ -21,6 +22,9 @@ from superluigi.queue.store.claims import Claim
 from superluigi.queue.store.database import Database
 from superluigi.queue.workers.attempt_runner import GRACE_SECONDS, QueueAttemptRunner
 from superluigi.storage import owner_token
+
+if TYPE_CHECKING:
+    from superluigi.queue.feed import FailureFeed
 
 logger = logging.getLogger("superluigi.queue")
 #: How long a worker stays when there is work, but only in other pools, and nobody does it.
@@ -41,6 +45,8 @@ class WorkOptions:
     max_tasks: int | None = None
     #: How long external tasks that are missing wait until they are looked for again.
     recheck_seconds: float = 60.0
+    #: Say what fails, where nothing else does: a spawner tells it for its workers.
+    tells: bool = True
 
 
 class Worker:
@@ -53,6 +59,13 @@ class Worker:
         self._seen = 0.0
         self._swept = 0.0
         self._leaving = threading.Event()
+        self._feed: FailureFeed | None = None
+        if options.tells:
+            from superluigi.queue.feed import (
+                FailureFeed,  # late: it brings Luigi, which a spawner's worker can do without
+            )
+
+            self._feed = FailureFeed(database)
         #: Tasks that failed here and did not succeed here later.
         self.failed: set[str] = set()
         with database.read() as connection:
@@ -83,7 +96,7 @@ class Worker:
             with self._signals():
                 for claim in self._claims():
                     self._outcome = claim, self._attempts.make(claim)
-                    failed = self._outcome[1].kind == "failed"
+                    failed = self._has_failed = self._outcome[1].kind == "failed"
                     (self.failed.add if failed else self.failed.discard)(claim.task_id)
                     done += 1
         except QueueGoneError as error:
@@ -97,6 +110,8 @@ class Worker:
     # --- which task is next -------------------------------------------------------------------------------
 
     _outcome: tuple[Claim, Result] | None = None
+    #: Whether a failure here has not been told yet.
+    _has_failed = False
 
     def _claims(self) -> Iterator[Claim]:
         """Claims, one after the other; what came of one is recorded in the transaction of the next."""
@@ -104,6 +119,9 @@ class Worker:
         while True:
             stop = self._should_leave() or made == self._options.max_tasks
             claim = self._record_and_claim(stop)
+            if self._feed is not None and self._has_failed:
+                self._has_failed = False
+                self._feed.tell(at_once=True)
             if claim is not None:
                 made += 1
                 yield claim

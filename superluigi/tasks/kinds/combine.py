@@ -76,7 +76,23 @@ class Collect(AtomicTaskWithMetadata):
 
 def collect(tree: Any) -> Collect:
     """One task for a tree of tasks, such as `{"a": [T(1), T(2)], "b": (T(3),)}`; its value has the same shape."""
+    refuse_no_tree(tree, "collect")
     return Collect(tree=tree)
+
+
+def refuse_no_tree(tree: Any, caller: str) -> None:
+    """Refuse what is no nesting of tasks: a text, a number; and task classes in it, which nobody has called.
+
+    Raises:
+        OptionError: says what to write.
+    """
+    if not isinstance(tree, luigi.Task) and not graph.is_iterable(tree):
+        raise OptionError(
+            f"{caller} takes a task, or lists and dicts of tasks, not {tree!r:.200} ({type(tree).__name__})."
+        )
+    for one in [] if isinstance(tree, luigi.Task) else graph.flatten(tree):
+        if isinstance(one, type) and issubclass(one, luigi.Task):
+            raise OptionError(f"{caller} takes tasks, but {one.__name__} is a class. Call it: {one.__name__}(…).")
 
 
 class Tree(Task, luigi.WrapperTask):

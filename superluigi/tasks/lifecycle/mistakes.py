@@ -16,7 +16,8 @@ from typing import Any
 
 import luigi
 
-from superluigi.errors import DefinitionError, TargetKindError
+from superluigi import graph
+from superluigi.errors import USERS_CODE, DefinitionError, TargetKindError
 from superluigi.runs import tracebacks
 
 
@@ -31,7 +32,7 @@ def explained(task: Any, stages: Callable[[], Iterable[Path]]) -> Iterator[None]
     try:
         yield
     except (TypeError, AttributeError) as error:
-        advice = None if isinstance(error, DefinitionError) else _task_as_data(task, error)
+        advice = None if isinstance(error, DefinitionError) else _task_as_data(task, error) or _not_called(task, error)
         if advice is None:
             raise
         raise DefinitionError(advice) from error
@@ -52,6 +53,31 @@ def _task_as_data(task: luigi.Task, error: BaseException) -> str | None:
                 f"run() of {task} uses {what} as if it were the task's data ({error}). Ask for it: "
                 f"`path = yield {kind.__name__}(…)` gives the path of its output; or let requires() return it, and "
                 "take `input_path` or `inputs`."
+            )
+    return None
+
+
+_METHODS = re.compile(r"\bself\.(input|output|requires|complete)\b(?!\s*\()")
+
+
+def _not_called(task: luigi.Task, error: BaseException) -> str | None:
+    """A method that was used without its parentheses, or a target in the place of its path."""
+    frame = next(iter(tracebacks.users_frames(tracebacks.text_of(error))[-1:]), None)
+    if frame is None:
+        return None
+    found = _METHODS.search(frame.code)
+    if found and re.search(r"\b(method|function)\b", str(error)):
+        name = found[1]
+        return f"run() of {task} uses self.{name}, a method, without calling it ({error}). Write self.{name}()."
+    if re.search(r"os\.PathLike|path should be|expected str", str(error)):
+        words, targets = set(re.findall(r"\w+", str(error))), []
+        with USERS_CODE:
+            targets = graph.flatten([task.output(), task.input()])
+        kinds = {type(one).__name__ for one in targets if isinstance(one, luigi.Target)}
+        if kinds & words:
+            return (
+                f"run() of {task} uses a target as if it were a path ({error}). Take `input_path` or `output_path` in "
+                "run(), or write target.path."
             )
     return None
 
@@ -90,7 +116,7 @@ def _other_kind(task: luigi.Task, error: OSError, stages: Iterable[Path]) -> str
 
 @functools.lru_cache(maxsize=4096)
 def refuse_dropped(run: Any, requires: Any) -> None:
-    """Refuse a statement that makes a task and nothing of it: a `yield` or `return` is missing.
+    """Refuse a statement that makes a task and nothing of it (a `yield` or `return` is missing), or asks a method.
 
     Raises:
         DefinitionError: names the method, the class and the line.
@@ -104,6 +130,49 @@ def refuse_dropped(run: Any, requires: Any) -> None:
                 f"{method.__qualname__} makes a task {made} and does nothing with it ({place}): that runs nothing. "
                 f"Write {instead}."
             )
+        untested = _untested(inspect.unwrap(method)) if callable(method) else None
+        if untested is not None:
+            asked, place = untested
+            raise DefinitionError(
+                f"{method.__qualname__} asks whether {asked} is true ({place}): a method always is. Write {asked}()."
+            )
+
+
+def _untested(method: Any) -> tuple[str, str] | None:
+    """A method of a target or a task that is asked for its truth and not called: that is always true."""
+    code = getattr(method, "__code__", None)
+    if code is None or not _ASKED & set(code.co_names):
+        return None
+    try:
+        lines, first = inspect.getsourcelines(method)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    for node in ast.walk(tree):
+        tests: list[ast.expr] = []
+        if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
+            tests = [node.test]
+        elif isinstance(node, ast.BoolOp):
+            tests = node.values
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            tests = [node.operand]
+        for test in tests:
+            if isinstance(test, ast.Attribute) and test.attr in _ASKED and _is_targets(test.value):
+                return ast.unparse(test), f"{code.co_filename}:{first + test.lineno - 1}"
+    return None
+
+
+_ASKED = {"exists", "complete"}
+
+
+def _is_targets(node: ast.expr) -> bool:
+    """`self.output()`, `self.input()[0]` and the like."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = node.func.value
+    return node.func.attr in ("output", "input", "requires") and isinstance(owner, ast.Name) and owner.id == "self"
 
 
 def _dropped(method: Any) -> tuple[str, str] | None:

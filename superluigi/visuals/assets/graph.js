@@ -111,13 +111,23 @@ function place() {
   world.classList.toggle("tiny", scale < 0.3);
   repaint();
 }
-function fit() {
-  touched = false;
+const LEGIBLE = 0.7;  // below 0.62 boxes have no names
+function fit(whole = false) {  // on a phone only as much as can be read, unless the whole is asked for
+  touched = whole;
   const { width, height } = views[view].layout, box = board.getBoundingClientRect();
   const pad = Math.min(48, box.width / 16);
   scale = Math.min((box.width - pad) / Math.max(width, 1), (box.height - pad) / Math.max(height, 1), 1.25);
   left = (box.width - width * scale) / 2;
   top_ = Math.max(pad / 2, (box.height - height * scale) / 2);
+  if (!whole && box.width < 600 && scale < LEGIBLE) {
+    const { nodes, layout } = views[view], failed = nodes.findIndex((node) => node.state === "failed");
+    const [x, y] = layout.places[failed < 0 ? nodes.length - 1 : failed];
+    scale = LEGIBLE;
+    const inside = (wanted, size, room) => size * scale <= room - pad ? (room - size * scale) / 2
+      : Math.max(room - size * scale - pad / 2, Math.min(pad / 2, wanted));
+    left = inside(box.width / 2 - (x + layout.sizes.width / 2) * scale, width, box.width);
+    top_ = inside(box.height / 2 - (y + layout.sizes.height / 2) * scale, height, box.height);
+  }
   place();
 }
 function zoom(factor, x, y) {
@@ -223,7 +233,7 @@ function neighbour(id, key) {  // up and down along the data, left and right wit
 }
 $(".zoom").addEventListener("click", (event) => {
   const box = board.getBoundingClientRect(), kind = event.target.dataset.zoom;
-  if (kind === "fit") fit();
+  if (kind === "fit") fit(true);
   else if (kind) zoom(kind === "in" ? 1.35 : 1 / 1.35, box.width / 2, box.height / 2);
 });
 new ResizeObserver(() => { if (view && !touched && !board.hidden) fit(); else repaint(); }).observe(stage);

@@ -87,6 +87,9 @@ function showNode(node) {
     ...(failed ? [] : section("Log", log)),
     ...(node.record ? [make("h3", {}, "Record"), make("details", { open: "" }, make("summary", {}, "as JSON"),
       make("pre", { class: "record" }, node.record))] : []),
+    ...(!node.record && data.light ? section("Record and log", make("p", { class: "note" },
+      "This page has so many tasks that they lie beside their outputs only. In a terminal:"),
+      make("pre", { class: "record" }, commands(node, kind.module))) : []),
     ...section("Code", table([
       ["file", code.path], ["repository", code.repo],
       ["commit", code.commit ? code.commit.slice(0, 12) + (code.dirty ? " + uncommitted changes" : "") : null],
@@ -96,6 +99,13 @@ function showNode(node) {
   );
   const own = log && log.querySelector(".own");
   if (own) log.scrollTop = own.offsetTop - log.offsetTop - 40;
+}
+const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;  // for a shell
+function commands(node, module) {
+  const options = Object.entries(node.params || {}).flatMap(([name, value]) => [`--${name.replaceAll("_", "-")}`, quoted(String(value))]);
+  const task = [module || "MODULE", node.name, ...options].join(" ");
+  const records = (node.outputs || []).map((path) => `superluigi lineage ${quoted(path)} --json`);
+  return [...records, ...(node.worker || module ? [`superluigi logs ${task}`, `superluigi show ${task}`] : [])].join("\n");
 }
 function showFamily(name) {
   const members = data.nodes.filter((node) => node.name === name);

@@ -141,6 +141,8 @@ def _remedy(error: BaseException) -> str | None:
     """What to do where credentials, profile, region or address are the trouble; None where they are not."""
     if code_of(error) in _EXPIRED:
         return f"The credentials have expired. {_SIGN_IN}; or renew AWS_SESSION_TOKEN"
+    if "valid URI" in str(error):  # of an endpoint with an unknown scheme
+        return _ADDRESS_ADVICE
     return next((_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES), None)
 
 
