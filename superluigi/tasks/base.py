@@ -137,7 +137,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
     run_names: ClassVar[frozenset[str]] = frozenset()
     #: "copy": `input_path` is yours to change (P7); "shared": the stored files themselves, read-only by agreement.
     read_mode: ClassVar[str] = "copy"
-    #: What the output must pass before anybody sees it: schemas, models, functions; see `superluigi.check`.
+    #: What the output must pass before it is published: schemas, models, functions; see `superluigi.check`.
     checks: ClassVar[Sequence[Any]] = ()
     #: Whether a failed check is a failure that may be tried again, as others are.
     retry_on_failed_check: ClassVar[bool] = True

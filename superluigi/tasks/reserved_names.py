@@ -165,7 +165,7 @@ HOOKS: dict[str, Name] = {
 #: Attributes that you set.
 SETTINGS: dict[str, Name] = {
     "checks": Name(
-        "what its output must pass before anybody sees it",
+        "what its output must pass before it is published",
         "a list or tuple of schemas, models and functions",
         lambda value: isinstance(value, (list, tuple)),
     ),

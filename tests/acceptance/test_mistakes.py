@@ -498,5 +498,6 @@ def test_a_mistake_on_the_command_line_names_what_was_meant(here: Path, words: l
     (here / "inner" / "relative.py").write_text("from .other import Load\n")
     (here / "missing_of_it.py").write_text("import no_such_package_of_theirs\n")
     done = subprocess.run([sys.executable, "-m", "superluigi", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    unreadable = "--n" in words or "--m" in words
+    assert done.returncode == (2 if unreadable else 1) and said in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2

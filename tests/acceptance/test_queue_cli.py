@@ -163,7 +163,7 @@ def test_mistakes_are_told_as_advice(folder: Path) -> None:
     assert "did you mean" in _queue("tsks", "q", code=2).stderr
     _queue("submit", "q", "steps", "Step")
     assert "There is no pool 'gpu'" in _queue("work", "q", "--pool", "gpu", code=1).stderr
-    assert "kill which tasks" in _queue("kill", "q", "--force", code=1).stderr
+    assert "kill which tasks" in _queue("kill", "q", "--force", code=2).stderr
 
 
 def test_a_detached_manager_outlives_its_shell(folder: Path) -> None:
