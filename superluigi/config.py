@@ -211,7 +211,7 @@ def check() -> None:
 
 
 def _from_luigi_config(name: str) -> str | None:
-    from luigi.configuration import get_config  # late: `import superluigi` stays light
+    from luigi.configuration.core import get_config  # late: `import superluigi` stays light
 
     config = get_config()
     if _toml(config) is None and not config.has_section(SECTION):
@@ -242,6 +242,20 @@ def applied(values: Mapping[str, Mapping[str, object]] | None) -> Iterator[None]
         yield
 
 
+_Inside = ContextVar[dict[str, dict[str, Any]] | None]
+
+
+class _WorkedFor:
+    def __init__(self, inside: _Inside, values: dict[str, dict[str, Any]] | None) -> None:
+        self._inside, self._values = inside, values
+
+    def __enter__(self) -> None:
+        self._token = self._inside.set(self._values)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside.reset(self._token)
+
+
 class _Turns:
     """Whose configuration is in force: one set of values at a time, for any number of blocks."""
 
@@ -250,7 +264,7 @@ class _Turns:
         self._values: dict[str, dict[str, Any]] | None = None
         self._users = 0
         self._undo = contextlib.ExitStack()
-        self._inside: ContextVar[dict[str, dict[str, Any]] | None] = ContextVar("superluigi_config", default=None)
+        self._inside: _Inside = ContextVar("superluigi_config", default=None)
 
     @contextlib.contextmanager
     def taken(self, values: dict[str, dict[str, Any]]) -> Iterator[bool]:
@@ -288,14 +302,9 @@ class _Turns:
             self._values = values
             self._users += 1
 
-    @contextlib.contextmanager
-    def worked_for(self) -> Iterator[None]:
+    def worked_for(self) -> _WorkedFor:
         """Blocks in this thread, an executor's perhaps, are inside of what is in force."""
-        token = self._inside.set(self._inside.get() or self._values)
-        try:
-            yield
-        finally:
-            self._inside.reset(token)
+        return _WorkedFor(self._inside, self._inside.get() or self._values)
 
     def forked(self) -> None:
         """In a forked child, which has this thread only: what others had in force is not."""

@@ -58,6 +58,8 @@ def _rebuild(structure: Any, items: Any) -> Any:
 
 def flatten(structure: object) -> list[Any]:
     """All items of a structure, in order."""
+    if not hasattr(type(structure), "__iter__"):  # as most: one item, or nothing
+        return [] if structure is None else [structure]
     items: list[Any] = []
     map_structure(items.append, structure)
     return items

@@ -181,6 +181,8 @@ class OutcomeRecorder(GraphWalker):
 
 
 def _as_json(expl: object) -> str:
+    if expl is None:  # as nearly always
+        return "null"
     with USERS_CODE:  # with a circle or a broken __repr__
         return json.dumps(expl, default=repr)
     return json.dumps(shown(expl))

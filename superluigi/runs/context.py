@@ -6,11 +6,10 @@ other processes; tasks and targets ask `current()` and never hold it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -87,12 +86,18 @@ def is_luigis() -> bool:
     return _current.get() is None
 
 
-@contextlib.contextmanager
-def entered(run: RunContext) -> Iterator[RunContext]:
+class entered:  # noqa: N801 - used like a function, around every attempt
     """Make `run` the current one for this thread and what it calls."""
-    with config.ensured(run.config):
-        reset = _current.set(run)
-        try:
-            yield run
-        finally:
-            _current.reset(reset)
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    def __enter__(self) -> RunContext:
+        self._config = config.ensured(self._run.config)
+        self._config.__enter__()
+        self._reset = _current.set(self._run)
+        return self._run
+
+    def __exit__(self, *exc_info: object) -> None:
+        _current.reset(self._reset)
+        self._config.__exit__(None, None, None)

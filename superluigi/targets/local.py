@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +12,7 @@ from luigi.format import Format
 
 from superluigi import renamed
 from superluigi.errors import OptionError
+from superluigi.lazy import lazy
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
@@ -48,7 +48,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         """Copy the file, with its record."""
         self.fs.copy_from(self.location, new_path, raise_if_exists)
 
-    @cached_property
+    @lazy
     def path(self) -> Path:  # type: ignore[override]
         """The file, as it was named."""
         return self.location.path

@@ -13,10 +13,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+try:  # the same without enums, at a tenth of the cost: around every attempt
+    handler_of: Callable[[int], Any] = import_module("_signal").getsignal
+    _set_plain: Callable[[int, Any], Any] = import_module("_signal").signal
+except (ImportError, AttributeError):
+    handler_of, _set_plain = signal.getsignal, signal.signal
 
 #: Signal → what we have set and what stood there, the earliest first.
 _taken: dict[int, list[tuple[Handler, Handler]]] = {}
@@ -60,7 +67,7 @@ def leave_if_ended(error: BaseException) -> None:
 def take(signum: int, handler: Handler) -> None:
     """Handle `signum` by `handler` in this process, but not in what it forks; only in the main thread."""
     with _agreeing:
-        before = signal.signal(signum, handler)
+        before = _set(signum, handler)
         _taken.setdefault(signum, []).append((handler, before))
 
 
@@ -72,8 +79,12 @@ def give_back(signum: int, handler: Handler) -> None:
         if not places:
             return
         _, before = known.pop(places[-1])
-        if places[-1] == len(known) and signal.getsignal(signum) == handler:
-            signal.signal(signum, signal.SIG_DFL if before is None else before)
+        if places[-1] == len(known) and handler_of(signum) == handler:
+            _set(signum, signal.SIG_DFL if before is None else before)
+
+
+def _set(signum: int, handler: Handler) -> Any:
+    return _set_plain(signum, int(handler) if isinstance(handler, int) else handler)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ and what only they reach, are no part of it: they decide whether an output is se
 from __future__ import annotations
 
 import ast
+import operator
 import sys
 import types
 import weakref
@@ -32,11 +33,12 @@ class CodeDependencies:
     packages: frozenset[str]
     #: The file of the class, if it has one.
     file: str | None
-    #: Names of the modules read, with what tells a reload.
-    tokens: tuple[tuple[str, object], ...] = field(repr=False)
+    #: Names of the modules read, and what tells a reload of each.
+    modules: tuple[str, ...] = field(repr=False)
+    tokens: tuple[object, ...] = field(repr=False)
 
     def is_current(self) -> bool:
-        return all(source.module_token(name) is token for name, token in self.tokens)
+        return all(map(operator.is_, map(source.module_token, self.modules), self.tokens))  # asked for every task
 
 
 _known: weakref.WeakKeyDictionary[type, CodeDependencies] = weakref.WeakKeyDictionary()
@@ -86,9 +88,13 @@ class _Walk:
         while self.waiting:
             self._read(self.waiting.pop())
         own = self.modules.get(self.cls.__module__)
-        tokens = tuple((name, source.module_token(name)) for name in self.modules)
+        names = tuple(self.modules)
         return CodeDependencies(
-            dict(sorted(self.parts.items())), frozenset(self.packages), own.file if own else None, tokens
+            dict(sorted(self.parts.items())),
+            frozenset(self.packages),
+            own.file if own else None,
+            names,
+            tuple(map(source.module_token, names)),
         )
 
     # -- where to begin

@@ -59,7 +59,8 @@ def utc_now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """ISO 8601 in UTC with microseconds: `2013-12-15T10:15:00.000000+00:00`."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
+    in_utc = moment if moment.tzinfo is timezone.utc else moment.astimezone(timezone.utc)
+    return in_utc.isoformat(timespec="microseconds")
 
 
 def reference(description: Mapping[str, object], record: Mapping[str, Any] | None, record_uri: str | None) -> Record:

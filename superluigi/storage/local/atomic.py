@@ -147,7 +147,7 @@ def locked_together(folders: Iterable[str | Path]) -> Iterator[None]:
         yield
 
 
-def as_plain_open(staged: Path, final: Path) -> None:
+def as_plain_open(staged: Path, final: str | Path) -> None:
     """Give `staged` the mode and owner that `open(final, "w")` would have left.
 
     A new file or folder has the umask's mode already. A replaced one keeps its mode and owner, unless the writer

@@ -35,5 +35,5 @@ class FileLocation(LocalLocation):
     def copy(self, destination: Path) -> None:
         copying.copy_file(self.final, destination)
 
-    def _staged(self, final: Path) -> StagedWrite:
+    def _staged(self, final: str) -> StagedWrite:
         return LocalStaged.begun(self, final)

@@ -163,7 +163,7 @@ class FolderLocation(LocalLocation):
             journal.unlink()
         return True
 
-    def _staged(self, final: Path) -> StagedWrite:
+    def _staged(self, final: str) -> StagedWrite:
         return StagedFolder.begun(self, final)
 
 
@@ -172,11 +172,12 @@ class StagedFolder(LocalStaged):
 
     location: FolderLocation
 
-    def __init__(self, location: FolderLocation, final: Path) -> None:
+    def __init__(self, location: FolderLocation, final: str) -> None:
         super().__init__(location, final)
+        self.final = Path(final)
         #: Beside the destination: there names are exchanged without rights to the folders themselves.
-        self._beside = Path(staging.beside(final.parent, self.commit_id, ".new"))
-        self._old = Path(staging.beside(final.parent, self.commit_id, ".old"))
+        self._beside = Path(staging.beside(self.parent, self.commit_id, ".new"))
+        self._old = Path(staging.beside(self.parent, self.commit_id, ".old"))
         self._half_swapped = False
 
     def commit(self, record: Record | None) -> Record | None:

@@ -56,7 +56,7 @@ class _File:
         try:
             status = os.fstat(self.descriptor)
             self.inode = status.st_dev, status.st_ino
-            self.since = int(time.time())
+            self.since, self.token = int(time.time()), owner_token.token()
             self.line = self._signed()
         except BaseException:
             os.close(self.descriptor)
@@ -67,7 +67,7 @@ class _File:
     def _signed(self) -> int:
         """The number, from 1, of the line that names this process; 0 where there is none left."""
         try:
-            os.write(self.descriptor, f"{owner_token.token()} {self.since}\n".encode().rjust(_LINE))
+            os.write(self.descriptor, f"{self.token} {self.since}\n".encode().rjust(_LINE))
         except OSError:  # a full disk: nobody will know who we are
             return 0
         number = os.lseek(self.descriptor, 0, os.SEEK_CUR) // _LINE
@@ -222,7 +222,7 @@ def take(folder: str, name: str, *, make: bool) -> Lease | Holder | None:
                     continue
                 failpoint("a lease is locked")
                 if file.is_current():
-                    file.held[start] = Holder(owner_token.token(), time.time())
+                    file.held[start] = Holder(file.token, time.time())
                     return LocalLease(folder, file, start)
                 file.unlock(start)
                 _forget(folder)

@@ -14,7 +14,6 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +26,7 @@ from superluigi.errors import (
     TargetKindError,
     TargetMissingError,
 )
+from superluigi.lazy import lazy
 from superluigi.storage import first_records, owner_token, small_files
 from superluigi.storage.base import (
     PENDING_SUFFIX,
@@ -65,22 +65,22 @@ class LocalLocation(Location):
         self.uri = str(path)
         self._record_elsewhere = record_path
 
-    @cached_property
+    @lazy
     def path(self) -> Path:
         """`uri` as a path."""
         return Path(self.uri)
 
-    @cached_property
+    @lazy
     def record_uri(self) -> str:  # type: ignore[override]
         """Beside the data, unless it was told where."""
         return str(self._record_elsewhere or f"{self.uri}{RECORD_SUFFIX}")
 
-    @cached_property
+    @lazy
     def record_path(self) -> Path:
         """`record_uri` as a path."""
         return Path(self.record_uri)
 
-    @cached_property
+    @lazy
     def pending_uri(self) -> str:
         """Where the record of a commit waits until the data is swapped."""
         return f"{self.record_uri}{PENDING_SUFFIX}"
@@ -93,7 +93,13 @@ class LocalLocation(Location):
     @property
     def final(self) -> Path:
         """Where data is really put: through a symlink, as `open(path, "w")` would write."""
-        return Path(os.path.realpath(self.uri)) if os.path.islink(self.uri) else self.path
+        final = self.final_uri
+        return self.path if final is self.uri else Path(final)
+
+    @property
+    def final_uri(self) -> str:
+        """`final` as text."""
+        return os.path.realpath(self.uri) if os.path.islink(self.uri) else self.uri
 
     # ---- what each kind adds
 
@@ -127,10 +133,10 @@ class LocalLocation(Location):
     leases_are_near = True
 
     def lease(self, *, make: bool = True) -> Lease | Holder | None:
-        return leases.take(*os.path.split(self.final), make=make)
+        return leases.take(*os.path.split(self.final_uri), make=make)
 
     def holder(self) -> Holder | None:
-        return leases.holder(*os.path.split(self.final))
+        return leases.holder(*os.path.split(self.final_uri))
 
     def exists(self) -> bool:
         if self._stat() is not None:
@@ -192,9 +198,9 @@ class LocalLocation(Location):
             self._recover_swap()
             self.refuse_other_owner()
             self.refuse_inner("replace")
-            final = self.final
+            final = self.final_uri
             folders = {os.path.dirname(final)}
-            if self._record_elsewhere is not None or final is not self.path:
+            if self._record_elsewhere is not None or final is not self.uri:
                 folders.add(os.path.dirname(self.record_uri))
             for folder in folders:
                 for left in staging.sweep(folder):
@@ -253,7 +259,7 @@ class LocalLocation(Location):
         )
 
     @abc.abstractmethod
-    def _staged(self, final: Path) -> StagedWrite:
+    def _staged(self, final: str) -> StagedWrite:
         """A stage for `final` that has been made."""
 
     def _check_names(self) -> None:

@@ -30,19 +30,19 @@ class LocalStaged(StagedWrite):
 
     location: LocalLocation
 
-    def __init__(self, location: LocalLocation, final: Path) -> None:
-        self.location, self.final = location, final
+    def __init__(self, location: LocalLocation, final: str) -> None:
+        self.location, self.final_uri = location, final
         self.commit_id = owner_token.token()
-        self.parent: str | Path = os.path.dirname(final)
+        self.parent, name = os.path.split(final)
         self.stage = staging.beside(self.parent, self.commit_id)
-        self.path = Path(self.stage, final.name)
+        self.path = Path(f"{self.stage}/{name}")
         self._made_folders: list[Path] = []
         self._done = False
         self._output: Record | None = None
         self._durable = True
 
     @classmethod
-    def begun(cls, location: LocalLocation, final: Path) -> LocalStaged:
+    def begun(cls, location: LocalLocation, final: str) -> LocalStaged:
         """A stage that has been made, or nothing of it is left."""
         staged = cls(location, final)
         try:
@@ -64,7 +64,7 @@ class LocalStaged(StagedWrite):
                 self._check()
                 stage_check.check_alone(self.path, location.uri)
                 stage_check.check_written(self.stage, location.uri, self._only_file())
-                atomic.as_plain_open(self.path, self.final)
+                atomic.as_plain_open(self.path, self.final_uri)
                 atomic.stamp(self.path)
                 self._output = {
                     "type": location.kind,
@@ -124,12 +124,12 @@ class LocalStaged(StagedWrite):
 
     def _swap(self) -> None:
         """The commit: from here on readers see the new data."""
-        atomic.replace(self.path, self.final)
+        atomic.replace(self.path, self.final_uri)
 
     def _flush_names(self) -> None:
         if self._durable:
             with atomic.mended_later(f"{self.location.uri} was committed, but may not survive a power cut"):
-                for folder in (self.parent, *(made.parent for made in self._made_folders)):
+                for folder in (self.parent, *(str(made.parent) for made in self._made_folders)):
                     atomic.flush_folder(folder)
 
     def _flushed_content(self) -> Record:

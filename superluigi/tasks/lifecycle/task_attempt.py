@@ -12,7 +12,6 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from superluigi.execution.process.forks import ends_forks
 from superluigi.execution.process.process_state import at
 from superluigi.execution.process.state_kinds import current_folder
 from superluigi.execution.yielded import answers_itself, follow, refuse_async, settled
+from superluigi.lazy import lazy
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import environment
 from superluigi.lineage.records import builder as records
@@ -56,28 +56,28 @@ class TaskAttempt:
 
     # ---- what run may ask for by name
 
-    @cached_property
+    @lazy
     def metadata(self) -> dict[str, Any]:
         """The draft of the record, as a dict; its inputs give their own records on demand."""
         metadata = self.draft.metadata
         metadata["input"] = input_records.with_records(metadata["input"], self._inputs)
         return metadata
 
-    @cached_property
+    @lazy
     def _inputs(self) -> Any:
         return self.task.input()
 
-    @cached_property
+    @lazy
     def task_dir(self) -> Path:
         """The task's own folder, outside of its outputs."""
         return mixin.task_dir(self.task)
 
-    @cached_property
+    @lazy
     def checkpoint_path(self) -> Path:
         """Where a resumable task keeps what it needs to go on in another attempt."""
         return mixin.checkpoint_path(self.task)
 
-    @cached_property
+    @lazy
     def draft(self) -> records.RecordBuilder:
         """The record while the task runs."""
         task = self.task
@@ -95,7 +95,7 @@ class TaskAttempt:
             },
         )
 
-    @cached_property
+    @lazy
     def reader(self) -> values.Reader:
         """Opens inputs until the attempt ends."""
         return values.Reader(self.stack)
@@ -212,7 +212,7 @@ class TaskAttempt:
             **mixin.facts(self.task),
         }
 
-    @cached_property
+    @lazy
     def _shaped_targets(self) -> Any:
         return outputs.validated(self.task)
 
@@ -225,17 +225,17 @@ class AtomicAttempt(TaskAttempt):
 
     # ---- what run may ask for by name
 
-    @cached_property
+    @lazy
     def input_path(self) -> Any:
         """Temporary paths holding the inputs, in the shape of `requires()`."""
         return self._read(self._inputs)
 
-    @cached_property
+    @lazy
     def output_path(self) -> Any:
         """Temporary paths to write, in the shape of `output()`."""
         return graph.map_structure(lambda staged: staged.path, self._staged)
 
-    @cached_property
+    @lazy
     def inputs(self) -> Any:
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
         return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))

@@ -82,28 +82,29 @@ def running() -> list[AttemptContext]:
         return list(_scopes)
 
 
-@contextlib.contextmanager
-def known(scope: AttemptContext) -> Iterator[None]:
+class known:  # noqa: N801 - used like a function, around every attempt
     """Let `scope` be found by `cancel` while this is open, here and from other processes.
 
     What surrounds the attempt is made inside of it: what is asked meanwhile is done as soon as that stands.
     """
-    if not scope.behind_prefix:  # the process that started this one answers
-        inbox.ready(workspace())
-    with _guard:
-        _scopes.append(scope)
-    failpoint("an attempt is known")
-    try:
-        yield
-    except TaskCancelledError:
-        raise
-    except Exception as error:
-        if scope.cancelled is None:
-            raise
-        raise _cancelled(scope) from error  # from its clean-up, say; it is not tried again
-    finally:
+
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        if not self._scope.behind_prefix:  # the process that started this one answers
+            inbox.ready(workspace())
         with _guard:
-            _scopes.remove(scope)
+            _scopes.append(self._scope)
+        failpoint("an attempt is known")
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        with _guard:
+            _scopes.remove(self._scope)
+        if self._scope.cancelled is None or isinstance(error, TaskCancelledError):
+            return
+        if isinstance(error, Exception):  # from its clean-up, say; it is not tried again
+            raise _cancelled(self._scope) from error
 
 
 @contextlib.contextmanager
@@ -166,7 +167,7 @@ def interrupt(scope: AttemptContext, reason: str) -> bool:
         if scope.pass_on is not None and scope.tellings == 1:
             scope.pass_on(reason)
         elif scope.thread == threading.main_thread().ident:
-            if signal.getsignal(SIGNAL) is _on_signal:
+            if signals.handler_of(SIGNAL) is _on_signal:
                 signal.pthread_kill(scope.thread, SIGNAL)
             else:
                 raise_in(scope.thread, _Delivered)
@@ -195,7 +196,7 @@ def _clear(scope: AttemptContext) -> None:
 @contextlib.contextmanager
 def _wakeable(scope: AttemptContext) -> Iterator[None]:
     in_main = scope.thread == threading.main_thread().ident
-    if not in_main or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
+    if not in_main or signals.handler_of(SIGNAL) != signal.SIG_DFL:
         yield
         return
     signals.take(SIGNAL, _on_signal)

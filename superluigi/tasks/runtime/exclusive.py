@@ -7,10 +7,8 @@ requirements that it has asked for gives its own back: nobody ever waits for a l
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from superluigi import config, graph
@@ -155,33 +153,43 @@ def abandon(task: object) -> None:
         end(turn)
 
 
-@contextlib.contextmanager
-def alone(here: AttemptContext) -> Iterator[bool]:
+class alone:  # noqa: N801 - used like a function, around every attempt
     """Have an attempt's turn while this is open, waiting for it; False if what it was to make has been made meanwhile.
 
     Where the caller has it already, nothing happens.
     """
-    task = here.task
-    if here.behind_prefix or threading.get_ident() in task.__dict__.get(_TURNS, ()):
-        yield True
-        return
-    turn, waited, pause = begin(task, here.run), False, FIRST_PAUSE
-    while isinstance(turn, Holder):
-        if not waited:
-            told = str(turn)
-            logs.logger.info("%s waits: it is %s", task, told)
-            _say(task, told)
-        waited = True
-        time.sleep(pause)
-        pause = longer(pause, turn)
-        turn = begin(task, here.run)
-    try:
-        if waited:
-            _say(task, "")
-        # run() that is called by hand runs; a scheduler has asked before whether it is complete
-        yield not ((waited or _is_scheduled(task)) and turn.is_made())
-    finally:
-        end(turn)
+
+    def __init__(self, here: AttemptContext) -> None:
+        self._here = here
+        self._turn: Turn | None = None
+
+    def __enter__(self) -> bool:
+        task = self._here.task
+        if self._here.behind_prefix or threading.get_ident() in task.__dict__.get(_TURNS, ()):
+            return True
+        turn, waited, pause = begin(task, self._here.run), False, FIRST_PAUSE
+        while isinstance(turn, Holder):
+            if not waited:
+                told = str(turn)
+                logs.logger.info("%s waits: it is %s", task, told)
+                _say(task, told)
+            waited = True
+            time.sleep(pause)
+            pause = longer(pause, turn)
+            turn = begin(task, self._here.run)
+        try:
+            self._turn = turn
+            if waited:
+                _say(task, "")
+            # run() that is called by hand runs; a scheduler has asked before whether it is complete
+            return not ((waited or _is_scheduled(task)) and turn.is_made())
+        except BaseException:
+            end(turn)
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._turn is not None:
+            end(self._turn)
 
 
 def longer(pause: float, holder: Holder) -> float:

@@ -17,6 +17,8 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from superluigi.errors import StorageAccessError
@@ -83,18 +85,26 @@ def _complain(error: Exception) -> None:
     warnings.warn(f"What the task prints cannot be kept: {error}", RuntimeWarning, stacklevel=3)
 
 
-@contextlib.contextmanager
-def captured(scope: AttemptContext) -> Iterator[None]:
+class captured:  # noqa: N801 - used like a function, around every attempt
     """Keep what the attempt prints while the block runs, and the traceback of what ends it."""
-    way = _descriptors_to_files(scope) if scope.own_process else _streams_copied(scope)
-    with way:
+
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._way: AbstractContextManager[None] = (
+            _descriptors_to_files(self._scope) if self._scope.own_process else _streams_copied(self._scope)
+        )
+        self._way.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
-            yield
-        except GeneratorExit:  # the attempt waits for a requirement, that is all
-            raise
-        except BaseException as error:
-            note(scope, tracebacks.text_of(error))
-            raise
+            if error is not None and not isinstance(error, GeneratorExit):  # that waits for a requirement, that is all
+                note(self._scope, tracebacks.text_of(error))
+        finally:
+            self._way.__exit__(kind, error, trace)
 
 
 def note(scope: AttemptContext, text: str) -> None:
@@ -283,15 +293,19 @@ class _Copying:
 _copies = _Copying()
 
 
-@contextlib.contextmanager
-def _streams_copied(scope: AttemptContext) -> Iterator[None]:
-    scope.sink = LogWriter(scope)
-    _copies.begin()
-    try:
-        yield
-    finally:
-        _copies.end()
-        scope.sink.close()
+class _streams_copied:  # noqa: N801 - used like a function
+    def __init__(self, scope: AttemptContext) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._scope.sink = LogWriter(self._scope)
+        _copies.begin()
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            _copies.end()
+        finally:
+            self._scope.sink.close()
 
 
 #: Until Python 3.14 `print` uses `sys.stdout` without holding it: one freed meanwhile by another thread's swap

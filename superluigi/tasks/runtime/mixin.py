@@ -225,23 +225,21 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[object, object, Any
     if behind_prefix:
         here.given_folder = prefix.inside.folder
     elsewhere = bool(job.prefix) and not behind_prefix and not prefix.inside.switched_off
-    with contextlib.ExitStack() as stack:
-        if class_attr(task, "resumable"):
-            stack.enter_context(checkpoint.graceful(here))
-        stack.enter_context(attempt_context.entered(here))
-        supervisor.ensure()
-        stack.enter_context(cancel.known(here))
-        stack.enter_context(_ended(here))
-        if config.get("capture_logs") and not elsewhere:
-            stack.enter_context(logs.captured(here))
-        if job.environment or class_attr(task, "environment") is not None or run.environment is not None:
-            stack.enter_context(_in_environment(here, job, elsewhere))
-        if config.get("seed_random") and not elsewhere:
-            here.alone = stack.enter_context(seeds.seeded(seeds.seed_of(task), keep=not alone))
-        if not behind_prefix:
-            stack.enter_context(checkpoint.counted(here))
-        stack.enter_context(cancel.cancellable(here, sys._getframe()))
-        if not stack.enter_context(exclusive.alone(here)):
+    has_variables = job.environment or class_attr(task, "environment") is not None or run.environment is not None
+    supervisor.ensure()
+    with (
+        checkpoint.graceful(here) if class_attr(task, "resumable") else _NOTHING,
+        attempt_context.entered(here),
+        cancel.known(here),
+        _ended(here),
+        logs.captured(here) if config.get("capture_logs") and not elsewhere else _NOTHING,
+        _in_environment(here, job, elsewhere) if has_variables else _NOTHING,
+        _seeded(here) if config.get("seed_random") and not elsewhere else _NOTHING as here.alone,
+        checkpoint.counted(here) if not behind_prefix else _NOTHING,
+        cancel.cancellable(here, sys._getframe()),
+        exclusive.alone(here) as is_to_run,
+    ):
+        if not is_to_run:
             return None
         if elsewhere:
             here.folder.wanted = True
@@ -252,19 +250,30 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[object, object, Any
         return value
 
 
-@contextlib.contextmanager
-def _ended(here: AttemptContext) -> Iterator[None]:
+#: Where a task has not asked for a part of an attempt's surroundings.
+_NOTHING = contextlib.nullcontext()
+
+
+def _seeded(here: AttemptContext) -> seeds.seeded:
+    return seeds.seeded(seeds.seed_of(here.task), keep=not here.own_process)
+
+
+class _ended:  # noqa: N801 - used like a function, around every attempt
     """Close what belongs to the attempt, and say to its folder how it ended."""
-    success = False
-    try:
-        yield
-        success = True
-    finally:
+
+    def __init__(self, here: AttemptContext) -> None:
+        self._here = here
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        here = self._here
         here.stack.close()
         known = here.folder_if_any
         if known is not None:
-            known.end(success)
-        elif success and class_attr(here.task, "resumable"):
+            known.end(error is None)
+        elif error is None and class_attr(here.task, "resumable"):
             task_folder.remove(task_folder.folder_of(here.task) / task_folder.CHECKPOINT)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import threading
-from collections.abc import Iterator
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -42,45 +40,53 @@ class SeedGuard:
         self.so_far = True
 
 
-@contextlib.contextmanager
-def seeded(seed: int, *, keep: bool) -> Iterator[SeedGuard]:
+class seeded:  # noqa: N801 - used like a function, around every attempt
     """Seed the global generators, also numpy's should it be imported in the block.
 
     That is not done while another attempt runs in this process: they share the generators, so that neither can be
-    repeated (which the yielded object tells), and seeding would only upset the other one. With `keep`, the generators
+    repeated (which the object given tells), and seeding would only upset the other one. With `keep`, the generators
     are put back afterwards as they were.
     """
-    me = SeedGuard()
-    with _guard:
-        _attempts.append(me)
-        if len(_attempts) > 1:
-            for attempt in _attempts:
-                attempt.so_far = False
-    try:
-        if not me.so_far:
-            yield me
-            return
-        before = _states() if keep else None
-        random.seed(seed)
-        _seed_numpy(seed)
-        try:
-            if _NUMPY in sys.modules:
-                yield me
-            else:
-                with _seeded_on_import(seed):
-                    yield me
-        finally:
-            if before is not None:
-                _put_back(before)
-    finally:
+
+    def __init__(self, seed: int, *, keep: bool) -> None:
+        self._seed, self._keep = seed, keep
+        self._before: tuple[Any, Any] | None = None
+        self._finder: _SeedingFinder | None = None
+
+    def __enter__(self) -> SeedGuard:
+        self._me = SeedGuard()
         with _guard:
-            _attempts.remove(me)
+            _attempts.append(self._me)
+            if len(_attempts) > 1:
+                for attempt in _attempts:
+                    attempt.so_far = False
+        try:
+            if self._me.so_far:
+                self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self._me
 
+    def _begin(self) -> None:
+        if self._keep:
+            self._before = _states()
+        random.seed(self._seed)
+        if _NUMPY in sys.modules:
+            sys.modules[_NUMPY].seed(self._seed)
+        else:
+            self._finder = _SeedingFinder(self._seed)
+            sys.meta_path.insert(0, self._finder)
 
-def _seed_numpy(seed: int) -> None:
-    numpy_random: Any = sys.modules.get(_NUMPY)
-    if numpy_random is not None:
-        numpy_random.seed(seed)
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            if self._finder is not None:
+                sys.meta_path.remove(self._finder)
+        finally:
+            if self._before is not None:
+                _put_back(self._before)
+            with _guard:
+                _attempts.remove(self._me)
 
 
 def _states() -> tuple[object, object]:
@@ -93,16 +99,6 @@ def _put_back(states: tuple[Any, Any]) -> None:
     numpy_random: Any = sys.modules.get(_NUMPY)
     if numpy_random is not None and states[1] is not None:
         numpy_random.set_state(states[1])
-
-
-@contextlib.contextmanager
-def _seeded_on_import(seed: int) -> Iterator[None]:
-    finder = _SeedingFinder(seed)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 class _SeedingFinder(MetaPathFinder):
