@@ -44,6 +44,10 @@ _LOOKED_AT = 10_000
 DISABLED = "its attribute `disabled` is true, so neither it nor what requires it is run."
 
 
+class NeverStartedError(OptionError):
+    """Tasks of a run could not start, for what they ask or wait for: known at its end, when others have run."""
+
+
 def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = summary.partition_of(worker)
@@ -168,7 +172,7 @@ def _unschedulable(task: Task, worker: Worker) -> list[Failure]:
     if not lacking:
         return []
     said = ", ".join(f"{amount} of {name}, of which there is {totals.get(name, 1)}" for name, amount in lacking.items())
-    error = OptionError(
+    error = NeverStartedError(
         f"{task} never started: it needs {said}. Give more (run_task(resources=…), rate_limits, or [resources] of "
         "Luigi's configuration), or let it ask for less."
     )
@@ -191,7 +195,7 @@ def _circles(tasks: Sequence[Task], worker: Worker) -> list[Failure]:
             if len(names) > _CIRCLE_SHOWN:
                 half = _CIRCLE_SHOWN // 2
                 names = [*names[:half], f"… {len(names) - 2 * half} more …", *names[-half:]]
-            error = OptionError(
+            error = NeverStartedError(
                 f"Tasks wait for each other in a circle: {' -> '.join(names)}. A pipeline needs a beginning: look at "
                 "what they require and yield."
             )

@@ -157,6 +157,7 @@ def test_a_task_of_a_declared_module_needs_no_module(folder: Path) -> None:
         (("run", "misspelt", "Any"), "misspelt.py, line 2)"),
         (("run", "placeless", "Placeless"), "The path of a target is empty"),
         (("cancel", "placeless", "Placeless"), "no Super Luigi task"),
+        (("run", "placeless", "Circle"), "in a circle"),
         (("adopt", "pipeline", "today"), "is not there"),
         (("accept", "pipeline", "today", "--why", "it is good"), "cannot be accepted"),
     ],
@@ -169,6 +170,8 @@ def test_what_does_not_exist_or_is_wrong_exits_with_1_and_says_what_to_do(
     (folder / "placeless.py").write_text(
         "import luigi\nfrom superluigi.targets import LocalFileTarget\n"
         "class Placeless(luigi.Task):\n    def output(self):\n        return LocalFileTarget('')\n"
+        "class Circle(luigi.Task):\n    def output(self):\n        return LocalFileTarget('circle')\n"
+        "    def run(self):\n        yield self\n"
     )
     done = superluigi(folder, *words)
     assert done.returncode == 1, done.stderr
