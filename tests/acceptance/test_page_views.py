@@ -421,7 +421,7 @@ def test_a_page_without_records_says_how_to_get_them(browser: Any, tmp_path: Pat
     page.keyboard.press("Enter")
     said = page.locator("#details pre.record").inner_text().splitlines()
     lineage, logs, show = map(shlex.split, said)
-    assert lineage == ["superluigi", "lineage", "it's 4000.csv", "--json"]
+    assert lineage == ["superluigi", "lineage", "out/it's 4000.csv", "--json"]
     assert logs[:2] == ["superluigi", "logs"] and show[:2] == ["superluigi", "show"]
     assert logs[2:] == show[2:] == ["flights", "Extract", "--n", "4000", "--city-name", "La Paz"]
     opened.close()

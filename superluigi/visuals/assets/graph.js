@@ -121,7 +121,7 @@ function fit(whole = false) {  // on a phone only as much as can be read, unless
   top_ = Math.max(pad / 2, (box.height - height * scale) / 2);
   if (!whole && box.width < 600 && scale < LEGIBLE) {
     const { nodes, layout } = views[view], failed = nodes.findIndex((node) => node.state === "failed");
-    const [x, y] = layout.places[failed < 0 ? nodes.length - 1 : failed];
+    const [x, y] = layout.positions[failed < 0 ? nodes.length - 1 : failed];
     scale = LEGIBLE;
     const inside = (wanted, size, room) => size * scale <= room - pad ? (room - size * scale) / 2
       : Math.max(room - size * scale - pad / 2, Math.min(pad / 2, wanted));
