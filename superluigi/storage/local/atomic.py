@@ -291,13 +291,16 @@ class explained:  # noqa: N801 - used like a function, on the way of every commi
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, OSError) or isinstance(error, TargetError):
+        if not isinstance(error, OSError) or (isinstance(error, TargetError) and type(error) is not TargetError):
             return
-        told = [f"Cannot {self.action} {self.path}: {error.strerror or error}."]
+        if type(error) is TargetError:  # says already what could not be read
+            told = [str(error)]
+        else:
+            told = [f"Cannot {self.action} {self.path}: {error.strerror or error}.", advice(error)]
         if isinstance(error, PermissionError):
             refusing = error.filename2 or error.filename or self.path  # of a rename, the destination
             told.append(f"Check the owner and mode of {refusing}, and its attributes.")
-            raise StorageAccessError(" ".join(told)) from error
-        wrapped = CommitError(" ".join(filter(None, (*told, advice(error), self.state))))
+            raise StorageAccessError(" ".join(filter(None, told))) from error
+        wrapped = CommitError(" ".join(filter(None, (*told, self.state))))
         wrapped.errno = error.errno
         raise wrapped from error

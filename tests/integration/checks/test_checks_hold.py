@@ -126,7 +126,8 @@ def plant(place: Path, bucket: str, kind: str, executor: str | None, count: int)
     published = [task for task in root.requires() if task.output().exists() or task.output().read_metadata()]
     assert {task.fault for task in published} == {""} and len(published) == max(1, count // 20)
     assert {one.name.partition("-")[0].partition(".")[0] for one in place.iterdir()} <= {"none"}
-    assert len(quarantine.entries()) == count
+    # a run that takes longer than the retry delay tries some more than once
+    assert len({one.task_hash for one in quarantine.entries()}) == count
 
 
 @pytest.mark.parametrize(
