@@ -74,10 +74,14 @@ def refuse_other_kinds(*, config: Any, config_file: Any, store: Any, queue: Any,
 
 
 def warn_of_sections(sections: Mapping[str, Any]) -> None:
-    """Warn of sections of a run's configuration that no task has, but one of almost the same name."""
+    """Warn of sections of a run's configuration that no task has, but one of almost the same name.
+
+    Sections of programs and libraries are in lower case and are not meant: a task may well be called as one of them.
+    """
     known = Register.task_names()
     for section in sections:
-        near = difflib.get_close_matches(section, known, 1, 0.75) if section not in known else []
+        is_of_task = section.rpartition(".")[2][:1].isupper() and section not in known
+        near = difflib.get_close_matches(section, known, 1, 0.75) if is_of_task else []
         if near:
             warnings.warn(
                 f"The configuration of this run has a section [{section}], which no task reads. "

@@ -422,7 +422,7 @@ def test_a_section_that_is_called_almost_as_a_task_is_asked_about() -> None:
         run_task(Load(n=8), config={"Laod": {"n": "3"}}, quiet=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run_task(Load(n=9), config={"Load": {"n": "3"}, "my_settings": {"a": "b"}}, quiet=True)
+        run_task(Load(n=9), config={"Load": {"n": "3"}, "my_settings": {"a": "b"}, "load": {"a": "b"}}, quiet=True)
 
 
 class Itself:
