@@ -192,11 +192,11 @@ def test_commands_on_a_database_that_is_not_there_give_advice_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words: tuple[str, ...] = ("Queue", f"{address!r} is no database URL")
+    words: tuple[str, ...] = ("Queue", "OptionError")
     if version("SQLAlchemy").startswith("1.") and address.startswith("postgresql"):
         words = ("MissingDependencyError: A queue in PostgreSQL needs psycopg and SQLAlchemy 2",)
     for verb in (["tasks"], ["work"], ["spawn"], ["pause"], ["delete", "--force"], ["serve", "--port", "0"]):
-        assert cli.main(["queue", verb[0], address, *verb[1:]]) == (2 if "[bad" in address else 1)
+        assert cli.main(["queue", verb[0], address, *verb[1:]]) == 1
         said = capsys.readouterr().err
         assert said.startswith(words) and "Traceback" not in said, said
         assert "pg_isready" in said or len(words) == 1 or not address.startswith("postgresql://nobody")
