@@ -51,7 +51,7 @@ class OutcomeRecorder(GraphWalker):
             self.scheduler.rates.start(attempting.delayed)
             attempting.delayed = None
 
-    def _finish(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
+    def _record_outcome(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
         """Tell everybody what came of an attempt."""
         task: Task = self.tasks[task_id]
         for confirmed in outcome.confirmed:

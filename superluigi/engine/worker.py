@@ -154,7 +154,7 @@ class Worker(OutcomeRecorder):
         if outcome.elsewhere is not None:
             self._aside.put(attempting, outcome.elsewhere)
         else:
-            self._finish(attempting.task.task_id, outcome, attempting.terms)
+            self._record_outcome(attempting.task.task_id, outcome, attempting.terms)
 
     def _get_work(self) -> Any:
         response = super()._get_work()
@@ -200,7 +200,7 @@ class Worker(OutcomeRecorder):
         except (DefinitionError, ExecutionError) as error:  # what it says of itself, where it wants to run
             if isinstance(error, OptionError):  # what the run says
                 raise
-            self._finish(task_id, failed_at_start(task, error), Terms())
+            self._record_outcome(task_id, failed_at_start(task, error), Terms())
             return
         attempting = RunningAttempt(task, backend, terms)
         attempting.status_reporter = self._reporter(attempting)
@@ -308,7 +308,7 @@ class Worker(OutcomeRecorder):
             if outcome is not None and attempting.ending is not None and outcome.status != DONE:
                 self._finish_ended(attempting)
             elif outcome is not None:
-                self._finish(task_id, outcome, attempting.terms)
+                self._record_outcome(task_id, outcome, attempting.terms)
         if self._arrived.empty():
             self._end_late()
 

@@ -23,7 +23,7 @@ import luigi
 import pytest
 
 from superluigi.engine.engine import make_scheduler, run_graph
-from superluigi.errors import RemoteError, TaskTimeoutError, WorkerLostError
+from superluigi.errors import TaskTimeoutError, WorkerLostError
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import Report
 from superluigi.testing import executor_tasks as tasks
@@ -95,10 +95,12 @@ class ExecutorSuite:
         assert (Path(folder) / "good.txt").exists()
         assert "1 failed" in report.summary
 
-    def test_an_error_that_cannot_be_pickled_has_a_stand_in(self, run_it: Any, folder: str) -> None:
+    def test_an_error_whose_class_takes_other_arguments_than_it_keeps_arrives_whole(
+        self, run_it: Any, folder: str
+    ) -> None:
         (failure,) = run_it(tasks.Fails(folder=folder, name="odd", odd=True)).failures
         assert "this and that" in str(failure.error)
-        assert isinstance(failure.error, RemoteError if self.other_processes else tasks.OddError)
+        assert isinstance(failure.error, tasks.OddError)
 
     def test_a_task_that_fails_and_then_succeeds_is_a_success(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.FailsTwice(folder=folder, name="third-time-lucky"))

@@ -77,14 +77,14 @@ class Joins(LoggedTask):
 
 
 class OddError(Exception):
-    """Does not survive pickling: its constructor wants two arguments."""
+    """Its constructor wants other arguments than it keeps, so that plain pickling loses it."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second}")
 
 
 class Fails(LoggedTask):
-    """Raises: a ValueError, or an error that cannot be pickled."""
+    """Raises: a ValueError, or an `OddError`."""
 
     odd = luigi.BoolParameter(default=False)
 
