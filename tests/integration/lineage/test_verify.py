@@ -221,7 +221,7 @@ def test_commits_that_stopped_on_their_way_on_s3_are_half_committed(
     s3_server.client().put_object(Bucket=chain, Key="d/several.metadata.json.pending", Body=b"{}")
     s3_server.client().put_object(Bucket=chain, Key="d/never.metadata.json.pending", Body=b"{}")
     with monkeypatch.context() as patch:
-        patch.setattr(Register, "settle", lambda *_: None)  # the writer dies before its last step
+        patch.setattr(Register, "commit", lambda *_: None)  # the writer dies before its last step
         commit(target, text="new")
     told = {one.path.removeprefix(f"s3://{chain}/d/"): one.state for one in lineage.verify(f"s3://{chain}/d/")}
     assert told == {"one.txt": "half-committed", "several/": "half-committed", "never/": "half-committed"}
