@@ -211,7 +211,7 @@ def check() -> None:
 
 
 def _from_luigi_config(name: str) -> str | None:
-    from luigi.configuration.core import get_config  # late: `import superluigi` stays light
+    from luigi.configuration import get_config  # late: `import superluigi` stays light
 
     config = get_config()
     if _toml(config) is None and not config.has_section(SECTION):

@@ -162,7 +162,7 @@ def test_mistakes_are_told_as_advice(folder: Path) -> None:
     assert "is not one of" in _queue("tasks", "q", "--state", "FAILT", code=2).stderr
     assert "did you mean" in _queue("tsks", "q", code=2).stderr
     _queue("submit", "q", "steps", "Step")
-    assert "There is no pool 'gpu'" in _queue("work", "q", "--pool", "gpu", code=1).stderr
+    assert "There is no pool 'gpu'" in _queue("work", "q", "--pool", "gpu", code=2).stderr
     assert "kill which tasks" in _queue("kill", "q", "--force", code=2).stderr
 
 
