@@ -173,11 +173,12 @@ def _check(bucket: Any, key: Any, name: str) -> None:
     if address is not None or bucket.startswith(("/", ".", "~")):
         kind = "LocalFileTarget" if name == "object_key" else "LocalFolderTarget"
         raise OptionError(f"{address or bucket!r} is no place on S3. For a local path use {kind}.")
-    if "/" in bucket:
+    is_name = bool(bucket) and split(f"s3://{bucket}/k") == (bucket, "k")  # those of access points may have slashes
+    if "/" in bucket and not is_name:
         there, _, rest = bucket.partition("/")
         whole = "/".join(filter(None, (rest, key)))
         raise OptionError(f"{bucket!r} is no bucket name. Give its parts: bucket {there!r}, {name} {whole!r}.")
-    if not bucket or split(f"s3://{bucket}/k") != (bucket, "k"):
+    if not is_name:
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:
         raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")

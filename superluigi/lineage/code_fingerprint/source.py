@@ -14,9 +14,12 @@ import hashlib
 import importlib.machinery
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from superluigi.storage.fork_lock import ForkLock
 
 Bindings = dict[str, list[ast.stmt]]
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -259,9 +262,27 @@ def load(name: str) -> Module | None:
     return parsed
 
 
+_parsing = ForkLock()
+
+
+def syntax_tree(source: str | bytes, file: str = "<unknown>") -> ast.Module:
+    """`ast.parse`, for several threads: up to Python 3.12 they share the counter of its depth (cpython issue 106905).
+
+    Raises:
+        SyntaxError, ValueError: the source is not of this Python.
+    """
+    with _parsing:
+        for _ in range(100):
+            try:
+                return ast.parse(source, filename=file)
+            except SystemError:  # a thread that parses elsewhere has counted, too
+                time.sleep(0.001)
+        return ast.parse(source, filename=file)
+
+
 def _parse(name: str, file: str) -> Module | None:
     try:
-        tree = ast.parse(Path(file).read_bytes(), filename=file)
+        tree = syntax_tree(Path(file).read_bytes(), file)
     except (SyntaxError, ValueError):
         return None  # a template, or a file for another Python: there is nothing to compare
     stars = tuple(

@@ -18,6 +18,7 @@ import luigi
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, DefinitionError, TargetKindError
+from superluigi.lineage.code_fingerprint.source import syntax_tree
 from superluigi.runs import tracebacks
 
 
@@ -145,7 +146,7 @@ def _untested(method: Any) -> tuple[str, str] | None:
         return None
     try:
         lines, first = inspect.getsourcelines(method)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = syntax_tree(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         return None
     for node in ast.walk(tree):
@@ -186,7 +187,7 @@ def _dropped(method: Any) -> tuple[str, str] | None:
         return None
     try:
         lines, first = inspect.getsourcelines(method)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = syntax_tree(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         return None
     for node in ast.walk(tree):
