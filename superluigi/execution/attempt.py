@@ -398,11 +398,22 @@ def portable_error(error: BaseException, text: str = "") -> BaseException:
     A KeyboardInterrupt stays behind as well: raised where it arrives, it would end more than its task.
     """
     if not isinstance(error, KeyboardInterrupt):
-        for form in (error, _ByState(error)):
+        for form in (error, _AsPythonDoes(error), _ByState(error)):
             if _arrives_as(form, error):
                 return form
     kind = type(error)
     return RemoteError(f"{kind.__module__}.{kind.__qualname__}: {message_of(error)}", text)
+
+
+class _AsPythonDoes(Exception):  # noqa: N818 - never raised: it is what it holds once it has been pickled
+    """Pickles an error in Python's own way, where a library (tblib, with Dask) has one for all that suits most."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self._error.__reduce__()
 
 
 class _ByState(Exception):  # noqa: N818 - never raised: it is what it holds once it has been pickled

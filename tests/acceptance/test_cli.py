@@ -257,7 +257,6 @@ def test_every_command_of_a_task_reads_its_parameters_alike(
         ("run MODULE today --executor thread", "threads"),
         ("run MODULE today --force --refresh all", "give one of them"),
         ("run MODULE today --resume", "force"),
-        ("run MODULE today --limit nobody=1", "nobody"),
         ("run MODULE today --limit Read=often", "10/minute"),
         ("graph MODULE today --svg page.pdf", "page.pdf"),
         ("cache prune", "--to SIZE"),

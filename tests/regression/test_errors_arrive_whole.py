@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import json
 import pickle
 import subprocess
@@ -86,6 +87,16 @@ def test_an_error_keeps_its_class_its_words_and_what_it_holds(error: Any) -> Non
     assert {name: str(value) for name, value in vars(back).items()} == {
         name: str(value) for name, value in vars(error).items()
     }
+
+
+def test_what_a_library_says_of_pickling_errors_is_not_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_arguments(_: UnicodeDecodeError) -> Any:
+        return UnicodeDecodeError.__new__, (UnicodeDecodeError,)
+
+    monkeypatch.setitem(copyreg.dispatch_table, UnicodeDecodeError, without_arguments)  # as tblib's
+    error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why")
+    back = pickle.loads(pickle.dumps(portable_error(error)))
+    assert (type(back), str(back)) == (UnicodeDecodeError, str(error))
 
 
 def test_one_whose_words_do_not_travel_is_told_by_its_words() -> None:

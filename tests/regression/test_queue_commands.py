@@ -10,10 +10,11 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from superluigi import cli, run_task
 from superluigi.errors import OptionError, SuperLuigiError
-from superluigi.queue import Queue
+from superluigi.queue import Queue, run_task_adapter
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.queue_url import url_of
 from superluigi.queue.web import QueueScheduler
@@ -132,7 +133,7 @@ def test_queues_are_deleted_by_pattern_after_a_list(queues: Path, capsys: pytest
 
 
 def test_a_pause_is_said_wherever_it_is_felt(
-    queues: Path, project: Project, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    queues: Path, project: Project, capsys: pytest.CaptureFixture[str], mocker: MockerFixture
 ) -> None:
     module = project(TASKS)
     with Queue("q") as queue:
@@ -143,9 +144,10 @@ def test_a_pause_is_said_wherever_it_is_felt(
         cli.main(["queue", *words])
         said = capsys.readouterr()
         assert "paused" in said.out + said.err, words
+    warned = mocker.spy(run_task_adapter.logger, "warning")
     with contextlib.suppress(SuperLuigiError):
         run_task(module.Works(number=1), queue="q")
-    assert "is paused: 2 ready tasks are not started" in caplog.text
+    assert "is paused: 2 ready tasks are not started" in str(warned.call_args_list)
     with Queue("q") as queue:
         queue.resume()
         assert queue.said_of_pause() == ""
