@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import multiprocessing
 import os
 import secrets
@@ -89,6 +90,16 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(home / "none"))
+
+
+@pytest.fixture(autouse=True)
+def luigis_logger_as_it_was() -> Iterator[None]:
+    """`luigi.build(log_level=…)` sets the level of Luigi's logger for the rest of the process."""
+    logger = logging.getLogger("luigi-interface")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)
