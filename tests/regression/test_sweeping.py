@@ -18,10 +18,13 @@ from superluigi.cli import main as command
 from superluigi.storage import owner_token
 from superluigi.storage.local import copy
 from superluigi.storage.local.cleanup import clean
+from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.cleanup import clean as clean_s3
+from superluigi.storage.objects.s3.options import S3Options
+from superluigi.storage.objects.s3.store import opened
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3PrefixTarget
 from superluigi.testing import fault_injection
-from superluigi.testing.s3_server import S3Server
+from superluigi.testing.s3_server import S3Server, open_uploads
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 GONE = "4194999-1-0123456789ab"
@@ -217,3 +220,22 @@ def test_what_stands_in_the_place_of_a_claim_and_is_none_goes_when_clean_says_so
     assert [left.path for left in told] == [f"s3://{s3_bucket}/{key}"]
     assert target.exists()
     assert clean_s3(f"s3://{s3_bucket}", older_than=timedelta(seconds=-5), options=s3_server.client_options) == []
+
+
+def test_an_upload_in_parts_that_a_dead_process_began_to_try_a_server_out_goes_with_its_note(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    store, client = opened(S3Options.of(s3_server.client_options)), s3_server.client()
+
+    def begun(key: str) -> None:
+        upload = client.create_multipart_upload(Bucket=s3_bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=s3_bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"1")
+
+    key, other = f"f/{intent_log.MARK}{fault_injection.in_child(owner_token.token)}", "f/theirs"
+    begun(key)
+    begun(other)
+    intent_log.delete(store, {"bucket": s3_bucket, "key": key}, tmp_path)
+    assert [upload["Key"] for upload in open_uploads(client, s3_bucket)] == [other]
+    begun(key)  # on its way when its process died
+    clean_s3(f"s3://{s3_bucket}", options=s3_server.client_options)
+    assert [upload["Key"] for upload in open_uploads(client, s3_bucket)] == [other]

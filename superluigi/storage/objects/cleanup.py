@@ -71,9 +71,10 @@ def _orphans(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, r
         key, upload_id = upload.key, upload.upload_id
         begun = upload.initiated >= limit or upload_id in living
         sign = upload.initiated if begun else s3.last_part(bucket, upload)
-        if token := intent_log.token_in(key):
+        token = intent_log.token_in(key)
+        if token:
             signs[token] = max(signs[token], sign)
-        if sign < limit and not begun:
+        if (sign < limit and not begun) or (token and owner_token.owner_is_gone(token)):
             yield (
                 Orphan(f"s3://{bucket}/{key}", "multipart upload", 0),
                 _call(s3.abort_upload, bucket, key, upload_id),

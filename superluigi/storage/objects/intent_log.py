@@ -110,8 +110,12 @@ def _follow(store: ObjectStore, line: dict[str, Any], root: Path) -> None:
 
 
 def delete(store: ObjectStore, line: Mapping[str, Any], _root: Path) -> None:
-    """Remove a key that was only there to try something out, with all its versions where there are any."""
+    """Remove a key that was only there to try something out, with its versions and uploads where there are any."""
     store.delete_versions(line["bucket"], line["key"])
+    with contextlib.suppress(OSError):  # to list uploads is a right of its own
+        for upload in store.uploads(line["bucket"], line["key"]):
+            if upload.key == line["key"]:
+                store.abort_upload(line["bucket"], upload.key, upload.upload_id)
 
 
 def abort(store: ObjectStore, line: Mapping[str, Any], _root: Path) -> None:

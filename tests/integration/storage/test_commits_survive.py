@@ -87,8 +87,7 @@ def kill_again_and_again(rig: TargetRig, kills: int) -> None:
     publish(rig, "after")
     assert look(rig) == ("after", "after")
     if isinstance(rig, S3PrefixRig):
-        # What was on its way to the server when its writer died may arrive after the next commit has cleaned up: a key
-        # by which it was tried whether the server honours conditional writes, say.
+        # What was on its way to the server when its writer died may arrive after the next commit has cleaned up.
         s3_cleaning.clean(f"s3://{rig.bucket}", options=rig.options)
     assert rig.leftovers() == []
 
