@@ -280,7 +280,7 @@ def _asked(where: str, function: object, *, bound: bool, alone: bool = False) ->
     needed = [one for one in wanted if one.default is one.empty]
     if not wanted and parameters:
         raise DefinitionError(
-            f"{where} takes anything, so nobody can tell what it asks for. Name what it needs, or use functools.wraps "
+            f"{where} takes anything, so what it asks for cannot be known. Name what it needs, or use functools.wraps "
             f"in its decorator. {_HELP}"
         )
     unknown = [one.name for one in needed if one.name not in NAMES]

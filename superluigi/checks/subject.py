@@ -27,7 +27,7 @@ _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None)})
 def own(value: Any) -> Any:
     """`value` for one check alone, so that what this changes fools no other: tables, arrays, and lists, dicts of these.
 
-    Tables share their data until somebody writes, arrays may only be read; other objects are the same for all.
+    Tables share their data until one is written to, arrays may only be read; other objects are the same for all.
     """
     kind = type(value)
     if kind in _FIXED:

@@ -416,12 +416,8 @@ class _AsPythonDoes(Exception):  # noqa: N818 - never raised: it is what it hold
         return self._error.__reduce__()
 
 
-class _ByState(Exception):  # noqa: N818 - never raised: it is what it holds once it has been pickled
+class _ByState(_AsPythonDoes):
     """Pickles an error without calling its class, whose arguments may be others than `args`, as Python assumes."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self._error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
         reduced = self._error.__reduce__()

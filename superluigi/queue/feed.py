@@ -87,15 +87,7 @@ def behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) ->
     following: dict[str, list[str]] = {}
     for upper, lower in edges:
         following.setdefault(upper, []).append(lower)
-    waiting = [(row.id, row.id) for row in rows if row.external and row.state == models.WAITING]
-    found: dict[str, str] = {}
-    while waiting:
-        name, cause = waiting.pop()
-        for lower in following.get(name, ()):
-            if lower not in found:
-                found[lower] = cause
-                waiting.append((lower, cause))
-    return found
+    return views.reached({row.id: row.id for row in rows if row.external and row.state == models.WAITING}, following)
 
 
 def blocked_names(rows: Sequence[TaskRow], behind: Mapping[str, str]) -> dict[str, str]:

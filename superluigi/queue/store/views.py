@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
@@ -17,6 +17,8 @@ from superluigi.queue import models
 from superluigi.queue.models import AttemptRow, TaskRow
 from superluigi.queue.store import tables
 from superluigi.queue.store.submit import chunks
+
+Key = TypeVar("Key", bound=Hashable)
 
 _T = tables.tasks.name
 _E = tables.edges.name
@@ -101,14 +103,19 @@ def blockers(connection: Connection) -> dict[int, str]:
              "WHERE t.state = 'WAITING'")
     ):  # fmt: skip
         below[upstream].append(downstream)
-    found: dict[int, str] = {}
-    waiting = list(stopped.items())
+    return reached(stopped, below)
+
+
+def reached(causes: Mapping[Key, str], below: Mapping[Key, Sequence[Key]]) -> dict[Key, str]:
+    """What lies behind the tasks that `causes` has, near or far -> the name of one that it waits for."""
+    found: dict[Key, str] = {}
+    waiting = list(causes.items())
     while waiting:
-        row, name = waiting.pop()
-        for downstream in below.get(row, ()):
-            if downstream not in found:
-                found[downstream] = name
-                waiting.append((downstream, name))
+        key, cause = waiting.pop()
+        for lower in below.get(key, ()):
+            if lower not in found:
+                found[lower] = cause
+                waiting.append((lower, cause))
     return found
 
 

@@ -144,12 +144,8 @@ def _untested(method: Any) -> tuple[str, str] | None:
     code = getattr(method, "__code__", None)
     if code is None or not _ASKED & set(code.co_names):
         return None
-    try:
-        lines, first = inspect.getsourcelines(method)
-        tree = syntax_tree(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    for node in ast.walk(tree):
+    nodes, lines_above = _nodes_of(method)
+    for node in nodes:
         tests: list[ast.expr] = []
         if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
             tests = [node.test]
@@ -159,8 +155,17 @@ def _untested(method: Any) -> tuple[str, str] | None:
             tests = [node.operand]
         for test in tests:
             if isinstance(test, ast.Attribute) and test.attr in _ASKED and _is_targets(test.value):
-                return ast.unparse(test), f"{code.co_filename}:{first + test.lineno - 1}"
+                return ast.unparse(test), f"{code.co_filename}:{lines_above + test.lineno}"
     return None
+
+
+def _nodes_of(method: Any) -> tuple[list[ast.AST], int]:
+    """The syntax of a method and how many lines of its file stand above it; none where there is no source to read."""
+    try:
+        lines, first = inspect.getsourcelines(method)
+        return list(ast.walk(syntax_tree(textwrap.dedent("".join(lines))))), first - 1
+    except (OSError, TypeError, SyntaxError):
+        return [], 0
 
 
 _ASKED = {"exists", "complete"}
@@ -185,15 +190,11 @@ def _dropped(method: Any) -> tuple[str, str] | None:
     classes = {name for name, value in known.items() if _is_task_class(value)}
     if not classes:
         return None
-    try:
-        lines, first = inspect.getsourcelines(method)
-        tree = syntax_tree(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    for node in ast.walk(tree):
+    nodes, lines_above = _nodes_of(method)
+    for node in nodes:
         call = node.value if isinstance(node, ast.Expr) else None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in classes:
-            return call.func.id, f"{code.co_filename}:{first + call.lineno - 1}"
+            return call.func.id, f"{code.co_filename}:{lines_above + call.lineno}"
     return None
 
 
