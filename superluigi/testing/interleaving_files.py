@@ -115,6 +115,8 @@ class SharedFolder:
 
 
 _flock = fcntl.flock
+#: Of the tokens: none comes twice in a process, for what is named by one may outlive its block (an inbox, say).
+_NUMBERS = itertools.count(1)
 
 
 def _is_free(descriptor: int, operation: int) -> bool:
@@ -133,14 +135,13 @@ def as_processes(
     folder: SharedFolder, world: Callable[[str], str] = lambda _: _WORLD, *, calls_are_steps: bool = True
 ) -> Iterator[None]:
     """Let actors look like processes of one host while the block lasts (or of several: `world` of an actor)."""
-    numbers = itertools.count(1)
     known: dict[str, str] = {}  # token -> actor
     pids: dict[str, int] = {}
 
     def token() -> str:
         actor = interleaving.current() or "nobody"
         made = f"h-{world(actor)}-{pids.setdefault(actor, 100 + len(actor) * 50 + sum(map(ord, actor)) % 50)}-1-"
-        made += f"{next(numbers):012x}"
+        made += f"{next(_NUMBERS):012x}"
         known[made] = actor
         return made
 

@@ -127,6 +127,8 @@ class Actor:
 
 
 LOCAL = threading.local()
+#: Of the tokens: none comes twice in a process, for what is named by one may outlive its test (an inbox, say).
+NUMBERS = itertools.count()
 #: Same bytes under some keys, other ones under others, keys that only one has, in an order that is not the same.
 FILES = {
     "old": {"a": "0", "b": "0", "o": "0"},
@@ -161,8 +163,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Actors whose processes nobody can look for, one request at a time, and nothing on disk but the stage."""
     monkeypatch.setenv("SUPERLUIGI_S3_ENGINE", "boto3")
     monkeypatch.setattr(client, "client", lambda _options: LOCAL.actor.bucket.client)
-    numbers = itertools.count()
-    monkeypatch.setattr(owner_token, "token", lambda: f"h-{'0' * 12}.7-1-1-{next(numbers):012x}")
+    monkeypatch.setattr(owner_token, "token", lambda: f"h-{'0' * 12}.7-1-1-{next(NUMBERS):012x}")
     monkeypatch.setattr(intent_log, "clean", lambda *_: None)
     monkeypatch.setattr(PrefixLocation, "insert", lambda *_: None)
     naps = SimpleNamespace(sleep=lambda _seconds: LOCAL.actor._turn("sleep"), monotonic=client.time.monotonic)
