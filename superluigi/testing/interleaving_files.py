@@ -14,6 +14,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,6 @@ class SharedFolder:
 
 
 _flock = fcntl.flock
-#: Of the tokens: none comes twice in a process, for what is named by one may outlive its block (an inbox, say).
-_NUMBERS = itertools.count(1)
 
 
 def _is_free(descriptor: int, operation: int) -> bool:
@@ -135,13 +134,18 @@ def as_processes(
     folder: SharedFolder, world: Callable[[str], str] = lambda _: _WORLD, *, calls_are_steps: bool = True
 ) -> Iterator[None]:
     """Let actors look like processes of one host while the block lasts (or of several: `world` of an actor)."""
+    numbers = itertools.count(1)
     known: dict[str, str] = {}  # token -> actor
     pids: dict[str, int] = {}
 
+    real_token, own = owner_token.token, threading.get_ident()
+
     def token() -> str:
+        if not interleaving.current() and threading.get_ident() != own:
+            return real_token()  # a thread that knows of no block: what it names outlives this one (an inbox, say)
         actor = interleaving.current() or "nobody"
         made = f"h-{world(actor)}-{pids.setdefault(actor, 100 + len(actor) * 50 + sum(map(ord, actor)) % 50)}-1-"
-        made += f"{next(_NUMBERS):012x}"
+        made += f"{next(numbers):012x}"
         known[made] = actor
         return made
 
