@@ -79,6 +79,7 @@ lowest: $(STAMP) ## compile requirements/lowest.txt, the oldest of each direct d
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --resolution lowest-direct --python-version 3.11 --extra dask --extra postgres --extra tutorial \
 		--extra test --no-header --no-annotate setup.py --output-file requirements/lowest.txt
+	sed -i.old '1i # The oldest of each direct dependency: make lowest' requirements/lowest.txt && rm requirements/lowest.txt.old
 
 wheel: $(STAMP) ## the wheel and the source package, into dist/
 	$(BIN)/python -m build --quiet

@@ -183,7 +183,29 @@ def raw_sections() -> dict[str, dict[str, Any]]:
     tables = _toml(parser)
     if tables is not None:
         return {section: dict(items) for section, items in tables.items() if isinstance(items, Mapping)}
-    return {section: dict(parser.items(section, raw=True)) for section in parser.sections()}
+    defaults = {parser.default_section: dict(parser.defaults())} if parser.defaults() else {}
+    return {**defaults, **{section: _own(parser, section) for section in parser.sections()}}
+
+
+def _own(parser: Any, section: str) -> dict[str, str]:
+    """The raw values of a section, less those that it has from `[DEFAULT]`."""
+    defaults = parser.defaults()
+    values: list[tuple[str, str]] = parser.items(section, raw=True)
+    return {key: value for key, value in values if key not in defaults or defaults[key] != value}
+
+
+def _fill(parser: Any, section: str, items: Mapping[str, object]) -> None:
+    """Set values as they are. Luigi's own `set` knows no `[DEFAULT]`, and makes no section that has all from there."""
+    tables = _toml(parser)
+    if tables is not None:
+        tables.setdefault(section, {}).update(items)
+    elif section == parser.default_section:
+        parser.defaults().update(items)
+    else:
+        if not parser.has_section(section):
+            parser.add_section(section)
+        for key, value in items.items():
+            parser.set(section, key, value)
 
 
 def _toml(parser: object) -> dict[str, Any] | None:
@@ -201,7 +223,7 @@ def check() -> None:
     if tables is not None:
         keys = list(tables.get(SECTION, ()))
     else:
-        keys = parser.options(SECTION) if parser.has_section(SECTION) else []
+        keys = list(_own(parser, SECTION)) if parser.has_section(SECTION) else []
     for key in keys:
         if key.replace("-", "_") not in SETTINGS:
             raise ConfigError(
@@ -354,9 +376,14 @@ def put_back(before: Mapping[str, Mapping[str, object]]) -> None:
 def _put_back(parser: Any, before: Mapping[str, Mapping[str, Any]], sections: Iterable[str]) -> None:
     tables = _toml(parser)
     for section in sections:
-        parser.remove_section(section) if tables is None else tables.pop(section, None)
-        for key, value in before.get(section, {}).items():
-            parser.set(section, key, value)
+        if tables is not None:
+            tables.pop(section, None)
+        elif section == parser.default_section:
+            parser.defaults().clear()
+        else:
+            parser.remove_section(section)
+        if section in before:
+            _fill(parser, section, before[section])
 
 
 class _Ensured:
@@ -399,8 +426,7 @@ def import_sections(sections: Mapping[str, Mapping[str, object]]) -> None:
         else:
             tables.get(section, {}).pop(key, None)
     for section, items in sections.items():
-        for key, value in items.items():
-            parser.set(section, key, value)
+        _fill(parser, section, items)
     _imported.clear()
     _imported.update(now)
 
@@ -413,9 +439,9 @@ def set_config(sections: Mapping[str, Mapping[str, object]]) -> None:
     from luigi.configuration import get_config
 
     parser = get_config()
+    literal = _config_text if _toml(parser) is None else lambda value: value
     for section, items in sections.items():
-        for key, value in items.items():
-            parser.set(section, key, _config_text(value) if _toml(parser) is None else value)
+        _fill(parser, section, {key: literal(value) for key, value in items.items()})
 
 
 def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
@@ -452,11 +478,17 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # parameter names have their case
         parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
         return {
-            section: {key: _referred(parser, section, key) for key in parser.options(section)}
+            section: {key: _referred(parser, section, key) for key in _keys(parser, section)}
             for section in parser.sections()
         }
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"The config file {file} cannot be read: {error}") from error
+
+
+def _keys(parser: configparser.ConfigParser, section: str) -> list[str]:
+    """The keys of a section, with those from `[DEFAULT]`; ours takes only settings from there."""
+    own = _own(parser, section)
+    return [key for key in parser.options(section) if section != SECTION or key in own or key in SETTINGS]
 
 
 def _referred(parser: configparser.ConfigParser, section: str, key: str) -> str:

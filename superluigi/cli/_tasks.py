@@ -233,16 +233,7 @@ def read_config(file: str | None) -> None:
     default: Path = config.get("default_task_config")
     if file is None and not os.path.isfile(default):
         return
-    for section, items in config.read_file(default if file is None else file).items():
-        for key, value in items.items():
-            set_config(section, key, value)
-
-
-def set_config(section: str, key: str, value: object) -> None:
-    """Set a value of Luigi's configuration for this process, literally: `%` is no reference."""
-    from luigi.configuration import get_config
-
-    get_config().set(section, key, str(value).replace("%", "%%"))
+    config.set_config(config.read_file(default if file is None else file))
 
 
 def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
@@ -340,7 +331,9 @@ class _SetConfig(argparse.Action):
         self.section, self.key = section, key
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        set_config(self.section, self.key, values)
+        from superluigi.config import set_config
+
+        set_config({self.section: {self.key: values}})
         sections: dict[str, dict[str, str]] = getattr(namespace, "sections", {})
         sections.setdefault(self.section, {})[self.key] = str(values)
         namespace.sections = sections

@@ -12,13 +12,17 @@ from typing import Any
 
 import luigi
 import pytest
+from luigi.configuration import LuigiConfigParser
 
 from superluigi import config as settings
 from superluigi import run_task
+from superluigi.errors import ConfigError
 from superluigi.parameters import IntParameter, Parameter
 from superluigi.tasks import AtomicTaskWithMetadata
 
 SECTION = "RegressionTuning"
+#: Luigi warns of values for all sections that a section has no use for.
+FOR_ALL = pytest.mark.filterwarnings("ignore:The configuration contains the parameter")
 
 
 class RegressionTuning(luigi.Config):
@@ -124,3 +128,50 @@ def test_values_that_are_no_text_stay_no_longer_either(tmp_path: Path) -> None:
     config = {SECTION: {"depth": [1, "50%"], "other": 5}}
     assert said(run_task(Tells(who=5), config=config, store=tmp_path))[0] == '[1, "50%"]'
     assert there() == ("0", "none")
+
+
+@pytest.fixture
+def defaults(monkeypatch: pytest.MonkeyPatch) -> LuigiConfigParser:
+    """Luigi's configuration has values for all sections; ours has some of its own."""
+    parser = LuigiConfigParser()
+    parser.read_string(
+        "[DEFAULT]\nbase = from all\ndepth = of all\n[superluigi]\nkeep_days = 3\n"
+        f"[{SECTION}]\nother = %(base)s\n[Unnamed]\n"
+    )
+    monkeypatch.setattr(LuigiConfigParser, "_instance", parser)
+    return parser
+
+
+@FOR_ALL
+@pytest.mark.parametrize("executor", [None, "pool"])
+def test_values_for_all_sections_reach_tasks_and_are_no_unknown_settings(
+    tmp_path: Path, defaults: LuigiConfigParser, executor: str | None
+) -> None:
+    assert settings.get("keep_days") == 3
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        how = pool if executor else None
+        config = {SECTION: {"depth": "own"}, "DEFAULT": {"base": "of the run"}}
+        given = run_task(Tells(who=1), config=config, store=tmp_path, executor=how)
+        unchanged = run_task(Tells(who=2), store=tmp_path, executor=how)
+    assert said(given) == ["own", "own", "of the run"]
+    assert said(unchanged) == ["of all", "of all", "from all"]
+    assert there() == ("of all", "from all")
+    defaults.defaults()["depth"] = "changed"
+    assert there()[0] == "changed", "what a section has from [DEFAULT] is not made its own"
+
+
+def test_a_section_that_has_all_from_default_is_there_for_others_too(defaults: LuigiConfigParser) -> None:
+    sections = settings.raw_sections()
+    assert sections["DEFAULT"] == {"base": "from all", "depth": "of all"} and sections["Unnamed"] == {}
+    defaults.read_string("[superluigi]\nkeep_dais = 3\n")
+    with pytest.raises(ConfigError, match="keep_dais"):
+        settings.check()
+
+
+@FOR_ALL
+def test_a_file_for_a_run_may_have_values_for_all_its_sections(tmp_path: Path) -> None:
+    file = tmp_path / "run.cfg"
+    file.write_text(
+        f"[DEFAULT]\nroot = /data\ndepth = all\n[superluigi]\nkeep_days = 2\n[{SECTION}]\nother=%(root)s/x\n"
+    )
+    assert said(run_task(Tells(who=1), config_file=file, store=tmp_path)) == ["all", "all", "/data/x"]
