@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from superluigi.engine.running_attempt import RunningAttempt
-from superluigi.errors import USERS_CODE
+from superluigi.errors import USERS_CODE, TaskCancelledError, TaskTimeoutError
 from superluigi.execution.observer import Observer
 from superluigi.runs import logs
 from superluigi.runs.context import RunContext, entered
@@ -34,8 +34,12 @@ class SetAside:
             reporter.update_status_message(told)
             self._observer.waits(attempting.task, told)
             logs.logger.info("%s waits: it is %s", attempting.task, told)
-        pause = attempting.pause or FIRST_PAUSE
-        attempting.deadline, attempting.look_at = None, time.monotonic() + pause
+        if attempting.waiting is None:
+            attempting.waiting = getattr(attempting.task, "_superluigi_waits")(self._run)  # noqa: B009
+        pause, now = attempting.pause or FIRST_PAUSE, time.monotonic()
+        if attempting.timeout and attempting.wait_until is None:
+            attempting.wait_until = now + attempting.timeout
+        attempting.deadline, attempting.look_at = attempting.wait_until, now + pause
         attempting.pause = min(1.5 * pause, LONGEST_FAR if holder.far else LONGEST_PAUSE)
         self._waiting[attempting.task.task_id] = attempting
 
@@ -52,7 +56,7 @@ class SetAside:
             if holder is not None:
                 self.put(attempting, holder)
                 continue
-            del self._waiting[task.task_id]
+            self._take_out(attempting)
             attempting.told = ""
             if attempting.status_reporter is not None:
                 attempting.status_reporter.update_status_message("")
@@ -60,10 +64,34 @@ class SetAside:
             self._resume(attempting)
         return bool(resumed)
 
+    def _take_out(self, attempting: RunningAttempt) -> None:
+        del self._waiting[attempting.task.task_id]
+        if attempting.waiting is not None:
+            attempting.waiting.end()
+        attempting.deadline, attempting.waiting = None, None
+
+    def ended(self) -> Iterator[tuple[RunningAttempt, TaskCancelledError | TaskTimeoutError]]:
+        """Those whose wait is over though the other goes on: cancelled, or as long as their time limit."""
+        now = time.monotonic()
+        for attempting in list(self._waiting.values()):
+            error: TaskCancelledError | TaskTimeoutError | None = None
+            if attempting.waiting is not None:
+                error = attempting.waiting.cancelled
+            if error is None and attempting.wait_until is not None and now > attempting.wait_until:
+                error = TaskTimeoutError(
+                    f"{attempting.task} has waited {attempting.timeout:g} seconds, which is its time limit: it is "
+                    f"{attempting.told}. Give it more time (worker_timeout on the task, or [worker] timeout), or see "
+                    "why that one takes so long."
+                )
+            if error is not None:
+                self._take_out(attempting)
+                yield attempting, error
+
     def given_up(self) -> list[RunningAttempt]:
         """Those that were waited for, and are no longer."""
         waiting = list(self._waiting.values())
-        self._waiting.clear()
+        for attempting in waiting:
+            self._take_out(attempting)
         return waiting
 
     def patience(self) -> list[float]:

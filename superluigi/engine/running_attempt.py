@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from luigi.task import Task
 from luigi.task_status import FAILED
@@ -23,6 +23,14 @@ from superluigi.scheduler.terms import Terms
 ENDING_SECONDS = 5.0
 #: A process may take so long to start and load the task; then its time limit counts all the same.
 START_SECONDS = 60.0
+
+
+class Waiting(Protocol):
+    """A wait that can be cancelled."""
+
+    @property
+    def cancelled(self) -> TaskCancelledError | None: ...
+    def end(self) -> None: ...
 
 
 @dataclass
@@ -47,6 +55,10 @@ class RunningAttempt:
     look_at: float = 0.0
     pause: float = 0.0
     told: str = ""
+    #: Until when (monotonic) it may wait so; None without a time limit.
+    wait_until: float | None = None
+    #: What a cancellation finds meanwhile.
+    waiting: Waiting | None = None
     #: Resources whose rate counts from the beginning of the attempt, which has not been told yet.
     delayed: dict[str, int] | None = None
 

@@ -104,6 +104,7 @@ class Worker(OutcomeRecorder):
                 self.go_on = end_elsewhere(self.running.values())
                 self._backends.close(abort=True)
                 end_threads(self.running.values())
+                self._aside.given_up()
             raise
         return bool(self.run_succeeded)
 
@@ -339,6 +340,8 @@ class Worker(OutcomeRecorder):
 
     def _end_late(self) -> None:
         self._take_messages()
+        for attempting, error in self._aside.ended():
+            self._record_outcome(attempting.task.task_id, self._perished(attempting, error), attempting.terms)
         now = time.monotonic()
         for attempting in list(self.running.values()):
             if attempting.deadline is not None and now > attempting.deadline and not attempting.timed_out:
@@ -384,6 +387,8 @@ class Worker(OutcomeRecorder):
             return AttemptResult(task.task_id, PENDING, error=attempting.ending, started=attempting.started)
         if isinstance(error, TaskTimeoutError):
             task.trigger_event(Event.TIMEOUT, task, str(error))
+        elif isinstance(error, TaskCancelledError):
+            task.trigger_event(Event.FAILURE, task, error)
         else:
             task.trigger_event(Event.PROCESS_FAILURE, task, str(error))
         return AttemptResult(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)

@@ -20,6 +20,7 @@ from typing import Any
 from superluigi.errors import TaskCancelledError
 from superluigi.execution.process import signals
 from superluigi.execution.process.raising import raise_in, take_back
+from superluigi.runs.context import RunContext
 from superluigi.storage.failpoints import failpoint
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.workspace import inbox
@@ -105,6 +106,27 @@ class known:  # noqa: N801 - used like a function, around every attempt
             return
         if isinstance(error, Exception):  # from its clean-up, say; it is not tried again
             raise _cancelled(self._scope) from error
+
+
+class Waiting:
+    """A run waits for another's attempt at `task`: until `end`, a cancellation of the task finds the wait, too."""
+
+    def __init__(self, task: object, run: RunContext) -> None:
+        # of no thread, and without a frame: nothing is raised, who waits looks now and then
+        self._scope = AttemptContext(task, run, own_process=False, thread=-1)
+        self._known = known(self._scope)
+        self._known.__enter__()
+
+    @property
+    def cancelled(self) -> TaskCancelledError | None:
+        """What has come, if anything."""
+        return None if self._scope.cancelled is None else _cancelled(self._scope)
+
+    def end(self) -> None:
+        """The wait is over."""
+        with self._scope.guard:
+            self._scope.active = False
+        self._known.__exit__(None, None, None)
 
 
 @contextlib.contextmanager

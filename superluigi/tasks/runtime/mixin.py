@@ -33,6 +33,7 @@ from superluigi.tasks.runtime import (
 )
 from superluigi.tasks.runtime import command_prefix as prefix
 from superluigi.tasks.runtime.attempt_context import AttemptContext
+from superluigi.tasks.runtime.cancel import Waiting
 from superluigi.tasks.runtime.hooks import class_attr
 from superluigi.tasks.runtime.workspace import log_pool, task_folder
 
@@ -128,6 +129,11 @@ class RuntimeMixin:
         goes on.
         """
         return cancel.cancel(self, reason)
+
+    def _superluigi_waits(self, run: runs.RunContext) -> Waiting:
+        """A run waits for another's attempt at it: a cancellation is to find that until it is ended."""
+        supervisor.ensure()
+        return Waiting(self, run)
 
     def _superluigi_needs_process(self, run: runs.RunContext) -> bool:
         """Asked before it is sent to threads."""
