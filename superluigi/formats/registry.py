@@ -19,7 +19,7 @@ from superluigi.errors import FormatError, MissingDependencyError, OptionError
 
 #: Compressions that may stand after any suffix: `.csv.gz`, `.json.zst`.
 COMPRESSIONS = (".gz", ".zst")
-#: Entry points of other packages that hold `FormatSpec` objects.
+#: Entry points of other packages, which name classes of formats: `netcdf = package:NetCDF [nc,nc4]`, its suffixes last.
 ENTRY_POINT_GROUP = "superluigi.formats"
 
 

@@ -77,6 +77,21 @@ def test_a_page_that_no_menu_lists_fails_the_build(small: Path) -> None:
     assert done.returncode != 0 and "forgotten.md" in done.stderr + done.stdout
 
 
+#: A page, and what is typed into the search to find it.
+SEARCHED = {
+    "reference/by-name.html": (
+        *("outputs_of", "NotebookTask", "clear", "storage_report", "plot_dependency_graph", "suffix", "validate"),
+        *("channel", "reserved names", "progress messages", "extras", "value from the shell", "silence", "plugin"),
+        *("entry points", "spawn", "fork", "init steps"),
+    ),
+    "how-to/other-words.html": (
+        *("Aqueduct", "experimaestro", "taskproc", "desipipe", "gokart", "law", "b2luigi", "IOTask"),
+    ),
+    "how-to/from-luigi.html": ("LocalTarget",),
+    "how-to/from-gokart.html": ("TaskOnKart",),
+}
+
+
 @pytest.mark.long
 def test_the_site_is_built_has_what_is_looked_for_and_is_searched_from_disk(browser: Any, tmp_path: Path) -> None:
     site = tmp_path / "site"
@@ -92,6 +107,12 @@ def test_the_site_is_built_has_what_is_looked_for_and_is_searched_from_disk(brow
     assert not list(site.glob("decisions*")), "decisions are for those who change the code"
     page = browser.new_context().new_page()
     page.goto((site / "index.html").as_uri())
-    page.fill(".md-search__input", "outputs_of")
-    page.locator(".md-search-result__item", has_text="outputs_of").first.wait_for()
+    page.click(".md-search__input")
+    for found, typed in SEARCHED.items():
+        for words in typed:
+            page.fill(".md-search__input", "")
+            page.keyboard.press("End")  # the search listens to keys
+            page.locator(".md-search-result__link").first.wait_for(state="detached")
+            page.keyboard.type(words)
+            page.locator(f".md-search-result__link[href*='{found}']").first.wait_for(state="attached")
     page.context.close()
