@@ -150,6 +150,11 @@ class Checked(ParameterBase):
             raise RefusedError(expected, self.attribute, x)
         return value
 
+    def must_be(self, held: object, known: object) -> None:
+        """Refuse a value whose text is that of a value which a task has already, if it is not the same value."""
+        if held is not known and not same(getattr(held, "value", held), getattr(known, "value", known)):
+            self.must_come_back(held)
+
     def must_come_back(self, held: object) -> None:
         """Refuse a value that its text does not give back: the text is the identity, and all that others get.
 

@@ -85,13 +85,18 @@ class TaskMeta(Register):
         if instances is None:  # switched off
             return super(Register, cls).__call__(*args, **kwargs)
         params = cls.get_params()
-        key = cls, identity.key(params, cls.get_param_values(params, args, kwargs))
+        values = cls.get_param_values(params, args, kwargs)
+        key = cls, identity.key(params, values)
         try:
             known = instances.get(key)
         except TypeError:  # a value that has no hash: made anew, as in Luigi
             return super(Register, cls).__call__(*args, **kwargs)
         if known is None:
             known = instances[key] = super(Register, cls).__call__(*args, **kwargs)
+        elif tried := _remembered(cls, "_superluigi_tried", _tried_parameters):
+            given = dict(values)
+            for name, parameter in tried:
+                parameter.must_be(given[name], known.param_kwargs[name])
         return known
 
     def __setattr__(cls, name: str, value: Any) -> None:

@@ -123,6 +123,8 @@ class LiteralAdapter(Adapter):
     def __init__(self, choices: tuple[Any, ...]) -> None:
         self.choices = choices
         self.name = f"one of {', '.join(map(repr, choices))}"
+        if not all(_is_json(choice) or isinstance(choice, enum.Enum) for choice in choices):
+            raise DefinitionError(f"A Literal has bytes among its choices, which have no text ({self.name}): use text.")
         self._coded = {json.dumps(choice if _is_json(choice) else choice.name): choice for choice in choices}
         if len(self._coded) < len(choices):
             raise DefinitionError(f"Two choices of Literal[{self.name.removeprefix('one of ')}] have the same text.")

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import luigi
 
@@ -235,6 +235,8 @@ def _of_class(kind: Any, tasks: bool) -> Adapter:
     if kind in TEXTS:
         return TEXTS[kind]
     if issubclass(kind, enum.Enum):
+        if not kind.__members__:
+            raise DefinitionError(f"{kind.__name__} has no members, so that it has no values: name an enum with some.")
         return EnumAdapter(kind)
     if issubclass(kind, luigi.Task):
         return IsTask(kind)
@@ -243,8 +245,7 @@ def _of_class(kind: Any, tasks: bool) -> Adapter:
     if hasattr(kind, "model_validate") and hasattr(kind, "model_dump_json"):
         return PydanticAdapter(kind, Anything())
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        hints = typing.get_type_hints(kind)
-        return TupleAdapter([adapter_for(hints.get(name, Any), tasks=tasks) for name in kind._fields], kind)
+        return _named_tuple(kind, tasks)
     if issubclass(kind, dict) and hasattr(kind, "__total__"):  # a TypedDict
         return Dict(ScalarAdapter(str), Anything())
     raise DefinitionError(_no_parameter(kind))
@@ -256,24 +257,37 @@ def _dataclass(kind: Any) -> Adapter:
             f"The dataclass {kind.__name__} can change after it became part of a task's identity: "
             "declare it with @dataclass(frozen=True)."
         )
+    names = [field.name for field in dataclasses.fields(kind)]
+    return _with_fields(kind, DataclassAdapter(kind), lambda made, hints: made.describe(
+        {name: adapter_for(hints.get(name, Any), tasks=True) for name in names}
+    ))  # fmt: skip
+
+
+def _named_tuple(kind: Any, tasks: bool) -> Adapter:
+    return _with_fields(kind, TupleAdapter([], kind), lambda made, hints: made.items.extend(
+        adapter_for(hints.get(name, Any), tasks=tasks) for name in kind._fields
+    ))  # fmt: skip
+
+
+def _with_fields(kind: type, made: Described, describe: Callable[[Described, dict[str, Any]], None]) -> Adapter:
+    """An adapter whose fields are described by the hints of its class, which may be among its own fields."""
     being_made = _being_made.get()
-    if kind in being_made:  # it has itself among its fields
+    if kind in being_made:
         return being_made[kind]
-    made = DataclassAdapter(kind)
     reset = _being_made.set({**being_made, kind: made})
     try:
         hints = typing.get_type_hints(kind, localns={kind.__name__: kind})
     except NameError:
         hints = {}  # names of a function's inside: the fields are then written with their types
     try:
-        fields = dataclasses.fields(kind)
-        made.describe({field.name: adapter_for(hints.get(field.name, Any), tasks=True) for field in fields})
+        describe(made, hints)
     finally:
         _being_made.reset(reset)
     return made
 
 
-_being_made: ContextVar[dict[type, DataclassAdapter]] = ContextVar("superluigi_dataclasses", default={})  # noqa: B039
+Described = TypeVar("Described", bound=Adapter)
+_being_made: ContextVar[dict[type, Adapter]] = ContextVar("superluigi_being_made", default={})  # noqa: B039
 
 
 def _no_parameter(annotation: object) -> str:

@@ -21,6 +21,8 @@ def _date(value: object) -> object:
 
 
 def _path(value: object) -> object:
+    if isinstance(value, PurePath) and not isinstance(value, type(PurePath())):
+        raise RefusalError(f"a path of this system, which a {type(value).__name__} is not; write str(path)")
     return Path(value) if isinstance(value, (str, PurePath)) else value
 
 
