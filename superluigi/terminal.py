@@ -10,8 +10,7 @@ import logging
 import os
 import re
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from superluigi.errors import traceback_of
@@ -76,13 +75,19 @@ Part = str | tuple[str, str]
 _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "grey": 90}
 
 
-def line(*parts: Part, err: bool = False) -> None:
+def line(*parts: Part, err: bool = False, indent: str | None = None) -> None:
     """Print a line of texts, some with a style: `line("3 of 5 ", ("failed", "red"))`.
+
+    With `indent`, what a line has no room for goes on in the next one, behind it.
 
     Colours only on a terminal that knows them (or with FORCE_COLOR), never with NO_COLOR; control characters (of a
     parameter, a path, an error) are shown, not obeyed. Rich would do this too, but takes a tenth of a second to
     import and nearly a millisecond a line.
     """
+    if indent is not None and (width := room(err=err)) is not None:
+        for found in wrapped_parts(parts, width, indent):
+            line(*found, err=err)
+        return
     coloured = _coloured(sys.stderr if err else sys.stdout)
     texts = (part if isinstance(part, tuple) else (part, "") for part in parts)
     write("".join([*(_painted(visible(text, one_line=True), style, coloured) for text, style in texts), "\n"]), err=err)
@@ -117,22 +122,66 @@ def columns(*, err: bool = False) -> int | None:
         return None
 
 
+def cells(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    return sum(0 if category(one) in ("Mn", "Me", "Cf") else 2 if east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def room(*, err: bool = False) -> int | None:
+    """How wide lines of a command may be: as the terminal is; elsewhere as COLUMNS says, else as they like."""
+    given = os.environ.get("COLUMNS", "")
+    return columns(err=err) or (int(given) if given.isdecimal() else None)
+
+
+_WORD = re.compile(r"\s*\S+|\s+$")
+
+
 def wrapped(text: str, width: int | None, indent: str = "") -> Iterator[str]:
     """`text` as lines of at most `width`, all but the first behind `indent`; paths and other words stay whole."""
-    if width is None:
-        yield text
-        return
-    yield from textwrap.wrap(
-        text, max(width, len(indent) + 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    ) or [""]
+    for parts in wrapped_parts([text], width, indent):
+        yield "".join(part if isinstance(part, str) else part[0] for part in parts)
+
+
+def wrapped_parts(parts: Iterable[Part], width: int | None, indent: str = "") -> Iterator[list[Part]]:
+    """As `wrapped`, of texts with styles; a line may end between two of them."""
+    shown: list[Part] = []
+    used, least = 0, cells(indent)
+    for part in parts:
+        text, style = part if isinstance(part, tuple) else (part, "")
+        for word in _WORD.findall(visible(text, one_line=True)) if width is not None else [text]:
+            if shown and width is not None and used > least and used + cells(word) > max(width, least + 20):
+                if not word.strip():
+                    continue
+                yield shown
+                shown, used, word = [indent], least, word.lstrip()
+            shown.append((word, style))
+            used += cells(word)
+    yield shown
+
+
+def below_branch(prefix: str) -> str:
+    """What stands below a branch of a tree, before what belongs to it."""
+    return prefix.replace("├── ", "│   ").replace("└── ", "    ")
 
 
 def cut_middle(text: str, width: int) -> str:
-    """`text` in at most `width` characters: its beginning and its end, which tell more than its middle."""
-    if len(text) <= width:
+    """`text` in at most `width` columns: its beginning and its end, which tell more than its middle."""
+    if cells(text) <= width:
         return text
     head = (width - 1) * 2 // 3
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+    return f"{cut(text, head)}…{cut(text[::-1], width - 1 - head)[::-1]}"
+
+
+def cut(text: str, width: int) -> str:
+    """The beginning of `text` that takes at most `width` columns."""
+    text = text[: max(0, width)]
+    while cells(text) > width:
+        text = text[:-1]
+    return text
 
 
 def in_notebook() -> bool:

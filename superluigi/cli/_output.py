@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError, SuperLuigiError, message_of
-from superluigi.terminal import Part, columns, say, visible, visible_but_looks, visible_json, write
+from superluigi.terminal import Part, cells, cut, room, say, visible, visible_but_looks, visible_json, write
 from superluigi.terminal import line as line
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Collection[int] = ()) -> None:
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Collection[int] = (), err: bool = False
+) -> None:
     """Print aligned columns below their headers; on a terminal, long values are wrapped so that lines fit.
 
     Where the output is no terminal each row is one line (unless COLUMNS says how wide it may be), for `grep`.
@@ -97,10 +99,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Coll
     texts = [[visible(_text(cell), one_line=True) for cell in row] for row in rows]
     styles = [[cell[1] if isinstance(cell, tuple) else "" for cell in row] for row in rows]
     widths = [max(map(cells, column)) for column in zip(headers, *texts, strict=True)]
-    space = columns() or (int(given) if (given := os.environ.get("COLUMNS", "")).isdecimal() else None)
+    space = room(err=err)
     if space is not None:
         widths = _fitted(widths, [cells(one) for one in headers], space - 2 * (len(widths) - 1))
-    line(("  ".join(_aligned(headers, widths, right)), "bold"))
+    line(("  ".join(_aligned(headers, widths, right)), "bold"), err=err)
     for row, looks in zip(texts, styles, strict=True):
         parts = [_broken(text, width) for text, width in zip(row, widths, strict=True)]
         for number in range(max(map(len, parts))):
@@ -108,7 +110,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Coll
             pieces: list[Part] = []
             for text, look in zip(_aligned(shown, widths, right), looks, strict=True):
                 pieces += [(text, look), "  "]
-            line(*pieces[:-1])
+            line(*pieces[:-1], err=err)
 
 
 def _aligned(texts: Sequence[str], widths: Sequence[int], right: Collection[int]) -> list[str]:
@@ -167,9 +169,7 @@ def _broken(text: str, width: int) -> list[str]:
     """Lines of at most `width` cells: broken at blanks, else behind a slash, else where they must be."""
     found = []
     while cells(text) > width:
-        at = width
-        while cells(text[:at]) > width:
-            at -= 1
+        at = len(cut(text, width))
         blank, slash = text.rfind(" ", 1, at + 1), text.rfind("/", 1, at)
         at = blank if blank > width // 3 else slash + 1 if slash > width // 3 else max(1, at)
         found.append(text[:at].rstrip())
@@ -177,13 +177,9 @@ def _broken(text: str, width: int) -> list[str]:
     return [*found, text]
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
+def from_here(path: str) -> str:
+    """A path as one reads it best, and can give it to other commands: relative to here."""
+    return path.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
@@ -194,7 +190,7 @@ def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
     below = f"{store.rstrip('/')}/" if "://" in store else os.path.join(os.path.abspath(store), "")
     if paths and not below.startswith(here) and all(path.startswith(below) for path in paths):
         return f"output (in {below})", [path.removeprefix(below) for path in paths]
-    return "output", [path.removeprefix(here) for path in paths]
+    return "output", [from_here(path) for path in paths]
 
 
 def named(told: Mapping[str, Any]) -> str:

@@ -37,6 +37,8 @@ def _picture(queue: Queue) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    from superluigi.queue.failures import reason_of
+
     counts = queue.counts()
     total = sum(counts.values())
     done = counts["SUCCEEDED"]
@@ -51,8 +53,8 @@ def _picture(queue: Queue) -> Group:
         for row in queue.tasks(state=state)[:_ROWS]:
             ended = row.ended or datetime.now(timezone.utc)
             seconds = f"{(ended - row.started).total_seconds():.1f}" if row.started else ""
-            last = row.worker if state == "RUNNING" else (row.error or "").strip().splitlines()[-1:]
+            last = row.worker if state == "RUNNING" else reason_of(row)
             table.add_row(
-                state, Text(visible(row.id)), seconds, str(row.attempts), Text(visible("".join(last or ""))),
+                state, Text(visible(row.id)), seconds, str(row.attempts), Text(visible(last or "")),
             )  # fmt: skip
     return Group(Text(visible(head)), table)

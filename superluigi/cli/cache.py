@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser
-from superluigi.terminal import say
+from superluigi.terminal import Part, say
 
 if TYPE_CHECKING:
     from superluigi.storage.cache.cache import Cache, Info
@@ -74,9 +74,16 @@ def _list(cache: Cache, as_json: bool) -> int:
     if as_json:
         _output.print_json([_facts(info) for info in entries])
         return 0
-    for info in entries:
-        say(f"{human(info.size):>10}  {time.strftime('%Y-%m-%d %H:%M', time.localtime(info.used))}  {info.uri}")
+    rows = [[human(one.size), time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used)), one.uri] for one in entries]
+    if rows:
+        _output.table(["size", "last used", "copy of"], rows, right=[0])
+    else:
+        _say_empty(cache)
     return 0
+
+
+def _say_empty(cache: Cache) -> None:
+    say(f"no local copies in {cache.root}", err=True)
 
 
 def _facts(info: Info) -> dict[str, object]:
@@ -91,9 +98,11 @@ def _verify(cache: Cache, as_json: bool) -> int:
             cache.evict(info)
     if as_json:
         _output.print_json([{**_facts(info), "fault": fault or None} for info, fault in found])
+    elif found:
+        rows: list[list[Part]] = [[(fault or "ok", "red" if fault else "green"), info.uri] for info, fault in found]
+        _output.table(["state", "copy of"], rows)
     else:
-        for info, fault in found:
-            say(f"{fault or 'ok':>8}  {info.uri}")
+        _say_empty(cache)
     return 1 if any(fault for _, fault in found) else 0
 
 

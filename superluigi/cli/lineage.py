@@ -11,10 +11,10 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import line, print_json
+from superluigi.cli._output import from_here, line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
-from superluigi.terminal import say
+from superluigi.terminal import below_branch, say
 
 if TYPE_CHECKING:
     from superluigi.lineage.records.trace import Trace
@@ -57,8 +57,9 @@ def main(args: argparse.Namespace) -> int:
     elif args.mermaid or args.html or args.svg:
         _picture(found, args)
     else:
-        for text, state, note in tree(found):
-            line(text, (f"  {state}", _STYLES[state]), f": {note}" if note else "")
+        for prefix, text, state, note in tree(found):
+            said = f": {note}" if note else ""
+            line(prefix, text, (f"  {state}", _STYLES[state]), said, indent=f"{below_branch(prefix)}  ")
     return 0
 
 
@@ -73,8 +74,10 @@ def _picture(found: Trace, args: argparse.Namespace) -> None:
         say(picture.save(args.html or args.svg))
 
 
-def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
-    """Lines of the tree with state and note, which says what checks found; what was shown before is only named."""
+def tree(found: Trace) -> Iterator[tuple[str, str, str, str]]:
+    """Lines of the tree: the branches before it, the output, its state, and a note, which says what checks found; what
+    was shown before is only named.
+    """
     from superluigi.lineage.records.check_results import findings_in, summary
 
     shown: set[str] = set()
@@ -83,12 +86,12 @@ def tree(found: Trace) -> Iterator[tuple[str, str, str]]:
         address, prefix, branch = waiting.pop()
         again = address in shown and bool(found.inputs.get(address))
         shown.add(address)
-        text = f"{prefix}{branch}{_described(found.nodes[address])}{address}{' (see above)' if again else ''}"
+        text = f"{_described(found.nodes[address])}{from_here(address)}{' (see above)' if again else ''}"
         said = (found.notes.get(address, ""), summary(findings_in(found.nodes[address])))
-        yield text, found.states[address], "; ".join(filter(None, said))
-        below = [] if again else found.inputs.get(address, [])
-        inner = prefix + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
-        children = [(one, inner, "└── " if one == below[-1] else "├── ") for one in below]
+        yield prefix + branch, text, found.states[address], "; ".join(filter(None, said))
+        inputs = [] if again else found.inputs.get(address, [])
+        inner = prefix + below_branch(branch)
+        children = [(one, inner, "└── " if one == inputs[-1] else "├── ") for one in inputs]
         waiting.extend(reversed(children))
 
 

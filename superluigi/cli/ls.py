@@ -113,20 +113,16 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
             yield Output(str(output.get("path")), str(record.get("task_family")), True, output.get("size"), None)
 
 
-def show(outputs: Sequence[Output]) -> None:
-    """Print a table of outputs."""
+def show(outputs: Sequence[Output], *, whole: bool = False, err: bool = False) -> None:
+    """Print a table of outputs; `whole`: with their whole addresses."""
     if outputs:
-        header, paths = shortened([output.path for output in outputs])
+        every = [output.path for output in outputs]
+        header, paths = ("output", every) if whole else shortened(every)
         rows: list[list[Part]] = [
             [("present", "green") if output.present else ("absent", "grey"), _size(output), output.family, path]
             for output, path in zip(outputs, paths, strict=True)
         ]
-        table(["state", "bytes", "task", header], rows, right=[1])
-
-
-def line(output: Output) -> str:
-    """One output in words, in a list to be confirmed."""
-    return f"{'present' if output.present else 'absent ':<7} {_size(output):>14}  {output.family:<24} {output.path}"
+        table(["state", "bytes", "task", header], rows, right=[1], err=err)
 
 
 def _size(output: Output) -> str:

@@ -9,6 +9,7 @@ bound what is kept by itself.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,20 @@ def _matches(one: Entry, word: str) -> bool:
 
 
 def _list(found: list[Entry], as_json: bool) -> int:
+    from superluigi.checks import quarantine
     from superluigi.cli.cache import human
 
     if as_json:
         _output.print_json([one.as_json() for one in found])
         return 0
-    for one in found:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.kept))
-        _output.line(f"{when}  {human(one.size):>10}  {one.path}")
-    if not found:
+    root = os.path.join(quarantine.root(), "")
+    rows = [
+        [time.strftime("%Y-%m-%d %H:%M", time.localtime(one.kept)), human(one.size), str(one.path).removeprefix(root)]
+        for one in found
+    ]
+    if rows:
+        _output.table(["since", "size", f"entry (in {root})"], rows, right=[1])
+    else:
         say("nothing is in quarantine")
     return 0
 

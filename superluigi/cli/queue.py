@@ -289,9 +289,10 @@ def _show(rows: Sequence[TaskRow]) -> None:
 
 
 def _cells(row: TaskRow) -> list[Part]:
-    last = row.error.strip().splitlines()[-1] if row.error and row.state in ("FAILED", "KILLED") else ""
+    from superluigi.queue.failures import reason_of
+
     seconds = f"{(row.ended - row.started).total_seconds():.1f}" if row.ended and row.started else ""
-    why = f"waits for {row.blocked_by}" if row.blocked_by else last
+    why = f"waits for {row.blocked_by}" if row.blocked_by else reason_of(row)
     return [(row.state, _COLOURS.get(row.state, "")), row.id, str(row.attempts), seconds, why]
 
 

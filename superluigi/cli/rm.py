@@ -11,7 +11,7 @@ import argparse
 from superluigi.cli._output import confirmed, json_option, print_json, yes_option
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments
-from superluigi.cli.ls import as_json, line, selected, selection
+from superluigi.cli.ls import as_json, selected, selection, show
 from superluigi.terminal import say
 
 EXAMPLE = "superluigi rm pipeline FeaturesTask --date 2013-12-15 --downstream --dry-run"
@@ -36,11 +36,14 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run or not found:
         if args.json:
             print_json([as_json(output) for output in found])
+        elif found:
+            show(found, whole=True)
         else:
-            say("\n".join(line(output) for output in found) or "nothing to remove: no output is there")
+            say("nothing to remove: no output is there")
         return 1 if kept else 0
     plural = "output" if len(found) == 1 else "outputs"
-    if not confirmed(f"remove {len(found)} {plural}", yes=args.yes, items=map(line, found)):
+    show(found, whole=True, err=True)
+    if not confirmed(f"remove {len(found)} {plural}", yes=args.yes):
         return 1
     for output in found:
         output.remove()

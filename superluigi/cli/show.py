@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     _section("noted", told["metadata"])
     value = told["value"]
     if value["shown"]:
-        rows = "" if value["rows"] is None else f", {value['rows']:,} rows in all"
+        rows = "" if value["rows"] is None else f", {value['rows']:,} {'row' if value['rows'] == 1 else 'rows'} in all"
         say()
         line((f"value ({value['type']}{rows})", "bold"))
         say(value["shown"])

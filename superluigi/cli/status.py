@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.cli._output import MANY, NAMED, all_option, families, json_option, line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
+from superluigi.terminal import below_branch
 
 if TYPE_CHECKING:
     from superluigi.lineage.staleness.why import Explanation
@@ -28,6 +29,8 @@ _LOOKS = {
     "running": ("▶", "cyan"),
     "external": ("◇", "magenta"),
 }
+#: Below the name of a task.
+_INDENT = " " * 11
 
 
 def configure(parser: Parser) -> None:
@@ -79,7 +82,7 @@ def _by_family(told: Sequence[Mapping[str, Any]]) -> None:
 def _list(told: Iterable[Mapping[str, Any]]) -> None:
     for one in told:
         sign, style = _LOOKS[one["state"]]
-        line((f"{sign} {one['state']:<9}", style), named(one), (_told(one), "grey"))
+        line((f"{sign} {one['state']:<9}", style), named(one), (_told(one), "grey"), indent=_INDENT)
 
 
 def _tree(told: Sequence[Mapping[str, Any]]) -> None:
@@ -89,7 +92,13 @@ def _tree(told: Sequence[Mapping[str, Any]]) -> None:
     for prefix, one, again in tree.lines(by_id, told[-1]["task_id"]):
         sign, style = _LOOKS[one["state"]]
         end = " (see above)" if again else _told(one)
-        line(prefix, (f"{sign} {one['state']:<9}", style), named(one), (end, "grey"))
+        line(
+            prefix,
+            (f"{sign} {one['state']:<9}", style),
+            named(one),
+            (end, "grey"),
+            indent=below_branch(prefix) + _INDENT,
+        )
 
 
 def _running(one: Explanation) -> dict[str, str]:

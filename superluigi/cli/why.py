@@ -24,6 +24,7 @@ superluigi why pipeline PredictionsTask --date 2013-12-15
 superluigi why pipeline PredictionsTask --date 2013-12-15 --refresh code --check
 """
 _WORDS = {True: "runs", False: "stays"}
+_INDENT = " " * 6
 
 
 def configure(parser: Parser) -> None:
@@ -68,6 +69,7 @@ def _list(shown: Iterable[Explanation]) -> None:
 
     for one in shown:
         style = "yellow" if one.runs else "green" if one.reason == UP_TO_DATE else "cyan"
-        line((f"{_WORDS[one.runs]:<6}", style), f"{named(one.as_json())}: {Reason(one.reason, one.detail)}")
+        said = f"{named(one.as_json())}: {Reason(one.reason, one.detail)}"
+        line((f"{_WORDS[one.runs]:<6}", style), said, indent=_INDENT)
         if checked := summary(findings_in(one.facts.record)):
-            line(("      ", ""), checked)
+            line(_INDENT, checked, indent=_INDENT)

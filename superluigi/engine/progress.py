@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import re
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.observer import Observer
-from superluigi.terminal import in_notebook, say
+from superluigi.terminal import in_notebook, say, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +33,6 @@ ASKED_SECONDS, PLAIN_SECONDS = 5.0, 60.0
 NAME_WIDTH = 100
 #: Columns of elapsed time, time left and percentage, with the blanks before them.
 _TIMES = 8 + 9 + 6
-#: What would begin another line, or move the cursor.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass
@@ -43,12 +40,13 @@ class _Running:
     task: Task
     since: float
     percentage: float | None = None
+    #: What it says of itself, as it can be shown in a line.
     message: str = ""
 
     @property
     def name(self) -> str:
         """What a line shows; only asked for where there are lines."""
-        return _CONTROL.sub(" ", str(self.task))
+        return visible(self.task, one_line=True)
 
     def elapsed(self) -> float:
         return time.monotonic() - self.since
@@ -112,7 +110,7 @@ class Counter(Observer):
         running = self.running.get(task_id)
         if running is not None:
             running.percentage = running.percentage if percentage is None else percentage
-            running.message = running.message if message is None else message
+            running.message = running.message if message is None else visible(message, one_line=True)
 
     def total(self) -> int:
         return self.done + len(self.failed) + len(self.running) + len(self.waiting)
@@ -221,7 +219,7 @@ class Live(Counter):
                 told = "" if running.percentage is None else f"{running.percentage:.0f} %"
                 line.append(_times(running.elapsed(), self.left_of(running)), "dim")
                 line.append(f"{told:>6}")
-                line.append(f" {_CONTROL.sub(' ', running.message)}" if running.message else "")
+                line.append(f" {running.message}" if running.message else "")
             lines.append(line)
         more = len(self.running) - LINES
         if more > 0:
@@ -329,11 +327,10 @@ class Displayed(Counter):
         for one in running[:LINES]:
             told = "" if one.percentage is None else f"{one.percentage:.0f} % "
             elapsed = _duration(time.monotonic() - one.since)
-            message = _CONTROL.sub(" ", one.message)
-            texts.append(f"  {one.name}  {elapsed} {told}{message}".rstrip())
+            texts.append(f"  {one.name}  {elapsed} {told}{one.message}".rstrip())
             rows.append(
                 f"<tr><td style='text-align:left'>{html.escape(one.name)}</td><td>{elapsed}</td>"
-                f"<td style='text-align:left'>{html.escape(told + message)}</td></tr>"
+                f"<td style='text-align:left'>{html.escape(told + one.message)}</td></tr>"
             )
         if len(running) > LINES:
             texts.append(f"  and {len(running) - LINES} more")

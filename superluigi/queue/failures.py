@@ -40,6 +40,12 @@ def _log_of(row: TaskRow) -> str:
     return row.log or ""
 
 
+def reason_of(row: TaskRow) -> str:
+    """The first line of the error with which a failed or killed row ended; "" of any other."""
+    ended = row.state in (models.FAILED, models.KILLED)
+    return _error_in((row.error or "").strip()).partition("\n")[0] if ended else ""
+
+
 def _error_in(words: str) -> str:
     """Class and message of the error that a traceback ends with, without the module before it."""
     told = words[tracebacks.end_of_frames(words) :].strip()

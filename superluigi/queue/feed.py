@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from sqlalchemy import text
@@ -21,9 +23,19 @@ from superluigi.runs.telling import Teller
 
 #: A queue is asked for new failures at most so often: that reads its table of tasks once.
 _INTERVAL_SECONDS = 1.0
+_T, _A = tables.tasks.name, tables.attempts.name
+#: Failed attempts of what has failed, the latest of a task first.
 _FAILING = text(
-    f"SELECT task_id, failures, fence, state FROM {tables.tasks.name} WHERE failures > 0 OR state = 'FAILED'"
+    f"SELECT t.task_id, t.failures, t.fence, t.state, a.fence AS failed FROM {_T} t "
+    f"LEFT JOIN {_A} a ON a.task = t.id AND a.outcome = 'FAILED' "
+    "WHERE t.failures > 0 OR t.state = 'FAILED' ORDER BY t.id, a.fence DESC"
 )
+_ATTEMPTS = text(
+    f"SELECT a.fence, a.number, a.ended, a.error, a.log FROM {_A} a JOIN {_T} t ON t.id = a.task "
+    "WHERE t.task_id = :task_id ORDER BY a.fence"
+)
+#: The id of a task, and the fencing token of the attempt that failed.
+_Failed = tuple[str, int]
 
 
 class FailureFeed:
@@ -40,26 +52,39 @@ class FailureFeed:
         if not at_once and time.monotonic() - self._asked < _INTERVAL_SECONDS:
             return
         with contextlib.suppress(QueueError):
-            new = {key: again for key, again in self._found().items() if key not in self._known}
+            new = {failed: again for failed, again in self._found().items() if failed not in self._known}
             if new:
-                self._tell({task_id: again for (task_id, _), again in new.items()})
+                self._tell(new)
             self._known |= set(new)
         self._asked = time.monotonic()
 
-    def _found(self) -> dict[tuple[str, str], bool]:
-        """Which failures there are, and whether another attempt follows."""
+    def _found(self) -> dict[_Failed, bool]:
+        """Which attempts have failed since their tasks were submitted or retried, and whether others followed them."""
+        found: dict[_Failed, bool] = {}
+        counted: Counter[str] = Counter()
         with self._database.read() as connection:
-            return {
-                (row.task_id, f"{row.failures}" if row.failures else f"fence {row.fence}"): row.state != models.FAILED
-                for row in connection.execute(_FAILING)
-                if row.state != models.SUCCEEDED
-            }
+            for row in connection.execute(_FAILING):
+                if row.state == models.FAILED:  # a worker that was lost may have been the last straw
+                    found[row.task_id, row.fence] = False
+                if row.failed is not None and counted[row.task_id] < row.failures:  # of earlier ones no more is said
+                    counted[row.task_id] += 1
+                    found.setdefault((row.task_id, row.failed), True)
+        return found
 
-    def _tell(self, new: Mapping[str, bool]) -> None:
+    def _tell(self, new: Mapping[_Failed, bool]) -> None:
+        fences: dict[str, list[int]] = {}
+        for task_id, fence in new:
+            fences.setdefault(task_id, []).append(fence)
+        told = []
         with self._database.read() as connection:
-            rows = views.rows(connection, ids=list(new))
-        for row in sorted(rows, key=lambda one: str(one.ended)):
-            tell_failure(self._teller.text(failure_of(row), new[row.id]), final=not new[row.id])
+            for row in views.rows(connection, ids=list(fences)):
+                attempts = {one.fence: one for one in connection.execute(_ATTEMPTS, {"task_id": row.id})}
+                for fence in fences[row.id]:
+                    if (one := attempts.get(fence)) is not None:
+                        then = replace(row, state=models.FAILED, error=one.error, log=one.log, attempts=one.number)
+                        told.append((one.ended, then, new[row.id, fence]))
+        for _, row, again in sorted(told, key=lambda one: float(one[0])):
+            tell_failure(self._teller.text(failure_of(row), again), final=not again)
 
 
 def outcomes_of(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]], ran: Callable[[TaskRow], bool]) -> dict[

@@ -8,6 +8,7 @@ from typing import Any
 from superluigi.lineage.staleness import reasons
 from superluigi.lineage.staleness.reasons import Reason
 from superluigi.lineage.staleness.why import Explanation
+from superluigi.terminal import below_branch
 
 #: Deeper levels are not indented any more: a chain of 10,000 tasks would be 200 MB of blanks.
 WIDEST = 120
@@ -25,9 +26,9 @@ def lines(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[s
         again = task_id in shown and bool(node["requires"])
         shown.add(task_id)
         yield prefix + branch, node, again
-        below = [] if again else list(dict.fromkeys(node["requires"]))  # what is listed twice is drawn once
-        inner = prefix + ({"": "", "├── ": "│   ", "└── ": "    "}[branch] if len(prefix) < WIDEST else "")
-        waiting.extend((one, inner, "└── " if one == below[-1] else "├── ") for one in reversed(below))
+        needs = [] if again else list(dict.fromkeys(node["requires"]))  # what is listed twice is drawn once
+        inner = prefix + (below_branch(branch) if len(prefix) < WIDEST else "")
+        waiting.extend((one, inner, "└── " if one == needs[-1] else "├── ") for one in reversed(needs))
 
 
 def of_dry_run(explained: Sequence[Explanation]) -> str:

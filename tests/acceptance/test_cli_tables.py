@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from superluigi import cli
+from superluigi import cli, terminal
 
 PIPELINE = """
 import pandas as pd
@@ -65,6 +65,21 @@ class Folder(AtomicTaskWithMetadata):
             (output_path / name).write_text(name)
 
 
+class Words(AtomicTaskWithMetadata):
+    text: Param[str] = "語 " * 100
+
+    def run(self):
+        raise ValueError("this\\x1b[2J and that\\nthe end")
+
+
+class Long(AtomicTaskWithMetadata):
+    def requires(self):
+        return Words()
+
+    def run(self):
+        return 1
+
+
 class Texts(AtomicTaskWithMetadata):
     def run(self):
         return [f"text {n}" for n in range(100)]
@@ -77,6 +92,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPERLUIGI_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(tmp_path / "copies"))
     monkeypatch.setenv("SUPERLUIGI_DURABLE", "false")
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -147,6 +163,32 @@ def test_tables_have_headers_and_fit(call: Callable[..., str], monkeypatch: pyte
     assert "afolderwithalongname/" * 3 + "table.csv" in flat and str(Path.cwd()) not in flat
 
 
+def test_what_is_too_long_goes_on_below_where_it_began(
+    call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("run", M, "Long", code=1)
+    monkeypatch.setenv("COLUMNS", "50")
+    for words, begins, goes_on in (
+        (("status", M, "Long"), ["○ missing  Long()", "└── ✕ failed   Words("], " " * 15),
+        (("status", M, "Long", "--stale"), ["✕ failed   Words("], " " * 11),
+        (("why", M, "Long"), ["runs  Words("], " " * 6),
+    ):
+        said = call(*words).splitlines()
+        assert [line[: len(begin)] for line, begin in zip(said, begins, strict=False)] == begins
+        rest = said[len(begins) : len(begins) + 3]
+        assert [line[: len(goes_on) + 1].rstrip() for line in rest] == [f"{goes_on}語"] * 3
+        assert max(map(terminal.cells, said[: len(begins) + 3])) <= 50
+        assert "ValueError: this\\x1b[2J and that" in " ".join(map(str.strip, said)) or words[0] == "why"
+
+
+def test_a_queue_tells_the_first_line_of_an_error(call: Callable[..., str]) -> None:
+    call("queue", "submit", "q.sqlite", M, "Long")
+    call("queue", "spawn", "q.sqlite", "--workers", "1", code=1)
+    for words in (("queue", "tasks", "q.sqlite", "--state", "FAILED"), ("queue", "top", "q.sqlite", "--once")):
+        said = call(*words)
+        assert "ValueError: this\\x1b[2J and that" in said and "the end" not in said
+
+
 def test_elsewhere_each_row_is_one_line(call: Callable[..., str]) -> None:
     call("run", M, "Table")
     rows = call("ls", M, "Table").splitlines()
@@ -166,6 +208,8 @@ def test_paths_in_the_store_are_relative_to_it(
 def test_no_hit_is_said(call: Callable[..., str], tmp_path: Path) -> None:
     assert "no output" in call("ls", err=True)
     assert "no output with these tags" in call("ls", "--tag", "a=b", err=True)
+    for verb in ("list", "verify"):
+        assert "no local copies" in call("cache", verb, err=True)
     (tmp_path / "empty").mkdir()
     assert "no outputs in empty" in call("verify", "empty")
     call("queue", "submit", "q.sqlite", M, "Twice", "--n", "7")

@@ -47,6 +47,37 @@ def test_what_can_be_seen_stays_as_it_is() -> None:
     assert terminal.visible_but_looks("\x1b[1;31mred\x1b[0m 10%\r20%\r\nend") == "\x1b[1;31mred\x1b[0m 10%\n20%\nend"
 
 
+WIDE = "日本🎉e\u0301\u200d\ufe0f ab/-"
+
+
+@given(
+    st.lists(st.tuples(st.text(alphabet=WIDE), st.sampled_from(["", "red"]))), st.integers(20, 60), st.integers(0, 30)
+)
+def test_long_lines_are_broken_between_words_by_the_columns_they_take(
+    parts: list[terminal.Part], width: int, indent: int
+) -> None:
+    whole = "".join(text for text, _ in parts)
+    lines = list(terminal.wrapped_parts(parts, width, " " * indent))
+    texts = ["".join(part if isinstance(part, str) else part[0] for part in line) for line in lines]
+    assert " ".join(texts).split() == whole.split() or len(lines) > 1  # a line may end between two parts
+    assert "".join(texts).replace(" ", "") == whole.replace(" ", "")
+    for text in texts:
+        assert terminal.cells(text) <= max(width, indent + 20) or len(text.split()) <= 1
+    assert all(text.startswith(" " * indent) for text in texts[1:])
+    assert list(terminal.wrapped_parts(parts, None)) == [[(text, style) for text, style in parts]]
+
+
+@given(st.text(alphabet=WIDE), st.integers(1, 40))
+def test_what_is_cut_in_the_middle_takes_no_more_columns_than_it_may(text: str, width: int) -> None:
+    cut = terminal.cut_middle(text, width)
+    assert terminal.cells(cut) <= width
+    assert cut == text or (cut.count("…") == 1 and text.startswith(cut.partition("…")[0]))
+
+
+def test_characters_take_as_many_columns_as_a_terminal_gives_them() -> None:
+    assert [terminal.cells(text) for text in ("ab", "日本", "e\u0301", "🎉", "a\u200db")] == [2, 4, 1, 2, 2]
+
+
 def test_lists_to_be_confirmed_cannot_be_rewritten_by_what_they_list(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,9 @@ def test_quarantine_is_listed_shown_and_cleared(pipeline: Pipeline) -> None:
     assert "check '<lambda>' failed: too bad" in said
     [told] = json.loads(pipeline("quarantine", "list", "--json"))
     assert told["task_family"] == "Sink" and told["checks"][0]["detail"] == "too bad"
-    assert told["path"] in pipeline("quarantine", "list") and told["path"] in said
+    header, row = pipeline("quarantine", "list").splitlines()
+    assert header.endswith("/quarantine/)") and told["path"] in said
+    assert told["path"] == header.rpartition("(in ")[2][:-1] + row.rpartition(" ")[2]
     shown = pipeline("quarantine", "show", "Sink")
     assert "too bad" in shown and f"{told['path']}/output/0/sink.json" in shown
     pipeline("quarantine", "show", "Nothing", code=1)
