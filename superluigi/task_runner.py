@@ -126,6 +126,7 @@ def run_task(
     """
     if not dry_run:
         refuse_if_importing("a run")
+    options.warn_of_variables()
     options.refuse_other_kinds(
         config=config, config_file=config_file, store=store, queue=queue, central_scheduler=central_scheduler,
         local_output=local_output, force_local_download=force_local_download, force=force,

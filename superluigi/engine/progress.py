@@ -109,7 +109,8 @@ class Counter(Observer):
     def progressed(self, task_id: str, percentage: float | None, message: str | None) -> None:
         running = self.running.get(task_id)
         if running is not None:
-            running.percentage = running.percentage if percentage is None else percentage
+            if isinstance(percentage, (int, float)):  # Luigi hands on whatever a task says
+                running.percentage = percentage
             running.message = running.message if message is None else visible(message, one_line=True)
 
     def total(self) -> int:
@@ -118,7 +119,7 @@ class Counter(Observer):
     def left_of(self, running: _Running) -> float | None:
         """Of one task: by the progress that it reports, else by finished ones of its family; None if neither tells."""
         elapsed = running.elapsed()
-        if running.percentage is not None and 0 < running.percentage <= 100:
+        if running.percentage is not None and 0.001 < running.percentage <= 100:
             return elapsed * (100 - running.percentage) / running.percentage
         pace = self._paces.get(type(running.task).__name__)
         mean = pace.mean() if pace is not None else None

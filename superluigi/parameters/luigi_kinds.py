@@ -57,7 +57,8 @@ def must_fit(parameter: Any, name: str, value: Any, given: Any) -> None:
         if given is not None and isinstance(parameter, luigi.BoolParameter):  # Luigi makes None of what it cannot read
             raise RefusedError(kind_of(parameter), name, given)
         return
-    if not _fits(parameter, value):
+    of_letters = isinstance(given, (str, bytes)) and isinstance(value, (list, tuple))
+    if of_letters or not _fits(parameter, value):
         raise RefusedError(kind_of(parameter), name, value if given is None else given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,9 +57,10 @@ def explain(cls: Any, error: Exception, args: Sequence[Any], kwargs: Mapping[str
     known = f"{family} has the parameters {', '.join(names)}." if names else f"{family} has no parameters."
     if refused is not None:
         shown = _short(refused.value)
+        hint = _hint(refused.value, refused.name, parameters.get(refused.name)) or _example(refused)
         return WrongParameterError(
             f"{family}: the parameter {refused.name!r} is {shown} ({type(refused.value).__name__}), "
-            f"but expected is {refused}.{_hint(refused.value, refused.name, parameters.get(refused.name))}"
+            f"but expected is {refused}.{hint}"
         )
     if isinstance(error, UnknownParameterException):
         unknown = [name for name in kwargs if name not in names]
@@ -188,9 +190,28 @@ def _hint(value: Any, name: str, parameter: Any) -> str:
             return f" Write {name}=luigi.date_interval.{type(meant).__name__}.parse({str(meant)!r})."
         if isinstance(meant, type) and issubclass(meant, luigi.Task):
             return f" Write {name}={meant.__name__}, the class."
+        if isinstance(meant, enum.Enum):
+            return f" Write {name}={type(meant).__name__}.{meant.name}."
         if not isinstance(meant, str):
             return f" Write {name}={meant!r}: texts are read on the command line and in configurations only."
     return ""
+
+
+#: How values are written that have no literals.
+_EXAMPLES = {
+    "timedelta": "datetime.timedelta(hours=1)",
+    "time": "datetime.time(12, 30)",
+    "datetime": "datetime.datetime(2026, 1, 31, 12)",
+    **dict.fromkeys(("date", "month", "year"), "datetime.date(2026, 1, 31)"),
+    "dateinterval": "luigi.date_interval.Month(2026, 1)",
+    "Decimal": "decimal.Decimal('0.1')",
+}
+
+
+def _example(refused: RefusedError) -> str:
+    """For those who do not know how such a value is written."""
+    shown = _EXAMPLES.get(str(refused))
+    return f" Write {refused.name}={shown}, say." if shown else ""
 
 
 def _only_annotated(cls: type, name: str) -> str:

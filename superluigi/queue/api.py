@@ -61,6 +61,7 @@ class Queue:
         recheck: timedelta = timedelta(seconds=60),
         create: bool = True,
     ) -> None:
+        _refuse_odd(pools, resources, {"lease": lease, "recheck": recheck})
         self.name = name
         self._lease_seconds = lease_seconds(lease)
         self._recheck_seconds = recheck.total_seconds()
@@ -381,8 +382,8 @@ class Queue:
             QueueError: workers cannot be started; the message has their last words.
         """
         refuse_if_importing("workers")
-        if workers is not None and workers < 1:
-            raise OptionError(f"workers={workers} must be at least 1.")
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise OptionError(f"workers={workers!r} must be a whole number of at least 1.")
         chosen = tuple(pools) if pools is not None else None
         if detach:
             self._spawn_detached(workers, chosen, keep_alive)
@@ -430,9 +431,27 @@ class Queue:
         self.close()
 
 
+def _refuse_odd(pools: object, resources: object, times: Mapping[str, object]) -> None:
+    """Refuse values of other kinds than those of `Queue`, by name."""
+    for name, value, kind, expected in (
+        ("pools", pools, Pool, "{'gpu': Pool(2)}"),
+        ("resources", resources, (int, float), "{'licences': 3}"),
+    ):
+        given = value.items() if isinstance(value, Mapping) else [] if value is None else [("", value)]
+        for key, one in given:
+            if not (key and isinstance(one, kind)):
+                shown = f"{name}[{key!r}]" if key else name
+                raise OptionError(f"Queue: {shown} is {one!r} ({type(one).__name__}); write {name}={expected}.")
+    for name, one in times.items():
+        if not isinstance(one, timedelta):
+            raise OptionError(f"Queue: {name} is {one!r} ({type(one).__name__}); write {name}=timedelta(seconds=60).")
+
+
 def _tasks_of(tasks: object) -> list[luigi.Task]:
-    found = graph.flatten(tasks)
+    found: list[Any] = [None] if tasks is None else graph.flatten(tasks)
     for task in found:
+        if isinstance(task, type) and issubclass(task, luigi.Task):
+            raise OptionError(f"submit needs Luigi tasks, not the class {task.__name__}. Call it: {task.__name__}(…).")
         if not isinstance(task, luigi.Task):
             raise OptionError(f"submit needs Luigi tasks, not {task!r} ({type(task).__name__}).")
     return found

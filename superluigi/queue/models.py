@@ -63,16 +63,26 @@ class Pool:
 
     def __post_init__(self) -> None:
         wrong = []
-        if self.max_workers is not None and self.max_workers < 1:
-            wrong.append(f"max_workers is {self.max_workers}, expected at least 1 (or None: no limit)")
+        if self.max_workers is not None and (type(self.max_workers) is not int or self.max_workers < 1):
+            wrong.append(f"max_workers is {self.max_workers!r}, expected a number of at least 1 (or None: no limit)")
         if self.on_term not in ("requeue", "kill"):
             wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
-        shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
-        if self.longest is not None and self.longest < shortest:
-            wrong.append(
-                f"walltime is {self.walltime}, expected at least {shortest}: a worker needs time to "
-                "start, and to put its task back at the end"
-            )
+        for name, value, kinds, expected in (
+            ("provider", self.provider, str, "a name such as 'local' or 'slurm'"),
+            ("environment", self.environment, Mapping, "a dict such as {'OMP_NUM_THREADS': '1'}"),
+            ("prefix", self.prefix, (str, type(None)), "a text such as 'nice -n 10'"),
+            ("walltime", self.walltime, (str, timedelta, type(None)), "a timedelta, or a text such as '2h'"),
+            ("options", self.options, Mapping, "a dict such as {'partition': 'gpu'}"),
+        ):
+            if not isinstance(value, kinds):
+                wrong.append(f"{name} is {value!r} ({type(value).__name__}), expected {expected}")
+        if not wrong:
+            shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
+            if self.longest is not None and self.longest < shortest:
+                wrong.append(
+                    f"walltime is {self.walltime}, expected at least {shortest}: a worker needs time to "
+                    "start, and to put its task back at the end"
+                )
         if wrong:
             raise OptionError(f"Pool: {'; '.join(wrong)}.")
         object.__setattr__(self, "walltime", self.longest)  # frozen: equal pools are equal, however written

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import luigi
 from luigi.task_register import Register
 
+from superluigi import config
 from superluigi.errors import OptionError
 
 P = ParamSpec("P")
@@ -95,11 +96,34 @@ class MisspeltSectionWarning(UserWarning):
     """A section of a configuration is called almost as a task is."""
 
 
+def warn_of_variables() -> None:
+    """Warn of variables of the environment that no setting reads, but one of almost the same name."""
+    known = {setting.variable.removeprefix(_PREFIX): setting.variable for setting in config.SETTINGS.values()}
+    for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+        word = name.removeprefix(_PREFIX)
+        near = difflib.get_close_matches(word, known, 1, 0.85) if word not in known else []
+        if near:
+            warnings.warn(
+                f"The environment has {name}, which no setting reads. Did you mean {known[near[0]]}?",
+                MisspeltVariableWarning,
+                stacklevel=4,
+            )
+
+
+_PREFIX = "SUPERLUIGI_"
+
+
+class MisspeltVariableWarning(UserWarning):
+    """A variable of the environment is called almost as that of a setting."""
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, (bool, int)) or type(value).__name__ in ("bool_", "bool")  # numpy's are no bools
 
 
 def _hint(name: str, value: Any) -> str:
+    if name == "central_scheduler" and isinstance(value, str) and "://" in value:
+        return " Write central_scheduler=True, config={'core': {'default_scheduler_url': " + repr(value) + "}}."
     if isinstance(value, str):
         word = value.strip().lower()
         return f" Write {name}={word in ('yes', 'true', 'on', '1')}." if word else ""

@@ -89,10 +89,21 @@ def _refuse_others(task: AnyTask, targets: object) -> list[AtomicTarget]:
         if not isinstance(target, AtomicTarget):
             raise DefinitionError(
                 f"{task.task_family}.output() returns {target!r} ({type(target).__name__}), "
-                "which is no Super Luigi target. "
-                "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
+                f"which is no Super Luigi target. {_instead_of(target)}"
             )
     return flat
+
+
+def _instead_of(given: object) -> str:
+    """The target to write."""
+    if isinstance(given, type) and issubclass(given, AtomicTarget):
+        return f"Call the class: {given.__name__}(…)."
+    if isinstance(given, (str, os.PathLike)):
+        bucket, slash, key = str(given).removeprefix("s3://").partition("/")
+        if slash and str(given).startswith("s3://"):
+            return f"Return S3ObjectTarget({bucket!r}, {key!r}), or S3PrefixTarget for several keys."
+        return f"Return LocalFileTarget({str(given)!r}), or LocalFolderTarget for a folder."
+    return "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
 
 
 def _refuse_same_places(task: AnyTask, targets: list[AtomicTarget]) -> None:

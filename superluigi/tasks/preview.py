@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import luigi
+
 from superluigi import graph
+from superluigi.errors import OptionError
 from superluigi.parameters.luigi_task import AnyTask
 
 
@@ -49,7 +52,14 @@ def plan(task: AnyTask) -> RunPreview:
     """What running `task` would run, counts per class, and what is complete already.
 
     Requirements that a task only discovers while it runs are not known before.
+
+    Raises:
+        OptionError: it is no task.
     """
+    given: object = task
+    if not isinstance(given, luigi.Task):
+        hint = f" Call it: {given.__name__}(…)." if isinstance(given, type) else ""
+        raise OptionError(f"plan takes a task, not {given!r} ({type(given).__name__}).{hint}")
     done: dict[AnyTask, bool] = {}
 
     def needed(node: AnyTask) -> list[AnyTask]:

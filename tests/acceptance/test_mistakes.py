@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import enum
+import functools
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi import collect, compute, run_task
+from superluigi import collect, compute, plan, run_task
 from superluigi.errors import (
     DefinitionError,
     FormatError,
@@ -29,6 +30,7 @@ from superluigi.errors import (
 )
 from superluigi.parameters import BoolParameter, DateParameter, FloatParameter, IntParameter, Param
 from superluigi.parameters import Requires as Requires
+from superluigi.queue import Pool, Queue
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata
 
@@ -266,6 +268,50 @@ WHEN_WRITTEN_OR_MADE: list[tuple[Callable[[], object], type[SuperLuigiError], li
 ]  # fmt: skip
 
 
+class Typed(AtomicTaskWithMetadata):
+    many: Param[list[int]] = [1]
+    deep: Param[dict[str, list[int]]] = {}
+    pair: Param[tuple[int, str]] = (1, "a")
+    maybe: Param[list[int] | None] = None
+    wait: Param[datetime.timedelta] = datetime.timedelta(1)
+    colour: Param[Colour] = Colour.RED
+    letters = luigi.ChoiceListParameter(choices=["a", "b"], default=("a",))
+
+
+PARAMETERS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"many": [1, "2"]}, ["'many' is [1, '2'] (list)", "list[int], in which '2' (str) should be int"]),
+    ({"many": [1, Load()]}, ["list[int], in which one (Load) should be int"]),
+    ({"deep": {"a": [1, None]}}, ["list[int], in which None (NoneType) should be int"]),
+    ({"deep": {3: [1]}}, ["dict[str, list[int]], in which 3 (int) should be str"]),
+    ({"pair": (1, 2)}, ["tuple[int, str], in which 2 (int) should be str"]),
+    ({"maybe": ["1"]}, ["list[int], in which '1' (str) should be int"]),
+    ({"wait": 3600}, ["'wait' is 3600 (int)", "Write wait=datetime.timedelta(hours=1), say."]),
+    ({"colour": "RED"}, ["'colour' is 'RED' (str)", "Write colour=Colour.RED."]),
+    ({"letters": "ab"}, ["'letters' is 'ab' (str)", "expected is choicelist"]),
+    ({"letters": "a"}, ["Write letters=('a',)"]),
+]  # fmt: skip
+WHEN_WRITTEN_OR_MADE += [
+    *((functools.partial(Typed, **given), ParameterError, ["Typed", *words]) for given, words in PARAMETERS),
+    (written("n: Param[list[int]] = [1, 'x']"), ParameterError, ["Wrong.n", "in which 'x' (str) should be int"]),
+    (lambda: Queue("q", pools={"a": {"max_workers": 3}}), OptionError, ["pools['a'] is {'max_workers': 3}", "Pool(2)"]),
+    (lambda: Queue("q", pools=Pool()), OptionError, ["pools is Pool(", "pools={'gpu': Pool(2)}"]),
+    (lambda: Queue("q", lease=60), OptionError, ["lease is 60 (int)", "timedelta(seconds=60)"]),
+    (lambda: Queue("q", recheck="1m"), OptionError, ["recheck is '1m' (str)"]),
+    (lambda: Queue("q", resources={"gpu": "2"}), OptionError, ["resources['gpu'] is '2' (str)"]),
+    (lambda: Pool("3"), OptionError, ["max_workers is '3'", "at least 1"]),
+    (lambda: Pool(walltime=30, environment="A=1"), OptionError,
+     ["walltime is 30 (int)", "'2h'", "environment is 'A=1' (str)"]),
+    (lambda: Pool(options=["--mem=8G"], prefix=["nice"]), OptionError, ["options is ['--mem=8G'] (list)", "prefix is"]),
+    (lambda: Queue("q").submit(Load), OptionError, ["the class Load", "Load(…)"]),
+    (lambda: Queue("q").submit(None), OptionError, ["submit needs Luigi tasks, not None"]),
+    (lambda: Queue("q").spawn("2"), OptionError, ["workers='2'"]),
+    (lambda: plan("Load"), OptionError, ["plan takes a task, not 'Load' (str)"]),
+    (lambda: plan(Load), OptionError, ["Load(…)"]),
+    (lambda: run_task(Load(1), central_scheduler="http://here:8082"), OptionError,
+     ["central_scheduler=True", "'default_scheduler_url': 'http://here:8082'"]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("number", range(len(WHEN_WRITTEN_OR_MADE)))
 def test_a_mistake_is_refused_when_it_is_written_or_made(number: int) -> None:
     mistake, kind, words = WHEN_WRITTEN_OR_MADE[number]
@@ -334,9 +380,10 @@ WHEN_RUN: list[tuple[str, type[SuperLuigiError], list[str]]] = [
     (REQUIRES.format("return LocalFileTarget('x')"), DefinitionError, ["requires() of Wrong()", "ExternalTask"]),
     (REQUIRES.format("return Load().output"), DefinitionError, ["requires() of Wrong()", "is a method"]),
     (OUTPUT.format("return 'x.json'"), DefinitionError, ["Wrong.output()", "'x.json' (str)", "LocalFileTarget"]),
-    (OUTPUT.format("return Path('x.json')"), DefinitionError, ["Wrong.output()", "(PosixPath)", "LocalFileTarget"]),
+    (OUTPUT.format("return Path('x.json')"), DefinitionError, ["(PosixPath)", "LocalFileTarget('x.json')"]),
     (OUTPUT.format("return {'a': 'x.json'}"), DefinitionError, ["Wrong.output()", "'x.json' (str)"]),
-    (OUTPUT.format("return LocalFileTarget"), DefinitionError, ["Wrong.output()", "LocalFileTarget"]),
+    (OUTPUT.format("return LocalFileTarget"), DefinitionError, ["Call the class: LocalFileTarget(…)"]),
+    (OUTPUT.format("return 's3://b/k/x.csv'"), DefinitionError, ["Wrong.output()", "S3ObjectTarget('b', 'k/x.csv')"]),
     (OUTPUT.format("LocalFileTarget('x.json')"), FormatError, ["Wrong()", "output() returns None"]),
     (RUN.format("yield Load(), Load"), DefinitionError, ["yield in run() of Wrong()", "is a class", "Load(…)"]),
     (RUN.format("yield {'a': 'Load'}"), DefinitionError, ["yield in run() of Wrong()", "'Load' is a str"]),
@@ -370,6 +417,44 @@ WHEN_RUN: list[tuple[str, type[SuperLuigiError], list[str]]] = [
 ]  # fmt: skip
 
 
+ASKS = "    def requires(self): return {}\n    def run(self, {}):\n        {}"
+MANY = "    def output(self): return [LocalFileTarget('a.txt'), LocalFileTarget('b.txt')]\n"
+FOLDER = "class Folder(AtomicTaskWithMetadata):\n    def output(self): return LocalFolderTarget('made')\n"
+WHEN_RUN += [
+    (ASKS.format("[Load(), Load(n=2)]", "input_path", "return input_path.read_text()"), DefinitionError,
+     ["run() of Wrong() uses input_path", "a list of 2, as requires() gives it", "input_path[0]"]),
+    (ASKS.format("[Load(), Load(n=2)]", "input_path", "import pandas; pandas.read_csv(input_path)"), DefinitionError,
+     ["run() of Wrong() uses input_path", "input_path[0]"]),
+    (ASKS.format("{'a': Load()}", "input_path", "return open(input_path).read()"), DefinitionError,
+     ["run() of Wrong() uses input_path", "a dict with 'a', as requires() gives it", "input_path['a']"]),
+    (ASKS.format("{'a': Load()}", "inputs", "return inputs.a"), DefinitionError,
+     ["run() of Wrong() uses inputs", "a dict with 'a'", "inputs['a']"]),
+    (ASKS.format("[Load()]", "inputs", "return inputs + 1"), DefinitionError, ["a list of 1", "inputs[0]"]),
+    (ASKS.format("[]", "input_path", "return input_path.read_text()"), DefinitionError,
+     ["run() of Wrong() uses input_path", "empty, since requires() gives nothing"]),
+    (ASKS.format("Load()", "input_path", "return open(input_path + '/x')"), DefinitionError,
+     ["run() of Wrong() uses input_path", "a path: write open(input_path)", "`inputs`"]),
+    (ASKS.format("Load()", "input_path", "import json; return json.load(input_path)"), DefinitionError,
+     ["run() of Wrong() uses input_path", "a path: write open(input_path)"]),
+    (ASKS.format("Load()", "input_path", "return (input_path / 'part.csv').read_text()"), TargetKindError,
+     ["run() of Wrong() looks for part.csv in its input", "one file"]),
+    (ASKS.format("Load()", "metadata", "metadata.rows = 3"), DefinitionError, ["Wrong()", "metadata['rows'] ="]),
+    (MANY + "    def run(self, output_path):\n        output_path.write_text('x')", DefinitionError,
+     ["run() of Wrong() uses output_path", "a list of 2, as output() gives it", "output_path[0]"]),
+    (MANY + "    def run(self, output_path):\n        open(output_path, 'w')", DefinitionError, ["output_path[0]"]),
+    (PLACED.format("LocalFileTarget('f')", "output_path.write('x')"), DefinitionError, ["write open(output_path)"]),
+    (PLACED.format("None", "open(output_path, 'w')"), DefinitionError,
+     ["run() of Wrong() uses output_path, which is None", "output() of Wrong() gave None", "`return`"]),
+    (ASKS.format("Load()", "", "return self.input().read()").replace("self, ", "self"), DefinitionError,
+     ["run() of Wrong() uses a target", "`inputs`"]),
+    (ASKS.format("Load()", "", "return self.requires() + 1").replace("self, ", "self"), DefinitionError,
+     ["run() of Wrong() uses self.requires(), the task Load(n=1)", "inputs"]),
+    (ASKS.format("Folder()", "input_path", "return open(input_path).read()") + "\n" + FOLDER
+     + "    def run(self, output_path): (output_path / 'a.csv').write_text('1')", TargetKindError,
+     ["run() of Wrong() reads its input made as a file", "a folder", "input_path / 'part.csv'"]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("number", range(len(WHEN_RUN)))
 def test_a_mistake_is_explained_when_it_runs(number: int, caplog: pytest.LogCaptureFixture) -> None:
     source, kind, words = WHEN_RUN[number]
@@ -385,9 +470,21 @@ def test_errors_of_users_that_only_look_alike_stay_theirs() -> None:
         ("load = Load(n=5); return 1 + 'a'", TypeError),
         ("return open('nowhere.txt').read()", FileNotFoundError),
         ("return self.nothing", AttributeError),
+        ("x = None; return x.read()", AttributeError),
+        ("return int('<class list>')", ValueError),
     ):
         with pytest.raises(TaskFailedError) as caught:
             run_task(in_run(RUN.format(source))(), quiet=True)
+        assert type(caught.value.__cause__) is kind
+    for source, kind in (
+        ("return ([1] + [str(one) for one in input_path]).nothing", AttributeError),
+        ("return int(input_path[0].name)", ValueError),
+        ("return open(input_path[0].parent / 'nowhere')", FileNotFoundError),
+        ("metadata['x'] = {} + 1", TypeError),
+        ("metadata['a'] + metadata['b']", KeyError),
+    ):
+        with pytest.raises(TaskFailedError) as caught:
+            run_task(in_run(ASKS.format("[Load()]", "input_path, metadata", source))(), quiet=True)
         assert type(caught.value.__cause__) is kind
 
 
@@ -423,6 +520,18 @@ def test_a_section_that_is_called_almost_as_a_task_is_asked_about() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run_task(Load(n=9), config={"Load": {"n": "3"}, "my_settings": {"a": "b"}, "load": {"a": "b"}}, quiet=True)
+
+
+def test_a_variable_that_is_called_almost_as_a_setting_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLUIGI_WORKSPCE", "x")
+    with pytest.warns(UserWarning, match="SUPERLUIGI_WORKSPCE, .* Did you mean SUPERLUIGI_WORKSPACE?"):
+        run_task(Load(n=8), quiet=True)
+    monkeypatch.delenv("SUPERLUIGI_WORKSPCE")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("SUPERLUIGI_PYTHON", "SUPERLUIGI_QUEUE_URL", "SUPERLUIGI_TEST_S3", "SUPERLUIGI_HOME"):
+            monkeypatch.setenv(name, "x")
+        run_task(Load(n=9), quiet=True)
 
 
 class Itself:

@@ -49,6 +49,21 @@ class RefusalError(TypeError):
     """Why a value is none of its type, in words that can follow "expected"."""
 
 
+def _checked_in(whole: Adapter, item: Adapter, value: object) -> Any:
+    """A member as `item` takes it.
+
+    Raises:
+        RefusalError: names it beside the whole.
+    """
+    try:
+        return item.check(value)
+    except DefinitionError:
+        raise
+    except (TypeError, ValueError) as error:
+        shown = f"{value!r:.60}" if isinstance(value, (str, int, float, type(None))) else "one"
+        raise RefusalError(f"{whole.name}, in which {shown} ({type(value).__name__}) should be {error}") from error
+
+
 class ScalarAdapter(Adapter):
     """bool, int, float, str and None: JSON has them. NumPy's scalars become Python's; True is no int."""
 
@@ -183,7 +198,7 @@ class Sequence(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, self._accepts):
             self.refuse(value)
-        return self.kind(self.item.check(item) for item in value)
+        return self.kind(_checked_in(self, self.item, item) for item in value)
 
     def encode(self, value: Any) -> list[Any]:
         items = [self.item.encode(item) for item in value]
@@ -206,7 +221,7 @@ class TupleAdapter(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             self.refuse(value)
-        return self._made(item.check(part) for item, part in zip(self.items, value, strict=True))
+        return self._made(_checked_in(self, item, part) for item, part in zip(self.items, value, strict=True))
 
     def encode(self, value: Any) -> list[Any]:
         return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
@@ -232,7 +247,7 @@ class Dict(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, Mapping):
             self.refuse(value)
-        found = {self.key.check(key): self.value.check(item) for key, item in value.items()}
+        found = {_checked_in(self, self.key, key): _checked_in(self, self.value, item) for key, item in value.items()}
         if len(found) < len(value):
             raise TypeError(f"{self.name} whose keys differ, as {self.key.name}")
         return found

@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,36 +17,89 @@ from typing import Any
 import luigi
 
 from superluigi import graph
-from superluigi.errors import USERS_CODE, DefinitionError, TargetKindError
+from superluigi.errors import USERS_CODE, DefinitionError, SuperLuigiError, TargetKindError
 from superluigi.lineage.code_fingerprint.source import syntax_tree
 from superluigi.runs import tracebacks
+from superluigi.tasks.values import LazyDict, LazyList
 
 
 @contextlib.contextmanager
-def explained(task: Any, stages: Callable[[], Iterable[Path]]) -> Iterator[None]:
-    """Errors that come of a task in the place of its data, or of a file in the place of a folder, say so.
+def explained(task: Any, stages: Callable[[], Iterable[Path]], offered: Mapping[str, object]) -> Iterator[None]:
+    """Errors that come of a task in the place of its data, of what `run` was `offered` in the place of something of
+    another shape, or of a file in the place of a folder, say so.
 
     Raises:
-        DefinitionError: `run` has used a task as if it were the task's output.
-        TargetKindError: it wrote a file where a folder is expected, or the reverse.
+        DefinitionError: `run` has used a task as if it were the task's output, or a list of paths as if it were one.
+        TargetKindError: it has taken a file for a folder, or the reverse.
     """
     try:
         yield
-    except (TypeError, AttributeError) as error:
-        advice = None if isinstance(error, DefinitionError) else _task_as_data(task, error) or _not_called(task, error)
+    except (TypeError, AttributeError, ValueError) as error:
+        advice = None if isinstance(error, SuperLuigiError) else _advice(task, error, offered)
         if advice is None:
             raise
         raise DefinitionError(advice) from error
     except (IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
-        advice = _other_kind(task, error, stages())
+        advice = _other_kind(task, error, stages()) or _other_kind_of_input(task, error, offered)
         if advice is None:
             raise
         raise TargetKindError(advice) from error
 
 
+def _advice(task: luigi.Task, error: Exception, offered: Mapping[str, object]) -> str | None:
+    if isinstance(error, ValueError):  # what pandas raises for a list of paths
+        return _other_shape(task, error, offered) if "<class '" in str(error) else None
+    return _task_as_data(task, error) or _not_called(task, error) or _other_shape(task, error, offered)
+
+
+#: What `run` is offered, and which method of the task gives it its shape.
+_SHAPED_BY = {"input_path": "requires()", "inputs": "requires()", "output_path": "output()", "metadata": ""}
+
+
+def _other_shape(task: luigi.Task, error: Exception, offered: Mapping[str, object]) -> str | None:
+    """What `run` was offered, used as if it were something else: a list of paths as a path, a path as a text."""
+    if "output_path" in offered and offered["output_path"] is None and "NoneType" in str(error):
+        return (
+            f"run() of {task} uses output_path, which is None, since output() of {task} gave None ({error}). "
+            "Does output() end with `return` and a target?"
+        )
+    code = "".join(frame.code for frame in tracebacks.users_frames(tracebacks.text_of(error))[-1:])
+    for name, value in offered.items():
+        if isinstance(error, AttributeError) and error.obj is not None:
+            used = error.obj is value
+        else:  # of a dict there may be others in the line
+            used = bool(re.search(rf"\b{type(value).__name__}\b", str(error)))
+            used = used and (name != "metadata" or isinstance(error, AttributeError))
+        what = _shape_of(name, value) if used and re.search(rf"\b{name}\b", code) else None
+        if what is not None:
+            return f"run() of {task} uses {name} as what it is not ({error}). It is {what}."
+    return None
+
+
+def _shape_of(name: str, value: object) -> str | None:
+    """What a value is and how it is used, if that follows from how the task is written."""
+    giver = _SHAPED_BY.get(name)
+    if name == "metadata":
+        return "a dict: write metadata['rows'] = …"
+    if giver is None:
+        return None
+    if isinstance(value, Path):
+        return f"a path: write open({name}) or str({name}){', or take `inputs`, the value' if 'in' in name else ''}"
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, (str, bytes)):
+        if name == "inputs" and not isinstance(value, (LazyDict, LazyList)):
+            return None  # a value of the user's
+        if not value:
+            return f"empty, since {giver} gives nothing"
+        if isinstance(value, Mapping):
+            keys = ", ".join(map(repr, list(value)[:5]))
+            return f"a dict with {keys}, as {giver} gives it: write {name}[{next(iter(value))!r}]"
+        return f"a list of {len(value)}, as {giver} gives it: write {name}[0]"
+    return None
+
+
 def _task_as_data(task: luigi.Task, error: BaseException) -> str | None:
     words = set(re.findall(r"\w+", str(error)))
-    for name, found in _tasks_in_frames(error.__traceback__):
+    for name, found in _tasks_in_frames(task, error.__traceback__):
         kind = found if isinstance(found, type) else type(found)
         if found is not task and kind.__name__ in words and not isinstance(task, kind):
             what = f"{name}, the task {found!r}," if not isinstance(found, type) else f"a task {kind.__name__}"
@@ -70,20 +123,22 @@ def _not_called(task: luigi.Task, error: BaseException) -> str | None:
     if found and re.search(r"\b(method|function)\b", str(error)):
         name = found[1]
         return f"run() of {task} uses self.{name}, a method, without calling it ({error}). Write self.{name}()."
-    if re.search(r"os\.PathLike|path should be|expected str", str(error)):
+    if isinstance(getattr(error, "obj", None), luigi.Target) or re.search(
+        r"os\.PathLike|path should be|expected str", str(error)
+    ):
         words, targets = set(re.findall(r"\w+", str(error))), []
         with USERS_CODE:
             targets = graph.flatten([task.output(), task.input()])
         kinds = {type(one).__name__ for one in targets if isinstance(one, luigi.Target)}
         if kinds & words:
             return (
-                f"run() of {task} uses a target as if it were a path ({error}). Take `input_path` or `output_path` in "
-                "run(), or write target.path."
+                f"run() of {task} uses a target as if it were a path or a file ({error}). Take `input_path`, `inputs` "
+                "or `output_path` in run(), or write target.path."
             )
     return None
 
 
-def _tasks_in_frames(trace: TracebackType | None) -> Iterator[tuple[str, object]]:
+def _tasks_in_frames(task: luigi.Task, trace: TracebackType | None) -> Iterator[tuple[str, object]]:
     """Tasks and task classes that the user's frames name."""
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
@@ -92,6 +147,8 @@ def _tasks_in_frames(trace: TracebackType | None) -> Iterator[tuple[str, object]
         for name, value in list(frame.f_locals.items()):
             if isinstance(value, luigi.Task):
                 yield name, value
+        if "requires" in frame.f_code.co_names:
+            yield from (("self.requires()", one) for one in graph.flatten(task.requires()))
         for name in frame.f_code.co_names:
             if _is_task_class(frame.f_globals.get(name)):
                 yield name, frame.f_globals[name]
@@ -111,6 +168,24 @@ def _other_kind(task: luigi.Task, error: OSError, stages: Iterable[Path]) -> str
             return (
                 f"run() of {task} writes {path.relative_to(stage)} into its output {stage.name}, which is to be one "
                 "file. Write output_path itself; or let output() give a LocalFolderTarget or S3PrefixTarget."
+            )
+    return None
+
+
+def _other_kind_of_input(task: luigi.Task, error: OSError, offered: Mapping[str, object]) -> str | None:
+    if not isinstance(error.filename, (str, os.PathLike)):
+        return None
+    path = Path(os.fspath(error.filename))
+    for one in graph.flatten(offered.get("input_path")):
+        if path == one and one.is_dir():
+            return (
+                f"run() of {task} reads its input {one.name} as a file, but it is a folder. Read files in it, as in "
+                "input_path / 'part.csv'."
+            )
+        if isinstance(one, Path) and one in path.parents and one.is_file():
+            return (
+                f"run() of {task} looks for {path.relative_to(one)} in its input {one.name}, but that is one file. "
+                "Read input_path itself; or let the required task make a folder."
             )
     return None
 

@@ -31,7 +31,6 @@ from superluigi.lineage.records import builder as records
 from superluigi.lineage.records import input_records
 from superluigi.lineage.staleness.facts import public_params
 from superluigi.runs import context as runs
-from superluigi.runs import logs
 from superluigi.storage.base import Record, StagedWrite
 from superluigi.storage.local.location import published_together
 from superluigi.targets import joining
@@ -106,14 +105,15 @@ class TaskAttempt:
         """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
         targets = self._targets()
         mistakes.refuse_dropped(user_run, type(self.task).requires)
-        with self.stack, mistakes.explained(self.task, self.stage_paths):
+        arguments: dict[str, Any] = {}
+        with self.stack, mistakes.explained(self.task, self.stage_paths, arguments):
             attempts = self.task.__dict__.setdefault("_superluigi_attempts", {})
             attempts[threading.get_ident()] = self
             try:
                 self.begin(targets)
                 if self.task.init:
                     init_steps.run_steps(self.task, self.reader)
-                arguments = self.fill(user_run, (), {})
+                arguments.update(self.fill(user_run, (), {}))
                 if getattr(self.task, "chdir", False) is True:
                     self.stack.enter_context(at(str(self.task_dir)))
                 with ends_forks():
@@ -240,12 +240,6 @@ class AtomicAttempt(TaskAttempt):
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
         return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))
 
-    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """As `TaskAttempt.fill`; if `run` fails on the path of no output, the log says why there is none."""
-        if self._shaped_targets is None and "output_path" in _asked_names(user_run)[0]:
-            self.stack.push(self._tell_of_no_output)
-        return super().fill(user_run, args, kwargs)
-
     # ---- the life of an attempt
 
     def begin(self, targets: Any) -> None:
@@ -334,11 +328,6 @@ class AtomicAttempt(TaskAttempt):
         return paths if answers_itself(requirement) else self._read(paths)
 
     # ---- parts
-
-    def _tell_of_no_output(self, failure: type[BaseException] | None, *rest: object) -> None:
-        del rest
-        if failure is not None and issubclass(failure, (AttributeError, TypeError)):
-            logs.logger.warning("output() of %s gave None, and so output_path is None: does it return?", self.task)
 
     def _read(self, targets: Any) -> Any:
         shared = self.task.read_mode == "shared"
