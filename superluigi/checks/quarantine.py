@@ -35,7 +35,7 @@ _TRIES = 1000
 
 
 @dataclass(frozen=True)
-class Entry:
+class QuarantinedOutput:
     """One rejected set of outputs."""
 
     path: Path
@@ -170,7 +170,7 @@ def _move(source: Path, destination: Path) -> None:
             shutil.copy2(source, destination)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[QuarantinedOutput]:
     """All that is in quarantine, oldest first."""
     found = []
     for family, task_hash, name in _names():
@@ -182,11 +182,11 @@ def entries() -> list[Entry]:
             continue
         size = about.get("size")
         known = size if isinstance(size, int) and not isinstance(size, bool) else _size(path)
-        found.append(Entry(path, family, task_hash, name, known, status.st_mtime, about))
+        found.append(QuarantinedOutput(path, family, task_hash, name, known, status.st_mtime, about))
     return sorted(found, key=lambda one: (one.kept, str(one.path)))
 
 
-def remove(found: Iterable[Entry]) -> list[Entry]:
+def remove(found: Iterable[QuarantinedOutput]) -> list[QuarantinedOutput]:
     """Remove entries; gives those that are gone now."""
     gone = []
     for one in found:
@@ -203,7 +203,7 @@ def remove(found: Iterable[Entry]) -> list[Entry]:
     return gone
 
 
-def keep_within(limit: int | None, days: float, *, spared: Path | None = None) -> list[Entry]:
+def keep_within(limit: int | None, days: float, *, spared: Path | None = None) -> list[QuarantinedOutput]:
     """Remove the oldest entries until the rest is at most `limit` bytes, and those older than `days` (0: any age)."""
     _sweep()
     now, total, gone = time.time(), 0, []

@@ -18,7 +18,7 @@ from superluigi.cli._parser import Parser
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
-    from superluigi.checks.quarantine import Entry
+    from superluigi.checks.quarantine import QuarantinedOutput
 
 EXAMPLE = """
 superluigi quarantine list
@@ -53,12 +53,12 @@ def main(args: argparse.Namespace) -> int:
     return _clear(found, args)
 
 
-def _matches(one: Entry, word: str) -> bool:
+def _matches(one: QuarantinedOutput, word: str) -> bool:
     parts = (str(one.path),) if "/" in word else (one.family, one.task_hash, one.attempt)
     return any(word in part for part in parts)
 
 
-def _list(found: list[Entry], as_json: bool) -> int:
+def _list(found: list[QuarantinedOutput], as_json: bool) -> int:
     from superluigi.checks import quarantine
     from superluigi.cli.cache import human
 
@@ -77,7 +77,7 @@ def _list(found: list[Entry], as_json: bool) -> int:
     return 0
 
 
-def _show(found: list[Entry], as_json: bool) -> int:
+def _show(found: list[QuarantinedOutput], as_json: bool) -> int:
     from superluigi.lineage.records.check_results import findings_in
 
     if as_json:
@@ -101,7 +101,7 @@ def _show(found: list[Entry], as_json: bool) -> int:
     return 0
 
 
-def _clear(found: list[Entry], args: argparse.Namespace) -> int:
+def _clear(found: list[QuarantinedOutput], args: argparse.Namespace) -> int:
     from superluigi.checks import quarantine
     from superluigi.cli.cache import human
 

@@ -29,11 +29,11 @@ class LocalSystem(LocalFileSystem):
         record = old.read_record()
         os.makedirs(os.path.dirname(new.uri), exist_ok=True)
         if record is not None:  # it waits there: data is never without its record
-            new.announce({**record, "output": {**record["output"], "path": new.uri}})
+            new.prepare_record({**record, "output": {**record["output"], "path": new.uri}})
         try:
             super().move(old.uri, new.uri, raise_if_exists)
         finally:
-            new.settle()
+            new.resolve_pending()
         _forget(old)
 
     def copy(self, old_path: Name, new_path: Name, raise_if_exists: bool = False) -> None:

@@ -58,7 +58,7 @@ def wrapped(
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         attempt = self.current_attempt()
         if attempt is not None:  # super().run(...): names that were not given are filled in
-            return user_run(self, *args, **attempt.fill(user_run, args, kwargs))
+            return user_run(self, *args, **attempt.bind(user_run, args, kwargs))
         if args or kwargs:
             return user_run(self, *args, **kwargs)
         begin = functools.partial(self._superluigi_attempt, user_run)

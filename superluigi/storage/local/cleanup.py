@@ -94,7 +94,7 @@ class _Removal:
 
     def __call__(self) -> None:
         if self.location is not None and self.path == self.location.pending_path:
-            self.location.settle()
+            self.location.resolve_pending()
         elif self.location is not None:
             self.location.repair()
         elif self.path.name == leases.NAME:

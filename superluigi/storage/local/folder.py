@@ -145,9 +145,9 @@ class FolderLocation(LocalLocation):
                 os.close(held)
             copying.remove_tree(destination)
 
-    def _settle_held(self) -> None:
+    def _resolve_held(self) -> None:
         if not os.path.lexists(staging.swap_journal(self.final)):  # else its end decides which record is right
-            super()._settle_held()
+            super()._resolve_held()
 
     def _recover_swap(self) -> bool:
         """Finish a swap by two renames that a dead writer left between them; True if there was one."""

@@ -180,7 +180,7 @@ class LocalLocation(Location):
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
             )
         with self._locked():
-            self._settle_held()
+            self._resolve_held()
             known = self._read(self.record_uri)
             known = known if known is not None and self._describes(known) else None
             output = known["output"] if known is not None else None
@@ -382,14 +382,14 @@ class LocalLocation(Location):
     def repair(self) -> None:
         """Finish or drop what a dead writer left half done, unless this place is read-only."""
         self._recover_swap()
-        self.settle()
+        self.resolve_pending()
 
-    def settle(self) -> None:
+    def resolve_pending(self) -> None:
         """Finish or drop a pending record, nothing else: the data may lie where only that record says."""
         with contextlib.suppress(OSError), self._locked():
-            self._settle_held()
+            self._resolve_held()
 
-    def _settle_held(self) -> None:
+    def _resolve_held(self) -> None:
         if not os.path.lexists(self.pending_uri):
             return
         pending = self._read_pending()
@@ -399,8 +399,8 @@ class LocalLocation(Location):
             failpoint("drop pending record")
             self.pending_path.unlink(missing_ok=True)
 
-    def announce(self, record: Record) -> None:
-        """Have a record waiting for data that is about to come here; `settle` names or drops it."""
+    def prepare_record(self, record: Record) -> None:
+        """Have a record waiting for data that is about to come here; `resolve_pending` names or drops it."""
         with self._locked():
             self._write_pending(record, owner_token.token(), durable=config.get("durable"))
 

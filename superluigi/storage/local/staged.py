@@ -84,11 +84,11 @@ class LocalStaged(StagedWrite):
             location.refuse_other_owner()
             with atomic.locked(self.parent):
                 try:
-                    location._settle_held()
+                    location._resolve_held()
                     self._publish(published)
                 except BaseException:
                     with contextlib.suppress(OSError):  # the first error tells more, and the next process settles
-                        location._settle_held()
+                        location._resolve_held()
                     raise
             case.learn(location.uri)
         self.discard()

@@ -58,7 +58,7 @@ class TaskAttempt:
     @lazy
     def metadata(self) -> dict[str, Any]:
         """The draft of the record, as a dict; its inputs give their own records on demand."""
-        metadata = self.draft.metadata
+        metadata = self.record.metadata
         metadata["input"] = input_records.with_records(metadata["input"], self._inputs)
         return metadata
 
@@ -77,7 +77,7 @@ class TaskAttempt:
         return mixin.checkpoint_path(self.task)
 
     @lazy
-    def draft(self) -> records.RecordBuilder:
+    def record(self) -> records.RecordBuilder:
         """The record while the task runs."""
         task = self.task
         return records.RecordBuilder(
@@ -113,7 +113,7 @@ class TaskAttempt:
                 self.begin(targets)
                 if self.task.init:
                     init_steps.run_steps(self.task, self.reader)
-                arguments.update(self.fill(user_run, (), {}))
+                arguments.update(self.bind(user_run, (), {}))
                 if getattr(self.task, "chdir", False) is True:
                     self.stack.enter_context(at(str(self.task_dir)))
                 with ends_forks():
@@ -136,7 +136,7 @@ class TaskAttempt:
         """Prepare before `run` is called."""
         self._refuse_anothers(targets)
         self.folder = current_folder()
-        self.draft  # noqa: B018  (what is known before the run is looked up before the run)
+        self.record  # noqa: B018  (what is known before the run is looked up before the run)
 
     def _refuse_anothers(self, targets: Any) -> None:
         if runs.is_luigis():
@@ -157,7 +157,7 @@ class TaskAttempt:
                 )
             target.location.write_record(record)
 
-    def fill(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def bind(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments for a call of `user_run`: those given, and from here those it asks for by name."""
         names, takes_all = _asked_names(user_run)
         taken = set(names[: len(args)])
@@ -174,7 +174,7 @@ class TaskAttempt:
         names = self.task.run_names
         return names if getattr(self.task, "resumable", False) else names - {"checkpoint_path"}
 
-    def answer(self, requirement: Any, paths: Any) -> Any:
+    def resolve_yield(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: here, as in Luigi, the targets."""
         del requirement
         return paths
@@ -191,12 +191,12 @@ class TaskAttempt:
             wanted = settled(requirement, self.task)
         targets = yield requirement if isinstance(requirement, DynamicRequirements) else wanted.requirements
         with at(self.folder):
-            self.draft.add_dynamic_input(inputs.dynamic_references(wanted.requirements))
+            self.record.add_dynamic_input(inputs.dynamic_references(wanted.requirements))
             self.resumed()
-        return self.answer(requirement, targets)
+        return self.resolve_yield(requirement, targets)
 
     def _finished_record(self, checks: Sequence[Record] = ()) -> Record:
-        record = self.draft.finish(records.utc_now(), checks)
+        record = self.record.finish(records.utc_now(), checks)
         mixin.note_seed(self.task, record["run"])  # only now it is known whether the generators were its alone
         return record
 
@@ -323,7 +323,7 @@ class AtomicAttempt(TaskAttempt):
             else:
                 staged.commit(record)
 
-    def answer(self, requirement: Any, paths: Any) -> Any:
+    def resolve_yield(self, requirement: Any, paths: Any) -> Any:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""
         return paths if answers_itself(requirement) else self._read(paths)
 
