@@ -259,6 +259,16 @@ class TargetSuite(abc.ABC):
         assert look(rig) == ("two", "two")
         assert rig.leftovers() == []
 
+    @pytest.mark.parametrize("looks", ["exists", "read_metadata"])
+    def test_what_was_seen_while_a_commit_was_made_does_not_bother_the_next(self, rig: TargetRig, looks: str) -> None:
+        publish(rig, "one")
+        with rig.target().stage() as staged:
+            getattr(rig.target(), looks)()
+            rig.write(staged.path, "two")
+            staged.commit({"schema": SCHEMA, "run": {"id": "run-two"}, "text": "two"})
+        publish(rig, "six")
+        assert look(rig) == ("six", "six")
+
     def test_an_error_while_writing_leaves_the_old_output_and_nothing_else(self, rig: TargetRig) -> None:
         publish(rig, "one")
         with pytest.raises(ZeroDivisionError), rig.target().tmp_write_path() as path:

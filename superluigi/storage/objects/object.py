@@ -248,6 +248,7 @@ class StagedObject(StagedWrite):
             published = self._publish(record)
         finally:
             active.discard(self.commit_id)
+            self.location.pop_cached_head()  # seen while this was made, it is nothing that the next commit replaces
         afterwards(self.location.uri, self.discard)
         return published
 

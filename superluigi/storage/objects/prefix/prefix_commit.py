@@ -79,8 +79,11 @@ class StagedPrefix(StagedWrite):
         made = {"schema": SCHEMA, **(record or {}), "output": dict(output)}
         location = self.location
         note(location, self.folder)
-        with location.commit_lock():
-            published = self._publish(made)
+        try:
+            with location.commit_lock():
+                published = self._publish(made)
+        finally:
+            location.pop_cached_head()  # seen while this was made, it is nothing that the next commit replaces
         afterwards(location.uri, self._keep)
         afterwards(location.uri, self.discard)
         return published if record is not None else None
