@@ -377,7 +377,7 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         return parameter.parse(text)
     except Exception as error:  # `parse` of any parameter class may raise anything
         flag = f"--{name.replace('_', '-')}"
-        wanted = _EXAMPLES.get(_kind(parameter), str(error))
+        wanted = _EXAMPLES.get(_kind(parameter), str(error).rstrip("."))
         if choices := _choices(parameter):
             wanted = f"it is one of {', '.join(choices)}"
         said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

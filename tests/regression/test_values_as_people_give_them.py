@@ -27,7 +27,7 @@ MODULE = """
 import datetime, enum
 from typing import Any, Literal
 from superluigi import task
-from superluigi.parameters import Param
+from superluigi.parameters import Param, Requires
 from superluigi.tasks import AtomicTaskWithMetadata
 
 class Colour(enum.Enum):
@@ -46,6 +46,12 @@ class Given(AtomicTaskWithMetadata):
 
     def run(self) -> Any:
         return {name: getattr(self, name) for name, _ in self.get_params()}
+
+class Doubled(AtomicTaskWithMetadata):
+    given: Requires[Given]
+
+    def run(self, inputs) -> int:
+        return 2 * inputs["given"]["n"]
 
 @task
 def worker(n: int = 1) -> int:
@@ -97,6 +103,13 @@ def test_dicts_are_written_as_json(module: Any, capsys: pytest.CaptureFixture[st
     assert found["plain"] == {"a": [1, {"b": None}]} and found["anything"] == {"k": 1} and red.name == "RED"
     assert found["choice"] == {"a": 1, 1: 2} and found["days"] == {datetime.date(2020, 1, 1): 0.5}
     assert found["counts"] == {7: {"x": 1}}
+
+
+def test_a_task_is_written_as_the_name_of_its_class_or_as_json(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert value_of(capsys, module, "Doubled", "--given", "Given") == "0"
+    assert value_of(capsys, module, "Doubled", "--given", '{"task": "Given", "params": {"n": "4"}}') == "8"
+    assert cli.main(["run", module, "Doubled", "--given", "Given_gone_1"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith('"text"}}.'), "and one full stop"
 
 
 @pytest.mark.parametrize(

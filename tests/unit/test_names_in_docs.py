@@ -33,7 +33,7 @@ TEST = re.compile(r"\btest_\w+[a-z0-9]\b(?!…)")
 ELSEWHERE = {
     *("--batch", "--cpus-per-task", "--date", "--local-scheduler", "--mem", "--module", "--print-deps", "--quiet"),
     *("--print-status", "--pythonpath", "--remove-output", "--resources", "--show-output", "--strict", "--test"),
-    *("--version", "--workflow", "--OtherTask-parameter", "--Family-name"),
+    *("--version", "--workflow", "--OtherTask-parameter", "--Family-name", "--Family-parameter", "--Cleaned-limit"),
 }
 LUIGIS_TESTS = "luigis-own-tests-are-the-oracle-and-these-of-them-fail.md"
 
