@@ -96,6 +96,7 @@ def run_graph(
             limits=limits,
             observer=observer,
             remember=remember,
+            shares_work=bool(central_scheduler) and run.exclusive not in ("fail", "off"),
             **(worker_config or {}),
         )
         try:

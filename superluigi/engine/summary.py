@@ -14,6 +14,7 @@ from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, Optio
 from superluigi.execution.attempt import is_external
 from superluigi.luigi_compat import summary
 from superluigi.luigi_compat.engine import resource_limits_of
+from superluigi.runs.completeness import is_complete
 from superluigi.runs.report import BLOCKED_NAMED, Failure, Report
 from superluigi.scheduler.terms import Terms
 
@@ -55,6 +56,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     waiting = {task for task in partition["still_pending_ext"] if not _is_external(task)}
     partition["still_pending_ext"] -= waiting
     partition["still_pending_not_ext"] |= waiting
+    _note_made_by_others(partition, worker)
     _explain_pending(partition, worker)
     partition["failed"] -= {t for t in partition["failed"] if _made_after_all(t, worker)}
     skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
@@ -226,6 +228,22 @@ def _is_external(task: Task) -> bool:
 def _as_missing(worker: Worker, failure: Failure) -> Failure:
     task = worker.tasks.get(failure.task_id)
     return _missing(task) if failure.kind == "missing" and task is not None and _is_external(task) else failure
+
+
+def _note_made_by_others(partition: dict[str, set[Task]], worker: Worker) -> None:
+    """What another worker of a central scheduler has made meanwhile is complete."""
+    if not worker.shares_work:
+        return
+    made = {task for task in partition["still_pending_not_ext"] if _is_made(task, worker)}
+    for kind in ("still_pending_not_ext", "run_by_other_worker"):
+        partition[kind] -= made
+    partition["already_done"] |= made
+
+
+def _is_made(task: Task, worker: Worker) -> bool:
+    with USERS_CODE:
+        return is_complete(task, worker.luigi_run)
+    return False
 
 
 def _explain_pending(partition: dict[str, set[Task]], worker: Worker) -> None:

@@ -69,9 +69,12 @@ class Worker(OutcomeRecorder):
         run: RunContext | None = None,
         *,
         backends: BackendRegistry | None = None,
+        shares_work: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(scheduler, run, **options)
+        #: Others work for the same scheduler, and what they make of ours is waited for.
+        self.shares_work = shares_work
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._backends = backends or BackendRegistry(self.luigi_run, None, self.worker_processes)
         self._owns_backends = backends is None
@@ -176,10 +179,15 @@ class Worker(OutcomeRecorder):
         import datetime
 
         self.idle_since = self.idle_since or datetime.datetime.now()
-        if self.asks_no_more or not self.waits_for_others(response):
+        if self.asks_no_more or not (self._is_made_by_others(response) or self.waits_for_others(response)):
             return False
         time.sleep(self.settings.wait_interval)
         return True
+
+    def _is_made_by_others(self, response: Any) -> bool:
+        """Whether tasks of ours are made by other workers just now, and this run takes what others make."""
+        running = (response.running_tasks or ()) if self.shares_work else ()
+        return any(task["worker"] != self.worker_id for task in running)
 
     def _next_due(self) -> float | None:
         """When (seconds since the epoch) a task of ours becomes ready by itself; None if none does."""

@@ -24,7 +24,7 @@ class LuigiTask:
 
     task_id: str
     param_kwargs: ClassVar[dict[str, Any]]
-    task_family: ClassVar[str]
+    task_family: ClassVar[Any]
     task_namespace: ClassVar[Any]
     priority: ClassVar[Any]
     disabled: ClassVar[Any]

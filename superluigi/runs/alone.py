@@ -20,8 +20,8 @@ _MAIN_THREAD_ONLY = (
 def needs_process(task: Task, run: RunContext) -> bool:
     """Whether an attempt at `task` must not run in a thread beside others: it gets a process of its own there."""
     asked: Any = getattr(type(task), "_superluigi_needs_process", None)
-    if asked is not None:
-        return bool(asked(task, run))
+    if asked is not None and asked(task, run):
+        return True
     for module, name in _MAIN_THREAD_ONLY:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and isinstance(task, kind):

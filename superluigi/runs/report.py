@@ -118,14 +118,19 @@ class Report:
             return
         first = self.failures[0].explained() if self.failures else None
         told = [(failure.task, str(failure.error)) for failure in self.failures]
-        error = TaskFailedError(self.describe() or f"The run ended unfinished.\n{self.summary}", told)
-        error.told = told_already
+        error = TaskFailedError(self.describe() or self._unfinished(), told)
+        error.told = told_already and bool(told)
         error.in_short = self._in_short(type(error).__name__)
         end_in_a_line(error)
         try:
             raise error from first
         finally:
             del error  # its traceback names this frame: no circle keeps it
+
+    def _unfinished(self) -> str:
+        """What is said where nothing has failed."""
+        left = ", ".join(f"{count} {word}" for word, count in self.counts().items() if word not in ("complete", "ran"))
+        return f"The run ended unfinished: {left}. Nothing of it failed here; run it again to go on.\n{self.summary}"
 
     def _in_short(self, name: str) -> tuple[str, ...]:
         """The failures in at most ten lines: the first one with the user's own frames and its log."""

@@ -22,6 +22,8 @@ import luigi
 from luigi.contrib.external_program import ExternalProgramTask
 
 from superluigi.runs import context as runs
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import AtomicTaskWithMetadata
 
 
 def note(folder: str, *words: object) -> None:
@@ -285,8 +287,9 @@ class SurvivesDying(LoggedTask):
 
 
 def external_programs(folder: str) -> list[luigi.Task]:
-    """Three of Luigi's `ExternalProgramTask`, which set signal handlers while they run."""
-    return [Touches(folder=folder, name=f"program-{number}") for number in range(3)]
+    """Luigi's `ExternalProgramTask`, which sets signal handlers while it runs; one of them is a task of ours, too."""
+    kinds = (Touches, Touches, TouchesWithRecord)
+    return [kind(folder=folder, name=f"program-{number}") for number, kind in enumerate(kinds)]
 
 
 class Touches(ExternalProgramTask):
@@ -296,5 +299,10 @@ class Touches(ExternalProgramTask):
     def program_args(self) -> list[str]:
         return ["touch", self.output().path]
 
-    def output(self) -> luigi.LocalTarget:
+    def output(self) -> Any:
         return luigi.LocalTarget(os.path.join(self.folder, self.name))
+
+
+class TouchesWithRecord(Touches, AtomicTaskWithMetadata):
+    def output(self) -> Any:
+        return LocalFileTarget(os.path.join(self.folder, self.name))

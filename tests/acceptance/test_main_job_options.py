@@ -11,11 +11,14 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import luigi
 import pytest
+from luigi.rpc import RemoteScheduler
+from luigi.task_status import DONE, PENDING
 
 from superluigi import targets
 from superluigi.errors import ConfigError, OptionError, SuperLuigiError, TaskFailedError
@@ -409,6 +412,62 @@ def test_a_central_scheduler_runs_and_forces_like_our_own(tmp_path: Path, luigid
     assert ran(tmp_path) == [2]
     run_task(root, force_upstream_to_task=Step(str(tmp_path), 1), **options)
     assert ran(tmp_path) == [1, 2]
+
+
+class SomeoneElse:
+    """Another worker of a luigid, which has begun a task that a run wants, too."""
+
+    def __init__(self, luigid: dict[str, Any], task: luigi.Task) -> None:
+        self.task = task
+        self.scheduler = RemoteScheduler("http://{scheduler_host}:{scheduler_port}".format(**luigid["core"]))
+        self.tell(PENDING)
+        assert self.scheduler.get_work(worker="someone else")["task_id"] == task.task_id
+
+    def tell(self, status: str) -> None:
+        family, module = self.task.task_family, self.task.task_module
+        self.scheduler.add_task(
+            worker="someone else", task_id=self.task.task_id, status=status, family=family, module=module
+        )
+
+    def wait_for_a_run(self) -> None:
+        while len(self.scheduler.worker_list()) < 2:
+            time.sleep(0.05)
+
+
+def test_what_another_worker_of_a_central_scheduler_makes_is_waited_for(tmp_path: Path, luigid: dict[str, Any]) -> None:
+    root, first = Step(str(tmp_path), 1), Step(str(tmp_path), 0)
+    other = SomeoneElse(luigid, first)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(run_task, root, config=luigid, central_scheduler=True)
+        other.wait_for_a_run()
+        with first.output().tmp_write_path() as path:
+            path.write_text("by someone else")
+        other.tell(DONE)
+        assert run.result(60) == root.output().path
+    assert ran(tmp_path) == [1]
+
+
+def test_a_run_need_not_make_anything_that_another_worker_makes(tmp_path: Path, luigid: dict[str, Any]) -> None:
+    root = Step(str(tmp_path), 0)
+    other = SomeoneElse(luigid, root)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(run_task, root, config=luigid, central_scheduler=True)
+        other.wait_for_a_run()
+        with root.output().tmp_write_path() as path:
+            path.write_text("by someone else")
+        other.tell(DONE)
+        assert run.result(60) == root.output().path
+    assert ran(tmp_path) == []
+
+
+def test_what_another_worker_makes_and_is_not_waited_for_is_no_failure_told_above(
+    tmp_path: Path, luigid: dict[str, Any]
+) -> None:
+    root = Step(str(tmp_path), 0)
+    SomeoneElse(luigid, root)
+    with pytest.raises(TaskFailedError, match="ended unfinished: 1 elsewhere") as caught:
+        run_task(root, config=luigid, central_scheduler=True, exclusive="off")
+    assert not caught.value.told
 
 
 # ---------------------------------------------------------------- S3

@@ -4,12 +4,15 @@ import os
 import sys
 import unittest.mock
 
+import hypothesis
 import luigi
 import luigi.scheduler
 import luigi.task
 import luigi.worker
 
 sys.modules.setdefault("mock", unittest.mock)  # which Luigi's tests take from PyPI
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
 OURS = os.environ["SUPERLUIGI_IN_PLACE"].split(",")
 
 if "tasks" in OURS:
