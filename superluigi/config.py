@@ -187,10 +187,13 @@ def raw_sections() -> dict[str, dict[str, Any]]:
     return {**defaults, **{section: _own(parser, section) for section in parser.sections()}}
 
 
-def _own(parser: Any, section: str) -> dict[str, str]:
+def _own(parser: Any, section: str) -> dict[str, Any]:
     """The raw values of a section, less those that it has from `[DEFAULT]`."""
+    tables = _toml(parser)
+    if tables is not None:
+        return dict(tables.get(section, {}))
     defaults = parser.defaults()
-    values: list[tuple[str, str]] = parser.items(section, raw=True)
+    values = parser.items(section, raw=True) if parser.has_section(section) else ()
     return {key: value for key, value in values if key not in defaults or defaults[key] != value}
 
 
@@ -218,13 +221,7 @@ def check() -> None:
     """Refuse keys of the section `[superluigi]` that are no settings."""
     from luigi.configuration import get_config
 
-    parser = get_config()
-    tables = _toml(parser)
-    if tables is not None:
-        keys = list(tables.get(SECTION, ()))
-    else:
-        keys = list(_own(parser, SECTION)) if parser.has_section(SECTION) else []
-    for key in keys:
+    for key in _own(get_config(), SECTION):
         if key.replace("-", "_") not in SETTINGS:
             raise ConfigError(
                 f"Unknown key {key!r} in section [{SECTION}].{suggestion(key, SETTINGS)} "
@@ -477,18 +474,12 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         parser = configparser.ConfigParser(interpolation=references)
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # parameter names have their case
         parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
-        return {
-            section: {key: _referred(parser, section, key) for key in _keys(parser, section)}
-            for section in parser.sections()
+        keys = {
+            name: list(_own(parser, name)) if name == SECTION else parser.options(name) for name in parser.sections()
         }
+        return {name: {key: _referred(parser, name, key) for key in keys[name]} for name in keys}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"The config file {file} cannot be read: {error}") from error
-
-
-def _keys(parser: configparser.ConfigParser, section: str) -> list[str]:
-    """The keys of a section, with those from `[DEFAULT]`; ours takes only settings from there."""
-    own = _own(parser, section)
-    return [key for key in parser.options(section) if section != SECTION or key in own or key in SETTINGS]
 
 
 def _referred(parser: configparser.ConfigParser, section: str, key: str) -> str:
