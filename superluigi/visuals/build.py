@@ -150,10 +150,13 @@ def of_run(
         start = iso(datetime.fromtimestamp(one.started, timezone.utc))
         told = {"error": one.error, "start": start, "duration": one.duration, "worker": one.worker}
         attempts.setdefault(one.task_id, []).append({**told, "run": report.run_id})
-    nodes = [
-        replace(_run_node(node, report, failures.get(node.id)), failed_attempts=attempts.get(node.id, ()))
-        for node in drawn.nodes
-    ]
+    nodes = []
+    for node in drawn.nodes:
+        failed = attempts.get(node.id, ())
+        drawn_node = replace(_run_node(node, report, failures.get(node.id)), failed_attempts=failed)
+        if failed and drawn_node.state == "failed":
+            drawn_node = replace(drawn_node, worker=failed[-1]["worker"])
+        nodes.append(drawn_node)
     facts = _run_facts(nodes, drawn.edges, report, started)
     return replace(drawn, title=f"Run of {drawn.title}", nodes=nodes, run=facts)
 

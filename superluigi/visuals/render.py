@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping
 from itertools import pairwise
 
+from superluigi.terminal import cells, visible
 from superluigi.visuals.layout import Layout, lay_out
 from superluigi.visuals.model import STATES, Graph, Node
 
@@ -134,12 +135,22 @@ def _svg_style(graph: Graph) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: max(1, limit - 1)] + "…"
+    """The beginning of a text that takes no more room than so many letters of usual width."""
+    room = float(limit)
+    for number, one in enumerate(text):
+        room -= 1.8 if cells(one) == 2 else 1.45 if one in _BROAD else 1
+        if room < 0:
+            return text[: max(1, number - 1)] + "…"
+    return text
+
+
+#: Letters that are clearly wider than others in the usual fonts.
+_BROAD = frozenset("WM@%—")
 
 
 def _text(text: str) -> str:
     # characters that XML does not allow at all would make the whole picture unreadable
-    return html.escape("".join(one for one in str(text) if one in "\n\t" or ord(one) >= 32))
+    return html.escape(visible(text))
 
 
 def legend() -> dict[str, dict[str, object]]:

@@ -265,14 +265,18 @@ def at(second: float) -> str:
     return moment.isoformat()
 
 
+#: As outputs name their writers: host, boot, namespace of processes, process.
+NORTH, SOUTH = "north-0123456789ab.77-4711", "south-0123456789ab.78-4712"
+
+
 def a_run() -> Graph:
     """Two workers, a failed attempt, a task of an earlier run."""
     run, earlier = "20260305T223000Z-0a1b2c3d", "20260301T120000Z-ffffffff"
     nodes = [
-        Node("a", "Load", "ran", start=at(0), duration=10, worker="north.77-4711", run=run),
-        Node("b", "Load", "ran", start=at(1), duration=20, worker="south.78-4712", run=run),
-        Node("c", "Fit", "ran", start=at(25), duration=5, worker="north.77-4711", run=run, failed_attempts=[
-            {"error": "OSError: busy", "start": at(22), "duration": 2.0, "worker": "north.77-4711", "run": run}]),
+        Node("a", "Load", "ran", start=at(0), duration=10, worker=NORTH, run=run),
+        Node("b", "Load", "ran", start=at(1), duration=20, worker=SOUTH, run=run),
+        Node("c", "Fit", "ran", start=at(25), duration=5, worker=NORTH, run=run, failed_attempts=[
+            {"error": "OSError: busy", "start": at(22), "duration": 2.0, "worker": NORTH, "run": run}]),
         Node("d", "Old", "complete", start="2026-03-01T12:00:00+00:00", duration=3, worker="x-1", run=earlier),
     ]  # fmt: skip
     facts = RunFacts(run, at(0), 31.5, ["b", "c"], 25.0)
@@ -509,6 +513,48 @@ def test_very_many_tasks_open_as_families_and_are_painted_found_and_listed(
     page.fill("#search", "")
     page.click('[data-view="table"]')
     assert page.locator("#table tbody tr").count() > 50
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["W" * 40, "東京" * 20, "🎉" * 30, "il" * 40], ids=["broad", "wide", "signs", "narrow"]
+)
+@pytest.mark.parametrize("count", [3, 90])
+def test_names_and_parameters_end_inside_their_boxes(browser: Any, tmp_path: Path, name: str, count: int) -> None:
+    nodes = [Node(str(n), name, "complete", params={"text": f"{name}{n}"}) for n in range(count)]
+    opened = Opened(browser, Figure(Graph("Wide", nodes, [])).save(tmp_path / "page.html"))
+    opened.page.click('[data-view="tasks"]')
+    beyond = """() => [...document.querySelectorAll('.node')].filter((node) => {
+      const box = node.querySelector('.box').getBBox();
+      return [...node.querySelectorAll('.name, .params')].some((text) => {
+        const { x, width } = text.getBBox();
+        return !text.textContent.endsWith('…') || x + width > box.x + box.width || width < box.width / 2;
+      });
+    }).length"""
+    assert opened.page.evaluate(beyond) == 0
+    opened.close()
+
+
+def test_attempts_of_one_process_stand_in_one_lane_however_they_ended(browser: Any, tmp_path: Path) -> None:
+    host, world = "a_machine.example", "0123456789ab.4026531836"
+    failed = [{"error": "ValueError: \u202etxet", "start": at(3), "duration": 1.0, "worker": f"{host}-7", "run": "r"}]
+    nodes = [
+        Node("a", "Good", "ran", start=at(1), duration=1.0, worker=f"{host}-{world}-7", run="r"),
+        Node("b", "Bad", "failed", failed_attempts=failed, worker=f"{host}-7", reason="ValueError: \u202etxet"),
+        Node("c", "Other", "ran", start=at(1), duration=1.0, worker=f"{'long' * 6}-{world}-8", run="r"),
+    ]
+    opened = Opened(browser, Figure(Graph("Lanes", nodes, [])).save(tmp_path / "page.html"))
+    page = opened.page
+    page.click('[data-view="timeline"]')
+    assert "on 2 workers" in opened.text("#timeline")
+    lanes = page.locator("#timeline .lane").all_text_contents()
+    assert f"worker 1 on {host} · process 7" in lanes[0]
+    boxes = "(selector) => [...document.querySelectorAll(selector)].map((one) => one.getBBox())"
+    ends = page.evaluate(f"() => Math.max(...({boxes})('.lane').map((box) => box.x + box.width))")
+    assert ends < page.evaluate(f"() => Math.min(...({boxes})('.bar rect').map((box) => box.x))")
+    page.locator('.bar[data-id="b"]').first.click()
+    assert f"process 7 on {host}" in opened.text("#details")
+    assert "ValueError: \\u202etxet" in opened.text("#details"), "what turns text around is written out"
     opened.close()
 
 

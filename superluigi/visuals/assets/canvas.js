@@ -89,8 +89,8 @@ function paintCanvas() {
       pen.lineWidth = 1.3;
       pen.strokeRect(x, y, width, height);
       pen.fillStyle = text;
-      pen.fillText(cut(`${look(state).sign} ${node.name}`, 21), x + 9, y + 14.5);
-      pen.fillText(cut(Object.values(node.params || {}).join(", "), 21), x + 24, y + 27);
+      pen.fillText(cut(visible(`${look(state).sign} ${node.name}`), 21), x + 9, y + 14.5, width - 14);
+      pen.fillText(cut(visible(Object.values(node.params || {}).join(", ")), 21), x + 24, y + 27, width - 29);
     }
   }
   pen.globalAlpha = 1;

@@ -18,20 +18,26 @@ for (const one of [data, data.families]) {
 }
 const critical = new Set(data.run ? data.run.critical : []);
 
-// Every text from outside reaches the document as a text node, never as markup.
+// Every text from outside reaches the document as a text node, never as markup; what turns the direction of text, or
+// cannot be seen, is written out.
+const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const visible = (text) => String(text).replace(HIDDEN, (one) => {
+  const code = one.charCodeAt(0).toString(16);
+  return code.length < 3 ? "\\x" + code.padStart(2, "0") : "\\u" + code.padStart(4, "0");
+});
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes || {})) {
     if (key === "on") for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
     else if (value !== false && value != null) element.setAttribute(key, value);
   }
-  element.append(...children.filter((child) => child != null));
+  element.append(...children.filter((child) => child != null).map((child) => (child instanceof Node ? child : visible(child))));
   return element;
 }
 function draw(tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
+  if (text !== undefined) element.textContent = visible(text);
   return element;
 }
 
@@ -66,7 +72,23 @@ function look(state) {
 // ---- words
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const summary = (node) => Object.entries(node.params || {}).map(([key, value]) => `${key}=${value}`).join(", ");
-const cut = (text, limit) => (text.length <= limit ? text : text.slice(0, Math.max(1, limit - 1)) + "…");
+const whole = (text) => text.replace(/[\ud800-\udbff]$/, "");  // no half of a character
+const cut = (text, limit) => (text.length <= limit ? text : whole(text.slice(0, Math.max(1, limit - 1))) + "…");
+const ruler = document.createElement("canvas").getContext("2d"), family = getComputedStyle(document.body).fontFamily;
+function widthOf(text, font) {
+  ruler.font = `${font} ${family}`;
+  return ruler.measureText(text).width;
+}
+function fitted(text, room, font) {  // as much of a text as has room, in pixels
+  text = visible(text);
+  if (widthOf(text, font) <= room) return text;
+  let least = 1, most = Math.min(text.length, 400);
+  while (least < most) {
+    const middle = (least + most + 1) >> 1;
+    if (ruler.measureText(text.slice(0, middle) + "…").width <= room) least = middle; else most = middle - 1;
+  }
+  return whole(text.slice(0, least)) + "…";
+}
 function span(seconds) {
   if (seconds == null) return "";
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
@@ -99,7 +121,9 @@ function runName(id) {  // its id begins with the time at which it began, in UTC
   const told = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(id || "");
   return told ? moment(`${told[1]}-${told[2]}-${told[3]}T${told[4]}:${told[5]}:${told[6]}Z`) : id || "unknown run";
 }
-function workerName(text) {
-  const told = /^(.*?)(?:\.\d+)?-(\d+)$/.exec(text || "");
-  return told ? { host: told[1], process: told[2], text: `process ${told[2]} on ${told[1]}` } : { host: "", process: "", text: text || "" };
+function workerName(text) {  // between host and process stands which of the host's boots it was
+  const told = /^(.*?)(?:-[0-9a-f]{12}(?:\.\d+)+)?-(\d+)$/.exec(text || "");
+  if (!told) return { host: "", process: "", text: text || "" };
+  const host = told[1].replace(/[^A-Za-z0-9.]/g, "_").slice(0, 24);
+  return { host, process: told[2], text: `process ${told[2]} on ${host}` };
 }

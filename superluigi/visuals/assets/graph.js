@@ -25,7 +25,7 @@ function render(name) {
 
 function renderElements({ nodes, edges, paths, layout }) {
   const { width, height } = layout.sizes, dense = height < 40;
-  const fits = Math.floor((width - 44) / 7.1);
+  const room = width - 40, bold = dense ? "600 11.5px" : "600 13px", plain = dense ? "10px" : "11px";
   const boxes = document.createDocumentFragment();
   nodes.forEach((node, index) => {
     const [x, y] = layout.positions[index];
@@ -39,14 +39,14 @@ function renderElements({ nodes, edges, paths, layout }) {
     }
     const line = dense ? Object.values(node.params || {}).join(", ") : summary(node);
     const words = node.mix ? told(node) : line;
-    const base = words ? (dense ? 14.5 : 19) : height / 2 + 4.5, room = dense ? 1.12 : 1;
+    const base = words ? (dense ? 14.5 : 19) : height / 2 + 4.5;
     group.append(
       draw("rect", { class: "box", width, height, rx: 7 }),
       draw("text", { class: "sign", x: 16, y: base }, look(node.state).sign),
-      draw("text", { class: "name", x: 30, y: base }, cut(node.name, Math.floor(fits * room))),
+      draw("text", { class: "name", x: 30, y: base }, fitted(node.name, room, bold)),
     );
     if (words) group.classList.add("lined");
-    if (words) group.append(draw("text", { class: "params", x: 30, y: dense ? 27 : 35 }, cut(words, Math.floor(fits * 1.17 * room))));
+    if (words) group.append(draw("text", { class: "params", x: 30, y: dense ? 27 : 35 }, fitted(words, room, plain)));
     if (node.mix) group.append(mixture(node.mix, width, height));
     group.append(draw("title", {}, [node.name, words, look(node.state).label, node.reason].filter(Boolean).join("\n")));
     drawn.set(node.id, group);
@@ -62,6 +62,7 @@ function renderElements({ nodes, edges, paths, layout }) {
   $("#edges").classList.toggle("arrows", edges.length < 600);
   $("#edges").replaceChildren(strokes);
   world.classList.toggle("dense", dense);
+  for (const [key, value] of Object.entries({ width: width - 4, height })) $("#inside rect").setAttribute(key, value);
   $("#nodes").replaceChildren(boxes);
 }
 

@@ -41,8 +41,8 @@ function told_() {  // of the page and the run, below the header
 $(".tabs").addEventListener("click", (event) => { if (event.target.dataset.view) show(event.target.dataset.view); });
 if (!timed.length) $('[data-view="timeline"]').hidden = true;
 if (data.families.nodes.length < 2 || data.families.nodes.length === data.nodes.length) $('[data-view="families"]').hidden = true;
-$("h1").textContent = data.title;
-$(".heading p").textContent = data.subtitle || "";
+$("h1").textContent = visible(data.title);
+$(".heading p").textContent = visible(data.subtitle || "");
 $("#hint").textContent = touchScreen ? "drag to move · pinch to zoom · tap a task"
   : `drag to move · ${framed ? "click, then " : ""}wheel to zoom · click a task, or Tab, Enter and arrow keys`;
 drawChips();

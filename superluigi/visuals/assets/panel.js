@@ -55,7 +55,8 @@ function logOf(node) {
   const marks = new Set(node.log_lines || []);
   const own = (node.log_lines || [])[0];  // the line of code itself stands below the line that names its file
   if (own !== undefined) marks.add(own + 1);
-  return make("pre", { class: "log", tabindex: 0 }, ...node.log.split("\n").flatMap((text, number) =>
+  const text = node.log.replace(/\x1b\[[0-9;:]*m/g, "");  // colours of a terminal
+  return make("pre", { class: "log", tabindex: 0 }, ...text.split("\n").flatMap((text, number) =>
     [marks.has(number) ? make("mark", number === own ? { class: "own" } : {}, text) : text, "\n"]));
 }
 function showNode(node) {

@@ -24,10 +24,10 @@ if (data.run && runs.has(data.run.id)) order.unshift(...order.splice(order.index
 function renderTimeline(name) {
   const list = [...(runs.get(name) || [])].sort((one, other) => one.from - other.from);
   const begin = first(list), end = Math.max(last(list), begin + 1);
-  const lanes = new Map();
+  const lanes = new Map(), workerOf = new Map(list.map((one) => [workerName(one.worker).text, workerName(one.worker)]));
   let left_out = 0;
   for (const one of list) {
-    const worker = one.worker || "";
+    const worker = workerName(one.worker).text;
     if (!lanes.has(worker)) lanes.set(worker, []);
     const rows_ = lanes.get(worker);  // tasks that overlap on one worker (threads) get rows of their own
     let row = rows_.find((other) => other.end <= one.from + 0.5);
@@ -36,7 +36,13 @@ function renderTimeline(name) {
     row.list.push(one);
     row.end = one.to;
   }
-  const narrow = timeline.clientWidth < 700, label = narrow ? 0 : 240, high = 24, title = narrow ? 20 : 0;
+  const hosts = new Set([...lanes.keys()].map((worker) => workerOf.get(worker).host));
+  const titles = [...lanes.keys()].map((worker, number) => {
+    const { host, process } = workerOf.get(worker);
+    return `worker ${number + 1}${hosts.size > 1 ? ` on ${host}` : ""}${process ? ` · process ${process}` : ""}`;
+  });
+  const narrow = timeline.clientWidth < 700, high = 24, title = narrow ? 20 : 0;
+  const label = narrow ? 0 : Math.min(320, Math.max(...titles.map((one) => widthOf(one, "12px")), 0) + 14);
   const wide = Math.max(200, timeline.clientWidth - label - 56);
   const total = [...lanes.values()].reduce((sum, several) => sum + several.length, 0);
   const height = total * high + lanes.size * (10 + title) + 40;
@@ -50,12 +56,9 @@ function renderTimeline(name) {
       draw("text", { class: "time", x: x(time) + 3, y: 14 }, clock(new Date(time), digits)));
   }
   let y = 28;
-  const hosts = new Set([...lanes.keys()].map((worker) => workerName(worker).host));
   [...lanes].forEach(([worker, several], number) => {
-    const { host, process, text } = workerName(worker);
-    const shown = `worker ${number + 1}${hosts.size > 1 ? ` on ${host}` : ""}${process ? ` · process ${process}` : ""}`;
-    const lane = draw("text", { class: "lane", x: 0, y: y + 14 }, cut(shown, narrow ? 60 : 38));
-    lane.append(draw("title", {}, text || "a worker that the record does not name"));
+    const lane = draw("text", { class: "lane", x: 0, y: y + 14 }, fitted(titles[number], narrow ? wide : label - 12, "12px"));
+    lane.append(draw("title", {}, worker || "a worker that the record does not name"));
     picture.append(lane);
     y += title;
     for (const row of several) {
