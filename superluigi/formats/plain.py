@@ -120,17 +120,15 @@ class Bytes:
 
 #: Pickles above this are not read back: that would take the memory and the time twice.
 CHECKED_PICKLE_BYTES = 16 << 20
-_TRUSTED = ("numpy", "pandas", "polars", "pyarrow", "datetime", "decimal", "pathlib")
+
+
+#: Types without parts, which pickle itself knows.
+_OWN = (bool, int, float, str, bytes, type(None))
 
 
 def _refuse_unreadable(value: Any, path: Path, load: Callable[[], Any]) -> None:
     kind = type(value)
-    try:
-        marshal.dumps(value)
-        return  # Python's own types throughout
-    except ValueError:
-        pass
-    if kind.__module__.partition(".")[0] in _TRUSTED or path.stat().st_size > CHECKED_PICKLE_BYTES:
+    if kind in _OWN or _is_numbers(value) or path.stat().st_size > CHECKED_PICKLE_BYTES:
         return
     try:
         again = load()
@@ -141,6 +139,12 @@ def _refuse_unreadable(value: Any, path: Path, load: Callable[[], Any]) -> None:
         ) from error
     if type(again) is not kind:
         raise FormatError(f"a {kind.__name__} would come back as a {type(again).__name__}")
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is a plain array of NumPy's without objects in it, whose own code then decides how they come back."""
+    kind = type(value)
+    return kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject
 
 
 def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> object:

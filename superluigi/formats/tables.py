@@ -7,11 +7,12 @@ a table is written only if every column would be read back equal, else saving is
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,8 +45,10 @@ class Parquet:
         if kind == builtin.POLARS:
             return _polars().read_parquet(path, hive_partitioning=False)
         parquet = _arrow("parquet")
-        table = _with_its_types(parquet.read_table(path, partitioning=None), parquet.read_metadata(path).metadata or {})
-        return table if kind == builtin.ARROW else _pandas_from_arrow(table)
+        with _other_kinds_named():
+            table = parquet.read_table(path, partitioning=None)
+            table = _with_its_types(table, parquet.read_metadata(path).metadata or {})
+            return table if kind == builtin.ARROW else _pandas_from_arrow(table)
 
 
 class Feather:
@@ -68,8 +71,9 @@ class Feather:
         kind = table_kind(as_type)
         if kind == builtin.POLARS:
             return _polars().read_ipc(path)
-        table = _arrow("feather").read_table(path, memory_map=False)
-        return table if kind == builtin.ARROW else _pandas_from_arrow(table)
+        with _other_kinds_named():
+            table = _arrow("feather").read_table(path, memory_map=False)
+            return table if kind == builtin.ARROW else _pandas_from_arrow(table)
 
 
 class Csv:
@@ -144,6 +148,18 @@ class Excel:
         if wants_one or list(sheets) == ["Sheet1"]:
             return convert(next(iter(sheets.values())), as_type)
         return sheets
+
+
+@contextlib.contextmanager
+def _other_kinds_named() -> Iterator[None]:
+    """Say which library reads what another one has no type for: each saves its own, and the reader names the kind."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise FormatError(
+            f"it holds a type that this kind of table has not ({error}); read it as the kind that it was saved as: "
+            "as_type=polars.DataFrame or pyarrow.Table, of a task the annotation of what its run() returns"
+        ) from error
 
 
 def convert(table: Any, as_type: Any) -> Any:

@@ -205,6 +205,11 @@ TROUBLE: list[tuple[str, Any, str]] = [
     ("notes on a type", np.array([1], dtype=np.dtype("i4", metadata={"unit": "m"})), ".npy"),
     ("memoryview of numbers", memoryview(np.arange(3)).cast("B").cast("i"), ".bin"),
     ("unreadable pickle", UnreadableError(1, 2), ".pickle"), ("unreadable joblib", [UnreadableError(1, 2)], ".joblib"),
+    ("unreadable in a frame", pd.DataFrame({"a": [UnreadableError(1, 2)]}), ".pickle"),
+    ("unreadable in an array", np.array([UnreadableError(1, 2)], dtype=object), ".joblib"),
+    ("unreadable in an index", pd.Series([1], index=[UnreadableError(1, 2)]), ".joblib"),
+    ("unreadable in a record", np.array([(UnreadableError(1, 2),)], dtype=[("a", "O")]), ".pickle"),
+    ("arrays of no items", pl.DataFrame({"a": [[]]}, schema={"a": pl.Array(pl.Int8, 0)}), ".pickle"),
     ("polars objects", pl.DataFrame({"a": [object()]}, schema={"a": pl.Object}), ".parquet"),
     ("big decimals", pd.DataFrame({"a": [decimal.Decimal("1.10"), decimal.Decimal("1e50")]}), ".parquet"),
 ]  # fmt: skip
@@ -261,6 +266,23 @@ def test_a_table_of_known_types_is_not_read_back(tmp_path: Path, monkeypatch: py
     with config.applied({"superluigi": {"check_saved": "false"}}):
         formats.save(pd.DataFrame({"a": [b"x", "y"]}), tmp_path / "unchecked.parquet")
     assert read == [100, 1000]
+
+
+OTHERS: list[tuple[Any, str, str]] = [
+    (pl.DataFrame({"a": [2**100]}, schema={"a": pl.Int128}), ".parquet", "polars.DataFrame"),
+    (pl.DataFrame({"a": [[1]]}, schema={"a": pl.List(pl.UInt128)}), ".feather", "polars.DataFrame"),
+    (pa.table({"a": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])}), ".feather",
+     "pyarrow.Table"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "suffix", "kind"), OTHERS, ids=["int128", "uint128", "union"])
+def test_what_pandas_has_no_type_for_says_how_to_read_it(tmp_path: Path, value: Any, suffix: str, kind: str) -> None:
+    path = tmp_path / f"value{suffix}"
+    formats.save(value, path)
+    with pytest.raises(FormatError, match=rf"has not .*as_type=.*{kind}.*annotation"):
+        formats.load(path)
+    assert formats.load(path, as_type=type(value)).equals(value)
 
 
 JSONS = st.recursive(
