@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
@@ -23,15 +24,18 @@ _numbers = itertools.count()
 def local_cluster(name: str, max_workers: int) -> DaskExecutor:
     """`executor="dask"`: a cluster on this machine, of `max_workers` processes, that ends with the run."""
     distributed = _distributed()
-    cluster = distributed.LocalCluster(
-        n_workers=max_workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        worker_dashboard_address=None,
-        silence_logs=40,
-    )
-    return DaskExecutor(distributed.Client(cluster, set_as_default=False), closes=[cluster])
+    with contextlib.ExitStack() as stack:
+        # Daemons may have no children, so that pools in tasks would fail; asked for again when a worker is replaced.
+        stack.enter_context(importlib.import_module("dask").config.set({"distributed.worker.daemon": False}))
+        cluster = distributed.LocalCluster(
+            n_workers=max_workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            worker_dashboard_address=None,
+            silence_logs=40,
+        )
+        return DaskExecutor(distributed.Client(cluster, set_as_default=False), closes=[cluster, stack.pop_all()])
 
 
 def connected(address: str, max_workers: int) -> DaskExecutor:

@@ -191,6 +191,29 @@ class Pools(AtomicTaskWithMetadata):
         return self.rounds
 
 
+class Stubborn(Pools):
+    """Its first attempt ends the process after its pools, so that the second one is in one that has replaced it."""
+
+    retry_count = 2
+
+    def run(self) -> int:
+        rounds = super().run()
+        mark = Path(self.output().path).with_suffix(".tried")
+        if not mark.exists():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            os._exit(1)
+        return rounds
+
+
+def test_tasks_on_a_dask_cluster_of_our_own_may_have_pools(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    dask: Any = pytest.importorskip("dask")
+    before = dask.config.get("distributed.worker.daemon")
+    run_task(Stubborn(rounds=1), store=tmp_path, executor="dask")
+    assert dask.config.get("distributed.worker.daemon") == before
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 @pytest.mark.parametrize("where", ["here", "threads", "processes", "queue"])
