@@ -3,30 +3,36 @@
     python benchmarks/checks.py [--quick]
 
 Tasks are made in this process by their attempts alone (no scheduler), in turns; medians of the differences of CPU times
-within a round count. "By hand" is what loading the value once and calling the same functions takes.
+within a round count. "By hand" is what loading the value once and calling the same functions takes. What is added
+around checks is also taken directly: the CPU time of this thread in all that checking does, without that of the checks
+and of loading the value, which no difference of larger numbers blurs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
 import pandas as pd
 
-from superluigi import formats
+from superluigi import check, formats
 from superluigi.runs import context as runs
 from superluigi.storage.local import leases
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.tasks.checking import of_outputs
 from superluigi.tasks.runtime import exclusive
 
+NAMES = [f"name {row % 977}" for row in range(100_000)]
+ROWS = pd.DataFrame({"id": range(100_000), "price": [row * 0.5 for row in range(100_000)], "name": NAMES})
 FRAME = pd.DataFrame({"x": range(200_000), "y": [float(one) for one in range(200_000)]})
 
 
@@ -76,6 +82,79 @@ class LargeChecked(Large):
     checks: ClassVar = [sums, rows, sums, rows]
 
 
+class Table(AtomicTaskWithMetadata):
+    """A table of 100,000 rows, with one check of some milliseconds."""
+
+    place = luigi.Parameter()
+
+    def output(self) -> Any:
+        return LocalFileTarget(Path(self.place) / "table.parquet")
+
+    def run(self) -> pd.DataFrame:
+        return ROWS
+
+    @check
+    def each_name_has_a_price(self, value: pd.DataFrame) -> bool:
+        with own.counted():
+            return bool(value["id"].is_unique and value.groupby("name")["price"].mean().notna().all())
+
+
+class TableChecked(Table):
+    """The same, with three such checks."""
+
+    @check
+    def prices(self, value: pd.DataFrame) -> Any:
+        with own.counted():
+            value.groupby("name")["price"].max()
+            return value["price"] >= 0
+
+    @check
+    def names(self, value: pd.DataFrame, previous: Any) -> bool:
+        with own.counted():
+            return bool(value["name"].nunique() > 900)
+
+
+class Counter:
+    """CPU seconds of this thread within its blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds += time.thread_time() - began
+
+    def around(self, module: Any, name: str) -> None:
+        """Count all calls of a function of `module` from now on."""
+        real = getattr(module, name)
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            with self.counted():
+                return real(*args, **kwargs)
+
+        setattr(module, name, counting)
+
+
+#: What checks take themselves, what loading takes, and both with all that is around them.
+own, loading, checking = Counter(), Counter(), Counter()
+
+
+def added(task: Any, rounds: int) -> tuple[float, float, float]:
+    """Medians of seconds: what checks take, what loading their value takes, what is added."""
+    found = []
+    for _ in range(rounds):
+        for counter in (own, loading, checking):
+            counter.seconds = 0.0
+        task.run()
+        found.append((own.seconds, loading.seconds, checking.seconds - own.seconds - loading.seconds))
+    one, other, third = zip(*found, strict=True)
+    return statistics.median(one), statistics.median(other), statistics.median(third)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """CPU seconds of one call: the machine may have other work."""
     began = time.process_time()
@@ -114,6 +193,9 @@ def main() -> None:
                     times[name].append(seconds(lambda work=work: [one() for one in work]) / count)
                 turns.append(seconds(lambda: [turn(tasks["Small"]) for _ in range(200)]) / 200)
                 times["by hand"].append(seconds(lambda: by_hand(Path(folder) / "out.parquet")))
+        loading.around(formats, "load")
+        checking.around(of_outputs, "of_staged")
+        more_of = {kind.__name__: added(kind(folder), rounds) for kind in (Table, TableChecked)}
     found = {name: statistics.median(several) for name, several in times.items()}
 
     def more(name: str, than: str) -> float:
@@ -126,6 +208,9 @@ def main() -> None:
     print(f"large task           {found['Large'] * 1e3:8.2f} ms")
     print(f"with four checks     {found['LargeChecked'] * 1e3:8.2f} ms, {extra * 1e3:.2f} ms more")
     print(f"the checks by hand   {found['by hand'] * 1e3:8.2f} ms, so {extra / found['by hand']:.3f} of their own time")
+    for name, (alone, load, extra) in more_of.items():
+        ms = f"{alone * 1e3:8.2f} ms in checks, {load * 1e3:.2f} to load, {extra * 1e6:.0f} µs more"
+        print(f"{name:20} {ms}: {1 + extra / (alone + load):.3f}")
 
 
 if __name__ == "__main__":

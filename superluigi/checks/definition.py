@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,7 @@ def method_checks(cls: type) -> dict[str, str]:
             del found[name]
             continue
         found[name] = _mark_of(value) or found[name]
-        _attribute(cls, name, found[name], None)
+        _attribute(cls, name, value, found[name], None)
     _refuse_hidden(cls)
     return found
 
@@ -145,13 +146,12 @@ def _refuse_hidden(cls: type) -> None:
             )
 
 
-def _attribute(cls: type, name: str, severity: str, task: object) -> Check:
-    """The check under a name of a class, to be called for `task` (None: only to see that it can be).
+def _attribute(cls: type, name: str, value: object, severity: str, task: object) -> Check:
+    """The check that is the `value` under a name of a class, to be called for `task` (None: to see that it can be).
 
     Raises:
         DefinitionError: it cannot be called as checks are.
     """
-    value = inspect.getattr_static(cls, name)
     where = f"{cls.__name__}.{name}"
     item = value.item if isinstance(value, Marked) else value
     if schemas.known(item) is not None or not hasattr(item, "__get__"):
@@ -195,9 +195,10 @@ def checks_of(task: Any) -> list[Check]:
         raise DefinitionError(f"{cls.__name__}.checks is {items!r:.100}; it is a list or tuple of checks.")
     found = [*_listed(cls.__name__, items)]
     for name, severity in getattr(cls, "_superluigi_checks", {}).items():
-        if getattr(_plain(inspect.getattr_static(cls, name)), "__isabstractmethod__", False):
+        value = inspect.getattr_static(cls, name)
+        if getattr(_plain(value), "__isabstractmethod__", False):
             raise DefinitionError(f"{cls.__name__}.{name} is an abstract check: override it, or set it to None.")
-        found.append(_attribute(cls, name, severity, task))
+        found.append(_attribute(cls, name, value, severity, task))
     return list(_named_apart(found))
 
 
@@ -246,7 +247,9 @@ def _ready(
     name: str, severity: str, asked: tuple[str, ...], call: Callable[..., Any], written: Any, value: str = "value"
 ) -> Check:
     """A check with the kind of table that its annotation of `value` names."""
-    annotation = annotation_of(written, value) if inspect.isfunction(written) else None
+    annotation = None
+    with contextlib.suppress(_Unread):
+        annotation = _annotation_once(written, value) if inspect.isfunction(written) else None
     if isinstance(annotation, type) and table_kind(annotation):
         return Check(name, severity, asked, call, annotation)
     if LAZY not in kind_names(annotation):
@@ -265,6 +268,11 @@ def _asked(where: str, function: object, *, bound: bool, alone: bool = False) ->
         DefinitionError: an unknown name, or a function whose answer could not be taken.
         ValueError: it does not tell its signature.
     """
+    # of a function once: to read its signature takes as long as all else that surrounds a check
+    return (_asked_once if inspect.isfunction(function) else _read_names)(where, function, bound, alone)
+
+
+def _read_names(where: str, function: object, bound: bool, alone: bool) -> tuple[str, ...]:
     if not callable(function):
         raise DefinitionError(f"{where} is {function!r:.100}, which is no check: it cannot be called.")
     inner = inspect.unwrap(function)
@@ -293,6 +301,21 @@ def _asked(where: str, function: object, *, bound: bool, alone: bool = False) ->
     if fixed := [one.name for one in needed if one.kind is one.POSITIONAL_ONLY]:
         raise DefinitionError(f"{where}: {fixed[0]!r} is given by name. Take the '/' out.")
     return tuple(one.name for one in wanted if one.name in NAMES)
+
+
+class _Unread(Exception):  # noqa: N818 - an answer that is not to be remembered
+    """An annotation that cannot be read, yet."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _annotation_once(function: Callable[..., object], name: str) -> Any:
+    found = annotation_of(function, name)
+    if found is ...:
+        raise _Unread
+    return found
+
+
+_asked_once = functools.lru_cache(maxsize=4096)(_read_names)
 
 
 def _plain(value: object) -> Any:

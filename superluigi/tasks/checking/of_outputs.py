@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +181,22 @@ def tell_warnings(task: Any, findings: Sequence[Finding]) -> None:
 
 
 def _run(task: Any, checks: Sequence[Check], subject: Subject) -> list[Finding]:
-    folder = current_folder()
-
-    @contextlib.contextmanager
-    def around() -> Iterator[None]:
-        with ends_forks():
-            try:
-                yield
-            finally:
-                if folder is not None and current_folder() != folder:
-                    os.chdir(folder)  # the next check, and the commit, are where this one began
-
+    around = functools.partial(_AroundCheck, current_folder())
     return run_checks(checks, subject, passing=(Cancelled,), around=around, hidden=hidden_texts(task))
+
+
+class _AroundCheck(ends_forks):
+    """The next check, and the commit, are where this one began: in `folder`."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if self._folder is not None and current_folder() != self._folder:
+                os.chdir(self._folder)
+        finally:
+            super().__exit__(kind, error, traceback)
 
 
 def _usual(task: Any) -> Any:
