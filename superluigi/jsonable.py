@@ -33,7 +33,7 @@ def jsonable(value: object, where: str = "metadata") -> Any:
 
 
 class Jsonable(dict[str, Any]):
-    """A dict that holds nothing but JSON, so that nobody need look through it again."""
+    """A dict that holds nothing but JSON, so that it need not be looked through again."""
 
 
 class Shared(Jsonable):

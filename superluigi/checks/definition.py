@@ -178,7 +178,7 @@ def refuse_wrong(cls: type) -> None:
         list(_listed(cls.__name__, items))
     if has_checks(cls) and getattr(cls, "run", None) is not None and "output_path" not in getattr(cls, "run_names", ()):
         raise DefinitionError(
-            f"{cls.__name__} has checks, but writes its output where others see it before anybody could check. Derive "
+            f"{cls.__name__} has checks, but writes its output where others see it before a check could. Derive "
             "from AtomicTaskWithMetadata (or from ExternalTask, for data that others make)."
         )
 

@@ -5,7 +5,7 @@
     output/0/<name>  what was written, one folder for each output
 
 An entry is filled in a private folder and gets its name in one rename, so that a death leaves nothing that looks like
-one. Nothing in it has the name of a record, and nobody reads outputs here. Settings: `quarantine` (on or off),
+one. Nothing in it has the name of a record, and outputs are not read from here. Settings: `quarantine` (on or off),
 `quarantine_limit_bytes`, `quarantine_days`.
 """
 

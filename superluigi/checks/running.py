@@ -115,7 +115,7 @@ def _without(finding: Finding, secrets: Sequence[str]) -> Finding:
 
 
 class _Watched:
-    """Files that nobody may change meanwhile."""
+    """Files that may not be changed meanwhile."""
 
     def __init__(self, paths: Iterable[Path], *, thorough: bool) -> None:
         self._paths, self._limit = list(paths), _SMALL if thorough else -1

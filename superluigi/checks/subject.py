@@ -62,7 +62,7 @@ class Values:
 
     def __init__(self, load: Callable[[Any], object], usual: object = None, *, is_file: bool = True) -> None:
         self._load = load
-        #: The annotation that decides where nobody asks for a kind of table.
+        #: The annotation that decides where no check asks for a kind of table.
         self._usual = usual
         self._is_file = is_file
         self._loaded: dict[str | None, Any] = {}
@@ -143,7 +143,7 @@ class Subject:
         self._given: dict[str, Any] = {}
 
     def paths(self, given: bool) -> Iterable[Path]:
-        """The files and folders that nobody may change: what would be published, and what checks are `given`."""
+        """The files and folders that may not be changed: what would be published, and what checks are `given`."""
         if self._staged or not given:
             return self._staged
         found: list[Path] = graph.flatten(self.get("output_path"))

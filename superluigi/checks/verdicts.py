@@ -34,7 +34,7 @@ class Finding:
     name: str
     status: Status
     severity: str
-    #: With loading what nobody had asked for before.
+    #: With loading what was not asked for before.
     seconds: float
     detail: str = ""
 

@@ -64,7 +64,7 @@ def error_code(kind: type[BaseException]) -> str:
 
 
 class NotAskedError(OptionError):
-    """Nobody can be asked, and `--yes` is not said: the command line can be read, and nothing is done."""
+    """There is no terminal to ask on, and `--yes` is not said: the command line can be read, and nothing is done."""
 
 
 def yes_option(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,7 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
     """List `items` on stderr and ask `what?`; True when the user says yes, or `yes` is given.
 
     Raises:
-        NotAskedError: nobody can be asked, since stdin is not a terminal.
+        NotAskedError: stdin is no terminal to ask on.
     """
     for item in items:
         say(f"  {visible(item, one_line=True)}", err=True)

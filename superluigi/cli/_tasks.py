@@ -349,7 +349,7 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
         parts.append(f"one of {', '.join(choices)}")
     if not _has_value(parameter, family, name):
         parts.append("(required)")
-    elif parameter.visibility == ParameterVisibility.PUBLIC:  # others may hold what nobody should read
+    elif parameter.visibility == ParameterVisibility.PUBLIC:  # others may hold secrets
         parts.append(f"(default: {parameter.serialize(parameter.task_value(family, name))})")
     return " ".join(parts)
 

@@ -1,6 +1,6 @@
 """Give an output that was there before (from plain Luigi, by hand) a record.
 
-The record says that it was adopted, by whom, when and why, and for which code and inputs; what nobody knows (when and
+The record says that it was adopted, by whom, when and why, and for which code and inputs; what is not known (when and
 how long it ran, by which code) is not in it. Nothing runs, and the data is not touched. Lists first and asks.
 """
 

@@ -30,7 +30,7 @@ def configure(parser: Parser) -> None:
         "--older-than",
         type=float,
         metavar="HOURS",
-        help="from this age on, nobody is at work on what other hosts left (on S3: 24)",
+        help="from this age on, what other hosts left counts as dead (on S3: 24)",
     )
     _output.json_option(parser)
 

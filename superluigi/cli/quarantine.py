@@ -37,7 +37,7 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Do it; 1 when nothing is meant by the words, or nobody agreed."""
+    """Do it; 1 when nothing is meant by the words, or it was not agreed to."""
     from superluigi.checks import quarantine
     from superluigi.errors import TargetMissingError
 

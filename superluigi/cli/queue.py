@@ -75,7 +75,7 @@ def _configure_working(verb: Callable[..., Parser]) -> None:
     work.add_argument("--pool", default="default")
     work.add_argument("--idle", type=float, metavar="SECONDS", help="end after so long without work instead")
     work.add_argument("--max-tasks", type=int, metavar="N")
-    # A spawner's workers have nobody to tell but it, and it looks at the tasks.
+    # A spawner's workers tell it only, and it looks at the tasks.
     work.add_argument("--spawned", action="store_true", help=argparse.SUPPRESS)
     _timing_options(work)
 

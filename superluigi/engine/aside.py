@@ -17,7 +17,7 @@ FIRST_PAUSE, LONGEST_PAUSE, LONGEST_FAR = 0.02, 1.0, 5.0
 
 
 class SetAside:
-    """The attempts that wait; `resume` is called with one when nobody else makes its task any more."""
+    """The attempts that wait; `resume` is called with one when no other attempt makes its task any more."""
 
     def __init__(self, run: RunContext, observer: Observer, resume: Callable[[RunningAttempt], object]) -> None:
         self._run, self._observer, self._resume = run, observer, resume

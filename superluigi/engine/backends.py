@@ -376,7 +376,7 @@ class BackendRegistry:
             yield from backend.poll_messages()
 
     def drop(self, backend: ExecutorBackend) -> None:
-        """Shut down an executor in which a call goes on that nobody waits for any more."""
+        """Shut down an executor in which a call goes on that is not waited for any more."""
         for key, made in list(self._made.items()):
             if made is backend:
                 del self._made[key]

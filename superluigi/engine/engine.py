@@ -138,7 +138,7 @@ def _tell_interrupted(worker: Worker, run: RunContext, error: KeyboardInterrupt)
     elif not ended:
         what = "nothing was running"
     again = "with resume=True (--resume) it goes on" if run.plan else "it goes on with what is missing"
-    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+    with contextlib.suppress(OSError, ValueError):  # the other end is closed
         made = f"{len(worker.made)} of {len(worker.tasks)} tasks were made"
         say(f"Interrupted: {what}; {made}. Run the same again: {again}.", err=True, flush=True)
         vars(error)["told"] = True
@@ -218,7 +218,7 @@ def _check_options(num_workers: int, on_error: str, resources: object) -> None:
 def _log_level(level: int | str | None) -> Iterator[None]:
     """Set the level of Luigi's logger for a while.
 
-    None does as Luigi's configuration says, and keeps a logger quiet of which nobody has said anything.
+    None does as Luigi's configuration says, and keeps a logger quiet of which nothing was said.
     """
     as_told = logs.as_told() if level is None else nullcontext(False)
     with as_told as told, nullcontext() if told else _level_of_ours(level):

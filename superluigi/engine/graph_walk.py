@@ -245,7 +245,7 @@ class GraphWalker(WorkerBase):
 
 
 def _log_file(task: Task) -> str:
-    """The file that holds what the task's last attempt printed; "" where nobody keeps that."""
+    """The file that holds what the task's last attempt printed; "" where that is not kept."""
     ask = getattr(task, "_superluigi_log_file", None)
     with USERS_CODE:
         return str(ask()) if callable(ask) else ""
@@ -265,7 +265,7 @@ def _class_family(task_class: type[Task]) -> str:
 
 
 def _owners(task: Task) -> list[str]:
-    """Who wants to hear of the task's failures; nobody where that cannot be told."""
+    """Who wants to hear of the task's failures; none where that cannot be told."""
     try:
         return owners_of(task)
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ class OutcomeRecorder(GraphWalker):
         self.failed_batches: dict[str, list[Task]] = {}
         #: Ids of what was ended, unfinished, because something else had failed.
         self.ended: dict[str, None] = {}
-        #: Made by this run, but nobody has looked whether the outputs are really there.
+        #: Made by this run, but it was not looked whether the outputs are really there.
         self._unverified: set[str] = set()
 
     def _begun(self, attempting: RunningAttempt) -> None:
@@ -52,7 +52,7 @@ class OutcomeRecorder(GraphWalker):
             attempting.delayed = None
 
     def _record_outcome(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
-        """Tell everybody what came of an attempt."""
+        """Tell scheduler, listeners and run what came of an attempt."""
         task: Task = self.tasks[task_id]
         for confirmed in outcome.confirmed:
             self._completeness.done(confirmed)

@@ -189,7 +189,7 @@ class Plain(Counter):
                 say(f"{task} is {told}", err=True, flush=True)
 
     def say(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        with contextlib.suppress(OSError, ValueError):  # the other end is closed
             say(self.line(), err=True, flush=True)
 
 

@@ -2,8 +2,8 @@
 
 One UNIX socket for each run, in a folder that only its owner can enter; opened when a run lasts longer
 than a moment. Protocol: one JSON line `{"method", "arguments"}` in, one JSON line `{"result"}` or
-`{"error"}` out, then the connection closes. Only what Luigi's page asks is answered: nobody can hand in
-or take out tasks through the window. Two methods are ours: `about` names the run's task, and `watch` is
+`{"error"}` out, then the connection closes. Only what Luigi's page asks is answered: tasks can neither be handed
+in nor taken out through the window. Two methods are ours: `about` names the run's task, and `watch` is
 answered when the run ends, with its last state.
 """
 
@@ -187,9 +187,9 @@ class StatusServer:
 
 
 def _own(path: Path) -> None:
-    """Make sure that `path` is a folder of ours that nobody else can enter.
+    """Make sure that `path` is a folder of ours that no other user can enter.
 
-    Anybody can make a folder of this name in a temporary folder; sockets in it would be theirs.
+    Any user can make a folder of this name in a temporary folder; sockets in it would be theirs.
 
     Raises:
         PermissionError: it is another's, a link, or open to others.

@@ -41,7 +41,7 @@ STATUS = {
 
 #: Enough to find a task of each family among.
 _LOOKED_AT = 10_000
-#: Why nobody runs a task that says so itself.
+#: Why a task is not run that says so itself.
 DISABLED = "its attribute `disabled` is true, so neither it nor what requires it is run."
 
 
@@ -95,7 +95,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
 
 
 def _found_complete(worker: Worker, outcomes: Mapping[str, str]) -> tuple[Task, ...]:
-    """Tasks that were found complete; of wrappers that were, what they gather, which nobody had to schedule."""
+    """Tasks that were found complete; of wrappers that were, what they gather, which did not have to be scheduled."""
     found = {i: task for i, task in worker.tasks.items() if outcomes.get(i) == "complete"}
     waiting = list(found)
     while waiting and len(found) < _LOOKED_AT:

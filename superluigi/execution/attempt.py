@@ -62,7 +62,7 @@ REPORTER_METHODS = {
 
 
 class SilentReporter:
-    """The reporter of a task that runs where nobody asks how it goes: what it tells is dropped, no message comes."""
+    """The reporter of a task that runs whose progress is not asked for: what it tells is dropped, no message comes."""
 
     def __init__(self) -> None:
         self.scheduler_messages: queue.Queue[Any] = queue.Queue()
@@ -284,7 +284,7 @@ class AttemptRunner:
                 )
 
     def _gone(self, error: BaseException, check: Iterable[Task] | None) -> tuple[str, ...]:
-        """Ids of requirements that nobody looked at again because they were complete, but that are not there."""
+        """Ids of requirements that were not looked at again because they were complete, but that are not there."""
         if check is None or not isinstance(error, FileNotFoundError):
             return ()
         with USERS_CODE:  # what the task failed with says more

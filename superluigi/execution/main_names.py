@@ -67,7 +67,7 @@ def collected(tasks: type) -> Main:
         if isinstance(value, type) and _is_of_main(name, value) and not issubclass(value, tasks):
             try:
                 dumped = pickling.by_value(value)
-            except Exception:  # noqa: BLE001 - it cannot travel: then nobody there can have one of it
+            except Exception:  # noqa: BLE001 - it cannot travel: then nothing there can have one of it
                 continue
             if len(dumped) < _MOST_BYTES:
                 classes[name] = dumped

@@ -141,7 +141,7 @@ def answer_to(wanted: DynamicRequirements) -> Any:
 
 
 def refuse_async(steps: object, task: object) -> None:
-    """Explain that nobody awaits what `run` has returned.
+    """Explain that what `run` has returned is not awaited.
 
     Raises:
         DefinitionError: it is a coroutine, or an asynchronous generator.

@@ -13,7 +13,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def suffix_for(annotation: object) -> str:
-    """The suffix that a value of this annotation is saved with when nobody names one.
+    """The suffix that a value of this annotation is saved with when none is named.
 
     A type that a format was registered for has that format's suffix; tables `.parquet`; dicts, lists and
     numbers `.json` (if all that is known of their items fits into JSON); everything else `.pickle`.

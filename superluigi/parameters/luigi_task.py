@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import luigi
 
-MYPY = False  # mypy, and nobody else, believes it to be true
+MYPY = False  # only mypy believes it to be true
 if MYPY:
     from superluigi.parameters.luigi_stubs import LuigiExternalTask as LuigiExternalTask
     from superluigi.parameters.luigi_stubs import LuigiTask as LuigiTask

@@ -41,7 +41,7 @@ _LOOKS_SECONDS = (0.02, 0.5)
 class Queue:
     """A durable plan of tasks in a SQLite file (a plain name, a path) or in PostgreSQL (a URL).
 
-    The plan survives everybody who works on it; the targets are the truth, so that losing the plan loses no
+    The plan survives every process that works on it; the targets are the truth, so that losing the plan loses no
     result. `pools` are added to the queue or changed in it, `resources` likewise; both stay there. `lease` is
     after how long a task of a worker that vanished is given to another, `recheck` after how long an external task
     that is missing is looked for again.
@@ -214,7 +214,7 @@ class Queue:
             return views.times(connection)
 
     def activity(self) -> Activity:
-        """What could still happen without anybody submitting or retrying."""
+        """What could still happen without a submission or a retry."""
         with self._database.read() as connection:
             return views.activity(connection)
 
@@ -342,7 +342,7 @@ class Queue:
         shutil.rmtree(logs, ignore_errors=True)
 
     def _anybody_at_work(self) -> bool:
-        """Whether a worker that lives, as far as anybody knows, still runs something."""
+        """Whether a worker that lives, as far as can be known, still runs something."""
         now = self._database.now(exactly=True)
         with self._database.write() as connection:
             claims.sweep(connection, now, registry.dead_workers(connection))

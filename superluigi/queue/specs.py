@@ -247,7 +247,7 @@ class _Describer:
                 "with parameters that text can hold; or set allow_pickle if you trust all who submit here."
             )
         try:
-            # Classes of importable modules are pickled by reference, as everybody expects.
+            # Classes of importable modules are pickled by reference, as is usual.
             pickle = pickling.by_value(thing)
         except Exception as error:  # pickling runs code of the values it meets
             raise DefinitionError(f"{shown} cannot be stored by value: {error}") from error

@@ -50,7 +50,7 @@ class _Keeper(logging.Handler):
             return  # the error that ends the cell tells it
         root = logging.getLogger()
         if root.handlers == [self] and logging.lastResort and record.levelno >= logging.lastResort.level:
-            logging.lastResort.handle(record)  # as if we were not here: nobody else shows this record
+            logging.lastResort.handle(record)  # as if we were not here: nothing else shows this record
 
 
 class _Keeping:

@@ -176,7 +176,7 @@ _NAMED = 5
 BLOCKED_NAMED = 8
 WORDS = {
     "failed": "failed",
-    "missing": "is missing: nobody in this run makes it",
+    "missing": "is missing: nothing in this run makes it",
     "timeout": "took too long",
     "cancelled": "was cancelled",
     "lost": "lost its process",

@@ -1,4 +1,4 @@
-"""Tracebacks begin at the user's first line: the frames of Luigi and Super Luigi above it help nobody find a fault."""
+"""Tracebacks begin at the user's first line: the frames of Luigi and Super Luigi above it help to find no fault."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class ReadyQueue:
         """`head` is the best of its group now; `groups` are all that may stand in this line."""
         heapq.heappush(self._heap, head)
         self._standing[head[4]] = head
-        if len(self._heap) % 1024 == 0:  # a line that nobody asks would keep them all
+        if len(self._heap) % 1024 == 0:  # a line that is not asked would keep them all
             self._standing = {group: found for group in groups if (found := group.head()) is not None}
             self._heap = list(self._standing.values())
             heapq.heapify(self._heap)

@@ -422,7 +422,7 @@ class ReadyScheduler(SchedulerBase):
         """When (seconds since the epoch) something that `worker` should wait for becomes ready.
 
         A failed task counts when its retries are limited (a task's `retry_count` or
-        `[scheduler] retry_count`): with Luigi's default nobody would ever stop waiting.
+        `[scheduler] retry_count`): with Luigi's default a wait would never end.
         """
         dues = [due for due in (self.rates.due, self.state.next_retry(worker)) if due is not None]
         return min(dues, default=None)

@@ -19,7 +19,7 @@ from superluigi.luigi_compat.engine import StateBase
 from superluigi.scheduler.node import Interned, Node, RetryPolicy
 from superluigi.scheduler.ready import ReadyIndex
 
-#: Luigi's default for `retry_count`: nobody has asked for retries to end, so nobody waits for them.
+#: Luigi's default for `retry_count`: retries were not asked to end, so they are not waited for.
 UNLIMITED = 999999999
 
 

@@ -172,7 +172,7 @@ def _but_output(record: Mapping[str, Any]) -> dict[str, object]:
 
 
 class StagedWrite(abc.ABC):
-    """New content for one location, being written; nobody sees it before `commit`.
+    """New content for one location, being written; it cannot be seen before `commit`.
 
     Life: write to `path`; `prepare()`; then `commit(...)` once, or `discard()` at any time.
     `discard` after `commit` does nothing, so that it can stand in a `finally`.
@@ -199,7 +199,7 @@ class StagedWrite(abc.ABC):
 
     @abc.abstractmethod
     def commit(self, record: Record | None) -> Record | None:
-        """Publish data and record, all or nothing (P1, P2, P4); calls `prepare` if nobody did.
+        """Publish data and record, all or nothing (P1, P2, P4); calls `prepare` if that was not done.
 
         `record["output"]` is replaced by what `prepare` returned plus what only the store knows
         (`etag`, `version`). Without a record, the kind's minimal one is written where it needs one,
@@ -224,9 +224,9 @@ class StagedWrite(abc.ABC):
 class Holder:
     """Who makes an output just now, as far as that is known."""
 
-    #: Names the process; empty where nobody can say.
+    #: Names the process; empty where that cannot be known.
     token: str = ""
-    #: Seconds since the epoch; 0 where nobody can say.
+    #: Seconds since the epoch; 0 where that cannot be known.
     since: float = 0.0
     #: To ask again costs a request.
     far: bool = False
@@ -290,7 +290,7 @@ class Location(abc.ABC):
         return None
 
     def holder(self) -> Holder | None:
-        """Who has the lease, if anybody has."""
+        """Who has the lease, if it is taken."""
         return None
 
     @abc.abstractmethod

@@ -2,8 +2,8 @@
 
 A token says who made a thing: `<host>-<boot>.<world>-<pid>-<start>-<random>`. The host is for the reader. Boot id and
 world (the number of the pid namespace) say where pid and start time mean something: only there can a process be known
-to be gone. About everything else (another boot, another container, another machine, even one of the same name) nobody
-here can know, so nothing of it is ever taken for dead.
+to be gone. About everything else (another boot, another container, another machine, even one of the same name) that
+cannot be known here, so nothing of it is ever taken for dead.
 """
 
 from __future__ import annotations

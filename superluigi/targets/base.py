@@ -163,7 +163,7 @@ class StreamTarget(AtomicTarget):
 
 
 class _CommittedFile(AtomicLocalFile):
-    """A stream into a stage: committed when closed, dropped when its `with` block raises or nobody closes it."""
+    """A stream into a stage: committed when closed, dropped when its `with` block raises or it is never closed."""
 
     def __init__(self, staged: StagedWrite) -> None:
         self._staged: StagedWrite | None = staged

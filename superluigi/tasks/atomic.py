@@ -60,7 +60,7 @@ class TaskWithMetadata(Task):
 
     outputs_exist.is_luigis_own = True  # type: ignore[attr-defined]  # wrappers have no records
 
-    #: Its attempts look whether every output is there: nobody need look again before a dependant starts.
+    #: Its attempts look whether every output is there: they need not be looked at again before a dependant starts.
     commits_outputs: ClassVar[bool] = True
 
     def _superluigi_recorded(self) -> list[AtomicTarget]:

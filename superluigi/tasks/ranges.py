@@ -25,7 +25,7 @@ def complete_ones(make: object, values: Iterable[object], says_itself: bool) -> 
 
     Raises:
         NotImplementedError: Luigi knows better: by one listing of a file system of its own, or by the name.
-        DefinitionError: nobody knows which of several parameters is meant.
+        DefinitionError: which of several parameters is meant cannot be told.
     """
     values = list(values)
     if not isinstance(make, functools.partial) or not values:

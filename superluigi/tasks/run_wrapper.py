@@ -95,7 +95,7 @@ def refuse_async(cls: type) -> None:
 def _refuse_async(class_name: str, name: str, method: object) -> None:
     if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
         raise RunSignatureError(
-            f"{class_name}.{name} is `async def`, so calling it runs nothing, and nobody awaits it. Write `def {name}` "
+            f"{class_name}.{name} is `async def`, so calling it runs nothing, and is never awaited. Write `def {name}` "
             "and call asyncio.run(…) in it."
         )
 

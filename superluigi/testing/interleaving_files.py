@@ -30,7 +30,7 @@ _SEEN = frozenset(
     ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.listdir",
      "os.scandir")
 )  # fmt: skip
-#: What lies in a private folder is nobody else's affair.
+#: What lies in a private folder is of no concern to other actors.
 _PRIVATE = re.compile(r"/\.superluigi(-|/[^/]+-\d+-1-)[^/]*/")
 _WORLD = f"{'0' * 11}1.7"
 

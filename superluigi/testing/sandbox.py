@@ -77,7 +77,7 @@ class Sandbox:
 def run_in(folder: str | os.PathLike[str] | None = None) -> Iterator[Sandbox]:
     """While this is open, tasks of this process and its children use a store, a workspace and an S3 that vanish.
 
-    They are made inside `folder` (pytest's `tmp_path`), by default in the system's temporary folder. Nobody's AWS
+    They are made inside `folder` (pytest's `tmp_path`), by default in the system's temporary folder. No AWS
     credentials are read, but for a server that `SUPERLUIGI_TEST_S3_ENDPOINT` names; without `Sandbox.s3` there is no S3
     at all. Commits are not flushed to disk.
     """

@@ -98,7 +98,7 @@ class Clock:
 
 @contextlib.contextmanager
 def _stopped_clock(modules: tuple[Any, ...]) -> Iterator[Clock]:
-    """A clock that stands still for `modules` (which read it as `time.time()`), and for nobody else."""
+    """A clock that stands still for `modules` (which read it as `time.time()`), and for nothing else."""
     clock = Clock()
     with contextlib.ExitStack() as stack:
         for module in (luigi.scheduler, *modules):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from superluigi.visuals.model import Graph
 
 _SWEEPS = 6
-#: Larger graphs are swept less often: nobody sees the difference among thousands of boxes.
+#: Larger graphs are swept less often: the difference cannot be seen among thousands of boxes.
 _LARGE, _SWEEPS_LARGE = 5_000, 2
 #: Width to height of the whole picture that wrapping aims at.
 _SHAPE = 1.9

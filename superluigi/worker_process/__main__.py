@@ -1,4 +1,4 @@
-"""`python -m superluigi.worker_process [FOLDER]`; nobody calls it by hand."""
+"""`python -m superluigi.worker_process [FOLDER]`; not to be called by hand."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class _Company:
         #: Thread of each attempt that runs, the earliest first.
         self.threads: list[int] = []
         self.before: list[Any] = []
-        #: Threads whose attempts nobody waits for any more.
+        #: Threads whose attempts are not waited for any more.
         self.given_up: set[int] = set()
 
 

@@ -104,7 +104,7 @@ def _timers() -> tuple[bool, ...]:
 
 def _stop_timers(before: tuple[bool, ...]) -> None:
     for timer, ran in zip(_TIMERS, before, strict=True):
-        if not ran:  # how long one that ran had to go, nobody knows now
+        if not ran:  # how long one that ran had to go is not known now
             signal.setitimer(timer, 0)
 
 

@@ -137,7 +137,7 @@ class StalenessInputs:
         location = getattr(target, "location", None)
         if not isinstance(location, Location):
             if target is not None and not _is_local(target):
-                return dict(reference) if target.exists() else None  # nobody can tell more about such targets
+                return dict(reference) if target.exists() else None  # no more can be told of such targets
             link = reference.get("metadata_path")
             location = resolve.location_at(reference["path"], reference.get("type"), link, like)
         try:

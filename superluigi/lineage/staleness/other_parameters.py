@@ -64,7 +64,7 @@ def _first(task: luigi.Task) -> Any:
 
 
 def _changed(task: luigi.Task, far: bool) -> str:
-    """How the parameters differ from those of the record, in words; empty if they do not, or nobody knows."""
+    """How the parameters differ from those of the record, in words; empty if they do not, or that is not known."""
     try:
         location = _first(task)
         about = _read(location, far, record_about) if isinstance(location, Location) else None

@@ -66,7 +66,7 @@ class Facts:
     accepted_inputs: Mapping[str, Mapping[str, Any]] | None = None
     #: Address -> what is there now; None if nothing is.
     inputs: Mapping[str, Record | None] = field(default_factory=dict)
-    #: Addresses of what `requires()` names now; None if nobody can tell.
+    #: Addresses of what `requires()` names now; None if that cannot be told.
     required: frozenset[str] | None = None
     #: Addresses that the record says were discovered by `yield`.
     dynamic: frozenset[str] = frozenset()

@@ -86,6 +86,6 @@ class LocalProvider:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         code = process.wait(max(0.1, deadline - time.monotonic()))
                 if code is None:
-                    process.returncode = 0  # it is nobody's child any more: no warning when we forget it
+                    process.returncode = 0  # it is no child any more: no warning when we forget it
                 elif code == 0 and log.exists() and not log.stat().st_size:
                     log.unlink()

@@ -1,4 +1,4 @@
-"""Verbs of a worker: claim, renew, finish; and of everybody: sweep what is overdue.
+"""Verbs of a worker: claim, renew, finish; and of every process: sweep what is overdue.
 
 A claim gives a lease (until when the claim holds) and a fence (a number that grows with every claim of the
 row). Whatever a worker says about a task later counts only while its fence is the row's: who lost the lease

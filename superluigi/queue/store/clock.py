@@ -1,4 +1,4 @@
-"""Time that nobody can set: seconds since this machine was started, and which start that was.
+"""Time that cannot be set: seconds since this machine was started, and which start that was.
 
 A clock that is stepped (NTP after the boot, a resumed machine, a `date` typed by hand) must not take tasks from workers
 that live, so leases are never measured by it.

@@ -113,7 +113,7 @@ class Database:
 
     @contextlib.contextmanager
     def _no_deletion(self, *, but_mine: bool = False) -> Iterator[None]:
-        """Nobody deletes this queue meanwhile; with `but_mine`, nobody opens it either.
+        """This queue is not deleted meanwhile; with `but_mine`, it is not opened either.
 
         Else who opens it between the deletion of the tables and that of the file would submit to nowhere. The lock is
         on the folder: closing a file of the database would drop SQLite's own locks.
@@ -155,7 +155,7 @@ class Database:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
             self._engine = make_engine(self.url)
             self._pid = os.getpid()
-            # A queue that nobody closes is closed with its last reference, by the process that opened it.
+            # A queue that is not closed is closed with its last reference, by the process that opened it.
             self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine.connect()
 

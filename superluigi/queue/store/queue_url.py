@@ -88,7 +88,7 @@ def refuse_namesake(file: Path) -> None:
 def passed_on(name: str) -> str:
     """The name under which another process opens this queue; a password travels in the environment instead.
 
-    Command lines can be read by everybody on the machine.
+    Command lines can be read by all users of the machine.
     """
     url = url_of(name)
     if url.drivername == "sqlite":

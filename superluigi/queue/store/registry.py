@@ -89,7 +89,7 @@ def dead_workers(connection: Connection) -> list[str]:
 
 
 def live_workers(connection: Connection, pool: str, now: float, lease_seconds: float) -> int:
-    """How many registered workers of `pool` live, as far as anybody can know."""
+    """How many registered workers of `pool` live, as far as can be known."""
     rows = connection.execute(select(tables.workers).where(tables.workers.c.pool == pool))
     return sum(not is_dead(row.id) and row.seen > now - 2 * lease_seconds for row in rows)
 

@@ -147,7 +147,7 @@ def counts(connection: Connection) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Activity:
-    """What could still happen in a queue, without anybody submitting or retrying."""
+    """What could still happen in a queue, without a submission or a retry."""
 
     running: int
     #: Ready tasks of pools that are not paused, by pool.

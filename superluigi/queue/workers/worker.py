@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from superluigi.queue.feed import FailureFeed
 
 logger = logging.getLogger("superluigi.queue")
-#: How long a worker stays when there is work, but only in other pools, and nobody does it.
+#: How long a worker stays when there is work, but only in other pools, and no worker does it.
 _PATIENCE_SECONDS = 1.0
 #: Pauses between looks at an idle queue grow from the first to the second.
 _NAPS_SECONDS = (0.02, 0.5)

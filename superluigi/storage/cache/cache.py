@@ -394,7 +394,7 @@ class CacheEntry:
     def _put_in_place(self, source: Path, size: int) -> Path:
         """Under the key's own name, or aside where another entry's file or folder is in the way.
 
-        A state that is valid for nobody says where before anything is there: what a dead process leaves is found.
+        A state that is valid for no reader says where before anything is there: what a dead process leaves is found.
         """
         own = self.cache.root / self.relative
         aside = self.cache.root.joinpath(*filter(None, (self.place, self.bucket)), f"{ODD}more", self.stem.name)

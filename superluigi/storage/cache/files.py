@@ -140,7 +140,7 @@ def move(source: Path, destination: Path) -> bool:
     return False
 
 
-#: The tag of a copy that is being put in place or removed: it is valid for nobody.
+#: The tag of a copy that is being put in place or removed: it is valid for no reader.
 NOBODYS = ""
 
 

@@ -1,7 +1,7 @@
 """Find and remove what dead processes left in local folders.
 
 Of this boot and container the process table tells who is dead. What others left may be in use: it is listed, and
-removed only if the caller says from what age on nobody can be at work on it any more.
+removed only if the caller says from what age on no process can be at work on it any more.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = N
 
 
 def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Orphan]:
-    """What `clean` leaves below `root`, since nobody here can know whether its process lives."""
+    """What `clean` leaves below `root`, since whether its process lives cannot be known here."""
     there = root if root.is_dir() else root.parent
     return [orphan for orphan, _ in _orphans(there, older_than) if orphan.kept]
 

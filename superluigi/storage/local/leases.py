@@ -33,7 +33,7 @@ from superluigi.storage.local.stages import staging
 NAME = f"{staging.STAGING}.running"
 _LINE = 160  # bytes: a token, when (seconds since the epoch), spaces
 _SECONDS_BITS, _LINE_BITS, _PLACE_BITS = 21, 11, 30
-_OPEN = 64  # folders whose files are open while nobody has a lease there
+_OPEN = 64  # folders whose files are open while no lease is taken there
 _TRIES = 1000
 _NO_LOCKS = (errno.ENOLCK, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _TAKEN = (errno.EAGAIN, errno.EACCES)
@@ -68,7 +68,7 @@ class _File:
         """The number, from 1, of the line that names this process; 0 where there is none left."""
         try:
             os.write(self.descriptor, f"{self.token} {self.since}\n".encode().rjust(_LINE))
-        except OSError:  # a full disk: nobody will know who we are
+        except OSError:  # a full disk: who we are will not be known
             return 0
         number = os.lseek(self.descriptor, 0, os.SEEK_CUR) // _LINE
         return number if number < (1 << _LINE_BITS) - 1 else 0
@@ -85,7 +85,7 @@ class _File:
         return self._set(fcntl.F_WRLCK, 0, 0)
 
     def holder(self, start: int) -> Holder | None:
-        """Who has locked the range that begins at `start`; None if nobody has."""
+        """Who has locked the range that begins at `start`; None if it is free."""
         return _holder(self.descriptor, start)
 
     def is_current(self) -> bool:
@@ -174,7 +174,7 @@ class LocalLease(Lease):
         self._folder, self._file, self._start, self._pid = folder, file, start, os.getpid()
 
     def confirm(self) -> None:
-        """On a disk of this machine nobody can take it while this process lives; the server of a shared one may."""
+        """On a disk of this machine it cannot be taken while this process lives; the server of a shared one may."""
         if _GET is None or self._pid != os.getpid():
             return
         taker: Holder | None = None
@@ -248,7 +248,7 @@ def holder(folder: str, name: str) -> Holder | None:
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """While a run of this process is on: files that nobody has a lease in stay for the next task."""
+    """While a run of this process is on: files in which no lease is taken stay for the next task."""
     with _here.guard:
         _here.runs += 1
     try:
@@ -312,7 +312,7 @@ def _is_removed_soon(file: _File, start: int) -> bool:
 
 
 def _tidy(folder: str) -> None:
-    """Remove the file of `folder` if nobody has a lease in it; it stays open while others have."""
+    """Remove the file of `folder` if no lease is taken in it; it stays open while others have."""
     file = _here.files[folder]
     if file.held:
         return

@@ -1,4 +1,4 @@
-"""Files on local disks as locations (folders: `local_folder`): staged beside the destination, published by one rename.
+"""Files on local disks as locations (folders: `folder`): staged beside the destination, published by one rename.
 
 Order of a commit, under the lock of the destination's folder: settle what an earlier writer left half done;
 write the record as `<record>.pending`; swap the data; rename the record. A reader that finds data which its

@@ -319,7 +319,7 @@ def own_file(path: str) -> None:
 
 
 def _replace(path: str, make: Callable[[str], None]) -> None:
-    """Put something new in the place of a file or link of a stage, which nobody else sees."""
+    """Put something new in the place of a file or link of a stage, which is not seen elsewhere."""
     new = os.path.join(os.path.dirname(path), f"{STAGING}-{secrets.token_hex(8)}")
     make(new)
     os.unlink(path)

@@ -104,7 +104,7 @@ def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
         claim = file.read()
         if claim is not None and claim.is_abandoned():
             yield Orphan(uri, "half-done commit", size), _call(recover, store)
-        elif claim is not None and not claim.commit and old:  # nothing of ours: nobody renews it
+        elif claim is not None and not claim.commit and old:  # nothing of ours: it is not renewed
             yield Orphan(uri, "half-done commit", size), _call(file.release, claim)
     elif old and size == BLOCKER_SIZE:
         standing = store.standing()

@@ -174,7 +174,7 @@ class ObjectLocation(S3Location):
         self.pop_cached_head()  # forget it
         if there is not None:
             self.s3.delete_if(self.place.bucket, self.place.key, there.etag, self.place.get_options)
-        # After the data: a record without its data is nobody's output. A commit under way keeps its own.
+        # After the data: a record without its data is no output. A commit under way keeps its own.
         self.register.clear(there.commit if there else None, self.head, self.conditions)
 
     def _repair(self, found: Record, there: Head, etag: str, records: list[Record]) -> Record:

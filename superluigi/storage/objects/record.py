@@ -1,4 +1,4 @@
-"""The record of an S3 object as a register that several writers share without losing anybody's lineage.
+"""The record of an S3 object as a register that several writers share without losing the lineage of any.
 
 The record's object holds the record of the data that is there and, under `superluigi_pending`, the records
 of commits that are under way. It only ever changes by compare-and-swap (`If-Match` on its own ETag), and the
@@ -7,7 +7,7 @@ that is there is among those in the register.
 
 Order of a commit: put the own record into the register; write the data, on the condition that it is still
 what it was; leave only the own record. For a new object the first step writes the final record already, so
-that the third is not needed: a record without its data is nobody's output.
+that the third is not needed: a record without its data is no output.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PENDING = "superluigi_pending"
 #: The only key of what stands in a record's place while there is no output: no record of an older writer can come.
 ABSENT = "superluigi_absent"
 _ATTEMPTS = 20
-#: Of commits on other hosts nobody here knows whether they live: the youngest are kept.
+#: Of commits on other hosts it cannot be known here whether they live: the youngest are kept.
 _STRANGERS_KEPT = 64
-#: A register that nobody touched for so long, by the server's clock, has no commit under way.
+#: A register that was not touched for so long, by the server's clock, has no commit under way.
 _FORGOTTEN = timedelta(hours=24)
 
 
@@ -217,7 +217,7 @@ class Register:
         self, doomed: Callable[[set[str | None]], set[str | None]], conditions: ConditionalWrites,
         all_after: timedelta | None = None,
     ) -> None:  # fmt: skip
-        """Take out the records whose commits are `doomed`; all of them if nobody wrote there for `all_after`."""
+        """Take out the records whose commits are `doomed`; all of them if nothing was written there for `all_after`."""
         for _ in range(_ATTEMPTS):
             records, expected = self.read()
             going = doomed({commit_of(item) for item in records})

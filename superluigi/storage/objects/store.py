@@ -291,7 +291,7 @@ class ObjectStore(abc.ABC):
     ) -> None:
         """As `download`, for many; files that came before an error stay."""
 
-    # ---- uploads in parts that nobody has finished
+    # ---- uploads in parts that were not finished
 
     @abc.abstractmethod
     def uploads(self, bucket: str, prefix: str) -> Iterator[PendingUpload]:

@@ -81,7 +81,7 @@ def collect(tree: Any) -> Collect:
 
 
 def refuse_no_tree(tree: Any, caller: str) -> None:
-    """Refuse what is no nesting of tasks: a text, a number; and task classes in it, which nobody has called.
+    """Refuse what is no nesting of tasks: a text, a number; and task classes in it, which were not called.
 
     Raises:
         OptionError: says what to write.

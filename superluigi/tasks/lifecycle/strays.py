@@ -71,13 +71,13 @@ class Watch:
         if _is_local(location):
             now = _seen(location)
             return now is not None and now != self._before[location.uri] and self._is_no_commit(location)
-        # of a store nobody asks beforehand: only where the task was not complete, so that its one output was not there
+        # no store is asked beforehand: only where the task was not complete, so that its one output was not there
         if len(self._pairs) > 1 or self._forced:
             return False
         return location.exists() and self._is_no_commit(location)
 
     def _is_no_commit(self, location: Location) -> bool:
-        """Whether nobody has committed what is there as this task's output; a copy may have its source's record."""
+        """Whether no commit has made what is there as this task's output; a copy may have its source's record."""
         made = location.read_record_summary()
         return made is None or made.get("task_hash") != self._task.task_hash
 
@@ -90,7 +90,7 @@ def _is_local(location: Location) -> bool:
 
 
 def _seen(location: Location) -> _Seen | None:
-    """Enough of a local place to tell whether anybody has written there since; None where nothing is."""
+    """Enough of a local path to tell whether it was written to since; None where nothing is."""
     if not _is_local(location):
         return None
     try:

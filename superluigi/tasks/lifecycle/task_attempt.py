@@ -259,7 +259,7 @@ class AtomicAttempt(TaskAttempt):
     def resumed(self) -> None:
         """Begin again from the top, as if the `yield` had had to wait, when the outputs are known only by now."""
         if not graph.flatten(self._staged) and graph.flatten(self.task.output()):
-            raise GracefulTimeout("What it has yielded tells its outputs, which nobody knew when it began.")
+            raise GracefulTimeout("What it has yielded tells its outputs, which were not known when it began.")
 
     def end(self, user_run: Callable[..., Any], value: Any) -> None:
         """Save the returned value, prepare all stages, let checks look at them, then commit all."""
@@ -270,7 +270,7 @@ class AtomicAttempt(TaskAttempt):
         stages: list[StagedWrite] = graph.flatten(self._staged)
         if not stages and graph.flatten(self.task.output()):
             raise DefinitionError(
-                f"{self.task} had no output when it began and has {self.task.output()!r} now, which nobody has watched "
+                f"{self.task} had no output when it began and has {self.task.output()!r} now, which was not watched "
                 "being written. Let what output() depends on be there before: require it, or yield it first."
             )
         for staged in stages:

@@ -95,8 +95,8 @@ _active: list[AttemptContext] = []
 def current() -> AttemptContext | None:
     """The attempt that this thread works for: its own; where it has none, the only one that runs in this process.
 
-    Threads that a task starts do not know whose they are; as long as other tasks run beside it in threads, nobody
-    does.
+    Threads that a task starts do not know whose they are; as long as other tasks run beside it in threads, that
+    cannot be told.
     """
     scope = _here.get()
     if scope is not None:

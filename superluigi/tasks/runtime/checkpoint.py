@@ -60,7 +60,7 @@ def checkpoint_path(scope: AttemptContext | None, task: Any) -> Path:
 
 
 def remaining_time(scope: AttemptContext | None, task: object) -> float:
-    """Seconds that the attempt has left, 0 when its time is over; infinite where nobody has set a limit."""
+    """Seconds that the attempt has left, 0 when its time is over; infinite where no limit is set."""
     now = time.time()
     ends = [math.inf]
     for name in DEADLINES:

@@ -15,7 +15,7 @@ from superluigi.errors import CommandFailedError, DefinitionError
 
 #: A value per variable; None unsets it.
 Variables = dict[str, "str | None"]
-#: Set by the shell itself; nobody's wish.
+#: Set by the shell itself, not asked for.
 _SHELLS_OWN = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "BASH_EXECUTION_STRING"})
 _PRINT = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(k + b'=' + v for k, v in os.environb.items()))"
 

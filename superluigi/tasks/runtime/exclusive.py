@@ -2,7 +2,7 @@
 
 Before an attempt, a lease beside the record of the task's first output is taken (`Location.lease`). Who finds it taken
 waits and takes the result, or fails, as `exclusive` says. An attempt that waits holds no lease, and one that ends for
-requirements that it has asked for gives its own back: nobody ever waits for a lease while others wait for his.
+requirements that it has asked for gives its own back: no attempt ever waits for a lease while others wait for its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Turn:
         self.leases: list[Lease] = []
 
     def take(self, *, make: bool) -> Holder | None:
-        """Take all leases or none; who has one of them, if anybody has."""
+        """Take all leases or none; who has one of them, if it is taken."""
         try:
             for location in self.locations:
                 lease = location.lease(make=make)
@@ -80,7 +80,7 @@ def mode_of(task: Any, run: runs.RunContext) -> Mode:
 
 
 def _locations_of(task: Any, mode: Mode) -> list[Location]:
-    """Where leases are taken, in the same order by everybody: at one output on disks, and at one in other stores."""
+    """Where leases are taken, in the same order by every attempt: at one output on disks, at one elsewhere."""
     if mode == "off" or task.run is None:
         return []
     found: list[Location] = []
@@ -97,7 +97,7 @@ def _address(location: Location) -> str:
 
 
 def begin(task: object, run: runs.RunContext) -> Turn | Holder:
-    """Have an attempt's turn, if nobody else makes what it is to make; else who does.
+    """Have an attempt's turn, if no other attempt makes what it is to make; else that one.
 
     Raises:
         TaskRunningElsewhereError: another attempt makes it, and the task or run says "fail".

@@ -3,7 +3,7 @@
 In a process of the attempt's own the descriptors 1 and 2 are turned to the files, so that C libraries and child
 processes are in them as well. Where attempts share a process, `sys.stdout` and `sys.stderr` pass on what is
 written and keep a copy for the attempt whose thread wrote it; the files are then made with the first line. What threads
-print that a task has started is its own as long as it runs alone in the process; else nobody knows whose it is.
+print that a task has started is its own as long as it runs alone in the process; else it cannot be told whose it is.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def surely_closed(path: Path) -> bool:
     """Whether no process has the file open for writing, where the kernel tells at once: much cheaper than a look.
 
     It grants a read lease (fcntl(2), F_SETLEASE) only then. Should another process open the file while we hold the
-    lease, we are sent SIGURG, which nobody minds, instead of SIGIO, which kills; it goes on when we are done.
+    lease, we are sent SIGURG, which is ignored by default, instead of SIGIO, which kills; it goes on when we are done.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -40,7 +40,7 @@ _sweeps: dict[str, tuple[float, float]] = {}
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name is one of ours beside destinations: never part of anybody's data."""
+    """Whether a name is one of ours beside destinations: never part of data."""
     return name.startswith(STAGING)
 
 
@@ -280,7 +280,7 @@ def dead_copies(parent: Path) -> list[Path]:
 
 
 def of_unknown_owners(parent: Path) -> list[tuple[str, Path]]:
-    """Tokens and things below `parent` whose process nobody here can know: another boot, container, host or version."""
+    """Tokens and things below `parent` whose process cannot be known here: another boot, container, host or version."""
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(os.listdir(parent)):

@@ -143,7 +143,7 @@ class PrefixLocation(PrefixState):
                         replaced = error.__cause__ is None or isinstance(error, TargetReplacedError)
                         kind = TransferError if replaced else TargetMissingError
                         raise kind(
-                            f"{self.uri} is not what its record says: {error} Somebody changed it outside of "
+                            f"{self.uri} is not what its record says: {error} It was changed outside of "
                             "Super Luigi; make the output again, or remove its record to take the data as it is."
                         ) from error
                     continue  # another commit replaced it while we read

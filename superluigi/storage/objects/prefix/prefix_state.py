@@ -86,7 +86,7 @@ class PrefixState(S3Location):
     def _list_around(self) -> PrefixSnapshot:
         place = self.place
         sizes: dict[str, int] = {}
-        # Everything that sorts before the record but after this is a name that hardly anybody uses.
+        # Everything that sorts before the record but after this is a name that is hardly ever used.
         before = place.record_key[:-1] + "m~"
         found = self.s3.list(
             place.bucket, place.key[:-1], place.get_options, start_after=before, page_size=_LOOK_KEYS, pages=1
@@ -109,7 +109,7 @@ class PrefixState(S3Location):
         try:
             return self.s3.head(self.place.record_bucket, self.where.claim_key, {}) is not None
         except StorageAccessError:
-            if self.external:  # nobody who may only read it can have left a claim, nor mend one
+            if self.external:  # a process that may only read it has left no claim, and can mend none
                 return False
             raise
 

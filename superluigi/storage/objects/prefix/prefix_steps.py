@@ -99,7 +99,7 @@ class Standing:
 
 
 def is_plan(plan: object) -> bool:
-    """Whether a claim's plan has the shape that `carry_out` and `clean_up` follow. Another is nobody's commit."""
+    """Whether a claim's plan has the shape that `carry_out` and `clean_up` follow. Another is no commit."""
     if not isinstance(plan, dict):
         return False
     contents, options, record = plan.get("contents"), plan.get("copy_options"), plan.get("record")

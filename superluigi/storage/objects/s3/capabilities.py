@@ -28,7 +28,7 @@ from superluigi.storage.objects.store import ConditionalWrites
 
 
 def conditional_writes(s3: S3Client, bucket: str, key: str, root: Path) -> ConditionalWrites:
-    """What the server of `s3` honours in `bucket`; tries it out near `key` if nobody on this machine did lately.
+    """What the server of `s3` honours in `bucket`; tries it out near `key` if that was not done lately on this machine.
 
     A bucket each: Ceph 16 minds conditions, but none of them in buckets with versions.
     """

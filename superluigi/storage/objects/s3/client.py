@@ -169,7 +169,7 @@ def client(options: S3Options) -> S3Client:
             # A forked child must not share sockets, nor close its parent's: it makes its own.
             made = _clients.get(key) or _make(options, key[2])
             now = environment()
-            if now == key[2]:  # else another thread has changed it meanwhile: nobody knows what this client read
+            if now == key[2]:  # else another thread has changed it meanwhile: what this client read is not known
                 found = _clients[key] = made
                 own = [other for other in _clients if other[0] == key[0]]
                 for oldest in own[:-_MOST_CLIENTS]:

@@ -1,4 +1,4 @@
-"""Errors of botocore in our words: what failed, where, what now; without anybody's secrets."""
+"""Errors of botocore in our words: what failed, where, what now; without secrets."""
 
 from __future__ import annotations
 

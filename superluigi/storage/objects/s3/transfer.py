@@ -1,6 +1,6 @@
 """What moving bytes to and from S3 has in common: looking, listing, small objects, many at once.
 
-`s3_upload` and `s3_download` move the rest. Memory and connections are bounded by the constants below.
+`upload` and `download` move the rest. Memory and connections are bounded by the constants below.
 """
 
 from __future__ import annotations

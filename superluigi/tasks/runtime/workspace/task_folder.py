@@ -143,7 +143,7 @@ class TaskFolder:
         return self.base / CHECKPOINT
 
     def end(self, success: bool) -> None:
-        """The attempt has ended: drop the checkpoint after a success, and a folder that nobody would look at."""
+        """The attempt has ended: drop the checkpoint after a success, and a folder that has nothing to look at."""
         with contextlib.suppress(OSError):
             if success:
                 self._drop()
