@@ -34,7 +34,7 @@ from superluigi.scheduler.limits import Limits, Rates
 from superluigi.scheduler.remote import NamespacedScheduler
 from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.storage.local import leases
-from superluigi.terminal import say
+from superluigi.terminal import cut_middle, say, visible
 
 #: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
 RETRY_DELAY_SECONDS = 1.0
@@ -118,22 +118,23 @@ def run_graph(
         return build_report(worker, roots)
 
 
-#: So many tasks that were ended are named.
-_ENDED_NAMED = 5
+#: So many tasks that were ended are named, each in so many columns.
+_ENDED_NAMED, _NAME_WIDTH = 5, 80
 
 
-def _named(tasks: list[str]) -> str:
+def _named(tasks: Sequence[Task]) -> str:
     more = f" and {len(tasks) - _ENDED_NAMED} more" if len(tasks) > _ENDED_NAMED else ""
-    return f"{', '.join(tasks[:_ENDED_NAMED])}{more}"
+    names = [cut_middle(visible(task, one_line=True), _NAME_WIDTH) for task in tasks[:_ENDED_NAMED]]
+    return f"{', '.join(names)}{more}"
 
 
 def _tell_interrupted(worker: Worker, run: RunContext, error: KeyboardInterrupt) -> None:
     """Say what Ctrl-C has ended, and how to go on."""
     lost = {task.task_id for task in worker.go_on}
-    ended = [str(attempt.task) for task_id, attempt in worker.running.items() if task_id not in lost]
+    ended = [attempt.task for task_id, attempt in worker.running.items() if task_id not in lost]
     what = f"{_named(ended)} {'were' if len(ended) > 1 else 'was'} ended"
     if lost:
-        go_on = f"{_named([str(task) for task in worker.go_on])} may go on in processes of the executor that was given"
+        go_on = f"{_named(list(worker.go_on))} may go on in processes of the executor that was given"
         what = f"{what}; {go_on}" if ended else go_on
     elif not ended:
         what = "nothing was running"

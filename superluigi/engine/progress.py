@@ -211,7 +211,9 @@ class Live(Counter):
         width = options.max_width
         said = self.counts()
         times = _TIMES if width >= 2 * _TIMES else 0
-        names = [_cut_middle(one.name, min(NAME_WIDTH, width - times - 2)) for one in shown]
+        messages = min(30, width // 4) if times and any(one.message for one in shown) else 0
+        room = width - times - messages - 2
+        names = [_cut_middle(one.name, min(NAME_WIDTH, room)) for one in shown]
         column = min(max([_cells(name) for name in names] + [len(said) + 12], default=0), max(1, width - times - 2))
         lines = []
         for name, running in zip(names, shown, strict=True):
@@ -220,7 +222,8 @@ class Live(Counter):
                 told = "" if running.percentage is None else f"{running.percentage:.0f} %"
                 line.append(_times(running.elapsed(), self.left_of(running)), "dim")
                 line.append(f"{told:>6}")
-                line.append(f" {running.message}" if running.message else "")
+                if running.message and width - line.cell_len > 8:
+                    line.append(f" {running.message}")
             lines.append(line)
         more = len(self.running) - LINES
         if more > 0:

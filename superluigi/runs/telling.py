@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from superluigi.runs import tracebacks
 from superluigi.runs.report import Failure, said, shortened
+from superluigi.terminal import visible
 
 #: So many failures of one family and kind of error are told with their frames; the others in a line each.
 _IN_FULL = 3
@@ -26,7 +27,7 @@ class Teller:
         alike = failure.family, type(failure.error)
         self._told[alike] += 1
         end = ", and will be tried again" if again else ""
-        first = f"{failure.task} failed{end}: {shortened(said(failure.error))}"
+        first = f"{visible(failure.task, one_line=True)} failed{end}: {shortened(said(failure.error))}"
         return "\n".join([first, *(_places(failure) if self._told[alike] <= _IN_FULL else ())])
 
 

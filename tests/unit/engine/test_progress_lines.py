@@ -10,6 +10,7 @@ import pytest
 from luigi.task_status import DONE, PENDING
 from rich.console import Console
 
+from superluigi import terminal
 from superluigi.engine import progress
 from superluigi.engine.progress import Counter, Live
 from superluigi.errors import ExecutorLostError
@@ -36,6 +37,21 @@ def test_each_running_task_has_one_line_however_long_its_name(width: int) -> Non
     assert [line.startswith("▶ N") for line in lines] == [True] * len(tasks) + [False]
     assert "0 of 5" in lines[-1]
     assert "\x1b" not in printed.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_a_task_says_of_itself_has_room_or_is_left_out_and_never_takes_the_percentage(width: int) -> None:
+    live = Live()
+    live.started(task := Named(name="n" * 200))
+    live.progressed(task.task_id, 25.0, "step 3 of 12: \u202e\x1b[2J" + "語" * 50)
+    live.started(odd := Named(name="odd"))
+    live.progressed(odd.task_id, "50%", None)  # type: ignore[arg-type]
+    printed = io.StringIO()
+    Console(file=printed, width=width, force_terminal=False).print(live)
+    line = printed.getvalue().splitlines()[0]
+    assert terminal.cells(line) <= width
+    assert line.endswith(" 25 %") if width == 60 else " 25 % step" in line and line.endswith("…")
+    assert "\u202e" not in printed.getvalue() and "\x1b" not in printed.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore:The configuration contains the parameter .rpc_retry_attempts")
