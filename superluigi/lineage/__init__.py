@@ -1,6 +1,7 @@
 """Where an output comes from, whether it is still what it was, and why it would be made again.
 
     lineage.read(place)              the record of an output
+    lineage.inputs(place)            what its record says of its inputs, one by one
     lineage.trace(place)             all its ancestors, as a `Trace`
     lineage.verify(place)            re-read outputs against their records
     lineage.why(task)                for every task of a graph, its reason
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superluigi.lineage.openlineage.events import to_openlineage as to_openlineage
+    from superluigi.lineage.records.reading import inputs as inputs
     from superluigi.lineage.records.reading import read as read
     from superluigi.lineage.records.tables import frame as frame
     from superluigi.lineage.records.trace import trace as trace
@@ -35,13 +37,14 @@ _HOMES = {
     "adopt": "staleness.accepting",
     "diff": "staleness.diff",
     "frame": "records.tables",
+    "inputs": "records.reading",
     "read": "records.reading",
     "to_openlineage": "openlineage.events",
     "trace": "records.trace",
     "verify": "verification.local",
     "why": "staleness.why",
 }
-__all__ = ["accept", "adopt", "diff", "frame", "read", "to_openlineage", "trace", "verify", "why"]
+__all__ = ["accept", "adopt", "diff", "frame", "inputs", "read", "to_openlineage", "trace", "verify", "why"]
 
 
 def __getattr__(name: str) -> Any:

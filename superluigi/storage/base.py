@@ -31,20 +31,21 @@ PENDING_SUFFIX = ".pending"
 SURROGATES = "backslashreplace"
 
 
-_encode = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
+#: A JSON value as records have it.
+encoded = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
 
 
 def record_text(record: Mapping[str, object]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that it can be read and compared by eye."""
-    lines = [f"{_encode(key)}: {_text(value)}" for key, value in record.items()]
+    lines = [f"{encoded(key)}: {_text(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _text(value: object) -> str:
     if type(value) is not Shared:
-        return _encode(value)
+        return encoded(value)
     if value.text is None:
-        value.text = _encode(value)
+        value.text = encoded(value)
     return value.text
 
 

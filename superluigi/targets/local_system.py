@@ -71,3 +71,4 @@ def _forget(location: LocalLocation) -> None:
     """Remove the record of data that is no longer there."""
     if not os.path.lexists(location.uri):
         Path(location.record_uri).unlink(missing_ok=True)
+        location.tidy_lists()

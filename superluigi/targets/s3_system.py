@@ -9,6 +9,7 @@ from luigi.target import FileSystem
 
 from superluigi.errors import OptionError
 from superluigi.storage.base import RECORD_SUFFIX
+from superluigi.storage.input_lists import SUFFIX, named_in
 from superluigi.storage.objects.location import S3Address
 from superluigi.storage.objects.object import ObjectLocation
 from superluigi.storage.objects.s3.s3_errors import split
@@ -70,8 +71,11 @@ class S3System(FileSystem):
         (bucket, key), (other, new) = self._split(path), self._split(dest)
         s3 = self._address.open(self._address.options)
         there = s3.head(bucket, key, self._address.get_options)
-        record = s3.head(bucket, key + RECORD_SUFFIX, self._address.get_options)
-        pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record.size)] if record else []
+        record = s3.get(bucket, key + RECORD_SUFFIX, self._address.get_options)
+        pairs = [(key + RECORD_SUFFIX, new + RECORD_SUFFIX, record[1].size)] if record else []
+        lists = [f"{RECORD_SUFFIX}{SUFFIX}/{file}" for file in named_in(record[0])] if record else []
+        if lists:  # before the record that names them
+            s3.copy(other, [(key + name, new + name, 0) for name in lists], {}, source_bucket=bucket)
         s3.copy(other, [*pairs, (key, new, there.size if there else 0)], {}, source_bucket=bucket)
 
     def _below(self, path: str, page_size: int | None = None) -> Iterator[str]:

@@ -6,6 +6,7 @@ of is the parent run. Parameters of private visibility are never in a record, an
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from superluigi.lineage.records import resolve
 from superluigi.lineage.records.check_results import findings_in
 from superluigi.lineage.records.trace import trace
+from superluigi.storage import input_lists
 from superluigi.storage.base import Record
 
 Event = dict[str, Any]
@@ -22,6 +24,8 @@ PRODUCER = "https://pypi.org/project/superluigi/"
 _SPEC = "https://openlineage.io/spec"
 _NEEDED = {"schema", "task_family", "task_id", "start_time", "end_time", "output"}
 _EVENT_SCHEMA = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
+#: So many inputs are named by one event: those who take events have limits.
+_INPUTS = 1000
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, "superluigi/openlineage")
 
 
@@ -101,7 +105,9 @@ def _attempt(record: Record) -> tuple[str, str, int]:
 
 def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
     luigi_run, task_id, attempt = _attempt(record)
-    references = [*resolve.references(record.get("input")), *resolve.references(record.get("dynamic_input"))]
+    read = [record.get("input"), record.get("dynamic_input")]
+    shown = list(itertools.islice(resolve.references(read), _INPUTS))
+    left_out = {} if len(shown) < _INPUTS else _cut(input_lists.count(read), len(shown))
     return {
         "eventType": kind,
         "eventTime": time,
@@ -109,12 +115,18 @@ def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, 
         "schemaURL": _EVENT_SCHEMA,
         "run": {
             "runId": run_id(luigi_run, task_id, attempt),
-            "facets": _run_facets(record, luigi_run),
+            "facets": {**_run_facets(record, luigi_run), **left_out},
         },
         "job": {"namespace": namespace(), "name": record["task_family"], "facets": _job_facets(record)},
-        "inputs": [_dataset(reference) for reference in references],
+        "inputs": [_dataset(reference) for reference in shown],
         "outputs": [_output(description) for description in outputs],
     }
+
+
+def _cut(count: int, shown: int) -> dict[str, Any]:
+    """A facet of ours for an event that does not name all inputs."""
+    facet = {"_producer": PRODUCER, "_schemaURL": PRODUCER, "count": count, "shown": shown}
+    return {"superluigi_inputs": facet} if count > shown else {}
 
 
 def _run_facets(record: Record, luigi_run: str) -> dict[str, Any]:

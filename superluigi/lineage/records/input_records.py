@@ -7,6 +7,7 @@ from typing import Any
 
 from superluigi.lineage.records import resolve
 from superluigi.storage.base import Location, Record
+from superluigi.storage.input_lists import InputList
 
 
 class InputReference(dict[str, Any]):
@@ -17,9 +18,12 @@ class InputReference(dict[str, Any]):
     cover both; `items()`, and so JSON and pickles, hold the reference alone: the stored record stays small.
     """
 
-    def __init__(self, reference: Mapping[str, object], load: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, reference: Mapping[str, object], load: Callable[[], Mapping[str, Any]], below: Callable[[object], object]
+    ) -> None:
+        """`below` gives the references in a record that `load` has read their own records."""
         super().__init__(reference)
-        self._load = load
+        self._load, self._below = load, below
         self._record: Mapping[str, Any] | None = None
 
     @property
@@ -33,7 +37,10 @@ class InputReference(dict[str, Any]):
         return self._record
 
     def __missing__(self, key: str) -> Any:
-        return self.record[key]
+        value = self.record[key]
+        if isinstance(value, InputList) and isinstance(self._record, dict):
+            value = self._record[key] = self._below(value.structure())
+        return value
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or key in self.record
@@ -79,9 +86,12 @@ def _opened(reference: Record, location: Location) -> Record:
 
     def load() -> Record:
         found = location.read_record() or {}
-        return {**found, "input": _below(found["input"], location)} if "input" in found else found
+        return {**found, "input": below(found["input"])} if "input" in found else found
 
-    return InputReference(reference, load)
+    def below(structure: object) -> object:
+        return _below(structure, location)
+
+    return InputReference(reference, load, below)
 
 
 def _below(structure: Any, like: Location) -> object:
@@ -92,6 +102,6 @@ def _below(structure: Any, like: Location) -> object:
         return (
             _opened(structure, resolve.location_at(path, kind, linked, like)) if isinstance(linked, str) else structure
         )
-    if isinstance(structure, Mapping):
+    if isinstance(structure, Mapping) and not isinstance(structure, InputList):  # that one when it is asked for
         return {key: _below(value, like) for key, value in structure.items()}
     return [_below(value, like) for value in structure] if isinstance(structure, list) else structure

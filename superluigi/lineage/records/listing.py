@@ -10,6 +10,7 @@ from superluigi.errors import RecordError, TargetMissingError
 from superluigi.lineage.records import resolve
 from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import read_json, validate
+from superluigi.storage import input_lists
 from superluigi.storage.base import RECORD_SUFFIX, SCHEMA, Record, record_in
 from superluigi.storage.local import copy
 from superluigi.storage.local.stages.staging import is_ours
@@ -53,15 +54,17 @@ def s3_keys(place: str) -> Iterator[str]:
 
 
 def _read_s3(uri: str) -> Record | None:
+    from superluigi.storage.objects.record import Register
     from superluigi.storage.objects.s3.options import S3Options
     from superluigi.storage.objects.s3.store import opened
 
     bucket, key = resolve.split_s3(uri)
-    found = opened(S3Options()).get(bucket, key, {})
+    store = opened(S3Options())
+    found = store.get(bucket, key, {})
     if found is None:
         return None
     try:
         value = record_in(found[0])
     except ValueError as error:
         raise RecordError(f"{uri} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
-    return value if isinstance(value, dict) else None
+    return input_lists.bound(value, Register(store, bucket, key, {}, {}).lists) if isinstance(value, dict) else None

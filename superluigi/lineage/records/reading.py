@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from superluigi.errors import TargetMissingError
 from superluigi.lineage.records import resolve
 from superluigi.storage.base import Record
@@ -21,6 +23,20 @@ def read(place: object) -> Record | None:
     if record is None and not location.exists():
         raise missing_record_error(location.uri)
     return record
+
+
+def inputs(place: object) -> Iterator[Record]:
+    """What the record of an output says of its inputs, one by one, however many and wherever their list is kept.
+
+    Each has `type`, `path`, what tells the bytes that were read, and the link to its own record. None for data that
+    has no record.
+
+    Raises:
+        TargetMissingError: there is no such output.
+        RecordError: the record, or its list of inputs, is unreadable.
+    """
+    record = read(place) or {}
+    return (dict(one) for one in resolve.references([record.get("input"), record.get("dynamic_input")]))
 
 
 def missing_record_error(uri: str) -> TargetMissingError:

@@ -10,7 +10,8 @@ from typing import Any
 
 from superluigi.errors import RecordError, StorageAccessError
 from superluigi.storage import small_files
-from superluigi.storage.base import Record, record_in
+from superluigi.storage.base import PENDING_SUFFIX, Record, record_in
+from superluigi.storage.local import lists
 
 _OBJECTS = ("params", "run", "code", "environment", "output")
 _INNER = {"code": ("digest", "parts"), "environment": ("packages",), "output": ("digest",)}
@@ -59,4 +60,4 @@ def read_json(path: Path, parse: Callable[[bytes], object] = json.loads) -> Reco
         raise RecordError(f"{path} is not valid JSON ({error}). Restore it, or remove it to have none.") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not a record.")
-    return value
+    return lists.bound(value, str(path).removesuffix(PENDING_SUFFIX), lambda: read_json(path))

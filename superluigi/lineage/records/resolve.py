@@ -10,6 +10,7 @@ from typing import Any
 from superluigi.errors import OptionError, RecordError
 from superluigi.lineage.records.record_io import read_json, validate
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location
+from superluigi.storage.input_lists import InputList
 
 Reference = Mapping[str, Any]
 S3 = "s3://"
@@ -146,10 +147,17 @@ def is_reference(value: object) -> bool:
 
 
 def references(structure: Any) -> Iterator[Reference]:
-    """All input references of a record's `input`, whatever its shape."""
+    """All input references of a record's `input`, whatever its shape; of a list in a file of its own one by one.
+
+    Raises:
+        RecordError: such a list is gone.
+    """
     if is_reference(structure):
         linked = isinstance(structure.get("metadata_path", ""), (str, type(None)))
         yield structure if linked else {key: value for key, value in structure.items() if key != "metadata_path"}
+    elif isinstance(structure, InputList):
+        for value in structure.parts():
+            yield from references(value)
     elif isinstance(structure, Mapping):
         for value in structure.values():
             yield from references(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from superluigi.errors import SuperLuigiError
@@ -111,6 +111,7 @@ class _Walk:
         if root.record and (told := acceptance.told(root.record)):
             self.found.notes[root.path] = told
         self.seen = {root.path: root}
+        self.linked: set[tuple[str, str]] = set()
         self.waiting = list(_inputs_of(root, location))
 
     def read_level(self, pool: ThreadPoolExecutor) -> None:
@@ -120,15 +121,19 @@ class _Walk:
         far = [step for step in fresh.values() if resolve.is_s3(step.path)]
         near = [step for step in fresh.values() if not resolve.is_s3(step.path)]
         for step, seen in zip([*far, *near], [*pool.map(_look, far), *map(_look, near)], strict=True):
+            try:
+                self.waiting.extend(list(_inputs_of(seen, self.location)))
+            except SuperLuigiError as error:  # the list of them is gone
+                seen = replace(seen, error=f"{type(error).__name__}: {error}")
             self.seen[step.path] = seen
             self.found.nodes[step.path] = seen.record or dict(step.reference)
-            self.waiting.extend(_inputs_of(seen, self.location))
         for step in steps:
             self._judge(step, self.seen[step.path])
 
     def _judge(self, step: _Step, seen: _Seen) -> None:
         sources = self.found.inputs.setdefault(step.consumer, [])
-        if step.path not in sources:
+        if (step.consumer, step.path) not in self.linked:
+            self.linked.add((step.consumer, step.path))
             sources.append(step.path)
         state, note = _state(step, seen)
         if state == OK and not note and seen.record is not None:

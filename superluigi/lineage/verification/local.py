@@ -23,7 +23,7 @@ from superluigi.lineage.verification.findings import (
     Check,
     VerifyResult,
 )
-from superluigi.storage import first_records
+from superluigi.storage import first_records, input_lists
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location, Record
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
@@ -99,6 +99,8 @@ def _in(folder: Path, waiting: list[Path]) -> Iterator[Check]:
         if name in recorded or staging.is_ours(name) or name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX):
             continue
         path = folder / name
+        if input_lists.is_at(str(path)):
+            continue
         if path.is_dir() and not path.is_symlink():
             waiting.append(path)
         else:

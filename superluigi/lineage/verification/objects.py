@@ -18,7 +18,7 @@ from superluigi.lineage.verification.findings import (
     Check,
     VerifyResult,
 )
-from superluigi.storage import first_records
+from superluigi.storage import first_records, input_lists
 from superluigi.storage.base import RECORD_SUFFIX, Location, Record
 from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.object import ObjectLocation
@@ -208,6 +208,7 @@ def _is_bookkeeping(key: str, records: tuple[str, ...]) -> bool:
         intent_log.MARK in key
         or key.endswith((RECORD_SUFFIX + CLAIM, RECORD_SUFFIX + leases.SUFFIX))
         or (manifest.MANIFEST in name and key.startswith(records))
+        or input_lists.is_at(key)
     )
 
 

@@ -147,8 +147,8 @@ def locked_together(folders: Iterable[str | Path]) -> Iterator[None]:
         yield
 
 
-def as_plain_open(staged: Path, final: str | Path) -> None:
-    """Give `staged` the mode and owner that `open(final, "w")` would have left.
+def as_plain_open(staged: Path, final: str | Path) -> bool:
+    """Give `staged` the mode and owner that `open(final, "w")` would have left; whether there is such a thing.
 
     A new file or folder has the umask's mode already. A replaced one keeps its mode and owner, unless the writer
     chose a mode by itself.
@@ -156,7 +156,7 @@ def as_plain_open(staged: Path, final: str | Path) -> None:
     try:
         old = os.stat(final)
     except OSError:
-        return
+        return False
     new = os.stat(staged)
     old_mode, new_mode = stat.S_IMODE(old.st_mode), stat.S_IMODE(new.st_mode)
     usual = 0o777 if stat.S_ISDIR(new.st_mode) else 0o666
@@ -165,6 +165,7 @@ def as_plain_open(staged: Path, final: str | Path) -> None:
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         with contextlib.suppress(PermissionError):  # only root may give files away
             os.chown(staged, old.st_uid, old.st_gid)
+    return True
 
 
 def current_umask() -> int:

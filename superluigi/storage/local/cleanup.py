@@ -16,9 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from superluigi.errors import TargetMissingError
-from superluigi.storage import owner_token, small_files
+from superluigi.storage import input_lists, owner_token, small_files
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
-from superluigi.storage.local import atomic, copy, leases
+from superluigi.storage.local import atomic, copy, leases, lists
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
@@ -80,6 +80,9 @@ def _orphans(root: Path, older_than: timedelta | None) -> Iterator[tuple[Orphan,
             yield Orphan(str(path), "unfinished output", _size(path)), _Removal(path)
         for path in staging.dead_staging(here):
             yield Orphan(str(path), "temporary copies", _size(path)), _Removal(path, staging=True)
+        if current.endswith(input_lists.SUFFIX):
+            for left in map(Path, lists.orphans(current)):
+                yield Orphan(str(left), "list of inputs", _size(left)), _Removal(left)
         for name in (entry.name for entry in entries):
             if name.endswith(RECORD_SUFFIX + PENDING_SUFFIX) and (location := _half_done(here / name)) is not None:
                 yield (

@@ -22,10 +22,10 @@ from superluigi.errors import (
     TargetMissingError,
     UnfinishedOutputError,
 )
-from superluigi.storage import first_records, small_files
+from superluigi.storage import first_records, input_lists, small_files
 from superluigi.storage.base import PENDING_SUFFIX, SCHEMA, SURROGATES, Record, StagedWrite, record_about, record_text
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, inner, members
+from superluigi.storage.local import atomic, inner, lists, members
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.location import LocalLocation
 from superluigi.storage.local.staged import LocalStaged
@@ -83,9 +83,9 @@ class FolderLocation(LocalLocation):
 
     @cached_property
     def _hidden(self) -> frozenset[str]:
-        """What our own record inside is called."""
+        """What our own record inside is called, and what belongs to it."""
         inside = self.record_inside
-        return frozenset() if inside is None else frozenset((inside, inside + PENDING_SUFFIX))
+        return frozenset() if inside is None else frozenset((inside, inside + PENDING_SUFFIX, lists.home(inside)))
 
     def _is_whole(self) -> bool:
         """Whether there is a record, and all that it names: a folder that lost a member is not what was made."""
@@ -203,6 +203,8 @@ class StagedFolder(LocalStaged):
             raise RecordError(f"The task wrote {place.name} itself, but there the record of {self.location.path} goes.")
         failpoint("write record inside")
         place.parent.mkdir(parents=True, exist_ok=True)
+        record, listed = input_lists.split(record, "", self.commit_id)  # also a list that goes with the old folder
+        lists.write(str(place), listed, durable=self._durable)
         place.write_text(record_text(record), encoding="utf-8", errors=SURROGATES)
         if self._durable:
             atomic.flush_file(place)

@@ -27,7 +27,7 @@ from superluigi.errors import (
     TargetMissingError,
 )
 from superluigi.lazy import lazy
-from superluigi.storage import first_records, owner_token, small_files
+from superluigi.storage import first_records, input_lists, owner_token, small_files
 from superluigi.storage.base import (
     PENDING_SUFFIX,
     RECORD_SUFFIX,
@@ -46,7 +46,7 @@ from superluigi.storage.base import (
     refuse_unexpected,
 )
 from superluigi.storage.failpoints import failpoint
-from superluigi.storage.local import atomic, case, leases
+from superluigi.storage.local import atomic, case, leases, lists
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.scratch import private_copy
 from superluigi.storage.local.stages import staging
@@ -187,7 +187,7 @@ class LocalLocation(Location):
             if output is None:
                 output = {"type": self.kind, "path": self.uri, **self.content(self.final)}
             refuse_unexpected(self.uri, known, output, expected)
-            self._put_record({"schema": SCHEMA, **record, "output": output})
+            self._put_record({"schema": SCHEMA, **record, "output": output}, replaces=known is not None)
 
     def stage(self) -> StagedWrite:
         check_name(self.uri)
@@ -243,6 +243,7 @@ class LocalLocation(Location):
             failpoint("drop record")  # last: data is never left behind without it
             self.record_path.unlink(missing_ok=True)
             self.pending_path.unlink(missing_ok=True)
+            lists.tidy(self.record_uri)
 
     def refuse_inner(self, action: str) -> None:
         """Leave alone what other tasks have inside; nothing is inside a file.
@@ -367,7 +368,7 @@ class LocalLocation(Location):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, TargetKindError):
                 if self._stat() is not None and self.is_of_first(record):
                     return first_records.translated(record, {"type": self.kind, "path": self.uri, **self._digested()})
-        return record
+        return lists.bound(record, self.record_uri, lambda: self._read_lenient(self.record_uri))
 
     def _read_pending(self) -> Record | None:
         """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
@@ -398,23 +399,36 @@ class LocalLocation(Location):
         else:
             failpoint("drop pending record")
             self.pending_path.unlink(missing_ok=True)
+        lists.tidy(self.record_uri)
 
     def prepare_record(self, record: Record) -> None:
         """Have a record waiting for data that is about to come here; `resolve_pending` names or drops it."""
         with self._locked():
             self._write_pending(record, owner_token.token(), durable=config.get("durable"))
 
-    def _put_record(self, record: Record) -> None:
+    def _put_record(self, record: Record, *, replaces: bool = True) -> None:
         """Replace the record in one step; the caller holds the lock."""
-        self._write_pending(record, owner_token.token(), durable=config.get("durable"))
+        listed = self._write_pending(record, owner_token.token(), durable=config.get("durable"))
         atomic.replace(self.pending_uri, self.record_uri)
+        if listed or replaces:
+            self.tidy_lists()
 
-    def _write_pending(self, record: Record, token: str, *, durable: bool) -> None:
-        """Have the record waiting, whole: it is written under a name of this process and renamed."""
+    def tidy_lists(self) -> None:
+        """Remove the lists of inputs that went with a record."""
+        with atomic.mended_later(f"A list of inputs that no record names is still in {lists.home(self.record_uri)}"):
+            lists.tidy(self.record_uri)
+
+    def _write_pending(self, record: Record, token: str, *, durable: bool) -> bool:
+        """Have the record waiting, whole: it is written under a name of this process and renamed.
+
+        Its lists of inputs come before it; whether it has any.
+        """
         folder = os.path.dirname(self.record_uri)
         staged = staging.beside(folder, token, ".record")
+        record, listed = input_lists.split(record, lists.home(self.record_uri), token)
         content = record_text(record).encode("utf-8", SURROGATES)
         try:
+            lists.write(self.record_uri, listed, durable=durable)
             failpoint("write pending record")
             made = staging.with_folders(lambda: atomic.write_new(staged, content, flush=durable), folder)
             for new in made if durable else ():
@@ -423,9 +437,12 @@ class LocalLocation(Location):
         except BaseException:
             with contextlib.suppress(OSError), staging.abandoning(token, folder):
                 Path(staged).unlink(missing_ok=True)
+            if listed:
+                self.tidy_lists()
             raise
         if durable:
             atomic.flush_folder(folder)
+        return bool(listed)
 
     def _recover_swap(self) -> bool:
         """Finish a swap that a dead writer left half done; True if there was one."""

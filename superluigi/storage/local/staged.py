@@ -40,6 +40,7 @@ class LocalStaged(StagedWrite):
         self._done = False
         self._output: Record | None = None
         self._durable = True
+        self._replaces = False
 
     @classmethod
     def begun(cls, location: LocalLocation, final: str) -> LocalStaged:
@@ -64,7 +65,7 @@ class LocalStaged(StagedWrite):
                 self._check()
                 stage_check.check_alone(self.path, location.uri)
                 stage_check.check_written(self.stage, location.uri, self._only_file())
-                atomic.as_plain_open(self.path, self.final_uri)
+                self._replaces = atomic.as_plain_open(self.path, self.final_uri)
                 atomic.stamp(self.path)
                 self._output = {
                     "type": location.kind,
@@ -111,8 +112,7 @@ class LocalStaged(StagedWrite):
     def _publish(self, record: Record | None) -> None:
         """Make data and record visible. After `_swap` the commit is made: what fails then, the next process does."""
         location = self.location
-        if record is not None:
-            location._write_pending(record, self.commit_id, durable=self._durable)
+        listed = record is not None and location._write_pending(record, self.commit_id, durable=self._durable)
         self._swap()
         self._flush_names()
         with atomic.mended_later(f"{location.uri} was committed; its record is still {location.pending_uri}"):
@@ -121,6 +121,8 @@ class LocalStaged(StagedWrite):
             else:
                 failpoint("drop record")
                 location.record_path.unlink(missing_ok=True)
+        if listed or self._replaces:
+            location.tidy_lists()
 
     def _swap(self) -> None:
         """The commit: from here on readers see the new data."""

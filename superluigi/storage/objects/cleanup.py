@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import config
-from superluigi.errors import CommitConflictError
-from superluigi.storage import owner_token
+from superluigi.errors import CommitConflictError, RecordError
+from superluigi.storage import input_lists, owner_token
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
 from superluigi.storage.local.cleanup import Orphan
@@ -85,6 +85,7 @@ def _orphans(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, r
             yield from _half_done(_store(s3, _place_of(bucket, key.removesuffix(CLAIM)), root), item, old)
         elif key.endswith(RECORD_SUFFIX + leases.SUFFIX):
             yield from _forgotten(leases.LeaseFile(s3, bucket, key.removesuffix(leases.SUFFIX), {}), item)
+    yield from _unnamed_lists(s3, bucket, items, limit, root)
     for token, sign in signs.items():
         gone = owner_token.owner_is_gone(token)
         if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
@@ -110,6 +111,30 @@ def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
         standing = store.standing()
         if standing.blocker is not None and standing.etag is not None and ClaimFile(store).read() is None:
             yield Orphan(uri, "half-done commit", size), _call(store.register.delete, standing.etag)
+
+
+def _unnamed_lists(s3: ObjectStore, bucket: str, items: list[ListedObject], limit: datetime, root: Path) -> _Found:
+    """Lists of inputs that no record names, of writers that are gone or gave no sign for long."""
+    named: dict[str, set[str] | None] = {}
+    for item in items:
+        home, _, file = item.key.rpartition("/")
+        token = input_lists.token_of(file)
+        if token is None or not input_lists.is_at(item.key):
+            continue
+        is_gone = owner_token.owner_is_gone(token)
+        if not is_gone and (item.modified >= limit or owner_token.is_of_this_world(token)):
+            continue
+        key = home.removesuffix(input_lists.SUFFIX)
+        if key not in named:
+            store = _store(s3, _place_of(bucket, key), root)
+            named[key] = None
+            with contextlib.suppress(RecordError):
+                records, _ = store.register.read()
+                if ClaimFile(store).read() is None:  # else its plan may name them
+                    named[key] = {name for record in records for name in input_lists.named(record)}
+        if (names := named[key]) is not None and file not in names:
+            remove = _call(s3.delete, bucket, [item.key], {})
+            yield Orphan(f"s3://{bucket}/{item.key}", "list of inputs", item.size), remove
 
 
 def _forgotten(file: leases.LeaseFile, item: ListedObject) -> _Found:

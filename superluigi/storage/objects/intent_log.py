@@ -30,6 +30,7 @@ _HANDLERS = {
     "abort": "superluigi.storage.objects.intent_log:abort",
     "delete": "superluigi.storage.objects.intent_log:delete",
     "withdraw": "superluigi.storage.objects.object:withdraw_dead",
+    "lists": "superluigi.storage.objects.record:drop_unnamed",
     "prefix": "superluigi.storage.objects.prefix.prefix_recovery:recover_noted",
 }
 

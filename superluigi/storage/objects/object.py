@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from superluigi.storage.local.stages import stage_check, staging
 from superluigi.storage.objects import crc32
 from superluigi.storage.objects.intent_log import IntentLog, active, is_over
 from superluigi.storage.objects.location import S3Location, afterwards, at_one_server, kind_error, suppress_errors
-from superluigi.storage.objects.record import PreparedRecord, Register, commit_of, describes
+from superluigi.storage.objects.record import PreparedRecord, Register, commit_of, describes, lists_of
 from superluigi.storage.objects.store import (
     ConditionalWrites,
     Head,
@@ -100,18 +100,20 @@ class ObjectLocation(S3Location):
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
             )
-        for _ in range(20):
-            records, etag = self.register.read()
-            known = next((item for item in records if describes(item, there)), None)
-            output = known["output"] if known else self.describe()
-            refuse_unexpected(self.uri, known, output or {}, expected)
-            others = [item for item in records if item is not known and commit_of(item) is not None]
-            try:
-                self.register.write([{"schema": SCHEMA, **record, "output": output}, *others], etag, self.conditions)
-                return
-            except CommitConflictError:
-                continue
-        raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
+        with self.register.with_lists(record) as stored:
+            for _ in range(20):
+                records, etag = self.register.read()
+                known = next((item for item in records if describes(item, there)), None)
+                output = known["output"] if known else self.describe()
+                refuse_unexpected(self.uri, known, output or {}, expected)
+                others = [item for item in records if item is not known and commit_of(item) is not None]
+                made = {"schema": SCHEMA, **stored, "output": output}
+                try:
+                    self.register.rewrite(records, [made, *others], etag, self.conditions)
+                    return
+                except CommitConflictError:
+                    continue
+            raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
 
     @at_one_server
     def stage(self) -> StagedObject:
@@ -187,7 +189,7 @@ class ObjectLocation(S3Location):
         others = [item for item in records if item is not found and not is_over(commit_of(item) or "")]
         if len(others) < len(records) - 1 and not self.is_described_by(found):
             return found  # who is over may have put its data there before it was: its record is the one in force
-        prepared = PreparedRecord(etag, [item for item in others if commit_of(item)], alone=False)
+        prepared = PreparedRecord(etag, [item for item in others if commit_of(item)], False, records)
         suppress_errors(
             lambda: self.register.commit(mended, prepared, lambda: self.is_described_by(found), self.conditions)
         )
@@ -216,6 +218,7 @@ class StagedObject(StagedWrite):
         self.path = folder / "output" / location.name()
         self.path.parent.mkdir()
         self._output: Record | None = None
+        self._lists: dict[str, bytes] = {}
         self._pieces: list[int] = []  # the CRC-32 of each part,
         self._part = 0  # which has so many bytes
 
@@ -242,7 +245,8 @@ class StagedObject(StagedWrite):
     def commit(self, record: Record | None) -> Record | None:
         output = self.prepare()
         if record is not None:
-            record = {"schema": SCHEMA, **record, "output": dict(output)}
+            made = {"schema": SCHEMA, **record, "output": dict(output)}
+            record, self._lists = self.location.register.split(made, self.commit_id)
         active.add(self.commit_id)
         try:
             published = self._publish(record)
@@ -309,7 +313,10 @@ class StagedObject(StagedWrite):
             record_key=place.record_key, commit=self.commit_id,
         )  # fmt: skip
         try:
+            self._note_lists(note, self._lists)
+            register.put_lists(self._lists)
             prepared = register.prepare(record, self.replaced, conditions)
+            self._note_lists(note, lists_of(prepared.before))
             put = self._swap(upload)
         except BaseException:
             suppress_errors(lambda: self._take_back(register, conditions))
@@ -323,11 +330,18 @@ class StagedObject(StagedWrite):
                 _log.warning("The record of %s has a pending part that readers will clear: %s", location.uri, error)
         return put
 
+    def _note_lists(self, note: IntentLog, files: Iterable[str]) -> None:
+        """Write down lists of inputs that no record may name if this process dies."""
+        if lists := sorted(files):
+            place = self.location.place
+            note.add("lists", bucket=place.record_bucket, key=place.record_key, commit=self.commit_id, lists=lists)
+
     def _take_back(self, register: Register, conditions: ConditionalWrites) -> None:
         """Withdraw the record, unless the data came through after all: an interrupted request may have."""
         there = self.location.head()
         if there is None or there.commit != self.commit_id:
             register.rollback(self.commit_id, conditions)
+            register.drop_lists(self._lists)
 
     def _swap(self, upload: Upload) -> PutResult:
         """Make the data visible if what is there is still what we are to replace."""

@@ -12,12 +12,15 @@ that the third is not needed: a record without its data is no output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from superluigi.errors import CommitConflictError, RecordError, TargetKindError
-from superluigi.storage import first_records, owner_token
+from superluigi.errors import CommitConflictError, RecordError, TargetError, TargetKindError
+from superluigi.storage import first_records, input_lists, owner_token
 from superluigi.storage.base import SURROGATES, Record, record_in, record_text, well_formed
 from superluigi.storage.objects.intent_log import is_over
 from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStore, WriteCondition
@@ -73,11 +76,12 @@ def to_json(record: Mapping[str, object]) -> bytes:
 @dataclass(frozen=True)
 class PreparedRecord:
     """What `Register.prepare` left: the register's ETag, commits besides ours that may still be under way,
-    and whether our record is the only one in it."""
+    whether our record is the only one in it, and those it was put beside."""
 
     etag: str
     others: list[Record]
     alone: bool
+    before: list[Record]
 
 
 class Register:
@@ -126,7 +130,60 @@ class Register:
             ) from error
         if not isinstance(document, dict):
             raise RecordError(f"{self.uri} holds a JSON {type(document).__name__}, not a record.")
+        pending = document.get(PENDING)
+        for record in [document, *(pending if isinstance(pending, list) else [])]:
+            if isinstance(record, dict):
+                input_lists.bound(record, self.lists)
         return document, found[1]
+
+    # ---- lists of inputs
+
+    def rewrite(
+        self, before: list[Record], records: list[Record], expected: str | None, conditions: ConditionalWrites
+    ) -> None:
+        """As `write`, over the records that were `before`; lists that none names any more are removed."""
+        self.write(records, expected, conditions)
+        with contextlib.suppress(TargetError):  # the record is there: `superluigi clean` finds what stays
+            self.drop_lists(lists_of(before) - lists_of(records))
+
+    @contextlib.contextmanager
+    def with_lists(self, record: Mapping[str, object]) -> Iterator[Record]:
+        """The record as it is to be written in this block, its lists before it."""
+        stored, lists = self.split(dict(record), owner_token.token())
+        self.put_lists(lists)
+        try:
+            yield stored
+        except CommitConflictError:  # after any other error it may have been written nevertheless
+            if lists and not lists_of(self.read()[0]).intersection(lists):
+                self.drop_lists(lists)
+            raise
+
+    def lists(self) -> input_lists.Home:
+        """Where they are."""
+
+        def read(file: str) -> bytes | None:
+            found = self.s3.get(self.bucket, self.list_key(file), self.get_options)
+            return found and found[0]
+
+        return input_lists.Home(self.uri + input_lists.SUFFIX, read, lambda: self.read_document()[0])
+
+    def list_key(self, file: str) -> str:
+        """The key of a list of inputs."""
+        return f"{self.key}{input_lists.SUFFIX}/{file}"
+
+    def split(self, record: Record, token: str) -> tuple[Record, dict[str, bytes]]:
+        """As `input_lists.split`."""
+        return input_lists.split(record, self.uri + input_lists.SUFFIX, token)
+
+    def put_lists(self, lists: Mapping[str, bytes]) -> None:
+        """Write lists, which no record names yet."""
+        for file, content in lists.items():
+            self.s3.put(self.bucket, self.list_key(file), content, None, self.put_options)
+
+    def drop_lists(self, files: Iterable[str]) -> None:
+        """Remove lists that no record names; nothing is asked if there are none."""
+        if keys := [self.list_key(file) for file in files]:
+            self.s3.delete(self.bucket, keys, self.get_options)
 
     def write(self, records: list[Record], expected: str | None, conditions: ConditionalWrites) -> str:
         """Swap the register from the state with ETag `expected` (None: absent) to `records`; its new ETag.
@@ -168,7 +225,7 @@ class Register:
                     continue
             # A process that is dead now, before the data is swapped, can never swap it afterwards.
             mayfollow = _alive([item for item in others if not (replaced and commit_of(item) == replaced.commit)])
-            return PreparedRecord(expected, mayfollow, alone=not others)
+            return PreparedRecord(expected, mayfollow, not others, others)
         raise CommitConflictError(f"{self.uri} is being written by too many others at once; ours was discarded.")
 
     def commit(
@@ -180,13 +237,14 @@ class Register:
         it has our record to care for, and we have none.
         """
         expected: str | None = prepared.etag
-        others = prepared.others
+        others, before = prepared.others, prepared.before
         for _ in range(_ATTEMPTS):
             try:
-                self.write([record, *others], expected, conditions)
+                self.rewrite(before, [record, *others], expected, conditions)
                 return
             except CommitConflictError:
                 records, expected = self.read()
+                before = [*before, *records]
                 if records and records[0] == record:
                     return  # our own write, with a lost reply
                 others = _alive([item for item in records if commit_of(item) != commit_of(record)])
@@ -233,9 +291,10 @@ class Register:
                     self.write(others, expected, conditions)
                 else:
                     self.delete(expected)
-                return
             except CommitConflictError:
                 continue
+            self.drop_lists(lists_of(records) - lists_of(others))
+            return
 
     def delete(self, expected: str) -> None:
         """Remove the register if it is still in the state with ETag `expected`.
@@ -255,6 +314,18 @@ class Register:
                     f"{other['output'].get('path')} was written as {kind}, and its record is where that of "
                     f"{ours['path']} ({ours['type']}) would be. Use {kind}, another key, or metadata_object_key."
                 )
+
+
+def drop_unnamed(s3: ObjectStore, line: Mapping[str, Any], _root: Path) -> None:
+    """Remove those lists of inputs that a dead process noted down and no record names."""
+    register = Register(s3, line["bucket"], line["key"], {}, {})
+    named = lists_of(register.read()[0])
+    register.drop_lists(file for file in line["lists"] if input_lists.token_of(file) and file not in named)
+
+
+def lists_of(records: Iterable[Record]) -> frozenset[str]:
+    """The lists of inputs that records name."""
+    return frozenset(file for record in records for file in input_lists.named(record))
 
 
 def _alive(records: list[Record]) -> list[Record]:

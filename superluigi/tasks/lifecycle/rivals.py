@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from superluigi.lineage.records import builder as records
+from superluigi.lineage.records import resolve
 from superluigi.runs import context as runs
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record
@@ -71,14 +72,5 @@ def same_requirements(theirs: Mapping[str, object], ours: Mapping[str, object]) 
 
 def _requirements(record: Mapping[str, object]) -> list[Any]:
     """Who is required, in whatever shape."""
-    waiting, found = [record.get("input"), record.get("dynamic_input")], []
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting.extend(item)
-        elif isinstance(item, dict):
-            if "path" in item and "type" in item:
-                found.append([item.get(key) for key in _IDENTITY])
-            else:
-                waiting.extend(item.values())
-    return sorted(found, key=lambda item: str(item[0]))
+    references = resolve.references([record.get("input"), record.get("dynamic_input")])
+    return sorted(([item.get(key) for key in _IDENTITY] for item in references), key=lambda item: str(item[0]))

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
+from superluigi.storage import input_lists
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
 from superluigi.storage.local import copy
@@ -138,6 +139,8 @@ class StagedPrefix(StagedWrite):
     _etags: dict[str, str]
     #: Whether something of ours may be under final names, or in the record's place.
     _to_undo = False
+    #: Whether there are lists of inputs of ours.
+    _listed = False
 
     def _publish(self, record: Record) -> Record:
         """Take the short way while nothing is there, else the claimed one.
@@ -178,7 +181,7 @@ class StagedPrefix(StagedWrite):
                 except CommitConflictError:
                     self._to_undo = bool(self._etags)  # the first one is another writer's: there is none of ours
                     raise
-            full = store.described(record, self._with_etags(), location.contents_limit)
+            full = store.described(self._stored(record), self._with_etags(), location.contents_limit)
             hold.check()
             store.publish(full, None)
         except BaseException as error:  # noqa: BLE001  # raised again there
@@ -214,6 +217,8 @@ class StagedPrefix(StagedWrite):
         store, token = self._store, self.commit_id
         if not self._to_undo:
             store.revoke(token)
+            if self._listed:
+                store.remove_manifest(token)
             suppress_errors(hold.release)
             return False
         try:
@@ -241,12 +246,12 @@ class StagedPrefix(StagedWrite):
         self._to_undo = False
         take(self.location, hold)
         try:
-            etag, old, old_manifest, there = self._what_is_there()
+            etag, old, old_manifest, old_lists, there = self._what_is_there()
             self.location.refuse_inner("replace", there, lambda: old)
             plan = self._send(changes({item.key: item for item in self._contents()}, old, there))
             if plan.gone:
                 store.put_gravestone(self.commit_id)
-            written = self._plan(record, plan, old_manifest)
+            written = self._plan(self._stored(record), plan, old_manifest, old_lists)
             if plan.changed:
                 hold.change(state="switching", plan=written)
                 switching = True
@@ -257,7 +262,7 @@ class StagedPrefix(StagedWrite):
             if switching:  # the next process finishes it: the claim says how
                 raise
             self._give_up(error, hold)
-            published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []), None)
+            published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []))
         afterwards(self.location.uri, lambda: self._learn_etags(published))
         self._clean_up(hold, written)
         return published
@@ -303,8 +308,9 @@ class StagedPrefix(StagedWrite):
             self._clean_up(hold, plan)
             raise
 
-    def _what_is_there(self) -> tuple[str | None, dict[str, Manifest], str | None, dict[str, str]]:
-        """The ETag at the record's key, what the old record names, its manifest's key, and key -> ETag of the data.
+    def _what_is_there(self) -> tuple[str | None, dict[str, Manifest], str | None, list[str], dict[str, str]]:
+        """The ETag at the record's key, what the old record names, its manifest's key, its lists of inputs, and
+        key -> ETag of the data.
 
         Where there is no record, a blocker goes to its place first: none of an older writer can come any more.
 
@@ -324,7 +330,7 @@ class StagedPrefix(StagedWrite):
         old, old_manifest = named_by(store, standing.record), None
         if standing.record is not None and manifest.is_cut(output := standing.record.get("output", {})):
             old_manifest = manifest.manifest_key(place.record_key, str(output.get("commit")))
-        return etag, old, old_manifest, there
+        return etag, old, old_manifest, sorted(input_lists.named(standing.record)), there
 
     def _send(self, plan: Changes) -> Changes:
         """Upload what is not there yet, without touching what is; the plan as it is then."""
@@ -345,7 +351,17 @@ class StagedPrefix(StagedWrite):
         self._etags |= {staged[name]: etag for name, etag in sent.items()}
         return plan
 
-    def _plan(self, record: Record, plan: Changes, old_manifest: str | None) -> Record:
+    def _stored(self, record: Record) -> Record:
+        """The record as it is stored; its lists of inputs are written."""
+        register = self._store.register
+        record, lists = register.split(record, self.commit_id)
+        self._listed |= bool(lists)
+        register.put_lists(lists)
+        return record
+
+    def _plan(
+        self, record: Record, plan: Changes, old_manifest: str | None = None, old_lists: Sequence[str] = ()
+    ) -> Record:
         location = self.location
         return {
             "record": record,
@@ -355,6 +371,7 @@ class StagedPrefix(StagedWrite):
             "gone": plan.gone,
             "limit": location.contents_limit,
             "old_manifest": old_manifest,
+            "old_lists": list(old_lists),
             "copy_options": {
                 key: value
                 for key, value in location.place.put_options.items()
@@ -368,15 +385,24 @@ class StagedPrefix(StagedWrite):
         contents = [Manifest.from_json(item) for item in plan["contents"]]
         full = store.described(plan["record"], contents, plan["limit"])
         hold.change()  # after the look at the record: who takes over from now on changes it before anything else
+        listed, self._listed = self._listed, False  # without an answer, there may be a record that names them
         try:
-            store.publish(full, etag)
+            self._publish_over(full, etag, hold)
+        except CommitConflictError:
+            self._listed = listed
+            raise
+        return full
+
+    def _publish_over(self, record: Record, etag: str | None, hold: Hold) -> None:
+        store = self._store
+        try:
+            store.publish(record, etag)
         except CommitConflictError:
             standing = store.standing()  # did only `write_metadata` change it?
             if standing.commit != self.replaced or standing.record is None:
                 raise
             hold.change()
-            store.publish(full, standing.etag)
-        return full
+            store.publish(record, standing.etag)
 
     # ---- parts
 
@@ -458,4 +484,5 @@ def remove_prefix(location: PrefixState) -> None:
         store.remove(there, token, {})
         start = store.place.record_key + manifest.MANIFEST
         manifests = [item.key for item in store.s3.list(store.place.record_bucket, start, {})]
-        store.s3.delete(store.place.record_bucket, manifests, {})
+        lists = map(store.register.list_key, input_lists.named(standing.record))
+        store.s3.delete(store.place.record_bucket, [*manifests, *lists], {})

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetMissingError
+from superluigi.storage import input_lists
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Record
 from superluigi.storage.objects import intent_log, leases
 from superluigi.storage.objects.intent_log import MARK
@@ -75,7 +76,7 @@ class PrefixKeys:
         """Whether `key` below the prefix is data: no record of ours, no claim, lease, manifest or staged key."""
         if self.record_bucket == self.bucket and (
             key in (self.record_key, self.claim_key, self.record_key + leases.SUFFIX)
-            or key.startswith(self.record_key + manifest.MANIFEST)
+            or key.startswith((self.record_key + manifest.MANIFEST, f"{self.record_key}{input_lists.SUFFIX}/"))
         ):
             return False
         return not key[len(self.prefix) :].startswith(MARK)
@@ -236,7 +237,9 @@ class PrefixStore:
                     self.s3.abort_upload(self.place.bucket, key, upload.upload_id)
 
     def remove_manifest(self, commit: str) -> None:
-        self.s3.delete(self.place.record_bucket, [manifest.manifest_key(self.place.record_key, commit)], {})
+        """Remove what only the record of `commit` names: its manifest, and its lists of inputs."""
+        lists = [self.register.list_key(f"{commit}.{key}") for key in input_lists.KEYS]
+        self.s3.delete(self.place.record_bucket, [manifest.manifest_key(self.place.record_key, commit), *lists], {})
 
     # ---- a plan, and its undoing
 
@@ -272,9 +275,13 @@ class PrefixStore:
         large = [key for key in plan["copies"] if self.s3.copies_in_parts(sizes[key])]
         if plan["copies"] or plan["gone"]:
             self.revoke(commit, large)
-        old = str(plan.get("old_manifest") or "")
-        if old.startswith(self.place.record_key + manifest.MANIFEST):
-            self.s3.delete(self.place.record_bucket, [old], {})
+        old = [str(plan.get("old_manifest") or "")]
+        old = [key for key in old if key.startswith(self.place.record_key + manifest.MANIFEST)]
+        lists = plan.get("old_lists")
+        kept = input_lists.named(plan["record"])
+        left = {file for file in (lists if isinstance(lists, list) else []) if input_lists.token_of(file)} - kept
+        if old or left:
+            self.s3.delete(self.place.record_bucket, [*old, *map(self.register.list_key, sorted(left))], {})
 
     def undo(self, commit: str, token: str, *, stays: bool) -> bool:
         """Remove what an upload that shall never be published has left, under final names as well.
