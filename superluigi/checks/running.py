@@ -17,6 +17,7 @@ from superluigi.checks.verdicts import ERROR, FAILED, Finding, Rejected, bounded
 from superluigi.errors import DefinitionError, MissingDependencyError
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import copy
+from superluigi.storage.local.stages import stage_check
 
 #: Files whose times say too little: changed within one tick of the clock, they may look as before.
 _TICK_NS = 20_000_000
@@ -40,7 +41,7 @@ def run_checks(
     """
     secrets = _spellings(hidden)
     asked = any("output_path" in one.names for one in checks)
-    watched = _Watched(subject.paths(asked), thorough=asked)
+    watched = _Watched(subject.paths(asked), thorough=asked, staged=subject.is_staged)
     shared = sum(bool({"value", "values"} & {*one.names}) for one in checks) > 1
     found: list[Finding] = []
     for one in checks:
@@ -55,7 +56,10 @@ def run_checks(
     return found
 
 
-_CHANGED = "the check changed output_path, which is what would be published. Let it read only, or work on a copy."
+_CHANGED = (
+    "the check changed output_path, which is what would be published, or put something beside it, which would be "
+    "lost. Let it read only, or work on a copy elsewhere."
+)
 
 
 def _called(
@@ -117,8 +121,8 @@ def _without(finding: Finding, secrets: Sequence[str]) -> Finding:
 class _Watched:
     """Files that may not be changed meanwhile."""
 
-    def __init__(self, paths: Iterable[Path], *, thorough: bool) -> None:
-        self._paths, self._limit = list(paths), _SMALL if thorough else -1
+    def __init__(self, paths: Iterable[Path], *, thorough: bool, staged: bool) -> None:
+        self._paths, self._staged, self._limit = list(paths), staged, _SMALL if thorough else -1
         self._before = self._look()
         if thorough and self._paths and self._digests is None and time.time_ns() - self._newest < _TICK_NS:
             time.sleep(_TICK_NS / 1e9)  # a change is to have another time
@@ -135,6 +139,8 @@ class _Watched:
         files: list[str] = []
         size = 0
         for path in self._paths:
+            if self._staged:  # a stage is there for one output alone
+                seen.append(tuple(stage_check.beside(path)))
             for name in _below(str(path)):
                 try:
                     status = os.lstat(name)

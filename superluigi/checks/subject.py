@@ -142,6 +142,11 @@ class Subject:
         self._offers = offers
         self._given: dict[str, Any] = {}
 
+    @property
+    def is_staged(self) -> bool:
+        """Whether it is looked at before it is published."""
+        return bool(self._staged)
+
     def paths(self, given: bool) -> Iterable[Path]:
         """The files and folders that may not be changed: what would be published, and what checks are `given`."""
         if self._staged or not given:

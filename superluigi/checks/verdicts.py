@@ -85,6 +85,8 @@ def of_answer(answer: object, value: Callable[[], object]) -> tuple[Status, str]
         return PASSED, ""
     if isinstance(answer, str):
         return FAILED, answer.strip() or "the check gave an empty text"
+    if isinstance(answer, BaseException):
+        return FAILED, of_error(answer)
     plain = _scalar(answer)
     if isinstance(plain, bool):
         return (PASSED, "") if plain else (FAILED, "the check gave False")

@@ -309,6 +309,26 @@ def test_a_check_that_knows_the_path_without_asking_may_not_write_there_either(t
     assert "changed output_path" in str(error)
 
 
+def test_what_a_check_puts_beside_the_output_or_takes_away_is_an_error(tmp_path: Path) -> None:
+    def reports(output_path: Path) -> bool:
+        output_path.with_suffix(".report").write_text("all is well")
+        return True
+
+    def takes(output_path: Path) -> bool:
+        output_path.unlink()
+        return True
+
+    error = refused(tmp_path, checks=[reports])
+    assert "put something beside it" in str(error) and not list(tmp_path.glob("**/out*.report"))
+    error = refused(tmp_path, checks=[takes])
+    assert "changed output_path" in str(error) and "is there no more" in str(error)
+
+
+def test_an_exception_that_is_returned_is_what_it_would_be_if_raised(tmp_path: Path) -> None:
+    (finding,) = refused(tmp_path, checks=[lambda value: ValueError("three rows are too few")]).findings
+    assert (finding["status"], finding["detail"]) == ("failed", "ValueError: three rows are too few")
+
+
 def test_lazy_tables_are_given_and_taken(tmp_path: Path) -> None:
     def lazy(self: Any, value: pl.LazyFrame) -> Any:
         assert isinstance(value, pl.LazyFrame)

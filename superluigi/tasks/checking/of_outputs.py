@@ -114,7 +114,8 @@ def refuse(task: Any, findings: Sequence[Finding], record: Record, staged: Seque
     except OSError as error:
         where = f"could not be kept: {error.filename or quarantine.root()}: {error.strerror or error}."
     if kept is not None and not any(kept.joinpath(quarantine.OUTPUT).glob("*")):
-        where = f"is larger than quarantine_limit_bytes: {kept} only describes it."
+        gone = not any(os.path.lexists(path) for path in staged)
+        where = f"{'is there no more' if gone else 'is larger than quarantine_limit_bytes'}: {kept} only describes it."
     elif kept is not None:
         where = f"is in {kept} (superluigi quarantine show)."
     raise CheckFailedError(

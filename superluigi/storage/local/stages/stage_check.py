@@ -23,11 +23,11 @@ def check_alone(path: Path, uri: str) -> None:
     Raises:
         UnfinishedOutputError: names what lies there, and what to do.
     """
-    beside = _beside(path)
-    if beside:
-        remedies = [text for ends, text in _REMEDIES.items() if any(name.endswith(ends) for name in beside)]
+    found = beside(path)
+    if found:
+        remedies = [text for ends, text in _REMEDIES.items() if any(name.endswith(ends) for name in found)]
         raise UnfinishedOutputError(
-            f"Beside output_path for {uri} lies {_named(beside)}, which would be lost. "
+            f"Beside output_path for {uri} lies {_named(found)}, which would be lost. "
             f"{'. '.join(remedies or [_USUAL_REMEDY])}."
         )
 
@@ -53,14 +53,15 @@ def check_written(stage: Path | str, uri: str, only: Path | None = None) -> None
 
 def not_written(path: Path, uri: str) -> OutputNotWrittenError:
     """The error for a stage without an output."""
-    beside = _beside(path)
-    hint = f" Found {_named(beside)} beside it: some writers add a suffix." if beside else ""
+    found = beside(path)
+    hint = f" Found {_named(found)} beside it: some writers add a suffix." if found else ""
     return OutputNotWrittenError(
         f"Nothing was written to output_path for {uri}.{hint} Write the result to output_path, or return a value."
     )
 
 
-def _beside(path: Path) -> list[str]:
+def beside(path: Path) -> list[str]:
+    """The names of what else lies in a stage."""
     try:
         return sorted(name for name in os.listdir(os.path.dirname(path)) if name != path.name)
     except FileNotFoundError:
