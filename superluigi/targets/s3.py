@@ -38,6 +38,21 @@ class _S3Target(AtomicTarget):
         """Where the local copy is, or would be."""
         return self.location.local_path
 
+    @property
+    def local_root(self) -> Path:
+        """The folder of all local copies."""
+        return self.location.local_root
+
+    @property
+    def metadata_bucket(self) -> str:
+        """The bucket of the record."""
+        return self.location.place.record_bucket
+
+    @property
+    def metadata_object_key(self) -> str:
+        """The record's key."""
+        return self.location.place.record_key
+
     def download(self, force_local_download: bool = False) -> Path:
         """Make sure that the local copy is what the store holds now; its path.
 

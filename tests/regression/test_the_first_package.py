@@ -250,6 +250,40 @@ def test_members_that_targets_had_say_what_to_write(tmp_path: Path) -> None:
         targets.S3PrefixTarget("bucket", "prefix").upload_prefix()  # type: ignore[attr-defined]
 
 
+#: What the first package's targets had in public.
+MEMBERS = {
+    "any": "path metadata_path exists write_metadata read_metadata tmp_read_path tmp_write_path",
+    "s3": "bucket metadata_bucket metadata_object_key local_root local_path region default_metadata_bucket "
+    "default_metadata_object_key download local_same_as_remote",
+    "object": "object_key download_object upload_object",
+    "prefix": "prefix list_local_objects list_remote_objects download_prefix upload_prefix put_object "
+    "delete_remote_prefix",
+    "local": "default_metadata_path",
+}
+TARGETS = {
+    "any s3 object": targets.S3ObjectTarget("bucket", "a/key.txt", local_root="copies"),
+    "any s3 prefix": targets.S3PrefixTarget("bucket", "a", "records", "of/a.json", local_root="copies"),
+    "any local": targets.LocalFolderTarget("folder"),
+}
+
+
+@pytest.mark.parametrize("kinds", TARGETS)
+def test_each_member_that_targets_had_is_there_or_says_what_replaced_it(kinds: str) -> None:
+    for member in " ".join(MEMBERS[kind] for kind in kinds.split()).split():
+        try:
+            getattr(TARGETS[kinds], member)
+        except AttributeError as error:
+            assert "any more." in str(error), member
+
+
+def test_targets_on_s3_say_where_records_and_copies_are(tmp_path: Path) -> None:
+    alone, together = TARGETS["any s3 object"], TARGETS["any s3 prefix"]
+    assert isinstance(alone, targets.S3ObjectTarget) and isinstance(together, targets.S3PrefixTarget)
+    assert (alone.metadata_bucket, alone.metadata_object_key) == ("bucket", "a/key.txt.metadata.json")
+    assert (together.metadata_bucket, together.metadata_object_key) == ("records", "of/a.json")
+    assert alone.local_root == together.local_root == Path("copies").absolute()
+
+
 def test_contents_without_a_limit_name_every_file(tmp_path: Path) -> None:
     target = targets.LocalFolderTarget(tmp_path / "many", metadata_contents_limit=None)
     with target.tmp_write_path() as folder:
