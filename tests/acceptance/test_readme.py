@@ -187,8 +187,8 @@ def test_the_page_does_what_it_says(page: Path, server: S3Server, tmp_path: Path
 
 HOW_TOS = sorted(page.relative_to(ROOT) for page in (ROOT / "docs" / "how-to").glob("*.md"))
 INSTALL = re.compile(r"pip install '?superluigi(\[[\w,]+\])?'?")
-#: Pages whose first example needs a cluster, or that have none.
-WITHOUT_EXAMPLE = {"accept.md", "slurm.md", "other-words.md", "from-super-luigi.md"}
+#: Its first example needs a cluster; tables of words have none.
+WITHOUT_EXAMPLE = {"slurm.md", "other-words.md"}
 
 
 def first_example(text: str) -> str:

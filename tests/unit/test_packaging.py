@@ -97,6 +97,9 @@ def test_every_command_is_in_the_docs() -> None:
 
     page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert [name for name in command_lines() if f"| `superluigi {name}" not in page] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| `superluigi` \(command\) \| (.*) \|$", readme, re.M)
+    assert set(re.findall(r"`([\w-]+)`", row)) == set(command_lines())
 
 
 def test_the_page_of_promises_names_tests_that_exist() -> None:
