@@ -48,8 +48,15 @@ from typing import Any
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser, UsageError, similar
-from superluigi.errors import OptionError, SuperLuigiError, message_of, traceback_of
-from superluigi.terminal import same_place, say, visible_record
+from superluigi.errors import (
+    OptionError,
+    StorageAccessError,
+    SuperLuigiError,
+    TargetError,
+    message_of,
+    traceback_of,
+)
+from superluigi.terminal import cut_middle, same_place, say, visible_record
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = (
@@ -99,6 +106,7 @@ def load_command(name: str) -> Any:
 
 
 _ALL = "`superluigi --help` lists all."
+_SHOWN = 200  # characters of a path
 
 
 def command_parser(name: str) -> Parser:
@@ -165,6 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
         if _is_about_options(error):
             error = UsageError(message_of(error))
+        elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and _is_of_ours(error):
+            error = _refused(error, os.fsdecode(error.filename))
         if "--json" in words:
             _output.print_error_json(error)
         return _tell(error)
@@ -172,11 +182,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_about_options(error: BaseException) -> bool:
     """Whether `error` refuses an option of the command line: no code of the user's was asked on the way."""
-    if type(error) is not OptionError:  # those below it are about what is there
-        return False
+    return type(error) is OptionError and _is_of_ours(error)  # those below it are about what is there
+
+
+def _is_of_ours(error: BaseException) -> bool:
+    """Whether no code of the user's was asked on the way to `error`."""
     ours = {"superluigi", "luigi", *sys.stdlib_module_names} - {"__main__"}
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return all(module.partition(".")[0] in ours for module in modules)
+
+
+def _refused(error: OSError, path: str) -> SuperLuigiError:
+    """What the system says of a path that a command was given, or came to, as advice."""
+    kind = StorageAccessError if isinstance(error, PermissionError) else TargetError
+    return kind(f"{cut_middle(path, _SHOWN)}: {error.strerror or message_of(error)}. Check the path and its rights.")
 
 
 def _tell(error: BaseException) -> int:

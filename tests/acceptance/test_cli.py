@@ -351,3 +351,25 @@ def test_output_that_nobody_reads_to_the_end_is_no_traceback(folder: Path) -> No
         shell=True, capture_output=True, text=True, cwd=folder, timeout=60,
     )  # fmt: skip
     assert done.stdout.startswith("usage:") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000, "round/round", "a file/below"])
+@pytest.mark.parametrize("command", ["clean", "verify", "lineage", "rm", "adopt", "ls", "graph", "logs"])
+def test_a_path_that_the_system_refuses_is_advice_and_no_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, path: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "round").symlink_to("round")
+    (folder / "a file").touch()
+    assert main([command, path]) in (1, 2)
+    told = capsys.readouterr().err
+    assert "Traceback" not in told and len(told) < 7000, told
+
+
+def test_what_a_pipeline_cannot_open_is_told_with_its_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "broken.py").write_text("open('not/there')\n")
+    assert main(["status", "broken.py", "Any"]) == 1
+    assert "not/there" in capsys.readouterr().err
