@@ -101,6 +101,9 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, word: str) -> NoReturn:
         flag = word.split("=", 1)[0]
         if not flag.startswith("-"):
+            named = f"--{flag.replace('_', '-')}"
+            if "=" in word and named in self.flags:
+                self.error(f"{word!r} is no option: write {named} {word.partition('=')[2]}")
             self.error(f"what is {word!r} for? The command takes no further argument")
         message = f"there is no option {flag}{similar(flag, self.flags)}"
         if self.flags_are_parameters:

@@ -37,6 +37,17 @@ _EXAMPLES = {
     "LIST": "write it as JSON, such as '[1, 2]'",
     "TUPLE": "write it as JSON or Python, such as '[1, 2]'",
     "DICT": """write it as JSON, such as '{"rate": 0.1}'""",
+    "INT": "write a whole number, such as 3",
+    "FLOAT": "write a number, such as 0.5",
+    "BOOL": "write true or false",
+    "DATE": "write 2013-12-15",
+    "DATEHOUR": "write 2013-12-15T08",
+    "DATEMINUTE": "write 2013-12-15T0830",
+    "DATESECOND": "write 2013-12-15T083000",
+    "DATETIME": "write 2013-12-15T08:30:00",
+    "MONTH": "write 2013-12",
+    "YEAR": "write 2013",
+    "TIMEDELTA": "write '2 h 30 m', '1 d', 'P1DT2H' or a number of seconds",
     "DATEINTERVAL": "write 2013, 2013-01, 2013-W02, 2013-01-15 or 2013-01-01-2013-01-15",
 }
 _PREFIX = "param:"  # of attributes in the namespace, so that they cannot collide with a command's own
@@ -378,10 +389,21 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
     except Exception as error:  # `parse` of any parameter class may raise anything
         flag = f"--{name.replace('_', '-')}"
         wanted = _EXAMPLES.get(_kind(parameter), str(error).rstrip("."))
+        if _is_structure(text):  # it is written well, and holds what it should not
+            wanted = f"expected is {error}".rstrip(".")
         if choices := _choices(parameter):
             wanted = f"it is one of {', '.join(choices)}"
         said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise UsageError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
+
+
+def _is_structure(text: str) -> bool:
+    import json
+
+    try:
+        return isinstance(json.loads(text), (list, dict))
+    except ValueError:
+        return False
 
 
 def _kind(parameter: luigi.Parameter[Any]) -> str:

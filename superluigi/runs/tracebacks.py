@@ -76,9 +76,12 @@ class Frame(NamedTuple):
     code: str
 
 
-#: A frame of a formatted traceback; in those of groups a margin stands before it.
+#: A frame of a formatted traceback; in those of groups a margin stands before it. Its code, if there is a source to be
+#: read, is indented deeper than frames are.
 _FRAME = re.compile(
-    r'^[ |+-]*File "(?P<file>.*)", line (?P<line>\d+), in (?P<function>.+)\n(?:[ |]*(?P<code>\S.*)\n)?', re.MULTILINE
+    r'^[ |+-]*File "(?P<file>.*)", line (?P<line>\d+), in (?P<function>.+)\n'
+    r"(?:(?:[ |]*\|)? {4,}(?P<code>[^ |\n].*)\n)?",
+    re.MULTILINE,
 )
 _BLOCK = re.compile(r"^[ |+-]*(?:Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE)
 _LIBRARIES = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")})

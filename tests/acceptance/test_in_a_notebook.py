@@ -32,6 +32,7 @@ def helper(values):
     return values[7]
 """
 EDITED = TASKS.replace('return "all"', 'return "all of it"')
+PART_EDITED = EDITED.replace('return "part"', 'return "a part"')
 CAUGHT = """
 try:
     compute(All(wrong=True), force=True)
@@ -66,6 +67,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
         "compute(All(wrong=True), force=True)",
         CAUGHT,
         LOGGED,
+        PART_EDITED,
+        "run_task(All())",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = nbclient.NotebookClient(notebook, allow_errors=True, resources={"metadata": {"path": str(folder)}})
@@ -118,6 +121,11 @@ def test_an_edited_class_whose_output_is_complete_is_named_with_the_remedy(outpu
     said = "All is complete, but its code has changed (All.run changed): refresh='code' makes it again."
     assert said in text_of(outputs[5])
     assert "1 ran" in text_of(outputs[6]), "and it does"
+
+
+def test_an_edited_class_below_what_is_complete_is_named_too(outputs: list[list[Any]]) -> None:
+    said = "Part is complete, but its code has changed (Part.run changed): refresh='code' makes it again."
+    assert text_of(outputs[13]).count(said) == 1 and text_of(outputs[13]).count("its code has changed") == 1
 
 
 def test_outside_of_notebooks_a_failure_has_its_traceback_and_nothing_is_displayed() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import luigi
 import pytest
 
-from superluigi import collect, compute, plan, run_task
+from superluigi import cli, collect, compute, plan, run_task
 from superluigi.errors import (
     DefinitionError,
     FormatError,
@@ -594,7 +594,8 @@ def test_an_output_made_well_after_a_failure_is_complete_without_a_word(
     [
         (["run", "wrong_run", "Laod"], "did you mean Load?"),
         (["run", "wrong_rum", "Load"], "did you mean wrong_run?"),
-        (["run", "wrong_run", "Load", "--n", "three"], "--n of Load: 'three' cannot be read as INT"),
+        (["run", "wrong_run", "Load", "--n", "three"], "--n of Load: 'three' cannot be read as INT: write a whole"),
+        (["run", "wrong_run", "Load", "n=3"], "'n=3' is no option: write --n 3."),
         (["run", "wrong_run", "Load", "--m", "3"], "there is no option --m"),
         (["run", "wrong_run.Load"], "Write the module and the task apart: wrong_run Load."),
         (["run", "inner/relative.py", "Load"], "as in PACKAGE.relative"),
@@ -607,6 +608,45 @@ def test_a_mistake_on_the_command_line_names_what_was_meant(here: Path, words: l
     (here / "inner" / "relative.py").write_text("from .other import Load\n")
     (here / "missing_of_it.py").write_text("import no_such_package_of_theirs\n")
     done = subprocess.run([sys.executable, "-m", "superluigi", *words], capture_output=True, text=True, check=False)
-    unreadable = "--n" in words or "--m" in words
+    unreadable = words[3:] != []
     assert done.returncode == (2 if unreadable else 1) and said in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--many", '[1, "x"]', "cannot be read as LIST: expected is list[int], in which 'x' (str) should be int"),
+        ("--many", "1,2", "write it as JSON, such as '[1, 2]'"),
+        ("--deep", '{"a": ["x"]}', "list[int], in which 'x' (str) should be int"),
+        ("--deep", "[1]", "expected is dict[str, list[int]]"),
+        ("--day", "01.02.2020", "cannot be read as DATE: write 2013-12-15."),
+        ("--flag", "maybe", "cannot be read as BOOL: write true or false."),
+        ("--wait", "soon", "cannot be read as TIMEDELTA: "),
+        ("--luigis", "soon", "write '2 h 30 m', '1 d'"),
+        ("--minute", "noon", "write 2013-12-15T0830."),
+        ("--colour", "GREEN", "it is one of RED, BLUE"),
+    ],
+)
+def test_a_value_on_the_command_line_that_cannot_be_read_is_answered_with_how_it_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, text: str, said: str
+) -> None:
+    (here / "typed_for_cli.py").write_text(
+        "import datetime, enum, luigi\n"
+        "from superluigi.parameters import Param\n"
+        "from superluigi.tasks import AtomicTaskWithMetadata\n"
+        "class Colour(enum.Enum):\n    RED = 1\n    BLUE = 2\n"
+        "class TypedForCli(AtomicTaskWithMetadata):\n"
+        "    many: Param[list[int]] = [1]\n"
+        "    deep: Param[dict[str, list[int]]] = {}\n"
+        "    day: Param[datetime.date] = datetime.date(2020, 1, 1)\n"
+        "    flag: Param[bool] = False\n"
+        "    wait: Param[datetime.timedelta] = datetime.timedelta(1)\n"
+        "    luigis = luigi.TimeDeltaParameter(default=datetime.timedelta(1))\n"
+        "    minute = luigi.DateMinuteParameter(default=datetime.datetime(2020, 1, 1))\n"
+        "    colour: Param[Colour] = Colour.RED\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    assert cli.main(["status", "typed_for_cli", "TypedForCli", option, text]) == 2
+    answer = capsys.readouterr().err
+    assert f"{option} of TypedForCli: {text!r} cannot be read as" in answer and said in answer

@@ -13,6 +13,7 @@ import pytest
 
 from superluigi import run_task
 from superluigi.errors import TaskFailedError
+from superluigi.runs import tracebacks
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -148,3 +149,19 @@ if __name__ == "__main__":
     for shown in (done.stderr, logs):
         assert 'raise ValueError("rows")  # here' in shown
         assert "dynamic-code" not in shown
+
+
+def test_frames_without_a_source_are_all_named_and_the_error_is_no_code_of_theirs() -> None:
+    space: dict[str, object] = {}
+    exec(compile("def inner(): raise ValueError('two')\ndef outer(): inner()", "a cell", "exec"), space)
+    for function in ("outer", "inner"):
+        with pytest.raises(ValueError, match="two") as caught:
+            space[function]()  # type: ignore[operator]
+        text = "".join(traceback.format_exception(caught.value))
+        group = text
+        if sys.version_info >= (3, 11):
+            group = "".join(traceback.format_exception(ExceptionGroup("all", [caught.value])))  # noqa: F821
+        for told in (text, group):
+            found = [(frame.function, frame.code) for frame in tracebacks.users_frames(told) if frame.file == "a cell"]
+            assert found == [("outer", ""), ("inner", "")][0 if function == "outer" else 1 :]
+            assert told[tracebacks.end_of_frames(told) :].lstrip(" |").startswith("ValueError: two")

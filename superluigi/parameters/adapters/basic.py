@@ -49,14 +49,14 @@ class RefusalError(TypeError):
     """Why a value is none of its type, in words that can follow "expected"."""
 
 
-def _checked_in(whole: Adapter, item: Adapter, value: object) -> Any:
-    """A member as `item` takes it.
+def _member(whole: Adapter, take: Callable[[Any], Any], value: object) -> Any:
+    """What `take`, the check or the reading of members, makes of one.
 
     Raises:
         RefusalError: names it beside the whole.
     """
     try:
-        return item.check(value)
+        return take(value)
     except DefinitionError:
         raise
     except (TypeError, ValueError) as error:
@@ -198,7 +198,7 @@ class Sequence(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, self._accepts):
             self.refuse(value)
-        return self.kind(_checked_in(self, self.item, item) for item in value)
+        return self.kind(_member(self, self.item.check, item) for item in value)
 
     def encode(self, value: Any) -> list[Any]:
         items = [self.item.encode(item) for item in value]
@@ -207,7 +207,7 @@ class Sequence(Adapter):
     def decode(self, data: object) -> Any:
         if not isinstance(data, (list, tuple)):
             self.refuse(data)
-        return self.kind(self.item.decode(item) for item in data)
+        return self.kind(_member(self, self.item.decode, item) for item in data)
 
 
 class TupleAdapter(Adapter):
@@ -221,7 +221,7 @@ class TupleAdapter(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             self.refuse(value)
-        return self._made(_checked_in(self, item, part) for item, part in zip(self.items, value, strict=True))
+        return self._made(_member(self, item.check, part) for item, part in zip(self.items, value, strict=True))
 
     def encode(self, value: Any) -> list[Any]:
         return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
@@ -229,7 +229,7 @@ class TupleAdapter(Adapter):
     def decode(self, data: object) -> Any:
         if not isinstance(data, (list, tuple)) or len(data) != len(self.items):
             self.refuse(data)
-        return self._made(item.decode(part) for item, part in zip(self.items, data, strict=True))
+        return self._made(_member(self, item.decode, part) for item, part in zip(self.items, data, strict=True))
 
     def _made(self, parts: Any) -> object:
         return tuple(parts) if self.kind is tuple else self.kind(*parts)
@@ -247,7 +247,9 @@ class Dict(Adapter):
     def check(self, value: object) -> Any:
         if not isinstance(value, Mapping):
             self.refuse(value)
-        found = {_checked_in(self, self.key, key): _checked_in(self, self.value, item) for key, item in value.items()}
+        found = {
+            _member(self, self.key.check, key): _member(self, self.value.check, item) for key, item in value.items()
+        }
         if len(found) < len(value):
             raise TypeError(f"{self.name} whose keys differ, as {self.key.name}")
         return found
@@ -259,10 +261,10 @@ class Dict(Adapter):
 
     def decode(self, data: object) -> Any:
         if isinstance(data, Mapping):  # as written by hand: its keys are text
-            return {self._key(key): self.value.decode(item) for key, item in data.items()}
+            return {self._key(key): _member(self, self.value.decode, item) for key, item in data.items()}
         if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
             self.refuse(data)
-        return {self.key.decode(key): self.value.decode(item) for key, item in data}
+        return {_member(self, self.key.decode, key): _member(self, self.value.decode, item) for key, item in data}
 
     def _key(self, text: str) -> object:
         """A key that is written as text: that text if it may be one, else what it says as JSON."""
