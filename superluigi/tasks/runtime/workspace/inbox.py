@@ -152,6 +152,8 @@ def _listen(waiting: dict[Path, str], answers: list[bool]) -> None:
 
 
 def _sent(where: Path, request: str, refused: list[str]) -> Iterator[tuple[Path, str]]:
+    if not os.path.isdir(where):
+        return
     try:
         names = os.listdir(where)
     except FileNotFoundError:

@@ -102,9 +102,9 @@ def _tidy() -> None:
 
 
 def recover_orphans(root: Path | None = None) -> None:
-    """Put the logs of attempts whose process was killed into the folders of their tasks."""
+    """Put the logs of attempts whose process was killed into the folders of their tasks, as far as that can be done."""
     where = (root or folders.workspace()) / SPARE
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         for name in os.listdir(where):
             first, _, adopter = name.partition("+")
             if owner_token.owner_is_gone(adopter or first):  # who adopted it may have been killed as well

@@ -207,6 +207,8 @@ def _hold(base: Path, *, made: bool = False) -> int | None:
 
 def is_running(base: Path) -> bool:
     """Whether an attempt runs in this folder now."""
+    if not os.path.exists(base / LOCK):
+        return False
     try:
         descriptor = os.open(base / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -222,6 +224,8 @@ def is_running(base: Path) -> bool:
 
 def attempts(base: Path) -> list[int]:
     """Numbers of the earlier attempts that are kept, oldest first."""
+    if not os.path.isdir(base / ATTEMPTS):
+        return []
     try:
         return sorted(int(name) for name in os.listdir(base / ATTEMPTS) if name.isdigit())
     except FileNotFoundError:
@@ -236,9 +240,10 @@ def attempt_folder(base: Path, number: int | None = None) -> Path:
     """
     known = attempts(base)
     current = (known[-1] if known else 0) + 1
-    if number is None and (base / RERUN).exists():
+    rerun_can_be = os.path.exists(base / RERUN)
+    if number is None and rerun_can_be:
         return base
-    if number == current and (base / RERUN).exists():
+    if number == current and rerun_can_be:
         return base
     if number is None and known:
         return base / ATTEMPTS / str(known[-1])
@@ -249,7 +254,7 @@ def attempt_folder(base: Path, number: int | None = None) -> Path:
             f"{base} does not exist: the task has not run in this workspace, or it succeeded without printing "
             "anything. Other workspaces: SUPERLUIGI_WORKSPACE."
         )
-    kept = ", ".join(map(str, [*known, current])) if (base / RERUN).exists() else "none"
+    kept = ", ".join(map(str, [*known, current])) if rerun_can_be else "none"
     raise TargetMissingError(f"{base} has no attempt {number}; kept are: {kept}.")
 
 
