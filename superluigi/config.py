@@ -22,52 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import ConfigError
+from superluigi.setting_texts import EXCLUSIVE as EXCLUSIVE
+from superluigi.setting_texts import amount, count, exclusive, flag, folder, size
 
 SECTION = "superluigi"
-#: What a run does about a task that another process makes just now.
-EXCLUSIVE = ("auto", "wait", "fail", "off")
-_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def _flag(text: str) -> bool:
-    word = text.strip().lower()
-    if word in ("1", "true", "yes", "on"):
-        return True
-    if word in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError("expected true or false")
-
-
-def _bytes(text: str) -> int | None:
-    """`10GB`, `500 MiB`, `1000`; empty or `none` is no limit."""
-    word = text.strip().lower()
-    if word in ("", "none"):
-        return None
-    number = word.rstrip("ibkmgt").strip()
-    unit = word[len(number) :].strip()
-    base = 1024 if "i" in unit else 1000
-    power = "bkmgt".find(unit[:1] or "b")
-    if power < 0 or unit not in ("", "b", *(u + s for u in "kmgt" for s in ("", "b", "i", "ib"))):
-        raise ValueError("expected a size such as 10GB or 500MiB")
-    try:
-        return int(float(number) * base**power)
-    except ValueError:
-        raise ValueError("expected a size such as 10GB or 500MiB") from None
-
-
-def _exclusive(text: str) -> str:
-    word = text.strip().lower()
-    if word not in EXCLUSIVE:
-        raise ValueError(f"expected one of {', '.join(EXCLUSIVE)}")
-    return word
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _text(text: str) -> str | None:
-    return text.strip() or None
 
 
 @dataclass(frozen=True)
@@ -92,28 +50,28 @@ class Setting:
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting("local_data_dir", "~/.superluigi/data", _folder, "local copies of S3 data"),
-        Setting("workspace", "~/.superluigi/workspace", _folder, "task folders: logs, attempts, checkpoints"),
-        Setting("queue_dir", "~/.superluigi/queues", _folder, "SQLite files of named queues"),
+        Setting("local_data_dir", "~/.superluigi/data", folder, "local copies of S3 data"),
+        Setting("workspace", "~/.superluigi/workspace", folder, "task folders: logs, attempts, checkpoints"),
+        Setting("queue_dir", "~/.superluigi/queues", folder, "SQLite files of named queues"),
         Setting("store", "./superluigi-data", str, "default home of outputs: a folder or s3://bucket/prefix"),
-        Setting("default_task_config", "./superluigi.cfg", _folder, "config file that run_task reads when there"),
-        Setting("durable", "true", _flag, "flush files and folders to disk in a commit (P6)"),
-        Setting("queue_keep_days", "90", float, "managers of queues forget tasks that ended longer ago; 0: never"),
-        Setting("queue_keep_tasks", "1000000", int, "managers of queues forget all but the latest so many; 0: never"),
-        Setting("allow_pickle", "true", _flag, "load pickles from the store; they can run code"),
-        Setting("check_saved", "true", _flag, "read back what a format may have changed; else refused before a commit"),
-        Setting("cache_limit_bytes", "none", _bytes, "most that local copies of S3 data may take"),
-        Setting("cache_min_free_bytes", "1GB", _bytes, "free disk space that local copies must leave"),
-        Setting("full_tracebacks", "false", _flag, "show the frames of Luigi and Super Luigi above the user's"),
-        Setting("exclusive", "auto", _exclusive, "what runs elsewhere: wait, fail, off; auto is wait, on S3 off"),
-        Setting("seed_random", "true", _flag, "seed random and numpy from each task's identity"),
-        Setting("capture_logs", "true", _flag, "keep what tasks print in their folders"),
-        Setting("grace_seconds", "30", float, "time that SIGTERM leaves to resumable tasks"),
-        Setting("keep_attempts", "10", int, "task folders of earlier attempts that are kept"),
-        Setting("quarantine", "true", _flag, "keep outputs that checks have rejected"),
-        Setting("quarantine_limit_bytes", "10GB", _bytes, "most that rejected outputs may take"),
-        Setting("quarantine_days", "30", float, "days after which rejected outputs are removed; 0: never"),
-        Setting("keep_days", "30", float, "days after which task folders of finished tasks are pruned"),
+        Setting("default_task_config", "./superluigi.cfg", folder, "config file that run_task reads when there"),
+        Setting("durable", "true", flag, "flush files and folders to disk in a commit (P6)"),
+        Setting("queue_keep_days", "90", amount, "managers of queues forget tasks that ended longer ago; 0: never"),
+        Setting("queue_keep_tasks", "1000000", count, "managers of queues forget all but the latest so many; 0: never"),
+        Setting("allow_pickle", "true", flag, "load pickles from the store; they can run code"),
+        Setting("check_saved", "true", flag, "read back what a format may have changed; else refused before a commit"),
+        Setting("cache_limit_bytes", "none", size, "most that local copies of S3 data may take"),
+        Setting("cache_min_free_bytes", "1GB", size, "free disk space that local copies must leave"),
+        Setting("full_tracebacks", "false", flag, "show the frames of Luigi and Super Luigi above the user's"),
+        Setting("exclusive", "auto", exclusive, "what runs elsewhere: wait, fail, off; auto is wait, on S3 off"),
+        Setting("seed_random", "true", flag, "seed random and numpy from each task's identity"),
+        Setting("capture_logs", "true", flag, "keep what tasks print in their folders"),
+        Setting("grace_seconds", "30", amount, "time that SIGTERM leaves to resumable tasks"),
+        Setting("keep_attempts", "10", count, "task folders of earlier attempts that are kept"),
+        Setting("quarantine", "true", flag, "keep outputs that checks have rejected"),
+        Setting("quarantine_limit_bytes", "10GB", size, "most that rejected outputs may take"),
+        Setting("quarantine_days", "30", amount, "days after which rejected outputs are removed; 0: never"),
+        Setting("keep_days", "30", amount, "days after which task folders of finished tasks are pruned"),
     )
 }
 
@@ -133,7 +91,7 @@ def get(name: str) -> Any:
         if text is None:
             text = setting.default
     home = None
-    if setting.parse is _folder and not text.startswith("/"):
+    if setting.parse is folder and not text.startswith("/"):
         if not text.startswith("~"):  # it depends on the present folder
             return lookup(name)[0]
         home = os.environ.get("HOME")
@@ -143,7 +101,7 @@ def get(name: str) -> Any:
         return lookup(name)[0]  # says what is wrong
 
 
-_REMEMBERED = (_flag, _bytes, _folder, _exclusive)
+_REMEMBERED = (flag, size, folder, exclusive)
 
 
 def _variable(setting: Setting) -> str | None:
@@ -173,6 +131,13 @@ def lookup(name: str) -> tuple[Any, str]:
         return setting.parse(text), origin
     except ValueError as error:
         raise ConfigError(f"{name} = {text!r} ({origin}) cannot be read: {error}. It means: {setting.help}.") from error
+
+
+def check_values() -> None:
+    """Refuse values that are given and cannot be read, before anything goes by one of them."""
+    for setting in SETTINGS.values():
+        if setting.variable in os.environ or _from_luigi_config(setting.name) is not None:
+            lookup(setting.name)
 
 
 def raw_sections() -> dict[str, dict[str, Any]]:

@@ -146,6 +146,7 @@ def run_task(
     choices = {name: list(choice) if isinstance(choice, Iterator) else choice for name, choice in choices.items()}
     with settings.applied(sections):
         settings.check()
+        settings.check_values()
         root = _instance(task)
         options.warn_of_sections(sections)
         run = RunContext(

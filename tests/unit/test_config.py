@@ -9,8 +9,10 @@ import pytest
 from luigi.configuration import get_config
 from luigi.configuration.toml_parser import LuigiTomlParser
 
-from superluigi import config
+from superluigi import config, run_task
 from superluigi.errors import ConfigError
+from superluigi.targets import LocalFileTarget
+from superluigi.tasks import Task
 
 
 @pytest.fixture
@@ -113,3 +115,38 @@ def test_luigis_toml_parser_is_read_applied_and_restored_too(monkeypatch: pytest
     parser.data["superluigi"]["durabel"] = True
     with pytest.raises(ConfigError, match="durable"):
         config.get("keep_days")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("GRACE_SECONDS", "soon", "a number of 0 or more"),
+        ("GRACE_SECONDS", "nan", "a number of 0 or more"),
+        ("KEEP_DAYS", "-1", "a number of 0 or more"),
+        ("QUARANTINE_DAYS", "1e400", "a number of 0 or more"),
+        ("KEEP_ATTEMPTS", "1.5", "a whole number of 0 or more"),
+        ("QUEUE_KEEP_TASKS", "-3", "a whole number of 0 or more"),
+        ("CACHE_LIMIT_BYTES", "infGB", "a size such as 10GB"),
+        ("CACHE_LIMIT_BYTES", "nan", "a size such as 10GB"),
+        ("CACHE_MIN_FREE_BYTES", "-5", "a size such as 10GB"),
+        ("LOCAL_DATA_DIR", "~no-such-user-here/x", "a folder .*home"),
+        ("EXCLUSIVE", "perhaps", "one of auto, wait"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, expected: str
+) -> None:
+    class Waits(Task):
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "waits.txt")
+
+        def run(self) -> None:
+            Path(self.output().path).write_text("ran")
+
+    monkeypatch.setenv(f"SUPERLUIGI_{name}", text)
+    with pytest.raises(ConfigError, match=rf"SUPERLUIGI_{name}.*expected {expected}"):
+        run_task(Waits())
+    monkeypatch.delenv(f"SUPERLUIGI_{name}")
+    with pytest.raises(ConfigError, match=rf"config \[superluigi\].*expected {expected}"):
+        run_task(Waits(), config={"superluigi": {name.lower(): text}})
+    assert not (tmp_path / "waits.txt").exists()

@@ -1,0 +1,72 @@
+"""From the texts of settings, as files and variables have them, to their values; `ValueError` says what is expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+#: What a run does about a task that another process makes just now.
+EXCLUSIVE = ("auto", "wait", "fail", "off")
+Number = TypeVar("Number", int, float)
+
+
+def flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("expected true or false")
+
+
+def size(text: str) -> int | None:
+    """`10GB`, `500 MiB`, `1000`; empty or `none` is no limit."""
+    word = text.strip().lower()
+    if word in ("", "none"):
+        return None
+    number = word.rstrip("ibkmgt").strip()
+    unit = word[len(number) :].strip()
+    base = 1024 if "i" in unit else 1000
+    power = "bkmgt".find(unit[:1] or "b")
+    try:
+        if power < 0 or unit not in ("", "b", *(u + s for u in "kmgt" for s in ("", "b", "i", "ib"))):
+            raise ValueError(unit)
+        return int(amount(number) * base**power)
+    except ValueError:
+        raise ValueError("expected a size such as 10GB or 500MiB, or none") from None
+
+
+def amount(text: str) -> float:
+    return _at_least_nothing(float, text, "a number of 0 or more")
+
+
+def count(text: str) -> int:
+    return _at_least_nothing(int, text, "a whole number of 0 or more")
+
+
+def _at_least_nothing(kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    try:
+        value = kind(text)
+        if 0 <= value < math.inf:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"expected {expected}")
+
+
+def exclusive(text: str) -> str:
+    word = text.strip().lower()
+    if word not in EXCLUSIVE:
+        raise ValueError(f"expected one of {', '.join(EXCLUSIVE)}")
+    return word
+
+
+def folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected a folder ({str(error).rstrip('.')}; write ./~… for a name that begins so)"
+        ) from None
