@@ -1,5 +1,7 @@
 """For mkdocs: `<!-- all: FOLDER -->` in a page stands for every Markdown file of that folder, in order of name.
 
+A block below `<!-- file: NAME -->` has the name above it.
+
 Beside the pages, `llms.txt` is written (https://llmstxt.org): what the pages are about and where they are, for programs
 that read.
 """
@@ -18,9 +20,10 @@ _NAV: list[Any] = []
 
 
 def on_page_markdown(markdown: str, page: Any = None, **_: Any) -> str:
-    """Put the files in place of the mark."""
+    """Put the files in place of the mark, and names above blocks that are files."""
     if page is not None:
         _ABOUT[page.url] = first_words(markdown)
+    markdown = re.sub(r"^<!-- file: (\S+) -->\n```(\w+)$", r'```\2 title="\1"', markdown, flags=re.M)
     return re.sub(r"<!-- all: (\S+) -->", lambda mark: gathered(mark[1]), markdown)
 
 

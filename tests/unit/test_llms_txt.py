@@ -41,3 +41,8 @@ def test_pages_stand_below_their_sections_with_their_first_words(gather: ModuleT
 def test_every_page_of_the_docs_has_words_or_needs_none(gather: ModuleType) -> None:
     for file in (ROOT / "docs" / "how-to").glob("*.md"):
         assert gather.first_words(file.read_text(encoding="utf-8")), file
+
+
+def test_a_block_that_is_a_file_has_its_name_above_it(gather: ModuleType) -> None:
+    page = gather.on_page_markdown("Words.\n\n<!-- file: a/b.py -->\n```python\nx = 1\n```\n\n```python\ny = 2\n```\n")
+    assert page == 'Words.\n\n```python title="a/b.py"\nx = 1\n```\n\n```python\ny = 2\n```\n'
