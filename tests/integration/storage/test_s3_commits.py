@@ -156,7 +156,7 @@ def test_a_reader_never_gets_what_the_record_does_not_name(s3_server, s3_bucket,
     assert read(folder) == {"one": b"1"}
     s3_server.client().put_object(Bucket=s3_bucket, Key="a/folder/one", Body=b"2")
     assert folder.read_metadata() is None
-    with pytest.raises(TargetError, match="changed it outside"), folder.tmp_read_path():
+    with pytest.raises(TargetError, match="It was changed outside"), folder.tmp_read_path():
         folder.download(force_local_download=True)
 
 
