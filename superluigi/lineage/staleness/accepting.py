@@ -96,7 +96,7 @@ def acceptances(
     order = [one for one, _ in graph.walk([task], rebuild_tasks.requirements)] if upstream else [task]
     found = []
     for one in order:
-        if is_external(one) or is_wrapper(one):
+        if is_external(one) or is_wrapper(one) or (one is not task and not keeps_records(one)):
             continue
         facts = looked.of(one)
         record = facts.record
@@ -108,7 +108,7 @@ def acceptances(
             why_not = (
                 str(hopeless[0]) if hopeless else f"its input {gone[0]} is missing" if gone else "it has no record"
             )
-            advice = " `superluigi adopt` gives it one." if "record" in why_not else ""
+            advice = " `superluigi adopt` gives it one." if "record" in why_not and keeps_records(one) else ""
             raise NotAcceptableError(f"{one} cannot be accepted: {why_not}.{advice}")
         new: dict[str, Any] = {}
         words = {reason.word for reason in known}

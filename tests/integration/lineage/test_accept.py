@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import luigi
 import pytest
 
 from superluigi import lineage, run_task
-from superluigi.errors import CommitConflictError, OptionError, TargetMissingError
+from superluigi.errors import CommitConflictError, NotAcceptableError, OptionError, TargetMissingError
 from superluigi.lineage.staleness import accepting
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
@@ -139,6 +140,31 @@ def test_what_cannot_be_accepted_is_refused_with_the_reason(make: Any) -> None:
     make("raw").remove()
     with pytest.raises(OptionError, match="is missing"):
         lineage.accept(task.requires(), why="x", inputs=True)
+
+
+def test_what_keeps_no_record_is_in_nobodys_way_and_is_sent_nowhere_else(tmp_path: Path) -> None:
+    class Keeps(luigi.Task):
+        def output(self) -> luigi.LocalTarget:
+            return luigi.LocalTarget(tmp_path / "keeps")
+
+        def run(self) -> None:
+            Path(self.output().path).write_text("x")
+
+    class After(AtomicTaskWithMetadata):
+        def requires(self) -> Keeps:
+            return Keeps()
+
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "after")
+
+        def run(self, output_path: Path) -> None:
+            output_path.write_text("x")
+
+    run_task(After())
+    assert accepting.accept(After(), why="nothing has changed", upstream=True) == []
+    with pytest.raises(NotAcceptableError) as refused:
+        accepting.accept(Keeps(), why="it is fine")
+    assert "adopt" not in str(refused.value)
 
 
 def test_what_is_made_again_meanwhile_is_not_accepted(make: Any) -> None:
