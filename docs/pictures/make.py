@@ -62,7 +62,8 @@ def terminal(folder: Path) -> None:
 
 def graph(folder: Path) -> None:
     """The tutorial's graph page: the features of the day are there, its prediction is not."""
-    task = f"{ROOT}/tutorials/flight_delays/pipeline.py PredictionsTask --date 2013-12-15"
+    shutil.copy(ROOT / "tutorials" / "flight_delays" / "pipeline.py", folder)  # the page shows its command
+    task = "pipeline.py PredictionsTask --date 2013-12-15"
     with s3_server() as server:
         server.create_bucket("flights")
         options = server.client_options
@@ -74,7 +75,7 @@ def graph(folder: Path) -> None:
         }
         shell(f"superluigi run {task.replace('PredictionsTask', 'FeaturesTask')}", folder, **aws)
         shell(f"superluigi run {task.split()[0]} ModelTask", folder, **aws)
-        shell(f"superluigi graph {task} --html {folder}/graph.html", folder, **aws)
+        shell(f"superluigi graph {task} --html graph.html", folder, **aws)
     photograph(f"{folder}/graph.html", "graph.png", "1280,760")
 
 
