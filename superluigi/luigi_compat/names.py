@@ -77,6 +77,7 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_tasks_status": "the status code of a run",
     },
     "luigi.task:Task": {
+        "__hash": "what a task is hashed by, which its `__init__` sets and copies and unpickled ones need, too",
         "_get_param_visibilities": "which parameters Luigi's page may show",
         "_owner_list": "who is mailed",
         "_requires": "what a task requires beyond requires(), which mix-ins of Luigi's extend",

@@ -13,6 +13,7 @@ from typing import Any
 import luigi
 
 from superluigi.errors import ParameterError
+from superluigi.luigi_compat.tasks import hash_by_id
 from superluigi.parameters import references
 
 #: Keywords that every task takes beside its parameters, unless it has parameters of these names.
@@ -82,7 +83,7 @@ def _made(task: luigi.Task, marks: Mapping[str, Any]) -> object:
     other.__dict__.update(marks)
     texts = other.to_str_params(only_significant=True, only_public=True)
     other.task_id = luigi.task.task_id_str(task.get_task_family(), texts)
-    other.__dict__["_Task__hash"] = hash(other.task_id)  # Luigi's own, made in its __init__
+    hash_by_id(other)
     return other
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superluigi import graph
+from superluigi.luigi_compat.tasks import hash_by_id
 from superluigi.parameters import references
 from superluigi.parameters.checked import Frozen
 
@@ -77,7 +78,7 @@ def _unpacked(packed: list[tuple[type, dict[str, Any]]]) -> object:
             state["init"] = tuple(tasks[index.at] for index in state["init"])
         task.__dict__.update(params)
         task.__dict__.update(state)
-        task.__dict__["_Task__hash"] = hash(task.task_id)  # text hashes differently in each process
+        hash_by_id(task)  # text hashes differently in each process
         references.refer(task)
         tasks.append(task)
     return tasks[-1]

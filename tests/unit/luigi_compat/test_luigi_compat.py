@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,16 +17,23 @@ ROOT = Path(superluigi.__file__).parent
 #: Names of our own that happen to be names of Luigi's, too, in modules that do not define them themselves: `self._x`
 #: of a mix-in or base class of ours. `_reason` is one of Tornado's.
 OURS = {"_reason", "_add", "_options", "_session", "_run", "_task", "_stream", "_process", "_s3", "_key", "_instance"}
+#: `_data` is one of `os.environ`'s.
+OURS |= {"_data"}
+PRIVATE = re.compile(r"_[A-Za-z]\w*[A-Za-z0-9]")
+#: What Python makes of a private name of a class that begins with two underscores.
+MANGLED = re.compile(r"_[A-Z][A-Za-z]*(?=__)")
 
 
 def uses(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and name of each private attribute that a module reads, or imports from Luigi, without defining it."""
+    """Line and name of each private attribute that a module reads, names in a text or imports without defining it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     own = set(names._names(tree))
     own |= {node.target.id for node in ast.walk(tree) if _declares(node)}  # type: ignore[attr-defined]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr not in own:
             yield node.lineno, node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and PRIVATE.fullmatch(node.value):
+            yield from [(node.lineno, node.value)] if node.value not in own else ()
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "luigi":
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name.startswith("_"))
 
@@ -52,7 +60,10 @@ def test_no_private_name_of_luigi_is_used_elsewhere_but_for_methods_that_ours_re
         for path in sorted(ROOT.rglob("*.py"))
         if "luigi_compat" not in path.parts and path.name != "luigi_stubs.py"
         for line, name in uses(path)
-        if not name.startswith("__") and name in luigis and name not in names.REPLACED and name not in OURS
+        if not name.endswith("__")
+        and MANGLED.sub("", name) in luigis
+        and name not in names.REPLACED
+        and name not in OURS
     ]
     assert not used, "move these to superluigi/luigi_compat:\n" + "\n".join(used)
 
@@ -62,7 +73,7 @@ def test_luigi_compat_uses_no_private_name_of_luigi_that_is_not_declared() -> No
         f"{path.name}:{line}: {name}"
         for path in sorted(ROOT.glob("luigi_compat/*.py"))
         for line, name in uses(path)
-        if not name.startswith("__") and name.removeprefix("_Register") not in names.declared()
+        if not name.endswith("__") and MANGLED.sub("", name) not in names.declared()
     ]
     assert not undeclared, undeclared
 
