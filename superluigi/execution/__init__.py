@@ -69,9 +69,11 @@ def _factory(name: str) -> Factory:
     for point in _foreign():
         if point.name == name:
             return _load_foreign(point)
+    batch = name in ("slurm", "lsf", "sge", "pbs", "htcondor")
+    hint = " Jobs of a batch system work for a queue: Queue(…, pools={'default': Pool(4, provider='slurm')})."
     raise OptionError(
         f"executor={name!r} is unknown. Known names: {', '.join(names())}; or give the address of a Dask "
-        "scheduler ('tcp://host:port')."
+        f"scheduler ('tcp://host:port').{hint if batch else ''}"
     )
 
 

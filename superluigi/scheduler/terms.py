@@ -108,6 +108,9 @@ class _Unfit(Exception):  # noqa: N818 - it never leaves this module
     """Says what a value must be."""
 
 
+_AMOUNTS = "a dict of names and amounts that are not negative, as in {'gpu': 1}"
+
+
 def _number(value: object) -> Any:
     if type(value) is int:
         return value
@@ -126,9 +129,11 @@ def _number_or_none(value: object) -> Any:
 
 def _amounts(value: object) -> dict[str, int]:
     if not isinstance(value, Mapping):
-        raise _Unfit("a dict of names and amounts")
+        raise _Unfit(_AMOUNTS)
     amounts = dict(value)
     for name, amount in amounts.items():
-        if not isinstance(name, str) or _number(amount) < 0:
-            raise _Unfit("a dict of names and amounts that are not negative")
+        if not isinstance(name, str) or not isinstance(amount, (Real, Decimal)) or math.isnan(amount):
+            raise _Unfit(_AMOUNTS)
+        if _number(amount) < 0:
+            raise _Unfit(_AMOUNTS)
     return amounts

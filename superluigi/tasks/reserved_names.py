@@ -404,7 +404,24 @@ def _instead(name: str, value: object) -> str:
         return f"Choose another name, or take @{type(value).__name__} away"
     if inspect.isfunction(value) and name in HOOKS:
         return f"Choose another name, or {_form(name)}"
+    if name in _EXAMPLES:
+        return f"Choose another name, or write `{name} = {_EXAMPLES[name]}`"
     return "Choose another name, or give it that shape"
+
+
+#: How settings are written that are often given another shape.
+_EXAMPLES = {
+    "checks": "[schema, function]",
+    "resources": "{'gpu': 1}",
+    "environment": "{'OMP_NUM_THREADS': '1'}",
+    "command_prefix": "'nice -n 10'",
+    "suffix": "'.csv'",
+    "channel": "'api'",
+    "retry_count": "3",
+    "retry_delay": "60",
+    "worker_timeout": "3600",
+    "priority": "10",
+}
 
 
 def _name_of(item: object) -> str:

@@ -292,6 +292,11 @@ PARAMETERS: list[tuple[dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 WHEN_WRITTEN_OR_MADE += [
     *((functools.partial(Typed, **given), ParameterError, ["Typed", *words]) for given, words in PARAMETERS),
+    (written("checks = 'not null'"), DefinitionError, ["Wrong.checks is", "write `checks = [schema, function]`"]),
+    (written("def checks(self): return []"), DefinitionError, ["`def checks(self)`", "`checks = [schema, function]`"]),
+    (written("retry_count = '3'"), DefinitionError, ["Wrong.retry_count is '3'", "write `retry_count = 3`"]),
+    (written("resources = ['gpu']"), DefinitionError, ["write `resources = {'gpu': 1}`"]),
+    (lambda: run_task(Load(1), executor="slurm"), OptionError, ["executor='slurm'", "Pool(4, provider='slurm')"]),
     (written("n: Param[list[int]] = [1, 'x']"), ParameterError, ["Wrong.n", "in which 'x' (str) should be int"]),
     (lambda: Queue("q", pools={"a": {"max_workers": 3}}), OptionError, ["pools['a'] is {'max_workers': 3}", "Pool(2)"]),
     (lambda: Queue("q", pools=Pool()), OptionError, ["pools is Pool(", "pools={'gpu': Pool(2)}"]),
@@ -385,6 +390,8 @@ WHEN_RUN: list[tuple[str, type[SuperLuigiError], list[str]]] = [
     (OUTPUT.format("return LocalFileTarget"), DefinitionError, ["Call the class: LocalFileTarget(…)"]),
     (OUTPUT.format("return 's3://b/k/x.csv'"), DefinitionError, ["Wrong.output()", "S3ObjectTarget('b', 'k/x.csv')"]),
     (OUTPUT.format("LocalFileTarget('x.json')"), FormatError, ["Wrong()", "output() returns None"]),
+    ("    resources = {'gpu': '1'}\n" + RUN.format("return 1"), DefinitionError,
+     ["resources of Wrong() must be a dict", "as in {'gpu': 1}", "{'gpu': '1'}"]),
     (RUN.format("yield Load(), Load"), DefinitionError, ["yield in run() of Wrong()", "is a class", "Load(…)"]),
     (RUN.format("yield {'a': 'Load'}"), DefinitionError, ["yield in run() of Wrong()", "'Load' is a str"]),
     (RUN.format("return [Load(n=3)]"), DefinitionError, ["returned the task Load(n=3)", "yield Load(…)"]),
