@@ -45,7 +45,7 @@ class ForcePlan:
 
     def forces(self, task: TaskLike) -> bool:
         """Whether `task` is made again; data that others make never is."""
-        if not self or task.run is None:
+        if not (self.everything or self.ids or self.families) or task.run is None:
             return False
         return self.everything or task.task_id in self.ids or task.task_family in self.families
 

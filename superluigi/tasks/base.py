@@ -71,8 +71,9 @@ class TaskMeta(Register):
                 if explained is None:
                     raise
                 raise explained from error
-            parameter_errors.refuse_without_init(cls, task, args, kwargs)
-            return tags.tagged(extra_identity.variant(task, extras), marks)
+            if cls.__init__ is not Task.__init__ or not task.initialized():
+                parameter_errors.refuse_without_init(cls, task, args, kwargs)
+            return tags.tagged(extra_identity.variant(task, extras), marks) if extras or marks else task
 
     def _superluigi_note_checks(cls) -> None:
         """Remember that there are checks, so that external data is asked for its own before a task reads it."""
@@ -117,18 +118,17 @@ def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
     return found
 
 
-def _tried_parameters(cls: Any) -> list[tuple[str, Checked]]:
-    """The parameters whose values may be such that their text does not give them back."""
-    return [
-        (name, parameter)
-        for name, parameter in cls.get_params()
-        if isinstance(parameter, Checked) and parameter.by_text and not parameter.adapter.sure
-    ]
+class _Examined:
+    """The parameters of a class whose values are looked at when a task is made."""
 
-
-def _luigis_kinds(cls: Any) -> list[tuple[str, Any]]:
-    """The parameters of Luigi's own that mean one kind of value, whose values Luigi does not look at."""
-    return [(name, one) for name, one in cls.get_params() if luigi_kinds.concerned(one)]
+    def __init__(self, cls: Any) -> None:
+        params = cls.get_params()
+        #: Luigi's own that mean one kind of value, whose values Luigi does not look at.
+        self.kinds = [(name, one) for name, one in params if luigi_kinds.concerned(one)]
+        #: Whose values may be such that their text does not give them back.
+        self.tried = [
+            (name, one) for name, one in params if isinstance(one, Checked) and one.by_text and not one.adapter.sure
+        ]
 
 
 @dataclass_transform(kw_only_default=False, eq_default=False, field_specifiers=(luigi.Parameter, keyword_only))
@@ -169,9 +169,10 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
             super().__init__(*args, **kwargs)
             positional = [name for name, parameter in self.get_params() if parameter.positional] if args else ()
             given = {**dict(zip(positional, args, strict=False)), **kwargs} if args else kwargs
-            for name, parameter in _remembered(type(self), "_superluigi_kinds", _luigis_kinds):
+            examined = _remembered(type(self), "_superluigi_examined", _Examined)
+            for name, parameter in examined.kinds:
                 luigi_kinds.must_fit(parameter, name, self.param_kwargs[name], given.get(name))
-            for name, parameter in _remembered(type(self), "_superluigi_tried", _tried_parameters):
+            for name, parameter in examined.tried:
                 parameter.must_come_back(self.param_kwargs[name])
             self.check_parameters()
 

@@ -22,9 +22,10 @@ NAMES = ("hash_seed", "init")
 
 def pop(cls: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Take the extra keywords out of the arguments of a call."""
-    found = [name for name in NAMES if name in kwargs]
-    own = {name for name, _ in cls.get_params()} if found else set()
-    return {name: kwargs.pop(name) for name in found if name not in own}
+    if kwargs.keys().isdisjoint(NAMES):  # as nearly always
+        return {}
+    own = dict(cls.get_params())
+    return {name: kwargs.pop(name) for name in NAMES if name in kwargs and name not in own}
 
 
 def variant(task: Any, extras: Mapping[str, Any]) -> Any:
@@ -47,13 +48,13 @@ def variant(task: Any, extras: Mapping[str, Any]) -> Any:
 
 def texts_of(task: Any) -> dict[str, str]:
     """The texts of what makes `task` a variant, for its identity and for `from_str_params`."""
-    return _texts(
-        {name: task.__dict__[name] for name in NAMES if name in task.__dict__ and name not in task.param_kwargs}
-    )
+    return _texts(extras) if (extras := extras_of(task)) else {}
 
 
 def extras_of(task: Any) -> dict[str, Any]:
     """What makes `task` a variant."""
+    if task.__dict__.keys().isdisjoint(NAMES):  # as nearly always
+        return {}
     return {name: task.__dict__[name] for name in NAMES if name in task.__dict__ and name not in task.param_kwargs}
 
 

@@ -35,7 +35,7 @@ def pop_tags(
     marks: dict[str, Any] = {}
     if "tags" in kwargs and "tags" not in dict(cls.get_params()):
         marks.update(_checked(kwargs.pop("tags")))
-    if any(isinstance(value, Tagged) for value in args):
+    if args and any(isinstance(value, Tagged) for value in args):
         names = [name for name, parameter in cls.get_params() if parameter.positional]
         marks.update({n: v.value for n, v in zip(names, args, strict=False) if isinstance(v, Tagged)})
         args = tuple(_plain(value) for value in args)
