@@ -30,9 +30,9 @@ class Duplicates:
         self._files: list[File] = []
         self._kept: list[int] = []
 
-    def keep(self) -> None:
-        """Begin: note what they mean now."""
-        self._files, self._kept = look(), []
+    def keep(self, files: list[File]) -> None:
+        """Begin: they mean `files` now."""
+        self._files, self._kept = files, []
         for descriptor, file in enumerate(self._files):
             try:
                 self._kept.append(-1 if file is None else os.dup(descriptor))

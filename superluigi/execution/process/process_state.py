@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from superluigi.execution.process import descriptors
 from superluigi.execution.process.descriptors import DUPLICATES
 from superluigi.execution.process.state_kinds import KINDS, Kind, current_folder, go_to
 
@@ -29,6 +30,7 @@ class CannotRestoreWarning(RuntimeWarning):
 
 
 _WHILE_OTHERS_RUN = tuple(kind for kind in KINDS if kind.per_thread)
+_DESCRIPTORS = next(place for place, kind in enumerate(KINDS) if kind.look is descriptors.look)
 
 
 class _Company:
@@ -70,7 +72,7 @@ def isolated(function: Callable[..., Value], *args: object) -> Value:
         before = [kind.look() for kind in kinds]
         if not _company.threads:
             _company.before = before
-            DUPLICATES.keep()
+            DUPLICATES.keep(before[_DESCRIPTORS])
         nested = here in _company.threads
         _company.threads.append(here)
     try:

@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import locale
 import logging
+import operator
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import compress, repeat, starmap
 from typing import Any, Generic, TypeVar
 
 from superluigi.execution.process import descriptors
@@ -166,12 +168,17 @@ def _set_filters(before: tuple[Any, list[Any]]) -> None:
 def _loggers() -> list[Any]:
     root = logging.root
     found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
-    loggers: list[Any] = list(root.manager.loggerDict.values())
-    nobody = logging.PlaceHolder
-    for logger in loggers:
-        if type(logger) is not nobody and (logger.level or logger.handlers or logger.disabled):
-            found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
+    known: list[Any] = list(root.manager.loggerDict.values())
+    # without a line of Python for each of what may be hundreds: those that are more than a place, and of these the
+    # ones that have something of their own
+    loggers = list(compress(known, map(operator.is_not, map(type, known), repeat(logging.PlaceHolder))))
+    for logger in compress(loggers, map(_PLAIN_LOGGER.__ne__, map(_OF_LOGGER, loggers))):
+        found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
     return found
+
+
+_OF_LOGGER = operator.attrgetter("level", "handlers", "disabled")
+_PLAIN_LOGGER: tuple[object, ...] = (logging.NOTSET, [], False)
 
 
 def _telling(logger: logging.Logger) -> list[logging.Handler]:
@@ -236,7 +243,7 @@ _HOOKS: tuple[tuple[Any, str], ...] = (
 
 
 def _hooks() -> list[Any]:
-    return [getattr(module, name) for module, name in _HOOKS]
+    return list(starmap(getattr, _HOOKS))
 
 
 def _set_hooks(before: list[Any]) -> None:
