@@ -85,7 +85,7 @@ def get(name: str) -> Any:
     setting = SETTINGS.get(name)
     if setting is None or setting.parse not in _REMEMBERED:
         return lookup(name)[0]
-    text = _variable(setting)  # asked many times a task
+    text = _variable(setting.variable, setting.encoded)  # asked many times a task
     if text is None:
         text = _from_luigi_config(name)
         if text is None:
@@ -104,12 +104,16 @@ def get(name: str) -> Any:
 _REMEMBERED = (flag, size, folder, exclusive)
 
 
-def _variable(setting: Setting) -> str | None:
+def _variable(name: str, encoded: bytes) -> str | None:
     """What the environment says; `os.environ` itself raises two errors before it says that it has nothing."""
-    table = getattr(os.environ, "_data", None)
-    if table is not None and os.name == "posix" and setting.encoded not in table:
-        return None
-    return os.environ.get(setting.variable)
+    table = getattr(os.environ, "_data", None) if _IS_POSIX else None
+    if table is None:
+        return os.environ.get(name)
+    found = table.get(encoded)
+    return None if found is None else os.fsdecode(found)
+
+
+_IS_POSIX = os.name == "posix"  # elsewhere names are kept in another way
 
 
 @functools.lru_cache(maxsize=256)
@@ -195,9 +199,10 @@ def check() -> None:
 
 
 def _from_luigi_config(name: str) -> str | None:
-    from luigi.configuration import get_config  # late: `import superluigi` stays light
+    from luigi.configuration.core import DEFAULT_PARSER, get_config  # late: `import superluigi` stays light
 
-    config = get_config()
+    chosen = _variable("LUIGI_CONFIG_PARSER", b"LUIGI_CONFIG_PARSER")
+    config = get_config(DEFAULT_PARSER if chosen is None else None)  # Luigi looks at the variable by way of two errors
     if _toml(config) is None and not config.has_section(SECTION):
         return None
     check()

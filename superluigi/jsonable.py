@@ -29,7 +29,7 @@ def jsonable(value: object, where: str = "metadata") -> Any:
     Raises:
         RecordValueError: names the key (`where`) and the type that cannot be converted, or a cycle.
     """
-    return _convert(value, where, ())
+    return value if type(value) in _PLAIN else _convert(value, where, ())
 
 
 class Jsonable(dict[str, Any]):

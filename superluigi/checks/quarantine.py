@@ -85,7 +85,7 @@ def put(record: Record, staged: Sequence[Path], attempt: str) -> Path | None:
         root().mkdir(mode=0o700)
     _sweep_one(parent)
     made = Path(staging.beside(parent, owner_token.token()))
-    staging.make_stage(str(made))
+    staging.make_stage(str(made), str(made.parent))
     try:
         outputs, total = [], 0
         for position, path in enumerate(staged):

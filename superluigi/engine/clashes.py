@@ -70,8 +70,10 @@ class Clashes:
             return
         writes = not is_external(task)
         for target in _targets(task):
-            for ground in _grounds(target):
-                claim = Claim(task, target, isinstance(_location(target), Location), writes)
+            location = getattr(target, "location", None)
+            ours = location if isinstance(location, Location) else None
+            claim = Claim(task, target, ours is not None, writes)
+            for ground in _grounds_of_luigis(target) if ours is None else ours.grounds():
                 self._add(ground, claim)
 
     def _add(self, ground: Ground, claim: Claim) -> None:
@@ -154,14 +156,7 @@ def _targets(task: Task) -> list[object]:
     return []
 
 
-def _location(target: object) -> object:
-    return getattr(target, "location", None)
-
-
-def _grounds(target: object) -> list[Ground]:
-    location = _location(target)
-    if isinstance(location, Location):
-        return location.grounds()
+def _grounds_of_luigis(target: object) -> list[Ground]:
     if isinstance(target, luigi.LocalTarget) and target.path:
         return [Ground(None, os.path.abspath(target.path))]
     return []

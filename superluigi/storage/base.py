@@ -9,6 +9,7 @@ a record is an opaque JSON dict of which storage reads and writes only `record["
 from __future__ import annotations
 
 import abc
+import functools
 import json
 import re
 from collections.abc import Callable, Hashable, Mapping
@@ -33,11 +34,12 @@ SURROGATES = "backslashreplace"
 
 #: A JSON value as records have it.
 encoded = encoding(json.JSONEncoder(ensure_ascii=False, allow_nan=False))
+_encoded_key = functools.lru_cache(maxsize=1024)(encoded)  # nearly always the same
 
 
 def record_text(record: Mapping[str, object]) -> str:
     """A record as it is stored: JSON with a line for each top-level key, so that it can be read and compared by eye."""
-    lines = [f"{encoded(key)}: {_text(value)}" for key, value in record.items()]
+    lines = [f"{_encoded_key(key)}: {_text(value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

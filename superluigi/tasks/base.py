@@ -17,6 +17,7 @@ from superluigi import graph
 from superluigi.checks import definition
 from superluigi.errors import DefinitionError
 from superluigi.execution.yielded import CHECKED_DATA
+from superluigi.lazy import lazy
 from superluigi.luigi_compat.parameters import default_of
 from superluigi.luigi_compat.tasks import instances_of, requires_hook
 from superluigi.parameters import annotations as declarations
@@ -188,7 +189,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         kind = getattr(cls, "func", cls)  # they hand over a partial
         return ranges.complete_ones(cls, parameter_tuples, says_itself=kind.complete is not Task.complete)
 
-    @functools.cached_property
+    @lazy
     def task_hash(self) -> str:
         """32 hex digits over family, significant public parameters and, recursively, all requirements.
 

@@ -82,7 +82,7 @@ def _folder(parent: Path, *, is_data: bool) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 staging.remove_left(left)
         folder = Path(staging.beside(parent, owner_token.token()))
-        staging.make_stage(str(folder))
+        staging.make_stage(str(folder), str(folder.parent))
     else:
         for dead in staging.dead_copies(parent):
             with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ class LocalStaged(StagedWrite):
 
     def begin(self) -> None:
         """Make the stage."""
-        self._made_folders = staging.make_stage(self.stage)
+        self._made_folders = staging.make_stage(self.stage, self.parent)
 
     def prepare(self) -> Record:
         if self._output is None:
@@ -105,7 +105,7 @@ class LocalStaged(StagedWrite):
     def _drop(self) -> None:
         """Remove what this commit's token names."""
         with staging.abandoning(self.commit_id, self.parent):
-            staging.drop_stage(self.stage)
+            staging.drop_stage(self.stage, self.parent)
 
     # ---- parts
 

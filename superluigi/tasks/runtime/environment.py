@@ -51,6 +51,9 @@ class Environment:
         return {"data": checked(self.data), "command": self.command, "shell": list(self.shell)}
 
 
+_NOTHING = Environment()
+
+
 def parse(value: object) -> Environment:
     """An Environment from one, from a dict of variables, or from what `as_option` gave.
 
@@ -58,7 +61,7 @@ def parse(value: object) -> Environment:
         DefinitionError: it is nothing of these.
     """
     if value is None:
-        return Environment()
+        return _NOTHING
     if isinstance(value, Environment):
         return value
     if isinstance(value, Mapping):

@@ -85,8 +85,9 @@ def _locations_of(task: Any, mode: Mode) -> list[Location]:
         return []
     found: list[Location] = []
     with USERS_CODE:  # what is wrong with them is told when the task runs
-        locations = (getattr(target, "location", None) for target in graph.flatten(task.output()))
-        found = [location for location in locations if isinstance(location, Location)]
+        for target in graph.flatten(task.output()):
+            if isinstance(location := getattr(target, "location", None), Location):
+                found.append(location)
     near = [location for location in found if location.leases_are_near]
     far = [location for location in found if not location.leases_are_near] if mode != "auto" else []
     return [min(some, key=_address) if len(some) > 1 else some[0] for some in (near, far) if some]

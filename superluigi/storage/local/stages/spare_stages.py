@@ -34,9 +34,8 @@ class _Spares:
         self.rest = ""
         self.is_useless = False
 
-    def put_away(self, stage: str) -> bool:
-        """Keep the empty folder `stage`; False if it has to be removed."""
-        parent = os.path.dirname(stage)
+    def put_away(self, stage: str, parent: str) -> bool:
+        """Keep the empty folder `stage` of `parent`; False if it has to be removed."""
         with self.lock:
             if self.is_useless:
                 return False
@@ -60,10 +59,10 @@ class _Spares:
             self.used.setdefault(parent, []).append(place)
         return True
 
-    def take(self, stage: str) -> bool:
-        """Put a folder at `stage`, if one of its parent is at rest."""
+    def take(self, stage: str, parent: str) -> bool:
+        """Put a folder at `stage`, if one of its `parent` is at rest."""
         with self.lock:
-            resting = self.used.get(os.path.dirname(stage))
+            resting = self.used.get(parent)
             place = resting.pop() if resting else None
         if place is None:
             return False
@@ -113,15 +112,15 @@ def _spares() -> _Spares:
     return found
 
 
-def put_away(stage: str) -> bool:
-    """Keep the empty folder `stage` for the next commit; False if it has to be removed."""
-    return _spares().put_away(stage)
+def put_away(stage: str, parent: str) -> bool:
+    """Keep the empty folder `stage` for the next commit into `parent`; False if it has to be removed."""
+    return _spares().put_away(stage, parent)
 
 
-def take(stage: str) -> bool:
-    """Put an empty private folder at `stage`, if one is at hand."""
+def take(stage: str, parent: str) -> bool:
+    """Put an empty private folder at `stage` in `parent`, if one is at hand."""
     spares = _Current.spares
-    return spares is not None and spares.pid == os.getpid() and spares.take(stage)
+    return spares is not None and spares.pid == os.getpid() and spares.take(stage, parent)
 
 
 @atexit.register

@@ -55,16 +55,15 @@ def beside(folder: Path | str, token: str, what: str = "") -> str:
     return os.path.join(folder, f"{_PREFIX}{token}{what}")
 
 
-def make_stage(stage: str) -> list[Path]:
-    """Make a private folder; gives the folders above it that had to be made, topmost first.
+def make_stage(stage: str, parent: str) -> list[Path]:
+    """Make a private folder in `parent`; gives the folders above it that had to be made, topmost first.
 
     Raises:
         OSError: refused; its `filename` is the folder that refuses.
     """
     failpoint("make staging folder")
-    parent = os.path.dirname(stage)
     try:
-        return [] if spare_stages.take(stage) else with_folders(lambda: os.mkdir(stage, 0o700), parent)
+        return [] if spare_stages.take(stage, parent) else with_folders(lambda: os.mkdir(stage, 0o700), parent)
     except OSError as error:
         if error.filename == stage:
             error.filename = parent
@@ -225,11 +224,11 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
     return found
 
 
-def drop_stage(stage: str) -> None:
-    """Remove a stage with all it holds."""
+def drop_stage(stage: str, parent: str) -> None:
+    """Remove a stage in `parent` with all it holds."""
     failpoint("remove staged data")
     try:
-        if not spare_stages.put_away(stage):
+        if not spare_stages.put_away(stage, parent):
             os.rmdir(stage)  # empty after a commit
     except OSError:
         copy.remove_tree(Path(stage))
