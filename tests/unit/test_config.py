@@ -106,7 +106,9 @@ def test_a_broken_config_file_is_refused_by_name(tmp_path: Path, content: bytes)
 def test_luigis_toml_parser_is_read_applied_and_restored_too(monkeypatch: pytest.MonkeyPatch) -> None:
     parser = LuigiTomlParser()
     parser.data = {"superluigi": {"keep_days": 3.5, "durable": False}, "MyTask": {"n": 1}, "top": 5}
-    monkeypatch.setattr("luigi.configuration.get_config", lambda: parser)
+    monkeypatch.setenv("LUIGI_CONFIG_PARSER", "toml")
+    monkeypatch.setattr(LuigiTomlParser, "enabled", True)
+    monkeypatch.setattr(LuigiTomlParser, "_instance", parser)
     assert config.get("keep_days") == 3.5 and config.get("durable") is False
     with config.applied({"MyTask": {"n": 2, "names": ["a", "100%"]}, "New": {"x": True}}):
         assert parser.data["MyTask"] == {"n": 2, "names": ["a", "100%"]} and parser.data["New"] == {"x": True}
