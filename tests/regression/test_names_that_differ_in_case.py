@@ -76,8 +76,8 @@ def test_another_spelling_is_another_output_and_cannot_be_made_beside_it(exfat: 
 
 
 def test_a_disk_that_tells_them_apart_is_asked_once_a_folder(tmp_path: Path) -> None:
-    case._folding.clear()
+    case.folding.clear()
     for name in ("a.txt", "A.TXT", "b.txt"):
         (tmp_path / name).write_text(name)
     assert all(LocalFileTarget(tmp_path / name).exists() for name in ("a.txt", "A.TXT", "b.txt"))
-    assert case._folding == {str(tmp_path): False}
+    assert case.folding == {str(tmp_path): False}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import unicodedata
 
-_folding: dict[str, bool] = {}
+#: Folder -> whether names in it that differ in case only are one; `exists()` looks here before it asks.
+folding: dict[str, bool] = {}
 
 
 def is_plain(folder: str) -> bool:
     """Whether names in `folder` are known to be told apart by case; False where nothing has been asked yet."""
-    return _folding.get(folder) is False
+    return folding.get(folder) is False
 
 
 def folds(folder: str, name: str) -> bool:
     """Whether names in `folder` that differ in case only are one; asked once a folder, of a `name` that is there."""
-    known = _folding.get(folder)
+    known = folding.get(folder)
     if known is None:
         swapped = name.swapcase()
         if swapped == name:
@@ -25,16 +26,16 @@ def folds(folder: str, name: str) -> bool:
             known = os.path.exists(f"{folder}/{swapped}") and not {name, swapped} <= set(os.listdir(folder))
         except OSError:  # a folder that may not be listed
             known = False
-        if len(_folding) > 4096:
-            _folding.clear()
-        _folding[folder] = known
+        if len(folding) > 4096:
+            folding.clear()
+        folding[folder] = known
     return known
 
 
 def learn(path: str) -> None:
     """Ask now of the folder of `path`, which is there: later questions are then answered without the disk."""
     folder, _, name = path.rpartition("/")
-    if folder not in _folding:
+    if folder not in folding:
         folds(folder, name)
 
 

@@ -290,7 +290,7 @@ class LocalLocation(Location):
             )
         if not self._is_plain:
             folder, _, name = self.uri.rpartition("/")
-            if case.folds(folder, name):
+            if case.folding.get(folder) is not False and case.folds(folder, name):
                 return None if self._other_owner(folder, name) is not None else status
             self._is_plain = True
         return status
