@@ -95,7 +95,7 @@ class TaskMeta(Register):
             return super(Register, cls).__call__(*args, **kwargs)
         if known is None:
             known = instances[key] = super(Register, cls).__call__(*args, **kwargs)
-        elif tried := _remembered(cls, "_superluigi_tried", _tried_parameters):
+        elif tried := _remembered(cls, "_superluigi_examined", _Examined).tried:
             given = dict(values)
             for name, parameter in tried:
                 parameter.must_be(given[name], known.param_kwargs[name])
