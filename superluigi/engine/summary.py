@@ -135,7 +135,7 @@ class _Shown:
         kind = type(self._task)
         params = self._params.get(kind)
         if params is None:
-            params = self._params[kind] = list(kind.get_params())
+            params = self._params[kind] = [(name, _InARow(parameter)) for name, parameter in kind.get_params()]
         return params
 
     def __str__(self) -> str:
@@ -145,6 +145,26 @@ class _Shown:
         values = task.param_kwargs
         said = ", ".join(f"{n}={p.serialize(values[n])}" for n, p in self.get_params() if p.significant)
         return f"{self.task_family}({said})"
+
+
+class _InARow:
+    """A parameter as Luigi's summary asks it for the next value; where there is none (None, the last day), that is none
+    of the values.
+    """
+
+    __slots__ = ("_parameter",)
+
+    def __init__(self, parameter: Any) -> None:
+        self._parameter = parameter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parameter, name)
+
+    def next_in_enumeration(self, value: object) -> object:
+        try:
+            return self._parameter.next_in_enumeration(value)
+        except Exception:  # noqa: BLE001  the parameter's own code, after all has been made
+            return object()
 
 
 def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:
