@@ -424,7 +424,13 @@ def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
 
 def _config_text(value: object) -> str:
     if isinstance(value, (dict, list, tuple)):
-        value = json.dumps(value)
+        try:
+            value = json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"A configuration cannot hold {value!r:.200}: {error}. Give the text as on a command line, or the "
+                "value to the task itself."
+            ) from error
     return str(value).replace("%", "%%")
 
 

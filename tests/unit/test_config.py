@@ -152,3 +152,15 @@ def test_a_setting_that_cannot_be_meant_is_refused_before_anything_runs(
     with pytest.raises(ConfigError, match=rf"config \[superluigi\].*expected {expected}"):
         run_task(Waits(), config={"superluigi": {name.lower(): text}})
     assert not (tmp_path / "waits.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "value", [{(1, 2): 3}, [{1}], {"a": b"x"}, ([object()],)], ids=["tuple", "set", "bytes", "object"]
+)
+def test_a_value_that_no_text_can_hold_is_refused_and_nothing_stays(value: Any) -> None:
+    class Asked(Task):
+        pass
+
+    with pytest.raises(ConfigError, match=r"cannot hold .*: .*Give the text as on a command line"):
+        run_task(Asked(), config={"Before": {"key": "1"}, "Asked": {"x": value}})
+    assert not get_config().has_section("Before")
