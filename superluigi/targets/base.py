@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import luigi
 from luigi.format import Format, get_default_format
@@ -124,18 +124,28 @@ class AtomicTarget(luigi.Target):
         """Remove the output and its record; nothing happens when there is none."""
         self.location.remove()
 
-    if not TYPE_CHECKING:  # a misspelt member stays an error for type checkers
-
-        def __getattr__(self, name):
-            advice = TARGET_MEMBERS.get(name)
-            known = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(known if advice is None else f"{known} any more. {advice}")
-
     def __str__(self) -> str:
         return str(self.path)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
+
+
+class _Gone:
+    """A member that targets had once: whoever asks for it hears what to write.
+
+    No `__getattr__`, which makes every look at any member of a target slower.
+    """
+
+    def __init__(self, name: str, advice: str) -> None:
+        self._name, self._advice = name, advice
+
+    def __get__(self, target: object, owner: type) -> NoReturn:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r} any more. {self._advice}")
+
+
+for _name, _advice in TARGET_MEMBERS.items():
+    setattr(AtomicTarget, _name, _Gone(_name, _advice))
 
 
 class StreamTarget(AtomicTarget):
