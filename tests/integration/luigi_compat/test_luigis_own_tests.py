@@ -27,7 +27,7 @@ LEFT_OUT = frozenset(
     {
         *("_mysqldb_test", "_test_ftp", "cmdline_test", "config_env_test", "config_toml_test", "custom_metrics_test"),
         *("db_task_history_test", "hdfs_client_test", "lock_test", "metrics_test", "most_common_test", "mypy_test"),
-        *("safe_extractor_test", "server_test", "setup_logging_test", "test_sigpipe", "test_ssh"),
+        *("rpc_test", "safe_extractor_test", "server_test", "setup_logging_test", "test_sigpipe", "test_ssh"),
     }
 )
 CONTRIB = ("external_daily_snapshot_test", "external_program_test", "opener_test")
