@@ -178,7 +178,7 @@ def as_processes(
             (owner_token, "is_own", is_own), (owner_token, "owner_is_gone", owner_is_gone),
             (fcntl, "flock", folder.flock), (os, "fsync", folder.fsync), (atomic, "_syncfs", folder.syncfs),
             (staging, "sweep", sweep), (staging, "_abandoned", {}), (staging, "_sweeps", {}),
-            (spare_stages, "take", lambda _: False), (spare_stages, "put_away", lambda _: False),
+            (spare_stages, "take", lambda *_: False), (spare_stages, "put_away", lambda *_: False),
             (failpoints, "hook", hook),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(owner, name, instead))

@@ -366,6 +366,15 @@ def test_a_path_that_the_system_refuses_is_advice_and_no_traceback(
     assert "Traceback" not in told and len(told) < 7000, told
 
 
+@pytest.mark.parametrize("path", ["/", "//", ""])
+def test_the_root_of_all_folders_has_no_lineage(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["lineage", path]) in (0, 1)
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_what_a_pipeline_cannot_open_is_told_with_its_traceback(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,7 @@ def _local(path: Path) -> Location:
     if name.endswith(RECORD_SUFFIX):
         return _described_by(path.with_name(name))
     if path.is_dir():
-        beside = path.with_name(path.name + RECORD_SUFFIX).exists()
+        beside = Path(f"{path}{RECORD_SUFFIX}").exists()  # not `with_name`: "/" has none
         inside = not beside and (path / RECORD_SUFFIX).exists()
         return LocalFolderTarget(path, metadata_inside_folder=inside, external=not (beside or inside)).location
     return LocalFileTarget(path).location

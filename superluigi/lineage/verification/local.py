@@ -66,10 +66,8 @@ def _checks(place: Any) -> Iterator[Check]:
 
 
 def _is_output(folder: Path) -> bool:
-    beside = folder.with_name(folder.name + RECORD_SUFFIX)
-    return (
-        beside.exists() or (folder / RECORD_SUFFIX).exists() or beside.with_name(beside.name + PENDING_SUFFIX).exists()
-    )
+    beside = Path(f"{folder}{RECORD_SUFFIX}")  # not `with_name`: "/" has none
+    return beside.exists() or (folder / RECORD_SUFFIX).exists() or Path(f"{beside}{PENDING_SUFFIX}").exists()
 
 
 def _below(root: Path) -> Iterator[Check]:
