@@ -246,6 +246,21 @@ def test_once_the_commit_has_begun_the_answer_is_no_and_the_output_is_published(
     assert (tmp_path / "here.txt").read_text() == "x"
 
 
+def test_an_attempt_that_is_stopped_as_it_becomes_known_is_not_taken_for_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Here(folder=str(tmp_path))
+
+    def hook(name: str) -> None:
+        if name == "an attempt is known":
+            raise OSError("no")
+
+    with monkeypatch.context() as patch, pytest.raises(TaskFailedError):
+        patch.setattr(failpoints, "hook", hook)
+        run_task(task)
+    assert task.cancel() is False
+
+
 class FailsInItsCleanUp(Here):
     retry_count = 3
 

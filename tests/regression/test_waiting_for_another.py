@@ -53,7 +53,7 @@ class Fails(AtomicTaskWithMetadata):
         return LocalFileTarget(Path(self.place) / "fails")
 
     def run(self) -> None:
-        until(lambda: any(scope.task.task_family == "Held" for scope in cancel.running()))
+        until(lambda: under_way("Held"))
         raise ValueError("boom")
 
 
@@ -62,6 +62,11 @@ class Both(luigi.WrapperTask):
 
     def requires(self) -> Any:
         return [Held(self.place), Fails(self.place)]
+
+
+def under_way(*families: str) -> list[str]:
+    """The attempts that run or wait here, of these tasks: other tests may have left threads behind."""
+    return [scope.task.task_id for scope in cancel.running() if scope.task.task_family in families]
 
 
 def until(there: Callable[[], object]) -> None:
@@ -101,7 +106,7 @@ def test_a_cancellation_ends_the_wait(held: dict[str, str], executor: Any) -> No
         run_task(task, num_workers=2, executor=executor)
     asking.join()
     assert isinstance(failed.value.__cause__, TaskCancelledError)
-    assert not cancel.running() and not task.output().exists()
+    assert not under_way("Held") and not task.output().exists()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_a_time_limit_ends_the_wait(held: dict[str, str], executor: Any) -> None
     with pytest.raises(TaskFailedError, match="took too long") as failed:
         run_task(Limited(**held), num_workers=2, executor=executor)
     assert isinstance(failed.value.__cause__, TaskTimeoutError) and len(late) == 1
-    assert not cancel.running()
+    assert not under_way("Limited")
 
 
 @pytest.mark.parametrize(("held", "how"), [("object", "killed"), ("file", "timeout")], indirect=["held"])
@@ -168,4 +173,4 @@ def test_other_processes_end_the_wait(held: dict[str, str], tmp_path: Path, how:
 def test_an_error_elsewhere_ends_the_wait_where_the_run_stops_on_errors(held: dict[str, str]) -> None:
     with pytest.raises(TaskFailedError, match="boom"):
         run_task(Both(held["place"]), num_workers=2, executor="threads", on_error="stop")
-    assert not cancel.running()
+    assert not under_way("Held", "Fails")

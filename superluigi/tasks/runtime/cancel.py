@@ -95,13 +95,21 @@ class known:  # noqa: N801 - used like a function, around every attempt
     def __enter__(self) -> None:
         if not self._scope.behind_prefix:  # the process that started this one answers
             inbox.ready(workspace())
+        try:
+            with _guard:
+                _scopes.append(self._scope)
+            failpoint("an attempt is known")
+        except BaseException:  # Ctrl-C, say: nothing is entered, so nothing will be left
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
         with _guard:
-            _scopes.append(self._scope)
-        failpoint("an attempt is known")
+            if self._scope in _scopes:
+                _scopes.remove(self._scope)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        with _guard:
-            _scopes.remove(self._scope)
+        self._forget()
         if self._scope.cancelled is None or isinstance(error, TaskCancelledError):
             return
         if isinstance(error, Exception):  # from its clean-up, say; it is not tried again
