@@ -319,7 +319,8 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
     for section, items in (config or {}).items():
         if not isinstance(items, Mapping):
             raise OptionError(f"config[{section!r}] must be a dict of keys and values, not {items!r}.")
-        merged[section] = {**merged.get(section, {}), **items}
+        texts: dict[str, Any] = {key: options.as_text(section, key, value) for key, value in items.items()}
+        merged[section] = {**merged.get(section, {}), **texts}
     return merged
 
 

@@ -1,4 +1,4 @@
-"""Options of `run_task` that are misspelt or of another kind, refused with what to write before anything runs."""
+"""Options of `run_task`: misspelt ones or those of another kind are refused with what to write before anything runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from luigi.task_register import Register
 
 from superluigi import config
 from superluigi.errors import OptionError
+from superluigi.luigi_compat.tasks import registered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,6 +73,20 @@ def refuse_other_kinds(*, config: Any, config_file: Any, store: Any, queue: Any,
     for name, value in {**flags, "progress": False if progress is None else progress}.items():
         if not _is_flag(value):
             raise OptionError(f"{name} is {_shown(value)}; it takes True or False.{_hint(name, value)}")
+
+
+def as_text(section: str, key: str, value: object) -> object:
+    """A value of a run's configuration as the parameter that it is for writes it; what is for none stays as it is."""
+    kind = registered(section)
+    parameters = dict(kind.get_params()) if isinstance(kind, type) and issubclass(kind, luigi.Task) else {}
+    parameter = parameters.get(key) or parameters.get(key.replace("-", "_"))
+    if isinstance(value, str) or parameter is None:
+        return value
+    try:
+        text: str = parameter.serialize(parameter.normalize(value))
+    except Exception:  # noqa: BLE001 who reads the text says what is wrong with it, by name
+        return value
+    return value if text == str(value) else text  # of a text parameter, say, which may be given JSON
 
 
 def warn_of_sections(sections: Mapping[str, Any]) -> None:

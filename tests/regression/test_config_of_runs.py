@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import json
 import multiprocessing
 import os
@@ -17,7 +19,7 @@ from luigi.configuration import LuigiConfigParser
 from superluigi import config as settings
 from superluigi import run_task
 from superluigi.errors import ConfigError
-from superluigi.parameters import IntParameter, Parameter
+from superluigi.parameters import IntParameter, Param, Parameter
 from superluigi.tasks import AtomicTaskWithMetadata
 
 SECTION = "RegressionTuning"
@@ -175,3 +177,40 @@ def test_a_file_for_a_run_may_have_values_for_all_its_sections(tmp_path: Path) -
         f"[DEFAULT]\nroot = /data\ndepth = all\n[superluigi]\nkeep_days = 2\n[{SECTION}]\nother=%(root)s/x\n"
     )
     assert said(run_task(Tells(who=1), config_file=file, store=tmp_path)) == ["all", "all", "/data/x"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    width: int
+    names: tuple[str, ...] = ()
+
+
+class ReadsItsConfig(AtomicTaskWithMetadata):
+    """Takes what the configuration says in the kinds of its parameters."""
+
+    day: Param[datetime.date] = datetime.date(2000, 1, 1)
+    layer: Param[Layer] = Layer(1)
+    sizes: Param[tuple[int, ...]] = ()
+    raw: Param[bytes] = b""
+    depth: Param[int | None] = 1
+    flags = luigi.BoolParameter(default=False)
+    levels = luigi.ListParameter(default=())
+
+    def run(self) -> list:
+        return [repr(getattr(self, name)) for name in ("day", "layer", "sizes", "raw", "depth", "flags", "levels")]
+
+
+class Asks(AtomicTaskWithMetadata):
+    def run(self) -> list:
+        path = yield ReadsItsConfig()
+        return said(path)
+
+
+@pytest.mark.parametrize("executor", [None, "processes"])
+def test_values_of_a_runs_configuration_are_those_that_the_parameters_get(tmp_path: Path, executor: Any) -> None:
+    values: dict[str, Any] = {
+        "day": datetime.date(2024, 2, 29), "layer": Layer(3, ("a", "50%")), "sizes": (1, 2), "raw": b"\x00%",
+        "depth": None, "flags": True, "levels": (1, (2, 3)),
+    }  # fmt: skip
+    path = run_task(Asks(), config={"ReadsItsConfig": values}, store=tmp_path, executor=executor)
+    assert said(path) == [repr(value) for value in values.values()]
