@@ -132,7 +132,7 @@ class WorkerProcess(Generic[Way]):
         """A recycled pid has another start time."""
         for pid, started in list(self._below.items()):
             same = started and owner_token.start_time(pid) == started
-            if same and not process_tree.has_mark(pid, process_tree.STAYS):
+            if same and not process_tree.stays(pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signum)
 

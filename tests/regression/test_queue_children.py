@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pytest
 
+from superluigi.execution.process import process_tree
 from superluigi.queue import Queue
 from superluigi.queue.web import QueueScheduler
 from superluigi.storage import owner_token
@@ -183,6 +184,22 @@ def test_a_child_whose_task_left_something_is_replaced_and_others_are_not(projec
     pid, runs = _left()["stays"]
     assert runs  # on purpose: in a session of its own, and said so
     os.kill(pid, 9)
+
+
+def test_a_program_whose_environment_is_not_there_yet_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps = [sys.executable, "-c", "import time; time.sleep(300)"]
+    looks = iter([b"", b"", b""])
+    read = process_tree._environment
+    for environment, stays in (({"SUPERLUIGI_STAY": "1"}, True), ({"OTHER": "1"}, False), ({}, False)):
+        with subprocess.Popen(sleeps, env=environment) as program:
+            try:
+                monkeypatch.setattr(process_tree, "_environment", lambda pid: next(looks, None) or read(pid))
+                assert process_tree.stays(program.pid) is stays
+            finally:
+                program.kill()
+            os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+            assert not process_tree.stays(program.pid)  # a zombie
+        assert not process_tree.stays(program.pid)
 
 
 CHANGES = """

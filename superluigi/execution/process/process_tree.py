@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def kill_all(pids: Iterable[int]) -> None:
 
 #: What a program that a task starts, in a session of its own, must have in its environment to stay when the task ends.
 STAYS = "SUPERLUIGI_STAY=1"
+#: An environment that is empty for longer than this is meant to be so.
+_BEGINS_SECONDS = 0.1
 
 
 def marked(mark: str) -> list[int]:
@@ -55,10 +58,33 @@ def marked(mark: str) -> list[int]:
 
 def has_mark(pid: int, mark: str) -> bool:
     """Whether the process was started with `mark` in its environment; False when it is gone, or not ours to see."""
+    return mark.encode() in _environment(pid).split(b"\0")
+
+
+def stays(pid: int) -> bool:
+    """Whether the process is to stay when the task that has started it ends.
+
+    A program that has just replaced the process it was started from has no environment for a moment (execve(2) closes
+    what is to be closed before it): it is looked at again.
+    """
+    end = time.monotonic() + _BEGINS_SECONDS
+    while not _environment(pid) and not _has_ended(pid) and time.monotonic() < end:
+        time.sleep(0.001)
+    return has_mark(pid, STAYS)
+
+
+def _environment(pid: int) -> bytes:
     try:
-        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False
+        return b""
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True
 
 
 @contextlib.contextmanager

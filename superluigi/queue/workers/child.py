@@ -189,7 +189,7 @@ class _Told(SilentReporter):
 
 def _end_all_below() -> None:
     below = process_tree.descendants(os.getpid())
-    process_tree.kill_all(pid for pid in below if not process_tree.has_mark(pid, process_tree.STAYS))
+    process_tree.kill_all(pid for pid in below if not process_tree.stays(pid))
 
 
 def _end_what_is_left() -> list[str]:
@@ -201,11 +201,7 @@ def _end_what_is_left() -> list[str]:
     except (AttributeError, OSError):
         pass
     kept = _own_services()
-    found = [
-        pid
-        for pid in process_tree.descendants(os.getpid())
-        if pid not in kept and not process_tree.has_mark(pid, process_tree.STAYS)
-    ]
+    found = [pid for pid in process_tree.descendants(os.getpid()) if pid not in kept and not process_tree.stays(pid)]
     left = [name for pid in found if (name := _program(pid))]
     process_tree.kill_all(found)
     for pid in found:
