@@ -149,15 +149,15 @@ def wrapped(text: str, width: int | None, indent: str = "") -> Iterator[str]:
 def wrapped_parts(parts: Iterable[Part], width: int | None, indent: str = "") -> Iterator[list[Part]]:
     """As `wrapped`, of texts with styles; a line may end between two of them."""
     shown: list[Part] = []
-    used, least = 0, cells(indent)
+    used, least, blank = 0, cells(indent), 0  # the first line has no indent
     for part in parts:
         text, style = part if isinstance(part, tuple) else (part, "")
         for word in _WORD.findall(visible(text, one_line=True)) if width is not None else [text]:
-            if shown and width is not None and used > least and used + cells(word) > max(width, least + 20):
+            if shown and width is not None and used > blank and used + cells(word) > max(width, least + 20):
                 if not word.strip():
                     continue
                 yield shown
-                shown, used, word = [indent], least, word.lstrip()
+                shown, used, blank, word = [indent], least, least, word.lstrip()
             shown.append((word, style))
             used += cells(word)
     yield shown

@@ -142,11 +142,13 @@ def give_up(attempting: RunningAttempt) -> bool:
 def end_as_interrupted(attempting: RunningAttempt) -> bool:
     """End an attempt in processes of others, since the run is interrupted; whether it has heard, or not begun."""
     future = attempting.future
-    if future is None or future.done():
+    if future is not None and future.done():
         return True
     attempting.ending = reason = TaskCancelledError(f"{attempting.task} was ended: its run was interrupted.")
-    if _tell(attempting) or future.cancel():
+    if _tell(attempting) or (future is not None and future.cancel()):
         return True
+    if future is None:  # on its way to the executor when the interruption came: it may begin yet
+        return False
     ended = attempting.backend.end(future, reason)
     return ended and attempting.backend.reports_start  # else only what has not begun is ended so
 

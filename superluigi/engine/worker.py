@@ -224,8 +224,8 @@ class Worker(OutcomeRecorder):
             if backend.reports_start and self._near and self.limits.per_time:
                 resources = terms.resources
                 attempting.delayed = resources if self.scheduler.rates.defer(resources) else None
+            self.running[task_id] = attempting  # first: Ctrl-C finds it, however far its way to the executor is
             self._submit(attempting)
-            self.running[task_id] = attempting  # from now on it may be told something
 
     def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
         task, backend = attempting.task, attempting.backend

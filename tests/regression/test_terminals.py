@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import superluigi
@@ -53,6 +53,7 @@ WIDE = "日本🎉e\u0301\u200d\ufe0f ab/-"
 @given(
     st.lists(st.tuples(st.text(alphabet=WIDE), st.sampled_from(["", "red"]))), st.integers(20, 60), st.integers(0, 30)
 )
+@example([("aaaaaaaaa 日日日日", ""), ("aaaaaaaaa日日日日日日", "")], 20, 18)
 def test_long_lines_are_broken_between_words_by_the_columns_they_take(
     parts: list[terminal.Part], width: int, indent: int
 ) -> None:

@@ -31,7 +31,7 @@ SCRIPT = """
     from superluigi.targets import LocalFileTarget
     from superluigi.task_runner import run_task
     from superluigi.tasks import AtomicTaskWithMetadata
-    from superluigi.testing.executor_tasks import note
+    from superluigi.testing.executor_tasks import journal, note
 
     FOLDER, WORKERS, EXECUTOR = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     LENT = {"lent threads": ThreadPoolExecutor, "lent processes": ProcessPoolExecutor}.get(EXECUTOR)
@@ -86,7 +86,20 @@ SCRIPT = """
             while not Path(FOLDER, "enough").exists():
                 time.sleep(0.1)
 
-    if LENT:
+    class Interrupted(ProcessPoolExecutor):
+        def submit(self, *args, **kwargs):
+            # Ctrl-C comes when the task has begun, and before anything else knows that it was handed over
+            before = len(journal(Path(FOLDER)))
+            future = super().submit(*args, **kwargs)
+            while len(journal(Path(FOLDER))) == before:
+                time.sleep(0.01)
+            if int(journal(Path(FOLDER))[-1][1]) >= 3:
+                raise KeyboardInterrupt
+            return future
+
+    if Path(FOLDER, "handed over").exists():
+        EXECUTOR = Interrupted(WORKERS, get_context("fork"))
+    elif LENT:
         EXECUTOR = LENT(WORKERS, *([get_context("fork")] if LENT is ProcessPoolExecutor else []))
     ROOT = Deaf() if Path(FOLDER, "deaf").exists() else Root()
     run_task(ROOT, num_workers=WORKERS, executor=None if EXECUTOR == "None" else EXECUTOR)
@@ -179,6 +192,15 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
     assert process.returncode not in (0, None), said
     assert alive_in(tmp_path) == []
     assert stray_files(tmp_path) == []
+
+
+def test_ctrl_c_reaches_a_task_that_is_just_being_handed_over(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "handed over").touch()
+    process = start(script, tmp_path, 1, "lent processes")
+    said, _ = process.communicate(timeout=45)
+    assert process.returncode not in (0, None), said
+    assert "was ended; 3 of 7 tasks were made" in said, said
+    assert journal(tmp_path)[-1] == ["tidying"]
 
 
 def test_ctrl_c_says_what_may_go_on_in_processes_of_others(script: Path, tmp_path: Path) -> None:
