@@ -183,9 +183,14 @@ class Word(str, enum.Enum):
     A = "a"
 
 
-class UnreadableError(Exception):
+class Unreadable:
+    """No exception: libraries (tblib, once Dask has imported it) teach pickle how those are read again."""
+
     def __init__(self, one: int, two: int) -> None:
-        super().__init__(one)
+        self.one, self.two = one, two
+
+    def __reduce__(self) -> Any:
+        return Unreadable, (self.one,)
 
 
 TROUBLE: list[tuple[str, Any, str]] = [
@@ -204,11 +209,11 @@ TROUBLE: list[tuple[str, Any, str]] = [
     ("masked", np.ma.masked_array([1, 2], [0, 1]), ".npy"), ("objects", np.array([1, "a"], dtype=object), ".npy"),
     ("notes on a type", np.array([1], dtype=np.dtype("i4", metadata={"unit": "m"})), ".npy"),
     ("memoryview of numbers", memoryview(np.arange(3)).cast("B").cast("i"), ".bin"),
-    ("unreadable pickle", UnreadableError(1, 2), ".pickle"), ("unreadable joblib", [UnreadableError(1, 2)], ".joblib"),
-    ("unreadable in a frame", pd.DataFrame({"a": [UnreadableError(1, 2)]}), ".pickle"),
-    ("unreadable in an array", np.array([UnreadableError(1, 2)], dtype=object), ".joblib"),
-    ("unreadable in an index", pd.Series([1], index=[UnreadableError(1, 2)]), ".joblib"),
-    ("unreadable in a record", np.array([(UnreadableError(1, 2),)], dtype=[("a", "O")]), ".pickle"),
+    ("unreadable pickle", Unreadable(1, 2), ".pickle"), ("unreadable joblib", [Unreadable(1, 2)], ".joblib"),
+    ("unreadable in a frame", pd.DataFrame({"a": [Unreadable(1, 2)]}), ".pickle"),
+    ("unreadable in an array", np.array([Unreadable(1, 2)], dtype=object), ".joblib"),
+    ("unreadable in an index", pd.Series([1], index=[Unreadable(1, 2)]), ".joblib"),
+    ("unreadable in a record", np.array([(Unreadable(1, 2),)], dtype=[("a", "O")]), ".pickle"),
     ("arrays of no items", pl.DataFrame({"a": [[]]}, schema={"a": pl.Array(pl.Int8, 0)}), ".pickle"),
     ("polars objects", pl.DataFrame({"a": [object()]}, schema={"a": pl.Object}), ".parquet"),
     ("big decimals", pd.DataFrame({"a": [decimal.Decimal("1.10"), decimal.Decimal("1e50")]}), ".parquet"),
