@@ -77,10 +77,10 @@ def refuse_other_kinds(*, config: Any, config_file: Any, store: Any, queue: Any,
 
 def as_text(section: str, key: str, value: object) -> object:
     """A value of a run's configuration as the parameter that it is for writes it; what is for none stays as it is."""
-    kind = registered(section)
+    kind = None if isinstance(value, str) else registered(section)
     parameters = dict(kind.get_params()) if isinstance(kind, type) and issubclass(kind, luigi.Task) else {}
     parameter = parameters.get(key) or parameters.get(key.replace("-", "_"))
-    if isinstance(value, str) or parameter is None:
+    if parameter is None:
         return value
     try:
         text: str = parameter.serialize(parameter.normalize(value))

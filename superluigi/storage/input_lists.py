@@ -173,13 +173,18 @@ def split(record: Record, address: str, token: str) -> tuple[Record, dict[str, b
     return record, lists
 
 
+def is_reference(value: object) -> bool:
+    """Whether a part of a record's `input` describes one input, rather than a dict of inputs."""
+    return isinstance(value, Mapping) and isinstance(value.get("path"), str) and isinstance(value.get("type"), str)
+
+
 def count(structure: Any) -> int:
     """How many references there are in a part of a record."""
     if isinstance(structure, InputList):
         return int(structure["count"])
+    if is_reference(structure):
+        return 1
     if isinstance(structure, Mapping):
-        if isinstance(structure.get("path"), str) and isinstance(structure.get("type"), str):
-            return 1
         return sum(map(count, structure.values()))
     return sum(map(count, structure)) if isinstance(structure, (list, tuple)) else 0
 

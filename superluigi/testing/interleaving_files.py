@@ -141,9 +141,10 @@ def as_processes(
     real_token, own = owner_token.token, threading.get_ident()
 
     def token() -> str:
-        if not interleaving.current() and threading.get_ident() != own:
+        actor = interleaving.current()
+        if actor is None and threading.get_ident() != own:
             return real_token()  # a thread that knows of no block: what it names outlives this one (an inbox, say)
-        actor = interleaving.current() or "nobody"
+        actor = actor or "nobody"
         made = f"h-{world(actor)}-{pids.setdefault(actor, 100 + len(actor) * 50 + sum(map(ord, actor)) % 50)}-1-"
         made += f"{next(numbers):012x}"
         known[made] = actor

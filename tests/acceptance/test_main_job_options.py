@@ -429,34 +429,27 @@ class SomeoneElse:
             worker="someone else", task_id=self.task.task_id, status=status, family=family, module=module
         )
 
-    def wait_for_a_run(self) -> None:
-        while len(self.scheduler.worker_list()) < 2:
-            time.sleep(0.05)
+    def makes_it_during_a_run_of(self, root: Step, config: dict[str, Any]) -> Any:
+        """What the run gives."""
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(run_task, root, config=config, central_scheduler=True)
+            while len(self.scheduler.worker_list()) < 2:
+                time.sleep(0.05)
+            with self.task.output().tmp_write_path() as path:
+                path.write_text("by someone else")
+            self.tell(DONE)
+            return run.result(60)
 
 
 def test_what_another_worker_of_a_central_scheduler_makes_is_waited_for(tmp_path: Path, luigid: dict[str, Any]) -> None:
     root, first = Step(str(tmp_path), 1), Step(str(tmp_path), 0)
-    other = SomeoneElse(luigid, first)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(run_task, root, config=luigid, central_scheduler=True)
-        other.wait_for_a_run()
-        with first.output().tmp_write_path() as path:
-            path.write_text("by someone else")
-        other.tell(DONE)
-        assert run.result(60) == root.output().path
+    assert SomeoneElse(luigid, first).makes_it_during_a_run_of(root, luigid) == root.output().path
     assert ran(tmp_path) == [1]
 
 
 def test_a_run_need_not_make_anything_that_another_worker_makes(tmp_path: Path, luigid: dict[str, Any]) -> None:
     root = Step(str(tmp_path), 0)
-    other = SomeoneElse(luigid, root)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(run_task, root, config=luigid, central_scheduler=True)
-        other.wait_for_a_run()
-        with root.output().tmp_write_path() as path:
-            path.write_text("by someone else")
-        other.tell(DONE)
-        assert run.result(60) == root.output().path
+    assert SomeoneElse(luigid, root).makes_it_during_a_run_of(root, luigid) == root.output().path
     assert ran(tmp_path) == []
 
 

@@ -84,7 +84,7 @@ CREATE TABLE superluigi_runs (
 	definition TEXT NOT NULL, 
 	PRIMARY KEY (id)
 );
-INSERT INTO "superluigi_runs" VALUES('20261125T170037Z-ceffd3fd',1.79562603794131207465e+09,'{"id": "20261125T170037Z-ceffd3fd", "started": 1795626037.941312, "ids": [], "everything": false, "families": [], "force_local_download": false, "store": null, "options": {}, "surroundings": ["/home/ada/pi", ["/home/ada/pi", "/tmp/queue/old", "/tmp/queue", "/work/main/.venv/lib/python3.11/site-packages"], null]}');
+INSERT INTO "superluigi_runs" VALUES('20261125T170037Z-ceffd3fd',1.79562603794131207465e+09,'{"id": "20261125T170037Z-ceffd3fd", "started": 1795626037.941312, "ids": [], "everything": false, "families": [], "force_local_download": false, "store": null, "options": {}, "surroundings": ["/home/ada/pi", ["/home/ada/pi", "/tmp/queue/old", "/tmp/queue", "/home/ada/.venv/lib/python3.11/site-packages"], null]}');
 CREATE TABLE superluigi_spawners (
 	pool TEXT NOT NULL, 
 	id TEXT NOT NULL, 

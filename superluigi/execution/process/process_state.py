@@ -30,7 +30,7 @@ class CannotRestoreWarning(RuntimeWarning):
 
 
 _WHILE_OTHERS_RUN = tuple(kind for kind in KINDS if kind.per_thread)
-_DESCRIPTORS = next(place for place, kind in enumerate(KINDS) if kind.look is descriptors.look)
+_DESCRIPTORS = next(index for index, kind in enumerate(KINDS) if kind.look is descriptors.look)
 
 
 class _Company:

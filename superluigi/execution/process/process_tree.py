@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from superluigi.storage import owner_token
+
 
 def descendants(pid: int) -> list[int]:
     """Pids of the living descendants of `pid`, nearest first; empty where there is no /proc."""
@@ -68,7 +70,7 @@ def stays(pid: int) -> bool:
     what is to be closed before it): it is looked at again.
     """
     end = time.monotonic() + _BEGINS_SECONDS
-    while not _environment(pid) and not _has_ended(pid) and time.monotonic() < end:
+    while not _environment(pid) and owner_token.start_time(pid) and time.monotonic() < end:
         time.sleep(0.001)
     return has_mark(pid, STAYS)
 
@@ -78,13 +80,6 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (OSError, IndexError):
-        return True
 
 
 @contextlib.contextmanager

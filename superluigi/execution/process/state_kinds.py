@@ -169,7 +169,7 @@ def _loggers() -> list[Any]:
     root = logging.root
     found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
     known: list[Any] = list(root.manager.loggerDict.values())
-    # without a line of Python for each of what may be hundreds: those that are more than a place, and of these the
+    # without a line of Python for each of what may be hundreds: those that are more than a placeholder, of these the
     # ones that have something of their own
     loggers = list(compress(known, map(operator.is_not, map(type, known), repeat(logging.PlaceHolder))))
     for logger in compress(loggers, map(_PLAIN_LOGGER.__ne__, map(_OF_LOGGER, loggers))):

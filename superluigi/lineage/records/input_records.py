@@ -7,7 +7,7 @@ from typing import Any
 
 from superluigi.lineage.records import resolve
 from superluigi.storage.base import Location, Record
-from superluigi.storage.input_lists import InputList
+from superluigi.storage.input_lists import InputList, is_reference
 
 
 class InputReference(dict[str, Any]):
@@ -96,7 +96,7 @@ def _opened(reference: Record, location: Location) -> Record:
 
 def _below(structure: Any, like: Location) -> object:
     """The references in a record that was read, each able to give its own record in turn."""
-    if resolve.is_reference(structure):
+    if is_reference(structure):
         kind, path = structure["type"], structure["path"]
         linked = structure.get("metadata_path")
         return (

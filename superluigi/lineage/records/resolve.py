@@ -10,7 +10,7 @@ from typing import Any
 from superluigi.errors import OptionError, RecordError
 from superluigi.lineage.records.record_io import read_json, validate
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location
-from superluigi.storage.input_lists import InputList
+from superluigi.storage.input_lists import InputList, is_reference
 
 Reference = Mapping[str, Any]
 S3 = "s3://"
@@ -139,11 +139,6 @@ def _client_options(like: Location | None) -> dict[str, Any]:
     if options is None:
         return {}
     return {**dict(options.items), **({"role_arn": options.role_arn} if options.role_arn else {})}
-
-
-def is_reference(value: object) -> bool:
-    """Whether a part of a record's `input` describes one input, rather than a dict of inputs."""
-    return isinstance(value, Mapping) and isinstance(value.get("path"), str) and isinstance(value.get("type"), str)
 
 
 def references(structure: Any) -> Iterator[Reference]:

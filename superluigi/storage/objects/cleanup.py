@@ -87,14 +87,18 @@ def _orphans(s3: ObjectStore, bucket: str, prefix: str, older_than: timedelta, r
             yield from _forgotten(leases.LeaseFile(s3, bucket, key.removesuffix(leases.SUFFIX), {}), item)
     yield from _unnamed_lists(s3, bucket, items, limit, root)
     for token, sign in signs.items():
-        gone = owner_token.owner_is_gone(token)
-        if not gone and (sign >= limit or owner_token.is_of_this_world(token)):
+        if _may_live(token, sign, limit):
             continue
         staged = [item for item in items if intent_log.token_in(item.key) == token]
         if staged and not _is_claimed(s3, bucket, staged[0].key, token, root):
             for item in staged:
                 remove = _call(s3.delete, bucket, [item.key], {})
                 yield Orphan(f"s3://{bucket}/{item.key}", "unfinished commit", item.size), remove
+
+
+def _may_live(token: str, sign: datetime, limit: datetime) -> bool:
+    """Whether the process of a token, whose last sign came at `sign`, may be at work yet."""
+    return not owner_token.owner_is_gone(token) and (sign >= limit or owner_token.is_of_this_world(token))
 
 
 def _half_done(store: PrefixStore, item: ListedObject, old: bool) -> _Found:
@@ -119,10 +123,7 @@ def _unnamed_lists(s3: ObjectStore, bucket: str, items: list[ListedObject], limi
     for item in items:
         home, _, file = item.key.rpartition("/")
         token = input_lists.token_of(file)
-        if token is None or not input_lists.is_at(item.key):
-            continue
-        is_gone = owner_token.owner_is_gone(token)
-        if not is_gone and (item.modified >= limit or owner_token.is_of_this_world(token)):
+        if token is None or not input_lists.is_at(item.key) or _may_live(token, item.modified, limit):
             continue
         key = home.removesuffix(input_lists.SUFFIX)
         if key not in named:

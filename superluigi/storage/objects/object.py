@@ -100,20 +100,14 @@ class ObjectLocation(S3Location):
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
             )
-        with self.register.with_lists(record) as stored:
-            for _ in range(20):
-                records, etag = self.register.read()
-                known = next((item for item in records if describes(item, there)), None)
-                output = known["output"] if known else self.describe()
-                refuse_unexpected(self.uri, known, output or {}, expected)
-                others = [item for item in records if item is not known and commit_of(item) is not None]
-                made = {"schema": SCHEMA, **stored, "output": output}
-                try:
-                    self.register.rewrite(records, [made, *others], etag, self.conditions)
-                    return
-                except CommitConflictError:
-                    continue
-            raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
+
+        def around(records: list[Record], _etag: str | None) -> tuple[object, list[Record]]:
+            known = next((item for item in records if describes(item, there)), None)
+            output = known["output"] if known else self.describe()
+            refuse_unexpected(self.uri, known, output or {}, expected)
+            return output, [item for item in records if item is not known and commit_of(item) is not None]
+
+        self.register.replace(record, around, self.conditions)
 
     @at_one_server
     def stage(self) -> StagedObject:

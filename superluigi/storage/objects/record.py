@@ -13,7 +13,7 @@ that the third is not needed: a record without its data is no output.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetError, TargetKindError
 from superluigi.storage import first_records, input_lists, owner_token
-from superluigi.storage.base import SURROGATES, Record, record_in, record_text, well_formed
+from superluigi.storage.base import SCHEMA, SURROGATES, Record, record_in, record_text, well_formed
 from superluigi.storage.objects.intent_log import is_over
 from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStore, WriteCondition
 
@@ -146,13 +146,29 @@ class Register:
         with contextlib.suppress(TargetError):  # the record is there: `superluigi clean` finds what stays
             self.drop_lists(lists_of(before) - lists_of(records))
 
-    @contextlib.contextmanager
-    def with_lists(self, record: Mapping[str, object]) -> Iterator[Record]:
-        """The record as it is to be written in this block, its lists before it."""
+    def replace(
+        self, record: Mapping[str, object],
+        around: Callable[[list[Record], str | None], tuple[object, list[Record]]], conditions: ConditionalWrites,
+    ) -> None:  # fmt: skip
+        """Have `record` in force for data that stays; its lists are written before it.
+
+        `around` says, of what is in the register and its ETag, the record's `output` and which others stay; it may
+        refuse.
+
+        Raises:
+            CommitConflictError: others wrote here again and again, or `around` says so.
+        """
         stored, lists = self.split(dict(record), owner_token.token())
         self.put_lists(lists)
         try:
-            yield stored
+            for _ in range(_ATTEMPTS):
+                records, etag = self.read()
+                output, others = around(records, etag)
+                made = {"schema": SCHEMA, **stored, "output": output}
+                with contextlib.suppress(CommitConflictError):
+                    self.rewrite(records, [made, *others], etag, conditions)
+                    return
+            raise CommitConflictError(f"{self.uri} is being written by too many others at once. Try again.")
         except CommitConflictError:  # after any other error it may have been written nevertheless
             if lists and not lists_of(self.read()[0]).intersection(lists):
                 self.drop_lists(lists)

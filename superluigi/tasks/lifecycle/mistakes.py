@@ -53,7 +53,7 @@ def _advice(task: luigi.Task, error: Exception, offered: Mapping[str, object]) -
 
 
 #: What `run` is offered, and which method of the task gives it its shape.
-_SHAPED_BY = {"input_path": "requires()", "inputs": "requires()", "output_path": "output()", "metadata": ""}
+_SHAPED_BY = {"input_path": "requires()", "inputs": "requires()", "output_path": "output()"}
 
 
 def _other_shape(task: luigi.Task, error: Exception, offered: Mapping[str, object]) -> str | None:

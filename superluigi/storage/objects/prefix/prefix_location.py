@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
-from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
+from superluigi.storage.base import Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache, files
 from superluigi.storage.objects.location import at_one_server, kind_error
 from superluigi.storage.objects.prefix import manifest
@@ -87,29 +87,23 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
-        with self.register.with_lists(record) as stored:
-            for _ in range(_RETRIES):
-                records, etag = self.register.read()
-                if records:
-                    output = records[0]["output"]
-                elif etag is not None:
-                    raise CommitConflictError(f"{self.uri} is being written, so that there is nothing to describe now.")
-                else:
-                    contents = self.listed()
-                    if not contents:
-                        raise TargetMissingError(
-                            f"{self.uri} does not exist, so there is nothing that a record could describe. "
-                            "Write the data first."
-                        )
-                    output = manifest.output_of(KIND, self.uri, contents, None, len(contents))
-                refuse_unexpected(self.uri, records[0] if records else None, output, expected)
-                made = {"schema": SCHEMA, **stored, "output": output}
-                try:
-                    self.register.rewrite(records, [made], etag, self.conditions)
-                    return
-                except CommitConflictError:
-                    continue
-            raise CommitConflictError(f"{self.record_uri} is being written by too many others at once. Try again.")
+        def around(records: list[Record], etag: str | None) -> tuple[object, list[Record]]:
+            if records:
+                output = records[0]["output"]
+            elif etag is not None:
+                raise CommitConflictError(f"{self.uri} is being written, so that there is nothing to describe now.")
+            else:
+                contents = self.listed()
+                if not contents:
+                    raise TargetMissingError(
+                        f"{self.uri} does not exist, so there is nothing that a record could describe. "
+                        "Write the data first."
+                    )
+                output = manifest.output_of(KIND, self.uri, contents, None, len(contents))
+            refuse_unexpected(self.uri, records[0] if records else None, output, expected)
+            return output, []
+
+        self.register.replace(record, around, self.conditions)
 
     @at_one_server
     def stage(self) -> StagedWrite:
