@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 PLUGIN = Path(__file__).parents[2] / "data" / "luigis_tests"
 #: Files that say nothing of what is put in place, since they start programs of Luigi's, a server, a browser or a type
@@ -73,7 +73,6 @@ ACCEPTED: dict[str, set[str]] = {
                 "test_announce_scheduling_failure_unexpected_error",
                 "test_cache_task_completion_config",
                 "test_no_process_leak_from_repeatedly_running_same_task",
-                "test_process_killed_handler",
                 "test_purge_hung_worker_default_timeout_time",
                 "test_purge_hung_worker_override_timeout_time",
                 "test_stop_worker_kills_subprocesses",
@@ -87,6 +86,9 @@ ACCEPTED: dict[str, set[str]] = {
         "scheduler_test::test_sending_same_task_twice_without_cooldown_leads_to_double_run",
     },
 }
+#: What is put in place -> a test of Luigi's that would not end: its task loops for ever, to be killed in a process that
+#: only Luigi's own worker forks. It is not run.
+ENDLESS = {"worker": "worker_test.py::WorkerPurgeEventHandlerTest::test_process_killed_handler"}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,8 @@ def ran(source: Path, file: Path, in_place: str, report: Path) -> tuple[set[str]
     plugins = ("no:randomly", "no:superluigi", "no:cacheprovider", "ours_in_place")
     command = [sys.executable, "-m", "pytest", "-q", *(word for name in plugins for word in ("-p", name))]
     options = [f"--junitxml={report}", "-c", os.devnull, "--rootdir", str(source), "--timeout", "600"]
+    if in_place in ENDLESS:
+        options += ["--deselect", f"test/{ENDLESS[in_place]}"]
     subprocess.run([*command, *options, str(file)], cwd=source, env=env, capture_output=True, check=False, timeout=1200)
     cases = list(ElementTree.parse(report).iter("testcase"))
     failed = (case for case in cases if case.find("failure") is not None or case.find("error") is not None)
