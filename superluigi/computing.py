@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 def compute(task: Produces[Value], *, as_type: object = None, **options: object) -> Value: ...
 @overload
 def compute(task: object, *, as_type: object = None, **options: object) -> Any: ...
-def compute(task: Any, *, as_type: Any = None, **options: Any) -> Any:
+def compute(task: Any, *, as_type: object = None, **options: Any) -> Any:
     """Run a task and return its value; a list, tuple or dict of tasks gives the same shape of values.
 
     `options` are those of `run_task` (`store=…`, `num_workers=…`, `force=True`); `as_type` picks the kind of table.

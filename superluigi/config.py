@@ -117,11 +117,11 @@ _IS_POSIX = os.name == "posix"  # elsewhere names are kept in another way
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(name: str, text: str, home: str | None) -> Any:
+def _parsed(name: str, text: str, home: str | None) -> object:
     return SETTINGS[name].parse(text)  # `~` in it is `home`
 
 
-def lookup(name: str) -> tuple[Any, str]:
+def lookup(name: str) -> tuple[object, str]:
     """The value in force and where it comes from: `environment …`, `config [superluigi]` or `default`."""
     setting = SETTINGS.get(name)
     if setting is None:
@@ -156,7 +156,7 @@ def raw_sections() -> dict[str, dict[str, Any]]:
     return {**defaults, **{section: _own(parser, section) for section in parser.sections()}}
 
 
-def _own(parser: Any, section: str) -> dict[str, Any]:
+def _own(parser: Any, section: str) -> dict[str, object]:
     """The raw values of a section, less those that it has from `[DEFAULT]`."""
     tables = _toml(parser)
     if tables is not None:
@@ -235,7 +235,7 @@ _Inside = ContextVar[dict[str, dict[str, Any]] | None]
 
 
 class _WorkedFor:
-    def __init__(self, inside: _Inside, values: dict[str, dict[str, Any]] | None) -> None:
+    def __init__(self, inside: _Inside, values: dict[str, dict[str, object]] | None) -> None:
         self._inside, self._values = inside, values
 
     def __enter__(self) -> None:
@@ -250,13 +250,13 @@ class _Turns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._values: dict[str, dict[str, Any]] | None = None
+        self._values: dict[str, dict[str, object]] | None = None
         self._users = 0
         self._undo = contextlib.ExitStack()
         self._inside: _Inside = ContextVar("superluigi_config", default=None)
 
     @contextlib.contextmanager
-    def taken(self, values: dict[str, dict[str, Any]]) -> Iterator[bool]:
+    def taken(self, values: dict[str, dict[str, object]]) -> Iterator[bool]:
         """Have `values` in force; whether the block must set them itself, since it is inside of one with others."""
         outer = self._inside.get()
         if outer is not None:
@@ -279,7 +279,7 @@ class _Turns:
                     self._values = None
                 self._changed.notify_all()
 
-    def _enter(self, values: dict[str, dict[str, Any]]) -> None:
+    def _enter(self, values: dict[str, dict[str, object]]) -> None:
         with self._changed:
             if self._users and self._values != values:
                 logging.getLogger("superluigi").info("Waiting for runs with another configuration in this process")
@@ -340,7 +340,7 @@ def put_back(before: Mapping[str, Mapping[str, object]]) -> None:
     )
 
 
-def _put_back(parser: Any, before: Mapping[str, Mapping[str, Any]], sections: Iterable[str]) -> None:
+def _put_back(parser: Any, before: Mapping[str, Mapping[str, object]], sections: Iterable[str]) -> None:
     tables = _toml(parser)
     for section in sections:
         if tables is not None:
@@ -356,7 +356,7 @@ def _put_back(parser: Any, before: Mapping[str, Mapping[str, Any]], sections: It
 class _Ensured:
     """What `ensured` has put there, for processes that only run tasks."""
 
-    values: Mapping[str, Mapping[str, Any]] = {}
+    values: Mapping[str, Mapping[str, object]] = {}
     undo = contextlib.ExitStack()
 
 

@@ -49,7 +49,7 @@ def map_structure(function: Callable[[Any], object], structure: object) -> Any:
     return function(structure) if items_of is None else [map_structure(function, item) for item in items_of]
 
 
-def _rebuild(structure: Any, items: Any) -> Any:
+def _rebuild(structure: Any, items: object) -> object:
     try:
         return type(structure)(items)
     except TypeError:
@@ -60,7 +60,7 @@ def flatten(structure: object) -> list[Any]:
     """All items of a structure, in order."""
     if not hasattr(type(structure), "__iter__"):  # as most: one item, or nothing
         return [] if structure is None else [structure]
-    items: list[Any] = []
+    items: list[object] = []
     map_structure(items.append, structure)
     return items
 
@@ -74,7 +74,7 @@ def is_iterable(value: object) -> bool:
     return hasattr(type(value), "__iter__") and iterator(value) is not None
 
 
-def iterator(value: object) -> Iterator[Any] | None:
+def iterator(value: object) -> Iterator[object] | None:
     """Over what is in a structure; None for an item. As in Luigi, what refuses to be iterated is one."""
     if type(value) is list:  # as most
         return iter(value)

@@ -60,7 +60,7 @@ def encoding(encoder: json.JSONEncoder) -> Callable[[Any], str]:
     return encode
 
 
-def _convert(value: object, where: str, above: tuple[int, ...]) -> Any:
+def _convert(value: object, where: str, above: tuple[int, ...]) -> object:
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -117,7 +117,7 @@ def _key(key: object, where: str) -> str:
     )
 
 
-def _scalar(value: object) -> Any:
+def _scalar(value: object) -> object:
     """One step towards plain Python; `value` itself if no step is known."""
     if type(value).__name__ in ("NaTType", "NAType"):  # pandas' missing values; NaT claims to be a datetime
         return None
@@ -137,14 +137,14 @@ def _scalar(value: object) -> Any:
     return value
 
 
-def _numpy(value: Any) -> Any:
+def _numpy(value: Any) -> object:
     if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM":
         seconds = value.dtype.kind == "m"
         return (value / value.dtype.type(1, "s")).tolist() if seconds else value.astype(str).tolist()
     return value.tolist()
 
 
-def _table(value: object) -> Any:
+def _table(value: object) -> object:
     for name, arguments in (("isoformat", ()), ("to_dicts", ()), ("to_dict", ("records",)), ("to_list", ())):
         method = getattr(value, name, None)
         if method is None:

@@ -59,21 +59,21 @@ def run_task(
     force_local_download: bool = False,
     force: bool = False,
     force_upstream: bool = False,
-    force_upstream_to_task: Any = None,
-    force_upstream_to_task_cls: Any = None,
+    force_upstream_to_task: object = None,
+    force_upstream_to_task_cls: object = None,
     raise_exception: bool = False,
     *,
-    force_downstream_of: Any = None,
+    force_downstream_of: object = None,
     resume: bool = False,
     refresh: str | None = None,
     dry_run: bool = False,
-    executor: Any = None,
+    executor: object = None,
     resources: Mapping[str, int] | None = None,
     rate_limits: Mapping[str, Any] | None = None,
     on_error: str = "continue",
-    queue: Any = None,
+    queue: object = None,
     store: str | os.PathLike[str] | None = None,
-    environment: Any = None,
+    environment: object = None,
     progress: bool | None = None,
     report_file: str | os.PathLike[str] | None = None,
     quiet: bool = False,
@@ -376,7 +376,7 @@ def _raise_own(report: Report) -> None:
         raise report.failures[0].explained()
 
 
-def _path(target: object, local: bool, refresh: bool) -> Any:
+def _path(target: object, local: bool, refresh: bool) -> object:
     download = getattr(target, "download", None)
     if local and isinstance(target, AtomicTarget) and download is not None:
         return download(force_local_download=refresh)

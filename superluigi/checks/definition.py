@@ -41,16 +41,16 @@ class Check:
     name: str
     severity: str
     names: tuple[str, ...]
-    call: Callable[..., Any]
+    call: Callable[..., object]
     #: The type in which it wants tables; None for what they are by themselves.
-    wants: Any = None
+    wants: object = None
 
 
 @dataclass(frozen=True)
 class Marked:
     """A schema, a model or what else takes no mark, with its severity."""
 
-    item: Any
+    item: object
     severity: str
 
 
@@ -75,7 +75,7 @@ def check(function: object = None, *, severity: str = "error") -> Any:
     if severity not in SEVERITIES:
         raise DefinitionError(f"check(severity={severity!r}): a severity is 'error' or 'warn'.")
 
-    def decorate(written: object) -> Any:
+    def decorate(written: object) -> object:
         plain = written.__func__ if isinstance(written, (staticmethod, classmethod)) else written
         if inspect.isfunction(plain):
             setattr(plain, _MARK, severity)
@@ -244,7 +244,7 @@ def _from_item(where: str, item: object, severity: str | None = None) -> Check:
 
 
 def _ready(
-    name: str, severity: str, asked: tuple[str, ...], call: Callable[..., Any], written: Any, value: str = "value"
+    name: str, severity: str, asked: tuple[str, ...], call: Callable[..., object], written: object, value: str = "value"
 ) -> Check:
     """A check with the kind of table that its annotation of `value` names."""
     annotation = None
@@ -255,7 +255,7 @@ def _ready(
     if LAZY not in kind_names(annotation):
         return Check(name, severity, asked, call)
 
-    def lazily(**given: Any) -> Any:
+    def lazily(**given: Any) -> object:
         return call(**{key: one.lazy() if key == "value" else one for key, one in given.items()})
 
     return Check(name, severity, asked, lazily, schemas.POLARS)
@@ -308,7 +308,7 @@ class _Unread(Exception):  # noqa: N818 - an answer that is not to be remembered
 
 
 @functools.lru_cache(maxsize=4096)
-def _annotation_once(function: Callable[..., object], name: str) -> Any:
+def _annotation_once(function: Callable[..., object], name: str) -> object:
     found = annotation_of(function, name)
     if found is ...:
         raise _Unread

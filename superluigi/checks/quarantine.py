@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from superluigi import config
 from superluigi.storage import owner_token, small_files
@@ -46,9 +45,9 @@ class QuarantinedOutput:
     #: Seconds since the epoch.
     kept: float
     #: What `findings.json` says; empty where it cannot be read.
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain values, for scripts."""
         return {
             "path": str(self.path),
@@ -263,7 +262,7 @@ def _write(path: Path, value: Mapping[str, object]) -> None:
     path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         found = parsed(small_files.read(path))
     except (FileNotFoundError, ValueError):

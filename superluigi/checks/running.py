@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from superluigi.checks import verdicts
 from superluigi.checks.definition import Check
@@ -31,7 +30,7 @@ def run_checks(
     subject: Subject,
     *,
     passing: tuple[type[BaseException], ...] = (),
-    around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    around: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     hidden: Iterable[str] = (),
 ) -> list[Finding]:
     """Call all checks, in order; what one raises is its finding, unless it is of `passing` kinds or Ctrl-C.
@@ -66,7 +65,7 @@ def _called(
     one: Check,
     subject: Subject,
     passing: tuple[type[BaseException], ...],
-    around: Callable[[], contextlib.AbstractContextManager[Any]],
+    around: Callable[[], contextlib.AbstractContextManager[object]],
     shared: bool,
 ) -> Finding:
     began = time.perf_counter()
@@ -134,8 +133,8 @@ class _Watched:
     _digests: list[str] | None = None
     _newest = 0
 
-    def _look(self) -> tuple[list[tuple[Any, ...]], list[str] | None]:
-        seen: list[tuple[Any, ...]] = []
+    def _look(self) -> tuple[list[tuple[object, ...]], list[str] | None]:
+        seen: list[tuple[object, ...]] = []
         files: list[str] = []
         size = 0
         for path in self._paths:

@@ -60,7 +60,7 @@ def _name_of(item: object, otherwise: str) -> str:
 # ---------------------------------------------------------------- pandera
 
 
-def _pandera(schema: Any, value: Any) -> None:
+def _pandera(schema: Any, value: object) -> None:
     try:
         mended = schema.validate(value, lazy=True)
     except Exception as error:
@@ -72,7 +72,7 @@ def _pandera(schema: Any, value: Any) -> None:
         raise Rejected(f"{said}: the schema mends that in a copy, but what would be published is as it is")
 
 
-def _unlike(value: Any, mended: Any, schema: Any) -> str:
+def _unlike(value: Any, mended: Any, schema: object) -> str:
     """What a schema has found wrong and put right in its own copy: rows dropped, columns added, gaps filled."""
     if not all(hasattr(one, "__len__") for one in (value, mended)):
         return ""
@@ -100,7 +100,7 @@ def _may_fill(schema: object) -> bool:
     return any(getattr(one, "default", None) is not None or bool(getattr(one, "parsers", None)) for one in parts)
 
 
-def _gaps(table: Any) -> dict[Any, int]:
+def _gaps(table: Any) -> dict[object, int]:
     """How many values each column lacks."""
     if hasattr(table, "null_count"):
         return {name: int(count) for name, count in table.null_count().row(0, named=True).items()}
@@ -108,7 +108,7 @@ def _gaps(table: Any) -> dict[Any, int]:
     return dict(zip(counts.index, counts.tolist(), strict=True))
 
 
-def _rows(cases: object) -> Iterator[Mapping[str, Any]]:
+def _rows(cases: object) -> Iterator[Mapping[str, object]]:
     if hasattr(cases, "iter_rows"):
         yield from cases.iter_rows(named=True)
     elif hasattr(cases, "to_dict"):
@@ -117,7 +117,7 @@ def _rows(cases: object) -> Iterator[Mapping[str, Any]]:
         yield {"check": cases}
 
 
-def _told_cases(cases: list[Mapping[str, Any]], rows: int | None) -> str:
+def _told_cases(cases: list[Mapping[str, object]], rows: int | None) -> str:
     """Counts for each column and rule, the first offending rows."""
     counts = Counter((_word(case.get("column")), _word(case.get("check"))) for case in cases)
     first: dict[tuple[str, str], list[str]] = {key: [] for key in counts}
@@ -144,7 +144,7 @@ def _word(value: object) -> str:
 # ---------------------------------------------------------------- pydantic
 
 
-def _pydantic(validate: Callable[[Any], Any], model: Any, value: Any) -> None:
+def _pydantic(validate: Callable[[Any], object], model: Any, value: object) -> None:
     """A model is one of a value, or of each row where the value is a table or a list and the model is no list."""
     whole = model is None or getattr(model, "__pydantic_root_model__", False)
     rows = None if whole else _items(value)
@@ -165,7 +165,7 @@ def _pydantic(validate: Callable[[Any], Any], model: Any, value: Any) -> None:
         raise Rejected("\n".join([f"{wrong} of {count} rows are no {model.__name__}", *shown]))
 
 
-def _items(value: Any) -> Iterable[Any] | None:
+def _items(value: Any) -> Iterable[object] | None:
     """The rows of a table, with None for what is missing; the items of a list; None for one value."""
     if isinstance(value, list):
         return value

@@ -24,7 +24,7 @@ class Unreadable(Exception):  # noqa: N818 - it carries the error
 _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
-def own(value: Any) -> Any:
+def own(value: Any) -> object:
     """`value` for one check alone, so that what this changes fools no other: tables, arrays, and lists, dicts of these.
 
     Tables share their data until one is written to, arrays may only be read; other objects are the same for all.
@@ -65,9 +65,9 @@ class Values:
         #: The annotation that decides where no check asks for a kind of table.
         self._usual = usual
         self._is_file = is_file
-        self._loaded: dict[str | None, Any] = {}
+        self._loaded: dict[str | None, object] = {}
 
-    def get(self, wants: object = None) -> Any:
+    def get(self, wants: object = None) -> object:
         """The value; tables as `wants` says.
 
         Raises:
@@ -86,7 +86,7 @@ class Values:
             raise found
         return found
 
-    def loaded(self, wants: object = None) -> Any:
+    def loaded(self, wants: object = None) -> object:
         """The value if it has been loaded, else None."""
         found = self._loaded.get(self._kind(wants))
         return None if isinstance(found, Unreadable) else found
@@ -140,7 +140,7 @@ class Subject:
         self._staged = staged
         self._several = several
         self._offers = offers
-        self._given: dict[str, Any] = {}
+        self._given: dict[str, object] = {}
 
     @property
     def is_staged(self) -> bool:
@@ -154,7 +154,7 @@ class Subject:
         found: list[Path] = graph.flatten(self.get("output_path"))
         return found
 
-    def get(self, name: str, wants: object = None, *, shared: bool = False) -> Any:
+    def get(self, name: str, wants: object = None, *, shared: bool = False) -> object:
         """What a check asks for; where the value is `shared` with other checks, one for it alone."""
         if name == "value" and self._several:
             raise DefinitionError(
@@ -168,6 +168,6 @@ class Subject:
             self._given[name] = self._offers[name]()
         return self._given[name]
 
-    def loaded(self, wants: object = None) -> Any:
+    def loaded(self, wants: object = None) -> object:
         """The value if a check has had it loaded."""
         return self._values.loaded(wants)

@@ -43,7 +43,7 @@ class Finding:
         """Whether nothing may be published because of it."""
         return self.status != PASSED and self.severity == "error"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As records keep it."""
         return {
             "name": self.name,
@@ -116,7 +116,7 @@ def of_answer(answer: object, value: Callable[[], object]) -> tuple[Status, str]
 _EXPECTED = "return True, False, None, a text, or a series or table of True and False."
 
 
-def _scalar(answer: object) -> Any:
+def _scalar(answer: object) -> object:
     """A bool as such, numpy's too, also in an array of no dimension."""
     numpy = sys.modules.get("numpy")
     if numpy is None:
@@ -136,7 +136,7 @@ def _flag(item: object) -> bool | None:
     return None
 
 
-def _columns(answer: Any) -> list[tuple[Any, Any]] | None:
+def _columns(answer: Any) -> list[tuple[object, object]] | None:
     """The columns of a table, series or array; None for anything else."""
     tops = {one.__module__.partition(".")[0] for one in type(answer).__mro__}
     if "polars" in tops and hasattr(answer, "collect"):  # lazy
@@ -162,10 +162,10 @@ def _columns(answer: Any) -> list[tuple[Any, Any]] | None:
 class _Odd:
     """Something in a column that is no answer."""
 
-    item: Any
+    item: object
 
 
-def _flags(column: Any) -> Any:
+def _flags(column: Any) -> object:
     """The answers of one column as an array of bools, as fast as its library gives them; or what is none of them."""
     import numpy as np
 
@@ -195,12 +195,12 @@ def _flags(column: Any) -> Any:
 
 def _examples(
     wrong: Iterable[int], count: int, answer: object, value: Callable[[], object]
-) -> Iterable[tuple[Any, str]]:
+) -> Iterable[tuple[object, str]]:
     """Rows of the value where it has as many as the answer, else the answer's own labels."""
     seen = value()
     same = getattr(seen, "shape", (None,))[0] == count or (isinstance(seen, list) and len(seen) == count)
     for position in wrong:
-        label: Any = position
+        label: object = position
         index = getattr(answer, "index", None)
         if index is not None and hasattr(index, "tolist"):
             label = index[position]

@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         return words if extend is None else extend(self, words)
 
     def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any
+        self, args: Sequence[str] | None = None, namespace: Any = None, **options: object
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but unknown arguments are an error here, where the nearest known one is in sight."""
         words = self._joined(self.learn(list(args or ())))

@@ -303,7 +303,7 @@ def _value_of(flag: str, words: list[str]) -> str | None:
 def _add_flag(group: Any, flag: str, dest: str, parameter: luigi.Parameter[Any], text: str) -> None:
     import luigi
 
-    options: dict[str, Any] = {"dest": dest, "metavar": _kind(parameter), "help": text.replace("%", "%%")}
+    options: dict[str, object] = {"dest": dest, "metavar": _kind(parameter), "help": text.replace("%", "%%")}
     if isinstance(parameter, luigi.BoolParameter):
         options.update(nargs="?", const="True", metavar="true|false")
     group.add_argument(flag, **options)
@@ -341,7 +341,7 @@ class _SetConfig(argparse.Action):
         super().__init__(**options)
         self.section, self.key = section, key
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: object, namespace: Any, values: object, option_string: str | None = None) -> None:
         from superluigi.config import set_config
 
         set_config({self.section: {self.key: values}})
@@ -383,7 +383,7 @@ def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:
 _LONGEST = 200
 
 
-def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) -> Any:
+def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) -> object:
     try:
         return parameter.parse(text)
     except Exception as error:  # `parse` of any parameter class may raise anything

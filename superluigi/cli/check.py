@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     return 1 if any(_is_bad(one, root.task_id, args.strict) for one in found) else 0
 
 
-def _checked(task: luigi.Task) -> dict[str, Any] | None:
+def _checked(task: luigi.Task) -> dict[str, object] | None:
     """What the checks of one task say of what is there; None if it has none."""
     import contextlib
 
@@ -58,7 +58,7 @@ def _checked(task: luigi.Task) -> dict[str, Any] | None:
 
     if not has_checks(task):
         return None
-    told: dict[str, Any] = {"task_id": task.task_id, "task": str(task), "missing": [], "checks": []}
+    told: dict[str, object] = {"task_id": task.task_id, "task": str(task), "missing": [], "checks": []}
     targets = graph.flatten(task.output())
     told["missing"] = [str(target) for target in targets if not target.exists()]
     if not told["missing"]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 from superluigi import config
 from superluigi.cli._output import json_option, print_json, table
@@ -49,7 +48,7 @@ def _shown(value: object) -> str:
     return f"~/{text.removeprefix(home)}" if text.startswith(home) else text
 
 
-def _row(name: str) -> dict[str, Any]:
+def _row(name: str) -> dict[str, object]:
     value, origin = config.lookup(name)
     setting = config.SETTINGS[name]
     return {

@@ -86,7 +86,7 @@ def selected(args: argparse.Namespace) -> list[Output]:
         return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 
 
-def _tags_of(output: Any) -> dict[str, Any]:
+def _tags_of(output: Any) -> dict[str, object]:
     """The tags in the record of a target or location."""
     read = getattr(output, "read_metadata", None) or output.read_record
     record = read() if output.exists() else None
@@ -129,6 +129,6 @@ def _size(output: Output) -> str:
     return "-" if not output.present else "?" if output.size is None else f"{output.size:,}"
 
 
-def as_json(output: Output) -> dict[str, Any]:
+def as_json(output: Output) -> dict[str, object]:
     """One output for scripts."""
     return {"path": output.path, "task_family": output.family, "present": output.present, "size": output.size}

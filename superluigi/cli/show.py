@@ -6,7 +6,7 @@ Reads the output and its record; nothing is run. Exit code 1 when the output is 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._output import json_option, line, print_json, shortened, table
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _section(title: str, values: dict[str, Any]) -> None:
+def _section(title: str, values: Mapping[str, object]) -> None:
     if values:
         say()
         table([title, ""], [[name, cut_middle(str(value), _WIDTH)] for name, value in values.items()])
@@ -96,7 +96,7 @@ def _told(task: luigi.Task, rows: int) -> dict[str, Any]:
     }
 
 
-def _facts(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _facts(record: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """The parts of a record that are looked for most."""
     run, code, made = record.get("run") or {}, record.get("code") or {}, record.get("environment") or {}
     for name, value in (
@@ -113,7 +113,7 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _value(task: luigi.Task, target: object, record: dict[str, Any], rows: int) -> dict[str, Any]:
+def _value(task: luigi.Task, target: object, record: dict[str, Any], rows: int) -> dict[str, object]:
     """The type of the value, how many rows it has, and the first as text; of what has no format, its files or lines."""
     from pathlib import Path
 

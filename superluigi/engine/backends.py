@@ -41,7 +41,7 @@ from superluigi.worker_process.pool import ProcessExecutor
 VISIBLE_WITHIN_SECONDS = 2.0
 
 
-def submitted(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+def submitted(executor: Executor, function: Callable[..., object], *arguments: object) -> Future[object]:
     """`executor.submit(…)`.
 
     Raises:
@@ -92,7 +92,7 @@ class ExecutorBackend:
         """Whether what runs here goes on when the run is interrupted, unless it is told: another's processes."""
         return not (self._ours or self.shares_memory)
 
-    def submit_request(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[Any]:
+    def submit_request(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[object]:
         raise NotImplementedError
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:
@@ -104,14 +104,14 @@ class ExecutorBackend:
         outcome: AttemptResult = future.result()
         return outcome
 
-    def end(self, future: Future[Any], error: BaseException) -> bool:
+    def end(self, future: Future[object], error: BaseException) -> bool:
         """End a running attempt; False when this backend cannot."""
         return False
 
     def resize(self, max_workers: int) -> None:
         """Run up to `max_workers` attempts at once, if this backend can."""
 
-    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
         """Give a running task a message of the scheduler; only for backends that share no memory."""
 
     def abort(self) -> None:
@@ -122,7 +122,7 @@ class ExecutorBackend:
         if self._ours:
             self.executor.shutdown(wait=True)
 
-    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
+    def poll_messages(self) -> Iterator[tuple[str, str, list[object]]]:
         """Messages that arrived by another way than `on_message`."""
         return iter(())
 
@@ -169,7 +169,7 @@ class ProcessBackend(ExecutorBackend):
         *,
         on_message: Callable[[Any], None] | None = None,
         **options: Any,
-    ) -> Future[Any]:
+    ) -> Future[object]:
         options["report_start"] = bool(options.pop("timeout", 0) or options.get("report_start"))
         request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
         return self.executor.submit_call(serialization.call(self._context, request), on_message)
@@ -181,14 +181,14 @@ class ProcessBackend(ExecutorBackend):
             raise AttemptLost(error) from error
         return _opened(answer, task)
 
-    def end(self, future: Future[Any], error: BaseException) -> bool:
+    def end(self, future: Future[object], error: BaseException) -> bool:
         return self.executor.end(future, error)
 
     def resize(self, max_workers: int) -> None:
         if self._ours:
             self.executor.resize(max_workers)
 
-    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
         if future is not None:
             self.executor.send(future, task_id, told)
 
@@ -220,7 +220,7 @@ class ExternalBackend(ExecutorBackend):
         *,
         on_message: Callable[[Any], None] | None = None,
         **options: Any,
-    ) -> Future[Any]:
+    ) -> Future[object]:
         timeout = options.pop("timeout", 0)
         mocks.refuse_out_of_reach(task, type(self.executor).__name__)
         alone_there = alone.needs_process(task, self._run)
@@ -237,7 +237,7 @@ class ExternalBackend(ExecutorBackend):
                 **extra,
             )
         except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
-            failed: Future[Any] = Future()
+            failed: Future[object] = Future()
             failed.set_exception(explained(error))
             return failed
 
@@ -262,7 +262,7 @@ class ExternalBackend(ExecutorBackend):
             _check_visible(task, outcome.host)
         return outcome
 
-    def end(self, future: Future[Any], error: BaseException) -> bool:
+    def end(self, future: Future[object], error: BaseException) -> bool:
         cancel = getattr(self.executor, "cancel_running", None)
         return bool(cancel(future, error)) if cancel is not None else future.cancel()
 
@@ -287,12 +287,12 @@ class ExternalBackend(ExecutorBackend):
             self._spool = MessageFileReader(Path(name))
         return self._spool.path
 
-    def send(self, future: Future[Any] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
         path = inbox_path(self._messages(), task_id)
         path.touch(mode=0o600)
         MessageFile(path).append(told)
 
-    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
+    def poll_messages(self) -> Iterator[tuple[str, str, list[object]]]:
         if self._spool is not None:
             yield from self._spool.new()
 
@@ -371,7 +371,7 @@ class BackendRegistry:
         """How often `poll_messages` wants to be asked."""
         return 0.2 if any(isinstance(backend, ExternalBackend) for backend in self._made.values()) else 3600.0
 
-    def poll_messages(self) -> Iterator[tuple[str, str, list[Any]]]:
+    def poll_messages(self) -> Iterator[tuple[str, str, list[object]]]:
         for backend in list(self._made.values()):
             yield from backend.poll_messages()
 

@@ -53,9 +53,9 @@ def run_graph(
     progress: bool | None = None,
     log_level: int | str | None = None,
     complete_many: CompleteMany | None = None,
-    scheduler: Any = None,
-    scheduler_config: Mapping[str, Any] | None = None,
-    worker_config: Mapping[str, Any] | None = None,
+    scheduler: object = None,
+    scheduler_config: Mapping[str, object] | None = None,
+    worker_config: Mapping[str, object] | None = None,
     remember: Callable[[str], object] | None = None,
 ) -> Report:
     """Make `tasks` and all they require as part of `run`; say what came of it.

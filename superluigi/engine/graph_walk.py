@@ -167,7 +167,7 @@ class GraphWalker(WorkerBase):
         self._observer.scheduled(task, status)
         return requirements or []
 
-    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+    def _add_task(self, *args: object, **kwargs: Any) -> None:
         """Tell the scheduler, and remember it for the summary."""
         if not self._near:
             super()._add_task(*args, **kwargs)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from superluigi.engine.running_attempt import RunningAttempt, end_as_interrupted
 from superluigi.execution.threads import ThreadExecutor
@@ -66,6 +66,6 @@ def end_threads(attempts: Iterable[RunningAttempt]) -> None:
                 abandon()
 
 
-def _running(attempt: RunningAttempt) -> Future[Any] | None:
+def _running(attempt: RunningAttempt) -> Future[object] | None:
     future = attempt.future if attempt.backend.shares_memory else None
     return None if future is None or future.done() else future

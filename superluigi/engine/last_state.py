@@ -26,12 +26,12 @@ class RunView:
         self._client = client
         self._on_end = on_end
         self._about = client.about()
-        self._answers: dict[str, Any] = {}
+        self._answers: dict[str, object] = {}
         self._last: LastState | None = None
         self._ended: datetime | None = None
         threading.Thread(target=self._watch, name="superluigi-watch", daemon=True).start()
 
-    def superluigi_state(self) -> dict[str, Any]:
+    def superluigi_state(self) -> dict[str, object]:
         """Which run this is and, once it has ended, when and with what counts: what the page shows above all else."""
         ended = self._ended
         counts = self._last.counts() if self._last is not None else {}
@@ -44,7 +44,7 @@ class RunView:
         live = getattr(self._client, method)
         return lambda **arguments: self._answer(method, live, arguments)
 
-    def _answer(self, method: str, live: Callable[..., object], arguments: dict[str, Any]) -> Any:
+    def _answer(self, method: str, live: Callable[..., object], arguments: Mapping[str, object]) -> object:
         key = json.dumps([method, arguments], sort_keys=True)
         if self._ended is None:
             with contextlib.suppress(ExecutionError):
@@ -70,9 +70,9 @@ class LastState:
     def __init__(self, state: Mapping[str, Any]) -> None:
         self._lists: dict[str, _Tasks] = state["lists"]
         self._graph: _Tasks = state["graph"]
-        self._errors: dict[str, Any] = state["errors"]
-        self._workers: list[Any] = state["workers"]
-        self._resources: list[Any] = state["resources"]
+        self._errors: dict[str, object] = state["errors"]
+        self._workers: list[object] = state["workers"]
+        self._resources: list[object] = state["resources"]
 
     def counts(self) -> dict[str, int]:
         """How many tasks are in which of Luigi's states, those that are in any."""
@@ -81,13 +81,13 @@ class LastState:
             found[task["status"]] = found.get(task["status"], 0) + 1
         return found
 
-    def task_list(self, status: str = "", upstream_status: str = "", search: str | None = None, **_: Any) -> _Tasks:
+    def task_list(self, status: str = "", upstream_status: str = "", search: str | None = None, **_: object) -> _Tasks:
         """Tasks of one state."""
         found = self._lists.get(f"{status} {upstream_status}", {}) if status else self._graph
         words = (search or "").split()
         return {name: task for name, task in found.items() if all(word in name for word in words)}
 
-    def graph(self, **_: Any) -> _Tasks:
+    def graph(self, **_: object) -> _Tasks:
         """Every task with what it requires."""
         return self._graph
 
@@ -116,15 +116,15 @@ class LastState:
             waiting += deps
         return found
 
-    def fetch_error(self, task_id: str, **_: Any) -> Any:
+    def fetch_error(self, task_id: str, **_: object) -> object:
         """The error of a task."""
         return self._errors.get(task_id, {"taskId": task_id, "error": ""})
 
-    def worker_list(self, **_: Any) -> list[Any]:
+    def worker_list(self, **_: object) -> list[object]:
         """The workers as they were."""
         return self._workers
 
-    def resource_list(self, **_: Any) -> list[Any]:
+    def resource_list(self, **_: object) -> list[object]:
         """The resources as they were."""
         return self._resources
 

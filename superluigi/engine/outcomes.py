@@ -25,7 +25,7 @@ class OutcomeRecorder(GraphWalker):
 
     def __init__(
         self,
-        scheduler: Any = None,
+        scheduler: object = None,
         run: RunContext | None = None,
         *,
         on_error: str = "continue",

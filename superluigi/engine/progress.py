@@ -204,7 +204,7 @@ class Live(Counter):
         #: The cells of each line that was drawn last.
         self.drawn: list[int] = []
 
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+    def __rich_console__(self, console: object, options: Any) -> Iterator[Any]:
         from rich.text import Text
 
         shown = list(self.running.values())[:LINES]

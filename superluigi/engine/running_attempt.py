@@ -41,7 +41,7 @@ class RunningAttempt:
     backend: ExecutorBackend
     terms: Terms = field(default_factory=Terms)
     status_reporter: TaskStatusReporter | None = None
-    future: Future[Any] | None = None
+    future: Future[object] | None = None
     #: The call in a thread, where that is one of this process.
     call: Interruptible | None = None
     #: Seconds on the monotonic clock; None without a time limit.

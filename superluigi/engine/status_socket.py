@@ -16,7 +16,7 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def folder() -> Path:
 
 
 @contextlib.contextmanager
-def opened(scheduler: Any, run_id: str, task: str = "") -> Iterator[None]:
+def opened(scheduler: object, run_id: str, task: str = "") -> Iterator[None]:
     """While this is open, `superluigi ui` can look at `scheduler`, which runs `task` (its text)."""
     window = StatusServer(scheduler, run_id, task)
     timer = threading.Timer(OPENS_AFTER_SECONDS, window.open)
@@ -229,7 +229,7 @@ class StatusClient:
             raise AttributeError(method)
         return lambda **arguments: self.ask(method, arguments)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """`task`: the text of the task that is run, "" where it is not known.
 
         Raises:
@@ -245,7 +245,7 @@ class StatusClient:
             return b"".join(iter(lambda: connection.recv(1 << 20), b""))
         return b""
 
-    def ask(self, method: str, arguments: dict[str, Any]) -> Any:
+    def ask(self, method: str, arguments: Mapping[str, object]) -> Any:
         """What the scheduler answers.
 
         Raises:

@@ -122,7 +122,7 @@ class _Shown:
     """A task as Luigi's summary sees it, which sorts by text and asks the parameters for each text anew."""
 
     __slots__ = ("_task", "task_family")
-    _params: ClassVar[dict[type, list[Any]]] = {}
+    _params: ClassVar[dict[type, list[object]]] = {}
 
     def __init__(self, task: Task) -> None:
         self._task = task

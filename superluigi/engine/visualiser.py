@@ -137,7 +137,7 @@ class _Guarded(tornado.web.RequestHandler):
         if site not in ("same-origin", "none") or foreign:
             raise tornado.web.HTTPError(403, reason="Only this page itself may ask that")
 
-    def log_exception(self, kind: Any, error: Any, where: Any) -> None:
+    def log_exception(self, kind: Any, error: object, where: object) -> None:
         """In one line; a traceback tells the one who looks at a page nothing."""
         if not isinstance(error, tornado.web.HTTPError):
             say(f"The page could not answer {self.request.path}: {kind.__name__}: {error}", err=True)

@@ -229,7 +229,7 @@ class Worker(OutcomeRecorder):
 
     def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
         task, backend = attempting.task, attempting.backend
-        messages: Any = None
+        messages: object = None
         if task.accepts_messages and backend.shares_memory:
             messages = queue.SimpleQueue()
         elif task.accepts_messages:
@@ -361,7 +361,7 @@ class Worker(OutcomeRecorder):
                 elif attempting.future is not None:
                     attempting.backend.end(attempting.future, timeout_error(attempting))
 
-    def _outcome(self, attempting: RunningAttempt, future: Future[Any]) -> AttemptResult | None:
+    def _outcome(self, attempting: RunningAttempt, future: Future[object]) -> AttemptResult | None:
         """The outcome of an ended attempt; None when it was sent again in another way."""
         task = attempting.task
         try:

@@ -8,7 +8,7 @@ import pickle
 import queue
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
@@ -79,7 +79,7 @@ class SilentReporter:
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
         pass
 
-    def report_task_statistics(self, statistics: dict[str, Any]) -> None:
+    def report_task_statistics(self, statistics: Mapping[str, object]) -> None:
         pass
 
 
@@ -107,7 +107,7 @@ class AttemptResult:
     #: Luigi's word: DONE, FAILED, or PENDING when `requirements` must be made first.
     status: str
     #: What `on_success` or `on_failure` returned.
-    expl: Any = None
+    expl: object = None
     error: BaseException | None = None
     #: The formatted traceback of `error`, "" without one.
     traceback: str = ""
@@ -124,7 +124,7 @@ class AttemptResult:
     #: Ids of requirements that were checked here and found complete.
     confirmed: tuple[str, ...] = ()
     #: Events to be fired again where their handlers are, in order: (event, arguments).
-    events: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    events: tuple[tuple[str, tuple[object, ...]], ...] = ()
     #: The last log lines of the attempt.
     log: tuple[str, ...] = ()
     #: Seconds since the epoch.
@@ -194,7 +194,7 @@ class AttemptRunner:
         self.check_complete_on_run = check_complete_on_run
         self.waits = waits
         self.confirmed: list[str] = []
-        self.events: list[tuple[str, tuple[Any, ...]]] = []
+        self.events: list[tuple[str, tuple[object, ...]]] = []
         self.collect_events = collect_events
         self.started = time.time()
 
@@ -372,7 +372,7 @@ def _unfulfilled(tasks: list[Task]) -> str:
 def _process_context(dotted: str, view: _ProcessView) -> Iterator[None]:
     """Luigi's `[worker] task_process_context`: a class to enter around each run."""
     module, _, name = dotted.rpartition(".")
-    factory: Callable[[Any], contextlib.AbstractContextManager[Any]] = getattr(import_module(module), name)
+    factory: Callable[[Any], contextlib.AbstractContextManager[object]] = getattr(import_module(module), name)
     with factory(view):
         yield
 
@@ -412,14 +412,14 @@ class _AsPythonDoes(Exception):  # noqa: N818 - never raised: it is what it hold
         super().__init__()
         self._error = error
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[object, ...]:
         return self._error.__reduce__()
 
 
 class _ByState(_AsPythonDoes):
     """Pickles an error without calling its class, whose arguments may be others than `args`, as Python assumes."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         reduced = self._error.__reduce__()
         kind, *rest = reduced if isinstance(reduced, tuple) else (None,)
         if kind is not type(self._error):
@@ -427,7 +427,9 @@ class _ByState(_AsPythonDoes):
         return _by_state, (kind, *rest)
 
 
-def _by_state(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any] | None = None) -> BaseException:
+def _by_state(
+    kind: type[BaseException], args: tuple[object, ...], state: dict[str, object] | None = None
+) -> BaseException:
     error = kind.__new__(kind, *args)
     if isinstance(error, OSError):
         OSError.__init__(error, *args)

@@ -73,7 +73,7 @@ class DaskExecutor(Executor):
     def __init__(self, client: Client, closes: list[Any] | None = None) -> None:
         self.client = client
         self._closes = closes or []
-        self._futures: dict[Future[Any], Any] = {}
+        self._futures: dict[Future[object], Any] = {}
         self._lost: ExecutorLostError | None = None
         self._address = client.scheduler.address if client.scheduler is not None else "?"
 
@@ -90,7 +90,7 @@ class DaskExecutor(Executor):
             raise self._lost  # the client would go on waiting for a scheduler that does not come back
         resources: Mapping[str, int] | None = kwargs.pop("dask_resources", None)
         call = functools.partial(fn, *args, **kwargs)
-        ours: Future[Any] = Future()
+        ours: Future[object] = Future()
         theirs = self.client.submit(
             call,
             key=f"superluigi-{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}",
@@ -103,7 +103,7 @@ class DaskExecutor(Executor):
         theirs.add_done_callback(functools.partial(self._arrived, ours))
         return ours
 
-    def _arrived(self, ours: Future[Any], theirs: Any) -> None:
+    def _arrived(self, ours: Future[object], theirs: Any) -> None:
         self._futures.pop(ours, None)
         if ours.done():
             return

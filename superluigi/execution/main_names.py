@@ -100,7 +100,7 @@ def adopt(kind: type) -> None:
         if _names.has(base.__name__) and _is_of_main(base.__name__, base):
             _names.put(base.__name__, base)
         for function in map(_function, list(vars(base).values())):
-            names: dict[str, Any] = {} if function is None else function.__globals__
+            names: dict[str, object] = {} if function is None else function.__globals__
             if names.get("__name__") == "__main__" and names is not vars(sys.modules["__main__"]):
                 for name, value in list(names.items()):
                     if _is_of_main(name, value) and _names.has(name):

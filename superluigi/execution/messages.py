@@ -7,7 +7,7 @@ import json
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class RemoteReporter:
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
         self._report("decrease_running_resources", decrease_resources)
 
-    def report_task_statistics(self, statistics: dict[str, Any]) -> None:
+    def report_task_statistics(self, statistics: Mapping[str, object]) -> None:
         self._report("report_task_statistics", statistics)
 
 
@@ -134,7 +134,7 @@ class Inbox(queue.Queue[Any]):
         self._look()
         return super().qsize()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
         if self._spool is None:
             return super().get(block, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout

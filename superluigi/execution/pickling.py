@@ -15,7 +15,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from superluigi.luigi_compat import register
 
 
-def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
+def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[object, ...]]:
     make, values = cloudpickle.Pickler.dispatch_table[CodeType](code)[:2]
     return _code_of_file, (code.co_filename, make, values)
 
@@ -74,7 +74,7 @@ def loads(data: bytes) -> Any:
 
 
 def _forget_spares(added: list[Any]) -> None:
-    module: Any = sys.modules.get("cloudpickle.cloudpickle")
+    module: object = sys.modules.get("cloudpickle.cloudpickle")
     used = set(getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", ()))
     names = {(kind.__module__, kind.__name__) for kind in used}
     for spare in added:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,11 +166,11 @@ class _TaskSpec:
     def of(task: Task) -> Any:
         return _TaskSpec(task)
 
-    def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Task], tuple[object, ...]]:
         return _again, (type(self._task), self._task.param_kwargs)
 
 
-def _again(task_class: type[Task], parameters: dict[str, Any]) -> Task:
+def _again(task_class: type[Task], parameters: Mapping[str, object]) -> Task:
     return task_class(**parameters)
 
 

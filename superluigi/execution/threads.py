@@ -29,7 +29,7 @@ class ThreadExecutor(Executor):
         self._closing = False
 
     def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
-        future: Future[Any] = Future()
+        future: Future[object] = Future()
         context = copy_context()
 
         def call() -> None:

@@ -24,7 +24,7 @@ Ask = Callable[[Any], Generator[Any, Any, Any]]
 _NOT_STARTED = object()
 
 
-def follow(steps: Generator[Any, Any, Value], ask: Ask, first: object = _NOT_STARTED) -> Generator[Any, Any, Value]:
+def follow(steps: Generator[object, Any, Value], ask: Ask, first: object = _NOT_STARTED) -> Generator[Any, Any, Value]:
     """Drive `steps` to its end, which returns its value: `ask` answers what it yields, `first` if it has begun.
 
     Its `finally` blocks run when it ends or is left, not when the collector comes by.
@@ -39,7 +39,7 @@ def follow(steps: Generator[Any, Any, Value], ask: Ask, first: object = _NOT_STA
             return value
 
 
-def start(steps: Generator[Any, Any, Value]) -> Value | Generator[Any, Any, Value]:
+def start(steps: Generator[object, Any, Value]) -> Value | Generator[object, Any, Value]:
     """Start a generator: itself, to be gone on with, if it yields requirements, else the value that it returned."""
     try:
         first = next(steps)
@@ -49,7 +49,7 @@ def start(steps: Generator[Any, Any, Value]) -> Value | Generator[Any, Any, Valu
     return follow(steps, _passed_on, first)
 
 
-def _passed_on(wanted: object) -> Generator[Any, Any, Any]:
+def _passed_on(wanted: object) -> Generator[object, Any, object]:
     return (yield wanted)
 
 
@@ -79,7 +79,7 @@ def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]
         refuse_async(steps, task)
         return ()
 
-    def ask(yielded: object) -> Generator[tuple[Task, ...], None, Any]:
+    def ask(yielded: object) -> Generator[tuple[Task, ...], None, object]:
         with at(folder):  # whichever folder the task has gone to, relative outputs mean this one
             wanted = settled(yielded, task)
             if not _all_complete(wanted, complete):
@@ -124,7 +124,7 @@ def settled(wanted: object, task: object) -> DynamicRequirements:
     return asked
 
 
-def _itself(item: object) -> Any:
+def _itself(item: object) -> object:
     return item
 
 
@@ -133,7 +133,7 @@ def answers_itself(wanted: object) -> bool:
     return isinstance(wanted, DynamicRequirements) and type(wanted).paths is not DynamicRequirements.paths
 
 
-def answer_to(wanted: DynamicRequirements) -> Any:
+def answer_to(wanted: DynamicRequirements) -> object:
     """What a `yield` gives to `run`: the outputs, in the shape that was asked for."""
     if answers_itself(wanted):
         return wanted.paths

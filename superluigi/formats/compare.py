@@ -50,7 +50,7 @@ def is_model(value: object) -> bool:
     return hasattr(type(value), "model_validate") and hasattr(type(value), "model_dump_json")
 
 
-def parts(model: Any) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Any]]:
+def parts(model: Any) -> tuple[dict[str, object], Mapping[str, object], Mapping[str, object]]:
     """The fields of a model by their own names, what it took beside them, and its private attributes."""
     names = type(model).model_fields
     fields = {name: item for name, item in vars(model).items() if name in names}
@@ -104,8 +104,8 @@ def _same_items(one: Any, other: Any) -> bool:
     return all(missing or same(left, right) for left, right, missing in pairs)
 
 
-def _same_mappings(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
-    twins: dict[Any, Any] = {key: key for key in tuple(other)}
+def _same_mappings(one: Mapping[object, object], other: Mapping[object, object]) -> bool:
+    twins: dict[object, object] = {key: key for key in tuple(other)}
     if len(one) != len(other):
         return False
     return all(key in twins and same(key, twins[key]) and same(item, other[key]) for key, item in one.items())

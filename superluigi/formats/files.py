@@ -74,7 +74,7 @@ def load(
     allowed = bool(config.get("allow_pickle")) if allow_pickle is None else allow_pickle
     if path.is_dir() and format in (None, folders.FOLDER, folders.TABLE):
 
-        def load_file(file: Path, kind: object) -> Any:
+        def load_file(file: Path, kind: object) -> object:
             return load(file, as_type=kind, allow_pickle=allowed)
 
         return folders.load(path, as_type, load_file, one_table=format == folders.TABLE)

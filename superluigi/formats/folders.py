@@ -24,7 +24,7 @@ class NamedValues(dict[str, Any]):
         super().__init__(values)
         self._full_names = dict(full_names)
 
-    def __missing__(self, name: str) -> Any:
+    def __missing__(self, name: str) -> object:
         if name in self._full_names:
             return self[self._full_names[name]]
         raise KeyError(f"{name!r}; the folder holds {', '.join(map(repr, self)) or 'nothing'}")
@@ -69,7 +69,7 @@ def save(value: object, folder: Path, save_file: Callable[[Any, Path], str]) -> 
     return FOLDER
 
 
-def load(folder: Path, as_type: object, load_file: Callable[[Path, Any], object], *, one_table: bool = False) -> Any:
+def load(folder: Path, as_type: object, load_file: Callable[[Path, Any], object], *, one_table: bool = False) -> object:
     """A table if `as_type` asks for one or the folder is partitioned (`year=2013/…`), else a dict by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
     wanted = table_kind(as_type)
@@ -108,7 +108,7 @@ def _pandas() -> object:
     return pandas.DataFrame
 
 
-def _with_columns(part: Any, columns: dict[str, Any]) -> object:
+def _with_columns(part: Any, columns: Mapping[str, object]) -> object:
     """The table with the partition's columns, unless the file already has them."""
     have = set(part.column_names if hasattr(part, "column_names") else part.columns)
     for name, value in columns.items():

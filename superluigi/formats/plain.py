@@ -126,7 +126,7 @@ CHECKED_PICKLE_BYTES = 16 << 20
 _OWN = (bool, int, float, str, bytes, type(None))
 
 
-def _refuse_unreadable(value: Any, path: Path, load: Callable[[], Any]) -> None:
+def _refuse_unreadable(value: object, path: Path, load: Callable[[], object]) -> None:
     kind = type(value)
     if kind in _OWN or _is_numbers(value) or path.stat().st_size > CHECKED_PICKLE_BYTES:
         return
@@ -147,7 +147,7 @@ def _is_numbers(value: Any) -> bool:
     return kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject
 
 
-def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> object:
+def _plain(value: object, where: str, scalar: Any, *, any_key: bool = False) -> object:
     """`value` of lists, dicts and what `scalar` lets pass; FormatError names the place that does not fit."""
     if type(value) is dict or isinstance(value, Mapping):
         return {
@@ -159,7 +159,7 @@ def _plain(value: Any, where: str, scalar: Any, *, any_key: bool = False) -> obj
     return scalar(value, where)
 
 
-def _key(key: Any, where: str, scalar: Any) -> object:
+def _key(key: object, where: str, scalar: Any) -> object:
     if type(key) is str:
         return key
     if scalar is None:

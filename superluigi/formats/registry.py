@@ -60,7 +60,7 @@ class FormatSpec:
             return self.implementation
         return _imported(self.implementation, self.name, self.extra)
 
-    def made_for(self, kind: Any) -> bool:
+    def made_for(self, kind: object) -> bool:
         """Whether this format names `kind`, or one of its bases, among its types."""
         names = {*kind_names(kind)}
         return any(wanted in names if isinstance(wanted, str) else is_kind(kind, wanted) for wanted in self.types)
@@ -161,14 +161,14 @@ def known_suffixes() -> list[str]:
     return sorted({suffix for entry in entries() for suffix in entry.suffixes})
 
 
-def kind_names(kind: Any) -> list[str]:
+def kind_names(kind: object) -> list[str]:
     """The dotted names of a class and its bases; empty for what is no class."""
     if not is_class(kind):
         return []
     return [f"{base.__module__.split('.')[0]}.{base.__qualname__}" for base in kind.__mro__]
 
 
-def is_kind(kind: Any, wanted: type) -> bool:
+def is_kind(kind: object, wanted: type) -> bool:
     """`issubclass` that is False for what is no class."""
     return is_class(kind) and issubclass(kind, wanted)
 

@@ -35,7 +35,7 @@ def suffix_for(annotation: object) -> str:
 _BUILTIN_TABLES = {"feather", "excel", "tsv", "csv", "parquet", "npy"}
 
 
-def bare(annotation: object) -> Any:
+def bare(annotation: object) -> object:
     """The annotation without `Annotated[…]` and `Required[…]` around it."""
     while get_origin(annotation) is typing.Annotated:
         annotation = get_args(annotation)[0]

@@ -97,7 +97,7 @@ class Csv:
         table = table.replace_schema_metadata(None)
         return table if kind == builtin.ARROW else _polars().from_arrow(table)
 
-    def _read(self, source: Any, **options: Any) -> Any:
+    def _read(self, source: Any, **options: Any) -> object:
         import pandas
 
         # up to pandas 3.0 the default reader may miss the last bit of a float
@@ -162,7 +162,7 @@ def _other_kinds_named() -> Iterator[None]:
         ) from error
 
 
-def convert(table: Any, as_type: Any) -> Any:
+def convert(table: Any, as_type: object) -> object:
     """A table of any of the three libraries as the one that `as_type` asks for (pandas if none)."""
     wanted = table_kind(as_type) or builtin.PANDAS
     kind = _kind(table)
@@ -180,7 +180,7 @@ def is_table(value: object) -> bool:
     return bool(set(kind_names(type(value))) & set(builtin.TABLES))
 
 
-def concatenated(tables: list[Any], as_type: object) -> Any:
+def concatenated(tables: list[Any], as_type: object) -> object:
     """One table of many with the same columns, in order."""
     kind = table_kind(as_type) or builtin.PANDAS
     if kind == builtin.POLARS:
@@ -308,7 +308,7 @@ def _refuse_numbers_as_categories(table: Any) -> None:
             raise FormatError(f"column {name!r} has categories of {kind.value_type}, which would be lost; use .feather")
 
 
-def _with_its_types(table: Any, metadata: Mapping[bytes, bytes]) -> Any:
+def _with_its_types(table: Any, metadata: Mapping[bytes, bytes]) -> object:
     """The table with the types that it was written with: Parquet has no seconds, and Arrow notes what it had."""
     noted = metadata.get(b"ARROW:schema")
     if noted is None:
@@ -318,7 +318,7 @@ def _with_its_types(table: Any, metadata: Mapping[bytes, bytes]) -> Any:
     return table if table.schema.equals(wanted) else table.cast(wanted)
 
 
-def _pandas_from_arrow(table: Any) -> Any:
+def _pandas_from_arrow(table: Any) -> object:
     """A frame whose columns of objects are such again: whole numbers with None among them would become floats."""
     import pandas
 
@@ -342,7 +342,7 @@ _NOTES = b"superluigi"
 
 
 def _with_notes(table: Any, frame: Any) -> Any:
-    notes: dict[str, Any] = {}
+    notes: dict[str, object] = {}
     if frame.attrs:
         try:
             text = json.dumps(frame.attrs)

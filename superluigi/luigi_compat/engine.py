@@ -30,9 +30,9 @@ class WorkerBase(LuigiWorker):
     tasks: dict[str, Task] = public("_scheduled_tasks")
     running: dict[str, Any] = public("_running_tasks")
     batches: dict[str, list[Task]] = public("_batch_running_tasks")
-    work_history: list[dict[str, Any]] = public("_get_work_response_history")
+    work_history: list[dict[str, object]] = public("_get_work_response_history")
     task_history: list[tuple[Task, str, bool]] = public("_add_task_history")
-    idle_since: Any = public("_idle_since")
+    idle_since: object = public("_idle_since")
     asks_no_more: bool = public("_stop_requesting_work")
     keep_alive_thread: Any = public("_keep_alive_thread")
     results_of_forks: Any = public("_task_result_queue")
@@ -52,14 +52,14 @@ class SchedulerBase(LuigiScheduler):
     """Luigi's scheduler in memory. Replaced by ours: `_reset_orphaned_batch_running_tasks`."""
 
     settings: Any = public("_config")
-    state: Any = public("_state")
+    state: object = public("_state")
     resource_limits: dict[str, int] = public("_resources")
     mail_batcher: Any = public("_email_batcher")
     pausing: bool = public("_paused")
-    history: Any = public("_task_history")
+    history: object = public("_task_history")
     has_resources: Callable[..., bool] = public("_has_resources")
     used_resources: Callable[[], dict[str, int]] = public("_used_resources")
-    retry_policy_of: Callable[[Any], Any] = public("_generate_retry_policy")
+    retry_policy_of: Callable[[Any], object] = public("_generate_retry_policy")
     send_mails_that_are_due: Callable[[], None] = public("_prune_emails")
     note_in_history: Callable[..., None] = public("_update_task_history")
     note_worker: Callable[..., Any] = public("_update_worker")
@@ -81,11 +81,11 @@ class StateBase(SimpleTaskState):
     """Luigi's tasks and workers in memory. Replaced by ours: `_remove_workers_from_tasks`."""
 
     tasks: dict[str, Any] = public("_tasks")
-    workers: dict[str, Any] = public("_active_workers")
+    workers: dict[str, object] = public("_active_workers")
     tasks_by_status: Any = public("_status_tasks")
 
 
-def resource_limits_of(scheduler: object) -> Any:
+def resource_limits_of(scheduler: object) -> object:
     """How much of each resource a scheduler in this process has, Luigi's own too; None of one elsewhere."""
     return getattr(scheduler, "_resources", None)
 

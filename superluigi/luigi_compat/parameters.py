@@ -10,7 +10,7 @@ from luigi.parameter import ChoiceParameter, Parameter, _DateParameterBase, _Dat
 from superluigi.luigi_compat.names import public
 
 #: The default of a parameter that has none.
-NO_DEFAULT: Any = _no_value
+NO_DEFAULT: object = _no_value
 #: Parameters that are dates, and those that are moments.
 DateParameterBase: Any = _DateParameterBase
 DatetimeParameterBase: Any = _DatetimeParameterBase
@@ -30,12 +30,12 @@ class ChoiceBase(ChoiceParameter):
     made_of: Callable[[Any], Any] = public("_var_type")
 
 
-def default_of(parameter: Any) -> Any:
+def default_of(parameter: Any) -> object:
     """The default as it was given, or NO_DEFAULT; what a configuration says is not asked."""
     return parameter._default
 
 
-def give_default(parameter: Any, value: Any) -> None:
+def give_default(parameter: Any, value: object) -> None:
     """Let `parameter` have another default."""
     parameter._default = value
 

@@ -9,9 +9,9 @@ from luigi.task import Task
 from luigi.task_register import Register
 
 
-def param_visibilities(task: Task) -> Callable[[], dict[str, Any]]:
+def param_visibilities(task: Task) -> Callable[[], dict[str, object]]:
     """Asks which parameters of `task` Luigi's page may show; not called before the page is asked for."""
-    ask: Callable[[], dict[str, Any]] = task._get_param_visibilities
+    ask: Callable[[], dict[str, object]] = task._get_param_visibilities
     return ask
 
 
@@ -25,14 +25,14 @@ def hash_by_id(task: Task) -> None:
     task.__dict__["_Task__hash"] = hash(task.task_id)
 
 
-def requires_hook(cls: type[Any]) -> Any:
+def requires_hook(cls: type[Any]) -> object:
     """The method by which a class requires more than `requires()` says."""
     return cls._requires
 
 
-def instances_of(register: Any) -> dict[Any, Any] | None:
+def instances_of(register: Any) -> dict[object, Any] | None:
     """Luigi's one object for each task, by class and values of parameters; None where that is switched off."""
-    known: dict[Any, Any] | None = register._Register__instance_cache
+    known: dict[object, object] | None = register._Register__instance_cache
     return known
 
 

@@ -82,7 +82,7 @@ else:
         significant = True
         requires = False
 
-        def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        def __new__(cls, *args: object, **kwargs: object) -> NoReturn:
             kind = getattr(args[0], "__name__", repr(args[0])) if args else "int"
             raise DefinitionError(
                 f"{cls.__name__}({', '.join(map(repr, args))}) makes no parameter. Write it as an annotation, with the "
@@ -190,7 +190,7 @@ def _is_parameter_class(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, luigi.Parameter) and value.__name__.endswith("Parameter")
 
 
-def required_by(task: luigi.Task) -> dict[str, Any]:
+def required_by(task: luigi.Task) -> dict[str, object]:
     """What annotations and arguments of `task` require: name -> a task, or a structure of tasks; may be empty."""
     found = {}
     for name, parameter in task.get_params():
@@ -207,7 +207,7 @@ def tasks_inside(value: object) -> list[luigi.Task]:
     return list(dict.fromkeys(tasks_in(value)))
 
 
-def annotation_of(function: object, name: str) -> Any:
+def annotation_of(function: object, name: str) -> object:
     """The annotation of an argument (or `"return"`) of a function that is being defined; `...` if there is none.
 
     One that is text is read with the names in sight of the definition; if that fails it counts as none.
@@ -223,10 +223,10 @@ def annotation_of(function: object, name: str) -> Any:
 
 
 def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Declared]:
-    texts: Mapping[str, Any] = namespace.get("__annotations__", {})
+    texts: Mapping[str, object] = namespace.get("__annotations__", {})
     if not texts:
         return {}
-    names: Mapping[str, Any] | None = None
+    names: Mapping[str, object] | None = None
     found = {}
     for name, annotation in texts.items():
         if isinstance(annotation, str):

@@ -115,7 +115,7 @@ class Frozen:
     def __repr__(self) -> str:
         return self.text
 
-    def fresh(self) -> Any:
+    def fresh(self) -> object:
         """A copy of the value, hashable by content."""
         value = copied(self.value)
         if type(value) in _HASHABLE:
@@ -364,7 +364,7 @@ class _Optional:
         text = str(super().serialize(x))  # type: ignore[misc]
         return json.dumps(text) if text == "" or text.startswith('"') else text
 
-    def parse(self, x: object) -> Any:
+    def parse(self, x: object) -> object:
         if x == "" or x is None:
             return None
         return super().parse(json.loads(x) if isinstance(x, str) and x.startswith('"') else x)  # type: ignore[misc]
@@ -439,7 +439,7 @@ def _optional_class(base: type[Checked]) -> type[Checked]:
 
 _optionals: dict[type[Checked], type[Checked]] = {}
 
-_SCALARS: dict[Any, type[Checked]] = {
+_SCALARS: dict[object, type[Checked]] = {
     int: CheckedInt,
     float: CheckedFloat,
     str: CheckedStr,

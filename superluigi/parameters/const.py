@@ -85,7 +85,7 @@ class ConstantTask(luigi.Task):
         """Whether the value is too long for the text, which is then its digest."""
         return bool(self.value.text.startswith("sha256:"))
 
-    def result(self) -> Any:
+    def result(self) -> object:
         """The value."""
         return self.value.value
 
@@ -115,7 +115,7 @@ class _ConstantLocation(Location):
     def read_record(self) -> Record | None:
         return None
 
-    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, object] | None = None) -> None:
         self._refuse()
 
     def stage(self) -> StagedWrite:

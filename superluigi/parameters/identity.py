@@ -16,9 +16,9 @@ from superluigi.parameters.checked import Frozen
 _PLAIN = frozenset({str, int, bool, type(None), bytes, datetime.date, datetime.timedelta, PosixPath, uuid.UUID, Frozen})
 
 
-def key(params: Iterable[tuple[str, luigi.Parameter[Any]]], values: Iterable[tuple[str, Any]]) -> tuple[Any, ...]:
+def key(params: Iterable[tuple[str, luigi.Parameter[Any]]], values: Iterable[tuple[str, object]]) -> tuple[object, ...]:
     """What the instance of these values is known by: the values with their types, and texts where these may differ."""
-    found: list[Any] = []
+    found: list[object] = []
     texts = None
     for name, value in values:
         kind = type(value)

@@ -45,7 +45,7 @@ def concerned(parameter: luigi.Parameter[Any]) -> bool:
     )
 
 
-def must_fit(parameter: Any, name: str, value: Any, given: Any) -> None:
+def must_fit(parameter: object, name: str, value: object, given: object) -> None:
     """Refuse `value`, as the parameter keeps what was `given`, if it is of another kind.
 
     Raises:
@@ -62,7 +62,7 @@ def must_fit(parameter: Any, name: str, value: Any, given: Any) -> None:
         raise RefusedError(kind_of(parameter), name, value if given is None else given)
 
 
-def _fits(parameter: Any, value: Any) -> bool:
+def _fits(parameter: Any, value: object) -> bool:
     if type(parameter).__module__ != "luigi.parameter":
         return not isinstance(value, str)
     if isinstance(parameter, _LISTS):

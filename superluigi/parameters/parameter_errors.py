@@ -44,7 +44,7 @@ class DuplicateParameterError(ParameterError, DuplicateParameterException):
     """A parameter was given twice, by place and by name."""
 
 
-def explain(cls: Any, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ParameterError | None:
+def explain(cls: Any, error: Exception, args: Sequence[object], kwargs: Mapping[str, object]) -> ParameterError | None:
     """The advice for what Luigi or a check raised while a task of `cls` was made; None for other errors."""
     family, parameters = cls.get_task_family(), dict(cls.get_params())
     names = list(parameters)
@@ -116,7 +116,7 @@ def _refused(error: BaseException) -> RefusedError | None:
     return error
 
 
-def refuse_without_init(cls: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def refuse_without_init(cls: Any, task: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
     """Refuse a task whose class has an `__init__` that did not call Luigi's, or called it without what was given.
 
     Raises:
@@ -150,7 +150,7 @@ def kind_of(parameter: object) -> str:
 
 
 def _not_taken(
-    parameters: Mapping[str, Any], error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]
+    parameters: Mapping[str, Any], error: Exception, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> RefusedError | None:
     """The value that a parameter of Luigi's own stumbled over, where that was a text in the place of a value."""
     if isinstance(error, ParameterException):
@@ -172,7 +172,7 @@ def _not_taken(
     return None
 
 
-def _hint(value: Any, name: str, parameter: Any) -> str:
+def _hint(value: object, name: str, parameter: Any) -> str:
     if isinstance(parameter, luigi.BoolParameter) and value in (0, 1):
         return f" Write {name}={bool(value)}."
     if isinstance(parameter, luigi.IntParameter) and isinstance(value, (bool, float)) and value == int(value):

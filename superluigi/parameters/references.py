@@ -104,7 +104,7 @@ def replaced(value: Any, replace: Callable[[Any], Any], kind: type = luigi.Task)
     return dataclasses.replace(value, **{name: replaced(getattr(value, name), replace, kind) for name in names})
 
 
-def _like(old: Mapping[Any, object], new: dict[Any, Any]) -> object:
+def _like(old: Mapping[object, object], new: Mapping[object, object]) -> object:
     return new if type(old) is dict else type(old)(new)  # type: ignore[call-arg]
 
 

@@ -18,9 +18,9 @@ from superluigi.errors import DefinitionError, ParameterError
 _IN_JSON = (type(None), bool, int, float, str)
 
 
-def values_beside(task: luigi.Task, texts: Mapping[str, str]) -> dict[str, Any] | None:
+def values_beside(task: luigi.Task, texts: Mapping[str, str]) -> dict[str, object] | None:
     """Values whose texts do not give them back, and that JSON can hold; None when one needs more than that."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, parameter in type(task).get_params():
         if name not in texts:
             continue
@@ -42,7 +42,7 @@ def _comes_back(parameter: luigi.Parameter[Any], text: str, held: object) -> boo
         return False
 
 
-def as_held(value: object) -> Any:
+def as_held(value: object) -> object:
     """`value` as Luigi's tasks hold it: it makes tuples of lists and sets."""
     return tuple(value) if isinstance(value, (list, set)) else value
 

@@ -55,16 +55,16 @@ class QueueScheduler:
         shown = max_shown_tasks or _MAX_TASKS
         return {"num_tasks": len(found)} if limit and len(found) > shown else found
 
-    def graph(self, **_: Any) -> dict[str, Any]:
+    def graph(self, **_: object) -> dict[str, object]:
         """Every task with what it requires."""
         upstream = self._upstream()
         return {row.id: {**_serialized(row), "deps": upstream.get(row.id, [])} for row in self._queue.tasks()}
 
-    def dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, Any]:
+    def dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, object]:
         """The graph above a task: what it requires, and so on."""
         return self._reached(task_id, self._upstream(), include_done)
 
-    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, Any]:
+    def inverse_dep_graph(self, task_id: str, include_done: bool = True, **_: object) -> dict[str, object]:
         """The graph below a task: what requires it, and so on."""
         downstream: dict[str, list[str]] = {}
         for upper, lower in self._queue.edges():
@@ -77,9 +77,9 @@ class QueueScheduler:
             found.setdefault(lower, []).append(upper)
         return found
 
-    def _reached(self, task_id: str, following: dict[str, list[str]], include_done: bool) -> dict[str, Any]:
+    def _reached(self, task_id: str, following: dict[str, list[str]], include_done: bool) -> dict[str, object]:
         rows = {row.id: row for row in self._queue.tasks()}
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         waiting = [task_id]
         while waiting and len(found) < _MAX_TASKS:
             name = waiting.pop(0)
@@ -91,7 +91,7 @@ class QueueScheduler:
             waiting.extend(following.get(name, ()))
         return found
 
-    def fetch_error(self, task_id: str, **_: Any) -> dict[str, Any]:
+    def fetch_error(self, task_id: str, **_: object) -> dict[str, object]:
         """The error of a task, for the page's dialogue."""
         rows = self._queue.tasks(task_id)
         if not rows:
@@ -102,7 +102,7 @@ class QueueScheduler:
             "taskParams": dict(row.params), "taskModule": row.module, "taskFamily": row.name,
         }  # fmt: skip
 
-    def worker_list(self, include_running: bool = True, **_: Any) -> list[dict[str, Any]]:
+    def worker_list(self, include_running: bool = True, **_: object) -> list[dict[str, object]]:
         """Workers that are registered, with what they run."""
         running: dict[str, list[TaskRow]] = {}
         for row in self._queue.tasks(state=models.RUNNING):
@@ -118,7 +118,7 @@ class QueueScheduler:
             for worker in self._queue.workers()
         ]  # fmt: skip
 
-    def resource_list(self) -> list[dict[str, Any]]:
+    def resource_list(self) -> list[dict[str, object]]:
         """Pools, which limit what runs, shown as resources."""
         running = self._queue.tasks(state=models.RUNNING)
         found = []
@@ -130,7 +130,7 @@ class QueueScheduler:
             })  # fmt: skip
         return found
 
-    def task_search(self, task_str: str, **_: object) -> dict[str, Any]:
+    def task_search(self, task_str: str, **_: object) -> dict[str, object]:
         """Tasks whose id holds the text, by Luigi's state."""
         found: dict[str, Any] = {}
         for row in self._queue.tasks():
@@ -138,12 +138,12 @@ class QueueScheduler:
                 found.setdefault(_STATUS[row.state], {})[row.id] = _serialized(row)
         return found
 
-    def re_enable_task(self, task_id: str) -> dict[str, Any]:
+    def re_enable_task(self, task_id: str) -> dict[str, object]:
         """Give a failed or killed task a fresh start."""
         self._queue.retry(task_id)
         return next((_serialized(row) for row in self._queue.tasks(task_id)), {})
 
-    def forgive_failures(self, task_id: str | None = None) -> dict[str, Any]:
+    def forgive_failures(self, task_id: str | None = None) -> dict[str, object]:
         """The same, by the page's other button."""
         if task_id is not None:
             self._queue.retry(task_id)
@@ -164,13 +164,13 @@ class QueueScheduler:
     def has_task_history(self) -> bool:
         return False
 
-    def get_task_status_message(self, task_id: str) -> dict[str, Any]:
+    def get_task_status_message(self, task_id: str) -> dict[str, object]:
         return {"taskId": task_id, "statusMessage": self._told(task_id, "status_message")}
 
-    def get_task_progress_percentage(self, task_id: str) -> dict[str, Any]:
+    def get_task_progress_percentage(self, task_id: str) -> dict[str, object]:
         return {"taskId": task_id, "progressPercentage": self._told(task_id, "progress")}
 
-    def _told(self, task_id: str, what: str) -> Any:
+    def _told(self, task_id: str, what: str) -> object:
         return next((getattr(row, what) for row in self._queue.tasks(task_id)), None)
 
 
@@ -181,7 +181,7 @@ def _upstream_status(row: TaskRow, state_of: Mapping[str, str]) -> str:
     return "UPSTREAM_DISABLED" if state_of.get(row.blocked_by) == models.KILLED else "UPSTREAM_FAILED"
 
 
-def _serialized(row: TaskRow) -> dict[str, Any]:
+def _serialized(row: TaskRow) -> dict[str, object]:
     started = row.started.timestamp() if row.started else None
     ended = row.ended.timestamp() if row.ended else None
     said = f"blocked by {row.blocked_by}" if row.blocked_by else row.status_message

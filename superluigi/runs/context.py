@@ -53,9 +53,9 @@ class RunContext:
     force_local_download: bool = False
     store: str | None = None
     #: Values for Luigi's configuration that the run was given: section -> option -> value.
-    config: Mapping[str, Mapping[str, Any]] | None = None
+    config: Mapping[str, Mapping[str, object]] | None = None
     #: Variables for its tasks (`tasks.runtime.environment.Environment.as_option`).
-    environment: Mapping[str, Any] | None = None
+    environment: Mapping[str, object] | None = None
     #: While another process makes the same output: "wait", "fail" or "off"; None: what the task or the settings say.
     exclusive: Literal["wait", "fail", "off"] | None = None
     #: In a run that refreshes.

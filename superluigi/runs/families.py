@@ -27,7 +27,7 @@ def is_one(one: type, other: type) -> bool:
 
 def is_in_force(cls: type) -> bool:
     """Whether the name of a class still leads to it: it was not written anew since, nor made inside a function."""
-    found: Any = sys.modules.get(cls.__module__)
+    found: object = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is cls

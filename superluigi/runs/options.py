@@ -8,7 +8,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import luigi
 from luigi.task_register import Register
@@ -51,7 +51,9 @@ def _meant(unknown: str, names: list[str]) -> str:
     )
 
 
-def refuse_other_kinds(*, config: Any, config_file: Any, store: Any, queue: Any, progress: Any, **flags: Any) -> None:
+def refuse_other_kinds(
+    *, config: object, config_file: object, store: object, queue: object, progress: object, **flags: object
+) -> None:
     """Refuse values of another kind than the option takes.
 
     Raises:
@@ -89,7 +91,7 @@ def as_text(section: str, key: str, value: object) -> object:
     return value if text == str(value) else text  # of a text parameter, say, which may be given JSON
 
 
-def warn_of_sections(sections: Mapping[str, Any]) -> None:
+def warn_of_sections(sections: Mapping[str, object]) -> None:
     """Warn of sections of a run's configuration that no task has, but one of almost the same name.
 
     Sections of programs and libraries are in lower case and are not meant: a task may well be called as one of them.
@@ -132,11 +134,11 @@ class MisspeltVariableWarning(UserWarning):
     """A variable of the environment is called almost as that of a setting."""
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return isinstance(value, (bool, int)) or type(value).__name__ in ("bool_", "bool")  # numpy's are no bools
 
 
-def _hint(name: str, value: Any) -> str:
+def _hint(name: str, value: object) -> str:
     if name == "central_scheduler" and isinstance(value, str) and "://" in value:
         return " Write central_scheduler=True, config={'core': {'default_scheduler_url': " + repr(value) + "}}."
     if isinstance(value, str):
@@ -148,5 +150,5 @@ def _hint(name: str, value: Any) -> str:
     return ""
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value!r:.200} ({type(value).__name__})"

@@ -111,14 +111,14 @@ class Node:
         self.remove: float | None = None
         self.worker_running: str | None = None
         self.time_running: float | None = None
-        self.expl: Any = None
+        self.expl: object = None
         self.accepts_messages = False
         self.failures: list[float] = []
         self.first_failure_time: float | None = None
         self.tracking_url: str | None = None
         self.status_message: str | None = None
         self.progress_percentage: float | None = None
-        self.scheduler_message_responses: dict[str, Any] = {}
+        self.scheduler_message_responses: dict[str, object] = {}
         self.scheduler_disable_time: float | None = None
         self.runnable: bool | None = False
         self.batchable = False
@@ -209,7 +209,7 @@ class ResourceKey(NamedTuple):
     workers: tuple[str, ...]
     runnable: bool
     #: Family and unbatched parameters of tasks that may be run in one batch, else None.
-    batch: Any
+    batch: object
 
 
 class ReadyGroup:
@@ -248,7 +248,7 @@ class Interned:
     """One copy of each small tuple and frozenset of worker ids, however many tasks carry it."""
 
     def __init__(self) -> None:
-        self._kept: dict[Any, Any] = {}
+        self._kept: dict[object, object] = {}
 
     def _one(self, value: object) -> Any:
         return self._kept.setdefault(value, value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any
 
 from superluigi.scheduler.node import Node, ReadyEntry, ReadyGroup, ResourceKey
 
@@ -66,7 +65,7 @@ class ReadyIndex:
         self._batch_names = batch_names
         self._all = ReadyQueue()
         self._by_worker: dict[str, ReadyQueue] = {}
-        self._by_batch: dict[Any, dict[ResourceKey, ReadyGroup]] = {}
+        self._by_batch: dict[object, dict[ResourceKey, ReadyGroup]] = {}
         #: How many groups need resources; if none does, the best head is the answer.
         self.bound: int = 0
 

@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _locked(method: F) -> F:
     @functools.wraps(method)
-    def wrapper(self: ReadyScheduler, *args: object, **kwargs: object) -> Any:
+    def wrapper(self: ReadyScheduler, *args: object, **kwargs: object) -> object:
         with self.lock:
             return method(self, *args, **kwargs)
 
@@ -61,17 +61,17 @@ class ReadyScheduler(SchedulerBase):
         self.lock = threading.RLock()
         self.replace_state(IndexedState(self.settings.state_path, limited_retry_delay))
         self._default_policy = self.default_retry_policy()
-        self._policies: dict[tuple[Any, ...], Any] = {}
+        self._policies: dict[tuple[object, ...], object] = {}
         self._counted = self.has_metrics()
         self._history_kept = not isinstance(self.history, NopHistory)
         self._lent: dict[str, Container[str]] = {}
         self.rates = rates or Rates({})
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Luigi's worker takes the scheduler along to processes that it spawns, and with its messages."""
         return {name: value for name, value in self.__dict__.items() if name not in ("lock", "_lent")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__dict__.update(state, lock=threading.RLock(), _lent={})
 
     def lend(self, worker_id: str, tasks: Container[str]) -> None:
@@ -88,13 +88,13 @@ class ReadyScheduler(SchedulerBase):
         runnable: bool | None = True,
         deps: Iterable[str] | None = None,
         new_deps: Iterable[str] | None = None,
-        expl: Any = None,
+        expl: object = None,
         resources: Mapping[str, int] | None = None,
         priority: float = 0,
         family: str = "",
         module: str | None = None,
         params: Any = None,
-        param_visibilities: Any = None,
+        param_visibilities: object = None,
         accepts_messages: bool | None = False,
         assistant: bool = False,
         tracking_url: str | None = None,
@@ -102,8 +102,8 @@ class ReadyScheduler(SchedulerBase):
         batchable: bool | None = None,
         batch_id: str | None = None,
         retry_policy_dict: Mapping[str, Any] | None = None,
-        owners: Any = None,
-        **kwargs: Any,
+        owners: object = None,
+        **kwargs: object,
     ) -> None:
         """Luigi's `add_task`: create or update a task, its status, requirements, workers and priority."""
         asker = self.note_worker(worker)
@@ -222,7 +222,7 @@ class ReadyScheduler(SchedulerBase):
             self._policies[key] = self.retry_policy_of(wanted)
         return self._policies[key]
 
-    def _mail_failure(self, node: Node, worker: str | None, family: str, expl: Any, owners: Any) -> None:
+    def _mail_failure(self, node: Node, worker: str | None, family: str, expl: Any, owners: object) -> None:
         import json
 
         batched, _ = self.state.get_batcher(worker, family)
@@ -244,8 +244,8 @@ class ReadyScheduler(SchedulerBase):
         assistant: bool = False,
         current_tasks: Iterable[str] | None = None,
         worker: str | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+        **kwargs: object,
+    ) -> dict[str, object]:
         """Luigi's `get_work`: the best task that `worker` may start now, marked as running."""
         if self.settings.prune_on_get_work:
             self._tick()
@@ -390,7 +390,7 @@ class ReadyScheduler(SchedulerBase):
         reply["batch_task_ids"] = [node.id for node in batch]
 
     @_locked
-    def count_pending(self, worker: str) -> dict[str, Any]:
+    def count_pending(self, worker: str) -> dict[str, object]:
         return self._pending_counts(worker, self.state.get_worker(worker), with_running=True)
 
     def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, Any]:
@@ -407,7 +407,7 @@ class ReadyScheduler(SchedulerBase):
             "running_tasks": self._running_for(worker) if with_running else [],
         }
 
-    def _running_for(self, worker: str) -> list[dict[str, Any]]:
+    def _running_for(self, worker: str) -> list[dict[str, object]]:
         found = []
         for node in self.state.get_active_tasks_by_status(RUNNING):
             if worker in node.workers and node.worker_running is not None:

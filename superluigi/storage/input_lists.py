@@ -49,7 +49,7 @@ class InputList(dict[str, Any]):
         super().__init__(named)
         self.key, self.home = key, home
 
-    def structure(self) -> Any:
+    def structure(self) -> object:
         """All references, in the shape of the requirements.
 
         Raises:
@@ -58,7 +58,7 @@ class InputList(dict[str, Any]):
         found = self._found()
         return self._parsed(found) if isinstance(found, bytes) else found
 
-    def parts(self) -> Iterator[Any]:
+    def parts(self) -> Iterator[object]:
         """The same in parts, each a piece of the whole of the same kind.
 
         Raises:
@@ -92,7 +92,7 @@ class InputList(dict[str, Any]):
             named = now
         raise self._lost()
 
-    def _parsed(self, text: bytes) -> Any:
+    def _parsed(self, text: bytes) -> object:
         try:
             return parsed(text)
         except ValueError as error:
@@ -104,7 +104,7 @@ class InputList(dict[str, Any]):
             "Copy it along with the record, or make the output again."
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self),)
 
 
@@ -178,7 +178,7 @@ def is_reference(value: object) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("path"), str) and isinstance(value.get("type"), str)
 
 
-def count(structure: Any) -> int:
+def count(structure: object) -> int:
     """How many references there are in a part of a record."""
     if isinstance(structure, InputList):
         return int(structure["count"])

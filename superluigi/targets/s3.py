@@ -100,13 +100,13 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         local_root: str | os.PathLike[str] | None = None,
         *,
         format: Any = None,
-        put_options: Mapping[str, Any] | None = None,
-        get_options: Mapping[str, Any] | None = None,
+        put_options: Mapping[str, object] | None = None,
+        get_options: Mapping[str, object] | None = None,
         progress: Callable[[int], None] | None = None,
         cache_limit_bytes: int | None = None,
         cache_min_free_bytes: int | None = None,
         external: bool = False,
-        **client_options: Any,
+        **client_options: object,
     ) -> None:
         _check(bucket, object_key, "object_key")
         self.bucket, self.object_key = bucket, object_key

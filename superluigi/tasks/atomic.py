@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import luigi
@@ -100,5 +100,5 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
     output.is_default_home = True  # type: ignore[attr-defined]  # a mark that an override does not have
 
 
-def _is_later(record: dict[str, Any], this: runs.RunContext) -> bool:
+def _is_later(record: Mapping[str, object], this: runs.RunContext) -> bool:
     return str(record.get("start_time", "")) >= this.started.isoformat(timespec="microseconds")

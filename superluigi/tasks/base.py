@@ -43,7 +43,7 @@ class TaskMeta(Register):
     if TYPE_CHECKING:
         get_params: Callable[[], list[tuple[str, luigi.Parameter]]]
         get_task_family: Callable[[], str]
-        get_param_values: Callable[..., list[tuple[str, Any]]]
+        get_param_values: Callable[..., list[tuple[str, object]]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
         namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
@@ -101,7 +101,7 @@ class TaskMeta(Register):
                 parameter.must_be(given[name], known.param_kwargs[name])
         return known
 
-    def __setattr__(cls, name: str, value: Any) -> None:
+    def __setattr__(cls, name: str, value: object) -> None:
         # parameters may be added to a class later (luigi.util.inherits), also to a base class
         TaskMeta._parameter_version += 1
         if isinstance(value, luigi.Parameter):
@@ -262,7 +262,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
     @classmethod
     def _superluigi_only_wraps(cls) -> bool:
         """Whether a class is complete exactly when all that it requires is, and running it does nothing."""
-        next_complete: Any = super().complete
+        next_complete: object = super().complete
         plain = cls.complete is Task.complete and hasattr(cls.outputs_exist, "is_luigis_own")
         return plain and next_complete is luigi.WrapperTask.complete and cls.run is LuigiTask.run
 
@@ -335,9 +335,9 @@ class ExternalTask(Task, LuigiExternalTask):
             type.__setattr__(cls, "output", _external(cls.__dict__["output"]))
 
 
-def _external(output: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _external(output: Callable[[Any], object]) -> Callable[[Any], object]:
     @functools.wraps(output)
-    def accepting(self: Any) -> Any:
+    def accepting(self: object) -> object:
         targets = output(self)
         for target in graph.flatten(targets):
             location = getattr(target, "location", None)
@@ -357,7 +357,7 @@ def hash_of(task: AnyTask) -> str:
     if "task_hash" in task.__dict__:
         return str(task.__dict__["task_hash"])
     known: dict[str, str] = {}  # by id: `externalize(Task)` makes a new class, so a new task, at each call
-    required: dict[str, Any] = {}
+    required: dict[str, object] = {}
 
     def children(node: AnyTask) -> list[luigi.Task]:
         structure = _required(node)
@@ -384,7 +384,7 @@ def hash_of(task: AnyTask) -> str:
     return known[task.task_id]
 
 
-def _required(task: AnyTask) -> Any:
+def _required(task: AnyTask) -> object:
     """`task.requires()`; an attempt asks once, for its hash and its inputs, unless it gets iterators."""
     here = attempt_context.get(task)
     if here is None:
@@ -408,7 +408,7 @@ def _gives_once(structure: Any) -> bool:
     return hasattr(type(structure), "__next__")
 
 
-def _settled(structure: Any) -> Any:
+def _settled(structure: Any) -> object:
     """The same nesting with iterators, which give their items only once, as lists; sets stay sets."""
     if not graph.is_iterable(structure) or isinstance(structure, (set, frozenset)):
         return structure
@@ -417,7 +417,7 @@ def _settled(structure: Any) -> Any:
     return [_settled(item) for item in structure]
 
 
-def _hash_one(task: AnyTask, required: Any, known: Mapping[str, str]) -> str:
+def _hash_one(task: AnyTask, required: object, known: Mapping[str, str]) -> str:
     hashes = _stable(required, known)
     params = task.to_str_params(only_significant=True, only_public=True)
     if class_seed := str(getattr(task, "hash_seed", "")):
@@ -439,7 +439,7 @@ def _stable(structure: Any, known: Mapping[str, str]) -> Any:
     return [_stable(item, known) for item in structure]
 
 
-def _remembered(cls: type, name: str, find: Callable[[type], Any]) -> Any:
+def _remembered(cls: type, name: str, find: Callable[[type], object]) -> Any:
     """`find(cls)`, kept under `name` until some task class changes."""
     known: tuple[int, Any] | None = cls.__dict__.get(name)
     if known is None or known[0] != TaskMeta._parameter_version:

@@ -63,7 +63,7 @@ def outputs_of(tasks: Iterable[Any]) -> list[Output]:
     return list(found.values())
 
 
-def upstream_of(task: luigi.Task) -> list[Any]:
+def upstream_of(task: luigi.Task) -> list[object]:
     """Everything that `task` requires, and the task itself last."""
 
     def required(node: luigi.Task) -> list[Any]:

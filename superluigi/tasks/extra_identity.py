@@ -20,7 +20,7 @@ from superluigi.parameters import references
 NAMES = ("hash_seed", "init")
 
 
-def pop(cls: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+def pop(cls: Any, kwargs: dict[str, Any]) -> dict[str, object]:
     """Take the extra keywords out of the arguments of a call."""
     if kwargs.keys().isdisjoint(NAMES):  # as nearly always
         return {}
@@ -58,7 +58,7 @@ def extras_of(task: Any) -> dict[str, Any]:
     return {name: task.__dict__[name] for name in NAMES if name in task.__dict__ and name not in task.param_kwargs}
 
 
-def from_texts(task: luigi.Task, texts: Mapping[str, Any]) -> Any:
+def from_texts(task: luigi.Task, texts: Mapping[str, Any]) -> object:
     """The variant of `task` that `texts_of` describes; `task` itself without such texts."""
     extras: dict[str, Any] = {}
     if "hash_seed" in texts and "hash_seed" not in task.param_kwargs:

@@ -85,7 +85,7 @@ def _without_format(target: Any) -> Any:
     return plain
 
 
-def _raw(stream: object) -> Any:
+def _raw(stream: object) -> object:
     """What a stream of text decodes, where it says so: it may translate line ends, and its encoding is its own."""
     if isinstance(stream, codecs.StreamReaderWriter):
         return stream.stream
@@ -120,7 +120,7 @@ def reference(target: luigi.Target) -> Record:
     return records.reference({**described, "type": type(target).__name__}, None, None)
 
 
-def dynamic_references(required: Any) -> Any:
+def dynamic_references(required: Any) -> object:
     """References to the outputs of tasks that were yielded, in their shape, whatever the answer to `run` is.
 
     Forcing finds its way by them, so that each names its task, also one that keeps no records.

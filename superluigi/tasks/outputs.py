@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 import luigi
 
@@ -27,7 +26,7 @@ def listed(task: AnyTask) -> list[AtomicTarget]:
     return _refuse_others(task, task.output())
 
 
-def validated(task: AnyTask) -> Any:
+def validated(task: AnyTask) -> object:
     """The outputs of a task that is about to run, in the shape of `output()`; no two in one place.
 
     Raises:

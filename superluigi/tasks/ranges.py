@@ -17,7 +17,7 @@ from superluigi.luigi_compat.parameters import DateParameterBase, DatetimeParame
 from superluigi.targets.base import AtomicTarget
 
 
-def complete_ones(make: object, values: Iterable[object], says_itself: bool) -> Any:
+def complete_ones(make: object, values: Iterable[object], says_itself: bool) -> object:
     """Those of `values` whose task is complete; each task is asked.
 
     `make` is a task class, or what Luigi's range tools hand over: a partial of one, without the name of the

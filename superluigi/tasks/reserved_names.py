@@ -345,7 +345,7 @@ class MisspeltNameWarning(UserWarning):
     """A method of a task class is called almost as one that every task has, which the class does not write."""
 
 
-def warn_of_misspelt(cls: type, namespace: Mapping[str, Any], stacklevel: int) -> None:
+def warn_of_misspelt(cls: type, namespace: Mapping[str, object], stacklevel: int) -> None:
     """Warn of methods whose names are nearly those of hooks, and which nothing in the class calls."""
     own = {name: one for name, one in namespace.items() if inspect.isfunction(one) and not name.startswith("_")}
     called = {name for one in own.values() for name in one.__code__.co_names}

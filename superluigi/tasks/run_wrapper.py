@@ -68,13 +68,13 @@ def wrapped(
     return run
 
 
-def _plain_entry(user_run: Callable[..., Any]) -> Callable[..., object]:
+def _plain_entry(user_run: Callable[..., object]) -> Callable[..., object]:
     """`run` of a task that stores its output itself: as written, with its working life around it."""
     if user_run is _no_run or getattr(user_run, "begins_attempt", False):
         return user_run
 
     @functools.wraps(user_run)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Any, *args: object, **kwargs: object) -> Any:
         begin = functools.partial(user_run, self, *args, **kwargs)
         return mixin.run_in_context(self, functools.partial(admission.admitting, self, begin))
 

@@ -44,9 +44,9 @@ class Conveniences:
         """What annotated parameters and arguments bring: a dict by name; an empty list without any."""
         return required_by(self) or []  # type: ignore[arg-type]  # always mixed into a Luigi task
 
-    def _requires(self) -> list[Any]:
+    def _requires(self) -> list[object]:
         """Luigi's hook: what is required beside `requires()`; here, for the init steps."""
-        required: list[Any] = super()._requires()  # type: ignore[misc]
+        required: list[object] = super()._requires()  # type: ignore[misc]
         steps = self.required_by_steps()
         return [*required, *steps] if steps else required
 

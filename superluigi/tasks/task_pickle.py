@@ -21,10 +21,10 @@ class _Index:
     at: int
 
 
-def reduced(task: Any, own_class: type) -> Any:
+def reduced(task: Any, own_class: type) -> object:
     """What `__reduce__` of a task returns; `own_class` is the class of all tasks that travel in this way."""
 
-    def referred(node: object) -> list[Any]:
+    def referred(node: object) -> list[object]:
         return [each for each in _referred(node) if isinstance(each, own_class)]
 
     indexes: dict[Any, int] = {}
@@ -49,7 +49,7 @@ def _referred(task: Any) -> list[object]:
 
 
 def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, object]:
-    def replace(each: object) -> Any:
+    def replace(each: object) -> object:
         return _Index(indexes[each]) if isinstance(each, own_class) else each
 
     params = {

@@ -42,7 +42,7 @@ class Reader:
         """A local path holding what `target` holds, only to be read."""
         return self._stack.enter_context(inputs.open_input(target, True))
 
-    def copy(self, task: luigi.Task) -> Any:
+    def copy(self, task: luigi.Task) -> object:
         """Temporary copies of what a task made, in the shape of its outputs: the reader may change them."""
         return graph.map_structure(
             lambda target: self._stack.enter_context(inputs.open_input(target, False)), task.output()
@@ -67,7 +67,7 @@ class Reader:
         return formats.load(self.path(target), as_type=wanted, format=format)
 
 
-def result(task: luigi.Task, as_type: object = None) -> Any:
+def result(task: luigi.Task, as_type: object = None) -> object:
     """The value of a complete task.
 
     Raises:
@@ -91,7 +91,7 @@ def inputs_annotation(task: Any) -> Any:
     return {name: parameter.annotation for name, parameter in task.get_params() if isinstance(parameter, TaskReference)}
 
 
-def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> Any:
+def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any = None) -> object:
     """The values of a structure of tasks; in lists and dicts each is loaded when it is first looked at."""
     if structure is None:
         return None
@@ -110,7 +110,7 @@ class WithTasks:
     def __init__(self, value: object) -> None:
         self.value = value
 
-    def loaded(self, load: Callable[[luigi.Task, Any], object]) -> Any:
+    def loaded(self, load: Callable[[luigi.Task, Any], object]) -> object:
         """The same shape with the values of the tasks; in lists and dicts each is loaded when it is looked at."""
         if isinstance(self.value, luigi.Task):
             return load(self.value, None)
@@ -144,9 +144,11 @@ def input_structure(task: Any) -> Any:
 class LazyList(Sequence[Any]):
     """The values of a list of tasks, each loaded when it is first looked at."""
 
-    def __init__(self, tasks: list[Any], load: Callable[[luigi.Task, Any], object], annotation: object = None) -> None:
+    def __init__(
+        self, tasks: Sequence[object], load: Callable[[luigi.Task, Any], object], annotation: object = None
+    ) -> None:
         self._tasks, self._load, self._annotation = tasks, load, annotation
-        self._loaded: dict[int, Any] = {}
+        self._loaded: dict[int, object] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -172,10 +174,10 @@ class LazyDict(Mapping[Any, Any]):
     """The values of a dict of tasks, each loaded when it is first looked at."""
 
     def __init__(
-        self, tasks: Mapping[Any, object], load: Callable[[luigi.Task, Any], object], annotation: object = None
+        self, tasks: Mapping[object, object], load: Callable[[luigi.Task, Any], object], annotation: object = None
     ) -> None:
         self._tasks, self._load, self._annotation = tasks, load, annotation
-        self._loaded: dict[Any, Any] = {}
+        self._loaded: dict[object, object] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -334,12 +336,12 @@ def _refuse_two_makers(task: Any) -> None:
         families.refuse(known, cls, task.task_id)
 
 
-def returns(task_class: type) -> Any:
+def returns(task_class: type) -> object:
     """The annotation of what the class's `run` (or function) returns; `UNKNOWN` if there is none."""
     return getattr(task_class, "returns", UNKNOWN)
 
 
-def table_wanted(annotation: object) -> Any:
+def table_wanted(annotation: object) -> object:
     """The table type inside an annotation such as `list[polars.DataFrame]`; None if there is none."""
     if table_kind(annotation):
         return annotation
@@ -350,7 +352,7 @@ def table_wanted(annotation: object) -> Any:
     return None
 
 
-def _is_value_type(annotation: Any) -> bool:
+def _is_value_type(annotation: object) -> bool:
     """Whether an annotation says what the value should be, rather than which task makes it."""
     if annotation in (None, UNKNOWN, Any, object) or isinstance(annotation, Mapping):
         return False

@@ -172,7 +172,7 @@ class Late(Sleeps):
         time.sleep(self.seconds)
 
 
-def state_of_process() -> dict[str, Any]:
+def state_of_process() -> dict[str, object]:
     """What a task may have changed, as it is now."""
     mask = os.umask(0)
     os.umask(mask)

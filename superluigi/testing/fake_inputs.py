@@ -51,7 +51,7 @@ def given(task: luigi.Task, inputs: object, folder: Path) -> luigi.Task:
     return other
 
 
-def _paired(required: Any, value: Any, folder: Path, where: str) -> object:
+def _paired(required: Any, value: object, folder: Path, where: str) -> object:
     if required is None or (isinstance(required, (list, tuple)) and not required and value is None):
         return required
     if isinstance(required, luigi.Task):

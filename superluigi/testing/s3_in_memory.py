@@ -74,7 +74,7 @@ class MemoryClient:
         self.store.things[key] = thing
         self.store.changed(key)
 
-    def put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
+    def put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, object]:
         self._called("put", Key)
         there = self.store.things.get(Key)
         if "IfNoneMatch" in more and there:
@@ -84,7 +84,7 @@ class MemoryClient:
         self._put(Key, Thing(Body, more.get("Metadata", {}), self.store.clock))
         return {"ETag": self.store.things[Key].etag}
 
-    def copy_object(self, Key: str, CopySource: dict[str, str], **_: object) -> dict[str, Any]:
+    def copy_object(self, Key: str, CopySource: dict[str, str], **_: object) -> dict[str, object]:
         self._called("copy", Key)
         source = self.store.things.get(CopySource["Key"])
         if source is None:
@@ -92,11 +92,11 @@ class MemoryClient:
         self._put(Key, Thing(source.body, source.metadata, self.store.clock))
         return {"CopyObjectResult": {"ETag": source.etag}}
 
-    def head_object(self, Key: str, **_: object) -> dict[str, Any]:
+    def head_object(self, Key: str, **_: object) -> dict[str, object]:
         self._called("head", Key)
         return self._answer(Key)
 
-    def get_object(self, Key: str, IfMatch: str | None = None, **_: object) -> dict[str, Any]:
+    def get_object(self, Key: str, IfMatch: str | None = None, **_: object) -> dict[str, object]:
         self._called("get", Key)
         answer = self._answer(Key)
         if IfMatch is not None and answer["ETag"] != IfMatch:
@@ -112,7 +112,7 @@ class MemoryClient:
             "LastModified": thing.modified,
         }  # fmt: skip
 
-    def list_objects_v2(self, Prefix: str, StartAfter: str = "", MaxKeys: int = 1000, **_: object) -> dict[str, Any]:
+    def list_objects_v2(self, Prefix: str, StartAfter: str = "", MaxKeys: int = 1000, **_: object) -> dict[str, object]:
         self._called("list", Prefix)
         found = sorted(key for key in self.store.things if key.startswith(Prefix) and key > StartAfter)[:MaxKeys]
         things = self.store.things
@@ -131,7 +131,7 @@ class MemoryClient:
         self.store.things.pop(Key, None)
         self.store.changed(Key)
 
-    def delete_objects(self, Delete: Any, **_: Any) -> dict[str, Any]:
+    def delete_objects(self, Delete: Any, **_: object) -> dict[str, object]:
         self._called("delete many", "")
         for item in Delete["Objects"]:
             self.store.things.pop(item["Key"], None)
@@ -159,7 +159,7 @@ class NoRenewal(prefix_recovery.Hold):
 def in_memory(client_of: Callable[[], MemoryClient]) -> Iterator[None]:
     """Have every S3 target ask `client_of()`, the client of the actor that runs, one request after the other."""
 
-    def one_by_one(work: Callable[[Any], object], items: Sequence[object], _at_once: int) -> list[Any]:
+    def one_by_one(work: Callable[[Any], object], items: Sequence[object], _at_once: int) -> list[object]:
         return [work(item) for item in items]
 
     slept = itertools.count()

@@ -132,7 +132,7 @@ def assert_record(made: Any, **expected: Any) -> dict[str, Any]:
     return record
 
 
-def _differences(expected: Mapping[str, Any], actual: Mapping[str, Any], where: str) -> Iterator[str]:
+def _differences(expected: Mapping[str, object], actual: Mapping[str, Any], where: str) -> Iterator[str]:
     for key, value in expected.items():
         name = f"{where}{key}"
         if key not in actual:

@@ -139,7 +139,7 @@ class S3ObjectRig(TargetRig):
     def __init__(self, bucket: str, options: dict[str, Any]) -> None:
         self.bucket = bucket
         self.options = options
-        self._client: tuple[int, Any] | None = None
+        self._client: tuple[int, object] | None = None
 
     def target(self, name: str = "output", **options: Any) -> AtomicTarget:
         from superluigi.targets import S3ObjectTarget
@@ -162,7 +162,7 @@ class S3ObjectRig(TargetRig):
             self._client = os.getpid(), boto3.client("s3", **{"config": config, **options})
         return self._client[1]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_client": None}
 
     def leftovers(self) -> list[str]:

@@ -32,10 +32,10 @@ class Node:
     #: Why it is in this state, in words.
     reason: str = ""
     #: Public parameters only.
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     #: Addresses of the outputs.
     outputs: Sequence[str] = ()
-    record: Mapping[str, Any] | None = None
+    record: Mapping[str, object] | None = None
     #: What the task itself noted (its own keys of the record): name -> text.
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: Of its output, in bytes.
@@ -62,7 +62,7 @@ class Node:
         """The parameters in one line."""
         return ", ".join(f"{name}={value}" for name, value in self.params.items())
 
-    def as_json(self, *, light: bool = False) -> dict[str, Any]:
+    def as_json(self, *, light: bool = False) -> dict[str, object]:
         """Plain values for the page; what is empty is left out.
 
         If `light`, so are record and log, which lie beside the output; the log of what failed stays.
@@ -77,7 +77,7 @@ class Node:
 
 
 #: What a page need not be told.
-_EMPTY: tuple[Any, ...] = (None, "", (), [], {})
+_EMPTY: tuple[object, ...] = (None, "", (), [], {})
 
 
 @dataclass(frozen=True)

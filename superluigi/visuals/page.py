@@ -8,7 +8,6 @@ import html
 import json
 import re
 from importlib.resources import files
-from typing import Any
 
 from superluigi.lineage.records.builder import iso, utc_now
 from superluigi.visuals.layout import lay_out
@@ -58,7 +57,7 @@ def page(graph: Graph, view: str | None = None) -> str:
     return re.sub("@([A-Z_]+)@", lambda found: parts[found[1]], _asset("page.html"))  # one pass: data is not searched
 
 
-def _drawn(graph: Graph) -> dict[str, Any]:
+def _drawn(graph: Graph) -> dict[str, object]:
     """Nodes and their positions in one order, edges by their numbers; paths only where the browser draws elements."""
     layout = lay_out(graph)
     number = {node.id: index for index, node in enumerate(graph.nodes)}

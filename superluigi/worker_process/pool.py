@@ -38,7 +38,7 @@ OnMessage = Callable[[Any], None]
 @dataclass
 class _Submitted:
     call: Call
-    future: Future[Any]
+    future: Future[object]
     on_message: OnMessage | None
 
 
@@ -177,7 +177,7 @@ class ProcessExecutor(Executor):
 
     # -- from here on: under the lock, or on the listening thread
 
-    def _child_of(self, future: Future[Any]) -> _Child | None:
+    def _child_of(self, future: Future[object]) -> _Child | None:
         for child in self._children:
             if child.at is not None and child.at.future is future:
                 return child
@@ -303,7 +303,7 @@ def loads_error(dumped: bytes) -> BaseException:
     return error
 
 
-def _resolve(future: Future[Any], result: Result) -> None:
+def _resolve(future: Future[object], result: Result) -> None:
     try:
         if result.ok:
             future.set_result(pickling.loads(result.payload))

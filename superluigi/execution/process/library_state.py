@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,14 @@ from superluigi.execution.process import process_state
 class _Library:
     """What `look` sees, `restore` puts back; `reset` makes all as it is after the import."""
 
-    look: Callable[[Any], Any]
+    look: Callable[[Any], object]
     restore: Callable[[Any, Any], object]
     reset: Callable[[Any], object]
 
 
 @functools.lru_cache(maxsize=1)
 def _names_of_options(pandas: Any) -> list[str]:
-    def below(node: Any, path: str) -> Iterator[str]:
+    def below(node: object, path: str) -> Iterator[str]:
         for name in dir(node):
             value = getattr(node, name)
             yield from below(value, f"{path}{name}.") if type(value) is type(node) else [path + name]
@@ -37,11 +37,11 @@ def _names_of_options(pandas: Any) -> list[str]:
     return list(below(pandas.options, ""))
 
 
-def _options(pandas: Any) -> dict[str, Any]:
+def _options(pandas: Any) -> dict[str, object]:
     return {name: pandas.get_option(name) for name in _names_of_options(pandas)}
 
 
-def _set_options(pandas: Any, before: dict[str, Any]) -> None:
+def _set_options(pandas: Any, before: Mapping[str, object]) -> None:
     for name, value in before.items():
         if pandas.get_option(name) != value:
             pandas.set_option(name, value)

@@ -14,7 +14,7 @@ import decimal
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class _Company:
         self.guard = threading.Lock()
         #: Thread of each attempt that runs, the earliest first.
         self.threads: list[int] = []
-        self.before: list[Any] = []
+        self.before: list[object] = []
         #: Threads whose attempts are not waited for any more.
         self.given_up: set[int] = set()
 
@@ -116,11 +116,11 @@ def _with_own_decimals(function: Callable[..., Value], *args: object) -> Value:
     return function(*args)
 
 
-def _those_of_threads(before: list[Any]) -> list[Any]:
+def _those_of_threads(before: Sequence[object]) -> list[object]:
     return [value for kind, value in zip(KINDS, before, strict=True) if kind.per_thread]
 
 
-def _restore(kinds: tuple[Kind[Any], ...], before: list[Any]) -> None:
+def _restore(kinds: tuple[Kind[Any], ...], before: Sequence[object]) -> None:
     now = [kind.look() for kind in kinds]
     if now == before:  # as nearly always
         return

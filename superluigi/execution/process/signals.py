@@ -20,8 +20,8 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 try:  # the same without enums, at a tenth of the cost: around every attempt
-    handler_of: Callable[[int], Any] = import_module("_signal").getsignal
-    _set_plain: Callable[[int, Any], Any] = import_module("_signal").signal
+    handler_of: Callable[[int], object] = import_module("_signal").getsignal
+    _set_plain: Callable[[int, Any], object] = import_module("_signal").signal
 except (ImportError, AttributeError):
     handler_of, _set_plain = signal.getsignal, signal.signal
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import compress, repeat, starmap
@@ -54,10 +54,10 @@ def go_to(folder: str | None) -> None:
         os.chdir(folder)
 
 
-_table: dict[Any, Any] | None = getattr(os.environ, "_data", None)  # a copy of the whole costs 20 times as much
+_table: dict[object, object] | None = getattr(os.environ, "_data", None)  # a copy of the whole costs 20 times as much
 
 
-def _environment() -> dict[Any, Any]:
+def _environment() -> dict[Any, object]:
     return dict(os.environ) if _table is None else _table.copy()
 
 
@@ -79,13 +79,13 @@ def _umask() -> int:
 
 _SIGNALS = sorted({int(s) for s in signal.valid_signals()} - {signal.SIGKILL, signal.SIGSTOP})
 try:  # the same without enums, at a tenth of the cost
-    _getsignal: Callable[[int], Any] = import_module("_signal").getsignal
+    _getsignal: Callable[[int], object] = import_module("_signal").getsignal
     _sigmask: Callable[[int, Any], set[Any]] = import_module("_signal").pthread_sigmask
 except (ImportError, AttributeError):
     _getsignal, _sigmask = signal.getsignal, signal.pthread_sigmask
 
 
-def _handlers() -> list[Any]:
+def _handlers() -> list[object]:
     return list(map(_getsignal, _SIGNALS))
 
 
@@ -110,11 +110,11 @@ def _stop_timers(before: tuple[bool, ...]) -> None:
             signal.setitimer(timer, 0)
 
 
-def _mask() -> set[Any]:
+def _mask() -> set[object]:
     return _sigmask(signal.SIG_BLOCK, ())
 
 
-def _streams() -> list[Any]:
+def _streams() -> list[object]:
     found = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
     return [(stream, getattr(stream, "closed", False)) for stream in found]
 
@@ -129,7 +129,7 @@ def _set_streams(before: list[Any]) -> None:
         setattr(sys, name, stream)
 
 
-def _opened(descriptor: int, closed: object) -> Any:
+def _opened(descriptor: int, closed: object) -> object:
     return open(
         descriptor,
         "w" if descriptor else "r",
@@ -155,11 +155,11 @@ def _set_arguments(before: tuple[list[str], list[str]]) -> None:
     sys.argv, sys.argv[:] = before[0], before[1]
 
 
-def _filters() -> tuple[Any, list[Any]]:
+def _filters() -> tuple[object, list[object]]:
     return warnings.filters, list(warnings.filters)
 
 
-def _set_filters(before: tuple[Any, list[Any]]) -> None:
+def _set_filters(before: tuple[Any, list[object]]) -> None:
     warnings.filters, warnings.filters[:] = before[0], before[1]  # type: ignore[index]
     with warnings.catch_warnings():  # on leaving, it has what is cached of them looked up again
         pass
@@ -167,7 +167,7 @@ def _set_filters(before: tuple[Any, list[Any]]) -> None:
 
 def _loggers() -> list[Any]:
     root = logging.root
-    found: list[Any] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
+    found: list[object] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
     known: list[Any] = list(root.manager.loggerDict.values())
     # without a line of Python for each of what may be hundreds: those that are more than a placeholder, of these the
     # ones that have something of their own
@@ -232,7 +232,7 @@ def _set_affinity(before: set[int]) -> None:
     os.sched_setaffinity(0, before)
 
 
-_HOOKS: tuple[tuple[Any, str], ...] = (
+_HOOKS: tuple[tuple[object, str], ...] = (
     (sys, "excepthook"),
     (sys, "unraisablehook"),
     (sys, "displayhook"),
@@ -242,11 +242,11 @@ _HOOKS: tuple[tuple[Any, str], ...] = (
 )
 
 
-def _hooks() -> list[Any]:
+def _hooks() -> list[object]:
     return list(starmap(getattr, _HOOKS))
 
 
-def _set_hooks(before: list[Any]) -> None:
+def _set_hooks(before: Sequence[object]) -> None:
     for (module, name), hook in zip(_HOOKS, before, strict=True):
         setattr(module, name, hook)
 

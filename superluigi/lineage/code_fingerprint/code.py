@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from superluigi.jsonable import Shared
 from superluigi.lineage.code_fingerprint import git
@@ -15,7 +14,7 @@ from superluigi.lineage.code_fingerprint.code_parts import shortened
 from superluigi.lineage.code_fingerprint.reach import CodeDependencies, reached, reached_by_checks
 
 
-def code_identity(task: object) -> dict[str, Any]:
+def code_identity(task: object) -> dict[str, object]:
     """What a record says about the code of a task (an instance or a class).
 
     Keys: `digest` over the task's class and everything of the user's own code that it reaches, blind to
@@ -88,7 +87,7 @@ class _Identified:
     folder: str | None
     by_checks: CodeDependencies | None = None
     #: What was said of it last, and of which state of the repository.
-    told: tuple[Mapping[str, Any], Shared] | None = None
+    told: tuple[Mapping[str, object], Shared] | None = None
 
 
 _known: weakref.WeakKeyDictionary[type, _Identified] = weakref.WeakKeyDictionary()

@@ -68,7 +68,7 @@ def _named_here(cls: type, wanted: Wanted) -> Iterator[tuple[str, str]]:
 
 
 def _reached(cls: type, wanted: Wanted) -> list[tuple[str, object]]:
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     waiting = list(_functions(cls, wanted))
     while waiting:
         function = waiting.pop()

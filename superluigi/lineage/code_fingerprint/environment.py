@@ -10,7 +10,6 @@ import re
 import socket
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 from superluigi.jsonable import Jsonable, Shared
 from superluigi.lineage.code_fingerprint.reach import reached
@@ -19,7 +18,7 @@ from superluigi.lineage.code_fingerprint.reach import reached
 ALWAYS = ("luigi", "superluigi")
 
 
-def environment(task: object = None) -> dict[str, Any]:
+def environment(task: object = None) -> dict[str, object]:
     """`python`, `platform`, `host`, `user` and `packages` (distribution -> version).
 
     With a task (instance or class), the packages are those that its code, as far as it is reached,

@@ -9,15 +9,14 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-NOTHING: Mapping[str, Any] = {"repo": None, "commit": None, "branch": None, "dirty": None}
+NOTHING: Mapping[str, object] = {"repo": None, "commit": None, "branch": None, "dirty": None}
 _FRESH_S = 60.0
 _TIMEOUT_S = 5.0
 
 
-def state(folder: str) -> Mapping[str, Any]:
+def state(folder: str) -> Mapping[str, object]:
     """`repo`, `commit`, `branch` and `dirty` of the work tree around a folder; None where unknown.
 
     `dirty` counts tracked files only. The answer is kept for a minute: a run asks thousands of times.
@@ -49,7 +48,7 @@ def _read(root: str, _period: int) -> dict[str, object]:
     status, remote = _answer(asked), _answer(origin)
     if status is None:
         return dict(NOTHING)
-    found: dict[str, Any] = dict(NOTHING, dirty=False)
+    found: dict[str, object] = dict(NOTHING, dirty=False)
     for line in status.splitlines():
         if line.startswith("# branch.oid ") and "(initial)" not in line:
             found["commit"] = line.split()[2]

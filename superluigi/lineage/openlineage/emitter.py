@@ -17,7 +17,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import luigi
@@ -103,7 +102,7 @@ class _Emitter:
     def __init__(self, run: runs.RunContext, send: Send) -> None:
         self.run = run
         self._send = send
-        self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[dict[str, object] | None] = queue.SimpleQueue()
         self._attempts: dict[str, int] = {}
         #: Ids of tasks whose START was told and whose end was not.
         self._begun: set[str] = set()
@@ -147,7 +146,7 @@ class _Emitter:
     def _all_of(record: Record, outputs: list[Record]) -> list[dict[str, object]]:
         return [events.completed(record, outputs), *events.checked(record, outputs)]
 
-    def _put(self, make: Callable[[], list[dict[str, Any]]]) -> None:
+    def _put(self, make: Callable[[], list[dict[str, object]]]) -> None:
         try:
             for event in make():
                 self._waiting.put(event)

@@ -58,12 +58,12 @@ def started(record: Record) -> Event:
     return _event("START", record["start_time"], record, outputs=())
 
 
-def completed(record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
+def completed(record: Record, outputs: Iterable[Mapping[str, object]]) -> Event:
     """The COMPLETE event of the attempt that a record tells of, and what it made."""
     return _event("COMPLETE", record["end_time"], record, outputs)
 
 
-def checked(record: Record, outputs: Iterable[Mapping[str, Any]]) -> list[Event]:
+def checked(record: Record, outputs: Iterable[Mapping[str, object]]) -> list[Event]:
     """START and COMPLETE of the checks that a record tells of, if any: a job of their own, which read the outputs.
 
     By the specification, assertions are a facet of what a job reads.
@@ -103,7 +103,7 @@ def _attempt(record: Record) -> tuple[str, str, int]:
     return str(run.get("id") or "unknown"), record["task_id"], int(run.get("attempt") or 1)
 
 
-def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, Any]]) -> Event:
+def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, object]]) -> Event:
     luigi_run, task_id, attempt = _attempt(record)
     read = [record.get("input"), record.get("dynamic_input")]
     shown = list(itertools.islice(resolve.references(read), _INPUTS))
@@ -123,7 +123,7 @@ def _event(kind: str, time: str, record: Record, outputs: Iterable[Mapping[str, 
     }
 
 
-def _cut(count: int, shown: int) -> dict[str, Any]:
+def _cut(count: int, shown: int) -> dict[str, object]:
     """A facet of ours for an event that does not name all inputs."""
     facet = {"_producer": PRODUCER, "_schemaURL": PRODUCER, "count": count, "shown": shown}
     return {"superluigi_inputs": facet} if count > shown else {}
@@ -200,6 +200,6 @@ def _hex(digest: object) -> str | None:
     return f"{algorithm}:{value}"
 
 
-def _facet(schema_name: str, schema_version: str, /, **content: object) -> dict[str, Any]:
+def _facet(schema_name: str, schema_version: str, /, **content: object) -> dict[str, object]:
     schema = f"{_SPEC}/facets/{schema_version}/{schema_name}.json#/$defs/{schema_name}"
     return {"_producer": PRODUCER, "_schemaURL": schema, **content}

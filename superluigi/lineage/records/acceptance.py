@@ -25,7 +25,7 @@ def accepted_code(record: Record) -> Mapping[str, Any]:
     return _last(record, "code")
 
 
-def accepted_packages(record: Record) -> Mapping[str, Any] | None:
+def accepted_packages(record: Record) -> Mapping[str, object] | None:
     found = [entry["packages"] for entry in entries(record) if isinstance(entry.get("packages"), Mapping)]
     return found[-1] if found else None
 

@@ -86,27 +86,27 @@ class RecordBuilder:
         self.started = started
         ours = {"schema": SCHEMA, **known, "start_time": iso(started)}
         self._known = {key: jsonable(ours[key]) for key in BEFORE}
-        self._dynamic: list[Any] = []
+        self._dynamic: list[object] = []
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """The user's: a copy, so that nothing done to it reaches what other tasks share."""
         self._text = json.dumps(self._known)
-        copy: dict[str, Any] = json.loads(self._text)
+        copy: dict[str, object] = json.loads(self._text)
         return copy
 
     def add_dynamic_input(self, references: object) -> None:
         """Note what a requirement yielded by `run` brought in."""
         self._dynamic.append(references)
 
-    def finish(self, ended: datetime, checks: Sequence[Mapping[str, Any]] = ()) -> Record:
+    def finish(self, ended: datetime, checks: Sequence[Mapping[str, object]] = ()) -> Record:
         """The record as it will be published, but for `output`, which the store adds; `checks` is what these found.
 
         Raises:
             RecordKeyError: one of our keys was changed, deleted or taken.
             RecordValueError: a value that JSON cannot hold.
         """
-        users: dict[str, Any] = {}
+        users: dict[str, object] = {}
         if "metadata" in self.__dict__:  # it has been asked for
             self._check_keys()
             users = {key: value for key, value in self.metadata.items() if key not in BEFORE}

@@ -8,7 +8,7 @@ from typing import Any
 _TEXTS = ("name", "status", "severity")
 
 
-def findings_in(record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def findings_in(record: Mapping[str, object] | None) -> list[dict[str, Any]]:
     """The findings of a record that have the shape of ours."""
     found = (record or {}).get("checks")
     return [
@@ -18,7 +18,7 @@ def findings_in(record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     ]
 
 
-def summary(findings: Iterable[Mapping[str, Any]]) -> str:
+def summary(findings: Iterable[Mapping[str, object]]) -> str:
     """`2 checks passed`, `1 of 3 checks failed: no_missing_price (warn): 3 of 100 rows are false`; "" without any."""
     found = list(findings)
     bad = [one for one in found if one["status"] != "passed"]

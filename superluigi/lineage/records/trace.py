@@ -67,7 +67,7 @@ class _Step:
     #: The output that was asked about: how to reach its store.
     like: Location
     #: How it is mentioned by what its consumer was accepted for later.
-    accepted: Mapping[str, Any] | None = None
+    accepted: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def acceptances(
             )
             advice = " `superluigi adopt` gives it one." if "record" in why_not and keeps_records(one) else ""
             raise NotAcceptableError(f"{one} cannot be accepted: {why_not}.{advice}")
-        new: dict[str, Any] = {}
+        new: dict[str, object] = {}
         words = {reason.word for reason in known}
         if (code or both) and words & {reasons.CODE_CHANGED, reasons.PACKAGE_CHANGED}:
             new |= {"code": jsonable(dict(code_identity(one))), "packages": dict(packages(one))}

@@ -88,7 +88,9 @@ def _sources(one: Record, other: Record) -> list[Difference]:
     return [Difference(str(one["path"]), "input", "content", _digest(one), _digest(other))]
 
 
-def _items(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Iterable[tuple[str, object, object]]:
+def _items(
+    one: Mapping[str, object] | None, other: Mapping[str, object] | None
+) -> Iterable[tuple[str, object, object]]:
     one, other = one or {}, other or {}
     for name in sorted(one.keys() | other.keys()):
         if one.get(name) != other.get(name):

@@ -24,9 +24,9 @@ from superluigi.storage.base import Location, Record
 THREADS = 32
 
 
-def public_params(task: Any, *, only_significant: bool = False) -> dict[str, Any]:
+def public_params(task: Any, *, only_significant: bool = False) -> dict[str, object]:
     """Parameters as a record shows them: JSON values where they are such, else text; private ones never."""
-    shown: dict[str, Any] = {}
+    shown: dict[str, object] = {}
     for name, parameter in task.get_params():
         if parameter.visibility == ParameterVisibility.PRIVATE or (only_significant and not parameter.significant):
             continue
@@ -65,7 +65,7 @@ class StalenessInputs:
 
     def __init__(self) -> None:
         self._now: dict[str, Record | None] = {}
-        self._outputs: dict[luigi.Task, list[Any]] = {}
+        self._outputs: dict[luigi.Task, list[object]] = {}
 
     def many(self, tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Facts]:
         """Facts of many tasks; those on S3 at the same time."""

@@ -59,11 +59,11 @@ class Facts:
     #: The record of the outputs; None for tasks that keep none, whose existence is all that counts.
     record: Record | None = None
     #: Significant parameters as a record shows them now.
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     #: Address -> how the record refers to that input.
-    recorded_inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recorded_inputs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     #: The same of the inputs that the output was accepted for later; None if it was not.
-    accepted_inputs: Mapping[str, Mapping[str, Any]] | None = None
+    accepted_inputs: Mapping[str, Mapping[str, object]] | None = None
     #: Address -> what is there now; None if nothing is.
     inputs: Mapping[str, Record | None] = field(default_factory=dict)
     #: Addresses of what `requires()` names now; None if that cannot be told.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import luigi
 
@@ -37,7 +36,7 @@ class Refresh:
     def __post_init__(self) -> None:
         check_mode(self.mode)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Refresh, (self.mode,)
 
     @classmethod

@@ -29,15 +29,15 @@ class Adapter(abc.ABC):
     sure: bool = False
 
     @abc.abstractmethod
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         """`value` as the task will see it."""
 
     @abc.abstractmethod
-    def encode(self, value: object) -> Any:
+    def encode(self, value: object) -> object:
         """The JSON of a checked value."""
 
     @abc.abstractmethod
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         """The value of a JSON; raises `TypeError` or `ValueError` for what is none of ours."""
 
     def refuse(self, value: object) -> typing.NoReturn:
@@ -49,7 +49,7 @@ class RefusalError(TypeError):
     """Why a value is none of its type, in words that can follow "expected"."""
 
 
-def _member(whole: Adapter, take: Callable[[Any], Any], value: object) -> Any:
+def _member(whole: Adapter, take: Callable[[Any], object], value: object) -> object:
     """What `take`, the check or the reading of members, makes of one.
 
     Raises:
@@ -73,7 +73,7 @@ class ScalarAdapter(Adapter):
         self.kind = kind
         self.name = "None" if kind is type(None) else kind.__name__
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: Any) -> object:
         if type(value) is self.kind:
             return value
         if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
@@ -86,10 +86,10 @@ class ScalarAdapter(Adapter):
             return self.kind(value)
         self.refuse(value)
 
-    def encode(self, value: object) -> Any:
+    def encode(self, value: object) -> object:
         return value
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         return self.check(data)
 
 
@@ -107,7 +107,7 @@ class TextAdapter(Adapter):
         self.kind, self._write, self._read, self._accept = kind, write, read, accept
         self.name, self.sure = kind.__name__, sure
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         try:
             accepted = self._accept(value)
         except RefusalError:
@@ -121,7 +121,7 @@ class TextAdapter(Adapter):
     def encode(self, value: object) -> str:
         return self._write(value)
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if not isinstance(data, str):
             self.refuse(data)
         try:
@@ -144,16 +144,16 @@ class LiteralAdapter(Adapter):
         if len(self._coded) < len(choices):
             raise DefinitionError(f"Two choices of Literal[{self.name.removeprefix('one of ')}] have the same text.")
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         for choice in self.choices:
             if type(choice) is type(value) and choice == value:
                 return choice
         self.refuse(value)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: Any) -> object:
         return value if _is_json(value) else value.name
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if json.dumps(data) not in self._coded:
             self.refuse(data)
         return self._coded[json.dumps(data)]
@@ -167,7 +167,7 @@ class EnumAdapter(Adapter):
         self.name = f"a member of {kind.__name__} ({', '.join(kind.__members__)})"
         self.sure = not issubclass(kind, enum.Flag)
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if not isinstance(value, self.kind):
             self.refuse(value)
         return value
@@ -177,7 +177,7 @@ class EnumAdapter(Adapter):
             return "|".join(name for name, member in self.kind.__members__.items() if member in value)
         return str(value._name_)  # `name` may be a property of the user's
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: Any) -> object:
         names = data.split("|") if isinstance(data, str) else [data]
         if issubclass(self.kind, enum.Flag) and set(names) - {""} <= set(self.kind.__members__):
             return functools.reduce(operator.or_, (self.kind[name] for name in names if name), self.kind(0))
@@ -195,16 +195,16 @@ class Sequence(Adapter):
         self._accepts = (set, frozenset) if kind in (set, frozenset) else (list, tuple)
         self.sure = item.sure
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if not isinstance(value, self._accepts):
             self.refuse(value)
         return self.kind(_member(self, self.item.check, item) for item in value)
 
-    def encode(self, value: Any) -> list[Any]:
+    def encode(self, value: Any) -> list[object]:
         items = [self.item.encode(item) for item in value]
         return sorted(items, key=canonical) if self.kind in (set, frozenset) else items
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if not isinstance(data, (list, tuple)):
             self.refuse(data)
         return self.kind(_member(self, self.item.decode, item) for item in data)
@@ -218,15 +218,15 @@ class TupleAdapter(Adapter):
         self.name = kind.__name__ if kind is not tuple else f"tuple[{', '.join(item.name for item in items)}]"
         self.sure = kind is tuple and all(item.sure for item in items)
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             self.refuse(value)
         return self._made(_member(self, item.check, part) for item, part in zip(self.items, value, strict=True))
 
-    def encode(self, value: Any) -> list[Any]:
+    def encode(self, value: Any) -> list[object]:
         return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if not isinstance(data, (list, tuple)) or len(data) != len(self.items):
             self.refuse(data)
         return self._made(_member(self, item.decode, part) for item, part in zip(self.items, data, strict=True))
@@ -244,7 +244,7 @@ class Dict(Adapter):
         self._text_keys = isinstance(key, ScalarAdapter) and key.kind is str
         self.sure = key.sure and value.sure
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if not isinstance(value, Mapping):
             self.refuse(value)
         found = {
@@ -254,12 +254,12 @@ class Dict(Adapter):
             raise TypeError(f"{self.name} whose keys differ, as {self.key.name}")
         return found
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: Any) -> object:
         pairs = [(self.key.encode(key), self.value.encode(item)) for key, item in value.items()]
         pairs.sort(key=lambda pair: canonical(pair[0]))
         return dict(pairs) if self._text_keys else [list(pair) for pair in pairs]
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if isinstance(data, Mapping):  # as written by hand: its keys are text
             return {self._key(key): _member(self, self.value.decode, item) for key, item in data.items()}
         if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
@@ -285,17 +285,17 @@ class UnionAdapter(Adapter):
         self.name = " or ".join(option.name for option in options)
         self.sure = all(map(is_scalar, options))
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         return self._fit(value, False)[1]
 
-    def encode(self, value: object) -> Any:
+    def encode(self, value: object) -> object:
         option = self._fit(value, False)[0]
         data = option.encode(value)
         if self._fit(data, True)[0] is option:
             return data
         return {"$option": self.options.index(option), "value": data}  # an earlier option would claim it
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if isinstance(data, dict) and set(data) == {"$option", "value"}:
             return self.options[data["$option"]].decode(data["value"])
         return self._fit(data, True)[1]
@@ -318,11 +318,11 @@ class UnionAdapter(Adapter):
 class ImportableAdapter(Adapter):
     """Classes and functions, by the module and name they can be imported by; task classes by family."""
 
-    def __init__(self, base: Any = None) -> None:
+    def __init__(self, base: object = None) -> None:
         self.base = base if is_class(base) else None
         self.name = f"a class derived from {self.base.__name__}" if self.base else "something that can be imported"
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> object:
         if self.base and not (isinstance(value, type) and issubclass(value, self.base)):
             self.refuse(value)
         if import_name(value) is None:
@@ -332,7 +332,7 @@ class ImportableAdapter(Adapter):
     def encode(self, value: object) -> str:
         return import_name(value) or self.refuse(value)
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if not isinstance(data, str) or ":" not in data:
             self.refuse(data)
         return imported(data)
@@ -354,7 +354,7 @@ def import_name(thing: object) -> str | None:
         return None
 
 
-def imported(text: str) -> Any:
+def imported(text: str) -> object:
     """What `module:qualified.name` leads to.
 
     Raises:

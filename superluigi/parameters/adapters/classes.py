@@ -54,7 +54,7 @@ class DataclassAdapter(Adapter):
         if not all(map(_is_hashable_kind, fields.values())):
             kind.__hash__ = _hash_by_content  # Luigi puts values of parameters into sets
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if type(value) is not self.kind:
             self.refuse(value)
         found = {}
@@ -68,7 +68,7 @@ class DataclassAdapter(Adapter):
                 raise TypeError(f"{self.name} whose {name} is {error} (it is {shown})") from None
         return with_fields(value, found)
 
-    def encode(self, value: object) -> dict[str, Any]:
+    def encode(self, value: object) -> dict[str, object]:
         data = {name: self.fields[name].encode(getattr(value, name)) for name in self._taken}
         if self._constructor_is_plain or self._comes_back(value, data):
             return data
@@ -80,21 +80,21 @@ class DataclassAdapter(Adapter):
             )
         return {"$state": {name: adapter.encode(getattr(value, name)) for name, adapter in self.fields.items()}}
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if isinstance(data, dict) and set(data) == {"$state"}:
             return self._from_state(data["$state"])
         if not isinstance(data, dict) or set(data) - set(self.fields):
             raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
         return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
 
-    def _comes_back(self, value: object, data: dict[str, Any]) -> bool:
+    def _comes_back(self, value: object, data: Mapping[str, object]) -> bool:
         try:
             return same(self.check(self.decode(data)), value)
         except Exception:  # noqa: BLE001  the class's own constructor
             return False
 
-    def _from_state(self, state: dict[str, Any]) -> object:
-        made: Any = object.__new__(self.kind)
+    def _from_state(self, state: Mapping[str, object]) -> object:
+        made: object = object.__new__(self.kind)
         for name, adapter in self.fields.items():
             object.__setattr__(made, name, adapter.decode(state[name]))
         return made
@@ -113,19 +113,19 @@ class PydanticAdapter(Adapter):
         if kind.__hash__ is None:  # Luigi puts values of parameters into sets
             kind.__hash__ = _hash_by_content
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: Any) -> object:
         if type(value) is not self.kind:
             self.refuse(value)
         return value.model_copy(deep=True)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> object:
         data = self._own_json(value)
         if data is not None:
             return data
         named = zip(("$fields", "$extra", "$private"), parts(value), strict=True)
         return {part: self._encoded(items) for part, items in named if items or part == "$fields"}
 
-    def decode(self, data: Any) -> Any:
+    def decode(self, data: object) -> object:
         if not (isinstance(data, dict) and "$fields" in data and set(data) <= {"$fields", "$extra", "$private"}):
             return self.kind.model_validate(data)
         read = {
@@ -155,7 +155,7 @@ class PydanticAdapter(Adapter):
             return None
         return data if same(again, value) and not (isinstance(data, dict) and "$fields" in data) else None
 
-    def _encoded(self, items: Mapping[str, Any]) -> dict[str, object]:
+    def _encoded(self, items: Mapping[str, object]) -> dict[str, object]:
         found = {}
         for name in sorted(items):
             try:

@@ -18,7 +18,7 @@ _MISSING = object()
 __all__ = ["ATOMS", "copied", "holds_sets", "parts", "same", "with_fields"]
 
 
-def copied(value: Any) -> Any:
+def copied(value: Any) -> object:
     """A copy of a structure whose change changes nothing else; what cannot change is itself."""
     kind = type(value)
     if kind in ATOMS or isinstance(value, enum.Enum):
@@ -42,7 +42,7 @@ def copied(value: Any) -> Any:
     return value
 
 
-def with_fields(value: object, fields: Mapping[str, object]) -> Any:
+def with_fields(value: object, fields: Mapping[str, object]) -> object:
     """A dataclass object with these fields, made without its constructor; itself if it has them."""
     changed = {name: item for name, item in fields.items() if getattr(value, name, _MISSING) is not item}
     if not changed:

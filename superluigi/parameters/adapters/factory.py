@@ -41,14 +41,14 @@ class Anything(Adapter):
 
     name = "a value that can be written as text (numbers, text, dates, lists, dicts, dataclasses, tasks…)"
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if value is None or type(value) in (bool, int, float, str):
             return value
         found = self._builtins(value)
         self.encode(found)
         return found
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: Any) -> object:
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, luigi.Task):
@@ -74,7 +74,7 @@ class Anything(Adapter):
             raise RefusalError(f"a value of a class that can be imported by its name (it is a {type(value).__name__})")
         return {f"${name}": adapter.encode(value)}
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         if isinstance(data, list):
             return [self.decode(item) for item in data]
         if not isinstance(data, dict):
@@ -131,7 +131,7 @@ class Anything(Adapter):
         return ImportableAdapter() if found is None and (isinstance(value, type) or callable(value)) else found
 
 
-_CONTAINERS: dict[Any, type] = {
+_CONTAINERS: dict[object, type] = {
     list: list,
     typing.get_origin(typing.Sequence[int]): list,
     typing.get_origin(typing.Iterable[int]): list,
@@ -227,7 +227,7 @@ def _container(origin: object, arguments: tuple[object, ...], tasks: bool, annot
     raise DefinitionError(_no_parameter(annotation))
 
 
-def _of_class(kind: Any, tasks: bool) -> Adapter:
+def _of_class(kind: object, tasks: bool) -> Adapter:
     if not is_class(kind):
         raise DefinitionError(_no_parameter(kind))
     if kind in (bool, int, float, str, type(None)):

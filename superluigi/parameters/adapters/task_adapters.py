@@ -19,13 +19,13 @@ class OrTask(Adapter):
         self.inner, self.name = inner, f"{inner.name} (or a task)"
         self.sure = inner.sure and not isinstance(inner, Dict)  # a dict may look like a task
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         return value if isinstance(value, luigi.Task) else self.inner.check(value)
 
-    def encode(self, value: object) -> Any:
+    def encode(self, value: object) -> object:
         return _reference(value) if isinstance(value, luigi.Task) else self.inner.encode(value)
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         found = _referred(data)
         return self.inner.decode(data) if found is None else found
 
@@ -81,15 +81,15 @@ class OneOrMany(Adapter):
         self.many, self.name, self.sure = many, many.name, many.sure
         self._values = not (is_class(item) and issubclass(item, luigi.Task))
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object) -> object:
         if isinstance(value, luigi.Task) and (self._values or _stands_in(value)):
             return value
         return self.many.check(value)
 
-    def encode(self, value: object) -> Any:
+    def encode(self, value: object) -> object:
         return _reference(value) if isinstance(value, luigi.Task) else self.many.encode(value)
 
-    def decode(self, data: object) -> Any:
+    def decode(self, data: object) -> object:
         found = _referred(data)
         return self.many.decode(data) if found is None else self.check(found)
 

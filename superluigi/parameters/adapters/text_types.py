@@ -26,7 +26,7 @@ def _path(value: object) -> object:
     return Path(value) if isinstance(value, (str, PurePath)) else value
 
 
-def _moment(value: object) -> Any:
+def _moment(value: object) -> object:
     """A plain datetime; of its time zone only what the text can say stays, or it is refused."""
     if hasattr(value, "to_pydatetime"):
         _whole_microseconds(value)
@@ -44,7 +44,7 @@ def _moment(value: object) -> Any:
     return _without_fold(plain)
 
 
-def _clock(value: object) -> Any:
+def _clock(value: object) -> object:
     if not isinstance(value, datetime.time):
         return value
     zone = _time_zone(value.tzinfo, None)
@@ -52,13 +52,13 @@ def _clock(value: object) -> Any:
     return _without_fold(plain)
 
 
-def _without_fold(value: Any) -> Any:
+def _without_fold(value: Any) -> object:
     if value.fold and value.tzinfo is None:
         raise RefusalError(f"a {type(value).__name__} whose fold says something: give it a time zone, or fold=0")
     return value.replace(fold=0)
 
 
-def _time_zone(zone: Any, at: Any) -> Any:
+def _time_zone(zone: Any, at: object) -> Any:
     if zone is None:
         return None
     key = getattr(zone, "key", None) if isinstance(zone, zoneinfo.ZoneInfo) else getattr(zone, "zone", None)
@@ -76,7 +76,7 @@ def _timed(value: Any) -> str:
 
 
 def _reads_timed(kind: Any) -> Callable[[str], object]:
-    def read(text: str) -> Any:
+    def read(text: str) -> object:
         written, bracket, rest = text.partition("[")
         value = kind.fromisoformat(written)
         if not bracket:
@@ -123,7 +123,7 @@ def _whole_microseconds(value: object) -> None:
 def _exactly(kind: Any) -> Callable[[object], object]:
     """Of classes derived from `kind`, only what `kind` knows stays."""
 
-    def exact(value: Any) -> Any:
+    def exact(value: object) -> object:
         return kind(value) if isinstance(value, kind) and type(value) is not kind else value
 
     return exact

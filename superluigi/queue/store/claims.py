@@ -129,7 +129,7 @@ def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
         connection.execute(tables.tasks.update().where(mine).values(**values))
 
 
-def _mine(claim: Claim) -> dict[str, Any]:
+def _mine(claim: Claim) -> dict[str, object]:
     return {"row": claim.row, "fence": claim.fencing_token, "worker": claim.worker}
 
 
@@ -261,7 +261,7 @@ def sweep(connection: Connection, now: float, dead_workers: Collection[str] = ()
     return len(lost)
 
 
-def _lost(connection: Connection, now: float, dead_workers: Collection[str]) -> list[Any]:
+def _lost(connection: Connection, now: float, dead_workers: Collection[str]) -> list[object]:
     columns = tables.tasks.c
     running = connection.execute(select(tables.tasks).where(columns.state == models.RUNNING))
     return [row for row in running if row.lease < now or row.worker in dead_workers]

@@ -120,7 +120,7 @@ LOCK = f"pg_advisory_xact_lock(hashtext(current_schema() || '.{tables.tasks.name
 _FRESH_SECONDS = 1.0
 
 
-def _note_use(_connection: Any, record: Any) -> None:
+def _note_use(_connection: object, record: Any) -> None:
     record.info["used"] = time.monotonic()
 
 

@@ -227,7 +227,7 @@ def _own_services() -> set[int]:
         ("multiprocessing.forkserver", "_forkserver._forkserver_pid"),
         ("luigi.mock", "MockFileSystem._data._manager._process.pid"),
     ):
-        value: Any = sys.modules.get(module)
+        value: object = sys.modules.get(module)
         for name in path.split("."):
             value = getattr(value, name, None)
         if isinstance(value, int):

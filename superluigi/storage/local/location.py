@@ -465,10 +465,10 @@ def _same(first: os.stat_result, second: os.stat_result) -> bool:
     return file_facts(first) == file_facts(second)
 
 
-_known_contents: dict[tuple[str, str, tuple[tuple[str, Any], ...]], Record] = {}
+_known_contents: dict[tuple[str, str, tuple[tuple[str, object], ...]], Record] = {}
 
 
-def _content_of(location: LocalLocation, facts: tuple[tuple[str, Any], ...]) -> Record:
+def _content_of(location: LocalLocation, facts: tuple[tuple[str, object], ...]) -> Record:
     """`location.content`, remembered in this process for as long as the cheap facts stay the same."""
     key = (location.kind, str(location.final), facts)
     known = _known_contents.get(key)

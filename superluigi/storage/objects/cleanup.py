@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 from superluigi import config
 from superluigi.errors import CommitConflictError, RecordError
@@ -35,7 +34,7 @@ def clean(
     *,
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> list[Orphan]:
     """Remove (or only list) orphans below `s3://bucket/prefix`, and in the local data folder what dead processes
     of this host were sending to that server; whole outputs are never touched.

@@ -94,7 +94,7 @@ class ObjectLocation(S3Location):
         return any(commit is not None and not is_over(commit) for commit in commits)
 
     @at_one_server
-    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, object] | None = None) -> None:
         there = self.head()
         if there is None:
             raise TargetMissingError(

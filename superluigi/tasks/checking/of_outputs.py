@@ -37,11 +37,11 @@ from superluigi.tasks.runtime.cancel import Cancelled
 
 def of_staged(
     task: Any,
-    staged: Any,
-    targets: Any,
+    staged: object,
+    targets: object,
     reader: values.Reader,
-    metadata: Callable[[], dict[str, Any]],
-    given_inputs: Callable[[], Any],
+    metadata: Callable[[], dict[str, object]],
+    given_inputs: Callable[[], object],
 ) -> list[Finding]:
     """What the checks of `task` say of what is staged for `targets`.
 
@@ -57,7 +57,7 @@ def of_staged(
             f"{task} has checks, but no output that they could look at. Return targets from output()."
         )
 
-    def load(kind: Any) -> Any:
+    def load(kind: object) -> object:
         own_load = getattr(task, "load_output", None)
         if callable(own_load):
             return own_load(graph.map_structure(lambda one: one.path, staged))
@@ -65,7 +65,7 @@ def of_staged(
             lambda one: formats.load(one.path, as_type=kind, format=one.notes.get("format")), staged
         )
 
-    offers: Mapping[str, Callable[[], Any]] = {
+    offers: Mapping[str, Callable[[], object]] = {
         "output_path": lambda: graph.map_structure(lambda one: one.path, staged),
         "metadata": metadata,
         "previous": lambda: _previous(task, targets, reader),
@@ -76,7 +76,7 @@ def of_staged(
     return _run(task, checks, subject)
 
 
-def of_published(task: Any, reader: values.Reader, record: Mapping[str, Any] | None) -> tuple[list[Finding], Record]:
+def of_published(task: Any, reader: values.Reader, record: Mapping[str, object] | None) -> tuple[list[Finding], Record]:
     """What the checks of `task` say of what is there, and the record's copy to which they may have added measures.
 
     They get copies of the outputs, and no `previous`: what is in force is what they look at.
@@ -84,7 +84,7 @@ def of_published(task: Any, reader: values.Reader, record: Mapping[str, Any] | N
     told = copy.deepcopy(dict(record or {}))
     targets = task.output()
 
-    def given_inputs() -> Any:
+    def given_inputs() -> object:
         return values.lazy(values.input_structure(task), reader.value, values.inputs_annotation(task))
 
     offers: Mapping[str, Callable[[], Any]] = {
@@ -205,18 +205,18 @@ def _usual(task: Any) -> Any:
     return None if wanted is values.UNKNOWN else wanted
 
 
-def _is_file(targets: Any) -> bool:
+def _is_file(targets: object) -> bool:
     return not getattr(targets, "is_folder", False)
 
 
-def _previous(task: Any, targets: Any, reader: values.Reader) -> Previous | None:
+def _previous(task: Any, targets: object, reader: values.Reader) -> Previous | None:
     """The output in force, if a task made it."""
     records = [target.location.read_record() for target in graph.flatten(targets)]
     if not records or any(record is None for record in records):
         return None
     own_load = getattr(task, "load_output", None)
 
-    def load(kind: Any) -> Any:
+    def load(kind: object) -> object:
         if callable(own_load):
             return own_load(graph.map_structure(reader.path, targets))
         return graph.map_structure(lambda target: reader.content(target, kind), targets)
@@ -235,7 +235,7 @@ def hidden_texts(task: Any) -> set[str]:
     return {one for one in found if len(one) > 1}
 
 
-def _gather(value: Any, found: set[str]) -> None:
+def _gather(value: object, found: set[str]) -> None:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         found.add(str(value))
     elif isinstance(value, Mapping):

@@ -56,17 +56,17 @@ class CachedMethod(Generic[Value]):
         self.__doc__ = method.__doc__
 
     @overload
-    def __get__(self, task: None, owner: Any) -> CachedMethod[Value]: ...
+    def __get__(self, task: None, owner: object) -> CachedMethod[Value]: ...
     @overload
-    def __get__(self, task: Any, owner: Any) -> CachedPart[Value]: ...
-    def __get__(self, task: Any, owner: Any) -> Any:
+    def __get__(self, task: object, owner: object) -> CachedPart[Value]: ...
+    def __get__(self, task: object, owner: object) -> object:
         return self if task is None else CachedPart(task, self.method, self.name)
 
 
 class CachedPart(Generic[Value]):
     """The file of one cached method of one task."""
 
-    def __init__(self, task: Any, method: Callable[..., Value], name: str) -> None:
+    def __init__(self, task: object, method: Callable[..., Value], name: str) -> None:
         self._task, self._method, self.name = task, method, name
 
     @property

@@ -22,7 +22,7 @@ from superluigi.tasks.base import Task
 Made = TypeVar("Made")
 
 
-def grid(make: Callable[..., Made], *axes: Mapping[str, Any], **more: Any) -> list[Made]:
+def grid(make: Callable[..., Made], *axes: Mapping[str, object], **more: object) -> list[Made]:
     """A task for each combination of values: the product in the order of the keys, the last key fastest.
 
         grid(Learn, lr=[0.1, 0.01], bs=[16, 32], seed=0)     # (.1, 16), (.1, 32), (.01, 16), (.01, 32), all seed 0
@@ -33,7 +33,7 @@ def grid(make: Callable[..., Made], *axes: Mapping[str, Any], **more: Any) -> li
     Raises:
         OptionError: a key given twice, or a set, which has no order.
     """
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for axis in (*axes, more):
         for key, value in axis.items():
             if key in values:
@@ -42,7 +42,7 @@ def grid(make: Callable[..., Made], *axes: Mapping[str, Any], **more: Any) -> li
     return [make(**dict(zip(values, point, strict=True))) for point in itertools.product(*values.values())]
 
 
-def _points(key: str, value: Any) -> list[Any]:
+def _points(key: str, value: object) -> list[object]:
     if isinstance(value, (set, frozenset)):
         raise OptionError(f"grid: {key!r} is a set, which has no order. Give a list.")
     if isinstance(value, (str, bytes, Mapping, luigi.Task)) or not isinstance(value, Iterable):
@@ -74,13 +74,13 @@ class Collect(AtomicTaskWithMetadata):
         return replaced(self.param_kwargs["tree"].value, reader.value)
 
 
-def collect(tree: Any) -> Collect:
+def collect(tree: object) -> Collect:
     """One task for a tree of tasks, such as `{"a": [T(1), T(2)], "b": (T(3),)}`; its value has the same shape."""
     refuse_no_tree(tree, "collect")
     return Collect(tree=tree)
 
 
-def refuse_no_tree(tree: Any, caller: str) -> None:
+def refuse_no_tree(tree: object, caller: str) -> None:
     """Refuse what is no nesting of tasks: a text, a number; and task classes in it, which were not called.
 
     Raises:
@@ -132,7 +132,7 @@ class Apply(AtomicTaskWithMetadata):
         return function(self.current_attempt().reader.value(self.of))
 
 
-def apply(function: Callable[..., Any], task: AnyTask) -> Any:
+def apply(function: Callable[..., object], task: AnyTask) -> Any:
     """A new task with the value `function(value of task)`; its own identity and output, `task` stays as it is.
 
     `function` may be anything that can be called with one value: a function that can be imported, a lambda (known

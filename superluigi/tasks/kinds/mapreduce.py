@@ -71,7 +71,7 @@ class MapReduceTask(AtomicTaskWithMetadata):
             return list(items)
         return list(items(**_named(items, self, self.current_attempt().reader)))
 
-    def _superluigi_start(self) -> Any:
+    def _superluigi_start(self) -> object:
         if not hasattr(self, "accumulator"):
             raise DefinitionError(f"{type(self).__name__} needs an accumulator: where reducing begins.")
         return self.accumulator() if inspect.ismethod(self.accumulator) else self.accumulator
@@ -114,6 +114,6 @@ class MapItem(AtomicTaskWithMetadata):
         return self.owner.map(item, **_named(self.owner.map, self.owner, reader))
 
 
-def _named(method: Any, owner: MapReduceTask, reader: values.Reader) -> dict[str, Any]:
+def _named(method: Any, owner: MapReduceTask, reader: values.Reader) -> dict[str, object]:
     wants = "inputs" in inspect.signature(method).parameters
     return {"inputs": values.lazy(values.input_structure(owner), reader.value)} if wants else {}

@@ -27,10 +27,10 @@ with open({path!r}, "rb") as _file:
 class _NotebookMeta(TaskMeta):
     if TYPE_CHECKING:
 
-        def __call__(cls, path: Any, inputs: Any = None, **values: Any) -> NotebookTask: ...  # noqa: N805
+        def __call__(cls, path: Any, inputs: object = None, **values: object) -> NotebookTask: ...  # noqa: N805
     else:
 
-        def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  a metaclass
+        def __call__(cls, *args: object, **kwargs: object) -> Any:  # noqa: N805  a metaclass
             """Keywords that are no parameters are inputs; what the cells say is part of the identity."""
             names = {name for name, _ in cls.get_params()} | set(extra_identity.NAMES)
             extra = {name: kwargs.pop(name) for name in list(kwargs) if name not in names}

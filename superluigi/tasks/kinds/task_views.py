@@ -74,7 +74,7 @@ class Part(ProxyTask):
             return PartTarget(outputs, self.key)
         return outputs
 
-    def _superluigi_value(self, reader: Reader, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: Reader, as_type: object) -> object:
         """The part of the value; of several outputs and of folders, only that part is read."""
         outputs = self.of.output()
         ours = getattr(self.of, "load_output", None)
@@ -84,7 +84,7 @@ class Part(ProxyTask):
             return reader.content(self.output(), as_type)
         return self._chosen(reader.value(self.of))
 
-    def _chosen(self, whole: Any) -> Any:
+    def _chosen(self, whole: Any) -> object:
         try:
             return whole[self.key]
         except (KeyError, IndexError, TypeError) as error:
@@ -101,7 +101,7 @@ class AsPath(ProxyTask):
     def output(self) -> Any:
         return self.of.output()
 
-    def _superluigi_value(self, reader: Reader, as_type: Any) -> Any:
+    def _superluigi_value(self, reader: Reader, as_type: object) -> object:
         """A temporary path holding the output, or paths in the shape of several outputs; yours to change."""
         del as_type
         return reader.copy(self.of)
@@ -144,7 +144,7 @@ class _PartLocation(Location):
         output = {key: value for key, value in record["output"].items() if key not in ("format", "contents")}
         return {**record, "output": {**output, "path": self.uri}}
 
-    def write_record(self, record: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, object] | None = None) -> None:
         raise DefinitionError(f"{self.uri} is part of {self._whole.uri}, whose record is written with the whole.")
 
     def stage(self) -> StagedWrite:
@@ -178,7 +178,7 @@ class _PartLocation(Location):
 class Outputs(Mapping[str, Any]):
     """What `outputs_of` gives: parts by name, as items and as attributes; knows which task makes which."""
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Mapping[str, object]) -> None:
         self._parts = dict(parts)
 
     def __getitem__(self, name: str) -> Any:
@@ -200,7 +200,7 @@ class Outputs(Mapping[str, Any]):
         return f"Outputs({', '.join(f'{name}={part!r}' for name, part in self._parts.items())})"
 
 
-def outputs_of(task: AnyTask, **parts: Any) -> Outputs:
+def outputs_of(task: AnyTask, **parts: object) -> Outputs:
     """Name the parts of what `task` makes, so that a consumer requires exactly the tasks whose parts it uses.
 
         sample = outputs_of(SampleTopics(size=10), topics="topics.tsv", documents=corpus.documents)

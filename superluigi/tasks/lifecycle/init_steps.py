@@ -46,7 +46,7 @@ def run_steps(task: Any, reader: values.Reader) -> None:
     """Run the init steps of `task`, in order."""
     for step in task.init:
         names = inspect.signature(type(step).run).parameters
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
         if "task" in names:
             given["task"] = task
         if "inputs" in names:

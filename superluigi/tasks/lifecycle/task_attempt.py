@@ -56,14 +56,14 @@ class TaskAttempt:
     # ---- what run may ask for by name
 
     @lazy
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """The draft of the record, as a dict; its inputs give their own records on demand."""
         metadata = self.record.metadata
         metadata["input"] = input_records.with_records(metadata["input"], self._inputs)
         return metadata
 
     @lazy
-    def _inputs(self) -> Any:
+    def _inputs(self) -> object:
         return self.task.input()
 
     @lazy
@@ -101,11 +101,11 @@ class TaskAttempt:
 
     # ---- the life of an attempt
 
-    def steps(self, user_run: Callable[..., Any]) -> Generator[Any, Any, Any]:
+    def steps(self, user_run: Callable[..., object]) -> Generator[object, Any, object]:
         """Yield what `run` yields, take what Luigi answers, return what `run` returns, commit in between."""
         targets = self._targets()
         mistakes.refuse_dropped(user_run, type(self.task).requires)
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, object] = {}
         with self.stack, mistakes.explained(self.task, self.stage_paths, arguments):
             attempts = self.task.__dict__.setdefault("_superluigi_attempts", {})
             attempts[threading.get_ident()] = self
@@ -132,20 +132,20 @@ class TaskAttempt:
         """Where `run` was to write its outputs."""
         return []
 
-    def begin(self, targets: Any) -> None:
+    def begin(self, targets: object) -> None:
         """Prepare before `run` is called."""
         self._refuse_anothers(targets)
         self.folder = current_folder()
         self.record  # noqa: B018  (what is known before the run is looked up before the run)
 
-    def _refuse_anothers(self, targets: Any) -> None:
+    def _refuse_anothers(self, targets: object) -> None:
         if runs.is_luigis():
             outputs.refuse_anothers(self.task, graph.flatten(targets))
 
     def resumed(self) -> None:
         """After a `yield`: what was asked for is there."""
 
-    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+    def end(self, user_run: Callable[..., object], value: object) -> None:
         """Publish after `run` has ended without an error."""
         del user_run, value
         mixin.before_commit(self.task)
@@ -157,7 +157,9 @@ class TaskAttempt:
                 )
             target.location.write_record(record)
 
-    def bind(self, user_run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def bind(
+        self, user_run: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> dict[str, object]:
         """Keyword arguments for a call of `user_run`: those given, and from here those it asks for by name."""
         names, takes_all = _asked_names(user_run)
         taken = set(names[: len(args)])
@@ -174,14 +176,14 @@ class TaskAttempt:
         names = self.task.run_names
         return names if getattr(self.task, "resumable", False) else names - {"checkpoint_path"}
 
-    def resolve_yield(self, requirement: Any, paths: Any) -> Any:
+    def resolve_yield(self, requirement: object, paths: object) -> object:
         """What a `yield` gives to `run`: here, as in Luigi, the targets."""
         del requirement
         return paths
 
     # ---- parts
 
-    def _ask(self, requirement: Any) -> Generator[Any, Any, Any]:
+    def _ask(self, requirement: object) -> Generator[object, Any, object]:
         if requirement is None:
             raise DefinitionError(
                 f"A yield in run() of {self.task} gave None. Yield a task, or lists and dicts of tasks; "
@@ -200,7 +202,7 @@ class TaskAttempt:
         mixin.note_seed(self.task, record["run"])  # only now it is known whether the generators were its alone
         return record
 
-    def _run_facts(self) -> dict[str, Any]:
+    def _run_facts(self) -> dict[str, object]:
         reason = None if self.run.refresh is None else self.run.refresh.must_run(self.task)
         forced = self.run.refresh is None and self.run.forces(self.task)
         return {
@@ -213,10 +215,10 @@ class TaskAttempt:
         }
 
     @lazy
-    def _shaped_targets(self) -> Any:
+    def _shaped_targets(self) -> object:
         return outputs.validated(self.task)
 
-    def _targets(self) -> Any:
+    def _targets(self) -> object:
         return self._shaped_targets
 
 
@@ -226,23 +228,23 @@ class AtomicAttempt(TaskAttempt):
     # ---- what run may ask for by name
 
     @lazy
-    def input_path(self) -> Any:
+    def input_path(self) -> object:
         """Temporary paths holding the inputs, in the shape of `requires()`."""
         return self._read(self._inputs)
 
     @lazy
-    def output_path(self) -> Any:
+    def output_path(self) -> object:
         """Temporary paths to write, in the shape of `output()`."""
         return graph.map_structure(lambda staged: staged.path, self._staged)
 
     @lazy
-    def inputs(self) -> Any:
+    def inputs(self) -> object:
         """The values of the inputs, in the shape of `requires()`, each loaded when it is first looked at."""
         return values.lazy(values.input_structure(self.task), self._value, values.inputs_annotation(self.task))
 
     # ---- the life of an attempt
 
-    def begin(self, targets: Any) -> None:
+    def begin(self, targets: object) -> None:
         """Open a stage for every output, dropped again unless all goes well."""
         super().begin(targets)
         # through the location: a target would join what another attempt at this task is writing
@@ -261,7 +263,7 @@ class AtomicAttempt(TaskAttempt):
         if not graph.flatten(self._staged) and graph.flatten(self.task.output()):
             raise GracefulTimeout("What it has yielded tells its outputs, which were not known when it began.")
 
-    def end(self, user_run: Callable[..., Any], value: Any) -> None:
+    def end(self, user_run: Callable[..., object], value: object) -> None:
         """Save the returned value, prepare all stages, let checks look at them, then commit all."""
         self._refuse_anothers(self._targets())
         self._watch.adopt()
@@ -323,24 +325,24 @@ class AtomicAttempt(TaskAttempt):
             else:
                 staged.commit(record)
 
-    def resolve_yield(self, requirement: Any, paths: Any) -> Any:
+    def resolve_yield(self, requirement: object, paths: object) -> object:
         """What a `yield` gives to `run`: temporary paths holding what was asked for."""
         return paths if answers_itself(requirement) else self._read(paths)
 
     # ---- parts
 
-    def _read(self, targets: Any) -> Any:
+    def _read(self, targets: object) -> object:
         shared = self.task.read_mode == "shared"
         return graph.map_structure(lambda target: self.stack.enter_context(inputs.open_input(target, shared)), targets)
 
-    def _value(self, *args: Any) -> Any:
+    def _value(self, *args: Any) -> object:
         """The value of an input, looked at by a task that may have gone to another folder."""
         with at(self.folder):
             return self.reader.value(*args)
 
 
 @functools.lru_cache(maxsize=4096)
-def _asked_names(user_run: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+def _asked_names(user_run: Callable[..., object]) -> tuple[tuple[str, ...], bool]:
     """The names after `self` in the signature of a `run`, and whether it takes any other."""
     parameters = inspect.signature(user_run).parameters
     return tuple(parameters)[1:], any(p.kind is p.VAR_KEYWORD for p in parameters.values())

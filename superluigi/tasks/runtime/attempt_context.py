@@ -62,7 +62,7 @@ class AttemptContext:
     #: Open until the attempt ends: locks of shared folders.
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     #: What the task requires, in a tuple, once it has been asked for.
-    required: tuple[Any] | None = None
+    required: tuple[object] | None = None
     _folder: TaskFolder | None = None
     #: Folder given by the process that started this one; its owner keeps it.
     given_folder: Path | None = None

@@ -71,7 +71,7 @@ class SubmitHook:
         return cls
 
 
-def job_of(task: luigi.Task, resources: Mapping[str, Any] | None = None) -> Job:
+def job_of(task: luigi.Task, resources: Mapping[str, object] | None = None) -> Job:
     """The job of `task` after its hooks; they run once for each task object.
 
     Raises:
@@ -141,7 +141,7 @@ def _there_are_hooks() -> bool:
 
 
 def _hooks_of(task: luigi.Task) -> Iterator[SubmitHook]:
-    seen: list[Any] = []
+    seen: list[object] = []
     for hook in _found_in(task, set()):
         spec = (type(hook), hook.spec)
         if spec not in seen:
@@ -149,14 +149,14 @@ def _hooks_of(task: luigi.Task) -> Iterator[SubmitHook]:
             yield hook
 
 
-def _found_in(value: Any, above: set[int]) -> Iterator[SubmitHook]:
+def _found_in(value: object, above: set[int]) -> Iterator[SubmitHook]:
     if id(value) in above or isinstance(value, (str, bytes, int, float, type(None))):
         return
     above = {*above, id(value)}
     for base in reversed(type(value).__mro__):
         yield from base.__dict__.get(_HOOKS, ())
     if isinstance(value, Frozen):
-        inside: list[Any] = [value.value]
+        inside: list[object] = [value.value]
     elif isinstance(value, luigi.Task):
         inside = list(value.param_kwargs.values())
     elif isinstance(value, Mapping):

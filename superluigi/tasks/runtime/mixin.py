@@ -78,7 +78,7 @@ class RuntimeMixin:
     @property
     def tags(self) -> dict[str, Any]:
         """Names and values that are no part of the identity but in the record; see `tag`."""
-        known: dict[str, Any] = self.__dict__.setdefault("_superluigi_tags", {})
+        known: dict[str, object] = self.__dict__.setdefault("_superluigi_tags", {})
         return known
 
     @tags.setter
@@ -150,7 +150,7 @@ class RuntimeMixin:
 
     def process_resources(self) -> dict[str, Any]:
         """Luigi's, with what submit hooks add."""
-        plain: dict[str, Any] = super().process_resources()  # type: ignore[misc]
+        plain: dict[str, object] = super().process_resources()  # type: ignore[misc]
         return hooks.resources_of(self, plain)  # type: ignore[arg-type]
 
 
@@ -213,7 +213,7 @@ def before_commit(task: object) -> None:
         cancel.refuse_if_cancelled(here)
 
 
-def run_in_context(task: object, begin: Callable[[], object]) -> Any:
+def run_in_context(task: object, begin: Callable[[], object]) -> object:
     """`begin()` with all that the task asks for around it; a generator if that is one."""
     if attempt_context.get(task) is not None:
         return begin()

@@ -57,7 +57,7 @@ def _checked(tags: object) -> dict[str, object]:
     raise ParameterError(f"tags={tags!r} must be a dict of names and values.")
 
 
-def tagged(task: luigi.Task, marks: Mapping[str, object]) -> Any:
+def tagged(task: luigi.Task, marks: Mapping[str, object]) -> object:
     """The same task, as another object that has these tags: the one in Luigi's cache stays without."""
     if not marks:
         return task
@@ -66,9 +66,9 @@ def tagged(task: luigi.Task, marks: Mapping[str, object]) -> Any:
     return other
 
 
-def tags_of(task: luigi.Task) -> dict[str, Any]:
+def tags_of(task: luigi.Task) -> dict[str, object]:
     """The tags of any task; a parameter that is called so is none."""
-    found: dict[str, Any] = task.__dict__.get("_superluigi_tags", {})
+    found: dict[str, object] = task.__dict__.get("_superluigi_tags", {})
     return found
 
 
@@ -89,7 +89,7 @@ def parse(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def match(tags: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:
+def match(tags: Mapping[str, object] | None, wanted: Mapping[str, str]) -> bool:
     """Whether `tags` (of a task, or `record["run"]["tags"]`) has all that is wanted; `.1` is 0.1."""
     known = tags or {}
     return all(name in known and (text == "" or _same(known[name], text)) for name, text in wanted.items())

@@ -14,8 +14,8 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 _SQLITE = b"SQLite format 3\0"
 #: Writers that put the end of their file there when they are closed, and where they keep the file.
@@ -88,7 +88,7 @@ def _holders(descriptors: set[int]) -> dict[int, list[object]]:
     """The Python objects that write to each of these descriptors: file objects, and archives over them."""
     kinds = tuple(getattr(sys.modules[module], name) for module, name, _ in _ARCHIVES if module in sys.modules)
     places = {name: place for _, name, place in _ARCHIVES}
-    holders: dict[int, list[Any]] = {}
+    holders: dict[int, list[object]] = {}
     for found in gc.get_objects():
         try:
             if isinstance(found, (io.FileIO, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)):
@@ -105,7 +105,7 @@ def _holders(descriptors: set[int]) -> dict[int, list[object]]:
     return holders
 
 
-def _has_more(fd: int, name: str, holders: list[Any]) -> bool:
+def _has_more(fd: int, name: str, holders: Sequence[object]) -> bool:
     """Whether the file behind `fd` lacks bytes, as far as can be known."""
     files = [holder for holder in holders if isinstance(holder, io.IOBase) and type(holder).__module__ == "_io"]
     if len(files) < len(holders):

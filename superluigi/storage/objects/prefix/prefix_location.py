@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
 from superluigi.storage.base import Record, StagedWrite, check_name, refuse_unexpected
@@ -86,7 +85,7 @@ class PrefixLocation(PrefixState):
         return seen.claim or self._has_claim() or (not seen.record and seen.data is not False)
 
     @at_one_server
-    def write_record(self, record: Mapping[str, object], expected: Mapping[str, Any] | None = None) -> None:
+    def write_record(self, record: Mapping[str, object], expected: Mapping[str, object] | None = None) -> None:
         def around(records: list[Record], etag: str | None) -> tuple[object, list[Record]]:
             if records:
                 output = records[0]["output"]

@@ -19,7 +19,6 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetMissingError
 from superluigi.storage import input_lists
@@ -120,7 +119,7 @@ def is_plan(plan: object) -> bool:
     )
 
 
-def _is_content(item: Mapping[str, Any]) -> bool:
+def _is_content(item: Mapping[str, object]) -> bool:
     kinds: Mapping[str, type | tuple[type, ...]] = {
         "key": str,
         "size": int,
@@ -138,8 +137,8 @@ class PrefixStore:
     place: PrefixKeys
     conditions: ConditionalWrites
     #: Of the record, the claim and manifests.
-    put_options: Mapping[str, Any]
-    get_options: Mapping[str, Any]
+    put_options: Mapping[str, object]
+    get_options: Mapping[str, object]
 
     @property
     def register(self) -> Register:

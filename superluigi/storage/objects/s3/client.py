@@ -70,7 +70,7 @@ class S3Client:
     #: Its `Date` header, and when that was by this process's own monotonic clock.
     date: tuple[str, float] | None = None
     #: What was looked at -> when, and what was there (None: nothing).
-    seen: dict[tuple[Any, ...], tuple[float, Any]] = dataclasses.field(default_factory=dict)
+    seen: dict[tuple[object, ...], tuple[float, object]] = dataclasses.field(default_factory=dict)
     #: bucket -> the fast engine's store of it, which signs as this client does and asks the same server.
     stores: dict[str, Any] = dataclasses.field(default_factory=dict)
     fast: FastEngine = dataclasses.field(default_factory=FastEngine)
@@ -78,8 +78,8 @@ class S3Client:
     #: Whether its listings were seen to be in the order of S3, that of bytes; some have `a/b` before `a.b`.
     seen_in_order: bool = False
     #: Makes another client with more configuration.
-    remake: Callable[[Any], Any] | None = None
-    _parts: Any = None
+    remake: Callable[[Any], object] | None = None
+    _parts: object = None
 
     @property
     def parts(self) -> Any:
@@ -234,7 +234,7 @@ def _explain_credentials(boto: Any, options: S3Options) -> None:
         return
     fetch = credentials.get_frozen_credentials
 
-    def explained() -> Any:
+    def explained() -> object:
         try:
             return fetch()
         except Exception as error:
@@ -292,7 +292,7 @@ def _step(model: Any, params: Any, **_: Any) -> None:
     failpoints.failpoint(f"{xform_name(model.name)} {params['url_path']}")
 
 
-def _remember_server(made: S3Client, http_response: Any, **_: Any) -> None:
+def _remember_server(made: S3Client, http_response: Any, **_: object) -> None:
     if http_response is not None:
         headers = http_response.headers
         # Emulators of AWS that name no server (MiniStack, LocalStack) have this header, which S3 itself has not.

@@ -153,7 +153,7 @@ def _make_store(s3: S3Client, bucket: str) -> object | None:
         endpoint = f"{parts.scheme}://{bucket}.{parts.netloc}"
     region = s3.boto.meta.region_name
 
-    def signing() -> Any:
+    def signing() -> object:
         from datetime import datetime, timedelta, timezone
 
         frozen = credentials.get_frozen_credentials()

@@ -89,7 +89,7 @@ class S3Options:
     def get(self, name: str, default: object = None) -> Any:
         return next((value for known, value in self.items if known == name), default)
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, object]:
         """The keywords for boto3, but for `config`."""
         return {name: _thawed(value) for name, value in self.items if name != "config"}
 
@@ -149,7 +149,7 @@ def environment() -> Environment:
 
 
 _Variables = tuple[Environment, list[tuple[str, str]]]
-_last: list[tuple[dict[Any, Any], _Variables]] = []
+_last: list[tuple[dict[object, object], _Variables]] = []
 
 
 def _variables() -> _Variables:

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from superluigi.storage.objects.s3 import capabilities, client, download, transfer, upload
 from superluigi.storage.objects.s3.client import S3Client
@@ -41,7 +40,7 @@ class S3Store(ObjectStore):
         return self.client.pid
 
     @property
-    def seen(self) -> dict[tuple[Hashable, ...], tuple[float, Any]]:  # type: ignore[override]  # read only
+    def seen(self) -> dict[tuple[Hashable, ...], tuple[float, object]]:  # type: ignore[override]  # read only
         return self.client.seen
 
     @property
@@ -87,7 +86,7 @@ class S3Store(ObjectStore):
         self, bucket: str, prefix: str, options: Options, *, start_after: str = "", page_size: int | None = None,
         pages: int | None = None, names_only: bool = False,
     ) -> Iterator[ListedObject]:  # fmt: skip
-        more: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
+        more: dict[str, object] = {"StartAfter": start_after} if start_after else {}
         if page_size is not None:
             more["MaxKeys"] = page_size
         return transfer.listing(self.client, bucket, prefix, options, pages=pages, names_only=names_only, **more)

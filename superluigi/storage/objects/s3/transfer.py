@@ -120,7 +120,7 @@ def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head:
 
 def listing(
     s3: S3Client, bucket: str, prefix: str, options: Options, *, pages: int | None = None, names_only: bool = False,
-    **more: Any,
+    **more: object,
 ) -> Iterator[ListedObject]:  # fmt: skip
     """What is under `prefix`, in the order of the server: one request per 1,000 keys, `pages` at most."""
     arguments = {"Bucket": bucket, "Prefix": prefix, **_list_options(options), **more}
@@ -220,7 +220,7 @@ def delete_many(s3: S3Client, bucket: str, keys: Iterable[str], options: Options
                 raise translated(_as_error(s3, failed), "remove", f"s3://{bucket}/{failed.get('Key')}")
 
 
-def _as_error(s3: S3Client, failed: Mapping[str, Any]) -> Exception:
+def _as_error(s3: S3Client, failed: Mapping[str, object]) -> Exception:
     answer = {"Error": {"Code": failed.get("Code", ""), "Message": failed.get("Message", "")}}
     error: Exception = s3.boto.exceptions.ClientError(answer, "DeleteObjects")
     return error

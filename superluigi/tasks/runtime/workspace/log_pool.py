@@ -13,8 +13,8 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from superluigi.execution.process.parent import parent
 from superluigi.storage import owner_token
@@ -36,7 +36,7 @@ class PooledLogs:
         self.descriptors = [os.open(self._folder / name, flags, 0o666) for name in _NAMES]
         self._note = os.open(self._folder / _NOTE, flags & ~os.O_APPEND, 0o666)
 
-    def begin(self, about: dict[str, Any]) -> None:
+    def begin(self, about: Mapping[str, object]) -> None:
         """An attempt begins: `about` is what `folder.about` says of it."""
         note = json.dumps(about).encode()
         os.ftruncate(self._note, 0)

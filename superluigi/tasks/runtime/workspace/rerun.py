@@ -32,7 +32,7 @@ if __name__ == "__main__":
 '''
 
 
-def arguments(task: luigi.Task, run: RunContext) -> dict[str, Any]:
+def arguments(task: luigi.Task, run: RunContext) -> dict[str, object]:
     """What the script needs to know, as JSON; parameters of private visibility are not in it."""
     hidden = {n for n, p in task.get_params() if p.visibility == ParameterVisibility.PRIVATE}
     return {
