@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import luigi
 
 from superluigi import config as settings
+from superluigi.arguments import guarded
 from superluigi.parameters.references import replaced
 from superluigi.runs import context as runs
 from superluigi.task_runner import run_task
@@ -26,6 +27,7 @@ Value = TypeVar("Value")
 def compute(task: Produces[Value], *, as_type: object = None, **options: object) -> Value: ...
 @overload
 def compute(task: object, *, as_type: object = None, **options: object) -> Any: ...
+@guarded
 def compute(task: Any, *, as_type: object = None, **options: Any) -> Any:
     """Run a task and return its value; a list, tuple or dict of tasks gives the same shape of values.
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from superluigi.arguments import guarded
 from superluigi.errors import ConfigError
 from superluigi.setting_texts import EXCLUSIVE as EXCLUSIVE
 from superluigi.setting_texts import amount, count, exclusive, flag, folder, size
@@ -398,6 +399,7 @@ def import_sections(sections: Mapping[str, Mapping[str, object]]) -> None:
     _imported.update(now)
 
 
+@guarded
 def set_config(sections: Mapping[str, Mapping[str, object]]) -> None:
     """Put `{section: {key: value}}` into Luigi's configuration for the rest of this process.
 
@@ -411,6 +413,7 @@ def set_config(sections: Mapping[str, Mapping[str, object]]) -> None:
         _fill(parser, section, {key: literal(value) for key, value in items.items()})
 
 
+@guarded
 def set_config_file(config_file: str | os.PathLike[str] | None = None) -> None:
     """`set_config` with what a file says: `config_file`, else the setting `default_task_config` where there is one.
 
@@ -434,6 +437,7 @@ def _config_text(value: object) -> str:
     return str(value).replace("%", "%%")
 
 
+@guarded
 def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     """The sections of a configuration file in Luigi's cfg form, with `%(key)s` and `${VARIABLE}` replaced.
 

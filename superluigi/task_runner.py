@@ -18,6 +18,7 @@ from luigi.task import flatten
 
 from superluigi import config as settings
 from superluigi import graph, renamed
+from superluigi.arguments import Count, guarded
 from superluigi.checks.definition import checks_of, has_checks
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
@@ -48,36 +49,36 @@ from superluigi.visuals import summary_table, tree
 Config = Mapping[str, Mapping[str, Any]]
 
 
-@options.advised
+@guarded(hint=options.hint, known_as=options.KNOWN_AS, itself=("task",))
 def run_task(
     task: AnyTask | type[AnyTask],
-    config: Config | None = None,
+    config: options.ConfigOption = None,
     config_file: str | os.PathLike[str] | None = None,
     central_scheduler: bool = False,
-    num_workers: int = 1,
+    num_workers: Count = 1,
     local_output: bool = False,
     force_local_download: bool = False,
     force: bool = False,
     force_upstream: bool = False,
-    force_upstream_to_task: object = None,
-    force_upstream_to_task_cls: object = None,
+    force_upstream_to_task: options.ForcedOption = None,
+    force_upstream_to_task_cls: options.ForcedOption = None,
     raise_exception: bool = False,
     *,
-    force_downstream_of: object = None,
+    force_downstream_of: options.ForcedOption = None,
     resume: bool = False,
-    refresh: str | None = None,
+    refresh: Literal["inputs", "code", "all"] | None = None,
     dry_run: bool = False,
     executor: object = None,
     resources: Mapping[str, int] | None = None,
     rate_limits: Mapping[str, Any] | None = None,
-    on_error: str = "continue",
-    queue: object = None,
-    store: str | os.PathLike[str] | None = None,
+    on_error: Literal["continue", "stop"] = "continue",
+    queue: options.QueueOption = None,
+    store: options.StoreOption = None,
     environment: object = None,
     progress: bool | None = None,
     report_file: str | os.PathLike[str] | None = None,
     quiet: bool = False,
-    exclusive: str | None = None,
+    exclusive: Literal["wait", "fail", "off"] | None = None,
 ) -> Any:
     """Run `task` and what it requires; print Luigi's summary and where the outputs are; return their paths.
 
@@ -127,12 +128,6 @@ def run_task(
     if not dry_run:
         refuse_if_importing("a run")
     options.warn_of_variables()
-    options.refuse_other_kinds(
-        config=config, config_file=config_file, store=store, queue=queue, central_scheduler=central_scheduler,
-        local_output=local_output, force_local_download=force_local_download, force=force,
-        force_upstream=force_upstream, raise_exception=raise_exception, resume=resume, dry_run=dry_run, quiet=quiet,
-        progress=progress,
-    )  # fmt: skip
     stop = on_error != "continue"
     _refuse_with_queue(
         queue, executor=executor, central_scheduler=central_scheduler, rate_limits=rate_limits, on_error=stop
@@ -154,7 +149,7 @@ def run_task(
             store=None if store is None else os.fspath(store),
             config=sections,
             environment=parse_environment(environment).as_option() if environment else None,
-            exclusive=_exclusive(exclusive),
+            exclusive=exclusive,
         )
         with entered(run):  # outputs may depend on the store
             plan = _plan(root, force=force, force_upstream=force_upstream, **choices)
@@ -301,13 +296,6 @@ def _refuse_with_queue(queue: object, **others: object) -> None:
     """Options that say where or how tasks run have no meaning for the workers of a queue."""
     if queue is not None and (given := [name for name, value in others.items() if value]):
         raise OptionError(f"queue cannot be combined with {given[0]}: the queue's own workers run the tasks.")
-
-
-def _exclusive(word: str | None) -> Literal["wait", "fail", "off"] | None:
-    match word:
-        case None | "wait" | "fail" | "off":
-            return word
-    raise OptionError(f"exclusive={word!r} is unknown; it is 'wait', 'fail' or 'off'.")
 
 
 def _sections(config: Config | None, config_file: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Literal, TypeVar, cast, overload
 
+from superluigi.arguments import guarded
 from superluigi.checks import schemas
 from superluigi.config import suggestion
 from superluigi.errors import USERS_CODE, DefinitionError
@@ -58,6 +59,7 @@ class Marked:
 def check(function: Function, *, severity: Severity = "error") -> Function: ...
 @overload
 def check(*, severity: Severity = "error") -> Callable[[Function], Function]: ...
+@guarded
 def check(function: object = None, *, severity: str = "error") -> Any:
     """Make a method of a task a check: it is called after `run`, before anything is published.
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from superluigi import config
+from superluigi.arguments import guarded
 from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiError
 from superluigi.formats import folders
 from superluigi.formats.registry import COMPRESSIONS, FormatSpec, by_name, candidates, entries
@@ -20,6 +21,7 @@ from superluigi.formats.registry import COMPRESSIONS, FormatSpec, by_name, candi
 BY_TASK = "task"
 
 
+@guarded
 def save(value: object, path: Path | str, *, format: str | None = None, shown: object = None) -> str:
     """Write `value` to `path` as its suffix (or `format`) says; return the name of the format that did.
 
@@ -53,6 +55,7 @@ def save(value: object, path: Path | str, *, format: str | None = None, shown: o
     return f"{entry.name}+{compression[1:]}"
 
 
+@guarded
 def load(
     path: Path | str, *, as_type: object = None, allow_pickle: bool | None = None, format: str | None = None
 ) -> Any:

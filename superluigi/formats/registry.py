@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, TypeVar
 
+from superluigi.arguments import guarded
 from superluigi.config import suggestion
 from superluigi.errors import FormatError, MissingDependencyError, OptionError
 
@@ -70,6 +71,7 @@ _entries: dict[str, FormatSpec] = {}
 FormatClass = TypeVar("FormatClass", bound=Callable[[], Any])
 
 
+@guarded
 def register(
     name: str,
     *suffixes: str,
@@ -112,6 +114,7 @@ def add(entry: FormatSpec) -> None:
     _entries[entry.name] = entry
 
 
+@guarded
 def unregister(name: str) -> None:
     """Take a format out of the registry, for tests; nothing happens when it is not there."""
     _entries.pop(name, None)

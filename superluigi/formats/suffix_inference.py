@@ -6,12 +6,14 @@ import types
 import typing
 from typing import Any, get_args, get_origin
 
+from superluigi.arguments import guarded
 from superluigi.formats import builtin
 from superluigi.formats.registry import entries, is_class, kind_names
 
 _PLAIN = (bool, int, float, str, type(None))
 
 
+@guarded
 def suffix_for(annotation: object) -> str:
     """The suffix that a value of this annotation is saved with when none is named.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import luigi
 
+from superluigi.arguments import guarded
 from superluigi.errors import ParameterError
 from superluigi.runs import families
 
@@ -59,6 +60,7 @@ def resolve(text: str) -> luigi.Task:
 
 
 @contextlib.contextmanager
+@guarded
 def resolving(lookup: Callable[[str], luigi.Task | None]) -> Iterator[None]:
     """Within the block, `from_str_params` finds the tasks that parameters refer to by `lookup(task_id)`."""
     reset = _lookup.set(lookup)

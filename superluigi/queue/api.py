@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import Count, Takes, guarded
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
@@ -37,7 +38,10 @@ from superluigi.runs.report import Report
 #: Pauses between two looks while waiting, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
 
+Time = Annotated[timedelta, Takes("a timedelta", example="timedelta(seconds=60)")]
 
+
+@guarded
 class Queue:
     """A durable plan of tasks in a SQLite file (a plain name, a path) or in PostgreSQL (a URL).
 
@@ -54,14 +58,13 @@ class Queue:
     def __init__(
         self,
         name: str,
-        pools: Mapping[str, Pool] | None = None,
+        pools: Annotated[Mapping[str, Pool] | None, Takes("a dict", example="{'gpu': Pool(2)}")] = None,
         *,
-        lease: timedelta = timedelta(seconds=60),
-        resources: Mapping[str, float] | None = None,
-        recheck: timedelta = timedelta(seconds=60),
+        lease: Time = timedelta(seconds=60),
+        resources: Annotated[Mapping[str, float] | None, Takes("a dict", example="{'licences': 3}")] = None,
+        recheck: Time = timedelta(seconds=60),
         create: bool = True,
     ) -> None:
-        _refuse_odd(pools, resources, {"lease": lease, "recheck": recheck})
         self.name = name
         self._lease_seconds = lease_seconds(lease)
         self._recheck_seconds = recheck.total_seconds()
@@ -365,7 +368,7 @@ class Queue:
 
     def spawn(
         self,
-        workers: int | None = None,
+        workers: Count | None = None,
         *,
         pools: Iterable[str] | None = None,
         detach: bool = False,
@@ -382,8 +385,6 @@ class Queue:
             QueueError: workers cannot be started; the message has their last words.
         """
         refuse_if_importing("workers")
-        if workers is not None and (type(workers) is not int or workers < 1):
-            raise OptionError(f"workers={workers!r} must be a whole number of at least 1.")
         chosen = tuple(pools) if pools is not None else None
         if detach:
             self._spawn_detached(workers, chosen, keep_alive)
@@ -429,22 +430,6 @@ class Queue:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _refuse_odd(pools: object, resources: object, times: Mapping[str, object]) -> None:
-    """Refuse values of other kinds than those of `Queue`, by name."""
-    for name, value, kind, expected in (
-        ("pools", pools, Pool, "{'gpu': Pool(2)}"),
-        ("resources", resources, (int, float), "{'licences': 3}"),
-    ):
-        given = value.items() if isinstance(value, Mapping) else [] if value is None else [("", value)]
-        for key, one in given:
-            if not (key and isinstance(one, kind)):
-                shown = f"{name}[{key!r}]" if key else name
-                raise OptionError(f"Queue: {shown} is {one!r} ({type(one).__name__}); write {name}={expected}.")
-    for name, one in times.items():
-        if not isinstance(one, timedelta):
-            raise OptionError(f"Queue: {name} is {one!r} ({type(one).__name__}); write {name}=timedelta(seconds=60).")
 
 
 def _tasks_of(tasks: object) -> list[luigi.Task]:

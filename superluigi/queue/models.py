@@ -17,8 +17,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from superluigi.arguments import Count, Takes, guarded
 from superluigi.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ OnTerm = Literal["requeue", "kill"]
 _SHORTEST_WALLTIME = {"local": timedelta(seconds=6), "slurm": timedelta(minutes=1)}
 
 
+@guarded
 @dataclass(frozen=True)
 class Pool:
     """How many tasks of one kind run at once, and in what surroundings.
@@ -53,38 +55,23 @@ class Pool:
     `provider` starts the workers, `options` are the provider's own.
     """
 
-    max_workers: int | None = None
-    provider: str = "local"
-    environment: Mapping[str, str] = field(default_factory=dict)
-    prefix: str | None = None
-    walltime: timedelta | str | None = None
+    max_workers: Annotated[Count | None, Takes("a number of at least 1, or None: no limit")] = None
+    provider: Annotated[str, Takes("a name such as 'local' or 'slurm'")] = "local"
+    environment: Annotated[Mapping[str, Any], Takes("a dict", example="{'OMP_NUM_THREADS': '1'}")] = field(
+        default_factory=dict
+    )
+    prefix: Annotated[str | None, Takes("a text such as 'nice -n 10'")] = None
+    walltime: Annotated[timedelta | str | None, Takes("a timedelta, or a text such as '2h'")] = None
     on_term: OnTerm = "requeue"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], Takes("a dict", example="{'partition': 'gpu'}")] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        wrong = []
-        if self.max_workers is not None and (type(self.max_workers) is not int or self.max_workers < 1):
-            wrong.append(f"max_workers is {self.max_workers!r}, expected a number of at least 1 (or None: no limit)")
-        if self.on_term not in ("requeue", "kill"):
-            wrong.append(f"on_term is {self.on_term!r}, expected 'requeue' or 'kill'")
-        for name, value, kinds, expected in (
-            ("provider", self.provider, str, "a name such as 'local' or 'slurm'"),
-            ("environment", self.environment, Mapping, "a dict such as {'OMP_NUM_THREADS': '1'}"),
-            ("prefix", self.prefix, (str, type(None)), "a text such as 'nice -n 10'"),
-            ("walltime", self.walltime, (str, timedelta, type(None)), "a timedelta, or a text such as '2h'"),
-            ("options", self.options, Mapping, "a dict such as {'partition': 'gpu'}"),
-        ):
-            if not isinstance(value, kinds):
-                wrong.append(f"{name} is {value!r} ({type(value).__name__}), expected {expected}")
-        if not wrong:
-            shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
-            if self.longest is not None and self.longest < shortest:
-                wrong.append(
-                    f"walltime is {self.walltime}, expected at least {shortest}: a worker needs time to "
-                    "start, and to put its task back at the end"
-                )
-        if wrong:
-            raise OptionError(f"Pool: {'; '.join(wrong)}.")
+        shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
+        if self.longest is not None and self.longest < shortest:
+            raise OptionError(
+                f"Pool: walltime is {self.walltime}, expected at least {shortest}: a worker needs time to start, and "
+                "to put its task back at the end."
+            )
         object.__setattr__(self, "walltime", self.longest)  # frozen: equal pools are equal, however written
 
     @property

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import luigi
+from luigi.format import Format
+
 _SCHEMES = re.compile(
     r"(?:s3[an]?:/{0,2}|s3[an]?//|arn:aws[\w-]*:s3:::)(?P<bucket>[^/:]+)/*(?P<key>.*)", re.IGNORECASE | re.S
 )
@@ -26,3 +29,14 @@ def meant(text: str) -> tuple[str, str] | None:
         bucket, key = found["bucket"], path.lstrip("/")
         return (bucket, key) if bucket else (key.partition("/")[0], key.partition("/")[2])
     return None
+
+
+def hint_for_path(name: str, value: object) -> str:
+    """What may have been meant by a `value` that is no place, as a sentence."""
+    if isinstance(value, luigi.Task):
+        return " Of a task that is required, take `input_path` in run(); its output is at task.output().path."
+    if isinstance(value, luigi.Target):
+        return " A target has its path: target.path."
+    if name == "metadata_path" and isinstance(value, Format):
+        return " The format of a target is given by name: format=…."
+    return ""

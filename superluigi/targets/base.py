@@ -7,13 +7,14 @@ import io
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import luigi
 from luigi.format import Format, get_default_format
 from luigi.target import AtomicLocalFile
 
 from superluigi import formats
+from superluigi.arguments import Takes, guarded
 from superluigi.errors import OptionError
 from superluigi.jsonable import jsonable
 from superluigi.renamed import TARGET_MEMBERS
@@ -23,16 +24,21 @@ from superluigi.targets import joining
 
 
 def contents_limit(given: int | None) -> int:
-    """The argument `metadata_contents_limit` as a number; None is no limit.
-
-    Raises:
-        OptionError: it is below 0.
-    """
-    if given is not None and given < 0:
-        raise OptionError(f"metadata_contents_limit must be 0 or more, or None for no limit, not {given}.")
+    """The argument `metadata_contents_limit` as a number; None is no limit."""
     return sys.maxsize if given is None else given
 
 
+#: Of Luigi's targets: how `open` reads and writes.
+LuigiFormat = Annotated[
+    Any,
+    Takes(
+        "a format of luigi.format, such as luigi.format.UTF8 or luigi.format.Nop",
+        lambda given: given is None or (hasattr(given, "pipe_reader") and hasattr(given, "pipe_writer")),
+    ),
+]
+
+
+@guarded
 class AtomicTarget(luigi.Target):
     """An output that is there whole or not at all, with its lineage record beside it.
 
@@ -148,6 +154,7 @@ for _name, _advice in TARGET_MEMBERS.items():
     setattr(AtomicTarget, _name, _Gone(_name, _advice))
 
 
+@guarded
 class StreamTarget(AtomicTarget):
     """What one file or object adds: Luigi's `open`, `format` and `temporary_path`, atomic."""
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import luigi
-from luigi.format import Format
 
 from superluigi import renamed
+from superluigi.arguments import NotNegative, can_be_named, guarded
 from superluigi.errors import OptionError
 from superluigi.lazy import lazy
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
-from superluigi.targets.addresses import meant
-from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
+from superluigi.targets.addresses import hint_for_path, meant
+from superluigi.targets.base import AtomicTarget, LuigiFormat, StreamTarget, contents_limit
 from superluigi.targets.local_system import LocalSystem, Name
 
 #: What an absolute path as `Path` writes it does not have; `..` stays, since a link may stand before it.
@@ -25,6 +25,7 @@ _ODD = re.compile(r"//|/\./|/\.{0,2}\Z|\0")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
+@guarded(hint=hint_for_path)
 class LocalFileTarget(StreamTarget, luigi.LocalTarget):
     """One file; replaced by a single rename.
 
@@ -62,7 +63,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         self,
         path: str | os.PathLike[str],
         metadata_path: str | os.PathLike[str] | None = None,
-        format: Any = None,
+        format: LuigiFormat = None,
         *,
         external: bool = False,
     ) -> None:
@@ -73,8 +74,6 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
             if external:
                 self.location.external = True
             return
-        if isinstance(metadata_path, Format):
-            raise OptionError(f"The format of a target is given by name: LocalFileTarget({str(path)!r}, format=…).")
         self.path = _path(path)
         record_path = _other_place(self.path, metadata_path)
         if record_path and _absolute(self.path) in record_path.parents:
@@ -85,6 +84,7 @@ class LocalFileTarget(StreamTarget, luigi.LocalTarget):
         self.location.external = external
 
 
+@guarded(hint=hint_for_path)
 class LocalFolderTarget(AtomicTarget):
     """A folder with all it holds; swapped in one step where the kernel can exchange two names.
 
@@ -110,7 +110,7 @@ class LocalFolderTarget(AtomicTarget):
         path: str | os.PathLike[str],
         metadata_path: str | os.PathLike[str] | None = None,
         metadata_inside_folder: bool = False,
-        metadata_contents_limit: int | None = 10,
+        metadata_contents_limit: NotNegative | None = 10,
         *,
         external: bool = False,
     ) -> None:
@@ -124,8 +124,6 @@ class LocalFolderTarget(AtomicTarget):
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise OptionError(_no_path(path))
     text = os.fspath(path)
     if not text:
         raise OptionError("The path of a target is empty.")
@@ -133,8 +131,9 @@ def _path(path: str | os.PathLike[str]) -> Path:
         raise OptionError(_on_s3(text, *found))
     if address := _SCHEME.match(text):
         raise OptionError(_other_target(text, address[1].lower(), text[address.end() :]))
-    if "\0" in text:
-        raise OptionError(f"The path of a target holds a zero byte: {text!r}.")
+    if "\0" in text or not can_be_named(text):
+        what = "a zero byte" if "\0" in text else "a character that no name can hold"
+        raise OptionError(f"The path of a target holds {what}: {text!r}.")
     if os.path.basename(text.rstrip("/")) in ("", ".."):
         raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")
     try:
@@ -142,15 +141,6 @@ def _path(path: str | os.PathLike[str]) -> Path:
         return plain.expanduser() if text.startswith("~") else plain
     except RuntimeError as error:
         raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
-
-
-def _no_path(given: object) -> str:
-    hint = ""
-    if isinstance(given, luigi.Task):
-        hint = " Of a task that is required, take `input_path` in run(); its output is at task.output().path."
-    elif isinstance(given, luigi.Target):
-        hint = " A target has its path: target.path."
-    return f"The path of a target is {given!r:.200} ({type(given).__name__}); give a text or a Path.{hint}"
 
 
 def _on_s3(text: str, bucket: str, key: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import luigi.target
 
 from superluigi import renamed
+from superluigi.arguments import Bytes, NotNegative, guarded
 from superluigi.errors import OptionError, StorageAccessError
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.objects.location import S3Address
@@ -18,8 +19,8 @@ from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened
-from superluigi.targets.addresses import meant
-from superluigi.targets.base import AtomicTarget, StreamTarget, contents_limit
+from superluigi.targets.addresses import hint_for_path, meant
+from superluigi.targets.base import AtomicTarget, LuigiFormat, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
 
 
@@ -71,6 +72,7 @@ class _S3Target(AtomicTarget):
         return path
 
 
+@guarded(hint=hint_for_path)
 class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
     """One object; replaced by one request.
 
@@ -99,12 +101,12 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         metadata_object_key: str | None = None,
         local_root: str | os.PathLike[str] | None = None,
         *,
-        format: Any = None,
+        format: LuigiFormat = None,
         put_options: Mapping[str, object] | None = None,
         get_options: Mapping[str, object] | None = None,
         progress: Callable[[int], None] | None = None,
-        cache_limit_bytes: int | None = None,
-        cache_min_free_bytes: int | None = None,
+        cache_limit_bytes: Bytes | None = None,
+        cache_min_free_bytes: Bytes | None = None,
         external: bool = False,
         **client_options: object,
     ) -> None:
@@ -126,6 +128,7 @@ class S3ObjectTarget(_S3Target, StreamTarget, luigi.target.FileSystemTarget):
         return S3System(self.location.place)
 
 
+@guarded(hint=hint_for_path)
 class S3PrefixTarget(_S3Target):
     """All objects under one prefix; complete only when its commit record is there and names them.
 
@@ -148,18 +151,18 @@ class S3PrefixTarget(_S3Target):
         metadata_bucket: str | None = None,
         metadata_object_key: str | None = None,
         metadata_inside_prefix: bool = False,
-        metadata_contents_limit: int | None = 10,
+        metadata_contents_limit: NotNegative | None = 10,
         local_root: str | os.PathLike[str] | None = None,
         *,
         put_options: Mapping[str, object] | None = None,
         get_options: Mapping[str, object] | None = None,
         progress: Callable[[int], None] | None = None,
-        cache_limit_bytes: int | None = None,
-        cache_min_free_bytes: int | None = None,
+        cache_limit_bytes: Bytes | None = None,
+        cache_min_free_bytes: Bytes | None = None,
         external: bool = False,
         **client_options: object,
     ) -> None:
-        _check(bucket, prefix.strip("/") if isinstance(prefix, str) else prefix, "prefix")
+        _check(bucket, prefix.strip("/"), "prefix")
         if metadata_inside_prefix and (metadata_object_key or metadata_bucket):
             raise OptionError("Give metadata_object_key (or metadata_bucket) or metadata_inside_prefix=True, not both.")
         self.bucket = bucket
@@ -177,9 +180,6 @@ class S3PrefixTarget(_S3Target):
 
 
 def _check(bucket: Any, key: Any, name: str) -> None:
-    for what, value in (("bucket", bucket), (name, key)):
-        if not isinstance(value, str):
-            raise OptionError(f"The {what} of a target on S3 is {value!r:.200} ({type(value).__name__}); give a text.")
     for text in (bucket, key):
         if (found := meant(text)) is not None and (text is bucket or "://" in text):
             there, rest = found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.errors import OptionError
 from superluigi.parameters.luigi_task import AnyTask
 
@@ -48,6 +49,7 @@ class Stored:
     bytes: int
 
 
+@guarded(itself=("task",))
 def plan(task: AnyTask) -> RunPreview:
     """What running `task` would run, counts per class, and what is complete already.
 
@@ -75,6 +77,7 @@ def plan(task: AnyTask) -> RunPreview:
     )
 
 
+@guarded
 def storage_report(task: AnyTask) -> dict[str, Stored]:
     """For each class in the graph of `task`: its tasks, their outputs, how many are present, and their bytes.
 

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.errors import MissingDependencyError, OptionError
+from superluigi.lineage.records.resolve import Place
 from superluigi.runs.force import requirements
+from superluigi.targets.addresses import hint_for_path
 from superluigi.tasks.base import hash_of
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from superluigi.visuals.figure import Figure
 
 
+@guarded(hint=hint_for_path)
 def plot_dependency_graph(
     task: luigi.Task,
     path: str | os.PathLike[str] | None = None,
@@ -58,6 +62,7 @@ def plot_dependency_graph(
     return picture
 
 
+@guarded(hint=hint_for_path)
 def dependency_graph(task: luigi.Task, ignore_beyond: type | Sequence[type] = ()) -> networkx.DiGraph[int]:
     """The same graph for networkx: numbered nodes with `task_family`, `task_hash`, `task_id` and `params`.
 
@@ -85,7 +90,8 @@ def _classes(given: type | Sequence[type]) -> tuple[type, ...]:
     return (given,) if isinstance(given, type) else tuple(given)
 
 
-def plot_lineage(place: object, path: str | os.PathLike[str] | None = None) -> Figure:
+@guarded(hint=hint_for_path)
+def plot_lineage(place: Place, path: str | os.PathLike[str] | None = None) -> Figure:
     """The history of an output (a path, an `s3://` address or a target) as a picture.
 
     Raises:
@@ -101,6 +107,7 @@ def plot_lineage(place: object, path: str | os.PathLike[str] | None = None) -> F
     return picture
 
 
+@guarded
 def plot_run(
     task: luigi.Task,
     report: Report,

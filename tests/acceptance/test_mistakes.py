@@ -233,13 +233,13 @@ WHEN_WRITTEN_OR_MADE: list[tuple[Callable[[], object], type[SuperLuigiError], li
     (lambda: S3ObjectTarget("b/k", "x"), OptionError, ["'b/k' is no bucket name", "bucket 'b', object_key 'k/x'"]),
     (lambda: S3PrefixTarget("s3://"), OptionError, ["'s3://'"]),
     (lambda: S3PrefixTarget("b"), OptionError, ["The prefix", "'b'"]),
-    (lambda: S3PrefixTarget("b", None), OptionError, ["The prefix", "None (NoneType)"]),  # type: ignore[arg-type]
+    (lambda: S3PrefixTarget("b", None), OptionError, ["prefix is None (NoneType)"]),  # type: ignore[arg-type]
     (lambda: S3ObjectTarget("https://b.s3.eu-west-1.amazonaws.com/a/k.csv"), OptionError, ["object_key 'a/k.csv'"]),
     (lambda: S3ObjectTarget("https://s3.eu-west-1.amazonaws.com/b/k"), OptionError, ["bucket 'b', object_key 'k'"]),
     (lambda: S3PrefixTarget("https://eu-west-1.console.aws.amazon.com/s3/buckets/b?region=x&prefix=a/b/"), OptionError,
      ["bucket 'b', prefix 'a/b/'"]),
     (lambda: S3ObjectTarget("arn:aws:s3:::b", "k"), OptionError, ["bucket 'b', object_key 'k'"]),
-    (lambda: run_task(Load(1), Load(2)), OptionError, ["Load(n=2), a task", "collect([…])"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), Load(2)), OptionError, ["config is Load(n=2) (Load)", "collect([…])"]),  # type: ignore[arg-type]
     (lambda: run_task(Load(1), config="luigi.cfg"), OptionError, ["'luigi.cfg' (str)", "config_file='luigi.cfg'"]),  # type: ignore[arg-type]
     (lambda: run_task(Load(1), config={"n": 3}), OptionError, ["config['n']"]),  # type: ignore[dict-item]
     (lambda: run_task(Load(1), config_file={"a": {}}), OptionError, ["config_file", "config="]),  # type: ignore[arg-type]
@@ -251,11 +251,11 @@ WHEN_WRITTEN_OR_MADE: list[tuple[Callable[[], object], type[SuperLuigiError], li
     (lambda: run_task(Load(1), store=""), OptionError, ["store is ''"]),
     (lambda: run_task(Load(1), queue=5), OptionError, ["queue is 5 (int)"]),
     (lambda: run_task(Load(1), executor=4), OptionError, ["executor=4", "'processes'"]),
-    (lambda: run_task(Load(1), num_workers="4"), OptionError, ["num_workers='4'"]),  # type: ignore[arg-type]
+    (lambda: run_task(Load(1), num_workers="4"), OptionError, ["num_workers is '4' (str)", "Write num_workers=4"]),  # type: ignore[arg-type]
     (lambda: run_task(Load(1), force_upstrem=True), OptionError, ["force_upstrem", "'force_upstream'"]),  # type: ignore[call-arg]
     (lambda: run_task(Load(1), workers=4), OptionError, ["run_task has no option 'workers'", "'num_workers'"]),  # type: ignore[call-arg]
     (lambda: run_task(Load(1), local_scheduler=True), OptionError, ["Leave it out"]),  # type: ignore[call-arg]
-    (lambda: run_task(Load(1), n=4), OptionError, ["no option 'n'", "parameters go to the task"]),  # type: ignore[call-arg]
+    (lambda: run_task(Load(1), n=4), OptionError, ["no option 'n'", "Parameters go to the task"]),  # type: ignore[call-arg]
     (lambda: compute(Load(1), workers=4), OptionError, ["'num_workers'"]),
     (lambda: compute("Load"), OptionError, ["compute takes a task", "'Load' (str)"]),
     (lambda: compute([Load]), OptionError, ["compute takes tasks", "Load is a class", "Load(…)"]),
@@ -309,7 +309,7 @@ WHEN_WRITTEN_OR_MADE += [
     (lambda: Pool(options=["--mem=8G"], prefix=["nice"]), OptionError, ["options is ['--mem=8G'] (list)", "prefix is"]),
     (lambda: Queue("q").submit(Load), OptionError, ["the class Load", "Load(…)"]),
     (lambda: Queue("q").submit(None), OptionError, ["submit needs Luigi tasks, not None"]),
-    (lambda: Queue("q").spawn("2"), OptionError, ["workers='2'"]),
+    (lambda: Queue("q").spawn("2"), OptionError, ["workers is '2' (str)", "Write workers=2"]),
     (lambda: plan("Load"), OptionError, ["plan takes a task, not 'Load' (str)"]),
     (lambda: plan(Load), OptionError, ["Load(…)"]),
     (lambda: run_task(Load(1), central_scheduler="http://here:8082"), OptionError,

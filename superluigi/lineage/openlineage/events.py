@@ -13,11 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from superluigi.arguments import guarded
 from superluigi.lineage.records import resolve
 from superluigi.lineage.records.check_results import findings_in
+from superluigi.lineage.records.resolve import Place
 from superluigi.lineage.records.trace import trace
 from superluigi.storage import input_lists
 from superluigi.storage.base import Record
+from superluigi.targets.addresses import hint_for_path
 
 Event = dict[str, Any]
 PRODUCER = "https://pypi.org/project/superluigi/"
@@ -34,7 +37,8 @@ def namespace() -> str:
     return os.environ.get("OPENLINEAGE_NAMESPACE") or "superluigi"
 
 
-def to_openlineage(place: object) -> list[Event]:
+@guarded(hint=hint_for_path)
+def to_openlineage(place: Place) -> list[Event]:
     """START and COMPLETE events of everything in the history of an output, in the order of their times.
 
     Raises:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from superluigi.arguments import guarded
 from superluigi.errors import TargetMissingError
 from superluigi.lineage.records import resolve
+from superluigi.lineage.records.resolve import Place
 from superluigi.storage.base import Record
+from superluigi.targets.addresses import hint_for_path
 
 
-def read(place: object) -> Record | None:
+@guarded(hint=hint_for_path)
+def read(place: Place) -> Record | None:
     """The record of an output (a path, an `s3://` address, a target, or the record's own address).
 
     None for data that has no record of its own: made by others, or replaced since.
@@ -25,7 +29,8 @@ def read(place: object) -> Record | None:
     return record
 
 
-def inputs(place: object) -> Iterator[Record]:
+@guarded(hint=hint_for_path)
+def inputs(place: Place) -> Iterator[Record]:
     """What the record of an output says of its inputs, one by one, however many and wherever their list is kept.
 
     Each has `type`, `path`, what tells the bytes that were read, and the link to its own record. None for data that

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from superluigi.arguments import Takes, can_be_named
 from superluigi.errors import OptionError, RecordError
 from superluigi.lineage.records.record_io import read_json, validate
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location
@@ -14,6 +15,15 @@ from superluigi.storage.input_lists import InputList, is_reference
 
 Reference = Mapping[str, Any]
 S3 = "s3://"
+
+
+def _is_place(value: Any) -> bool:
+    path = getattr(value, "path", value)
+    is_target = isinstance(getattr(value, "location", None), Location)
+    return is_target or (isinstance(path, (str, os.PathLike)) and bool(os.fspath(path)) and can_be_named(path))
+
+
+Place = Annotated[Any, Takes("a path, an s3:// address or a target", _is_place)]
 
 
 def is_s3(path: str) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from superluigi.arguments import guarded
 from superluigi.errors import SuperLuigiError
 from superluigi.lineage.records import listing
 from superluigi.lineage.records.builder import OURS
 from superluigi.lineage.records.check_results import findings_in
+from superluigi.lineage.records.resolve import Place
 from superluigi.storage.base import Record
+from superluigi.targets.addresses import hint_for_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 _TIMES = ("start_time", "end_time")
 
 
-def frame(place: str | Path) -> pd.DataFrame:
+@guarded(hint=hint_for_path)
+def frame(place: Place) -> pd.DataFrame:
     """One row for each record below a folder or an `s3://bucket/prefix`, sorted by start time.
 
     Columns: `path`, `task_family`, `task_id`, `start_time` and `end_time` (UTC), `duration` (seconds), `run`,

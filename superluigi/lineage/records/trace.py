@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from superluigi.arguments import guarded
 from superluigi.errors import SuperLuigiError
 from superluigi.lineage.records import acceptance, comparing, resolve
 from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import validate
+from superluigi.lineage.records.resolve import Place
 from superluigi.storage.base import Location, Record
+from superluigi.targets.addresses import hint_for_path
 
 #: Requests under way at once when ancestors lie on S3.
 CONCURRENT_READS = 32
@@ -81,7 +84,8 @@ class _Seen:
     error: str = ""
 
 
-def trace(place: object) -> Trace:
+@guarded(hint=hint_for_path)
+def trace(place: Place) -> Trace:
     """The history of an output (a path, an `s3://` address or a target), read from its records.
 
     Each ancestor is read once. Records are followed by their links, also when a whole tree of outputs was

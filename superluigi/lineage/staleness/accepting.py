@@ -14,6 +14,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.errors import NotAcceptableError, OptionError, TargetMissingError
 from superluigi.jsonable import jsonable
 from superluigi.lineage.code_fingerprint.code import code_identity
@@ -64,6 +65,7 @@ class Acceptance:
         return f"{self.task}: {self.detail}"
 
 
+@guarded
 def accept(
     task: luigi.Task, *, why: str, code: bool = False, inputs: bool = False, upstream: bool = False
 ) -> list[Acceptance]:
@@ -122,6 +124,7 @@ def acceptances(
     return found
 
 
+@guarded
 def adopt(task: luigi.Task, *, why: str = "it was there before") -> Acceptance:
     """Give the outputs of `task`, made by others or by hand, a record that says so, and what it was adopted for.
 

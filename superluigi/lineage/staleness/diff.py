@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from superluigi.arguments import guarded
 from superluigi.lineage.code_fingerprint import code_parts
 from superluigi.lineage.records import comparing
+from superluigi.lineage.records.resolve import Place
 from superluigi.lineage.records.trace import Trace, trace
 from superluigi.storage.base import Record
+from superluigi.targets.addresses import hint_for_path
 
 ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
 
@@ -36,7 +39,8 @@ class Difference:
         return f"{self.subject}: {self.kind} {self.name}: {_brief(self.first)} -> {_brief(self.second)}"
 
 
-def diff(first: object, second: object) -> list[Difference]:
+@guarded(hint=hint_for_path)
+def diff(first: Place, second: Place) -> list[Difference]:
     """What differs between the histories of two outputs (paths, addresses or targets); empty if nothing does.
 
     Ancestors are paired by task family (several of one family by their parameters), sources without a

@@ -8,6 +8,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.lineage.records.check_results import findings_in
 from superluigi.lineage.staleness import reasons, rebuild_tasks
 from superluigi.lineage.staleness.facts import StalenessInputs, is_external, is_wrapper, public_params
@@ -61,6 +62,7 @@ class Explanation:
         return f"{self.task.get_task_family()}: {Reason(self.reason, self.detail)}"
 
 
+@guarded
 def why(
     root: luigi.Task, *, refresh: str | None = None, plan: ForcePlan | None = None, resumed: RunContext | None = None
 ) -> list[Explanation]:

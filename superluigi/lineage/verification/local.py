@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from superluigi.arguments import guarded
 from superluigi.errors import RecordError, TargetError, TargetKindError
 from superluigi.lineage.records import resolve
 from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import read_json, validate
+from superluigi.lineage.records.resolve import Place
 from superluigi.lineage.verification.findings import (
     CHANGED,
     HALF_COMMITTED,
@@ -28,11 +30,13 @@ from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, Location, Rec
 from superluigi.storage.local.folder import FolderLocation
 from superluigi.storage.local.location import LocalLocation
 from superluigi.storage.local.stages import staging
+from superluigi.targets.addresses import hint_for_path
 
 _LIVE_WRITER_S = 2.0
 
 
-def verify(place: object) -> list[VerifyResult]:
+@guarded(hint=hint_for_path)
+def verify(place: Place) -> list[VerifyResult]:
     """Compare the bytes of one output, or of all below a folder or prefix, with what their records say.
 
     A place is a path, an `s3://` address or a target. `missing` is a record whose data is gone;

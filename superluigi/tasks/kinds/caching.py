@@ -12,6 +12,7 @@ import luigi
 from filelock import FileLock
 
 from superluigi import config, formats, graph
+from superluigi.arguments import guarded
 from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenError
 from superluigi.formats.registry import COMPRESSIONS, candidates
 from superluigi.parameters.adapters.basic import canonical
@@ -23,6 +24,7 @@ from superluigi.tasks.base import hash_of
 Value = TypeVar("Value")
 
 
+@guarded
 def cached(name: str) -> Callable[[Callable[..., Value]], CachedMethod[Value]]:
     """Make a method's result a file: `@cached("terms.npy") def terms(self, path): np.save(path, …)`.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.errors import OptionError
 from superluigi.parameters.adapters.factory import Anything
 from superluigi.parameters.adapters.task_adapters import IsTask
@@ -22,6 +23,7 @@ from superluigi.tasks.base import Task
 Made = TypeVar("Made")
 
 
+@guarded
 def grid(make: Callable[..., Made], *axes: Mapping[str, object], **more: object) -> list[Made]:
     """A task for each combination of values: the product in the order of the keys, the last key fastest.
 
@@ -74,6 +76,7 @@ class Collect(AtomicTaskWithMetadata):
         return replaced(self.param_kwargs["tree"].value, reader.value)
 
 
+@guarded
 def collect(tree: object) -> Collect:
     """One task for a tree of tasks, such as `{"a": [T(1), T(2)], "b": (T(3),)}`; its value has the same shape."""
     refuse_no_tree(tree, "collect")
@@ -132,6 +135,7 @@ class Apply(AtomicTaskWithMetadata):
         return function(self.current_attempt().reader.value(self.of))
 
 
+@guarded(itself=("function", "task"))
 def apply(function: Callable[..., object], task: AnyTask) -> Any:
     """A new task with the value `function(value of task)`; its own identity and output, `task` stays as it is.
 

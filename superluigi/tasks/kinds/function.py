@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get
 
 import luigi
 
+from superluigi.arguments import guarded
 from superluigi.config import suggestion
 from superluigi.errors import DefinitionError
 from superluigi.parameters.adapters.content import copied
@@ -79,6 +80,7 @@ def task(
     base: type[FunctionTask[Any]] = FunctionTask,
     **attributes: Any,
 ) -> Callable[[Callable[..., Value]], TaskFunction[Value]]: ...
+@guarded
 def task(
     function: Callable[..., Any] | None = None,
     *,

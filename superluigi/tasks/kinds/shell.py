@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, overload
 
+from superluigi.arguments import guarded
 from superluigi.errors import CommandFailedError, DefinitionError
 from superluigi.tasks.kinds.function import FunctionTask, TaskFunction, make_class
 from superluigi.tasks.values import UNKNOWN
@@ -40,6 +41,7 @@ def shell_task(function: Callable[..., str | Sequence[Any]]) -> TaskFunction[str
 def shell_task(
     *, output: Callable[[Any], Any] | None = None, base: type[ShellTask] = ShellTask, **attributes: Any
 ) -> Callable[[Callable[..., str | Sequence[Any]]], TaskFunction[str]]: ...
+@guarded
 def shell_task(
     function: Callable[..., Any] | None = None,
     *,

@@ -13,6 +13,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph
+from superluigi.arguments import guarded
 from superluigi.errors import DefinitionError, TargetMissingError
 from superluigi.parameters.adapters.factory import Anything
 from superluigi.parameters.adapters.task_adapters import IsTask
@@ -107,6 +108,7 @@ class AsPath(ProxyTask):
         return reader.copy(self.of)
 
 
+@guarded
 def as_path(task: AnyTask) -> Any:
     """`task`, but a function or `inputs` gets the path of its output instead of the loaded value."""
     return AsPath(task)
@@ -200,6 +202,7 @@ class Outputs(Mapping[str, Any]):
         return f"Outputs({', '.join(f'{name}={part!r}' for name, part in self._parts.items())})"
 
 
+@guarded
 def outputs_of(task: AnyTask, **parts: object) -> Outputs:
     """Name the parts of what `task` makes, so that a consumer requires exactly the tasks whose parts it uses.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from superluigi.arguments import guarded
 from superluigi.errors import CommandFailedError, DefinitionError
 
 #: A value per variable; None unsets it.
@@ -20,6 +21,7 @@ _SHELLS_OWN = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "BASH_EXECUTION_S
 _PRINT = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(k + b'=' + v for k, v in os.environb.items()))"
 
 
+@guarded
 @dataclass(frozen=True)
 class Environment:
     """Variables, and a shell command that sets up more of them.

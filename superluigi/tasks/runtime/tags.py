@@ -10,6 +10,7 @@ from typing import Any
 
 import luigi
 
+from superluigi.arguments import guarded
 from superluigi.errors import ParameterError
 
 
@@ -20,6 +21,7 @@ class Tagged:
         self.value = value
 
 
+@guarded
 def tag(value: object) -> Any:
     """Mark a parameter's value: `Learn(lr=tag(0.1))` is `Learn(lr=0.1, tags={"lr": 0.1})`."""
     return value if isinstance(value, Tagged) else Tagged(value)

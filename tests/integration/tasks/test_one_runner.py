@@ -298,7 +298,7 @@ def test_the_runs_word_comes_before_the_classs_and_that_before_the_setting(monke
     monkeypatch.setenv("SUPERLUIGI_EXCLUSIVE", "off")
     assert modes() == ["off", "fail", "off"]
     assert modes(exclusive="wait") == ["wait", "wait", "wait"]
-    with pytest.raises(OptionError, match="exclusive='yes' is unknown"):
+    with pytest.raises(OptionError, match=r"exclusive is 'yes'.*'wait', 'fail' or 'off'"):
         run_task(Plain(), exclusive="yes")
 
 
