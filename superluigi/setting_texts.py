@@ -66,7 +66,16 @@ def exclusive(text: str) -> str:
 def folder(text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
+    except FileNotFoundError:
+        raise ValueError(
+            "expected a folder (the one that this process works in has been removed; change to another, or write a "
+            "path that begins with /)"
+        ) from None
     except RuntimeError as error:
+        if text == "~" or text.startswith("~/"):
+            raise ValueError(
+                "expected a folder (this user has no home folder; set HOME, or write a path that does not begin with ~)"
+            ) from None
         raise ValueError(
             f"expected a folder ({str(error).rstrip('.')}; write ./~… for a name that begins so)"
         ) from None

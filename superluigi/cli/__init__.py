@@ -53,6 +53,7 @@ from superluigi.errors import (
     StorageAccessError,
     SuperLuigiError,
     TargetError,
+    TargetMissingError,
     message_of,
     traceback_of,
 )
@@ -173,11 +174,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
         if _is_about_options(error):
             error = UsageError(message_of(error))
+        elif isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+            error = TargetMissingError("The folder in which you are has been removed. Change to one that is there.")
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and _is_of_ours(error):
             error = _refused(error, os.fsdecode(error.filename))
         if "--json" in words:
             _output.print_error_json(error)
         return _tell(error)
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that this process works in is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _is_about_options(error: BaseException) -> bool:

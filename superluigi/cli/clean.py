@@ -4,6 +4,7 @@ Unfinished outputs, temporary copies and half-done commits below a folder, or be
 process that made them ran on this host since it was started, and no longer runs. What other hosts, containers and
 earlier boots left may be in use: it is listed, and removed only if it is older than --older-than hours. On S3,
 multipart uploads of that age (24, if not given) are aborted too. Whole outputs and their records are never touched.
+What cannot be removed is listed with the reason, the rest is removed, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -36,27 +37,30 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    found = _clean(args.address, args.dry_run, args.older_than)
+    done, doubtful = _clean(args.address, args.dry_run, args.older_than)
+    found = [*done, *doubtful]
+    code = 1 if any(item.kept for item in done) else 0
     if args.json:
         _output.print_json(
             [{"path": item.path, "what": item.what, "size": item.size, "kept": item.kept} for item in found]
         )
-        return 0
+        return code
     for item in found:
         did = "kept" if item.kept else "would remove" if args.dry_run else "removed"
         say(f"{did} {item.what} {item.path} ({item.size:,} bytes)" + (f": {item.kept}" if item.kept else ""))
     if not found:
         say(f"nothing to clean in {args.address}")
-    return 0
+    return code
 
 
-def _clean(address: str, dry_run: bool, hours: float | None) -> list[Orphan]:
+def _clean(address: str, dry_run: bool, hours: float | None) -> tuple[list[Orphan], list[Orphan]]:
+    """What is removed, or would not go; and what is left to others."""
     if address.startswith("s3://"):
         from superluigi.storage.objects.cleanup import clean as clean_s3
 
-        return clean_s3(address, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
+        return clean_s3(address, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run), []
     from superluigi.storage.local.cleanup import clean, in_doubt
 
     older_than = None if hours is None else timedelta(hours=hours)
     path = Path(address).expanduser()
-    return [*clean(path, dry_run=dry_run, older_than=older_than), *in_doubt(path, older_than)]
+    return clean(path, dry_run=dry_run, older_than=older_than), in_doubt(path, older_than)

@@ -1,7 +1,8 @@
 """Remove the outputs of a task with their records; also of what it needs, or of what was made from it.
 
 Lists what would go and asks; --dry-run only lists, --yes does not ask. Outputs of external tasks are never removed,
-nor what a record speaks of without lying beside it and being what it says.
+nor what a record speaks of without lying beside it and being what it says. What cannot be removed keeps no other:
+it is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from superluigi.cli._output import confirmed, json_option, print_json, yes_optio
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments
 from superluigi.cli.ls import as_json, selected, selection, show
+from superluigi.errors import TargetError
 from superluigi.terminal import say
 
 EXAMPLE = "superluigi rm pipeline FeaturesTask --date 2013-12-15 --downstream --dry-run"
@@ -45,10 +47,16 @@ def main(args: argparse.Namespace) -> int:
     show(found, whole=True, err=True)
     if not confirmed(f"remove {len(found)} {plural}", yes=args.yes):
         return 1
+    removed = []
     for output in found:
-        output.remove()
+        try:
+            output.remove()
+        except TargetError as error:  # keeps no other
+            say(f"{type(error).__name__}: {error}", err=True)
+            continue
+        removed.append(output)
         if not args.json:
             say(f"removed {output.path}")
     if args.json:
-        print_json([as_json(output) for output in found])
-    return 1 if kept else 0
+        print_json([as_json(output) for output in removed])
+    return 0 if len(removed) == len(chosen) else 1

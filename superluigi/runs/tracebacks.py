@@ -103,6 +103,12 @@ def users_frames(text: str) -> list[Frame]:
     return []
 
 
+#: What Python writes between an error and the one that was raised from it.
+_LINK = re.compile(
+    r"^[ |]*(?:The above exception was the direct cause of the following exception"
+    r"|During handling of the above exception, another exception occurred):\n[ |]*\n",
+    re.MULTILINE,
+)
 #: What Python draws below a line of code.
 _MARKS = re.compile(r"[ |~^]*\n")
 
@@ -112,6 +118,8 @@ def end_of_frames(text: str) -> int:
     end = 0
     for one in _FRAME.finditer(text):
         end = one.end()
+    for link in _LINK.finditer(text, end):  # an error without frames of its own, raised from one that has some
+        end = link.end()
     while end and (marks := _MARKS.match(text, end)) and marks.end() > end:
         end = marks.end()
     return end

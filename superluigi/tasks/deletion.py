@@ -107,14 +107,26 @@ def clear_class(cls: Any) -> list[Any]:
         if record.get("task_family") == cls.get_task_family():
             output = _recorded(address, record)
             found.setdefault(output.path, output)
-    removed = []
     for output in found.values():
         if output.kept:
             _log.warning("%s is left alone: %s.", output.path, output.kept)
-        elif output.present:
-            output.remove()
-            removed.append(output.source)
+    removed = [output.source for output in found.values() if output.present and not output.kept]
+    remove_each(removed)
     return removed
+
+
+def remove_each(targets: Iterable[Any]) -> None:
+    """Remove all that can be removed; then the first refusal is raised, others are logged."""
+    first: OSError | None = None
+    for target in targets:
+        try:
+            target.remove()
+        except OSError as error:
+            if first is not None:
+                _log.warning("%s", error)
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def store() -> str:

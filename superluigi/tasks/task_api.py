@@ -86,10 +86,15 @@ class Conveniences:
     __iter__: ClassVar[None] = None
 
     def clear(self) -> list[Any]:
-        """Remove the outputs of this task with their records; returns the targets that were there."""
+        """Remove the outputs of this task with their records; returns the targets that were there.
+
+        Raises:
+            TargetError: one cannot be removed; the others are.
+        """
         there = [target for target in graph.flatten(self.output()) if target.exists()]  # type: ignore[attr-defined]
-        for target in there:
-            target.remove()
+        from superluigi.tasks import deletion
+
+        deletion.remove_each(there)
         return there
 
     @classmethod
@@ -97,6 +102,9 @@ class Conveniences:
         """Remove all outputs of this class in the store, and those of its tasks made in this process.
 
         Returns the targets that were there. Outputs elsewhere that no task of this process names are not found.
+
+        Raises:
+            TargetError: one cannot be removed; the others are.
         """
         from superluigi.tasks import deletion
 

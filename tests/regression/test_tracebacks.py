@@ -12,7 +12,7 @@ import luigi
 import pytest
 
 from superluigi import run_task
-from superluigi.errors import TaskFailedError
+from superluigi.errors import CommitError, StorageAccessError, TaskFailedError
 from superluigi.runs import tracebacks
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
@@ -165,3 +165,25 @@ def test_frames_without_a_source_are_all_named_and_the_error_is_no_code_of_their
             found = [(frame.function, frame.code) for frame in tracebacks.users_frames(told) if frame.file == "a cell"]
             assert found == [("outer", ""), ("inner", "")][0 if function == "outer" else 1 :]
             assert told[tracebacks.end_of_frames(told) :].lstrip(" |").startswith("ValueError: two")
+
+
+@pytest.mark.parametrize("said", ["direct", "while"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_error_that_a_traceback_ends_with_is_found_behind_the_frames_of_its_cause(said: str, deep: bool) -> None:
+    """Errors of ours keep no frames where no line of the user's raised them; what they come from keeps its own."""
+
+    def refused() -> None:
+        raise OSError(30, "Read-only file system")
+
+    inner = CommitError("Cannot write to here.\nChoose another place.")
+    outer = StorageAccessError("Not to be had.")
+    with pytest.raises(OSError, match="Read-only") as caught:
+        refused()
+    if said == "direct":
+        inner.__cause__ = caught.value
+    else:
+        inner.__context__ = caught.value
+    outer.__cause__ = inner
+    last = outer if deep else inner
+    text = "".join(traceback.format_exception(last))
+    assert text[tracebacks.end_of_frames(text) :].startswith(f"superluigi.errors.{type(last).__name__}: {last}")

@@ -250,7 +250,7 @@ _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space, then run again.",
     errno.EDQUOT: "The disk quota is used up: free some space, then run again.",
     errno.EFBIG: "The file is larger than the limit of this process (ulimit -f) or file system.",
-    errno.EROFS: "The file system is read-only: choose another place.",
+    errno.EROFS: "The file system is read-only: have it mounted writable, or choose another place.",
     errno.ENAMETOOLONG: "The name, with that of its record, is too long for the file system: choose a shorter one.",
     errno.ENOTDIR: "A part of the path is a file, not a folder.",
 }
@@ -300,7 +300,7 @@ class explained:  # noqa: N801 - used like a function, on the way of every commi
             told = [f"Cannot {self.action} {self.path}: {error.strerror or error}.", advice(error)]
         if isinstance(error, PermissionError):
             refusing = error.filename2 or error.filename or self.path  # of a rename, the destination
-            told.append(f"Check the owner and mode of {refusing}, and its attributes.")
+            told.append(f"Check the owner and mode of {refusing} and of its folder, and their attributes.")
             raise StorageAccessError(" ".join(filter(None, told))) from error
         wrapped = CommitError(" ".join(filter(None, (*told, self.state))))
         wrapped.errno = error.errno

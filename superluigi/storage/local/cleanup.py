@@ -11,11 +11,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from superluigi.errors import TargetMissingError
+from superluigi.errors import TargetError, TargetMissingError
 from superluigi.storage import input_lists, owner_token, small_files
 from superluigi.storage.base import PENDING_SUFFIX, RECORD_SUFFIX, record_in
 from superluigi.storage.local import atomic, copy, leases, lists
@@ -39,6 +39,7 @@ class Orphan:
 def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Orphan]:
     """Remove (or only list) the orphans below `root`; half-done commits are finished or taken back.
 
+    One that cannot be removed (another user's, say) keeps no other: it is given with the reason as `kept`.
     What belongs to another host, container or boot is removed too if nothing in it has changed for `older_than`.
 
     Raises:
@@ -50,10 +51,13 @@ def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = N
     for orphan, remove in _orphans(root if root.is_dir() else root.parent, older_than):
         if orphan.kept:
             continue
-        found.append(orphan)
         if not dry_run:
-            with atomic.explained("clean", orphan.path):
-                remove()
+            try:
+                with atomic.explained("clean", orphan.path):
+                    remove()
+            except TargetError as error:
+                orphan = replace(orphan, kept=str(error))
+        found.append(orphan)
     return found
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from superluigi import config
-from superluigi.errors import CommitConflictError, RecordError
+from superluigi.errors import CommitConflictError, RecordError, StorageAccessError
 from superluigi.storage import input_lists, owner_token
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
@@ -46,10 +47,17 @@ def clean(
     prefix = prefix or ""
     s3, root = opened(S3Options.of(options or {})), Path(config.get("local_data_dir"))
     found = list(_orphans(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
-    for _, remove in () if dry_run else found:
+    return [orphan if dry_run else _removed(orphan, remove) for orphan, remove in found]
+
+
+def _removed(orphan: Orphan, remove: Callable[[], object]) -> Orphan:
+    """The orphan, with why it stays if this identity may not remove it: that keeps no other."""
+    try:
         with contextlib.suppress(CommitConflictError):  # another process is just doing it
             remove()
-    return [orphan for orphan, _ in found]
+    except StorageAccessError as error:
+        return replace(orphan, kept=str(error))
+    return orphan
 
 
 _Found = Iterator[tuple[Orphan, Callable[[], object]]]
