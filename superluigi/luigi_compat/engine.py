@@ -53,7 +53,6 @@ class SchedulerBase(LuigiScheduler):
 
     settings: Any = public("_config")
     state: object = public("_state")
-    resource_limits: dict[str, int] = public("_resources")
     mail_batcher: Any = public("_email_batcher")
     pausing: bool = public("_paused")
     history: object = public("_task_history")

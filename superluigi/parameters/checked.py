@@ -32,7 +32,7 @@ from superluigi.parameters.adapters.basic import (
     canonical,
 )
 from superluigi.parameters.adapters.content import copied, same
-from superluigi.parameters.adapters.factory import adapter_for
+from superluigi.parameters.adapters.factory import Anything, adapter_for
 from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 
 
@@ -381,6 +381,20 @@ def parameter_for(annotation: object, *, tasks: bool = False, **options: object)
     made.adapter, made.annotation = adapter, annotation
     if "default" not in options:
         give_default(made, NO_DEFAULT)  # Luigi invents False for bools and None for optionals
+    return made
+
+
+def task_reference(kind: type) -> Any:
+    """A parameter without an annotation: a task of `kind`."""
+    made = TaskReference()
+    made.adapter = IsTask(kind)
+    return made
+
+
+def any_value() -> Any:
+    """A parameter without an annotation: any value that can be written down."""
+    made = Structured()
+    made.adapter = Anything()
     return made
 
 

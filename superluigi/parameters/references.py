@@ -90,7 +90,7 @@ def found_in(value: object, kind: type) -> Iterator[Any]:
             yield from found_in(getattr(value, field.name), kind)
 
 
-def replaced(value: Any, replace: Callable[[Any], Any], kind: type = luigi.Task) -> Any:
+def replaced(value: Any, replace: Callable[[Any], object], kind: type = luigi.Task) -> Any:
     """`value` with every task (or what is of class `kind`) inside it replaced; containers are copied."""
     if isinstance(value, kind):
         return replace(value)

@@ -72,7 +72,7 @@ class RunInfo:
 
 def brief(text: str) -> RunInfo:
     """The part for workers of what `encode` made."""
-    value: dict[str, Any] = json.loads(text)
+    value: dict[str, object] = json.loads(text)
     forces = bool(value["everything"] or value["ids"] or value["families"])
     return RunInfo(_surroundings(value), forces)
 

@@ -37,7 +37,7 @@ class QueueScheduler:
 
     def task_list(
         self, status: str = "", upstream_status: str = "", limit: bool = True, search: str | None = None,
-        max_shown_tasks: int | None = None, **_: Any,
+        max_shown_tasks: int | None = None, **_: object,
     ) -> dict[str, Any]:  # fmt: skip
         """Tasks of one of Luigi's states; `{"num_tasks": n}` when they are too many to show."""
         found = {}

@@ -134,7 +134,7 @@ class Node:
         return self._params or {}
 
     @property
-    def param_visibilities(self) -> dict[str, Any]:
+    def param_visibilities(self) -> dict[str, object]:
         if callable(self._visibilities):
             self._visibilities = self._visibilities()
         return self._visibilities or {}

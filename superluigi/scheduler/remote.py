@@ -39,12 +39,12 @@ class NamespacedScheduler:
         if name not in _ABOUT_ONE_TASK:
             return method
 
-        def call(task_id: str, *args: object, **kwargs: object) -> Any:
+        def call(task_id: str, *args: object, **kwargs: object) -> object:
             return method(self._outward(task_id), *args, **kwargs)
 
         return call
 
-    def add_task(self, **kwargs: Any) -> Any:
+    def add_task(self, **kwargs: Any) -> object:
         """Luigi's `add_task`, which is called with keywords only."""
         kwargs["task_id"] = self._outward(kwargs["task_id"])
         for name in ("deps", "new_deps"):
@@ -52,7 +52,7 @@ class NamespacedScheduler:
                 kwargs[name] = [self._outward(task_id) for task_id in kwargs[name]]
         return self._scheduler.add_task(**kwargs)
 
-    def get_work(self, current_tasks: Iterable[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+    def get_work(self, current_tasks: Iterable[str] | None = None, **kwargs: object) -> dict[str, object]:
         """Luigi's `get_work`."""
         if current_tasks is not None:
             kwargs["current_tasks"] = [self._outward(task_id) for task_id in current_tasks]

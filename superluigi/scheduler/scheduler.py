@@ -93,7 +93,7 @@ class ReadyScheduler(SchedulerBase):
         priority: float = 0,
         family: str = "",
         module: str | None = None,
-        params: Any = None,
+        params: object = None,
         param_visibilities: object = None,
         accepts_messages: bool | None = False,
         assistant: bool = False,
@@ -101,7 +101,7 @@ class ReadyScheduler(SchedulerBase):
         worker: str | None = None,
         batchable: bool | None = None,
         batch_id: str | None = None,
-        retry_policy_dict: Mapping[str, Any] | None = None,
+        retry_policy_dict: Mapping[str, object] | None = None,
         owners: object = None,
         **kwargs: object,
     ) -> None:
@@ -357,7 +357,7 @@ class ReadyScheduler(SchedulerBase):
             alike[i].push(entry)  # starting a task invalidates its entry
         return [entry[3] for entry in taken]
 
-    def _give(self, reply: dict[str, Any], node: Node, worker: str, host: str | None) -> None:
+    def _give(self, reply: dict[str, object], node: Node, worker: str, host: str | None) -> None:
         self.rates.acquire(node.resources)
         self.update_metrics_task_started(node)
         self.state.set_status(node, RUNNING, self.settings)
@@ -372,12 +372,12 @@ class ReadyScheduler(SchedulerBase):
         if node.id not in self._lent.get(worker, ()):
             reply["task_params"] = node.params
 
-    def _give_batch(self, reply: dict[str, Any], batch: list[Node], worker: str) -> None:
+    def _give_batch(self, reply: dict[str, object], batch: list[Node], worker: str) -> None:
         best = batch[0]
         names, _ = self.state.get_batcher(worker, best.family)
         together = "|".join(node.id for node in batch)
         batch_id = hashlib.new("md5", together.encode(), usedforsecurity=False).hexdigest()
-        params: dict[str, Any] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
+        params: dict[str, object] = {**best.params, **{name: [n.params.get(name) for n in batch] for name in names}}
         self.rates.acquire(best.resources)
         for node in batch:
             self.state.set_batch_running(node, batch_id, worker)
@@ -393,7 +393,7 @@ class ReadyScheduler(SchedulerBase):
     def count_pending(self, worker: str) -> dict[str, object]:
         return self._pending_counts(worker, self.state.get_worker(worker), with_running=True)
 
-    def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, Any]:
+    def _pending_counts(self, worker: str, asker: Any, with_running: bool) -> dict[str, object]:
         pending = unique = last = 0
         for workers, count in self.state.pending_by_workers.of(worker):
             pending += count

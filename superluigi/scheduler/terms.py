@@ -24,7 +24,7 @@ class Terms:
     #: `process_resources()` and what limits add.
     resources: dict[str, int] = field(default_factory=dict)
     #: What the task says of its retries, in Luigi's words; None when it says nothing.
-    retry_policy: dict[str, Any] | None = None
+    retry_policy: dict[str, object] | None = None
     #: `worker_timeout` in seconds; None where the task has none of its own.
     timeout: float | None = None
     disabled: bool = False
@@ -84,7 +84,7 @@ def _class_is_batchable(task_class: type[Task]) -> bool:
     return bool(task_class.batch_param_names())
 
 
-def _retry_policy(task: Task) -> dict[str, Any] | None:
+def _retry_policy(task: Task) -> dict[str, object] | None:
     names = ("retry_count", "disable_hard_timeout", "disable_window")
     policy = {name: _asked(task, name, _number_or_none) for name in names}
     return policy if any(value is not None for value in policy.values()) else None
@@ -119,7 +119,7 @@ def _number(value: object) -> Any:
     return value
 
 
-def _number_or_none(value: object) -> Any:
+def _number_or_none(value: object) -> object:
     if value is None:
         return None
     if _number(value) < 0:

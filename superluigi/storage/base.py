@@ -55,7 +55,7 @@ _ABOUT_LINES = re.compile(rb'\n("(?:task_id|task_hash|run|output)": .*)')
 _decode = json.JSONDecoder().raw_decode
 
 
-def record_about(text: bytes) -> Any:
+def record_about(text: bytes) -> object:
     """`output`, `task_id`, `task_hash` and `run` of a record, without parsing the rest where `record_text` wrote it.
 
     Raises:
@@ -150,7 +150,7 @@ def check_name(uri: str) -> None:
 
 
 def refuse_unexpected(
-    uri: str, known: Mapping[str, Any] | None, output: Mapping[str, object], expected: Mapping[str, Any] | None
+    uri: str, known: Mapping[str, object] | None, output: Mapping[str, object], expected: Mapping[str, Any] | None
 ) -> None:
     """Leave alone what is not `expected` any more: `known` is its record, `output` what is there.
 

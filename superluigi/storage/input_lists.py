@@ -75,7 +75,7 @@ class InputList(dict[str, Any]):
                 some.pop()
             yield self._parsed(opening + b"".join(some).rstrip(b",\n") + closing)
 
-    def _found(self) -> Any:
+    def _found(self) -> object:
         """The bytes of the list; or what the record that has replaced ours since says itself."""
         named: Mapping[str, Any] = self
         for _ in range(_TRIES):

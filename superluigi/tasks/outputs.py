@@ -11,6 +11,7 @@ from superluigi import graph
 from superluigi.errors import DefinitionError, OutputClashError
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.runs import context as runs
+from superluigi.storage.local.inner import plain_address
 from superluigi.targets.base import AtomicTarget
 
 #: In a task's `__dict__`: which of its outputs was missing when last asked.
@@ -108,7 +109,7 @@ def _instead_of(given: object) -> str:
 def _refuse_same_places(task: AnyTask, targets: list[AtomicTarget]) -> None:
     taken: dict[str, AtomicTarget] = {}
     for target in targets:
-        for place in (_normal(target.location.uri), _normal(target.location.record_uri)):
+        for place in (plain_address(target.location.uri), plain_address(target.location.record_uri)):
             if place in taken:
                 raise DefinitionError(
                     f"Two outputs of {task.task_family}, or an output and a record, have the same path {place}. "
@@ -116,14 +117,10 @@ def _refuse_same_places(task: AnyTask, targets: list[AtomicTarget]) -> None:
                 )
             taken[place] = target
     for folder in (target for target in targets if target.is_folder):
-        inside = _normal(folder.location.uri) + "/"
+        inside = plain_address(folder.location.uri) + "/"
         for place, owner in taken.items():
             if owner is not folder and place.startswith(inside):
                 raise DefinitionError(
                     f"An output of {task.task_family}, or its record, {place}, is inside the output {folder}, which is "
                     "replaced as a whole. Put it elsewhere, or write it into that output."
                 )
-
-
-def _normal(uri: str) -> str:
-    return uri.rstrip("/") if "://" in uri else os.path.realpath(uri)

@@ -63,11 +63,8 @@ class S3Request:
 class S3Server:
     """A running S3 server: where it is, how to talk to it, what it was asked."""
 
-    def __init__(
-        self, endpoint_url: str, log: Callable[[], list[S3Request]], forget: Callable[[], None], *, other: bool = True
-    ) -> None:
-        self.endpoint_url, self._other = endpoint_url, other
-        self._log, self._forget = log, forget
+    def __init__(self, endpoint_url: str, log: Callable[[], list[S3Request]], *, other: bool = True) -> None:
+        self.endpoint_url, self._other, self._log = endpoint_url, other, log
         self._made: list[str] = []
         self._errands: Any = None
         self._session: Any = None
@@ -81,11 +78,8 @@ class S3Server:
 
     @property
     def requests(self) -> list[S3Request]:
-        """What the server was asked since the last `forget_requests`, in the order of the answers."""
+        """What the server was asked, in the order of the answers."""
         return self._log()
-
-    def forget_requests(self) -> None:
-        self._forget()
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[list[S3Request]]:
@@ -165,17 +159,16 @@ def s3_server(port: int = 0, *, dialect: Dialect = S3) -> Iterator[S3Server]:
     if other and dialect is S3:
         parts = urlsplit(other)
         if parts.scheme == "https":
-            yield S3Server(other, lambda: [], lambda: None)
+            yield S3Server(other, lambda: [])
             return
         with FaultProxy(parts.hostname or "127.0.0.1", parts.port or 80) as proxy:
             yield S3Server(
                 proxy.url,
                 lambda: [S3Request(e.method, unquote(e.path), e.query, e.status or 0, e.headers) for e in proxy.log],
-                proxy.log.clear,
             )
         return
     with _embedded(port, dialect) as (url, log):
-        yield S3Server(url, lambda: log, log.clear, other=False)
+        yield S3Server(url, lambda: log, other=False)
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
     return True
 
 
-def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> dict[str, Any]:
+def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> dict[str, object]:
     """The parameters of `END` (but `spent`), `ADD_ATTEMPT` and `RELEASE_DEPENDENTS`; `kept`: it was an attempt."""
     kind = result.kind
     counted = kind not in ("complete", "waiting", "missing")

@@ -98,7 +98,7 @@ def _has_function(connection: Connection) -> bool:
 def _at_once(
     connection: Connection, outcome: Outcome | None, next_claim: Mapping[str, Any], recheck_seconds: float
 ) -> tuple[bool, Claim | None]:
-    values: dict[str, Any] = dict.fromkeys(_PARAMETERS)
+    values: dict[str, object] = dict.fromkeys(_PARAMETERS)
     if outcome is not None:
         values.update(claims.ended(*outcome, next_claim["now"], recheck_seconds), by=outcome[0].worker)
     recorded, *claim = _TURN(connection, {**values, **next_claim}) or (False, None)

@@ -109,7 +109,7 @@ _DEFINITION = (
 )  # fmt: skip
 
 
-def _definition(spec: TaskSpec, need_of: Mapping[str, int]) -> dict[str, Any]:
+def _definition(spec: TaskSpec, need_of: Mapping[str, int]) -> dict[str, object]:
     return {
         "module": spec.module, "params": spec.params, "code": spec.code, "tags": spec.tags, "pool": spec.pool,
         "priority": spec.priority, "need": need_of[_signature(spec)], "timeout": spec.timeout,
@@ -316,7 +316,7 @@ def kill(connection: Connection, rows: Iterable[tuple[int, str]], now: float) ->
     return len(idle) + len(busy)
 
 
-def chunks(items: Sequence[object]) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[object]) -> Iterator[Sequence[object]]:
     """Parts that fit the variables of one statement."""
     for start in range(0, len(items), _CHUNK):
         yield items[start : start + _CHUNK]

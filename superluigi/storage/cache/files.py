@@ -229,7 +229,7 @@ def validation_error(root: Path, state: Mapping[str, Any]) -> str:
     return ""
 
 
-def facts_of(path: str | Path) -> dict[str, Any]:
+def facts_of(path: str | Path) -> dict[str, object]:
     status = os.stat(path)
     return {
         "size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns,

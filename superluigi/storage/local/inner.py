@@ -85,19 +85,20 @@ def _is_content(address: str, output: Mapping[str, object], is_member: Callable[
     path = str(output["path"])
     if any(is_ours(part) for part in path.split("/")):
         return True  # it describes what was in a stage
-    return _plain(path) != _plain(_described(address)) and is_member(address)
+    return plain_address(path) != plain_address(_described(address)) and is_member(address)
 
 
 def _is_the_only_one(path: str, around: str, read: Callable[[str], bytes | None]) -> bool:
     """Whether what is at `path` would have no record without the one that was found in `around`."""
-    if _plain(path) == _plain(around) or any(is_ours(part) for part in path.split("/")):
+    if plain_address(path) == plain_address(around) or any(is_ours(part) for part in path.split("/")):
         return False  # it was its own, or it describes what was in a stage
     if "://" not in path and not os.path.lexists(path):
         return False  # what it describes is gone
     return read(path.rstrip("/") + RECORD_SUFFIX) is None
 
 
-def _plain(path: str) -> str:
+def plain_address(path: str) -> str:
+    """One spelling of a path, links followed, or of a URI."""
     return path.rstrip("/") if "://" in path else os.path.realpath(path)
 
 

@@ -52,8 +52,8 @@ class S3Address:
     #: The shared store for such options and what is around this process now.
     open: Callable[[Any], ObjectStore]
     local_root: Path | None = None
-    put_options: Mapping[str, Any] = field(default_factory=dict)
-    get_options: Mapping[str, Any] = field(default_factory=dict)
+    put_options: Mapping[str, object] = field(default_factory=dict)
+    get_options: Mapping[str, object] = field(default_factory=dict)
     progress: Progress | None = None
     cache_limit_bytes: int | None = None
     cache_min_free_bytes: int | None = None
@@ -66,7 +66,7 @@ def at_one_server(method: _Method) -> _Method:
     """A method of an `S3Location` all of whose requests go to one server, as one identity."""
 
     @functools.wraps(method)
-    def pinned(self: S3Location, *arguments: object, **keywords: object) -> Any:
+    def pinned(self: S3Location, *arguments: object, **keywords: object) -> object:
         return method(self.pinned(), *arguments, **keywords)
 
     return pinned  # type: ignore[return-value]

@@ -11,9 +11,7 @@ import luigi
 from superluigi import graph
 from superluigi.arguments import guarded
 from superluigi.errors import OptionError
-from superluigi.parameters.adapters.factory import Anything
-from superluigi.parameters.adapters.task_adapters import IsTask
-from superluigi.parameters.checked import Structured, TaskReference
+from superluigi.parameters.checked import any_value, task_reference
 from superluigi.parameters.functions import FunctionParameter
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import replaced
@@ -52,23 +50,11 @@ def _points(key: str, value: object) -> list[object]:
     return [item.item() if hasattr(item, "item") and not isinstance(item, luigi.Task) else item for item in value]
 
 
-def _any_value() -> Any:
-    parameter = Structured()
-    parameter.adapter = Anything()
-    return parameter
-
-
-def _task() -> Any:
-    parameter = TaskReference()
-    parameter.adapter = IsTask(luigi.Task)
-    return parameter
-
-
 class Collect(AtomicTaskWithMetadata):
     """`collect(tree)`: a task whose value is the tree with the values of its tasks in their places."""
 
     task_namespace = "superluigi"
-    tree: Any = _any_value()
+    tree: Any = any_value()
     suffix = ".pickle"
 
     def run(self) -> Any:
@@ -102,7 +88,7 @@ class Tree(Task, luigi.WrapperTask):
     """Requires every task of a tree and makes nothing; for running several tasks at once."""
 
     task_namespace = "superluigi"  # type: ignore[misc]  # Luigi does not say that it belongs to the class
-    tree: Any = _any_value()
+    tree: Any = any_value()
 
     def requires(self) -> list[luigi.Task]:
         return list(self.tasks())
@@ -122,7 +108,7 @@ class Apply(AtomicTaskWithMetadata):
 
     task_namespace = "superluigi"
     function: Any = FunctionParameter()
-    of: Any = _task()
+    of: Any = task_reference(luigi.Task)
     _superluigi_keeps_none = True
 
     def requires(self) -> Any:

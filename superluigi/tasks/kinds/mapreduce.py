@@ -11,9 +11,8 @@ import luigi
 
 from superluigi import formats
 from superluigi.errors import DefinitionError
-from superluigi.parameters.adapters.task_adapters import IsTask
 from superluigi.parameters.annotations import annotation_of
-from superluigi.parameters.checked import TaskReference
+from superluigi.parameters.checked import task_reference
 from superluigi.parameters.const import ConstantValue
 from superluigi.parameters.references import replaced, tasks_in
 from superluigi.tasks import values
@@ -77,18 +76,12 @@ class MapReduceTask(AtomicTaskWithMetadata):
         return self.accumulator() if inspect.ismethod(self.accumulator) else self.accumulator
 
 
-def _owner() -> Any:
-    parameter = TaskReference()
-    parameter.adapter = IsTask(MapReduceTask)
-    return parameter
-
-
 class MapItem(AtomicTaskWithMetadata):
     """One item of a `MapReduceTask`."""
 
     task_namespace = "superluigi"
     _superluigi_keeps_none = True
-    owner: Any = _owner()
+    owner: Any = task_reference(MapReduceTask)
     item: Any = ConstantValue()
 
     @property

@@ -15,9 +15,7 @@ import luigi
 from superluigi import graph
 from superluigi.arguments import guarded
 from superluigi.errors import DefinitionError, TargetMissingError
-from superluigi.parameters.adapters.factory import Anything
-from superluigi.parameters.adapters.task_adapters import IsTask
-from superluigi.parameters.checked import Structured, TaskReference
+from superluigi.parameters.checked import any_value, task_reference
 from superluigi.parameters.luigi_task import AnyTask
 from superluigi.storage.base import Ground, Location, Record, StagedWrite
 from superluigi.targets.base import AtomicTarget
@@ -26,26 +24,13 @@ from superluigi.tasks.task_api import Conveniences
 from superluigi.tasks.values import Reader
 
 
-def _reference() -> Any:
-    parameter = TaskReference()
-    parameter.adapter = IsTask(luigi.Task)
-    return parameter
-
-
-def _key() -> Any:
-    class Key(Structured):
-        adapter = Anything()
-
-    return Key()
-
-
 class ProxyTask(Task):
     """Base of tasks that only point at another one, `of`."""
 
     task_namespace = "superluigi"
     #: Accepted where a task of a certain class is required.
     _superluigi_stand_in = True
-    of: Any = _reference()
+    of: Any = task_reference(luigi.Task)
 
     def requires(self) -> Any:
         return self.of
@@ -64,7 +49,7 @@ class ProxyTask(Task):
 class Part(ProxyTask):
     """`task[key]`: one output of several, one file of a folder or prefix, or one item of the value."""
 
-    key: Any = _key()
+    key: Any = any_value()
 
     def output(self) -> Any:
         """The place of the part; for an item of a value, the place of the whole."""

@@ -75,7 +75,7 @@ def to_bytes(contents: Iterable[Manifest]) -> bytes:
 
 
 def read(
-    s3: ObjectStore, bucket: str, record_key: str, output: Mapping[str, Any], options: Mapping[str, Any]
+    s3: ObjectStore, bucket: str, record_key: str, output: Mapping[str, Any], options: Mapping[str, object]
 ) -> list[Manifest] | None:
     """All that a record's `output` names; None if its manifest is gone, because another commit replaced it.
 

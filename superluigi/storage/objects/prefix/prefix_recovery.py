@@ -136,7 +136,7 @@ class Hold(Renewed):
         self._thread.join()
         active.discard(self.claim.holder)
 
-    def change(self, **what: Any) -> Claim:
+    def change(self, **what: object) -> Claim:
         """Swap the claim to itself with `what`, which proves that it is ours now.
 
         Raises:

@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -59,7 +59,7 @@ class S3Client:
 
     boto: Any
     options: S3Options
-    session: Any
+    session: object
     pid: int
     #: What was around the process when it was made.
     around: Environment = dataclasses.field(repr=False)
@@ -199,7 +199,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
         made = S3Client(boto, options, session, os.getpid(), around)
         if made.namespace:  # which reads the address: a port that is none is said here
             style = (wanted.get("s3") or {}).get("addressing_style", "path")
-            more: dict[str, Any] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
+            more: dict[str, object] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
             if "request_checksum_calculation" not in wanted:
                 # Trailing checksums are unknown to older servers; all of them verify Content-MD5, which we send.
                 more["request_checksum_calculation"] = "when_required"
@@ -257,12 +257,12 @@ def keys_only() -> Iterator[None]:
         _lean.on = False
 
 
-def _keep_keys(response_dict: Any, **_: Any) -> None:
+def _keep_keys(response_dict: Any, **_: object) -> None:
     if getattr(_lean, "on", False) and response_dict.get("status_code") == 200:
         response_dict["body"] = _DETAILS.sub(b"", response_dict["body"])
 
 
-def _add_md5(params: Any, **_: Any) -> None:
+def _add_md5(params: Any, **_: object) -> None:
     """botocore sends a CRC32 instead, which older servers refuse: they ask for this header."""
     params.get("context", {}).pop("checksum", None)
     params["headers"].pop("x-amz-sdk-checksum-algorithm", None)
@@ -286,7 +286,7 @@ class _Descriptions:
 _descriptions = _Descriptions()
 
 
-def _step(model: Any, params: Any, **_: Any) -> None:
+def _step(model: Any, params: Any, **_: object) -> None:
     from botocore import xform_name
 
     failpoints.failpoint(f"{xform_name(model.name)} {params['url_path']}")
@@ -303,7 +303,7 @@ def _remember_server(made: S3Client, http_response: Any, **_: object) -> None:
             made.date = headers["date"], time.monotonic()
 
 
-def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, Any]) -> None:
+def _assume(session: Any, role_arn: str, role: Mapping[str, object], given: dict[str, object]) -> None:
     """Let `session` sign with credentials of the role, asked for at first use and renewed before they end."""
     from botocore.credentials import (  # type: ignore[import-untyped]
         AssumeRoleCredentialFetcher,
@@ -322,7 +322,7 @@ def _assume(session: Any, role_arn: str, role: dict[str, Any], given: dict[str, 
     endpoint = role.get("sts_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_STS") or given.get("endpoint_url")
     core = session._session
 
-    def create(service: str, **keywords: Any) -> Any:
+    def create(service: str, **keywords: object) -> object:
         return core.create_client(
             service, region_name=given.get("region_name") or session.region_name or "us-east-1",
             endpoint_url=endpoint, verify=given.get("verify"), **keywords,

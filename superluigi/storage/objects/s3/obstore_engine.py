@@ -134,7 +134,7 @@ def _make_store(s3: S3Client, bucket: str) -> object | None:
     ):  # fmt: skip
         return None  # what only boto3 knows how to do
     secure = s3.endpoint.startswith("https:")
-    client_options: dict[str, Any] = {"timeout": "300s", "connect_timeout": f"{int(config.connect_timeout)}s"}
+    client_options: dict[str, object] = {"timeout": "300s", "connect_timeout": f"{int(config.connect_timeout)}s"}
     if not secure:
         client_options["allow_http"] = True
     else:

@@ -30,7 +30,7 @@ _SHOWN = ("endpoint_url", "region_name", "profile_name")
 class _Table:
     """A dict as a value: hashable, equal to another one of the same items."""
 
-    items: tuple[tuple[str, Any], ...]
+    items: tuple[tuple[str, object], ...]
 
 
 def _frozen(value: object, where: str) -> object:
@@ -56,7 +56,7 @@ class S3Options:
     Equal by value, also in what a `config` says.
     """
 
-    items: tuple[tuple[str, Any], ...] = ()
+    items: tuple[tuple[str, object], ...] = ()
     role_arn: str | None = None
     #: Requests are not signed: for public buckets.
     anonymous: bool = False
@@ -86,7 +86,7 @@ class S3Options:
             )
         return cls(tuple(sorted((name, _frozen(value, name)) for name, value in given.items())), role, anonymous)
 
-    def get(self, name: str, default: object = None) -> Any:
+    def get(self, name: str, default: object = None) -> object:
         return next((value for known, value in self.items if known == name), default)
 
     def keywords(self) -> dict[str, object]:

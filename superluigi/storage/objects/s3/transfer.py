@@ -60,7 +60,7 @@ def head_of(answer: Mapping[str, Any]) -> Head:
     )
 
 
-def version_of(answer: Mapping[str, Any]) -> str | None:
+def version_of(answer: Mapping[str, object]) -> str | None:
     version = answer.get("VersionId")
     return None if version in (None, "null") else str(version)
 
