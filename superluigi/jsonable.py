@@ -138,10 +138,33 @@ def _scalar(value: object) -> object:
 
 
 def _numpy(value: Any) -> object:
-    if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM":
-        seconds = value.dtype.kind == "m"
-        return (value / value.dtype.type(1, "s")).tolist() if seconds else value.astype(str).tolist()
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and dtype.kind in "mM":
+        has_seconds = dtype.kind == "m" and not dtype.str.endswith(("[Y]", "[M]"))
+        return (value / dtype.type(1, "s")).tolist() if has_seconds else value.astype(str).tolist()
+    if dtype is not None and dtype.char in "gG":  # more digits than Python's floats have
+        value = value.astype("f8" if dtype.char == "g" else "c16")
     return value.tolist()
+
+
+def is_numpys_scalar(value: object) -> bool:
+    """Whether a value is a number, text or time of NumPy's, or an array around one of these."""
+    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+
+
+def pythons_own(scalar: Any) -> object:
+    """Python's value of a scalar of NumPy's; the scalar itself where none says the same.
+
+    `item()` makes whole numbers of times that Python's cannot hold, None of those that are missing, and 0 of what a
+    mask hides; and it leaves longer floats as they are.
+    """
+    plain = scalar.item()
+    if getattr(scalar, "mask", False) or (scalar.dtype.kind in "mM" and (plain is None or isinstance(plain, int))):
+        return scalar
+    if type(plain).__module__ == "numpy" and scalar.dtype.kind in "fc":
+        shorter = scalar.astype("f8" if scalar.dtype.kind == "f" else "c16").item()
+        return shorter if shorter == plain or plain != plain else scalar
+    return scalar if type(plain).__module__ == "numpy" else plain
 
 
 def _table(value: object) -> object:

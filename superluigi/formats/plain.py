@@ -12,6 +12,7 @@ from typing import Any
 
 from superluigi.errors import FormatError
 from superluigi.formats.compare import same
+from superluigi.jsonable import is_numpys_scalar, pythons_own
 
 _HINTS = {"tuple": "; a tuple would come back as a list", "set": "; make it a sorted list"}
 
@@ -170,8 +171,9 @@ def _key(key: object, where: str, scalar: Any) -> object:
 def _json_scalar(value: object, where: str) -> object:
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "item"):
-        return _json_scalar(value.item(), where)
+    plain = pythons_own(value) if is_numpys_scalar(value) and type(value).__name__ != "ndarray" else value
+    if plain is not value:
+        return _json_scalar(plain, where)
     hint = _HINTS.get(type(value).__name__, "")
     raise FormatError(f"{where} is of type {type(value).__name__}, which it cannot hold{hint}")
 

@@ -113,8 +113,16 @@ def _is_names(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
 
 
+def _is_words(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+
+
+def _is_function(value: object) -> bool:
+    return _can_be_called(value, 0, ()) and not isinstance(value, type)
+
+
 def _is_environment(value: object) -> bool:
-    return isinstance(value, Mapping) or hasattr(value, "as_option")
+    return (isinstance(value, Mapping) and all(map(_is_text, value))) or hasattr(value, "as_option")
 
 
 def _is_executor(value: object) -> bool:
@@ -185,7 +193,7 @@ SETTINGS: dict[str, Name] = {
     "command_prefix": Name(
         "the command before the attempt's own",
         "text, a list of words, or a method that returns one",
-        _or_none(lambda value: isinstance(value, (str, list, tuple)) or _can_be_called(value, 0, ())),
+        _or_none(lambda value: isinstance(value, str) or _is_words(value) or _is_function(value)),
     ),
     "prefix_python": Name("the Python behind that prefix", "text", _or_none(_is_text)),
     "keep_task_dir": _setting("keep the task's folder between attempts", _FLAG),
@@ -202,7 +210,9 @@ SETTINGS: dict[str, Name] = {
     "init": Name(
         "steps that run just before `run`",
         "an InitStep, or a tuple of them",
-        lambda value: isinstance(value, (list, tuple, luigi.Task)),
+        lambda value: all(
+            isinstance(one, luigi.Task) for one in (value if isinstance(value, (list, tuple)) else [value])
+        ),
     ),
     "pool": Name("the workers of a queue that take it", "text", _or_none(_is_text), _TEXTS),
     "channel": Name(

@@ -138,3 +138,13 @@ def test_numbers_and_flags_of_numpy_are_numbers_and_flags(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     target = LocalFolderTarget("a", metadata_inside_folder=np.True_, metadata_contents_limit=np.int64(3))
     assert str(target.metadata_path) == str(tmp_path / "a" / ".metadata.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("init", ["a"]), ("init", [Made]), ("init", 3), ("command_prefix", int), ("command_prefix", [1]),
+     ("environment", {1: "x"}), ("checks", len), ("exclusive", True)],
+)  # fmt: skip
+def test_an_attribute_of_a_class_is_looked_at_through_and_through_when_it_is_written(name: str, value: Any) -> None:
+    with pytest.raises(DefinitionError, match=f"Wrong.{name} is"):
+        type(AtomicTaskWithMetadata)("Wrong", (AtomicTaskWithMetadata,), {name: value})

@@ -18,6 +18,7 @@ from typing import Any
 
 from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
+from superluigi.jsonable import is_numpys_scalar, pythons_own
 
 
 class Adapter(abc.ABC):
@@ -76,8 +77,8 @@ class ScalarAdapter(Adapter):
     def check(self, value: Any) -> object:
         if type(value) is self.kind:
             return value
-        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-            return self.check(value.item())
+        if is_numpys_scalar(value) and (plain := pythons_own(value)) is not value:
+            return self.check(plain)
         if isinstance(value, bool) and self.kind is not bool:
             self.refuse(value)
         if self.kind is float and isinstance(value, int):

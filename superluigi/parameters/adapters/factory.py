@@ -14,6 +14,7 @@ import luigi
 
 from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
+from superluigi.jsonable import is_numpys_scalar, pythons_own
 from superluigi.parameters import references
 from superluigi.parameters.adapters.basic import (
     Adapter,
@@ -104,8 +105,8 @@ class Anything(Adapter):
         """`value` of Python's own types: NumPy's numbers and classes derived from list, dict and set become these."""
         if value is None or type(value) in (bool, int, float, str):
             return value
-        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-            return self._builtins(value.item())
+        if is_numpys_scalar(value) and (plain := pythons_own(value)) is not value:
+            return self._builtins(plain)
         if isinstance(value, list):
             return [self._builtins(item) for item in value]
         if isinstance(value, tuple) and not hasattr(value, "_fields"):
