@@ -160,7 +160,7 @@ def test_a_folder_that_may_not_be_written_is_named(name: str) -> None:
         (Path(root) / "mine").mkdir(mode=0o755)
         kind, message = fault_injection.in_child(refused, Path(root, "mine", name))
     assert kind == "StorageAccessError"
-    assert f"owner and mode of {root}/mine," in message
+    assert f"owner and mode of {root}/mine and" in message
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
