@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from superluigi import run_task
 from superluigi.errors import OutputNotWrittenError, TargetKindError, TaskFailedError
 from superluigi.lineage import verify
+from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata
 
@@ -48,6 +50,48 @@ def test_a_folder_without_its_record_is_made(before: str, inside: bool) -> None:
     assert not Folder(inside=inside).complete()
     run_task(Folder(inside=inside))
     assert Folder(inside=inside).complete() and Path("out/a.txt").read_text() == "new content"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", ["a.txt", "sub/b.txt"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_in_the_place_of_a_file_is_not_that_file(name: str, inside: bool, full: bool) -> None:
+    run_task(Folder(inside=inside))
+    Path("out", name).unlink()
+    Path("out", name).mkdir()
+    if full:
+        Path("out", name, "inner").write_text("x")
+    assert not Folder(inside=inside).complete()
+    run_task(Folder(inside=inside))
+    assert Folder(inside=inside).complete() and Path("out", name).is_file()
+
+
+class WithoutContent(AtomicTaskWithMetadata):
+    kind: Param[str]
+    folder: Param[bool]
+
+    def output(self) -> Any:
+        return LocalFolderTarget("strange") if self.folder else LocalFileTarget("strange")
+
+    def run(self, output_path: Path) -> None:
+        path = output_path / "sub/strange" if self.folder else output_path
+        path.parent.mkdir(exist_ok=True)
+        if self.kind == "pipe":
+            os.mkfifo(path)
+        elif self.kind == "socket":
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(os.path.relpath(path))
+        else:
+            path.symlink_to("/dev/null" if self.kind == "link to a device" else "nowhere")
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "link to nowhere"])
+def test_what_has_no_content_is_called_by_the_name_that_it_would_have_had(kind: str, folder: bool) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(WithoutContent(kind=kind, folder=folder))
+    told = str(caught.value)
+    assert str(Path("strange/sub/strange" if folder else "strange").absolute()) in told and ".superluigi-" not in told
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -24,6 +24,7 @@ from superluigi.storage.local.stages.staging import STAGING, is_ours
 
 FILE, FOLDER, EMPTY, LINK, BROKEN = "file", "folder", "empty", "link", "broken"
 Inode = tuple[int, int]
+_NO_FILE = "is a pipe, socket or device; a folder holds files, folders and links."
 
 
 class Member(NamedTuple):
@@ -140,7 +141,7 @@ def content(root: str, hidden: Container[str], limit: int) -> Record:
 
 def _digested(member: Member) -> tuple[Record, os.stat_result]:
     if not member.is_regular():
-        raise TargetKindError(f"{member.path} is a pipe, socket or device; a folder holds files, folders and links.")
+        raise TargetKindError(f"{member.path} {_NO_FILE}")
     digest, status = copying.digested(member.path)
     return {"path": member.name, "size": status.st_size, "digest": {"sha256": digest}}, status
 
@@ -189,14 +190,23 @@ def names_are_there(root: str, hidden: Container[str], output: Record) -> bool:
 
     A list that was cut has a count and a digest of the names: as many others, or fewer, are not whole.
     """
-    named = [str(item["path"]) for item in output.get("contents") or () if isinstance(item, dict) and "path" in item]
-    if not all(os.path.lexists(f"{root}/{name}".rstrip("/")) for name in named):
+    named = [item for item in output.get("contents") or () if isinstance(item, dict) and "path" in item]
+    if not all(_is_there(root, item) for item in named):
         return False
     count = output.get("count")
     if not isinstance(count, int) or count <= len(named):
         return True
     names = [member.name for member in walk(root, hidden) if member.kind != FOLDER]
     return len(names) > count or (len(names) == count and output.get("names") in (None, _digest_of(names)))
+
+
+def _is_there(root: str, item: Record) -> bool:
+    """Whether there is what an item of a list names; a folder in the place of a file is not."""
+    try:
+        mode = os.lstat(f"{root}/{item['path']}".rstrip("/")).st_mode
+    except (OSError, ValueError):
+        return False
+    return "digest" not in item or not stat.S_ISDIR(mode)
 
 
 def _digest_of(names: list[str]) -> str:
@@ -226,9 +236,7 @@ def copy(root: str, destination: Path, hidden: Container[str]) -> None:
         elif member.kind == BROKEN:
             raise _broken(f"{root}/{member.name}", member.link)
         elif not member.is_regular():
-            raise TargetKindError(
-                f"{member.path} is a pipe, socket or device; a folder holds files, folders and links."
-            )
+            raise TargetKindError(f"{member.path} {_NO_FILE}")
         else:
             copying.copy_file(Path(member.path), Path(target))
     for folder, target in folders:
@@ -245,7 +253,7 @@ def own(root: str, final: str) -> None:
     into its place, and so is a file that has names elsewhere (a hard link).
 
     Raises:
-        TargetKindError: a link that leads nowhere, round in a circle or to a folder that holds it.
+        TargetKindError: a link that leads nowhere, round in a circle or to a folder that holds it; what has no content.
     """
     root = os.path.realpath(root)
     several: dict[Inode, list[str]] = {}
@@ -257,9 +265,11 @@ def own(root: str, final: str) -> None:
                 status = entry.stat(follow_symlinks=False)
                 if status.st_nlink > 1:
                     several.setdefault((status.st_dev, status.st_ino), []).append(entry.path)
+            elif not entry.is_dir(follow_symlinks=False):
+                raise TargetKindError(f"{final}{entry.path[len(root) :]} {_NO_FILE}")
     for names in several.values():
         if os.stat(names[0]).st_nlink > len(names):
-            own_file(names[0])
+            own_file(names[0], f"{final}{names[0][len(root) :]}")
             for name in names[1:]:
                 os.unlink(name)
                 os.link(names[0], name)
@@ -278,7 +288,7 @@ def _own_link(path: str, root: str, final: str) -> None:
         if not _stays(says, here[len(root) :]):
             _replace(path, lambda new: os.symlink(os.path.relpath(leads, here), new))
     else:
-        own_written(path)
+        own_written(path, shown)
 
 
 def _stays(says: str, below: str) -> bool:
@@ -291,8 +301,8 @@ def _stays(says: str, below: str) -> bool:
     return not os.path.isabs(says)
 
 
-def own_written(path: str) -> None:
-    """Replace a link, written where a file or folder should be, by what it leads to.
+def own_written(path: str, shown: str) -> None:
+    """Replace a link, written where a file or folder should be, by what it leads to; errors call it `shown`.
 
     Raises:
         TargetKindError: it leads nowhere, or to what has no content.
@@ -301,20 +311,20 @@ def own_written(path: str) -> None:
     if os.path.isdir(leads):
         _replace(path, lambda new: copy(leads, Path(new), ()))
     else:
-        own_file(path)
+        own_file(path, shown)
 
 
-def own_file(path: str) -> None:
+def own_file(path: str, shown: str) -> None:
     """Give a file bytes of its own, where it is a link to another or shares them with other names.
 
     Raises:
-        TargetKindError: a link that leads nowhere.
+        TargetKindError: a link that leads nowhere, or to what has no content; it calls the file `shown`.
     """
     if os.path.islink(path) and not os.path.exists(path):
-        raise _broken(path, os.readlink(path))
+        raise _broken(shown, os.readlink(path))
     real = Path(os.path.realpath(path))
     if not real.is_file():
-        raise TargetKindError(f"{path} leads to {real}, a pipe, socket or device, which has no content. Remove it.")
+        raise TargetKindError(f"{shown} leads to {real}, a pipe, socket or device, which has no content. Remove it.")
     _replace(path, lambda new: copying.copy_file(real, Path(new)))
 
 
@@ -334,7 +344,7 @@ def as_downloaded(root: str) -> None:
         folders.append(folder := waiting.pop())
         for entry in copying.entries(folder):
             if entry.is_symlink():
-                own_written(entry.path)
+                own_written(entry.path, entry.path)
             mode = os.lstat(entry.path).st_mode
             usual = (0o777 if stat.S_ISDIR(mode) else 0o666) & ~mask
             if stat.S_IMODE(mode) != usual:

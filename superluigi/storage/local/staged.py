@@ -161,7 +161,7 @@ class LocalStaged(StagedWrite):
         mode = written.st_mode
         if stat.S_ISREG(mode):
             if written.st_nlink > 1:  # it would change with what it shares its bytes with
-                members.own_file(str(self.path))
+                members.own_file(str(self.path), self.location.uri)
             return
         if not stat.S_ISDIR(mode):
             raise TargetKindError(f"output_path for {self.location.path} is a pipe, socket or device. {_WRITE_A_COPY}")
@@ -178,7 +178,7 @@ class LocalStaged(StagedWrite):
             raise self._not_written() from None
         if not stat.S_ISLNK(status.st_mode):
             return status
-        members.own_written(str(self.path))  # its data would be what others can change
+        members.own_written(str(self.path), self.location.uri)  # its data would be what others can change
         return os.lstat(self.path)
 
     def _not_written(self) -> OutputNotWrittenError:
