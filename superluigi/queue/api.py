@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import luigi
 
 from superluigi import graph
-from superluigi.arguments import Count, Takes, guarded
+from superluigi.arguments import Count, NotNegative, Takes, guarded
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
@@ -314,7 +314,7 @@ class Queue:
         with self._database.read(one_moment=True) as connection:
             return not views.unfinished(connection, ids)
 
-    def prune(self, *, older_than: timedelta | None = None, keep: int | None = None) -> int:
+    def prune(self, *, older_than: timedelta | None = None, keep: NotNegative | None = None) -> int:
         """Forget tasks that have ended: those that did so longer ago, and all but the latest `keep`. Their number.
 
         Outputs stay; logs go. Nothing is forgotten of a run of which something may still happen, nor what a waiting

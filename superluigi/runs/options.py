@@ -25,6 +25,11 @@ KNOWN_AS = {
 _SEVERAL = "One run has one root: of several tasks write run_task(collect([…])), or compute([…]) for their values."
 
 ConfigOption = Annotated[Mapping[str, Mapping[str, object]] | None, Takes("{section: {key: value}}")]
+ResourcesOption = Annotated[Mapping[str, int] | None, Takes("a dict of names and whole numbers", example="{'gpu': 1}")]
+RateLimitsOption = Annotated[
+    Mapping[str, int | str] | None,
+    Takes("a dict of names and limits", example="{'gpu': 1, 'TrainTask': 2, 'api': '10/minute'}"),
+]
 StoreOption = Annotated[
     str | os.PathLike[str] | None,
     Takes("a folder or 's3://bucket/prefix'", lambda given: given is None or bool(os.fspath(given))),

@@ -507,6 +507,18 @@ def test_many_more_orders_keep_the_promises(case: str, seed: int) -> None:
 MANY = 4500
 
 
+@pytest.mark.parametrize(("first", "begun"), [("A", 4), ("A", 8), ("B", 6), ("B", 9)])
+@pytest.mark.parametrize("taken", range(3, 8))
+def test_who_dies_while_finishing_the_work_of_the_dead_leaves_nothing(first: str, begun: int, taken: int) -> None:
+    """A lot found it: who took over had put something that no note and no claim told of, and died."""
+    second = "B" if first == "A" else "A"
+    orders = [(first, begun), (second, taken)]
+    replay(
+        ORDERS["prefix: two writers"][0],
+        [choice for name, steps in orders for choice in [*[("step", name)] * steps, ("event", f"{name} dies")]],
+    )
+
+
 # ---------------------------------------------------------------- mutants: protocols with one thing wrong
 
 

@@ -39,13 +39,29 @@ def url_of(name: str) -> URL:
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
             return url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite" and url.database:
-            return url.set(database=os.path.abspath(url.database))
+            return url.set(database=str(readable(Path(os.path.abspath(url.database)))))
         raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
     if "\0" in name:
         raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
     if name.endswith(SUFFIX) and name != SUFFIX:
-        return URL.create("sqlite", database=str(Path(name).expanduser().absolute()))
-    return URL.create("sqlite", database=str(_named(name)))
+        return URL.create("sqlite", database=str(readable(Path(name).expanduser().absolute())))
+    return URL.create("sqlite", database=str(readable(_named(name))))
+
+
+def readable(path: Path) -> Path:
+    """A path of a queue's, which its database keeps: as text, so it must be one.
+
+    Raises:
+        OptionError: it is no text.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"The queue's folder {str(path)!r} has a name that is no UTF-8, and no database can keep it. Rename it, "
+            "or name another one: by the path of the queue, or in SUPERLUIGI_QUEUE_DIR."
+        ) from error
+    return path
 
 
 def _named(name: str) -> Path:

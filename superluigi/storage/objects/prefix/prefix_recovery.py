@@ -189,14 +189,15 @@ def recover(store: PrefixStore) -> bool:
 def _take_over(store: PrefixStore, file: ClaimFile, claim: Claim) -> None:
     """Act in the place of `claim`'s holder (with an ETag of "", of a writer that made no claim)."""
     token = owner_token.token()
-    if claim.state != "switching":
-        store.put_gravestone(token)
     with Hold(file, replace(claim, holder=token)) as hold:
-        try:
-            hold.change()
-        except CommitConflictError:
-            store.revoke(token)
-            raise
+        hold.change()  # first: no note tells of this token, so the claim must, before anything bears it
+        if claim.state != "switching":
+            try:
+                store.put_gravestone(token)
+                hold.change()
+            except CommitConflictError:
+                store.revoke(token)
+                raise
         if claim.state == "switching" and claim.plan is not None:
             try:
                 store.carry_out(claim.commit, claim.plan)
