@@ -12,12 +12,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 from luigi import configuration
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task import Task
 
+from superluigi.arguments import Count, NotNegative, guarded
 from superluigi.engine import status_socket
 from superluigi.engine.backends import BackendRegistry
 from superluigi.engine.progress import shown
@@ -40,16 +41,17 @@ from superluigi.terminal import cut_middle, say, visible
 RETRY_DELAY_SECONDS = 1.0
 
 
+@guarded
 def run_graph(
     tasks: Task | Sequence[Task],
     run: RunContext | None = None,
     *,
-    num_workers: int = 1,
+    num_workers: Count = 1,
     executor: object = None,
     central_scheduler: bool | str = False,
-    resources: Mapping[str, int] | None = None,
+    resources: Mapping[str, NotNegative] | None = None,
     rate_limits: Mapping[str, int | str] | None = None,
-    on_error: str = "continue",
+    on_error: Literal["continue", "stop"] = "continue",
     progress: bool | None = None,
     log_level: int | str | None = None,
     complete_many: CompleteMany | None = None,
@@ -75,7 +77,6 @@ def run_graph(
     refuse_if_importing("a run")
     run = run or RunContext()
     roots = [tasks] if isinstance(tasks, Task) else list(tasks)
-    _check_options(num_workers, on_error, resources)
     limits = Limits.parse(rate_limits)
     if limits:
         limits.refuse_unknown(resources or ())
@@ -203,16 +204,6 @@ def _watchable(scheduler: object, run: RunContext, roots: Sequence[Task]) -> Abs
         return nullcontext()
     named = str(roots[0]) if roots else ""
     return status_socket.opened(scheduler, run.id, f"{named} and {len(roots) - 1} more" if len(roots) > 1 else named)
-
-
-def _check_options(num_workers: int, on_error: str, resources: object) -> None:
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-        raise OptionError(f"num_workers={num_workers!r} must be a whole number of at least 1.")
-    if on_error not in ("continue", "stop"):
-        raise OptionError(f"on_error={on_error!r} is unknown; it is 'continue' or 'stop'.")
-    amounts = resources.values() if isinstance(resources, Mapping) else () if resources is None else (None,)
-    if not all(isinstance(amount, int) and amount >= 0 for amount in amounts):
-        raise OptionError(f"resources={resources!r} must be a dict of names and whole numbers, like {{'gpu': 1}}.")
 
 
 @contextmanager

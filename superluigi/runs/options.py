@@ -12,7 +12,7 @@ import luigi
 from luigi.task_register import Register
 
 from superluigi import config
-from superluigi.arguments import Takes
+from superluigi.arguments import NotNegative, Takes
 from superluigi.luigi_compat.tasks import registered
 
 #: What these are called in Luigi and its like; or what to do instead.
@@ -25,7 +25,9 @@ KNOWN_AS = {
 _SEVERAL = "One run has one root: of several tasks write run_task(collect([…])), or compute([…]) for their values."
 
 ConfigOption = Annotated[Mapping[str, Mapping[str, object]] | None, Takes("{section: {key: value}}")]
-ResourcesOption = Annotated[Mapping[str, int] | None, Takes("a dict of names and whole numbers", example="{'gpu': 1}")]
+ResourcesOption = Annotated[
+    Mapping[str, NotNegative] | None, Takes("a dict of names and whole numbers", example="{'gpu': 1}")
+]
 RateLimitsOption = Annotated[
     Mapping[str, int | str] | None,
     Takes("a dict of names and limits", example="{'gpu': 1, 'TrainTask': 2, 'api': '10/minute'}"),

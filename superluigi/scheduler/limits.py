@@ -43,13 +43,6 @@ class Limits:
         Raises:
             OptionError: a value is neither a count nor `count/unit` (`"10/minute"`, `"3/10s"`).
         """
-        if not isinstance(rate_limits, (Mapping, type(None))) or not all(
-            isinstance(name, str) for name in rate_limits or ()
-        ):
-            raise OptionError(
-                f"rate_limits={rate_limits!r} must be a dict of names (resources, task classes, channels) and limits, "
-                "like {'gpu': 1, 'api': '10/minute'}."
-            )
         at_once: dict[str, int] = {}
         per_time: dict[str, Rate] = {}
         for name, value in (rate_limits or {}).items():

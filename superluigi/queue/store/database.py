@@ -35,7 +35,7 @@ from superluigi.errors import (
 from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
 from superluigi.queue.store.database_errors import HOW_TO_MAKE, postgres_error, sqlite_error
-from superluigi.queue.store.queue_url import REMEDY, readable, refuse_namesake, require_local, url_of
+from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
 
 #: How long the server's clock is believed to run as fast as ours.
 _TRUSTED_SECONDS = 5.0
@@ -91,7 +91,7 @@ class Database:
         folder: Path = config.get("queue_dir")
         # Two servers may have databases of one name, and a file beside them; who deletes one must not take the others'.
         parts = (self.url.host or "local", str(self.url.port or ""), self.url.database or "")
-        return readable(folder) / "postgresql" / f"{'-'.join(quote(part, safe='') for part in parts)}.logs"
+        return storable_path(folder) / "postgresql" / f"{'-'.join(quote(part, safe='') for part in parts)}.logs"
 
     @property
     def shown(self) -> str:

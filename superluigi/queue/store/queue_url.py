@@ -39,16 +39,16 @@ def url_of(name: str) -> URL:
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
             return url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite" and url.database:
-            return url.set(database=str(readable(Path(os.path.abspath(url.database)))))
+            return url.set(database=str(storable_path(Path(os.path.abspath(url.database)))))
         raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
     if "\0" in name:
         raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
     if name.endswith(SUFFIX) and name != SUFFIX:
-        return URL.create("sqlite", database=str(readable(Path(name).expanduser().absolute())))
-    return URL.create("sqlite", database=str(readable(_named(name))))
+        return URL.create("sqlite", database=str(storable_path(Path(name).expanduser().absolute())))
+    return URL.create("sqlite", database=str(storable_path(_named(name))))
 
 
-def readable(path: Path) -> Path:
+def storable_path(path: Path) -> Path:
     """A path of a queue's, which its database keeps: as text, so it must be one.
 
     Raises:

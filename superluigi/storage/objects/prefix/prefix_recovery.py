@@ -191,13 +191,6 @@ def _take_over(store: PrefixStore, file: ClaimFile, claim: Claim) -> None:
     token = owner_token.token()
     with Hold(file, replace(claim, holder=token)) as hold:
         hold.change()  # first: no note tells of this token, so the claim must, before anything bears it
-        if claim.state != "switching":
-            try:
-                store.put_gravestone(token)
-                hold.change()
-            except CommitConflictError:
-                store.revoke(token)
-                raise
         if claim.state == "switching" and claim.plan is not None:
             try:
                 store.carry_out(claim.commit, claim.plan)
@@ -206,6 +199,12 @@ def _take_over(store: PrefixStore, file: ClaimFile, claim: Claim) -> None:
                 hold.change()  # still ours: then another program changed the record, and the plan is void
                 store.revoke(claim.commit)
         else:
+            try:
+                store.put_gravestone(token)
+                hold.change()  # still ours: see `revoke`
+            except CommitConflictError:
+                store.revoke(token)
+                raise
             store.undo(claim.commit, token, stays=not is_over(claim.commit))
             store.revoke(token)
         if claim.holder != claim.commit:
