@@ -141,6 +141,21 @@ def test_any_history_on_local_disk_keeps_the_promises(kind: Any) -> None:
     run(local(kind), examples=12, steps=14)
 
 
+@pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])
+@pytest.mark.parametrize("again", [1, 2, 3])
+def test_what_twice_could_not_be_removed_is_removed_by_clean(kind: Any, again: int) -> None:
+    """By the process that made it, too, whichever step of its commits it was that failed."""
+    for n in range(1, 17):
+        store = machine(local(kind))()
+        store.begin()
+        try:
+            store.stop_in_the_commit("a", n, "error")
+            store.stop_in_the_commit("a", again, "error")
+            store.clean()
+        finally:
+            store.teardown()
+
+
 @pytest.mark.parametrize("kind", [S3ObjectRig, S3PrefixRig])
 def test_any_history_on_s3_keeps_the_promises(kind: Any, s3_server: S3Server) -> None:
     run(on_s3(kind, s3_server), examples=4, steps=8)

@@ -19,6 +19,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from superluigi.storage import owner_token, small_files
@@ -35,7 +36,17 @@ NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
 _TRIES = 1000  # of making a folder that others remove again and again
 _SWEEP_SHARE = 50  # looking for orphans may take a fiftieth of the time
 
-_abandoned: dict[str, str] = {}  # token -> folder
+
+@dataclass
+class _Abandoned:
+    """What a token of this process named in a folder, and could not be removed at the time."""
+
+    folder: str
+    #: Whether a sweep came by since: the first one looks at once, later ones when it is their time.
+    is_tried: bool = False
+
+
+_abandoned: dict[str, _Abandoned] = {}  # by token
 _sweeps: dict[str, tuple[float, float]] = {}
 
 
@@ -120,7 +131,7 @@ def make_folders(folder: Path) -> list[Path]:
 
 def abandon(token: str, folder: Path | str) -> None:
     """Have the next sweep of `folder` remove what this token of this process names, once no swap needs it."""
-    _abandoned[token] = str(folder)
+    _abandoned[token] = _Abandoned(str(folder))
 
 
 class abandoning:  # noqa: N801 - used like a function, on the way of every commit
@@ -196,8 +207,9 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
     parent = str(parent)
     last = _sweeps.get(parent)
     began = time.perf_counter()
-    mine = {own for own, where in list(_abandoned.items()) if where == parent}
-    if last is not None and not always and not mine and began - last[0] < _SWEEP_SHARE * last[1]:
+    mine = {own: left for own, left in list(_abandoned.items()) if left.folder == parent}
+    is_new = any(not left.is_tried for left in mine.values())
+    if last is not None and not always and not is_new and began - last[0] < _SWEEP_SHARE * last[1]:
         return []
     try:
         names = [name for name in os.listdir(parent) if name.startswith(STAGING)]
@@ -211,9 +223,11 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
     if len(_sweeps) > 10_000:
         _sweeps.clear()
     _sweeps[parent] = ended, ended - began
-    for own in mine:  # one more try: what still stays then waits for the end of this process
-        if not any(own in name for name in needed):
+    for own, left in mine.items():
+        if not any(own in name for name in names):
             _abandoned.pop(own, None)
+        elif not any(own in name for name in needed):
+            left.is_tried = True
     found = []
     for name in names:
         if not name.startswith(_PREFIX) or name in needed:
