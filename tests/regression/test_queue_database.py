@@ -17,14 +17,17 @@ from pathlib import Path
 from types import ModuleType
 
 import postgres_support as postgres
+import psycopg
 import pytest
 from queue_support import PI
+from sqlalchemy.exc import OperationalError
 
 from superluigi import cli
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import Queue
 from superluigi.queue.store import claims, clock, connections, registry
 from superluigi.queue.store.database import Database
+from superluigi.queue.store.database_errors import postgres_error
 
 Project = Callable[[str], ModuleType]
 
@@ -214,6 +217,27 @@ def test_a_server_that_goes_is_told_as_such_and_waited_for(tmp_path: Path, proje
     with pytest.raises(QueueUnreachableError):
         queue.work()
     queue.close()
+
+
+@pytest.mark.parametrize(
+    ("port", "kind", "says"),
+    [
+        (port, kind, says)
+        for port in ("28531", "48287", "42501", "25006", "53100", "5353")  # which are codes of PostgreSQL's, too
+        for kind, says in [
+            (QueueUnreachableError, "connection failed: Connection refused"),
+            (QueueUnreachableError, "FATAL:  sorry, too many clients already"),
+            (QueueError, 'FATAL:  password authentication failed for user "me"'),
+        ]
+    ],
+)
+def test_what_a_server_says_is_not_read_out_of_its_port(port: str, kind: type[QueueError], says: str) -> None:
+    said = psycopg.OperationalError(f'connection to server at "127.0.0.1", port {port} failed: {says}')
+    error = postgres_error("q", OperationalError("SELECT 1", {}, said))
+    assert type(error) is kind
+    assert ("user and password" in str(error)) is ("password" in says)
+    assert ("fewer workers" in str(error)) is ("clients" in says)
+    assert ("Is the server up" in str(error)) is ("refused" in says)
 
 
 def test_a_clock_that_was_written_down_is_one_for_all_processes(queue_name: str) -> None:

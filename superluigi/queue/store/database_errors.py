@@ -22,14 +22,13 @@ SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
     ("not a database", QueueError,
      "It is no SQLite file, or damaged. Give another path; or move it away, and submit again."),
 )  # fmt: skip
-#: Beginnings of SQLSTATE codes (or words, where the connection failed before there were codes), and what to do.
-_POSTGRES_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
-    ("28", QueueError, "Check user and password in the URL."),
-    ("password authentication failed", QueueError, "Check user and password in the URL."),
-    ("42501", QueueError, "Have the owner of the database grant you what is missing."),
-    ("25006", QueueError, "The server is read-only (a standby?): give the address of the primary."),
-    ("53100", QueueUnreachableError, "The server's disk is full: free space there, workers go on then."),
-    ("53", QueueUnreachableError,
+#: Beginnings of SQLSTATE codes, what the server says where a connection fails and there are no codes yet, what to do.
+_POSTGRES_ADVICE: tuple[tuple[str, tuple[str, ...], type[QueueError], str], ...] = (
+    ("28", ("password authentication failed",), QueueError, "Check user and password in the URL."),
+    ("42501", (), QueueError, "Have the owner of the database grant you what is missing."),
+    ("25006", (), QueueError, "The server is read-only (a standby?): give the address of the primary."),
+    ("53100", (), QueueUnreachableError, "The server's disk is full: free space there, workers go on then."),
+    ("53", ("too many clients", "connection slots"), QueueUnreachableError,
      "The server is short of connections or memory: raise its limits, or have fewer workers."),
 )  # fmt: skip
 _IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
@@ -54,8 +53,8 @@ def postgres_error(shown: str, error: DBAPIError) -> QueueError:
     state = getattr(error.orig, "sqlstate", None) or ""
     if state in ("42P01", "3D000") or "does not exist" in words:
         return QueueGoneError(f"The queue {shown} is gone: {words}. {HOW_TO_MAKE}")
-    for sign, kind, advice in _POSTGRES_ADVICE:
-        if state.startswith(sign) or (not state and sign in words):
+    for code, signs, kind, advice in _POSTGRES_ADVICE:
+        if state.startswith(code) if state else any(sign in words for sign in signs):
             return kind(f"The queue {shown}: {words}. {advice}")
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return QueueUnreachableError(f"The queue {shown} cannot be reached: {words}. {_IS_IT_UP}")
