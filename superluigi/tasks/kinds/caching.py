@@ -116,9 +116,11 @@ class CachedPart(Generic[Value]):
         if target.exists():
             return target
         folder = Path(config.get("workspace")) / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
         family, identity = self._owner
-        with FileLock(folder / f"{family}-{identity}-{self.name}.lock"):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a workspace that takes no files: two may compute it
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / f"{family}-{identity}-{self.name}.lock"))
             if not target.exists():  # another process may have been faster
                 self._compute(target)
         return target

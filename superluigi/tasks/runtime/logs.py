@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -28,7 +29,7 @@ from superluigi.tasks.runtime import attempt_context as scopes
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
 from superluigi.tasks.runtime.workspace import log_pool
-from superluigi.tasks.runtime.workspace.task_folder import STDERR, STDOUT, about, cannot_be_made, place_of
+from superluigi.tasks.runtime.workspace.task_folder import STDERR, STDOUT, about, cannot_be_made, place_of, workspace
 
 _NAMES = (STDOUT, STDERR)
 
@@ -81,8 +82,16 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+#: Workspaces, each with its process, of which it has been told that they keep nothing.
+_told: set[tuple[Path, int]] = set()
+
+
 def _complain(error: Exception) -> None:
-    warnings.warn(f"What the task prints cannot be kept: {error}", RuntimeWarning, stacklevel=3)
+    """Once for a workspace, however many tasks print."""
+    known = (workspace(), os.getpid())
+    if known not in _told:
+        _told.add(known)
+        warnings.warn(f"What tasks print cannot be kept: {error}", RuntimeWarning, stacklevel=3)
 
 
 class captured:  # noqa: N801 - used like a function, around every attempt
@@ -133,7 +142,11 @@ def _descriptors_to_files(scope: AttemptContext) -> Iterator[None]:
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     before = [os.dup(1), os.dup(2)]
     try:
-        with _in_folder(scope) if _has_folder(scope) else _in_pool(scope):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_in_folder(scope) if _has_folder(scope) else _in_pool(scope))
+            except StorageAccessError as error:  # as in a process that attempts share
+                _complain(error)
             yield
     finally:
         flush()

@@ -17,6 +17,7 @@ from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process.parent import parent
 from superluigi.execution.yielded import start
 from superluigi.runs import context as runs
+from superluigi.storage.local import atomic
 from superluigi.tasks.runtime import (
     attempt_context,
     callbacks,
@@ -280,7 +281,8 @@ class _ended:  # noqa: N801 - used like a function, around every attempt
         if known is not None:
             known.end(error is None)
         elif error is None and class_attr(here.task, "resumable"):
-            task_folder.remove(task_folder.folder_of(here.task) / task_folder.CHECKPOINT)
+            with atomic.mended_later("The checkpoint of a task that has succeeded could not be removed"):
+                task_folder.remove(task_folder.folder_of(here.task) / task_folder.CHECKPOINT)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from superluigi import graph
 from superluigi.errors import ParameterError, TaskTimeoutError
 from superluigi.runs import logs
 from superluigi.tasks.runtime import attempt_context as scopes
-from superluigi.tasks.runtime.workspace.task_folder import workspace
+from superluigi.tasks.runtime.workspace.task_folder import cannot_be_made, workspace
 
 _LOCK = ".lock"
 _POLL_SECONDS = 0.1
@@ -29,10 +29,14 @@ def shared_path(task: Any, name: str, exclude: Iterable[str], timeout: float | N
 
     Raises:
         ParameterError: `exclude` names a parameter that there is not, or `name` is no name of a folder.
+        StorageAccessError: the workspace takes no files.
         TaskTimeoutError: another attempt kept it for longer than `timeout`.
     """
     folder = _shared_folder(task, name, (exclude,) if isinstance(exclude, str) else tuple(exclude))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_made(folder, error) from error
     scope = scopes.get(task)
     if scope is not None:
         held: dict[Path, int] = scope.__dict__.setdefault("_shared", {})

@@ -69,10 +69,11 @@ def about(task: Any, run: RunContext) -> dict[str, Any]:
 
 
 def cannot_be_made(folder: object, error: OSError) -> StorageAccessError:
-    """The error for a workspace that takes no files."""
+    """The error for a workspace that takes no files: it names what refused, which is the same for many folders."""
+    refused = error.filename or folder
     return StorageAccessError(
-        f"The task folder {folder} cannot be made: {error.strerror}. Free space, change its rights, or name "
-        "another folder in SUPERLUIGI_WORKSPACE."
+        f"The workspace takes no files: {refused} cannot be made: {error.strerror}. Free space, change its rights, or "
+        "name another folder in SUPERLUIGI_WORKSPACE."
     )
 
 
@@ -283,7 +284,9 @@ def _move_away(base: Path, keep: bool) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, whichever it is; fine when it is gone."""
+    """Remove a file or folder, whichever it is; fine when it is gone, or can never have been."""
+    if not os.path.lexists(path):
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
