@@ -111,8 +111,12 @@ class ExecutorBackend:
     def resize(self, max_workers: int) -> None:
         """Run up to `max_workers` attempts at once, if this backend can."""
 
-    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
-        """Give a running task a message of the scheduler; only for backends that share no memory."""
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> bool:
+        """Give the task of an unfinished attempt a message of the scheduler; False when this one cannot hear it.
+
+        Only for backends that share no memory.
+        """
+        return False
 
     def abort(self) -> None:
         """End everything that runs here, within seconds, and free what the backend holds."""
@@ -188,9 +192,8 @@ class ProcessBackend(ExecutorBackend):
         if self._ours:
             self.executor.resize(max_workers)
 
-    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
-        if future is not None:
-            self.executor.send(future, task_id, told)
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> bool:
+        return future is not None and self.executor.send(future, task_id, told)
 
     def abort(self) -> None:
         if self._ours:
@@ -225,6 +228,7 @@ class ExternalBackend(ExecutorBackend):
         mocks.refuse_out_of_reach(task, type(self.executor).__name__)
         alone_there = alone.needs_process(task, self._run)
         request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
+        inbox_path(self._messages(), task.task_id).unlink(missing_ok=True)  # what an earlier attempt was told
         extra = self._options(task.process_resources()) if self._options is not None else {}
         try:
             return self.executor.submit(
@@ -287,10 +291,13 @@ class ExternalBackend(ExecutorBackend):
             self._spool = MessageFileReader(Path(name))
         return self._spool.path
 
-    def send(self, future: Future[object] | None, task_id: str, told: Told) -> None:
+    def send(self, future: Future[object] | None, task_id: str, told: Told) -> bool:
+        if future is None or future.done():
+            return False
         path = inbox_path(self._messages(), task_id)
         path.touch(mode=0o600)
         MessageFile(path).append(told)
+        return True
 
     def poll_messages(self) -> Iterator[tuple[str, str, list[object]]]:
         if self._spool is not None:

@@ -12,11 +12,12 @@ from luigi.event import Event
 from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task import Task
 from luigi.task_status import DONE, FAILED, PENDING
-from luigi.worker import TaskStatusReporter, rpc_message_callback
+from luigi.worker import SchedulerMessage, TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
 from superluigi.engine.backends import AttemptLost, BackendRegistry, submitted
 from superluigi.engine.interruption import end_elsewhere, end_threads
+from superluigi.engine.mail import Mail
 from superluigi.engine.outcomes import OutcomeRecorder
 from superluigi.engine.running_attempt import (
     START_SECONDS,
@@ -40,7 +41,7 @@ from superluigi.execution.attempt import (
     fire,
     run_attempt,
 )
-from superluigi.execution.messages import REPORTS, RESPOND, Outbox
+from superluigi.execution.messages import REPORTS, RESPOND
 from superluigi.execution.observer import ObservedReporter
 from superluigi.execution.process.process_tree import no_second_interrupt
 from superluigi.execution.process.raising import Interruptible
@@ -82,6 +83,7 @@ class Worker(OutcomeRecorder):
         self.go_on: list[Task] = []
         self._aside = SetAside(self.luigi_run, self._observer, self._go_on)
         self._resent: set[str] = set()
+        self._mail = Mail()
 
     def _expect(self, task: Task, count: int) -> None:
         self._backends.prestart(task, count)
@@ -217,28 +219,31 @@ class Worker(OutcomeRecorder):
             attempting.timeout = timeout
             if not backend.enforces_timeout:
                 attempting.deadline = time.monotonic() + timeout + START_SECONDS
+        if backend.reports_start and self._near and self.limits.per_time:
+            resources = terms.resources
+            attempting.delayed = resources if self.scheduler.rates.defer(resources) else None
+        self.running[task_id] = attempting  # first: Ctrl-C finds it, however far its way to the executor is
+        self._mail.give_out(attempting)
         if backend.inline:
-            self.running[task_id] = attempting
             self._make_here(attempting)
         else:
-            if backend.reports_start and self._near and self.limits.per_time:
-                resources = terms.resources
-                attempting.delayed = resources if self.scheduler.rates.defer(resources) else None
-            self.running[task_id] = attempting  # first: Ctrl-C finds it, however far its way to the executor is
             self._submit(attempting)
 
     def _reporter(self, attempting: RunningAttempt) -> TaskStatusReporter:
         task, backend = attempting.task, attempting.backend
-        messages: object = None
-        if task.accepts_messages and backend.shares_memory:
-            messages = queue.SimpleQueue()
-        elif task.accepts_messages:
-            messages = Outbox(lambda told: backend.send(attempting.future, task.task_id, told))
+        messages = queue.SimpleQueue[object]() if attempting.terms.accepts_messages and backend.shares_memory else None
 
         def freed() -> None:
             self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
 
         return ObservedReporter(self.scheduler, task.task_id, self.worker_id, messages, self._observer, freed)
+
+    @rpc_message_callback  # type: ignore[untyped-decorator]
+    def dispatch_scheduler_message(self, task_id: str, message_id: str, content: str, **payload: Any) -> None:
+        """Luigi's: a message for a task; kept until an attempt of it can hear it."""
+        if task_id not in self.made:
+            self._mail.keep(task_id, SchedulerMessage(self.scheduler, task_id, message_id, content, **payload))
+            self._mail.give_out(self.running.get(task_id))
 
     @rpc_message_callback  # type: ignore[untyped-decorator]
     def set_worker_processes(self, n: int) -> None:
@@ -297,6 +302,7 @@ class Worker(OutcomeRecorder):
                 future = Future()
                 future.set_exception(error)
         attempting.future = future
+        self._mail.give_out(attempting)
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))
 
     def _handle_next_task(self) -> None:
@@ -304,6 +310,8 @@ class Worker(OutcomeRecorder):
         try:
             kind, value = self._arrived.get(timeout=self._patience())
         except queue.Empty:
+            kind, value = "nothing", None
+        if kind == "nothing":  # out of the handler: an interruption would carry its exception along
             self._end_late()
             return
         if kind == "message":

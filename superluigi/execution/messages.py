@@ -15,7 +15,6 @@ from luigi.worker import SchedulerMessage
 
 from superluigi import graph
 from superluigi.execution.process.parent import parent
-from superluigi.luigi_compat.engine import id_of
 
 #: Sends `(task id, method, arguments)` to the process that runs the graph.
 Send = Callable[[Any], None]
@@ -97,16 +96,6 @@ class MessageFileReader:
 def inbox_path(spool: str | Path, task_id: str) -> Path:
     """Where messages for one task lie, for executors that have no way to it but files."""
     return Path(f"{spool}-{graph.digest(task_id)[:16]}")
-
-
-class Outbox:
-    """Stands in the worker for the queue of a task that runs elsewhere: what is put in there travels to it."""
-
-    def __init__(self, send: Callable[[Told], object]) -> None:
-        self._send = send
-
-    def put(self, message: SchedulerMessage) -> None:
-        self._send((id_of(message), message.content, message.payload))
 
 
 class Inbox(queue.Queue[Any]):

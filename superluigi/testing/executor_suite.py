@@ -155,6 +155,34 @@ class ExecutorSuite:
         assert scheduler.get_scheduler_message_response(task.task_id, sent[0])["response"] == "heard hello"
         assert scheduler.task_list("DONE", "")[task.task_id]["tracking_url"] == "http://hello"
 
+    def test_messages_that_come_before_an_attempt_can_hear_them_wait_for_it(self, run_it: Any, folder: str) -> None:
+        task = tasks.ListensTwice(folder=folder, name="one")
+        messages = iter(["when it is claimed", "while it waits for what it asked for", "when it is claimed again"])
+        scheduler = make_scheduler()
+        claim, ping = scheduler.get_work, scheduler.ping
+        pings = threading.Condition()
+        counted = [0]
+
+        def counted_ping(**told: Any) -> Any:
+            with pings:
+                counted[0] += 1
+                pings.notify_all()
+            return ping(**told)
+
+        def claim_and_tell(*args: Any, **options: Any) -> Any:
+            claimed = claim(*args, **options)
+            if claimed["task_id"] is not None:
+                scheduler.send_scheduler_message("teller", task.task_id, next(messages))
+                with pings:  # the second ping from now on begins when what the first one brought has been given out
+                    last = counted[0] + 2
+                    assert pings.wait_for(lambda: counted[0] >= last, 60)
+            return claimed
+
+        scheduler.get_work, scheduler.ping = claim_and_tell, counted_ping
+        report = run_it(task, scheduler=scheduler, worker_config={"worker_id": "teller", "ping_interval": 0.01})
+        assert report.success, report.describe()
+        assert (Path(folder) / "one.txt").read_text() == "while it waits for what it asked for"
+
     def test_resources_bound_how_many_run_at_once(self, run_it: Any, folder: str) -> None:
         report = run_it(tasks.AllGreedy(folder=folder, name="root", width=4), resources={"gpu": 1})
         assert report.success

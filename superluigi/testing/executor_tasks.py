@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,19 @@ class Listens(LoggedTask):
         message = task.scheduler_messages.get(timeout=60)
         message.respond(f"heard {message.content}")
         task.set_tracking_url(f"http://{message}")
+
+
+class ListensTwice(LoggedTask):
+    """Waits for a message, asks for a requirement, and waits for another one; writes what the last attempt heard."""
+
+    accepts_messages = True
+
+    def run(self) -> Iterator[luigi.Task]:
+        task: Any = self
+        heard = task.scheduler_messages.get(timeout=60).content
+        yield Sleeps(folder=self.folder, name="asked-for", seconds=0.0)
+        with self.output().open("w") as out:
+            out.write(heard)
 
 
 class Greedy(Sleeps):

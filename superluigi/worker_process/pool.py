@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import RemoteError, WorkerLostError
@@ -40,6 +40,8 @@ class _Submitted:
     call: Call
     future: Future[object]
     on_message: OnMessage | None
+    #: What it is to hear once a process makes it.
+    told: list[Told] = field(default_factory=list)
 
 
 @dataclass
@@ -125,13 +127,18 @@ class ProcessExecutor(Executor):
             return [child.worker.pid for child in self._children]
 
     def send(self, future: Future[Any], key: str, value: object) -> bool:
-        """Give `value` to the listener `key` of the process that runs `future`."""
+        """Give `value` to the listener `key` of the call `future`, once a process makes it; False if it is over."""
+        told = Told(key, value)
         with self._lock:
             child = self._child_of(future)
-            if child is None:
-                return False
-            child.worker.say(Told(key, value))
-            return True
+            if child is not None:
+                child.worker.say(told)
+                return True
+            for submitted in self._waiting:
+                if submitted.future is future:
+                    submitted.told.append(told)
+                    return True
+        return False
 
     def end(self, future: Future[Any], reason: BaseException) -> bool:
         """End a running call and every process it started; its future raises `reason`.
@@ -195,6 +202,8 @@ class ProcessExecutor(Executor):
                 continue
             child.at = submitted
             child.worker.say(submitted.call)  # of a process that died just now the listener hears the end
+            for told in submitted.told:
+                child.worker.say(told)
 
     def _start(self) -> _Child:
         child = _Child(handle.at_a_socket())
