@@ -341,9 +341,12 @@ class Location(abc.ABC):
             CommitConflictError: there is something else than what is `expected`.
         """
 
+    def forget_looks(self) -> None:  # noqa: B027  (most kinds remember nothing)
+        """What earlier looks found is nothing to the next `stage`, which looks for itself."""
+
     @abc.abstractmethod
     def stage(self) -> StagedWrite:
-        """Begin a replacement; first removes orphans, which dead processes of this host left here."""
+        """Begin to replace what is there now; first removes orphans, which dead processes of this host left here."""
 
     @abc.abstractmethod
     def local_copy(self, *, shared: bool = False, refresh: bool = False) -> AbstractContextManager[Path]:

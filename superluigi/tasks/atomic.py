@@ -35,7 +35,7 @@ class TaskWithMetadata(Task):
     def made_by_run(self, this: runs.RunContext) -> bool:
         """Whether every output has a record of `this` run, or of an attempt that began after it did."""
         for target in graph.flatten(self.output()):
-            record = target.read_metadata() if target.exists() else None
+            record = target.read_metadata()
             if record is None:
                 return False
             if (record.get("run") or {}).get("id") != this.id and not _is_later(record, this):

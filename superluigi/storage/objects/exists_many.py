@@ -80,9 +80,10 @@ def _by_listing(locations: Sequence[ObjectLocation]) -> list[bool | None]:
     for location in locations:
         key = location.place.key
         if key in seen:
+            location.forget_looks(s3)
             answers.append(True)
         elif (whole or key < last) and not location.external:
-            location.cache_head(None, s3)  # a commit that begins now need not look again
+            location.saw_nothing(s3)  # a commit that begins now need not look again
             answers.append(False)
         else:
             answers.append(None)  # not reached; or absent and external: then its kind is looked at

@@ -27,7 +27,7 @@ from superluigi.storage.objects.store import ConditionalWrites, Head, ObjectStor
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
-#: How long a check may stand for the look with which the commit that follows it begins.
+#: How long a check that found nothing may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
 #: So often long work looks whether its credentials were renewed.
 _PINNED_SECONDS = 60.0
@@ -186,26 +186,32 @@ class S3Location(Location):
         options = tuple(sorted((k, str(v)) for k, v in place.get_options.items())) if place.get_options else ()
         return (self.kind, self.uri, self.record_uri, options)
 
-    def cache_head(self, head: object, s3: ObjectStore | None = None) -> Any:
-        """Remember what is there (a head, None, or what a prefix's look found) for `pop_cached_head`, and return it."""
+    def head(self) -> Head | None:
+        """What is there now: one request."""
+        there = self.s3.head(self.place.bucket, self.place.key, self.place.get_options)
+        if there is not None:
+            self.forget_looks()
+        return there
+
+    def saw_nothing(self, s3: ObjectStore | None = None) -> None:
+        """Remember that a check has found nothing here."""
         seen = (s3 or self.s3).seen
         if len(seen) > 20_000:
             seen.clear()
-        seen[self._question] = (time.monotonic(), head)
-        return head
+        seen[self._question] = time.monotonic()
 
-    def head(self) -> Head | None:
-        """What is there now: one request."""
-        return self.s3.head(self.place.bucket, self.place.key, self.place.get_options)
+    def forget_looks(self, s3: ObjectStore | None = None) -> None:
+        (s3 or self.s3).seen.pop(self._question, None)
 
-    def pop_cached_head(self) -> Any:
-        """What a look saw just before, in this process or its parent; `...` if there was none.
+    def found_nothing(self) -> bool:
+        """Whether a check, in this process or its parent, has found nothing here just before.
 
-        A check and the commit that follows from it are one decision, and cost one look. What was seen serves
-        once: the commit after that one looks for itself.
+        A check that finds nothing and the commit that follows from it are one decision, to make what is missing,
+        and cost one look. What was seen *there* is never remembered: another process may have replaced it, and a
+        commit replaces what is in force when it begins. The memory serves once.
         """
-        when, there = self.s3.seen.pop(self._question, (float("-inf"), ...))
-        return there if time.monotonic() - when < _SEEN_SECONDS else ...
+        when = self.s3.seen.pop(self._question, float("-inf"))
+        return time.monotonic() - when < _SEEN_SECONDS
 
     # ---- staging
 

@@ -48,7 +48,9 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def exists(self) -> bool:
-        there = self.cache_head(self.head())
+        there = self.head()
+        if there is None:
+            self.saw_nothing()
         if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
             raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
         return there is not None
@@ -65,7 +67,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def read_record(self) -> Record | None:
-        there = self.cache_head(self.head())
+        there = self.head()
         while there is not None:
             records, etag = self.register.read()
             found = next((record for record in records if describes(record, there)), None)
@@ -84,7 +86,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def run_id_of_data(self) -> str | None:
-        there: Head | None = self.cache_head(self.head())
+        there = self.head()
         return there.metadata.get("superluigi-run") if there else None
 
     @at_one_server
@@ -117,8 +119,7 @@ class ObjectLocation(S3Location):
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
             )
         self.clean()
-        replaced = self.pop_cached_head()
-        replaced = self.head() if replaced is ... else replaced
+        replaced = None if self.found_nothing() else self.head()
         return StagedObject(self, self.staging(), replaced)
 
     @at_one_server
@@ -167,7 +168,7 @@ class ObjectLocation(S3Location):
             CommitConflictError: another commit came in between; what it made stands.
         """
         there = self.head()
-        self.pop_cached_head()  # forget it
+        self.forget_looks()
         if there is not None:
             self.s3.delete_if(self.place.bucket, self.place.key, there.etag, self.place.get_options)
         # After the data: a record without its data is no output. A commit under way keeps its own.
@@ -246,7 +247,7 @@ class StagedObject(StagedWrite):
             published = self._publish(record)
         finally:
             active.discard(self.commit_id)
-            self.location.pop_cached_head()  # seen while this was made, it is nothing that the next commit replaces
+            self.location.forget_looks()  # missing while this was made, it is there now
         afterwards(self.location.uri, self.discard)
         return published
 

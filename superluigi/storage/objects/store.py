@@ -157,7 +157,7 @@ class ObjectStore(abc.ABC):
     #: The process that it was opened in.
     pid: int
     #: What was looked at -> when (monotonic seconds), and what was there (None: nothing).
-    seen: dict[tuple[Hashable, ...], tuple[float, object]]
+    seen: dict[tuple[Hashable, ...], float]
 
     # ---- the server
 

@@ -247,10 +247,14 @@ class AtomicAttempt(TaskAttempt):
     def begin(self, targets: object) -> None:
         """Open a stage for every output, dropped again unless all goes well."""
         super().begin(targets)
+        forced = self.run.forces(self.task)
+        if forced:  # it replaces what is there when it begins, whatever was there when the run was planned
+            for target in graph.flatten(targets):
+                target.location.forget_looks()
         # through the location: a target would join what another attempt at this task is writing
         self._staged = graph.map_structure(lambda target: self.stack.enter_context(target.location.stage()), targets)
         pairs = list(zip(graph.flatten(targets), graph.flatten(self._staged), strict=True))
-        self._watch = strays.Watch(self.task, self.run.forces(self.task), pairs)
+        self._watch = strays.Watch(self.task, forced, pairs)
         self.stack.push(self._watch.end)
         self.stack.enter_context(joining.joined((target.location, staged) for target, staged in pairs))
 

@@ -84,7 +84,7 @@ class StagedPrefix(StagedWrite):
             with location.commit_lock():
                 published = self._publish(made)
         finally:
-            location.pop_cached_head()  # seen while this was made, it is nothing that the next commit replaces
+            location.forget_looks()  # missing while this was made, it is there now
         afterwards(location.uri, self._keep)
         afterwards(location.uri, self.discard)
         return published if record is not None else None

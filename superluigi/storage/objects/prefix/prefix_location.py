@@ -40,7 +40,10 @@ class PrefixLocation(PrefixState):
         seen = self.snapshot()
         if not seen.record and seen.claim and self.recover():
             seen = self.snapshot()
-        self.cache_head(seen)
+        if seen.nothing:
+            self.saw_nothing()
+        else:
+            self.forget_looks()
         if seen.record and seen.data is not True:
             return self._has_contents()
         if not seen.record and self.external:
@@ -108,9 +111,9 @@ class PrefixLocation(PrefixState):
     def stage(self) -> StagedWrite:
         check_name(self.uri)
         self.clean()
-        seen = self.pop_cached_head()
-        if not isinstance(seen, PrefixSnapshot) or seen.data is None:
-            seen = self.snapshot()
+        if self.found_nothing():
+            return StagedPrefix(self, self.staging(), empty=True, replaced=None)
+        seen = self.snapshot()
         if seen.claim:
             self.recover()
             seen = self.snapshot()
@@ -159,7 +162,7 @@ class PrefixLocation(PrefixState):
             seen = self.snapshot()
         if not seen.nothing:
             remove_prefix(self)
-        self.pop_cached_head()  # forget it
+        self.forget_looks()
 
     def _has_contents(self) -> bool:
         """The record is there and the look saw no data behind it: is it a record of ours at all?"""

@@ -134,6 +134,7 @@ class PrefixState(S3Location):
             if not self._has_claim() or not self.recover():
                 return None
             records, _ = self.register.read()
+        self.forget_looks()
         record = records[0] if records else None
         output = record.get("output") if record else None
         kind = output.get("type", KIND) if isinstance(output, dict) else KIND

@@ -70,7 +70,7 @@ class S3Client:
     #: Its `Date` header, and when that was by this process's own monotonic clock.
     date: tuple[str, float] | None = None
     #: What was looked at -> when, and what was there (None: nothing).
-    seen: dict[tuple[object, ...], tuple[float, object]] = dataclasses.field(default_factory=dict)
+    seen: dict[tuple[object, ...], float] = dataclasses.field(default_factory=dict)
     #: bucket -> the fast engine's store of it, which signs as this client does and asks the same server.
     stores: dict[str, Any] = dataclasses.field(default_factory=dict)
     fast: FastEngine = dataclasses.field(default_factory=FastEngine)

@@ -40,7 +40,7 @@ class S3Store(ObjectStore):
         return self.client.pid
 
     @property
-    def seen(self) -> dict[tuple[Hashable, ...], tuple[float, object]]:  # type: ignore[override]  # read only
+    def seen(self) -> dict[tuple[Hashable, ...], float]:  # type: ignore[override]  # read only
         return self.client.seen
 
     @property
