@@ -17,6 +17,7 @@ from types import ModuleType
 import postgres_support as postgres
 import pytest
 import sqlalchemy
+from hypothesis import HealthCheck, settings
 from luigi.task_register import Register
 
 from superluigi.targets import S3PrefixTarget
@@ -25,6 +26,10 @@ from superluigi.testing.s3_server import s3_server as running_s3_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Drawn examples are no judges of time: this machine may stop a process for longer than any of them takes.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Before a test starts the server: what its children need is imported once.
 multiprocessing.set_forkserver_preload(["superluigi.testing.warm"])

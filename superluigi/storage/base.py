@@ -212,6 +212,11 @@ class StagedWrite(abc.ABC):
             CommitConflictError: another writer won; its output and record stand.
         """
 
+    def replaces(self, record: Record) -> bool:
+        """Whether `record` is that of what was in force when this began; False where the kind does not remember it."""
+        del record
+        return False
+
     @abc.abstractmethod
     def discard(self) -> None:
         """Remove everything staged; the old output stays as it is. Never raises for what is gone."""

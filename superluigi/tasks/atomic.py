@@ -10,6 +10,7 @@ import luigi
 from superluigi import graph
 from superluigi.checks.definition import has_checks
 from superluigi.execution.yielded import start
+from superluigi.lineage.records import builder as records
 from superluigi.runs import context as runs
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import outputs, values
@@ -101,4 +102,5 @@ class AtomicTaskWithMetadata(TaskWithMetadata):
 
 
 def _is_later(record: Mapping[str, object], this: runs.RunContext) -> bool:
-    return str(record.get("start_time", "")) >= this.started.isoformat(timespec="microseconds")
+    """Whether an attempt began after `this` run did; a time to come is by a clock that cannot be compared with ours."""
+    return records.iso(this.started) <= str(record.get("start_time", "")) <= records.iso(records.utc_now())

@@ -55,6 +55,8 @@ class Same(AtomicTaskWithMetadata):
         (ROOT / f"{WHO}.runs").touch()
         while len(list(ROOT.glob("*.runs"))) < OTHERS:
             time.sleep(0.01)  # until all have begun, so that all but one lose
+        while os.environ.get("LAST") == WHO and not (ROOT / "ended").exists():
+            time.sleep(0.01)
         for path in output_path if isinstance(output_path, list) else [output_path]:
             if path.is_dir():
                 for name in "ab":
@@ -90,6 +92,11 @@ if os.environ.get("BETWEEN") == WHO:  # has published one of two, and gives anot
         ends = time.monotonic() + 2
         while not (ROOT / "ended").exists() and time.monotonic() < ends: time.sleep(0.01)
     failpoints.hook = pause
+if os.environ.get("CLOCK", "").startswith(f"{WHO} "):  # another machine, whose clock is wrong by some days
+    from datetime import timedelta
+    from superluigi.lineage.records import builder
+    right, days = builder.utc_now, float(os.environ["CLOCK"].split()[1])
+    builder.utc_now = lambda: right() + timedelta(days=days)
 run_task(Same(n=int(N)), force=FORCE == "force", raise_exception=True)
 (ROOT / "ended").touch()
 """
@@ -164,6 +171,22 @@ def test_who_loses_to_a_slow_winner_waits_for_it(tmp_path: Path, around: dict[st
     told = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], told
     assert [who_made(target) for target in outputs("prefix", tmp_path, around)] == ["a"]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+@pytest.mark.parametrize("kind", ["object", "prefix"])
+def test_who_is_forced_and_loses_succeeds_whatever_the_clock_of_the_winner(
+    kind: str, days: int, tmp_path: Path, around: dict[str, str]
+) -> None:
+    old = start(kind, tmp_path, "old", 1, **around)
+    old.communicate()
+    assert old.returncode == 0
+    for mark in ("old.runs", "ended"):
+        (tmp_path / mark).unlink()
+    runs = [start(kind, tmp_path, who, 2, "force", LAST="b", CLOCK=f"a {days}", **around) for who in "ab"]
+    told = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    assert {who_made(target) for target in outputs(kind, tmp_path, around)} == {"a"}
 
 
 @pytest.mark.parametrize("kind", ["object", "prefix"])

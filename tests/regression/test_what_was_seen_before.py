@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from superluigi import run_task
+from superluigi.errors import CommitConflictError
+from superluigi.lineage.records import builder
 from superluigi.parameters import Parameter
 from superluigi.storage.objects.exists_many import exists_many
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
@@ -121,6 +124,21 @@ def test_a_forced_attempt_replaces_what_came_between_its_planning_and_its_beginn
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_forced_run_makes_again_what_was_made_by_a_clock_that_is_ahead(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(Waits, "done", True)
+    task = Made(kind=kind, bucket=s3_bucket, key="thing")
+    with monkeypatch.context() as ahead:
+        ahead.setattr(builder, "utc_now", lambda: datetime.now(timezone.utc) + timedelta(days=1))
+        run_task(task, raise_exception=True)
+    before = task.output().read_metadata()
+    run_task(task, force=True, raise_exception=True)
+    after = task.output().read_metadata()
+    assert after["run"]["id"] != before["run"]["id"] and after["start_time"] < before["start_time"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("look", ["exists", "many", "record", "copy", "description"])
 def test_what_has_been_seen_there_is_not_taken_for_missing(
     s3_bucket: str, tmp_path: Path, kind: str, look: str
@@ -137,6 +155,18 @@ def test_what_has_been_seen_there_is_not_taken_for_missing(
         LOOKS[look](target)
     write(target, "mine")
     assert text_of(target) == "mine"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_made_since_it_was_found_missing_stands_and_the_conflict_says_since_when(
+    s3_bucket: str, tmp_path: Path, kind: str
+) -> None:
+    target, other = KINDS[kind](s3_bucket, "thing", **OPTIONS), another(kind, s3_bucket, "thing", tmp_path)
+    assert not target.exists()
+    write(other, "theirs")
+    with pytest.raises(CommitConflictError, match="since this one looked what is there"):
+        write(target, "mine")
+    assert text_of(target) == "theirs"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -251,6 +251,9 @@ class StagedObject(StagedWrite):
         afterwards(self.location.uri, self.discard)
         return published
 
+    def replaces(self, record: Record) -> bool:
+        return self.replaced is not None and commit_of(record) == self.replaced.commit
+
     def discard(self) -> None:
         staging.drop_staging(self.folder)
 
@@ -369,7 +372,7 @@ class StagedObject(StagedWrite):
     def _conflict(self, there: Head | None) -> CommitConflictError:
         who = f"commit {there.commit or 'unknown'}" if there else "it was removed"
         return CommitConflictError(
-            f"{self.location.uri} was changed by another writer while this output was being made ({who}). "
+            f"{self.location.uri} was changed by another writer since this one looked what is there ({who}). "
             "Its output stands, ours was discarded; check for two runs of the same task."
         )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from superluigi.lineage.records import builder as records
 from superluigi.lineage.records import resolve
 from superluigi.runs import context as runs
 from superluigi.storage import owner_token
-from superluigi.storage.base import Record
+from superluigi.storage.base import Location, Record
 from superluigi.targets.base import AtomicTarget
 
 #: How long a winner may take to commit all of its outputs, seconds.
@@ -23,33 +22,35 @@ _CALM_LOOKS = 3
 _IDENTITY = ("path", "task_id", "task_hash")
 
 
-def made_it(this: runs.RunContext, forced: bool, ours: Record, targets: Sequence[AtomicTarget]) -> bool:
+def made_it(
+    this: runs.RunContext, ours: Record, targets: Sequence[AtomicTarget], was_there: Callable[[Location, Record], bool]
+) -> bool:
     """Whether another run has committed what `this` one wanted to: the same task, all of its outputs, in time.
 
-    `ours` is the record that lost, of a task that `this` run may have been `forced` to make. Waits for a winner that is
-    still committing.
+    `ours` is the record that lost. What `was_there` when its attempt began is what that was to replace. Waits for a
+    winner that is still committing.
     """
     refresh = this.refresh is not None
 
-    def wanted(theirs: Record) -> bool:
+    def wanted(theirs: Record, target: AtomicTarget) -> bool:
+        if was_there(target.location, theirs):
+            return False
         if any(theirs.get(key) != ours.get(key) for key in ("task_id", "task_hash")):
             return False
         if not same_requirements(theirs, ours):
             return False
-        if refresh and (theirs.get("code") or {}).get("digest") != (ours.get("code") or {}).get("digest"):
-            return False
-        # What was there before this run began is what it was to replace.
-        return not (forced or refresh) or str(theirs.get("end_time", "")) >= records.iso(this.started)
+        same_code = (theirs.get("code") or {}).get("digest") == (ours.get("code") or {}).get("digest")
+        return not refresh or same_code
 
     began = time.monotonic()
     ends, pause, calm = began + _PATIENCE, _FIRST_PAUSE, 0
     while True:
         at_work = any(target.location.being_written() for target in targets)
         found = [target.read_metadata() for target in targets]
-        makers = {(theirs.get("run") or {}).get("id") for theirs in found if theirs is not None and wanted(theirs)}
-        if len(makers) == 1 and all(theirs is not None and wanted(theirs) for theirs in found):
+        made = [one for one, target in zip(found, targets, strict=True) if one is not None and wanted(one, target)]
+        if len(made) == len(targets) and len({(one.get("run") or {}).get("id") for one in made}) == 1:
             return True
-        if any(theirs is not None and wanted(theirs) and not _is_over(theirs) for theirs in found):
+        if not all(map(_is_over, made)):
             at_work |= time.monotonic() < began + _REST_SECONDS  # its other outputs are to follow
         strange = any(theirs is not None and theirs.get("task_hash") != ours.get("task_hash") for theirs in found)
         calm = 0 if at_work else calm + 1  # a third one may have begun and ended between our looks

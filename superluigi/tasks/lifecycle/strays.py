@@ -16,7 +16,7 @@ from typing import Any
 
 from superluigi.errors import SuperLuigiError
 from superluigi.runs import logs
-from superluigi.storage.base import Location, StagedWrite
+from superluigi.storage.base import Location, Record, StagedWrite
 from superluigi.storage.local import copy
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.joining import is_written
@@ -50,6 +50,12 @@ class Watch:
                 self._say(f"wrote {location.uri} itself")
                 found.append(staged)
         return found
+
+    def was_there(self, location: Location, record: Record) -> bool:
+        """Whether what is there now, with this `record`, was there when the attempt began: no clock is asked."""
+        if _is_local(location):
+            return _seen(location) == self._before[location.uri]
+        return any(staged.replaces(record) for other, staged in self._pairs if other.uri == location.uri)
 
     def end(self, failure: type[BaseException] | None, *rest: object) -> None:
         """After a failure, what `run` wrote to a final place must not count as complete."""

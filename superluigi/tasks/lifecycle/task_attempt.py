@@ -294,7 +294,7 @@ class AtomicAttempt(TaskAttempt):
             with published_together(target.location for _, target in others):
                 self._commit(others, in_place, record)
         except CommitConflictError:
-            if not rivals.made_it(self.run, self.run.forces(self.task), record, targets):
+            if not rivals.made_it(self.run, record, targets, self._watch.was_there):
                 raise  # else all of theirs is there, which is all that was wanted
 
     def _checked_record(self, stages: Sequence[StagedWrite], in_place: Collection[StagedWrite]) -> Record:

@@ -36,6 +36,7 @@ from superluigi.storage.objects.prefix.prefix_changes import Changes, changes, c
 from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, Hold
 from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixState
 from superluigi.storage.objects.prefix.prefix_steps import PrefixStore
+from superluigi.storage.objects.record import commit_of
 from superluigi.storage.objects.store import ObjectEntry, WriteCondition, in_threads
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ class StagedPrefix(StagedWrite):
             for member in self._members
         }
         self.location.insert(self.path, self.commit_id, facts)
+
+    def replaces(self, record: Record) -> bool:
+        return self.replaced is not None and commit_of(record) == self.replaced
 
     def discard(self) -> None:
         staging.drop_staging(self.folder)
@@ -421,8 +425,8 @@ def note(location: PrefixState, folder: Path) -> None:
 
 def conflict(location: PrefixState) -> CommitConflictError:
     return CommitConflictError(
-        f"{location.uri} is being written, or was changed, by another writer while this output was being "
-        "made. Its output stands, ours was discarded; check for two runs of the same task."
+        f"{location.uri} is being written, or was changed, by another writer since this one looked what is there. "
+        "Its output stands, ours was discarded; check for two runs of the same task."
     )
 
 
