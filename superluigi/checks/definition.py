@@ -78,16 +78,29 @@ def check(function: object = None, *, severity: str = "error") -> Any:
         raise DefinitionError(f"check(severity={severity!r}): a severity is 'error' or 'warn'.")
 
     def decorate(written: object) -> object:
-        plain = written.__func__ if isinstance(written, (staticmethod, classmethod)) else written
+        plain = _plain(written)
         if inspect.isfunction(plain):
-            setattr(plain, _MARK, severity)
-            _in_bodies[plain.__module__, plain.__qualname__] = plain
-            return written
+            marked = _copy_of(plain)  # other tasks may have the function with another severity
+            setattr(marked, _MARK, severity)
+            _in_bodies[marked.__module__, marked.__qualname__] = marked
+            return type(written)(marked) if isinstance(written, (staticmethod, classmethod)) else marked
         if schemas.known(written) is None and not callable(written):
             raise DefinitionError(f"check(…) needs a function, a schema or a model, not {written!r:.100}.")
         return Marked(written, severity)
 
     return decorate if function is None else decorate(function)
+
+
+def _copy_of(function: FunctionType) -> FunctionType:
+    """The same function, to have attributes of its own."""
+    made = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(made, function)
+    del made.__dict__["__wrapped__"]
+    made.__dict__.update(vars(function))
+    return made
 
 
 def has_checks(subject: object) -> bool:

@@ -117,7 +117,10 @@ _EXPECTED = "return True, False, None, a text, or a series or table of True and 
 
 
 def _scalar(answer: object) -> object:
-    """A bool as such, numpy's too, also in an array of no dimension."""
+    """A bool as such, numpy's and arrow's too, also in an array of no dimension."""
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(answer, arrow.BooleanScalar) and answer.is_valid:
+        return answer.as_py()
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return answer

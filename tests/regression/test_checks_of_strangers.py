@@ -17,6 +17,7 @@ import luigi
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow
 import pydantic
 import pydantic.dataclasses
 import pytest
@@ -193,6 +194,17 @@ def test_an_abstract_check_that_nobody_has_written_passes_nothing(tmp_path: Path
     assert made(tmp_path, bases=(Must, Made), must=lambda self, value: True) == {"must": ""}
 
 
+def test_a_severity_given_in_one_task_is_that_of_no_other(tmp_path: Path) -> None:
+    def no_gap(value: Any) -> Any:
+        return value["p"].notna()
+
+    warned, refusing = tmp_path / "warned", tmp_path / "refusing"
+    for form in (no_gap, staticmethod(no_gap)):
+        assert "1 of 3" in made(warned, checks=[check(form, severity="warn")])["no_gap"]
+        (finding,) = refused(refusing, checks=[form]).findings
+        assert finding["severity"] == "error"
+
+
 def test_names_are_told_apart_whatever_they_are(tmp_path: Path) -> None:
     def named(name: str) -> Any:
         def one(value: Any) -> bool:
@@ -352,6 +364,10 @@ ANSWERS: list[tuple[Any, str]] = [
     (Subclass([True, False]), "failed"),
     (pl.LazyFrame({"a": [True, False]}), "failed"),
     (pd.Series([True, None], dtype="bool[pyarrow]"), "failed"),
+    (pyarrow.scalar(True), "passed"),
+    (pyarrow.scalar(False), "failed"),
+    (pyarrow.scalar(None, pyarrow.bool_()), "error"),
+    (pyarrow.scalar(1), "error"),
     (pd.NA, "error"),
     (pl.col("a") > 0, "error"),
     ((one for one in [True]), "error"),
