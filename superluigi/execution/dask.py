@@ -33,6 +33,8 @@ def local_cluster(name: str, max_workers: int) -> DaskExecutor:
             host="127.0.0.1",
             dashboard_address=None,
             worker_dashboard_address=None,
+            # Without a dashboard Dask still asks for the dashboard's port, which another run has, and warns.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=40,
         )
         return DaskExecutor(distributed.Client(cluster, set_as_default=False), closes=[cluster, stack.pop_all()])

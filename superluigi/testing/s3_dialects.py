@@ -2,7 +2,7 @@
 
     with s3_server(dialect=CEPH_16) as server: ...
 
-`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do, `OLD_MOTO` what moto did up to 5.0,
+`CEPH_16` is what a real object gateway of Ceph 16.2 (Debian 12) was seen to do, `OLD_MOTO` what moto did up to 5.1.4,
 `SEAWEED` how SeaweedFS 4.48 lists (and s3rver, but for `start-after`).
 """
 
