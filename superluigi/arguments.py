@@ -14,11 +14,13 @@ import difflib
 import functools
 import inspect
 import itertools
+import math
 import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
 from superluigi.errors import USERS_CODE, OptionError
@@ -44,6 +46,12 @@ Count = Annotated[int, Takes("a whole number from 1", lambda value: value >= 1)]
 #: How much or many there may be, 0 too.
 NotNegative = Annotated[int, Takes("a whole number from 0", lambda value: value >= 0)]
 Bytes = Annotated[int, Takes("a number of bytes, as a whole number from 0", lambda value: value >= 0)]
+Finite = Annotated[float, Takes("a number, and not infinity", lambda value: math.isfinite(float(value)))]
+Amount = Annotated[float, Takes("a number from 0, and not infinity", lambda value: 0 <= float(value) < math.inf)]
+
+#: How long something may take: of infinity, it may take any time.
+Seconds = Annotated[float, Takes("a number of seconds from 0", lambda value: value >= 0)]
+Span = Annotated[timedelta, Takes("a timedelta from 0", lambda value: value >= timedelta(0), "timedelta(seconds=60)")]
 
 
 @dataclass(frozen=True)
@@ -379,20 +387,24 @@ def _is_numpys_flag(value: Any) -> bool:
     return type(value).__module__ == "numpy" and type(value).__name__ in ("bool_", "bool")
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, NumPy's too; a flag is none."""
     return hasattr(type(value), "__index__") and not isinstance(value, bool) and not _is_numpys_flag(value)
 
 
 def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (hasattr(type(value), "__float__") and not isinstance(value, bool))
+    """Whether a value is one; nan, which is neither more nor less than any limit, is none."""
+    return is_whole(value) or (
+        hasattr(type(value), "__float__") and not isinstance(value, bool) and not math.isnan(float(value))
+    )
 
 
 _SIMPLE: dict[Any, _Kind] = {
     Any: _ANY,
     object: _ANY,
     bool: _Kind("True or False", is_flag, sure=frozenset([bool])),
-    int: _Kind("a whole number", _is_whole, sure=frozenset([int])),
-    float: _Kind("a number", _is_number, sure=frozenset([int, float])),
+    int: _Kind("a whole number", is_whole, sure=frozenset([int])),
+    float: _Kind("a number", _is_number, sure=frozenset([int])),
     str: _Kind("a text", lambda value: isinstance(value, str), sure=frozenset([str])),
     bytes: _Kind("bytes", lambda value: isinstance(value, bytes)),
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any, Literal, NoReturn, TypeVar
 
 from superluigi.errors import OptionError
 from superluigi.terminal import say
@@ -36,6 +38,38 @@ def pair(flag: str, text: str, form: str) -> tuple[str, str]:
     if not equals:
         raise OptionError(f"{flag} {text!r}: expected {form}.")
     return name, value
+
+
+Number = TypeVar("Number", int, float)
+
+
+def whole(least: int = 0, most: float = math.inf) -> Callable[[str], int]:
+    """What reads a whole number of the command line that is at least, and at most, so much."""
+    between = f"from {least}" if most == math.inf else f"from {least} to {most}"
+    return _reader(int, f"a whole number {between}", lambda number: least <= number <= most)
+
+
+def span(unit: Literal["seconds", "hours", "days"]) -> Callable[[str], float]:
+    """What reads a length of time, in that unit."""
+    return _reader(float, f"a number of {unit} from 0", lambda number: timedelta(**{unit: number}) >= timedelta(0))
+
+
+def finite() -> Callable[[str], float]:
+    """What reads a number that can be compared."""
+    return _reader(float, "a number", math.isfinite)
+
+
+def _reader(kind: Callable[[str], Number], words: str, fits: Callable[[Number], bool]) -> Callable[[str], Number]:
+    def read(text: str) -> Number:
+        try:
+            value = kind(text)
+            if fits(value):
+                return value
+        except (ValueError, OverflowError):  # nan, and more than a time can be
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):

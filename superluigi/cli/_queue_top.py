@@ -26,7 +26,7 @@ def show(queue: Queue, screen: Console, *, interval: float, once: bool) -> None:
     with Live(_picture(queue), console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                time.sleep(interval)
+                time.sleep(min(max(0.05, interval), 3600.0))
                 live.update(_picture(queue), refresh=True)
         except KeyboardInterrupt:
             return

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, span
 from superluigi.terminal import Part, say
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ EXAMPLE = "superluigi cache info\nsuperluigi cache prune --to 20GB --unused-for 
 def configure(parser: Parser) -> None:
     parser.add_argument("action", choices=("info", "list", "prune", "verify", "clear"), help="what to do")
     parser.add_argument("--to", metavar="SIZE", help="prune: keep this much at most (20GB, 500MiB)")
-    parser.add_argument("--unused-for", type=float, metavar="DAYS", help="prune: drop what was not used for so long")
+    parser.add_argument(
+        "--unused-for", type=span("days"), metavar="DAYS", help="prune: drop what was not used for so long"
+    )
     _output.yes_option(parser)
     _output.json_option(parser)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, span
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument(
         "--older-than",
-        type=float,
+        type=span("hours"),
         metavar="HOURS",
         help="from this age on, what other hosts left counts as dead (on S3: 24)",
     )

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, span
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
     """What to do, and with which of them."""
     parser.add_argument("action", choices=("list", "show", "clear"), help="what to do")
     parser.add_argument("which", metavar="WHICH", nargs="*", help="a path, or a part of it: family, task hash, attempt")
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="clear: only what was kept for so long")
+    parser.add_argument("--older-than", type=span("days"), metavar="DAYS", help="clear: only what was kept for so long")
     _output.yes_option(parser)
     _output.json_option(parser)
 

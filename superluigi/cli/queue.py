@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from superluigi.cli import _output
 from superluigi.cli._output import console, json_option, print_json
-from superluigi.cli._parser import Parser, UsageError, pair
+from superluigi.cli._parser import Parser, UsageError, finite, pair, span, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError
 from superluigi.terminal import Part, columns, line, say, write
@@ -59,22 +59,22 @@ def configure(parser: Parser) -> None:
 def _configure_working(verb: Callable[..., Parser]) -> None:
     submit = verb("submit", _submit, "add a task and all it requires; submitting again changes nothing that is done")
     task_arguments(submit)
-    submit.add_argument("--priority", type=float, help="over the tasks' own")
+    submit.add_argument("--priority", type=finite(), help="over the tasks' own")
     submit.add_argument("--pool", help="over the tasks' own")
     submit.add_argument("--force", action="store_true", help="make the task again")
     submit.add_argument("--force-upstream", action="store_true", help="make it and everything it needs again")
     submit.add_argument("--force-upstream-to", action="append", metavar="CLASS", help="and all on a path to CLASS")
     submit.add_argument("--retry-failed", action="store_true", help="give failed tasks of this graph a fresh start")
     spawn = verb("spawn", _spawn, "start workers while there is work")
-    spawn.add_argument("--workers", type=int, metavar="N", help="at most so many of each pool")
+    spawn.add_argument("--workers", type=whole(1), metavar="N", help="at most so many of each pool")
     spawn.add_argument("--pool", action="append", metavar="POOL", help="only this pool (may be given several times)")
     spawn.add_argument("--detach", action="store_true", help="in the background; return at once")
     spawn.add_argument("--keep-alive", action="store_true", help="stay for what is submitted later")
     _timing_options(spawn)
     work = verb("work", _work, "be one worker, here, until nothing more can run")
     work.add_argument("--pool", default="default")
-    work.add_argument("--idle", type=float, metavar="SECONDS", help="end after so long without work instead")
-    work.add_argument("--max-tasks", type=int, metavar="N")
+    work.add_argument("--idle", type=span("seconds"), metavar="SECONDS", help="end after so long without work instead")
+    work.add_argument("--max-tasks", type=whole(), metavar="N")
     # A spawner's workers tell it only, and it looks at the tasks.
     work.add_argument("--spawned", action="store_true", help=argparse.SUPPRESS)
     _timing_options(work)
@@ -82,10 +82,18 @@ def _configure_working(verb: Callable[..., Parser]) -> None:
 
 def _timing_options(parser: Parser) -> None:
     parser.add_argument(
-        "--lease", type=float, default=60.0, metavar="SECONDS", help="until a lost worker's task is given away"
+        "--lease",
+        type=span("seconds"),
+        default=60.0,
+        metavar="SECONDS",
+        help="until a lost worker's task is given away",
     )
     parser.add_argument(
-        "--recheck", type=float, default=60.0, metavar="SECONDS", help="until a missing external task is looked for"
+        "--recheck",
+        type=span("seconds"),
+        default=60.0,
+        metavar="SECONDS",
+        help="until a missing external task is looked for",
     )
 
 
@@ -98,11 +106,11 @@ def _configure_looking(verb: Callable[..., Parser]) -> None:
     times = verb("time", _time, "show how long tasks take, by family")
     json_option(times)
     top = verb("top", _top, "watch a queue live, until Ctrl-C")
-    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS")
+    top.add_argument("--interval", type=span("seconds"), default=1.0, metavar="SECONDS")
     top.add_argument("--once", action="store_true", help="show it once")
     serve = verb("serve", _serve, "show Luigi's own web page over the queue")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8082, help="0: any free one")
+    serve.add_argument("--port", type=whole(0, 65535), default=8082, help="0: any free one")
     serve.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a further name of the page, as of a proxy"
     )
@@ -119,8 +127,8 @@ def _configure_steering(verb: Callable[..., Parser]) -> None:
             added.add_argument("--spawn", action="store_true", help="and start a manager in the background")
     _which_options(verb("retry", _retry, "give tasks a fresh start: those named, else the failed ones"))
     prune = verb("prune", _prune, "forget tasks that have ended; outputs stay, logs go")
-    prune.add_argument("--older", type=float, metavar="DAYS", help="those that ended longer ago")
-    prune.add_argument("--keep", type=int, metavar="N", help="all but the latest N")
+    prune.add_argument("--older", type=span("days"), metavar="DAYS", help="those that ended longer ago")
+    prune.add_argument("--keep", type=whole(), metavar="N", help="all but the latest N")
     kill = verb("kill", _kill, "kill tasks; they stay KILLED until retried")
     _which_options(kill)
     delete = verb("delete", _delete, "remove queues ('my_*': by pattern) with their logs; outputs stay")
@@ -145,7 +153,7 @@ def _opened(args: argparse.Namespace, name: str | None = None, **options: Any) -
     from superluigi.queue.api import Queue
 
     options.setdefault("create", False)
-    if getattr(args, "lease", None):
+    if hasattr(args, "lease"):
         options["lease"] = timedelta(seconds=args.lease)
         options["recheck"] = timedelta(seconds=args.recheck)
     with Queue(name or args.queue, **options) as queue:

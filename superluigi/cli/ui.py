@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 from superluigi.cli._output import json_option, print_json
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, whole
 from superluigi.errors import ExecutionError
 from superluigi.terminal import say
 
@@ -25,7 +25,7 @@ superluigi ui --run 20131215T101500Z-1f2e3d4c --port 8090
 def configure(parser: Parser) -> None:
     """`--run`, `--port`, `--list`."""
     parser.add_argument("--run", metavar="ID", help="this run (default: the newest)")
-    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: a free one)")
+    parser.add_argument("--port", type=whole(0, 65535), default=0, help="of 127.0.0.1 (default: a free one)")
     parser.add_argument("--list", action="store_true", help="name the runs that go on, and end")
     json_option(parser)
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import luigi
 
 from superluigi import graph
-from superluigi.arguments import Count, NotNegative, Takes, guarded
+from superluigi.arguments import Amount, Count, Finite, NotNegative, Seconds, Span, Takes, guarded
 from superluigi.errors import OptionError, QueueError, QueueTimeoutError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
 from superluigi.queue.failures import failure_of
 from superluigi.queue.feed import FailureFeed, report_since
 from superluigi.queue.lookup import Which, ids_of, state_named
-from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, Submission, TaskRow, WorkerRow
+from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, PoolName, Submission, TaskRow, WorkerRow
 from superluigi.queue.specs import SpecOptions, check_pools, collect
 from superluigi.queue.store import claims, registry, views
 from superluigi.queue.store import submit as plan
@@ -37,8 +37,6 @@ from superluigi.runs.report import Report
 
 #: Pauses between two looks while waiting, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
-
-Time = Annotated[timedelta, Takes("a timedelta", example="timedelta(seconds=60)")]
 
 
 @guarded
@@ -58,11 +56,11 @@ class Queue:
     def __init__(
         self,
         name: str,
-        pools: Annotated[Mapping[str, Pool] | None, Takes("a dict", example="{'gpu': Pool(2)}")] = None,
+        pools: Annotated[Mapping[PoolName, Pool] | None, Takes("a dict", example="{'gpu': Pool(2)}")] = None,
         *,
-        lease: Time = timedelta(seconds=60),
-        resources: Annotated[Mapping[str, float] | None, Takes("a dict", example="{'licences': 3}")] = None,
-        recheck: Time = timedelta(seconds=60),
+        lease: Span = timedelta(seconds=60),
+        resources: Annotated[Mapping[str, Amount] | None, Takes("a dict", example="{'licences': 3}")] = None,
+        recheck: Span = timedelta(seconds=60),
         create: bool = True,
     ) -> None:
         self.name = name
@@ -131,7 +129,7 @@ class Queue:
         self,
         tasks: object,
         *,
-        priority: float | None = None,
+        priority: Finite | None = None,
         pool: str | Mapping[str, str] | None = None,
         force: bool = False,
         force_upstream: bool = False,
@@ -207,7 +205,7 @@ class Queue:
         """Seconds since the epoch, by the clock that the queue's workers go by."""
         return self._database.now(exactly=True)
 
-    def report(self, since: float) -> Report:
+    def report(self, since: Finite) -> Report:
         """What has come of its tasks, as of those of a run; "ran" are those that have ended `since` then (`now`)."""
         return report_since(self._database, since)
 
@@ -274,7 +272,7 @@ class Queue:
             if not registry.set_paused(connection, pool, paused):
                 raise OptionError(f"There is no pool {pool!r}; this queue has {', '.join(sorted(self.pools))}.")
 
-    def wait(self, which: Which = None, timeout: timedelta | float | None = None) -> dict[str, int]:
+    def wait(self, which: Which = None, timeout: Span | Seconds | None = None) -> dict[str, int]:
         """Block until nothing more can run (or the queue is paused and nothing runs); the counts of states.
 
         With `which`, return as soon as those tasks have ended. Workers have to run meanwhile. Callbacks of tasks
@@ -314,7 +312,7 @@ class Queue:
         with self._database.read(one_moment=True) as connection:
             return not views.unfinished(connection, ids)
 
-    def prune(self, *, older_than: timedelta | None = None, keep: NotNegative | None = None) -> int:
+    def prune(self, *, older_than: Span | None = None, keep: NotNegative | None = None) -> int:
         """Forget tasks that have ended: those that did so longer ago, and all but the latest `keep`. Their number.
 
         Outputs stay; logs go. Nothing is forgotten of a run of which something may still happen, nor what a waiting
@@ -354,7 +352,7 @@ class Queue:
     # --- working ------------------------------------------------------------------------------------------
 
     def work(
-        self, pool: str = DEFAULT_POOL, *, idle: timedelta | None = None, max_tasks: int | None = None
+        self, pool: str = DEFAULT_POOL, *, idle: Span | None = None, max_tasks: NotNegative | None = None
     ) -> int:  # fmt: skip
         """Be a worker of one pool, here, until nothing more can run; the number of attempts made.
 
@@ -386,6 +384,8 @@ class Queue:
         """
         refuse_if_importing("workers")
         chosen = tuple(pools) if pools is not None else None
+        if unknown := set(chosen or ()) - set(self.pools):
+            raise OptionError(f"There is no pool {min(unknown)!r}; this queue has {', '.join(sorted(self.pools))}.")
         if detach:
             self._spawn_detached(workers, chosen, keep_alive)
             return

@@ -13,13 +13,16 @@ behind a FAILED or KILLED task.
 from __future__ import annotations
 
 import json
+import operator
+import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from superluigi.arguments import Count, Takes, guarded
+from superluigi.arguments import Takes, can_be_named, guarded
 from superluigi.errors import OptionError
 
 if TYPE_CHECKING:
@@ -36,11 +39,53 @@ STATES = (WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, KILLED)
 SHOWN = (*STATES, BLOCKED)
 
 DEFAULT_POOL = "default"
+#: What a column of whole numbers holds at most, in either database.
+LARGEST = 2**31 - 1
 OnTerm = Literal["requeue", "kill"]
 
 
 #: Slurm counts in minutes, and warns half a minute before the end.
 _SHORTEST_WALLTIME = {"local": timedelta(seconds=6), "slurm": timedelta(minutes=1)}
+
+
+def _is_command(text: str) -> bool:
+    try:
+        return shlex.split(text) is not None
+    except ValueError:  # a quote that does not end
+        return False
+
+
+def _as_text(value: object) -> str:
+    return str(os.fspath(value)) if isinstance(value, os.PathLike) else str(value)
+
+
+def _as_json(value: object) -> object:
+    return json.loads(json.dumps(value, default=_as_plain))
+
+
+def _as_plain(value: Any) -> object:
+    """A path as text, a number of NumPy's as Python's."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value.item()
+
+
+def _is_json(value: object) -> bool:
+    return json.dumps(value, default=_as_plain) is not None
+
+
+_Variable = Annotated[str, Takes("the name of a variable", lambda it: it and "=" not in it and can_be_named(it))]
+_Value = Annotated[
+    str | int | float | os.PathLike[str],
+    Takes("a text, a number or a path, without a zero byte", lambda it: can_be_named(_as_text(it))),
+]
+_Option = Annotated[object, Takes("a text, a number, True, False, None, or a list or dict of these", _is_json)]
+#: It becomes part of names of files and of jobs.
+PoolName = Annotated[
+    str,
+    Takes(
+        "a name of letters, digits, spaces and '_-.:+@' (a letter, digit or '_' first, at most 100)",
+        lambda name: bool(re.fullmatch(r"\w[\w .:+@-]{0,99}", name)),
+    ),
+]
 
 
 @guarded
@@ -55,15 +100,20 @@ class Pool:
     `provider` starts the workers, `options` are the provider's own.
     """
 
-    max_workers: Annotated[Count | None, Takes("a number of at least 1, or None: no limit")] = None
+    max_workers: Annotated[int, Takes("a number of at least 1", lambda n: 1 <= n <= LARGEST)] | None = None
     provider: Annotated[str, Takes("a name such as 'local' or 'slurm'")] = "local"
-    environment: Annotated[Mapping[str, Any], Takes("a dict", example="{'OMP_NUM_THREADS': '1'}")] = field(
+    environment: Annotated[Mapping[_Variable, _Value], Takes("a dict", example="{'OMP_NUM_THREADS': '1'}")] = field(
         default_factory=dict
     )
-    prefix: Annotated[str | None, Takes("a text such as 'nice -n 10'")] = None
+    prefix: (
+        Annotated[str, Takes("a command such as 'nice -n 10'", lambda text: can_be_named(text) and _is_command(text))]
+        | None
+    ) = None
     walltime: Annotated[timedelta | str | None, Takes("a timedelta, or a text such as '2h'")] = None
     on_term: OnTerm = "requeue"
-    options: Annotated[Mapping[str, Any], Takes("a dict", example="{'partition': 'gpu'}")] = field(default_factory=dict)
+    options: Annotated[Mapping[str, _Option], Takes("a dict", example="{'partition': 'gpu'}")] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         shortest = _SHORTEST_WALLTIME.get(self.provider, _SHORTEST_WALLTIME["local"])
@@ -73,6 +123,10 @@ class Pool:
                 "to put its task back at the end."
             )
         object.__setattr__(self, "walltime", self.longest)  # frozen: equal pools are equal, however written
+        if self.max_workers is not None:
+            object.__setattr__(self, "max_workers", operator.index(self.max_workers))  # NumPy's has no text in JSON
+        object.__setattr__(self, "environment", {name: _as_text(value) for name, value in self.environment.items()})
+        object.__setattr__(self, "options", {name: _as_json(value) for name, value in self.options.items()})
 
     @property
     def longest(self) -> timedelta | None:
@@ -104,9 +158,12 @@ def duration(text: str) -> timedelta:
         parts = {}
     if not parts:
         raise OptionError(f"{text!r} is no time. Write it as '01:30:00', '2h', '90min', or give a timedelta.")
-    return timedelta(
-        days=parts.get("d", 0), hours=parts.get("h", 0), minutes=parts.get("m", 0), seconds=parts.get("s", 0)
-    )
+    try:
+        return timedelta(
+            days=parts.get("d", 0), hours=parts.get("h", 0), minutes=parts.get("m", 0), seconds=parts.get("s", 0)
+        )
+    except OverflowError as error:
+        raise OptionError(f"{text:.100} is longer than any time can be ({error}).") from error
 
 
 @dataclass(frozen=True)

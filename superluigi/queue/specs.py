@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import luigi
 from luigi.parameter import ParameterVisibility
@@ -22,10 +24,12 @@ from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
 from superluigi.execution.attempt import is_external
-from superluigi.queue.models import DEFAULT_POOL, TaskSpec
+from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
 from superluigi.queue.rebuild import as_held, cloud_loads, remake, same, values_beside
 from superluigi.runs.completeness import CheckError, Completeness
 from superluigi.runs.context import RunContext, entered
+from superluigi.scheduler.limits import Limits
+from superluigi.scheduler.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,10 @@ class _Describer:
         if _has_private(type(task)):  # private values may differ by instance
             self._check_private(task)
         forced = self.run.forces(task)
-        timeout = task.worker_timeout if task.worker_timeout is not None else self._timeout
-        retries = task.retry_count if task.retry_count is not None else self._retry_count
+        terms = _terms_of(task, complete)
+        policy = terms.retry_policy or {}
+        timeout = self._timeout if terms.timeout is None else terms.timeout
+        retries: Any = self._retry_count if policy.get("retry_count") is None else policy["retry_count"]
         tags = getattr(task, "tags", None)
         return TaskSpec(
             task_id=task.task_id,
@@ -165,13 +171,13 @@ class _Describer:
             module=module,
             params=params,
             pool=self._pool(task),
-            priority=float(task.priority if self.options.priority is None else self.options.priority),
-            resources={} if complete else {str(k): float(v) for k, v in task.process_resources().items()},
-            timeout=float(timeout) if timeout else None,
-            max_failures=max(1, int(retries)),
-            retry_delay=float(getattr(task, "retry_delay", None) or self._retry_delay),
-            retry_window=_seconds(task.disable_window, self._retry_window),
-            retry_deadline=_seconds(task.disable_hard_timeout, self._retry_deadline),
+            priority=_real(terms.priority if self.options.priority is None else self.options.priority),
+            resources={name: _real(amount) for name, amount in terms.resources.items()},
+            timeout=_seconds(timeout),
+            max_failures=int(max(1, min(retries, LARGEST))),
+            retry_delay=_real((0 if complete else Terms.amount(task, "retry_delay")) or self._retry_delay),
+            retry_window=_seconds(policy.get("disable_window"), self._retry_window),
+            retry_deadline=_seconds(policy.get("disable_hard_timeout"), self._retry_deadline),
             code=code,
             tags=json.dumps(dict(tags), default=str) if tags and isinstance(tags, Mapping) else None,
             external=is_external(task),
@@ -282,9 +288,30 @@ def _name_of(function: Callable[..., object]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _seconds(own: float | None, configured: float) -> float | None:
+_NO_LIMITS = Limits()
+
+
+def _terms_of(task: luigi.Task, complete: bool) -> Terms:
+    """How `task` is to be run; what is complete need not say so, but may be tried again once its output is gone."""
+    try:
+        return Terms.of(task, _NO_LIMITS)
+    except DefinitionError:
+        if not complete:
+            raise
+        return Terms.of_complete(task)
+
+
+def _seconds(own: Any, configured: float = 0.0) -> float | None:
     """A task's own limit, else that of Luigi's configuration; None for none."""
-    return float(configured if own is None else own) or None
+    seconds = _real(configured if own is None else own)
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _real(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number may be of any size
+        return math.inf if number > 0 else -math.inf
 
 
 def _has_private(cls: type[luigi.Task]) -> bool:

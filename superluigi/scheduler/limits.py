@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from luigi.task import Task
 
+from superluigi.arguments import is_whole
 from superluigi.config import suggestion
 from superluigi.errors import OptionError
 from superluigi.luigi_compat import register
@@ -46,8 +47,8 @@ class Limits:
         at_once: dict[str, int] = {}
         per_time: dict[str, Rate] = {}
         for name, value in (rate_limits or {}).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-                at_once[name] = value
+            if is_whole(value) and int(value) >= 0:
+                at_once[name] = int(value)
             else:
                 per_time[name] = _rate(name, value)
         return Limits(at_once, per_time)

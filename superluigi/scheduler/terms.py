@@ -62,6 +62,15 @@ class Terms:
         )
 
     @staticmethod
+    def amount(task: Task, name: str) -> Any:
+        """The number that an attribute of `task` is, if it is one.
+
+        Raises:
+            DefinitionError: it raises, is no number, or a negative one.
+        """
+        return _asked(task, name, _number_or_none, lambda task: getattr(task, name, None))
+
+    @staticmethod
     def of_complete(task: Task) -> Terms:
         """Of a task that need not run, nothing matters but whether it is disabled."""
         with USERS_CODE:

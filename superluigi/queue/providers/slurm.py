@@ -73,7 +73,7 @@ class SlurmProvider:
                 raise
         else:
             self._silences = 0
-            now = Counter(listed.split())
+            now = Counter(map(str.strip, listed.splitlines()))  # names may hold spaces
             for label, since in self._unseen.items():
                 shown = max(0, now[label] - self._answer[label])
                 self._unseen[label] = [moment for moment in since[shown:] if time.monotonic() - moment < UNSEEN_SECONDS]

@@ -120,7 +120,7 @@ def note(connection: Connection, claim: Claim, told: Mapping[str, Any]) -> None:
         & (column.state == models.RUNNING)
     )  # fmt: skip
     values = {
-        name: _storable(value) if isinstance(value, str) else value for name, value in told.items() if name != "less"
+        name: storable(value) if isinstance(value, str) else value for name, value in told.items() if name != "less"
     }
     if less := told.get("less"):
         held = connection.execute(select(func.coalesce(column.held, column.need)).where(mine)).scalar()
@@ -203,15 +203,26 @@ def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> d
         "missing": int(kind == "missing"), "failed": int(kind == "failed"),
         "attempts": claim.attempt if counted else claim.attempt - 1, "kept": int(counted or kind == "waiting"),
         "number": claim.attempt, "outcome": kind.upper(), "host": host_of(claim.worker), "started": claim.started,
-        "ended": now, "error": _storable(result.error), "exit_code": result.exit_code, "log": result.log,
+        "ended": now, "error": storable(result.error), "exit_code": _exit_code(result.exit_code),
+        "log": storable(result.log),
     }  # fmt: skip
 
 
-def _storable(error: str | None) -> str | None:
-    """The words of an error, with what no database takes (lone surrogates, NUL) written out."""
-    if error is None:
+def storable(words: str | None) -> str | None:
+    """Words with what no database takes (lone surrogates, NUL) written out, and no more than anybody reads."""
+    if words is None:
         return None
-    return error.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if (over := len(words) - _MOST_CHARACTERS) > 0:
+        words = f"{words[: _MOST_CHARACTERS // 2]}… ({over} characters) …{words[-_MOST_CHARACTERS // 2 :]}"
+    return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+_MOST_CHARACTERS = 1_000_000
+
+
+def _exit_code(code: int | None) -> int | None:
+    """An exit code that a column can hold: `sys.exit` takes any number."""
+    return code if code is None or abs(code) <= models.LARGEST else 1
 
 
 def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:

@@ -34,7 +34,7 @@ from superluigi.errors import (
 )
 from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
-from superluigi.queue.store.database_errors import HOW_TO_MAKE, postgres_error, sqlite_error
+from superluigi.queue.store.database_errors import HOW_TO_MAKE, not_kept, postgres_error, sqlite_error
 from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
 
 #: How long the server's clock is believed to run as fast as ours.
@@ -65,6 +65,8 @@ class Database:
         #: Device and inode of the file.
         self._file: tuple[int, int] | None = None
         try:
+            if self.path is not None and not create and not self.path.exists():  # to look for a queue makes no folder
+                raise QueueGoneError(f"There is no queue {self.path}. {HOW_TO_MAKE}")
             with self._no_deletion():
                 if self.is_sqlite:
                     self._open_file(create)
@@ -102,9 +104,9 @@ class Database:
         path = self.path
         if path is None:
             raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
-        if not path.exists() and not create:
-            raise QueueGoneError(f"There is no queue {path}. {HOW_TO_MAKE}")
         if not path.exists():
+            if not create:  # deleted just now
+                raise QueueGoneError(f"There is no queue {path}. {HOW_TO_MAKE}")
             refuse_namesake(path)
         require_local(path.parent)
         mode = switch_to_wal(path)
@@ -189,6 +191,8 @@ class Database:
             raise (sqlite_error if self.is_sqlite else postgres_error)(self.shown, error) from error
         except SQLAlchemyError as error:
             raise QueueUnreachableError(f"The queue {self.shown} cannot be reached: {error}") from error
+        except (UnicodeEncodeError, OverflowError) as error:  # drivers say so before they ask the database
+            raise QueueError(not_kept(self.shown, str(error))) from error
 
     def now(self, *, exactly: bool = False) -> float:
         """Seconds since the epoch by the clock that all workers share, which no step of this host's clock moves.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 
@@ -31,8 +31,18 @@ _POSTGRES_ADVICE: tuple[tuple[str, tuple[str, ...], type[QueueError], str], ...]
     ("53", ("too many clients", "connection slots"), QueueUnreachableError,
      "The server is short of connections or memory: raise its limits, or have fewer workers."),
 )  # fmt: skip
+#: Classes of SQLSTATE that may be called operational, and do not pass: what cannot be done, or be said.
+_LASTING = ("0A", "42")
 _IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
 HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
+
+
+def not_kept(shown: str, words: str) -> str:
+    """What to say when a value is none that the database `shown` can hold."""
+    return (
+        f"The queue {shown} cannot keep that: {words}. Text must have no zero bytes and no half characters (lone "
+        "surrogates), and a value a size that a database takes."
+    )
 
 
 def sqlite_error(shown: str, error: DBAPIError) -> QueueError:
@@ -43,6 +53,8 @@ def sqlite_error(shown: str, error: DBAPIError) -> QueueError:
     for sign, kind, advice in SQLITE_ADVICE:
         if sign in words:
             return kind(f"The queue {shown}: {words}. {advice}")
+    if isinstance(error, DataError):
+        return QueueError(not_kept(shown, words))
     passes = isinstance(error, OperationalError)
     return (QueueUnreachableError if passes else QueueError)(f"The queue {shown} cannot be used: {words}.")
 
@@ -56,6 +68,8 @@ def postgres_error(shown: str, error: DBAPIError) -> QueueError:
     for code, signs, kind, advice in _POSTGRES_ADVICE:
         if state.startswith(code) if state else any(sign in words for sign in signs):
             return kind(f"The queue {shown}: {words}. {advice}")
-    if isinstance(error, OperationalError) or error.connection_invalidated:
+    if isinstance(error, DataError) or state.startswith("54"):
+        return QueueError(not_kept(shown, words))
+    if (isinstance(error, OperationalError) and state[:2] not in _LASTING) or error.connection_invalidated:
         return QueueUnreachableError(f"The queue {shown} cannot be reached: {words}. {_IS_IT_UP}")
     return QueueError(f"The queue {shown} cannot be used: {words}.")

@@ -53,10 +53,10 @@ def save_resources(connection: Connection, totals: Mapping[str, float]) -> None:
     """Set how much of each resource all workers together may use; one of each not named here is 1."""
     for name, total in totals.items():
         changed = connection.execute(
-            tables.resources.update().where(tables.resources.c.name == name).values(total=total)
+            tables.resources.update().where(tables.resources.c.name == name).values(total=float(total))
         )
         if not changed.rowcount:
-            connection.execute(tables.resources.insert(), [{"name": name, "total": total}])
+            connection.execute(tables.resources.insert(), [{"name": name, "total": float(total)}])
 
 
 _SEEN = text(f"UPDATE {tables.workers.name} SET seen = :now WHERE id = :id RETURNING stop")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import select, text
 
-from superluigi.errors import QueueUnreachableError
+from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue import runs
 from superluigi.queue.models import AttemptOrder, Pool, Result, stderr_of
 from superluigi.queue.store import claims, clock, tables
@@ -67,7 +68,7 @@ class QueueAttemptRunner:
         """One attempt at a task, and what came of it."""
         self._count += 1
         # No folders of their own: making one costs as much as the rest of an empty attempt.
-        family, name = (part.replace("/", "_") for part in (claim.name, claim.task_id))
+        family, name = (_file_name(part) for part in (claim.name, claim.task_id))
         log = f"{self._logs}/{family}/{name}-{claim.fencing_token}.stdout.log"
         try:
             child = self._child_for(claim)
@@ -200,10 +201,11 @@ class QueueAttemptRunner:
 
     def _environment(self) -> dict[str, str]:
         """The pool's, and when a walltime ends this worker: tasks ask for their remaining time."""
+        variables = {name: str(value) for name, value in self._pool.environment.items()}
         if self._leave_at is None:
-            return dict(self._pool.environment)
+            return variables
         deadline = time.time() + self._leave_at - time.monotonic()
-        return {"SUPERLUIGI_DEADLINE": str(deadline), **self._pool.environment}
+        return {"SUPERLUIGI_DEADLINE": str(deadline), **variables}
 
     def _run_of(self, claim: Claim) -> tuple[str, runs.RunInfo]:
         if claim.run not in self._runs:
@@ -257,8 +259,10 @@ class _Told:
         try:
             with self._database.write(flush=False) as connection:
                 claims.note(connection, self._claim, new)
-        except QueueUnreachableError as error:
-            logger.warning("%s: its progress could not be written: %s", self._claim.task_id, error)
+        except QueueGoneError:
+            raise
+        except QueueError as error:
+            logger.warning("%s: what it tells could not be written: %s", self._claim.task_id, error)
 
 
 class _Lease:
@@ -293,6 +297,16 @@ class _Lease:
 
 def _logged(result: Result, log: str) -> Result:
     return result if result.kind == "complete" else replace(result, log=log)
+
+
+def _file_name(words: str) -> str:
+    """A name of a file for a task or family of any name; of long ones the end stays, which tells ids apart."""
+    name = words.replace("/", "_").replace("\0", "_")
+    size = len(os.fsencode(name))
+    return name if size <= _LONGEST_NAME_BYTES else f"{name[:20]}…{name[-30:]}"
+
+
+_LONGEST_NAME_BYTES = 200
 
 
 def _tail(file: Path, limit: int = 2000) -> str:

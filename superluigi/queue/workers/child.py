@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import luigi
 from luigi.event import Event
 
 from superluigi import graph
-from superluigi.errors import CommandFailedError, ConfigError, TaskCancelledError
+from superluigi.errors import USERS_CODE, CommandFailedError, ConfigError, TaskCancelledError
 from superluigi.execution.attempt import (
     MISSING_EXTERNAL,
     AttemptResult,
@@ -181,10 +182,19 @@ class _Told(SilentReporter):
         parent.send(("status_message", None if message is None else str(message)))
 
     def update_progress_percentage(self, percentage: float) -> None:
-        parent.send(("progress", None if percentage is None else float(percentage)))
+        parent.send(("progress", _number(percentage)))
 
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
-        parent.send(("less", {str(name): float(amount) for name, amount in decrease_resources.items()}))
+        less = {str(name): _number(amount) or 0.0 for name, amount in decrease_resources.items()}
+        parent.send(("less", less))
+
+
+def _number(told: object) -> float | None:
+    """A number that a task tells; what is none says nothing, as to Luigi's scheduler, and fails no task."""
+    number = math.nan
+    with USERS_CODE:
+        number = float(cast(Any, told))
+    return number if math.isfinite(number) else None
 
 
 def _end_all_below() -> None:

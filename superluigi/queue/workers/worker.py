@@ -95,7 +95,7 @@ class Worker:
         try:
             with self._signals():
                 for claim in self._claims():
-                    self._outcome = claim, self._attempts.make(claim)
+                    self._outcome = claim, self._made(claim)
                     failed = self._has_failed = self._outcome[1].kind == "failed"
                     (self.failed.add if failed else self.failed.discard)(claim.task_id)
                     done += 1
@@ -106,6 +106,18 @@ class Worker:
             with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
                 registry.remove_worker(connection, self.name)
         return done
+
+    def _made(self, claim: Claim) -> Result:
+        """What came of an attempt, whatever the database answers meanwhile: the row must hear of it."""
+        try:
+            return self._attempts.make(claim)
+        except QueueGoneError:
+            raise
+        except QueueError as error:
+            self._attempts.close()
+            passes = isinstance(error, QueueUnreachableError)
+            logger.warning("%s: %s", claim.task_id, error)
+            return Result("requeued" if passes else "failed", str(error), None if passes else 1)
 
     # --- which task is next -------------------------------------------------------------------------------
 
@@ -141,19 +153,21 @@ class Worker:
         """Try for a lease long: a database server may be restarted, and an outcome is worth waiting for."""
         outcome, self._outcome = self._outcome, None
         deadline = time.monotonic() + self._options.lease_seconds
+        is_second = False
         while True:
             try:
                 return self._transaction(outcome, stop)
-            except DefinitionError as error:  # what `run` yielded cannot be: a cycle
-                if outcome is None:
-                    raise
-                claim, result = outcome
-                outcome = claim, Result("failed", str(error), 1, result.log)
             except QueueUnreachableError as error:
                 if time.monotonic() > deadline:
                     raise
                 logger.warning("trying again: %s", error)
                 time.sleep(1.0)
+            except (DefinitionError, QueueError) as error:  # what `run` yielded cannot be, or is not to be kept
+                if outcome is None or is_second or isinstance(error, QueueGoneError):
+                    raise
+                is_second, (claim, result) = True, outcome
+                said = f"What came of the task could not be recorded ({result.kind}). {error}"
+                outcome = claim, Result("failed", said, 1, claims.storable(result.log))
 
     def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
         if outcome is None and (stop or not self._anything_to_do()):

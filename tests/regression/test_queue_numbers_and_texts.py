@@ -1,0 +1,302 @@
+"""Numbers that limit, and texts that are kept, in a queue: what cannot be meant is refused, nothing ends a worker."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superluigi import cli
+from superluigi.arguments import Amount, Finite, Seconds, guarded
+from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.queue import Pool, Queue
+from superluigi.queue.models import duration
+from superluigi.queue.store import claims
+from superluigi.queue.workers.attempt_runner import QueueAttemptRunner
+from superluigi.scheduler.limits import Limits
+
+Project = Callable[[str], ModuleType]
+NO_TIMES = [-1, -0.001, math.nan, np.float64("nan"), np.float32(-2), True, "5", timedelta(microseconds=-1)]
+
+
+@guarded
+def _measured(
+    seconds: Seconds = 0.0, amount: Amount = 0.0, finite: Finite = 0.0, plain: float = 0.0
+) -> dict[str, float]:
+    return {"seconds": seconds, "amount": amount, "finite": finite, "plain": plain}
+
+
+@given(st.sampled_from(["seconds", "amount", "finite", "plain"]), st.floats() | st.integers())
+def test_no_number_of_an_argument_is_nan_and_each_kind_has_its_range(name: str, value: float) -> None:
+    fits = {
+        "seconds": value >= 0, "amount": 0 <= value < math.inf, "finite": -math.inf < value < math.inf,
+        "plain": value == value,
+    }[name]  # fmt: skip
+    for given_ in (value, np.float64(value)) if isinstance(value, float) else (value,):
+        if fits:
+            assert _measured(**{name: given_})[name] == value
+        else:
+            with pytest.raises(OptionError, match=name):
+                _measured(**{name: given_})
+
+
+@pytest.mark.parametrize("value", NO_TIMES, ids=repr)
+def test_a_time_of_a_queue_is_not_negative_and_a_number(queue_name: str, value: Any) -> None:
+    with Queue(queue_name) as queue:
+        with pytest.raises(OptionError, match="timeout"):
+            queue.wait(timeout=value)
+        for name in ("lease", "recheck"):
+            with pytest.raises(OptionError, match=name):
+                Queue(queue_name, **{name: value})
+        with pytest.raises(OptionError, match="idle"):
+            queue.work(idle=value)
+        with pytest.raises(OptionError, match="older_than"):
+            queue.prune(older_than=value)
+
+
+def test_a_time_may_be_zero_of_any_kind_or_endless(queue_name: str) -> None:
+    with Queue(queue_name, lease=timedelta.max, recheck=timedelta(0)) as queue:
+        for timeout in (0, 0.0, np.int64(3), timedelta(0), math.inf, timedelta.max, None):
+            assert sum(queue.wait(timeout=timeout).values()) == 0
+        assert queue.work(idle=timedelta.max, max_tasks=0) == 0
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "3", None, True], ids=repr)
+def test_resources_are_amounts(queue_name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match="resources"):
+        Queue(queue_name, resources={"licences": value})
+    Queue(queue_name, resources={"licences": np.float32(0.5), "seats": np.int64(2)}).close()
+
+
+def test_a_pool_takes_what_it_can_pass_on(any_queue_name: str) -> None:
+    for wrong in (
+        {"environment": {"A=": "1"}}, {"environment": {"": "1"}}, {"environment": {"A": "b\0"}},
+        {"environment": {"A": None}}, {"environment": {"A": "\ud800"}}, {"prefix": 'nice "'}, {"prefix": "a\0"},
+        {"options": {"mem": object()}}, {"max_workers": 2**31}, {"walltime": "9" * 400 + "h"}, {"walltime": 90},
+    ):  # fmt: skip
+        with pytest.raises(OptionError):
+            Pool(**wrong)  # type: ignore[arg-type]
+    for name in ("", "-x", "../x", "a/b", "a\nb", "a\0", "\udc80", "x" * 101):
+        with pytest.raises(OptionError, match="pools"):
+            Queue(any_queue_name, {name: Pool()})
+    pool = Pool(
+        np.int64(3),
+        environment={"A": 1, "B": Path("b")},
+        options={"ntasks": np.int64(2), "chdir": Path("c")},  # type: ignore[arg-type]
+    )
+    with Queue(any_queue_name, {"big gpu": pool}) as queue:
+        found = queue.pools["big gpu"]
+    assert found == pool == Pool(3, environment={"A": "1", "B": "b"}, options={"ntasks": 2, "chdir": "c"})
+
+
+def test_a_walltime_that_is_longer_than_any_time_is_refused() -> None:
+    for text in ("9" * 400 + "h", "1" + "0" * 30 + "d", "9999999999-00:00"):
+        with pytest.raises(OptionError, match="longer than any time"):
+            duration(text)
+
+
+@pytest.mark.parametrize("count", [np.int64(1), np.int8(0), np.uint64(3), 2, 0], ids=repr)
+def test_a_rate_limit_is_any_whole_number(count: int) -> None:
+    limits = Limits.parse({"x": count})
+    assert limits.at_once == {"x": int(count)}
+    assert type(limits.at_once["x"]) is int
+
+
+@pytest.mark.parametrize("count", [np.int64(-1), -1, True, np.bool_(True), 1.0, np.float64(2), math.nan], ids=repr)
+def test_a_rate_limit_that_is_no_count_is_refused(count: Any) -> None:
+    with pytest.raises(OptionError, match="rate_limits"):
+        Limits.parse({"x": count})
+
+
+TERMS = """
+    class Odd(luigi.Task):
+        kind = luigi.Parameter()
+
+        def complete(self):
+            return self.kind.startswith("done")
+
+    def _set(name, value):
+        return type(f"Odd{name}", (Odd,), {name: value, "__module__": __name__})
+
+    Kinds = {
+        "priority": [float("nan"), "high"],
+        "worker_timeout": [float("nan"), -1, "1h"],
+        "retry_count": [float("nan"), -1, "3"],
+        "retry_delay": [float("nan"), -0.5, "x"],
+        "disable_window": [-1],
+        "resources": [{"a": -1}, {"a": float("nan")}, {3: 1}, ["a"]],
+    }
+    Classes = [(name, _set(name, value)) for name, values in Kinds.items() for value in values]
+    Endless = type("Endless", (Odd,), dict(
+        priority=10**400, worker_timeout=float("inf"), retry_count=10**30, retry_delay=0, disable_window=float("inf"),
+        __module__=__name__,
+    ))
+"""
+
+
+def test_terms_that_a_task_cannot_mean_are_refused_at_submission_and_endless_ones_kept(
+    any_queue_name: str, project: Project
+) -> None:
+    module = project(TERMS)
+    with Queue(any_queue_name) as queue:
+        for name, cls in module.Classes:
+            with pytest.raises(DefinitionError, match=name):
+                queue.submit(cls(kind="x"))
+            queue.submit(cls(kind=f"done {cls} {id(cls)}"))  # nothing has to run: as any other run takes it
+        assert queue.counts()["PENDING"] == 0
+        queue.submit(module.Endless(kind="x"))
+        (row,) = queue.tasks(state="PENDING")
+        assert row.priority == math.inf
+        assert queue.check() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["work", "--lease", "nan"], ["work", "--lease", "0"], ["spawn", "--lease", "0"], ["work", "--lease", "1e300"],
+        ["work", "--idle", "-1"], ["work", "--max-tasks", "-1"], ["work", "--recheck", "inf"],
+        ["spawn", "--workers", "0"], ["spawn", "--pool", "nosuch"], ["top", "--interval", "nan"],
+        ["top", "--interval", "-1"], ["serve", "--port", "65536"], ["prune", "--older", "-1"],
+        ["prune", "--older", "1e300"], ["prune", "--keep", "-1"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_number_of_the_command_line_that_cannot_be_meant_is_no_command_line(
+    queue_name: str, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Queue(queue_name).close()
+    assert cli.main(["queue", words[0], queue_name, *words[1:]]) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert words[-1] in said or "lease is 0:00:00" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["clean", ".", "--older-than", "-5"], ["quarantine", "clear", "--older-than", "nan"],
+     ["cache", "prune", "--unused-for", "-1"], ["ui", "--port", "-3"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_age_that_cannot_be_meant_removes_nothing(words: list[str]) -> None:
+    assert cli.main(words) == 2
+
+
+TELLS = r"""
+    import math
+
+    class Tells(luigi.Task):
+        kind = luigi.Parameter()
+
+        @property
+        def resources(self):
+            return {"a": 1}
+
+        def complete(self):
+            return os.path.exists(f"done {self.kind}")
+
+        def run(self):
+            {
+                "large exit": lambda: sys.exit(10**30),
+                "odd exit": lambda: sys.exit("bye \0 \udc80"),
+                "nan": lambda: self.set_progress_percentage(math.nan),
+                "text": lambda: self.set_progress_percentage("half"),
+                "large": lambda: self.set_progress_percentage(10**400),
+                "message": lambda: self.set_status_message("a\0b\udc80" + "x" * 3_000_000),
+                "address": lambda: self.set_tracking_url("http://\0\ud800"),
+                "less": lambda: self.decrease_running_resources({"a\0": 1, "b\udc80": 2, "a": "x"}),
+                "error": lambda: int("\0 \udc80"),
+                "plain": lambda: None,
+            }[self.kind]()
+            open(f"done {self.kind}", "w").close()
+
+    class Name(luigi.Task):
+        def complete(self):
+            return os.path.exists(f"done {len(self.get_task_family())}")
+
+        def run(self):
+            open(f"done {len(self.get_task_family())}", "w").close()
+
+    Long = type("L" * 300, (Name,), {"__module__": __name__})
+"""
+
+
+def test_nothing_that_a_task_tells_ends_its_worker(any_queue_name: str, project: Project) -> None:
+    module = project(TELLS)
+    failing = {"large exit", "odd exit", "error"}
+    kinds = [*failing, "nan", "text", "large", "message", "address", "less", "plain"]
+    with Queue(any_queue_name) as queue:
+        queue.submit([*(module.Tells(kind=kind) for kind in kinds), module.Long()])
+        assert queue.work() == len(kinds) + 1
+        rows = {row.params.get("kind", "name"): row for row in queue.tasks()}
+        assert {kind for kind, row in rows.items() if row.state == "FAILED"} == failing
+        assert {row.state for row in rows.values()} == {"FAILED", "SUCCEEDED"}
+        assert {rows[kind].progress for kind in ("nan", "text", "large")} == {None}
+        assert (rows["message"].status_message or "").startswith("a\\x00b\\udc80xxx")
+        assert "ValueError" in (rows["error"].error or "")
+        assert all(os.path.exists(row.log) for row in rows.values() if row.log)
+        assert queue.check() == []
+
+
+def test_an_outcome_that_cannot_be_kept_is_told_and_the_worker_goes_on(
+    any_queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = project(TELLS)
+    real = claims.ended
+
+    def ended(claim: claims.Claim, result: Any, *more: Any) -> dict[str, object]:
+        kept = {} if "could not be recorded" in (result.error or "") else {"log": "\ud800"}
+        return {**real(claim, result, *more), **kept}
+
+    with Queue(any_queue_name) as queue:
+        queue.submit([module.Tells(kind="plain"), module.Tells(kind="nan")])
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "ended", ended)
+            assert queue.work() == 2
+        rows = queue.tasks()
+        assert [row.state for row in rows] == ["FAILED", "FAILED"]
+        assert all("cannot keep that" in (row.error or "") for row in rows)
+        queue.retry()
+        queue.work()
+        assert [row.state for row in queue.tasks()] == ["SUCCEEDED", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize(("kind", "state"), [(QueueUnreachableError, "SUCCEEDED"), (QueueError, "FAILED")])
+def test_a_database_that_does_not_answer_during_an_attempt_ends_no_worker(
+    queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch, kind: type[QueueError], state: str
+) -> None:
+    module = project(TELLS)
+    real, refused = QueueAttemptRunner.make, []
+
+    def make(runner: QueueAttemptRunner, claim: claims.Claim) -> Any:
+        if not refused:
+            refused.append(claim)
+            raise kind("not now")
+        return real(runner, claim)
+
+    monkeypatch.setattr(QueueAttemptRunner, "make", make)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Tells(kind="plain"))
+        queue.work()
+        (row,) = queue.tasks()
+        assert row.state == state
+        assert queue.attempts(row.id)[0].outcome == ("REQUEUED" if state == "SUCCEEDED" else "FAILED")
+
+
+def test_who_looks_for_a_queue_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(QueueGoneError):
+        Queue(str(tmp_path / "no" / "such" / "x.sqlite"), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_no_database_takes_is_refused_in_words(any_queue_name: str) -> None:
+    with Queue(any_queue_name) as queue, pytest.raises(QueueError, match="cannot keep that"):
+        queue.tasks("\ud800")
