@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import luigi
 
 from superluigi import graph
 from superluigi.arguments import Amount, Count, Finite, NotNegative, Seconds, Span, Takes, guarded
-from superluigi.errors import OptionError, QueueError, QueueTimeoutError
+from superluigi.errors import OptionError, QueueError, QueueTimeoutError, QueueUnreachableError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.queue import models, runs
 from superluigi.queue.failures import failure_of
@@ -35,6 +37,7 @@ from superluigi.runs import force as forcing
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import Report
 
+logger = logging.getLogger("superluigi.queue")
 #: Pauses between two looks while waiting, growing from the first to the second.
 _LOOKS_SECONDS = (0.02, 0.5)
 
@@ -279,18 +282,29 @@ class Queue:
         (`on_completed`, `on_failed`) are called here, and at the end of `spawn`.
 
         Raises:
+            QueueUnreachableError: the database has not answered for a lease.
             QueueTimeoutError: `timeout` (a timedelta, or seconds) is over.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         ids = None if which is None else ids_of((which,))
         nap, feed = _LOOKS_SECONDS[0], FailureFeed(self._database)
-        while not (self.activity().settled or self._have_ended(ids)):
-            if deadline is not None and time.monotonic() >= deadline:
+        reached = time.monotonic()
+        while True:
+            try:
+                if self.activity().settled or self._have_ended(ids):
+                    break
+                self._call_back()
+                reached = time.monotonic()
+            except QueueUnreachableError as error:  # as workers do: a server may be restarted
+                if time.monotonic() - reached > self._lease_seconds:
+                    raise
+                logger.warning("trying again: %s", error)
+                nap = _LOOKS_SECONDS[1]
+            if time.monotonic() >= deadline:
                 raise QueueTimeoutError(f"After {seconds:g} seconds tasks still wait or run: {self.counts()}.")
-            self._call_back()
             feed.tell()
-            time.sleep(nap)
+            time.sleep(min(nap, max(0.0, deadline - time.monotonic())))
             nap = min(1.5 * nap, _LOOKS_SECONDS[1])
         feed.tell(at_once=True)
         self._call_back()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -23,9 +25,9 @@ from queue_support import PI
 from sqlalchemy.exc import OperationalError
 
 from superluigi import cli
-from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
-from superluigi.queue import Queue
-from superluigi.queue.store import claims, clock, connections, registry
+from superluigi.errors import QueueError, QueueGoneError, QueueTimeoutError, QueueUnreachableError
+from superluigi.queue import Queue, api
+from superluigi.queue.store import claims, clock, connections, registry, views
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.database_errors import postgres_error
 
@@ -227,7 +229,10 @@ def test_a_server_that_goes_is_told_as_such_and_waited_for(tmp_path: Path, proje
         for kind, says in [
             (QueueUnreachableError, "connection failed: Connection refused"),
             (QueueUnreachableError, "FATAL:  sorry, too many clients already"),
+            (QueueUnreachableError, 'FATAL:  too many connections for database "x"'),
             (QueueError, 'FATAL:  password authentication failed for user "me"'),
+            (QueueError, 'FATAL:  role "me" does not exist'),
+            (QueueGoneError, 'FATAL:  database "x" does not exist'),
         ]
     ],
 )
@@ -235,9 +240,69 @@ def test_what_a_server_says_is_not_read_out_of_its_port(port: str, kind: type[Qu
     said = psycopg.OperationalError(f'connection to server at "127.0.0.1", port {port} failed: {says}')
     error = postgres_error("q", OperationalError("SELECT 1", {}, said))
     assert type(error) is kind
-    assert ("user and password" in str(error)) is ("password" in says)
-    assert ("fewer workers" in str(error)) is ("clients" in says)
+    assert ("user and password" in str(error)) is ("password" in says or "role" in says)
+    assert ("fewer workers" in str(error)) is ("too many" in says)
     assert ("Is the server up" in str(error)) is ("refused" in says)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "says"),
+    [
+        ("statement_timeout = '1ms'", QueueUnreachableError, "statement_timeout"),
+        ("lock_timeout = '10ms'", QueueUnreachableError, "lock_timeout"),
+        ("default_transaction_read_only = on", QueueError, "read-only"),
+        ("search_path = ''", QueueError, "no schema"),
+    ],
+)
+def test_what_a_server_is_set_to_is_told_as_that(
+    postgres_server: str, setting: str, kind: type[QueueError], says: str
+) -> None:
+    name = f"set{secrets.token_hex(4)}"
+    url = postgres.database(postgres_server, name)
+    if says == "lock_timeout":
+        Queue(url).close()
+    with psycopg.connect(f"{postgres_server}postgres", autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET {setting}".encode())
+    with psycopg.connect(url) as other:
+        if says == "lock_timeout":
+            other.execute(f"SELECT {connections.LOCK}".encode())
+        with pytest.raises(kind, match=says) as raised:
+            Queue(url)
+    assert type(raised.value) is kind
+    assert "Is the server up" not in str(raised.value)
+
+
+def test_who_waits_is_as_patient_as_a_worker_with_a_database_that_goes(
+    queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = project(PI)
+    monkeypatch.setattr(api, "_LOOKS_SECONDS", (0.01, 0.01))
+    with Queue(queue_name, lease=timedelta(seconds=1)) as queue:
+        queue.submit(module.Draw(seed=1), pool="default")
+        answers = iter([QueueUnreachableError("restarted")] * 3)
+        real = queue.activity
+
+        def activity() -> views.Activity:
+            if (error := next(answers, None)) is not None:
+                raise error
+            queue.kill(name="*")
+            return real()
+
+        monkeypatch.setattr(queue, "activity", activity)
+        assert queue.wait()["KILLED"] == 1
+        answers = itertools.repeat(QueueUnreachableError("gone for good"))
+        with pytest.raises(QueueUnreachableError, match="for good"):
+            queue.wait()
+        with pytest.raises(QueueTimeoutError):
+            queue.wait(timeout=0.05)
+
+
+def test_a_damaged_file_whose_words_are_no_text_is_told_as_damaged(queue_name: str) -> None:
+    Queue(queue_name).close()
+    file = Path(queue_name)
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE superluigi_pools", b"CREATE TABLE superluig\xeb_pools"))
+    with pytest.raises(QueueError, match=r"damaged|malformed"):
+        Queue(queue_name)
 
 
 def test_a_clock_that_was_written_down_is_one_for_all_processes(queue_name: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from superluigi.errors import MissingDependencyError, QueueError
 from superluigi.queue.store import tables
-from superluigi.queue.store.database_errors import BUSY_TIMEOUT_SECONDS, SQLITE_ADVICE
+from superluigi.queue.store.database_errors import BUSY_TIMEOUT_SECONDS, DAMAGED, SQLITE_ADVICE
 
 
 def make_engine(url: URL) -> Engine:
@@ -48,6 +48,8 @@ def switch_to_wal(path: Path) -> str:
         try:
             with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
                 return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]).lower()
+        except UnicodeDecodeError as error:  # what it says quotes the file
+            raise QueueError(f"{path} cannot be opened as a queue: {error}. {DAMAGED}") from error
         except sqlite3.DatabaseError as error:
             # Two processes that switch the mode at once: SQLite answers "locked" here without waiting.
             if "locked" not in str(error) or time.monotonic() > deadline:

@@ -34,7 +34,7 @@ from superluigi.errors import (
 )
 from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
-from superluigi.queue.store.database_errors import HOW_TO_MAKE, not_kept, postgres_error, sqlite_error
+from superluigi.queue.store.database_errors import DAMAGED, HOW_TO_MAKE, not_kept, postgres_error, sqlite_error
 from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
 
 #: How long the server's clock is believed to run as fast as ours.
@@ -193,6 +193,8 @@ class Database:
             raise QueueUnreachableError(f"The queue {self.shown} cannot be reached: {error}") from error
         except (UnicodeEncodeError, OverflowError) as error:  # drivers say so before they ask the database
             raise QueueError(not_kept(self.shown, str(error))) from error
+        except UnicodeDecodeError as error:
+            raise QueueError(f"The queue {self.shown}: {error}. {DAMAGED}") from error
 
     def now(self, *, exactly: bool = False) -> float:
         """Seconds since the epoch by the clock that all workers share, which no step of this host's clock moves.
