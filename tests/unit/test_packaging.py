@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -43,6 +45,37 @@ def test_the_workflow_does_what_make_check_does_on_every_python_that_is_promised
     assert jobs["check"]["steps"][-1]["run"] == "make check"
     classified = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text(encoding="utf-8"))
     assert set(classified) <= set(jobs["check"]["strategy"]["matrix"]["python"])
+
+
+def commands_of_the_workflow() -> list[str]:
+    """Each `run` of each job, as the shell gets it for each row of the job's matrix."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    found = []
+    for job in jobs.values():
+        for row in job.get("strategy", {}).get("matrix", {}).get("include", [{}]):
+            for step in (step for step in job["steps"] if "run" in step):
+                found.append(re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda name, row=row: row[name[1]], step["run"]))
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(set(commands_of_the_workflow())))
+def test_what_the_workflow_runs_is_there_and_says_to_the_shell_what_it_means(command: str) -> None:
+    words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    assert not [word for word in words if set(word) <= set("();<>|&")], "an unquoted sign of the shell"
+    words = shlex.split(command)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert [target for target in words[1:] if not re.search(rf"^{target}:", makefile, re.M)] == []
+    elif words[0].startswith(".venv/"):
+        if "-r" in words:
+            assert (ROOT / words[words.index("-r") + 1]).is_file()
+        known = set(importlib.metadata.metadata("superluigi").get_all("Provides-Extra") or ())
+        named = {
+            extra for word in words for extra in re.findall(r"[\w-]+", (re.findall(r"^\.\[(.*)\]$", word) or [""])[0])
+        }
+        assert named <= known
+    else:
+        assert os.access(ROOT / words[0], os.X_OK)
 
 
 def test_an_unknown_public_name_is_an_ordinary_attribute_error() -> None:
