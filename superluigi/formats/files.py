@@ -34,6 +34,9 @@ def save(value: object, path: Path | str, *, format: str | None = None, shown: o
             what was at `path` before is still there.
     """
     path = Path(path)
+    plain_form = getattr(type(value), "_superluigi_plain", None)
+    if plain_form is not None:  # the list of a parameter, say, which has a hash
+        value = plain_form(value)
     if path.is_dir():
         return folders.save(value, path, save)
     shown = shown or path

@@ -99,7 +99,10 @@ else:
             return Declared(kind, cls.significant, "IgnoreDefault" in names, "Const" in names, cls.requires)
 
     class Param(_Annotation):
-        """A parameter that is part of the task's identity: `epochs: Param[int] = 100`."""
+        """A parameter that is part of the task's identity: `epochs: Param[int] = 100`.
+
+        Equal dicts are one value, whose keys are in order; a list of pairs keeps the order that it was given.
+        """
 
     class Meta(_Annotation):
         """A parameter that is no part of the identity: `device: Meta[str] = "cpu"`."""

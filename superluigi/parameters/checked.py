@@ -10,7 +10,7 @@ import datetime
 import enum
 import json
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 
@@ -31,7 +31,7 @@ from superluigi.parameters.adapters.basic import (
     UnionAdapter,
     canonical,
 )
-from superluigi.parameters.adapters.content import copied, same
+from superluigi.parameters.adapters.content import copied, in_order, same
 from superluigi.parameters.adapters.factory import Anything, adapter_for
 from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 
@@ -47,44 +47,52 @@ class RefusedError(ValueError):
 class _ByContent:
     """Luigi puts values of parameters into sets, so that even a fresh copy of a list must have a hash."""
 
+    _plain: ClassVar[type]
+
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    def __reduce__(self) -> Any:
+        return self._plain, (self._superluigi_plain(),)
+
+    def _superluigi_plain(self) -> object:
+        """What a format saves of it."""
+        return self._plain(self)
 
 
 class HashableList(_ByContent, list[Any]):  # type: ignore[misc]  # lists have no hash
     """A list as a task gives it."""
 
-    def __reduce__(self) -> Any:
-        return list, (list(self),)
+    _plain = list
 
 
 class HashableDict(_ByContent, dict[Any, Any]):
     """A dict as a task gives it."""
 
+    _plain = dict
+
     def __hash__(self) -> int:  # type: ignore[override]  # dicts have none
         return hash(frozenset(map(repr, self.items())))
-
-    def __reduce__(self) -> Any:
-        return dict, (dict(self),)
 
 
 class HashableSet(_ByContent, set[Any]):
     """A set as a task gives it."""
 
+    _plain = set
+
+    def __repr__(self) -> str:
+        return repr(set(self))
+
     def __hash__(self) -> int:  # type: ignore[override]  # sets have none
         return hash(frozenset(self))
-
-    def __reduce__(self) -> Any:
-        return set, (set(self),)
 
 
 class HashableTuple(_ByContent, tuple[Any, ...]):
     """A tuple with lists or dicts in it, as a task gives it."""
 
-    __hash__ = _ByContent.__hash__
+    _plain = tuple
 
-    def __reduce__(self) -> Any:
-        return tuple, (tuple(self),)
+    __hash__ = _ByContent.__hash__
 
 
 def _is_hashable(value: object) -> bool:
@@ -288,7 +296,7 @@ class Structured(Checked):
         if isinstance(x, Frozen):
             x = x.value
         try:
-            value = self.adapter.check(x)
+            value = in_order(self.adapter.check(x))
             return Frozen(value, self.write(value))
         except DefinitionError:
             raise

@@ -349,6 +349,85 @@ def test_derived_classes_of_plain_types_become_these() -> None:
     assert same(task_class(datetime.date)(x=datetime.datetime(2020, 1, 1)).x, datetime.date(2020, 1, 1))
 
 
+class Steps(NamedTuple):
+    by_name: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    steps: dict[int, dict[str, int]]
+
+
+class Pipeline(pydantic.BaseModel):
+    steps: dict[str, Any] = {"b": 1, "a": 2}
+
+
+def orders(value: Any) -> list[list[object]]:
+    """The keys of every dict in `value`, in the order in which the dict gives them."""
+    found: list[list[object]] = []
+    inside: list[Any] = []
+    if isinstance(value, dict):
+        found, inside = [list(value)], list(value.values())
+    elif isinstance(value, (list, tuple)):
+        inside = list(value)
+    elif isinstance(value, (Plan, Pipeline)):
+        inside = [value.steps]
+    return found + [keys for part in inside for keys in orders(part)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (dict[str, int], {"b": 1, "a": 2, "é": 3, "Z": 4}),
+        (dict[int, float], {10: 0.1, 2: 0.2, 1: 0.3}),
+        (dict[str, Any], {"b": {"y": 1, "x": [{"q": 1, "p": ({"d": 1, "c": 2},)}]}, "a": 0}),
+        (dict[int | str | None, int], {"b": 1, None: 2, 3: 3, "a": 4}),
+        (list[dict[Colour, int]], [{Colour.RED: 1, Colour.GREEN: 2}]),
+        (Steps, Steps({"b": 1, "a": 2})),
+        (Plan, Plan({10: {"b": 1, "a": 2}, 9: {}})),
+        (Pipeline, Pipeline(steps={"b": {"y": 1, "x": 2}, "a": 0})),
+        (Pipeline, Pipeline()),
+        (Any, [{"b": Plan({2: {}, 1: {}}), "a": 0}]),
+    ],
+    ids=repr,
+)
+def test_a_dict_has_one_order_whoever_made_it(kind: Any, value: Any) -> None:
+    cls = task_class(kind)
+    made = cls(x=value)
+    text = made.to_str_params()
+    Register.clear_instance_cache()
+    again = cls.from_str_params(text)
+    assert again.task_id == made.task_id
+    assert orders(again.x) == orders(made.x) and same(made.x, again.x)
+
+
+def test_whole_numbers_as_keys_are_in_their_order() -> None:
+    assert list(task_class(dict[int, str])(x={10: "c", 2: "b", 1: "a"}).x) == [1, 2, 10]
+
+
+class GivesItsParameter(AtomicTaskWithMetadata):
+    x: Param[Any]
+
+    def run(self) -> Any:
+        return self.x
+
+
+class GivesItsColumns(AtomicTaskWithMetadata):
+    x: Param[list[str]]
+
+    def run(self) -> list[str]:
+        return self.x
+
+
+@pytest.mark.parametrize("value", [[], [1, [2]], {"a": [1]}, {2: {"b": 1}}, {1, 2}, ([1], {}), (1, 2), "a"], ids=repr)
+def test_the_value_of_a_parameter_can_be_returned(value: Any, tmp_path: Path) -> None:
+    assert same(compute(GivesItsParameter(x=value), store=str(tmp_path)), value)
+
+
+def test_the_value_of_a_parameter_can_be_returned_as_json(tmp_path: Path) -> None:
+    assert same(compute(GivesItsColumns(x=["b", "a"]), store=str(tmp_path)), ["b", "a"])
+
+
 def test_a_deep_tree_costs_its_size_not_two_to_its_depth() -> None:
     tree = Tree(0)
     for number in range(40):

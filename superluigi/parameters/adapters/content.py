@@ -15,7 +15,7 @@ from superluigi.formats.compare import is_model, parts, same
 ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime.date, datetime.datetime})
 _MISSING = object()
 
-__all__ = ["ATOMS", "copied", "holds_sets", "parts", "same", "with_fields"]
+__all__ = ["ATOMS", "copied", "holds_sets", "in_order", "parts", "same", "with_fields"]
 
 
 def copied(value: Any) -> object:
@@ -39,6 +39,38 @@ def copied(value: Any) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         return with_fields(value, {name: copied(getattr(value, name)) for name in names if hasattr(value, name)})
+    return value
+
+
+def in_order(value: Any) -> object:
+    """`value` with the keys of all its dicts in order: equal dicts are one value, whichever of them came first."""
+    kind = type(value)
+    if kind in ATOMS or isinstance(value, enum.Enum):
+        return value
+    if kind is dict:
+        keys = list(value)
+        try:
+            keys.sort()
+        except TypeError:  # of several types, say
+            keys.sort(key=repr)
+        return {key: in_order(value[key]) for key in keys}
+    if kind is list:
+        return [in_order(item) for item in value]
+    if isinstance(value, tuple):
+        items = [in_order(item) for item in value]
+        if all(map(_is, items, value)):
+            return value
+        return kind(*items) if hasattr(value, "_fields") else kind(items)
+    if is_model(value):
+        fields = {name: in_order(item) for name, item in vars(value).items()}
+        if all(map(_is, fields.values(), vars(value).values())):
+            return value
+        other = value.model_copy()
+        vars(other).update(fields)  # not its `update`, which would call defaults given
+        return other
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return with_fields(value, {name: in_order(getattr(value, name)) for name in names if hasattr(value, name)})
     return value
 
 
