@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import inspect
 import os
@@ -43,7 +42,7 @@ from superluigi.tasks.base import Task
 from superluigi.tasks.bulk_complete import complete_many
 from superluigi.tasks.runtime import callbacks
 from superluigi.tasks.runtime.environment import parse as parse_environment
-from superluigi.terminal import columns, in_notebook, line, say
+from superluigi.terminal import columns, flush, in_notebook, line, say
 from superluigi.visuals import summary_table, tree
 
 Config = Mapping[str, Mapping[str, Any]]
@@ -206,11 +205,10 @@ def run_task(
 def _tell_ending(report: Report, run: RunContext) -> None:
     """Luigi's summary, and ours below it."""
     _say(report.summary)
-    with contextlib.suppress(BrokenPipeError):
-        told_by_error = in_notebook() and not report.success  # which ends the cell, with the user's own lines
-        for parts in summary_table.lines(report, _seconds_since_start(run), columns(), failures=not told_by_error):
-            line(*parts)
-        sys.stdout.flush()
+    told_by_error = in_notebook() and not report.success  # which ends the cell, with the user's own lines
+    for parts in summary_table.lines(report, _seconds_since_start(run), columns(), failures=not told_by_error):
+        line(*parts)
+    flush()
 
 
 def _seconds_since_start(run: RunContext) -> float:
@@ -377,9 +375,8 @@ def _shown(paths: object) -> str:
 
 
 def _say(text: str, err: bool = False) -> None:
-    """Print; a run must not fail because the output is closed, or cannot show a character."""
-    with contextlib.suppress(BrokenPipeError):
-        say(text, err=err, flush=True)
+    """Print at once."""
+    say(text, err=err, flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:

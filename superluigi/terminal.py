@@ -60,14 +60,59 @@ def say(text: object = "", *, err: bool = False, end: str = "\n", flush: bool = 
 
 
 def write(text: str, *, err: bool = False, flush: bool = False) -> None:
-    """Write text that is visible already; what the stream's encoding has not is written out."""
+    """Write text that is visible already; what the stream's encoding has not is written out.
+
+    What cannot be said stops nothing: where a stream is closed, full, or has no reader any more, text is lost, and
+    `refusal` tells why.
+    """
     stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
     try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
-    if flush:
-        stream.flush()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+        if flush:
+            stream.flush()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        if refusal(err=err) is None:
+            _refused[err] = (stream, error)
+
+
+#: Of stderr (True) and stdout (False): the stream that did not take a text, and why not.
+_refused: dict[bool, tuple[TextIO, Exception]] = {}
+
+
+def refusal(*, err: bool = False) -> Exception | None:
+    """Why stdout, or stderr, did not take a text; None if it took all."""
+    stream, error = _refused.get(err, (None, None))
+    return error if stream is (sys.stderr if err else sys.stdout) else None
+
+
+def flush(*, err: bool = False) -> None:
+    """Hand on what a stream still keeps."""
+    write("", err=err, flush=True)
+
+
+def hold_standard_descriptors() -> None:
+    """Have the numbers 0, 1 and 2 mean something: where one is closed, the next file that is opened, an output perhaps,
+    would get it, and with it all that children print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal; one that is closed is none."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
 
 
 #: A text, or a text with a style.
@@ -97,16 +142,18 @@ def _painted(text: str, style: str, coloured: bool) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and text and coloured else text
 
 
-def _coloured(stream: TextIO) -> bool:
+def _coloured(stream: TextIO | None) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+    return bool(os.environ.get("FORCE_COLOR")) or (is_terminal(stream) and os.environ.get("TERM") != "dumb")
 
 
-def same_place(one: TextIO, other: TextIO) -> bool:
+def same_place(one: TextIO | None, other: TextIO | None) -> bool:
     """Whether what goes to one stream is read beside what goes to the other: one terminal, one log."""
+    if one is None or other is None:
+        return False
     try:
-        if one.isatty() and other.isatty():
+        if is_terminal(one) and is_terminal(other):
             return True
         return os.path.sameopenfile(one.fileno(), other.fileno())
     except (OSError, ValueError):
@@ -117,7 +164,7 @@ def columns(*, err: bool = False) -> int | None:
     """The width of the terminal; None where the stream is none, and lines may be as long as they like."""
     stream = sys.stderr if err else sys.stdout
     try:
-        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+        return (os.get_terminal_size(stream.fileno()).columns or None) if is_terminal(stream) else None
     except (OSError, ValueError):
         return None
 

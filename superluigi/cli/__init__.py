@@ -37,6 +37,7 @@ Files whose names begin with an underscore are shared helpers.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -46,8 +47,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from superluigi import terminal
 from superluigi.cli import _output
-from superluigi.cli._parser import Parser, UsageError, similar
+from superluigi.cli._parser import Ended, Parser, UsageError, similar
 from superluigi.errors import (
     OptionError,
     StorageAccessError,
@@ -163,15 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if logging.lastResort is not None:  # what is logged reaches this terminal, unless Luigi's config says otherwise
         logging.lastResort.addFilter(visible_record)
     words = sys.argv[1:] if argv is None else argv
+    terminal.hold_standard_descriptors()
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; without this Python complains again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
+        return _said(_dispatch(words))
+    except Ended as end:
+        return _said(end.code)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
         if _is_about_options(error):
             error = UsageError(message_of(error))
         elif isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
@@ -180,7 +179,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = _refused(error, os.fsdecode(error.filename))
         if "--json" in words:
             _output.print_error_json(error)
-        return _tell(error)
+        return _said(_tell(error))
+
+
+def _said(code: int) -> int:
+    """The exit code, `code` unless what was wanted could not be written: a full disk is told, a reader that has gone
+    (`| head`) has read what it wanted.
+    """
+    for err in (False, True):
+        terminal.flush(err=err)
+        error = terminal.refusal(err=err)
+        if not isinstance(error, OSError):
+            continue
+        if not err and not isinstance(error, BrokenPipeError):
+            say(f"stdout: {error.strerror}: what `superluigi` prints is not whole there.", err=True)
+            code = code or 1
+        # without this Python complains again when it flushes at exit
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), (sys.stderr if err else sys.stdout).fileno())
+    return code
 
 
 def _is_nowhere() -> bool:

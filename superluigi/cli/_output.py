@@ -11,7 +11,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError, SuperLuigiError, message_of
-from superluigi.terminal import Part, cells, cut, room, say, visible, visible_but_looks, visible_json, write
+from superluigi.terminal import (
+    Part,
+    cells,
+    cut,
+    is_terminal,
+    room,
+    say,
+    visible,
+    visible_but_looks,
+    visible_json,
+    write,
+)
 from superluigi.terminal import line as line
 
 if TYPE_CHECKING:
@@ -34,7 +45,7 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     # Off a terminal rich would break lines at 80 columns, in the middle of paths that scripts read.
-    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else 10_000)
+    return Console(file=stream, highlight=False, soft_wrap=True, width=None if is_terminal(stream) else 10_000)
 
 
 def printed(text: str) -> str:
@@ -48,7 +59,7 @@ def print_error_json(error: BaseException) -> None:
 
 
 #: Codes of what is no error of ours.
-_OTHER_CODES = {"UsageError": "usage", "KeyboardInterrupt": "interrupted", "BrokenPipeError": "broken_pipe"}
+_OTHER_CODES = {"UsageError": "usage", "KeyboardInterrupt": "interrupted"}
 
 
 def error_code(kind: type[BaseException]) -> str:
@@ -82,7 +93,7 @@ def confirmed(what: str, *, yes: bool, items: Iterable[object] = ()) -> bool:
         say(f"  {visible(item, one_line=True)}", err=True)
     if yes:
         return True
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise NotAskedError(f"cannot ask whether to {what}: stdin is no terminal. Add --yes if that is meant.")
     say(f"{what}? [y/N] ", end="", err=True, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

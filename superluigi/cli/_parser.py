@@ -21,6 +21,14 @@ class UsageError(Exception):
     """The command line cannot be read; `main` prints the message and exits with 2."""
 
 
+class Ended(Exception):  # noqa: N818 - it is none
+    """A command has said all that was wanted: its help."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def similar(word: str, known: Iterable[str]) -> str:
     """`; did you mean X?` when something known looks like `word`, else an empty string."""
     candidates = {name.lower(): name for name in known}
@@ -131,6 +139,10 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: object = None) -> None:
         """Print help: it holds the words of task classes."""
         say(message, end="", err=file is sys.stderr)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End the command, not the process, whose `SystemExit` may be one of the user's code."""
+        raise Ended(status)
 
     def _refuse(self, word: str) -> NoReturn:
         flag = word.split("=", 1)[0]

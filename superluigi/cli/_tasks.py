@@ -138,7 +138,7 @@ def import_module(name: str) -> ModuleType:
         raise DefinitionError(_broken_import(name, error)) from error
     except SuperLuigiError:
         raise
-    except Exception as error:  # a module's body may raise anything, and it is the user's
+    except (Exception, SystemExit) as error:  # a module's body may raise anything, and it is the user's
         raise ParameterError(_broken_import(name, error)) from error
 
 
@@ -178,7 +178,7 @@ def _declared_modules() -> list[ModuleType]:
         try:
             with only_importing():
                 loaded.append(point.load())
-        except Exception as error:  # noqa: BLE001 one broken package must not hide the others
+        except (Exception, SystemExit) as error:  # noqa: BLE001 one broken package must not hide the others
             say(f"warning: {_broken_import(point.value, error)}", err=True)
     return loaded
 

@@ -17,7 +17,7 @@ from superluigi.cli._output import printed
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import TargetMissingError
-from superluigi.terminal import say, write
+from superluigi.terminal import refusal, say, write
 
 EXAMPLE = """superluigi logs flights ModelTask --version 3 --follow
 superluigi logs flights ModelTask --version 3 --attempt 1"""
@@ -77,7 +77,7 @@ def _looks(base: Path, follow: bool) -> Iterator[None]:
     """Once; with `follow` again and again while the attempt runs, and once more after it."""
     from superluigi.tasks.runtime.workspace.task_folder import is_running
 
-    while follow and is_running(base):
+    while follow and refusal() is None and is_running(base):
         yield
         time.sleep(_EVERY_SECONDS)
     yield

@@ -35,7 +35,7 @@ from superluigi.scheduler.limits import Limits, Rates
 from superluigi.scheduler.remote import NamespacedScheduler
 from superluigi.scheduler.scheduler import ReadyScheduler
 from superluigi.storage.local import leases
-from superluigi.terminal import cut_middle, say, visible
+from superluigi.terminal import cut_middle, hold_standard_descriptors, say, visible
 
 #: Between two tries of a task whose retries are limited, unless Luigi's configuration says otherwise.
 RETRY_DELAY_SECONDS = 1.0
@@ -84,6 +84,7 @@ def run_graph(
         scheduler = make_scheduler(central_scheduler, resources, limits, scheduler_config)
         if central_scheduler and run.plan:
             scheduler = NamespacedScheduler(scheduler, run.plan, run.id)
+    hold_standard_descriptors()
     backends = BackendRegistry(run, executor, num_workers)
     with entered(run), leases.kept(), logs.keeping(), _log_level(log_level), shown(progress) as observer:
         before = signal.getsignal(signal.SIGUSR1)

@@ -17,7 +17,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.observer import Observer
-from superluigi.terminal import in_notebook, say, visible
+from superluigi.terminal import in_notebook, is_terminal, say, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -360,7 +360,7 @@ def shown(progress: bool | None) -> Iterator[Observer]:
         with Displayed() as displayed:
             yield displayed
         return
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         with Plain(ASKED_SECONDS if progress else PLAIN_SECONDS) as plain:
             yield plain
         if progress:

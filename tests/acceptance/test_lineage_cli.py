@@ -241,8 +241,6 @@ def test_status_shows_the_tree_with_the_last_failure(call: Any, made: Path, caps
 
 @pytest.mark.parametrize("command", ["lineage", "why", "status", "graph", "verify"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
-    assert end.value.code == 0
+    assert main([command, "--help"]) == 0
     said = capsys.readouterr().out
     assert "example:" in said and f"superluigi {command}" in said.split("example:")[1]

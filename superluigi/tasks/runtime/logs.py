@@ -218,7 +218,10 @@ def keep(scope: AttemptContext) -> None:
 
 
 class TeeStream:
-    """Stands for `sys.stdout` or `sys.stderr`: passes on what is written, and copies it to its attempt's log."""
+    """Stands for `sys.stdout` or `sys.stderr`: passes on what is written, and copies it to its attempt's log.
+
+    A stream that is closed, full, or read by nobody any more fails no task: its log has what it said.
+    """
 
     def __init__(self, original: Any, stream: int) -> None:
         self._original = original
@@ -227,12 +230,16 @@ class TeeStream:
     def write(self, text: str) -> int:
         """As the original's."""
         _copy(self._stream, _encoded(text))
-        return int(self._original.write(text) or 0)
+        return _passed_on(self._original, text)
 
     def writelines(self, lines: Any) -> None:
         """As the original's."""
         for line in lines:
             self.write(line)
+
+    def flush(self) -> None:
+        """As the original's."""
+        _flushed(self._original)
 
     @property
     def buffer(self) -> Any:
@@ -253,10 +260,31 @@ class _CopyingBytes:
 
     def write(self, data: Any) -> int:
         _copy(self._stream, bytes(data))
-        return int(self._original.write(data) or 0)
+        return _passed_on(self._original, data)
+
+    def flush(self) -> None:
+        """As the original's."""
+        _flushed(self._original)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
+
+
+def _passed_on(original: Any, data: Any) -> int:
+    try:
+        return len(data) if _is_closed(original) else int(original.write(data) or 0)
+    except OSError:
+        return len(data)
+
+
+def _flushed(original: Any) -> None:
+    with contextlib.suppress(OSError):
+        if not _is_closed(original):
+            original.flush()
+
+
+def _is_closed(stream: Any) -> bool:
+    return stream is None or getattr(stream, "closed", False) is True
 
 
 def _copy(stream: int, data: bytes) -> None:
@@ -340,7 +368,7 @@ def _redirect_handlers(streams: list[TeeStream]) -> None:
     """Log handlers hold the stream that they were made with; let them write through ours meanwhile."""
     for handler in _stream_handlers():
         for stream in streams:
-            if handler.stream is stream._original:
+            if handler.stream is not None and handler.stream is stream._original:
                 handler.stream = stream
 
 
