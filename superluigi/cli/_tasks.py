@@ -361,7 +361,12 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
     if not _has_value(parameter, family, name):
         parts.append("(required)")
     elif parameter.visibility == ParameterVisibility.PUBLIC:  # others may hold secrets
-        parts.append(f"(default: {parameter.serialize(parameter.task_value(family, name))})")
+        default = parameter.task_value(family, name)
+        try:
+            said = parameter.serialize(default)
+        except Exception:  # noqa: BLE001 - Luigi writes no default that is not used, as None of a TaskParameter
+            said = repr(default)
+        parts.append(f"(default: {said})")
     return " ".join(parts)
 
 

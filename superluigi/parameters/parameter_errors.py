@@ -167,8 +167,10 @@ def _not_taken(
             return RefusedError(kind_of(parameter), name, value)
         try:
             parameter.serialize(normal)
-        except (TypeError, ValueError, AttributeError):
-            return RefusedError(kind_of(parameter), name, value)
+        except (TypeError, ValueError, AttributeError) as reason:
+            of_json = isinstance(parameter, (luigi.DictParameter, luigi.ListParameter))
+            form = f" of what JSON can hold ({reason})" if of_json else ""
+            return RefusedError(f"{kind_of(parameter)}{form}", name, value)
     return None
 
 
