@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from superluigi import cli
+from superluigi import cli, lineage
 from superluigi.errors import OptionError
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import S3Server
@@ -135,3 +135,20 @@ def test_the_maker_of_a_prefix_has_the_copy_that_others_download(
         os.symlink(tmp_path / "outside", path / "tree")
     assert seen(tmp_path / "maker") == seen(tmp_path / "other")
     assert (tmp_path / "outside/y").read_text() == "y"
+
+
+@pytest.mark.parametrize("length", [255, 241])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_name_that_leaves_no_room_for_that_of_a_record_has_none_and_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], length: int, is_folder: bool
+) -> None:
+    _made(tmp_path / "other")
+    long = tmp_path / ("n" * length)
+    if is_folder:
+        long.mkdir()
+        (long / "x").write_text("x")
+    else:
+        long.write_text("x")
+    states = {Path(found.path).name: found.state for found in lineage.verify(tmp_path)}
+    assert states == {"other": "ok", "x" if is_folder else long.name: "without record"}
+    assert cli.main(["verify", str(long)]) == 1 and "1 without record" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -50,10 +51,12 @@ def read_json(path: Path, parse: Callable[[bytes], object] = json.loads) -> Reco
     """
     try:
         text = small_files.read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except PermissionError as error:
         raise StorageAccessError(f"Cannot read {path}: {error.strerror}. Check its owner and mode.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
     try:
         value = record_in(text, parse)
     except ValueError as error:

@@ -104,8 +104,8 @@ def _local(path: Path) -> Location:
     if name.endswith(RECORD_SUFFIX):
         return _described_by(path.with_name(name))
     if path.is_dir():
-        beside = Path(f"{path}{RECORD_SUFFIX}").exists()  # not `with_name`: "/" has none
-        inside = not beside and (path / RECORD_SUFFIX).exists()
+        beside = os.path.exists(f"{path}{RECORD_SUFFIX}")  # not `with_name`: "/" has none; Path's own may raise
+        inside = not beside and os.path.exists(f"{path}/{RECORD_SUFFIX}")
         return LocalFolderTarget(path, metadata_inside_folder=inside, external=not (beside or inside)).location
     return LocalFileTarget(path).location
 

@@ -70,8 +70,9 @@ def _checks(place: Any) -> Iterator[Check]:
 
 
 def _is_output(folder: Path) -> bool:
-    beside = Path(f"{folder}{RECORD_SUFFIX}")  # not `with_name`: "/" has none
-    return beside.exists() or (folder / RECORD_SUFFIX).exists() or Path(f"{beside}{PENDING_SUFFIX}").exists()
+    beside = f"{folder}{RECORD_SUFFIX}"  # not `with_name`: "/" has none
+    # not those of Path: a name that leaves no room for the suffix has no record
+    return any(map(os.path.exists, (beside, f"{folder}/{RECORD_SUFFIX}", f"{beside}{PENDING_SUFFIX}")))
 
 
 def _below(root: Path) -> Iterator[Check]:
@@ -134,7 +135,7 @@ def _one(location: Location, *, asked: bool = False) -> VerifyResult:
         if found.ok or time.monotonic() > deadline or not _is_being_written(location):
             break
         time.sleep(0.05)
-    if asked and found.state == MISSING and not location.record_path.exists():
+    if asked and found.state == MISSING and not os.path.exists(location.record_uri):
         raise missing_record_error(location.uri)
     return found
 

@@ -25,26 +25,49 @@ def copy_or_clone(source: int, destination: Path) -> None:
     """Copy the open file `source` to the new file `destination`, by reference where it can be cloned.
 
     FICLONE first (btrfs, xfs: no bytes move, later writes stay apart), then copy_file_range(2) and
-    sendfile(2) inside the kernel, then a plain copy.
+    sendfile(2) inside the kernel, then a plain copy. Holes stay holes.
     """
     with open(destination, "xb") as target:
-        size = os.fstat(source).st_size
+        status = os.fstat(source)
+        size = status.st_size
         if size == 0 or clone(source, target.fileno()):
             return
-        offset = 0
-        while offset < size:
-            try:
-                moved = os.sendfile(target.fileno(), source, offset, min(size - offset, 1 << 30))
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOVERFLOW) or offset:
-                    raise
-                with open(os.dup(source), "rb") as reader:
-                    reader.seek(0)
-                    shutil.copyfileobj(reader, target, _CHUNK)
-                return
-            if moved == 0:
-                break
-            offset += moved
+        moved = 0
+        for offset, end in _data(source, status):
+            os.lseek(target.fileno(), offset, os.SEEK_SET)
+            while offset < end:
+                try:
+                    moved = os.sendfile(target.fileno(), source, offset, min(end - offset, 1 << 30))
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOVERFLOW) or moved:
+                        raise
+                    with open(os.dup(source), "rb") as reader:
+                        reader.seek(0)
+                        target.seek(0)
+                        shutil.copyfileobj(reader, target, _CHUNK)
+                    return
+                if moved == 0:
+                    return
+                offset += moved
+        if os.fstat(target.fileno()).st_size < size:
+            os.truncate(target.fileno(), size)
+
+
+def _data(source: int, status: os.stat_result) -> Iterator[tuple[int, int]]:
+    """From where to where an open file holds data; the rest of it are holes."""
+    size, end = status.st_size, 0
+    if status.st_blocks * 512 >= size or not hasattr(os, "SEEK_DATA"):
+        yield 0, size
+        return
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+            end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a disk that does not tell
+                yield end, size
+            return
+        yield start, end
 
 
 def clone(source: int, destination: int) -> bool:
@@ -171,8 +194,11 @@ def remove_tree(path: Path, *, owner: int | None = None) -> None:
 
 def _empty(top: int, owner: int | None) -> None:
     stays: set[str] = set()  # of another owner, or something of another owner is in it
+    moved: set[str] = set()
     while folders := set(_without_files(top, owner)) - stays:
-        for name in folders:
+        for found in folders:
+            # emptied under another name only: where something is mounted that is refused, and what is there is not ours
+            name = found if found in moved else _move_up(found, top, top)
             try:
                 folder = _folder(name, top)
             except FileNotFoundError:  # another process removes it as well
@@ -181,7 +207,7 @@ def _empty(top: int, owner: int | None) -> None:
                 continue
             try:
                 for inner in _without_files(folder, owner):
-                    _move_up(inner, folder, top)
+                    moved.add(_move_up(inner, folder, top))
             finally:
                 os.close(folder)
             if not _remove_folder(name, top, owner, force=True):
@@ -203,6 +229,7 @@ def _remove_folder(name: str, parent: int, owner: int | None, *, force: bool) ->
 
 def _without_files(folder: int, owner: int | None) -> list[str]:
     """Remove all from an open folder but the folders in it, whose names are returned: of `owner`, if one is given."""
+    os.lseek(folder, 0, os.SEEK_SET)  # btrfs tells an open folder nothing that has come since it was opened or rewound
     with os.scandir(folder) as scan:
         found = list(scan)
     folders = []
@@ -225,13 +252,16 @@ def _owner_of(name: str, folder: int) -> int | None:
     return None
 
 
-def _move_up(name: str, folder: int, top: int) -> None:
-    move = functools.partial(os.rename, name, secrets.token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
+def _move_up(name: str, folder: int, top: int) -> str:
+    """Give the folder `name` a place, and the returned name, in `top`; nothing for what is gone."""
+    new = secrets.token_hex(8)
+    move = functools.partial(os.rename, name, new, src_dir_fd=folder, dst_dir_fd=top)
     try:
         _forced(move, folder, top)
     except PermissionError:  # the kernel wants to write `..` into it
         _take_rights(name, folder)
         _forced(move, folder, top)
+    return new
 
 
 @contextlib.contextmanager

@@ -133,7 +133,16 @@ class LocalLocation(Location):
     leases_are_near = True
 
     def lease(self, *, make: bool = True) -> Lease | Holder | None:
+        self._refuse_our_names()
         return leases.take(*os.path.split(self.final_uri), make=make)
+
+    def _refuse_our_names(self) -> None:
+        check_name(self.uri)
+        if staging.is_ours(os.path.basename(self.uri)):
+            raise TargetKindError(
+                f"An output cannot be {self.uri}: names that begin with {staging.STAGING!r} are ours in local folders, "
+                "where it would be lost. Choose another name."
+            )
 
     def holder(self) -> Holder | None:
         return leases.holder(*os.path.split(self.final_uri))
@@ -190,7 +199,7 @@ class LocalLocation(Location):
             self._put_record({"schema": SCHEMA, **record, "output": output}, replaces=known is not None)
 
     def stage(self) -> StagedWrite:
-        check_name(self.uri)
+        self._refuse_our_names()
         with atomic.explained("write to", self.uri, "Nothing has changed."):
             self._check_names()
             if os.path.isdir(self.record_uri):

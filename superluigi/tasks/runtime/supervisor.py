@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
 
 from superluigi import config
 from superluigi.execution.process.streams import flush
+from superluigi.storage.local.copy import remove_tree
 from superluigi.tasks.runtime import cancel, logs
 from superluigi.tasks.runtime.workspace import log_pool
 from superluigi.tasks.runtime.workspace.task_folder import CHECKPOINT, LOCK, RERUN, workspace
@@ -102,7 +102,7 @@ def _remove(folder: Path) -> bool:
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        remove_tree(folder)
     except BlockingIOError:
         return False
     finally:

@@ -17,7 +17,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.lineage.staleness.facts import public_params
 from superluigi.runs.context import RunContext
+from superluigi.storage.local.copy import remove_tree
 from superluigi.tasks.runtime.seeds import identity_of
 from superluigi.tasks.runtime.workspace import rerun
 
@@ -279,7 +279,8 @@ def _move_away(base: Path, keep: bool) -> int:
             os.rename(base / name, earlier / name)
     known = attempts(base)
     for number in known[: len(known) - limit] if len(known) > limit else []:
-        shutil.rmtree(base / ATTEMPTS / str(number), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(base / ATTEMPTS / str(number))
     return (known[-1] if known else 0) + 1
 
 
@@ -288,7 +289,8 @@ def remove(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(path)
     else:
         path.unlink(missing_ok=True)
 
