@@ -27,7 +27,7 @@ _BLOCK = 64 * 1024
 class Fault(enum.Enum):
     """What happens to a request that a rule picks."""
 
-    STATUS = "answer with `status` and `code` without asking the server"
+    STATUS = "answer with `status` and `code`, or with the page `text`, without asking the server"
     REFUSE = "reset the connection before anything passed"
     CUT_REQUEST = "pass `after` bytes of the request's body to the server, then reset both sides"
     LOST_REPLY = "let the server do the work, then reset without an answer"
@@ -53,6 +53,7 @@ class Rule:
     seconds: float = 1.0
     status: int = 503
     code: str = "SlowDown"
+    text: str = ""
     hits: int = 0
 
     def takes(self, method: str, path: str, query: str) -> bool:
@@ -231,8 +232,8 @@ class FaultProxy:
         if fields.get("expect", "").lower() != "100-continue":
             for _ in _body(from_client, fields):
                 pass
-        text = f'<?xml version="1.0"?><Error><Code>{rule.code}</Code><Message>on purpose</Message></Error>'
-        text = "" if method == "HEAD" else text
+        said = f'<?xml version="1.0"?><Error><Code>{rule.code}</Code><Message>on purpose</Message></Error>'
+        text = "" if method == "HEAD" else rule.text or said
         client.sendall(
             f"HTTP/1.1 {rule.status} Fault\r\nContent-Type: application/xml\r\nConnection: close\r\n"
             f"Content-Length: {len(text)}\r\n\r\n{text}".encode()

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a check that found nothing may stand for the look with which the commit that follows it begins.
 _SEEN_SECONDS = 60.0
+#: Bytes of a key, by the documentation of S3.
+_LONGEST_KEY = 1024
 #: So often long work looks whether its credentials were renewed.
 _PINNED_SECONDS = 60.0
 #: Of `put_options`, what the records' objects get too.
@@ -214,6 +216,19 @@ class S3Location(Location):
         return time.monotonic() - when < _SEEN_SECONDS
 
     # ---- staging
+
+    def refuse_long(self, *keys: str) -> None:
+        """Refuse before the work what a server of S3 refuses after it.
+
+        Raises:
+            CommitError: one of `keys` is longer than any key can be.
+        """
+        for key in keys:
+            if len(os.fsencode(key)) > _LONGEST_KEY:
+                raise CommitError(
+                    f"{self.uri} cannot be written: with {key[-60:]!r} at its end a key is too long, for S3 takes "
+                    f"{_LONGEST_KEY:,} bytes. Choose a shorter one; that of the record is metadata_object_key."
+                )
 
     def clean(self) -> None:
         """Remove what dead processes of this host left, here and on the server."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,6 @@ from typing import Any
 
 from superluigi.errors import (
     CommitConflictError,
-    TargetError,
     TargetKindError,
     TargetMissingError,
     TransferError,
@@ -38,6 +39,8 @@ from superluigi.storage.objects.store import (
 
 _KIND = "S3ObjectTarget"
 _RETRIES = 20
+#: So often a server may refuse to publish although nothing has changed.
+_REFUSALS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -118,6 +121,7 @@ class ObjectLocation(S3Location):
             raise TargetKindError(
                 f"{self.uri} ends with a slash, but {_KIND} expects an object. Use S3PrefixTarget, or another key."
             )
+        self.refuse_long(self.place.key, self.place.record_key)
         self.clean()
         replaced = None if self.found_nothing() else self.head()
         return StagedObject(self, self.staging(), replaced)
@@ -324,7 +328,7 @@ class StagedObject(StagedWrite):
         if not prepared.alone or record["output"] != output:
             try:
                 register.commit(record, prepared, lambda: location.is_described_by(record), conditions)
-            except TargetError as error:  # data and record are there: the next reader does this step
+            except Exception as error:  # noqa: BLE001  # data and record are there: the next reader does this step
                 _log.warning("The record of %s has a pending part that readers will clear: %s", location.uri, error)
         return put
 
@@ -354,7 +358,7 @@ class StagedObject(StagedWrite):
                 there = location.head()
                 if (there.etag if there else None) != replaced.etag:
                     raise self._conflict(there)
-            put = upload.publish(replaced if honoured else None)
+            put = self._published(upload, replaced if honoured else None)
             if not honoured and ((there := location.head()) is None or there.commit != self.commit_id):
                 raise self._conflict(there)
             return put
@@ -369,7 +373,28 @@ class StagedObject(StagedWrite):
                 raise self._conflict(there) from error
             raise
 
+    def _published(self, upload: Upload, condition: WriteCondition | None) -> PutResult:
+        """What the server says of the last step; asked again while it refuses, and what is there is as it was.
+
+        S3 answers 409 where another request for the key, of whatever kind, is under way at the same moment.
+        """
+        wanted = self.replaced.etag if self.replaced else None
+        for attempt in range(_REFUSALS):
+            try:
+                return upload.publish(condition)
+            except CommitConflictError:
+                there = self.location.head()
+                if (there.etag if there else None) != wanted:
+                    raise
+                time.sleep(random.uniform(0, 0.1) * attempt)
+        return upload.publish(condition)
+
     def _conflict(self, there: Head | None) -> CommitConflictError:
+        if (there.etag if there else None) == (self.replaced.etag if self.replaced else None):
+            return CommitConflictError(
+                f"The server refuses again and again to publish {self.location.uri}, as if another writer were at it, "
+                "though what is there has not changed. Run again."
+            )
         who = f"commit {there.commit or 'unknown'}" if there else "it was removed"
         return CommitConflictError(
             f"{self.location.uri} was changed by another writer since this one looked what is there ({who}). "

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
+from superluigi.errors import CommitConflictError, CommitError, OutputNotWrittenError, TargetKindError
 from superluigi.storage import input_lists
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
@@ -130,6 +130,7 @@ class StagedPrefix(StagedWrite):
                 f"{reserved[0]!r} was written into the folder of {self.location.uri}, but that key is where its "
                 "record is. Choose another name, or another metadata_object_key."
             )
+        self.location.refuse_long(*(self.location.place.key + name for name, _ in found))
         return sorted(found)
 
     def _contents(self) -> list[Manifest]:
@@ -264,7 +265,12 @@ class StagedPrefix(StagedWrite):
                 published = self._swap_record(written, etag, hold)
         except BaseException as error:
             if switching:  # the next process finishes it: the claim says how
-                raise
+                if isinstance(error, CommitConflictError) or not isinstance(error, Exception):
+                    raise
+                raise CommitError(
+                    f"{self.location.uri} was not put in its place to the end. {error} All of it is on the server: the "
+                    "next reader or commit there finishes it."
+                ) from error
             self._give_up(error, hold)
             published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []))
         afterwards(self.location.uri, lambda: self._learn_etags(published))

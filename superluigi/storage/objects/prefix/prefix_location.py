@@ -110,6 +110,7 @@ class PrefixLocation(PrefixState):
     @at_one_server
     def stage(self) -> StagedWrite:
         check_name(self.uri)
+        self.refuse_long(self.where.claim_key)
         self.clean()
         if self.found_nothing():
             return StagedPrefix(self, self.staging(), empty=True, replaced=None)

@@ -34,7 +34,7 @@ from superluigi.storage.objects.s3.options import (
     environment,
     variables_of,
 )
-from superluigi.storage.objects.s3.s3_errors import access_error
+from superluigi.storage.objects.s3.s3_errors import access_error, no_s3, without_secrets
 
 #: Connections to one endpoint, and so the most transfers at once.
 CONNECTIONS = 32
@@ -224,6 +224,7 @@ def _watched(made: S3Client, boto: Any) -> object:
     if not made.is_aws:
         boto.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     boto.meta.events.register("after-call.s3", functools.partial(_remember_server, made))
+    boto.meta.events.register("after-call.s3", functools.partial(_refuse_strangers, made))
     return boto
 
 
@@ -290,6 +291,8 @@ def _step(model: Any, params: Any, **_: object) -> None:
     from botocore import xform_name
 
     failpoints.failpoint(f"{xform_name(model.name)} {params['url_path']}")
+    if model.name == "HeadBucket":  # botocore asks it where a redirected request belongs, and would follow it for ever
+        params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _remember_server(made: S3Client, http_response: Any, **_: object) -> None:
@@ -301,6 +304,24 @@ def _remember_server(made: S3Client, http_response: Any, **_: object) -> None:
             made.server = name
         if "date" in headers:
             made.date = headers["date"], time.monotonic()
+
+
+#: Of what an answer of S3 always says something.
+_SAID = {
+    **dict.fromkeys(("HeadObject", "GetObject", "PutObject", "UploadPart"), ("ETag",)),
+    "CopyObject": ("CopyObjectResult",),
+    "CreateMultipartUpload": ("UploadId",),
+    "ListObjectsV2": ("Name", "KeyCount", "IsTruncated", "Contents"),
+}
+
+
+def _refuse_strangers(made: S3Client, http_response: Any, parsed: Mapping[str, Any], model: Any, **_: object) -> None:
+    """A page that says 200 to everything is no S3: nothing that it says of an output is true."""
+    said = _SAID.get(model.name)
+    if said and http_response is not None and http_response.status_code < 300 and not parsed.keys() & set(said):
+        if "Body" in parsed:  # its connection serves nobody any more
+            parsed["Body"].close()
+        raise no_s3(without_secrets(made.endpoint), f"{model.name} was answered without {said[0]}")
 
 
 def _assume(session: Any, role_arn: str, role: Mapping[str, object], given: dict[str, object]) -> None:

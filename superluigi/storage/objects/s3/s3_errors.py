@@ -42,13 +42,23 @@ def is_precondition(error: BaseException) -> bool:
 def explained(action: str, uri: str) -> Iterator[None]:
     """Turn errors of botocore into ours: what failed, where, what now."""
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
     try:
         yield
     except TargetError:
         raise
+    except ResponseParserError as error:
+        raise no_s3(uri, f"{action}: {without_secrets(str(error)).partition(chr(10))[0][:200]}") from error
     except (ClientError, BotoCoreError) as error:
         raise translated(error, action, uri) from error
+
+
+def no_s3(where: str, what: str) -> TransferError:
+    return TransferError(
+        f"What answers for {where} is no S3 ({what}). Check endpoint_url (AWS_ENDPOINT_URL), and what stands between: "
+        "a proxy, or a page to sign in."
+    )
 
 
 def translated(error: Exception, action: str, uri: str) -> TargetError:
@@ -75,11 +85,20 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
     if isinstance(error, ClientError):
         message = error.response.get("Error", {}).get("Message", "")
         kind = TransferError if action.startswith(("download", "upload")) else CommitError
-        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. What was there before is unchanged.")
+        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error)}")
     return TransferError(
         f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
         "nothing that is not whole has been published."
     )
+
+
+def _advice(error: Any) -> str:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+    if 300 <= status < 400:
+        return "It is elsewhere: check endpoint_url (its scheme too, http or https) and region_name."
+    if status >= 500:
+        return "It is overloaded or out of order: run again later; nothing that is not whole has been published."
+    return "Nothing that is not whole has been published."
 
 
 def bucket_of(uri: str) -> str:
