@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -166,8 +167,22 @@ def _broken_import(name: str, error: BaseException) -> str:
             f"its name, as in PACKAGE.{name}"
         )
     elif isinstance(error, ModuleNotFoundError) and error.name and error.name != name:
-        hint = f". Install what provides {error.name}, or run in the folder that holds it"
+        hint = f". {_installing(error.name)}, or run in the folder that holds it"
     return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}{hint}"
+
+
+def _installing(module: str) -> str:
+    """What installs a module: an extra of ours, where one has it."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    top = module.partition(".")[0]
+    package = {"sklearn": "scikit-learn"}.get(top, top)
+    wanted = re.compile(rf"{re.escape(package)}\b(?!-).*extra == ['\"](?!test|dev|docs)(\w+)", re.IGNORECASE)
+    try:
+        extras = sorted({found[1] for found in map(wanted.match, requires("superluigi") or ()) if found})
+    except PackageNotFoundError:  # it runs from its source, uninstalled
+        extras = []
+    return " or ".join(f"pip install 'superluigi[{extra}]'" for extra in extras) or f"Install what provides {module}"
 
 
 def _declared_modules() -> list[ModuleType]:

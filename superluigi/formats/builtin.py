@@ -12,7 +12,14 @@ _BUILTIN = (
     FormatSpec(
         "pickle", (".pickle", ".pkl"), f"{_ROOM}.plain:Pickle", "any object that pickle can hold", unpickles=True
     ),
-    FormatSpec("joblib", (".joblib",), f"{_ROOM}.plain:Joblib", "any object, large arrays fast", unpickles=True),
+    FormatSpec(
+        "joblib",
+        (".joblib",),
+        f"{_ROOM}.plain:Joblib",
+        "any object, large arrays fast",
+        unpickles=True,
+        extra="formats",
+    ),
     FormatSpec(
         "json", (".json",), f"{_ROOM}.plain:Json", "None, bool, int, float, str, lists and dicts with text keys"
     ),

@@ -28,7 +28,7 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -328,8 +328,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--bucket", action="append", default=[], help="make this bucket (may be repeated)")
     chosen = parser.parse_args(arguments)
-    with s3_server(chosen.port) as server, contextlib.suppress(KeyboardInterrupt):
-        for bucket in chosen.bucket:
+    try:
+        _serve(chosen.port, chosen.bucket)
+    except MissingDependencyError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _serve(port: int, buckets: Sequence[str]) -> None:
+    with s3_server(port) as server, contextlib.suppress(KeyboardInterrupt):
+        for bucket in buckets:
             server.create_bucket(bucket)
         shown = {
             "AWS_ENDPOINT_URL": server.endpoint_url,

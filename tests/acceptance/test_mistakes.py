@@ -607,6 +607,9 @@ def test_an_output_made_well_after_a_failure_is_complete_without_a_word(
         (["run", "wrong_run.Load"], "Write the module and the task apart: wrong_run Load."),
         (["run", "inner/relative.py", "Load"], "as in PACKAGE.relative"),
         (["run", "missing_of_it", "Load"], "Install what provides no_such_package_of_theirs"),
+        (["run", "missing_pydantic", "Load"], "pip install 'superluigi[checks]', or run in the folder that holds it"),
+        (["run", "missing_sklearn", "Load"], "pip install 'superluigi[tutorial]', or"),
+        (["run", "missing_polars", "Load"], "pip install 'superluigi[formats]', or"),
     ],
 )
 def test_a_mistake_on_the_command_line_names_what_was_meant(here: Path, words: list[str], said: str) -> None:
@@ -614,6 +617,9 @@ def test_a_mistake_on_the_command_line_names_what_was_meant(here: Path, words: l
     (here / "inner").mkdir()
     (here / "inner" / "relative.py").write_text("from .other import Load\n")
     (here / "missing_of_it.py").write_text("import no_such_package_of_theirs\n")
+    for module in ("pydantic", "sklearn.base", "polars"):  # of our extras
+        program = f"raise ModuleNotFoundError('No module named {module}', name={module!r})"
+        (here / f"missing_{module.partition('.')[0]}.py").write_text(program)
     done = subprocess.run([sys.executable, "-m", "superluigi", *words], capture_output=True, text=True, check=False)
     unreadable = words[3:] != []
     assert done.returncode == (2 if unreadable else 1) and said in done.stderr and "Traceback" not in done.stderr
