@@ -80,6 +80,9 @@ def _reader(kind: Callable[[str], Number], words: str, fits: Callable[[Number], 
     return read
 
 
+_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # which argparse takes for no option
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with suggestions for what is misspelt, no abbreviations, and a late chance to add arguments."""
 
@@ -91,6 +94,8 @@ class Parser(argparse.ArgumentParser):
         self.extend: Extend | None = None
         #: True when flags are a task's parameters.
         self.flags_are_parameters = False
+        #: Names of arguments for which an empty text is a value; elsewhere it is a shell's variable that is not set.
+        self.may_be_empty: set[str] = set()
 
     @property
     def flags(self) -> dict[str, argparse.Action]:
@@ -117,7 +122,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None, **options: object
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but unknown arguments are an error here, where the nearest known one is in sight."""
-        words = self._joined(self.learn(list(args or ())))
+        words = self._together(self._joined(self.learn(list(args or ()))))
         parsed, unknown = super().parse_known_args(words, namespace, **options)
         if unknown:
             self._refuse(unknown[0])
@@ -135,6 +140,25 @@ class Parser(argparse.ArgumentParser):
             else:
                 found.append(word)
         return found
+
+    def _together(self, words: list[str]) -> list[str]:
+        """`which --yes` for `--yes which`: argparse is done with what may be left out when it meets an option."""
+        optional = any(not action.option_strings and action.nargs in ("?", "*") for action in self._actions)
+        if not optional or self.subcommands or "--" in words:
+            return words
+        others, options = [], []
+        waiting = iter(range(len(words)))
+        for at in waiting:
+            word = words[at]
+            if word[:1] != "-" or word == "-" or (word not in self.flags and _NUMBER.fullmatch(word)):
+                others.append(word)
+                continue
+            options.append(word)
+            nargs = getattr(self.flags.get(word), "nargs", 0)
+            may = nargs == "?" and words[at + 1 : at + 2] and words[at + 1][:1] != "-"
+            count = 1 if nargs is None or may else nargs if isinstance(nargs, int) else 0
+            options += [words[taken] for _, taken in zip(range(count), waiting, strict=False)]
+        return [*others, *options]
 
     def _print_message(self, message: str, file: object = None) -> None:
         """Print help: it holds the words of task classes."""
@@ -156,6 +180,15 @@ class Parser(argparse.ArgumentParser):
             end = "" if message.endswith("?") else "."
             raise UsageError(f"{self.prog}: {message}{end} `{self.prog} … --help` lists the parameters.")
         self.error(message)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> object:
+        if action.nargs != argparse.PARSER and "" in arg_strings and action.dest not in self.may_be_empty:
+            raise argparse.ArgumentError(action, "it is empty: leave it out, or say what is meant")
+        if action.option_strings and action.nargs in (None, "?") and arg_strings == ["--"]:  # which argparse drops
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:

@@ -61,6 +61,7 @@ def task_arguments(parser: Parser) -> None:
     config_option(parser)
     parser.usage = f"{parser.prog} {' '.join(parser.positionals).upper()} --parameter value … [options]"
     parser.extend = _add_parameters
+    parser.may_be_empty.add("module")  # it may be left out
     parser.flags_are_parameters = True
 
 
@@ -286,6 +287,7 @@ def _add_parameters(parser: Parser, words: list[str]) -> list[str]:
         if flag in parser.flags:
             flag = f"--{family}-{name.replace('_', '-')}"
         _add_flag(group, flag, _PREFIX + name, parameter, _help(parameter, family, name))
+        parser.may_be_empty.add(_PREFIX + name)
     return [_respell(word, parser, family) for word in words]
 
 
@@ -345,7 +347,8 @@ def _add_other_task(parser: Parser, flag: str) -> None:
 
     for family, is_not_for_flags, name, _ in Register.get_all_params():
         if flag in (f"--{family}-{name}", f"--{family}-{name.replace('_', '-')}") and not is_not_for_flags:
-            parser.add_argument(flag, action=_SetConfig, section=family, key=name, help=argparse.SUPPRESS)
+            set_config = parser.add_argument(flag, action=_SetConfig, section=family, key=name, help=argparse.SUPPRESS)
+            parser.may_be_empty.add(set_config.dest)
             return
 
 

@@ -43,6 +43,7 @@ def configure(parser: Parser) -> None:
     """The shell; and, for the shell itself, the words so far."""
     parser.add_argument("shell", choices=(*SHELLS, "words"), metavar="SHELL", help="bash, zsh or fish")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.may_be_empty.add("words")
 
 
 def main(args: argparse.Namespace) -> int:

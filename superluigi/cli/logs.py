@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from superluigi.cli._output import printed
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import TargetMissingError
 from superluigi.terminal import refusal, say, write
@@ -28,7 +28,7 @@ def configure(parser: Parser) -> None:
     """Add the arguments."""
     task_arguments(parser)
     parser.add_argument("--follow", action="store_true", help="go on printing until the attempt ends")
-    parser.add_argument("--attempt", type=int, metavar="N", help="an earlier attempt, counted from 1")
+    parser.add_argument("--attempt", type=whole(1), metavar="N", help="an earlier attempt, counted from 1")
     parser.add_argument("--path", action="store_true", help="print the folder instead")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from superluigi.cli._parser import Parser, pair
+from superluigi.cli._parser import Parser, pair, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError
 
@@ -45,7 +45,7 @@ def configure(parser: Parser) -> None:
         help="what is stale: its inputs, its code, or anything changed since it was made",
     )
     where = parser.add_argument_group("where and how")
-    where.add_argument("--workers", type=int, default=1, metavar="N", help="tasks at once (default: 1)")
+    where.add_argument("--workers", type=whole(1), default=1, metavar="N", help="tasks at once (default: 1)")
     where.add_argument("--executor", metavar="NAME", help="threads, processes, dask, or a tcp:// address of Dask")
     where.add_argument("--queue", metavar="NAME", help="submit to this durable queue, work on it, and wait")
     where.add_argument("--store", metavar="PATH_OR_URL", help="home of outputs without a place: a folder or s3://…")
@@ -68,8 +68,6 @@ def configure(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run it; the paths of its outputs are the last line on stdout."""
-    if args.workers < 1:
-        raise OptionError(f"--workers {args.workers}: at least one is needed.")
     task = task_of(args)
     from superluigi.task_runner import run_task
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._output import json_option, line, print_json, shortened, table
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import cut_middle, say
 
@@ -28,7 +28,7 @@ def configure(parser: Parser) -> None:
     """The task, and how much of its value."""
     task_arguments(parser)
     parser.add_argument(
-        "--rows", type=int, default=10, metavar="N", help="of a table, a list or a folder (default: 10)"
+        "--rows", type=whole(), default=10, metavar="N", help="of a table, a list or a folder (default: 10)"
     )
     json_option(parser)
 
@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print it; an error when the task has not been made."""
     task = task_of(args)
-    told = _told(task, max(0, args.rows))
+    told = _told(task, args.rows)
     if args.json:
         print_json(told)
         return 0
