@@ -10,6 +10,7 @@ import enum
 import json
 import json.encoder
 import math
+import re
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Set, ValuesView
@@ -30,6 +31,30 @@ def jsonable(value: object, where: str = "metadata") -> Any:
         RecordValueError: names the key (`where`) and the type that cannot be converted, or a cycle.
     """
     return value if type(value) in _PLAIN else _convert(value, where, ())
+
+
+def document(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
+    """A JSON text for readers of any kind: what JSON has not is named, and it can be written as UTF-8.
+
+    Records made by others, and parameters, may hold NaN, which browsers and `jq` refuse, and halves of characters.
+    """
+    options: dict[str, Any] = {"indent": indent, "separators": separators, "ensure_ascii": False, "default": str}
+    try:
+        text = json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        text = json.dumps(_named(value), **options)
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
+def _named(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    if isinstance(value, dict):
+        return {_named(key): _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class Jsonable(dict[str, Any]):

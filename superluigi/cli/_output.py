@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import OptionError, SuperLuigiError, message_of
+from superluigi.jsonable import document
 from superluigi.terminal import (
     Part,
     cells,
@@ -36,7 +36,7 @@ def json_option(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print one JSON document on stdout; paths, dates and other odd values as strings."""
-    write(f"{visible_json(json.dumps(value, indent=indent, ensure_ascii=False, default=str))}\n")
+    write(f"{visible_json(document(value, indent=indent))}\n")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -73,6 +73,7 @@ def _told(task: luigi.Task, rows: int) -> dict[str, Any]:
     from superluigi import graph
     from superluigi.errors import TargetMissingError
     from superluigi.lineage.records.builder import OURS
+    from superluigi.lineage.records.record_io import validate
     from superluigi.lineage.staleness.facts import public_params
     from superluigi.tasks.preview import size_of
 
@@ -92,12 +93,15 @@ def _told(task: luigi.Task, rows: int) -> dict[str, Any]:
         ],
         "record": record,
         "metadata": {key: value for key, value in (record or {}).items() if key not in OURS},
-        "value": _value(task, targets[0], record or {}, rows),
+        "value": _value(task, targets[0], validate(record or {}), rows),
     }
 
 
 def _facts(record: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """The parts of a record that are looked for most."""
+    from superluigi.lineage.records.record_io import validate
+
+    record = validate(record)
     run, code, made = record.get("run") or {}, record.get("code") or {}, record.get("environment") or {}
     for name, value in (
         ("made", record.get("end_time")),
@@ -127,7 +131,8 @@ def _value(task: luigi.Task, target: object, record: dict[str, Any], rows: int) 
         contents = (record.get("output") or {}).get("contents")
         value = getattr(target, "path", None)
         if not isinstance(value, Path):  # elsewhere: what the record names of it
-            value = [one.get("path") or one.get("key") for one in contents or ()]
+            named = contents if isinstance(contents, list) else ()
+            value = [one.get("path") or one.get("key") for one in named if isinstance(one, dict)]
         kind = "folder" if contents is not None or (isinstance(value, Path) and value.is_dir()) else "file"
     text, count = _text(value, rows)
     return {"type": kind, "rows": count, "shown": text}

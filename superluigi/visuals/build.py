@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import luigi
 
 from superluigi import graph as structures
+from superluigi.jsonable import document
 from superluigi.lineage.records.builder import OURS, iso, utc_now
 from superluigi.lineage.records.trace import Trace
 from superluigi.lineage.staleness.facts import address_of
@@ -258,6 +258,6 @@ def _noted(record: Mapping[str, Any]) -> dict[str, str]:
             continue
         plain = isinstance(value, Mapping) and not any(isinstance(one, (Mapping, list)) for one in value.values())
         for key, one in {f"{name}.{key}": one for key, one in value.items()}.items() if plain else [(name, value)]:
-            text = one if isinstance(one, str) else json.dumps(one, ensure_ascii=False, default=str)
+            text = one if isinstance(one, str) else document(one)
             found[key] = text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}…"
     return found

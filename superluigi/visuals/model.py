@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from superluigi.jsonable import document
 
 #: State -> what a legend says. The order is that of legends and summaries.
 STATES: Mapping[str, str] = {
@@ -70,7 +71,7 @@ class Node:
         known = {key: value for key, value in self.__dict__.items() if value not in _EMPTY}
         record = known.pop("record", None)
         if record and not light:  # as text: a browser's numbers cannot hold nanoseconds
-            known["record"] = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+            known["record"] = document(record, indent=2)
         if light and self.state != "failed":
             known.pop("log", None)
         return known

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
 from importlib.resources import files
 
+from superluigi.jsonable import document
 from superluigi.lineage.records.builder import iso, utc_now
+from superluigi.terminal import visible
 from superluigi.visuals.layout import lay_out
 from superluigi.visuals.model import Graph, families
 from superluigi.visuals.render import curve, legend
@@ -49,7 +50,7 @@ def page(graph: Graph, view: str | None = None) -> str:
     script = "".join(map(_asset, SCRIPTS))
     parts = {
         "SCRIPT_HASH": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "TITLE": html.escape(graph.title),
+        "TITLE": html.escape(visible(graph.title)),
         "STYLE": _asset("page.css"),
         "DATA": _embedded(content),
         "SCRIPT": script,
@@ -80,7 +81,7 @@ def _drawn(graph: Graph) -> dict[str, object]:
 
 def _embedded(content: object) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = document(content, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

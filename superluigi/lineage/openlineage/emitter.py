@@ -8,7 +8,6 @@ one JSON document per line. What cannot be delivered is logged once; it never fa
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import queue
@@ -24,6 +23,7 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import message_of, traceback_of
+from superluigi.jsonable import document
 from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.openlineage import events
 from superluigi.lineage.records.builder import iso, utc_now
@@ -178,7 +178,7 @@ class _Emitter:
 
     def _deliver(self) -> None:
         while (event := self._waiting.get()) is not None:
-            text = json.dumps(event, ensure_ascii=False)
+            text = document(event)
             for pause in (0.0, 0.2, 1.0):
                 time.sleep(pause)
                 try:
