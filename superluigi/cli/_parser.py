@@ -125,7 +125,7 @@ class Parser(argparse.ArgumentParser):
         words = self._together(self._joined(self.learn(list(args or ()))))
         parsed, unknown = super().parse_known_args(words, namespace, **options)
         if unknown:
-            self._refuse(unknown[0])
+            self._refuse(next((word for word in unknown if word.startswith("-")), unknown[0]))
         return parsed, []
 
     def _joined(self, words: list[str]) -> list[str]:

@@ -86,11 +86,13 @@ def selected(args: argparse.Namespace) -> list[Output]:
         return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 
 
-def _tags_of(output: Any) -> dict[str, object]:
+def _tags_of(output: Any) -> object:
     """The tags in the record of a target or location."""
+    from superluigi.lineage.records.record_io import validate
+
     read = getattr(output, "read_metadata", None) or output.read_record
     record = read() if output.exists() else None
-    return ((record or {}).get("run") or {}).get("tags") or {}
+    return validate(record or {}).get("run", {}).get("tags")
 
 
 def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Output]:

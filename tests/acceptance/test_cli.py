@@ -252,7 +252,7 @@ def test_every_command_of_a_task_reads_its_parameters_alike(
 @pytest.mark.parametrize(
     ("words", "reply"),
     [
-        ("run MODULE today --workers 0", "--workers 0"),
+        ("run MODULE today --workers 0", "--workers: '0'"),
         ("run MODULE today --force-upstream-to Rad", "Read"),
         ("run MODULE today --executor thread", "threads"),
         ("run MODULE today --force --refresh all", "give one of them"),

@@ -91,9 +91,9 @@ def parse(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def match(tags: Mapping[str, object] | None, wanted: Mapping[str, str]) -> bool:
+def match(tags: object, wanted: Mapping[str, str]) -> bool:
     """Whether `tags` (of a task, or `record["run"]["tags"]`) has all that is wanted; `.1` is 0.1."""
-    known = tags or {}
+    known = tags if isinstance(tags, Mapping) else {}  # a record may say anything
     return all(name in known and (text == "" or _same(known[name], text)) for name, text in wanted.items())
 
 
