@@ -13,6 +13,7 @@ from typing import Any
 import luigi
 import pandas as pd
 import pytest
+from luigi.contrib.external_program import ExternalProgramTask
 
 from superluigi import compute, lineage, run_task
 from superluigi.errors import TaskFailedError
@@ -158,6 +159,38 @@ def test_every_old_way_to_write_a_file_is_committed_with_its_record(way: str, he
     assert record["task_id"] == task.task_id
     assert nothing_else(here / "out", f"{way}.txt")
     assert run_task(task, dry_run=True)[0].state == "complete"
+
+
+@pytest.mark.parametrize("way", sorted(FILE_WAYS))
+def test_every_old_way_may_write_the_same_bytes_again(way: str, here: Path) -> None:
+    task = Writes(way=way)
+    ids = set()
+    for _ in range(2):
+        run_task(task, force=True)
+        assert task.output().path.read_text() == "x"
+        ids.add((task.output().read_metadata() or {})["run"]["id"])
+        assert nothing_else(here / "out", f"{way}.txt")
+    assert len(ids) == 2
+
+
+def test_a_program_may_write_the_same_bytes_again_where_complete_says_that_it_must() -> None:
+    class Daily(AtomicTaskWithMetadata, ExternalProgramTask):
+        def output(self) -> Any:
+            return LocalFileTarget("program.txt")
+
+        def complete(self) -> bool:
+            return False
+
+        def program_args(self) -> list[str]:
+            return ["sh", "-c", f"echo x > {self.output().path}"]
+
+    run_task(Daily())
+    first = Daily().output().read_metadata()
+    run_task(Daily())
+    second = Daily().output().read_metadata()
+    assert first is not None
+    assert second is not None
+    assert first["run"]["id"] != second["run"]["id"]
 
 
 @pytest.mark.parametrize("way", sorted(FILE_WAYS))

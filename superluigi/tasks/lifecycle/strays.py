@@ -32,11 +32,15 @@ class Watch:
         self._forced = forced
         self._pairs = [(target.location, staged) for target, staged in pairs]
         self._before = {location.uri: _seen(location) for location, _ in self._pairs}
+        records = {location.uri: location.record_uri for location, _ in self._pairs if _is_local(location)}
+        self._records = {uri: _looked_at(record_uri) for uri, record_uri in records.items()}
 
     def adopt(self) -> None:
         """After `run` has ended well: take what it wrote on disks past its stages into them."""
         for location, staged in self._pairs:
-            if _is_local(location) and not is_written(staged) and self._is_stray(location):
+            if not _is_local(location) or is_written(staged):
+                continue
+            if self._is_stray(location) or self._is_the_same_again(location):
                 if staged.path.is_dir():
                     staged.path.rmdir()
                 shutil.move(os.path.realpath(location.uri), staged.path)  # through a link that stands there
@@ -82,6 +86,16 @@ class Watch:
             return False
         return location.exists() and self._is_no_commit(location)
 
+    def _is_the_same_again(self, location: Location) -> bool:
+        """Whether `run` wrote the bytes that were there already, which their record describes as before.
+
+        A commit would have put another record there.
+        """
+        if _seen(location) in (None, self._before[location.uri]):
+            return False
+        before = self._records[location.uri]
+        return before is not None and _looked_at(location.record_uri) == before
+
     def _is_no_commit(self, location: Location) -> bool:
         """Whether no commit has made what is there as this task's output; a copy may have its source's record."""
         made = location.read_record_summary()
@@ -97,10 +111,12 @@ def _is_local(location: Location) -> bool:
 
 def _seen(location: Location) -> _Seen | None:
     """Enough of a local path to tell whether it was written to since; None where nothing is."""
-    if not _is_local(location):
-        return None
+    return _looked_at(location.uri) if _is_local(location) else None
+
+
+def _looked_at(path: str) -> _Seen | None:
     try:
-        found = os.stat(location.uri)
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
