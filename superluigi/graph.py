@@ -24,6 +24,11 @@ class CycleError(ValueError):
         self.path = list(path)
 
 
+def is_stand_in(node: object) -> bool:
+    """Whether a task only points at another or at a value: it makes nothing, and what it names is not its own."""
+    return bool(getattr(type(node), "_superluigi_stand_in", False))
+
+
 def map_structure(function: Callable[[Any], object], structure: object) -> Any:
     """The same nesting with `function` applied to every item; `None` stays `None`.
 

@@ -133,7 +133,7 @@ class Clashes:
 
 def owns_outputs(task: Task) -> bool:
     """Whether the outputs are a task's own or, of an external one, its reading: not those of stand-ins and aliases."""
-    return not getattr(task, "is_stand_in", False) and type(task).run is not Task.run
+    return not graph.is_stand_in(task) and type(task).run is not Task.run
 
 
 def requires(task: Task, other: Task, more: Callable[[Task], Iterable[Task]]) -> bool:

@@ -54,8 +54,7 @@ def outputs_of(tasks: Iterable[Any]) -> list[Output]:
     """The outputs of tasks, each once; those of external tasks and stand-ins are not ours and not listed."""
     found: dict[str, Output] = {}
     for task in tasks:
-        stands_in = getattr(type(task), "_superluigi_stand_in", False)
-        if stands_in or isinstance(task, luigi.ExternalTask) or task.run is None:
+        if graph.is_stand_in(task) or isinstance(task, luigi.ExternalTask) or task.run is None:
             continue
         for target in graph.flatten(task.output()):
             if hasattr(target, "remove"):

@@ -86,7 +86,7 @@ def storage_report(task: AnyTask) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     seen: set[str] = set()
     for node, _ in graph.walk([task], lambda node: list(node.deps())):
-        if getattr(type(node), "_superluigi_stand_in", False):
+        if graph.is_stand_in(node):
             continue
         targets = [target for target in graph.flatten(node.output()) if str(target) not in seen]
         seen.update(map(str, targets))

@@ -65,7 +65,7 @@ def test_the_docs_show_the_table() -> None:
 
 
 FREE = sorted(
-    (names_looked_up() | {"load", "dump", "read_value", "is_stand_in", "_tags", "_outputs", "_job", "_variants"})
+    (names_looked_up() | {"load", "dump", "read_value", "_tags", "_outputs", "_job", "_variants"})
     - set(reserved_names.RESERVED)
 )
 

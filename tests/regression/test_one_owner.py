@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superluigi import config, run_task
+from superluigi import compute, config, run_task, task
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import OutputClashError, TaskFailedError
 from superluigi.queue import Queue
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
-from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata
+from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task, TaskWithMetadata, as_path
 from superluigi.testing.s3_server import S3Server
 
 Make = Callable[[], Any]
@@ -472,3 +472,47 @@ def test_what_another_task_made_in_another_run_of_luigis_is_replaced_as_ever() -
     Shares("one").output().path.unlink()
     assert luigi.build([Shares("one")], local_scheduler=True, log_level="ERROR")
     assert Shares("one").output().read_metadata()["params"] == {"name": "one"}
+
+
+@task
+def pair(n: int) -> tuple[int, int]:
+    """A value of two parts in one file."""
+    return n, n + 1
+
+
+@task
+def told(*, first: Any, second: Any) -> str:
+    """What came of two arguments."""
+    return " ".join(
+        str(each.read_bytes()[:2] and "path" if isinstance(each, Path) else each) for each in (first, second)
+    )
+
+
+class Parts(AtomicTaskWithMetadata):
+    """A folder of two files."""
+
+    def output(self) -> Any:
+        return LocalFolderTarget("parts")
+
+    def run(self, output_path: Path) -> None:
+        (output_path / "a.json").write_text("1")
+        (output_path / "b.json").write_text("2")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (lambda: pair(1)[0], lambda: pair(1)[1], "1 2"),
+        (lambda: pair(1)[0], lambda: pair(1)[-2], "1 1"),
+        (lambda: pair(1), lambda: pair(1)[1], "(1, 2) 2"),
+        (lambda: as_path(pair(1)), lambda: pair(1)[1], "path 2"),
+        (lambda: as_path(pair(1)), lambda: pair(1), "path (1, 2)"),
+        (lambda: Parts()["a.json"], lambda: Parts()["b.json"], "1 2"),
+        (lambda: as_path(Parts()["a.json"]), lambda: Parts()["a.json"], "path 1"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"executor": "processes", "num_workers": 2}], ids=["here", "processes"])
+def test_parts_of_one_output_are_no_owners_of_it(
+    first: Make, second: Make, expected: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    assert compute(told(first=first(), second=second()), store=str(tmp_path), **options) == expected

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 import luigi
 
+from superluigi import graph
 from superluigi.formats.registry import is_class
 from superluigi.parameters import references
 from superluigi.parameters.adapters.basic import Adapter, Dict
@@ -106,4 +107,4 @@ def _referred(data: object) -> luigi.Task | None:
 
 
 def _stands_in(value: object) -> TypeGuard[luigi.Task]:
-    return isinstance(value, luigi.Task) and getattr(type(value), "_superluigi_stand_in", False)
+    return isinstance(value, luigi.Task) and graph.is_stand_in(value)
