@@ -19,7 +19,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import luigi
 import tornado.httpserver
@@ -126,6 +126,8 @@ class _Guarded(tornado.web.RequestHandler):
     def prepare(self) -> Awaitable[None] | None:
         if not self.settings["allowed"](_name_in(self.request.headers.get("Host", ""))):
             raise tornado.web.HTTPError(403, reason="Not a name of this page: see --allow-host")
+        if "\0" in unquote(self.request.path):
+            raise tornado.web.HTTPError(404)
         if self.request.path.startswith("/api/") or self.request.method not in ("GET", "HEAD"):
             self._require_own_tab()
         return None
@@ -148,9 +150,10 @@ class _Guarded(tornado.web.RequestHandler):
 
 
 def _name_in(header: str) -> str:
-    """The name in a Host header, without the port."""
+    """The name in a Host header, without the port; none where that is no number."""
     try:
-        return (urlsplit(f"//{header}").hostname or "").lower()
+        parts = urlsplit(f"//{header}")
+        return "" if parts.port == 0 else (parts.hostname or "").lower()
     except ValueError:
         return ""
 
@@ -207,7 +210,7 @@ class _Api(_Guarded):
         try:
             arguments = json.loads(self.get_argument("data", "{}"))
             answer = {"response": asked(**arguments)}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of another kind
             raise tornado.web.HTTPError(400) from error
         except SuperLuigiError as error:  # the run has ended, the queue is gone
             raise tornado.web.HTTPError(503) from error

@@ -113,7 +113,15 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
                 "submitter put there. Set allow_pickle if you trust them, or have it defined in a module."
             )
         return cloud_loads(code)
-    home = importlib.import_module(module)
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ParameterError(
+            f"There is no module {module!r} here (no {error.name!r} on the import path): it was renamed, or belongs to "
+            "another folder or environment."
+        ) from error
     cls = _class_of(name, module)
     if cls is None:
         raise ParameterError(

@@ -108,6 +108,7 @@ def served(queue: Queue) -> Iterator[_Served]:
         ("127.0.0.1:{port}", 200), ("localhost:{port}", 200), ("LOCALHOST", 200), ("[::1]:{port}", 200),
         ("proxy.example", 200), ("other.example", 403), ("other.example:{port}", 403), ("127.0.0.1.other.example", 403),
         ("localhost.other.example:{port}", 403), ("", 403), ("10.1.2.3:{port}", 403), ("[::", 403),
+        ("localhost:{port}.other.example", 403), ("localhost:99999", 403), ("127.1", 403), ("2130706433", 403),
     ],
 )  # fmt: skip
 def test_a_foreign_host_header_is_refused_everywhere(served: _Served, host: str, status: int) -> None:
@@ -156,6 +157,10 @@ def test_what_is_read_is_not_given_to_other_sites_and_nonsense_is_answered(serve
         assert served.ask(path)[0] == 404
     assert served.ask("/api/task_list", data={"no_such": 1, "limit": []})[0] in (200, 400)
     assert served.ask("/api/fetch_error", data={"wrong": 1})[0] == 400
+    for data in ({"search": 5}, {"search": {"a": 1}}, 5, "x", [[[]]]):
+        assert served.ask("/api/task_list", data=data)[0] == 400, data
+    assert served.ask("/api/task_search", data={"task_str": 5})[0] == 400
+    assert served.ask("/static/%00")[0] == served.ask("/api/%00")[0] == 404
     assert served.ask("/static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd")[0] in (403, 404)
 
 

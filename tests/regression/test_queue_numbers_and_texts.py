@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +19,14 @@ from hypothesis import strategies as st
 
 from superluigi import cli
 from superluigi.arguments import Amount, Finite, Seconds, guarded
-from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.errors import (
+    DefinitionError,
+    OptionError,
+    ParameterError,
+    QueueError,
+    QueueGoneError,
+    QueueUnreachableError,
+)
 from superluigi.queue import Pool, Queue
 from superluigi.queue.models import duration
 from superluigi.queue.store import claims
@@ -289,6 +298,50 @@ def test_a_database_that_does_not_answer_during_an_attempt_ends_no_worker(
         (row,) = queue.tasks()
         assert row.state == state
         assert queue.attempts(row.id)[0].outcome == ("REQUEUED" if state == "SUCCEEDED" else "FAILED")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE superluigi_runs SET definition = 'odd'", "UPDATE superluigi_runs SET definition = '[]'",
+        "DELETE FROM superluigi_runs", "UPDATE superluigi_tasks SET params = '[1]'",
+        "UPDATE superluigi_tasks SET code = 'gone'", "UPDATE superluigi_tasks SET timeout = 'odd'",
+        "UPDATE superluigi_tasks SET max_failures = 'odd', module = 'no.such'",
+        "UPDATE superluigi_tasks SET name = x'ff00'", "UPDATE superluigi_tasks SET tags = '-1'",
+    ],
+)  # fmt: skip
+def test_a_damaged_row_fails_its_task_and_no_worker(queue_name: str, project: Project, damage: str) -> None:
+    module = project(TELLS)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Tells(kind="plain"))
+        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
+            connection.execute(damage)
+        assert queue.work() == 1
+        assert queue.counts()["FAILED"] == 1
+        with contextlib.suppress(QueueError):  # else it can be shown
+            (row,) = queue.tasks()
+            row.as_json()
+            with contextlib.suppress(ParameterError):
+                row.task()
+
+
+def test_the_error_of_a_task_is_told_whatever_its_parameters_are(queue_name: str, project: Project) -> None:
+    module = project("""
+        from typing import Any
+        from superluigi.parameters import Param
+        from superluigi.tasks import Task
+
+        class Raises(Task):
+            value: Param[Any] = None
+
+            def run(self):
+                raise ValueError("its own")
+    """)
+    values = ["\ud800", "\udc80", "\0", '"""', "\\", "\r\n", "x" * 100_000]
+    with Queue(queue_name) as queue:
+        queue.submit([module.Raises(value=value) for value in values])
+        assert queue.work() == len(values)
+        assert all("ValueError: its own" in (row.error or "") for row in queue.tasks())
 
 
 def test_who_looks_for_a_queue_makes_no_folder(tmp_path: Path) -> None:

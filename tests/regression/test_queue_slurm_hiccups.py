@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +12,12 @@ from types import ModuleType
 
 import pytest
 
-from superluigi.errors import OptionError, QueueError
+from superluigi.errors import MissingDependencyError, OptionError, QueueError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.providers import WorkerOrder, slurm
 from superluigi.queue.workers import spawner
+from superluigi.runs.context import RunContext
+from superluigi.storage.base import Holder
 
 Project = Callable[[str], ModuleType]
 
@@ -149,8 +153,114 @@ def test_a_task_that_asks_for_another_attempt_before_its_walltime_ends_does_not_
                     time.sleep(0.05)
                 raise GracefulTimeout("saved so far")
     """)
-    with Queue(queue_name, pools={"default": Pool(1, walltime=timedelta(seconds=8))}) as queue:
+    with Queue(queue_name, pools={"default": Pool(1, walltime=timedelta(seconds=12))}) as queue:
         queue.submit(module.Saves())
         queue.spawn()
         (row,) = queue.tasks()
         assert (row.state, row.failures) == ("SUCCEEDED", 0), row.error
+
+
+def test_jobs_that_vanish_one_after_the_other_are_not_submitted_for_ever(
+    project: Project, queue_name: str, busy_slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (busy_slurm / "sbatch").write_text(f"#!/bin/sh\necho x >> {busy_slurm}/calls\necho 1\n")  # always the same id
+    monkeypatch.setattr(slurm, "UNSEEN_SECONDS", -1.0)
+    module = project(TASKS)
+    with Queue(queue_name, pools={"default": Pool(2, provider="slurm")}) as queue:
+        queue.submit(module.Job())
+        with pytest.raises(QueueError, match="none has come to work") as raised:
+            queue.spawn()
+        assert str(queue.logs / "workers") in str(raised.value)
+        assert len((busy_slurm / "calls").read_text().split()) == 2 + spawner.MAX_FRUITLESS
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "says"),
+    [
+        ("squeue", "#!/bin/sh\nprintf 'superluigi-q-a\\n\\377\\376 \\000garbage\\n\\n'\n", None),
+        ("squeue", "#!/bin/sh\nyes 'slurm_load_jobs error' | head -c 100000 >&2; exit 1\n", None),
+        ("sbatch", "#!/bin/sh\nprintf '\\377\\376' >&2; exit 1\n", "failed"),
+        ("sbatch", "#!/no/such/shell\n", "sbatch"),
+        ("sbatch", None, "cannot be run"),
+    ],
+)
+def test_what_slurm_answers_may_be_anything(busy_slurm: Path, name: str, script: str | None, says: str | None) -> None:
+    file = busy_slurm / name
+    if script is None:
+        file.unlink()
+        file.mkdir()  # there, and nothing that can be run
+    else:
+        file.write_text(script)
+    provider = slurm.SlurmProvider()
+    order = WorkerOrder("superluigi-q-a", ("true",), str(busy_slurm), Pool())
+    if says is None:
+        provider.start(order)
+        assert provider.alive("superluigi-q-") == {"superluigi-q-a": 1}
+        return
+    with pytest.raises((QueueError, MissingDependencyError), match=says) as raised:
+        provider.start(order)
+    assert len(str(raised.value)) < 5000
+
+
+def test_jobs_of_a_queue_with_spaces_in_its_name_are_found_again(busy_slurm: Path) -> None:
+    (busy_slurm / "listed").write_text("superluigi-my queue-big gpu  \nsuperluigi-my\n")
+    assert slurm.SlurmProvider().alive("superluigi-my queue-") == {"superluigi-my queue-big gpu": 1}
+
+
+def test_a_user_without_a_name_is_asked_for_by_number(busy_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(slurm.getpass, "getuser", nameless)
+    (busy_slurm / "squeue").write_text(f'#!/bin/sh\necho "$@" > {busy_slurm}/asked\n')
+    slurm.SlurmProvider().alive("x")
+    assert f"--user={os.getuid()}" in (busy_slurm / "asked").read_text()
+
+
+ALONE = """
+    from superluigi.targets import LocalFileTarget
+    from superluigi.tasks import AtomicTaskWithMetadata
+
+    class Shared(AtomicTaskWithMetadata):
+        worker_timeout = 1
+
+        def output(self):
+            return LocalFileTarget("shared.txt")
+
+        def run(self, output_path):
+            pathlib.Path("made").open("a").write("x")
+            output_path.write_text("x")
+
+    class Other(luigi.Task):
+        def complete(self):
+            return os.path.exists("other")
+
+        def run(self):
+            open("other", "w").close()
+"""
+
+
+def test_who_waits_for_anothers_lease_leaves_its_worker_to_others_and_spends_no_time_of_its_own(
+    project: Project, queue_name: str
+) -> None:
+    module = project(ALONE)
+    with Queue(queue_name) as queue:
+        task = module.Shared()
+        turn = task._superluigi_turn(RunContext())  # another run makes it
+        assert not isinstance(turn, Holder)
+        queue.submit([task, module.Other()])
+        working = threading.Thread(target=queue.work)
+        working.start()
+        deadline = time.monotonic() + 60
+        while queue.counts()["SUCCEEDED"] < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (row,) = queue.tasks(task)
+        assert os.path.exists("other") and row.state != "FAILED" and row.attempts <= 1
+        time.sleep(1.5)  # longer than its timeout
+        task._superluigi_end_turn(turn)
+        working.join(60)
+        (row,) = queue.tasks(task)
+        assert (row.state, row.attempts) == ("SUCCEEDED", 1)
+        assert Path("made").read_text() == "x"
+        assert [attempt.outcome for attempt in queue.attempts(task)] == ["SUCCEEDED"]
+        assert len(list((queue.logs / "Shared").iterdir())) <= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import math
+import os
 import shlex
 import subprocess
 import time
@@ -18,6 +19,7 @@ from superluigi.queue.providers import WorkerOrder
 WARNING_SECONDS = 30
 _TIMEOUT_SECONDS = 60
 _MAX_SILENCES = 20
+_SHOWN_CHARACTERS = 2000
 #: How long a job that we have submitted counts although `squeue` has not shown it yet.
 UNSEEN_SECONDS = 60.0
 
@@ -66,7 +68,7 @@ class SlurmProvider:
             QueueError: it has not answered several times in a row.
         """
         try:
-            listed = _run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%j"])
+            listed = _run(["squeue", "--noheader", f"--user={_user()}", "--format=%j"])
         except QueueError:
             self._silences += 1
             if self._silences >= _MAX_SILENCES:
@@ -83,10 +85,17 @@ class SlurmProvider:
 
     def cancel(self, label: str) -> None:
         """Cancel the jobs of that name; those that run get SIGTERM first and put their tasks back."""
-        _run(["scancel", f"--user={getpass.getuser()}", f"--name={label}"])
+        _run(["scancel", f"--user={_user()}", f"--name={label}"])
 
     def close(self, *, wait: bool) -> None:
         """Nothing to do: jobs are Slurm's."""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        return str(os.getuid())
 
 
 def _options(options: Mapping[str, object]) -> list[str]:
@@ -106,15 +115,19 @@ def _options(options: Mapping[str, object]) -> list[str]:
 def _run(command: list[str], script: str | None = None) -> str:
     try:
         done = subprocess.run(
-            command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
+            command, input=script, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise MissingDependencyError(
             f"{command[0]} is not on this machine: a pool with provider='slurm' needs a spawner on a host of the "
             "cluster (its login node, say)."
         ) from error
+    except OSError as error:  # it may not be run, or nothing may now
+        raise QueueError(f"{command[0]} cannot be run: {error}.") from error
     except subprocess.TimeoutExpired as error:
         raise QueueError(f"{command[0]} did not answer within {_TIMEOUT_SECONDS} seconds.") from error
     if done.returncode:
-        raise QueueError(f"{shlex.join(command)} failed ({done.returncode}): {done.stderr.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()
+        raise QueueError(f"{shlex.join(command)} failed ({done.returncode}): {said[:_SHOWN_CHARACTERS]}")
     return done.stdout

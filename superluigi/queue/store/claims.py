@@ -196,11 +196,12 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
 def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> dict[str, object]:
     """The parameters of `END` (but `spent`), `ADD_ATTEMPT` and `RELEASE_DEPENDENTS`; `kept`: it was an attempt."""
     kind = result.kind
-    counted = kind not in ("complete", "waiting", "missing")
+    counted = kind not in ("complete", "waiting", "missing", "elsewhere")
+    recheck_seconds = recheck_seconds if result.recheck_seconds is None else result.recheck_seconds
     return {
         **_mine(claim), "now": now, "recheck": now + recheck_seconds,
         "killed": int(kind == "killed"), "done": int(kind in ("succeeded", "complete")),
-        "missing": int(kind == "missing"), "failed": int(kind == "failed"),
+        "missing": int(kind in ("missing", "elsewhere")), "failed": int(kind == "failed"),
         "attempts": claim.attempt if counted else claim.attempt - 1, "kept": int(counted or kind == "waiting"),
         "number": claim.attempt, "outcome": kind.upper(), "host": host_of(claim.worker), "started": claim.started,
         "ended": now, "error": storable(result.error), "exit_code": _exit_code(result.exit_code),
@@ -230,15 +231,18 @@ def _is_spent(connection: Connection, claim: Claim, now: float) -> bool:
     column = tables.tasks.c
     policy = select(column.failures, column.max_failures, column.retry_window, column.retry_deadline)
     row = connection.execute(policy.where(column.id == claim.row)).one()
-    if row.retry_window is None and row.retry_deadline is None:
-        return bool(row.failures + 1 >= row.max_failures)
+    with tables.as_stored(f"How often {claim.task_id} may fail"):
+        failures, most = int(row.failures), int(row.max_failures)
+        window, deadline = (None if one is None else float(one) for one in (row.retry_window, row.retry_deadline))
+    if window is None and deadline is None:
+        return failures + 1 >= most
     attempt = tables.attempts.c
     query = select(attempt.ended).where(attempt.task == claim.row, attempt.outcome == "FAILED")
     # Those since the task was submitted or retried are the latest.
-    times = connection.execute(query.order_by(attempt.fence.desc()).limit(row.failures)).scalars()
-    counted = [time for time in times if row.retry_window is None or time >= now - row.retry_window]
-    expired = row.retry_deadline is not None and counted and now >= counted[-1] + row.retry_deadline
-    return bool(expired or len(counted) + 1 >= row.max_failures)
+    times = connection.execute(query.order_by(attempt.fence.desc()).limit(failures)).scalars()
+    counted = [time for time in times if window is None or time >= now - window]
+    expired = deadline is not None and counted and now >= counted[-1] + deadline
+    return bool(expired or len(counted) + 1 >= most)
 
 
 def host_of(worker: str) -> str:

@@ -295,7 +295,8 @@ def select_rows(
         rows = [
             row for chunk in chunks(list(ids)) for row in connection.execute(query.where(columns.task_id.in_(chunk)))
         ]
-    return [(row.id, row.state) for row in rows if name is None or fnmatch.fnmatchcase(row.name, name)]
+    with tables.as_stored("The name of a task"):
+        return [(row.id, row.state) for row in rows if name is None or fnmatch.fnmatchcase(row.name, name)]
 
 
 def retry(connection: Connection, rows: Iterable[tuple[int, str]]) -> int:

@@ -51,13 +51,24 @@ def rows(
     ]
 
 
+#: What `rows` reads of each column: SQLite keeps whatever another program puts there.
+_KINDS = tuple(
+    (column.type.python_type, type(None), *([int] if column.type.python_type is float else []))
+    for column in (*tables.tasks.c, tables.codes.c.pickle)
+)
+
+
 def _row(row: Any, blocked_by: str | None) -> TaskRow:
     with tables.as_stored(f"The row of {row.task_id!r}"):
         return _read_row(row, blocked_by)
 
 
 def _read_row(row: Any, blocked_by: str | None) -> TaskRow:
+    if not all(map(isinstance, row, _KINDS)):
+        odd = [name for name, one, kind in zip(row._fields, row, _KINDS, strict=True) if not isinstance(one, kind)]
+        raise TypeError(f"of another kind: {', '.join(odd)}")
     stored: dict[str, Any] = json.loads(row.params)
+    tags: dict[str, Any] = dict(models.load_json(row.tags))
     values = {name: held["value"] for name, held in stored.items() if not isinstance(held, str)}
     return TaskRow(
         id=row.task_id, name=row.name,
@@ -65,7 +76,7 @@ def _read_row(row: Any, blocked_by: str | None) -> TaskRow:
         state=models.BLOCKED if blocked_by else row.state, attempts=row.attempts, error=row.error,
         exit_code=row.exit_code, worker=row.worker, started=_moment(row.started), ended=_moment(row.ended),
         log=row.log, module=row.module, pool=row.pool, priority=row.priority, blocked_by=blocked_by,
-        tags=models.load_json(row.tags), run=row.run, failures=row.failures,
+        tags=tags, run=row.run, failures=row.failures,
         external=bool(row.external), code=row.pickle,
         progress=row.progress, status_message=row.status_message, tracking_url=row.tracking_url,
     )  # fmt: skip

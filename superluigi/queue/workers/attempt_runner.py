@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select, text
 
@@ -211,14 +212,17 @@ class QueueAttemptRunner:
         if claim.run not in self._runs:
             with self._database.read() as connection:
                 query = select(tables.runs.c.definition).where(tables.runs.c.id == claim.run)
-                definition = connection.execute(query).scalar_one()
-            self._runs[claim.run] = definition, runs.brief(definition)
+                definition: Any = connection.execute(query).scalar()
+            with tables.as_stored(f"The run {claim.run} of {claim.task_id}"):
+                self._runs[claim.run] = definition, runs.brief(definition)
         return self._runs[claim.run]
 
     def _code(self, digest: str) -> bytes:
         with self._database.read() as connection:
             query = select(tables.codes.c.pickle).where(tables.codes.c.digest == digest)
-            return bytes(connection.execute(query).scalar_one())
+            pickle: Any = connection.execute(query).scalar()
+        with tables.as_stored(f"The class {digest}"):
+            return bytes(pickle)
 
     def _known(self, claim: Claim) -> frozenset[str]:
         """Requirements that this very run has made: of some only the queue knows (`specs.can_tell`).

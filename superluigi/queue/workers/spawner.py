@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +29,8 @@ IDLE_SECONDS = 5.0
 _PRUNE_EVERY_SECONDS = 3600.0
 #: How often in a row a provider may refuse to start a worker: for about three minutes.
 MAX_REFUSALS = 8
+#: How many workers more than a pool may have are started while none of them comes to work.
+MAX_FRUITLESS = 10
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Spawner:
         self._refusals: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
+        #: By pool: workers that were started since one was last seen at work.
+        self._fruitless: Counter[str] = Counter()
 
     def leave(self) -> None:
         """Have it end; the workers go on, and another spawner takes over. Safe from signal handlers."""
@@ -181,14 +186,26 @@ class Spawner:
         with self._database.read() as connection:
             running = views.running(connection, name)
         wanted = min(limit, pending + running)
+        if alive or running:
+            self._fruitless[name] = 0
         if time.monotonic() < self._not_before.get(pool.provider, 0.0):
             return
         for _ in range(wanted - there):
+            if self._fruitless[name] >= limit + MAX_FRUITLESS:
+                raise QueueError(
+                    f"{self._fruitless[name]} workers of pool {name} were started by {pool.provider!r}, and none has "
+                    f"come to work. What they said is in {self._options.logs}; perhaps this Python is not there where "
+                    "they run."
+                )
             try:
                 provider.start(self._order(name, label, pool))
             except QueueError as error:
                 self._refused(pool.provider, error)
                 return
+            except OSError as error:  # no process, no room for a log
+                self._refused(pool.provider, QueueError(f"{pool.provider} cannot start a worker: {error}"))
+                return
+            self._fruitless[name] += 1
             self._refusals.pop(pool.provider, None)
             self._asked.pop(pool.provider, None)
 
@@ -234,7 +251,10 @@ class Spawner:
         """Ctrl-C: what this spawner started shall end too."""
         for name, provider in self._providers.items():
             for pool in self._asked.get(name, (0.0, {}))[1]:
-                provider.cancel(pool)
+                try:
+                    provider.cancel(pool)
+                except QueueError as error:
+                    logger.warning("%s", error)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

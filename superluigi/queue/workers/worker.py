@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from superluigi.errors import DefinitionError, OptionError, QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.errors import (
+    DefinitionError,
+    OptionError,
+    QueueError,
+    QueueGoneError,
+    QueueUnreachableError,
+    traceback_of,
+)
 from superluigi.queue.models import DEFAULT_POOL, Result
 from superluigi.queue.store import claims, finish_and_claim, registry, tables, views
 from superluigi.queue.store.claims import Claim
@@ -118,6 +125,10 @@ class Worker:
             passes = isinstance(error, QueueUnreachableError)
             logger.warning("%s: %s", claim.task_id, error)
             return Result("requeued" if passes else "failed", str(error), None if passes else 1)
+        except Exception as error:
+            self._attempts.close()
+            logger.warning("%s: its row cannot be worked on", claim.task_id, exc_info=error)
+            return Result("failed", f"The row of the task cannot be worked on. {traceback_of(error)}", 1)
 
     # --- which task is next -------------------------------------------------------------------------------
 
@@ -167,7 +178,7 @@ class Worker:
                     raise
                 is_second, (claim, result) = True, outcome
                 said = f"What came of the task could not be recorded ({result.kind}). {error}"
-                outcome = claim, Result("failed", said, 1, claims.storable(result.log))
+                outcome = claim, Result("failed", said, 1, claims.storable(result.log), final=True)
 
     def _transaction(self, outcome: tuple[Claim, Result] | None, stop: bool) -> Claim | None:
         if outcome is None and (stop or not self._anything_to_do()):

@@ -50,7 +50,8 @@ def arguments(task: luigi.Task, run: RunContext) -> dict[str, object]:
 def script(arguments: Mapping[str, Any], attempt: str, name: str = "rerun.py") -> str:
     """The text of `rerun.py`."""
     lines = [f"        {key}={_literal(value)}," for key, value in arguments.items() if key != "shown"]
-    shown = arguments["shown"].replace("\\", "\\\\").replace('"""', "'''")
+    shown = arguments["shown"].replace("\\", "\\\\").replace('"""', "'''").replace("\0", "\\0")
+    shown = shown.encode("utf-8", "backslashreplace").decode()  # half characters are no text of a file
     return _SCRIPT.format(task=shown, name=name, attempt=attempt, arguments="\n".join(lines))
 
 
