@@ -24,6 +24,7 @@ from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
+from superluigi.execution.process.termination import ends_cleanly
 from superluigi.lineage.openlineage.emitter import openlineage_emitter
 from superluigi.lineage.records.check_results import findings_in, first_line
 from superluigi.lineage.staleness import edited_code, other_parameters
@@ -36,6 +37,7 @@ from superluigi.runs.context import RunContext, entered
 from superluigi.runs.force import ForcePlan
 from superluigi.runs.report import Report
 from superluigi.runs.resume import ForcedRunJournal
+from superluigi.runs.uncaught import told_in_short
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.base import Task
@@ -160,7 +162,7 @@ def run_task(
             if dry_run:
                 return _dry_run(root, refresh, run, resume)
         run = replace(run, refresh=rule)
-        with entered(run), memory.kept(run), openlineage_emitter(run):
+        with ends_cleanly(), told_in_short(), entered(run), memory.kept(run), openlineage_emitter(run):
             if queue is not None:
                 report = _through_queue(root, run, queue, num_workers, resources)
             else:

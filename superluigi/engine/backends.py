@@ -87,10 +87,13 @@ class ExecutorBackend:
     #: Whether the executor is ours to shut down.
     _ours = False
 
+    #: Whether what runs here hears of an interruption only by being told: in processes that others have started.
+    must_be_told = False
+
     @property
     def outlives_us(self) -> bool:
-        """Whether what runs here goes on when the run is interrupted, unless it is told: another's processes."""
-        return not (self._ours or self.shares_memory)
+        """Whether the executor is not ours to end."""
+        return not self._ours
 
     def submit_request(self, task: Task, check: list[Task], known: frozenset[str], **options: Any) -> Future[object]:
         raise NotImplementedError
@@ -160,6 +163,7 @@ class ProcessBackend(ExecutorBackend):
     def __init__(self, executor: ProcessExecutor, run: RunContext, ours: bool) -> None:
         self.executor = executor
         self._ours = ours
+        self.must_be_told = not ours
         self._context = serialization.dump_context(run, near=ours)
         if ours:
             executor.initialize(serialization.load_context, self._context)
@@ -205,6 +209,7 @@ class ExternalBackend(ExecutorBackend):
 
     inline = False
     shares_memory = False
+    must_be_told = True
     enforces_timeout = True
 
     def __init__(self, executor: Executor, run: RunContext, ours: bool) -> None:

@@ -27,6 +27,7 @@ from superluigi.engine.worker import Worker
 from superluigi.errors import ExecutorLostError, OptionError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process import signals
+from superluigi.execution.process.termination import ends_cleanly
 from superluigi.runs import logs
 from superluigi.runs.completeness import CompleteMany
 from superluigi.runs.context import RunContext, entered
@@ -86,7 +87,14 @@ def run_graph(
             scheduler = NamespacedScheduler(scheduler, run.plan, run.id)
     hold_standard_descriptors()
     backends = BackendRegistry(run, executor, num_workers)
-    with entered(run), leases.kept(), logs.keeping(), _log_level(log_level), shown(progress) as observer:
+    with (
+        ends_cleanly(),
+        entered(run),
+        leases.kept(),
+        logs.keeping(),
+        _log_level(log_level),
+        shown(progress) as observer,
+    ):
         before = signal.getsignal(signal.SIGUSR1)
         worker = Worker(
             scheduler,

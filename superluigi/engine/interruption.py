@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
 from superluigi.engine.running_attempt import RunningAttempt, end_as_interrupted
+from superluigi.execution.process.process_tree import started_by
 from superluigi.execution.threads import ThreadExecutor
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ ANSWER_SECONDS = 5.0
 
 def end_elsewhere(attempts: Iterable[RunningAttempt]) -> list[Task]:
     """Have what runs in processes of others clean up and end; gives the tasks that may go on all the same."""
-    left = [attempt for attempt in attempts if attempt.backend.outlives_us]
+    left = [attempt for attempt in attempts if attempt.backend.must_be_told]
     heard: set[str] = set()
 
     def tell(attempt: RunningAttempt) -> None:
@@ -41,7 +42,9 @@ def end_elsewhere(attempts: Iterable[RunningAttempt]) -> list[Task]:
     deadline = time.monotonic() + ANSWER_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [attempt.task for attempt in left if attempt.task.task_id not in heard]
+    ours = [attempt.future for attempt in left if attempt.future is not None and not attempt.backend.outlives_us]
+    wait(ours, GRACE_SECONDS)  # their processes are ended next
+    return [attempt.task for attempt in left if attempt.backend.outlives_us and attempt.task.task_id not in heard]
 
 
 def end_threads(attempts: Iterable[RunningAttempt]) -> None:
@@ -64,6 +67,12 @@ def end_threads(attempts: Iterable[RunningAttempt]) -> None:
             abandon = getattr(attempt.task, "abandon_attempts", None)
             if abandon is not None:
                 abandon()
+
+
+def programs_of(attempts: Iterable[RunningAttempt]) -> dict[int, int]:
+    """What tasks in threads of this process have started and still runs (pid → start)."""
+    calls = [attempt.call for attempt in attempts if attempt.call is not None]
+    return {pid: start for call in calls for pid, start in started_by(call.native_thread, call.began).items()}
 
 
 def _running(attempt: RunningAttempt) -> Future[object] | None:

@@ -16,7 +16,7 @@ from luigi.worker import SchedulerMessage, TaskStatusReporter, rpc_message_callb
 
 from superluigi.engine.aside import SetAside
 from superluigi.engine.backends import AttemptLost, BackendRegistry, submitted
-from superluigi.engine.interruption import end_elsewhere, end_threads
+from superluigi.engine.interruption import end_elsewhere, end_threads, programs_of
 from superluigi.engine.mail import Mail
 from superluigi.engine.outcomes import OutcomeRecorder
 from superluigi.engine.running_attempt import (
@@ -43,7 +43,7 @@ from superluigi.execution.attempt import (
 )
 from superluigi.execution.messages import REPORTS, RESPOND
 from superluigi.execution.observer import ObservedReporter
-from superluigi.execution.process.process_tree import no_second_interrupt
+from superluigi.execution.process.process_tree import end_all, no_second_interrupt
 from superluigi.execution.process.raising import Interruptible
 from superluigi.execution.serialization import BEGIN
 from superluigi.runs import logs
@@ -106,9 +106,11 @@ class Worker(OutcomeRecorder):
             self._loop()
         except BaseException:
             with no_second_interrupt():
+                programs = programs_of(self.running.values())  # a thread that ends leaves them to others
                 self.go_on = end_elsewhere(self.running.values())
                 self._backends.close(abort=True)
                 end_threads(self.running.values())
+                end_all(programs)
                 self._aside.given_up()
             raise
         return bool(self.run_succeeded)

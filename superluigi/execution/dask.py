@@ -8,7 +8,7 @@ import importlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from superluigi.errors import ExecutionError, ExecutorLostError, MissingDependencyError, WorkerLostError
@@ -107,12 +107,13 @@ class DaskExecutor(Executor):
 
     def _arrived(self, ours: Future[object], theirs: Any) -> None:
         self._futures.pop(ours, None)
-        if ours.done():
-            return
-        try:
-            ours.set_result(theirs.result())
-        except BaseException as error:  # noqa: BLE001 - the future carries it
-            ours.set_exception(self._named(error))
+        with contextlib.suppress(InvalidStateError):  # given up meanwhile
+            try:
+                ours.set_result(theirs.result())
+            except InvalidStateError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the future carries it
+                ours.set_exception(self._named(error))
 
     def _named(self, error: BaseException) -> BaseException:
         if type(error).__name__ == "KilledWorker":

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from superluigi.storage import owner_token
@@ -44,6 +44,44 @@ def kill_all(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+
+
+#: How long programs may take to end by themselves, since they have heard of it as well, and when asked to.
+_BY_THEMSELVES_SECONDS, _ASKED_SECONDS = 0.5, 3.0
+
+
+def ticks() -> int:
+    """The time as `owner_token.start_time` says it."""
+    return int(time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) * os.sysconf("SC_CLK_TCK"))
+
+
+def started_by(thread: int, since: int) -> dict[int, int]:
+    """What a thread of this process (its `native_id`) has started since `since` (ticks) and still runs: pid → start.
+
+    Linux keeps the children of each thread (proc_tid_children(5)); empty where it does not, or the thread has ended.
+    """
+    try:
+        children = Path(f"/proc/self/task/{thread}/children").read_text().split()
+    except OSError:
+        return {}
+    return {int(pid): start for pid in children if (start := owner_token.start_time(int(pid))) >= max(1, since)}
+
+
+def end_all(started: Mapping[int, int]) -> None:
+    """End processes (pid → start) with all that they have started, but for those that are meant to stay."""
+    alive = {pid: start for pid, start in started.items() if owner_token.start_time(pid) == start and not stays(pid)}
+    if not alive:
+        return
+    alive.update({pid: owner_token.start_time(pid) for root in list(alive) for pid in descendants(root)})
+    for signum, patience in ((0, _BY_THEMSELVES_SECONDS), (signal.SIGTERM, _ASKED_SECONDS), (signal.SIGKILL, 0.0)):
+        end = time.monotonic() + patience
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signum)
+        while alive := {pid: start for pid, start in alive.items() if start == owner_token.start_time(pid) != 0}:
+            if time.monotonic() >= end:
+                break
+            time.sleep(0.02)
 
 
 #: What a program that a task starts, in a session of its own, must have in its environment to stay when the task ends.

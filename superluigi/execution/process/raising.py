@@ -17,6 +17,8 @@ import sys
 import threading
 from types import TracebackType
 
+from superluigi.execution.process import process_tree
+
 
 class _Swallowed(BaseException):
     """Raised here to be caught here."""
@@ -44,7 +46,8 @@ class Interruptible:
     """What one thread does while this is open: others may interrupt it, and nothing of that arrives afterwards."""
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.thread, self.native_thread = threading.get_ident(), threading.get_native_id()
+        self.began = process_tree.ticks()
         self._guard = threading.Lock()
         self._told = self._over = False
 

@@ -12,9 +12,11 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from superluigi import config
-from superluigi.errors import USERS_CODE, TargetMissingError
+from superluigi.errors import USERS_CODE, TargetMissingError, TaskCancelledError
 from superluigi.execution.importing import refuse_if_importing
+from superluigi.execution.process import process_tree
 from superluigi.execution.process.parent import parent
+from superluigi.execution.process.termination import ends_cleanly
 from superluigi.execution.yielded import start
 from superluigi.runs import context as runs
 from superluigi.storage.local import atomic
@@ -235,6 +237,7 @@ def _steps(task: Any, begin: Callable[[], Any]) -> Generator[object, object, Any
     has_variables = job.environment or class_attr(task, "environment") is not None or run.environment is not None
     supervisor.ensure()
     with (
+        ends_cleanly(),  # where no run of ours has seen to it: under Luigi's own worker
         checkpoint.graceful(here) if class_attr(task, "resumable") else _NOTHING,
         attempt_context.entered(here),
         cancel.known(here),
@@ -266,16 +269,19 @@ def _seeded(here: AttemptContext) -> seeds.seeded:
 
 
 class _ended:  # noqa: N801 - used like a function, around every attempt
-    """Close what belongs to the attempt, and say to its folder how it ended."""
+    """Close what belongs to the attempt, and say to its folder how it ended; interrupted, it leaves no program."""
 
     def __init__(self, here: AttemptContext) -> None:
         self._here = here
+        self._began = process_tree.ticks()
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         here = self._here
+        if isinstance(error, (KeyboardInterrupt, TaskCancelledError)):
+            process_tree.end_all(process_tree.started_by(threading.get_native_id(), self._began))
         here.stack.close()
         known = here.folder_if_any
         if known is not None:

@@ -1,0 +1,241 @@
+"""SIGTERM, SIGHUP and Ctrl-C from outside: nothing stays behind, and the parent sees what ended the process.
+
+SIGTERM left the programs of a task running and its stage behind; Ctrl-C showed the frames of the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from superluigi.execution.process import termination
+from superluigi.task_runner import run_task
+from superluigi.testing.executor_tasks import LoggedTask
+
+JOB = """
+    import signal, subprocess, sys, time
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+    from multiprocessing import get_context
+    from pathlib import Path
+    from superluigi.targets import LocalFileTarget
+    from superluigi.task_runner import run_task
+    from superluigi.tasks import AtomicTaskWithMetadata
+
+    class Slow(AtomicTaskWithMetadata):
+        def output(self):
+            return LocalFileTarget("out/slow.txt")
+
+        def run(self, output_path):
+            output_path.write_text("partial")
+            subprocess.Popen(["sleep", "600"])
+            Path("begun").touch()
+            try:
+                while True:
+                    time.sleep(0.05)
+            finally:
+                Path("tidying").touch()
+                time.sleep(0.5 if Path("tidies").exists() else 0)
+                Path("tidied").touch()
+
+    class Deaf(Slow):
+        def run(self, output_path):
+            Path("begun").touch()
+            while True:
+                try:
+                    time.sleep(600)
+                except BaseException:
+                    pass
+
+    def main(way):
+        options = {"num_workers": 2} if way != "here" else {}
+        if way == "lent processes":
+            with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
+                run_task(Slow(), executor=pool, **options)
+        elif way == "lent threads":
+            with ThreadPoolExecutor(2) as pool:
+                run_task(Slow(), executor=pool, **options)
+        elif way == "deaf":
+            from superluigi.execution.process import termination
+            termination.END_SECONDS = 0.3
+            run_task(Deaf())
+        else:
+            if way == "own handler":
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+            run_task(Slow(), executor=None if way in ("here", "own handler") else way, **options)
+
+    if __name__ == "__main__":
+        main(sys.argv[1])
+"""
+
+
+def command(way: str) -> Sequence[str]:
+    if way == "superluigi run":
+        return [sys.executable, "-m", "superluigi", "run", "job", "Slow"]
+    if way == "luigi":
+        return [sys.executable, "-m", "luigi", "--module", "job", "Slow", "--local-scheduler"]
+    return [sys.executable, "job.py", way]
+
+
+def start(folder: Path, way: str, *signals: int) -> subprocess.Popen[bytes]:
+    """Start the job, and send it the signals in order: the first when its task has begun, others when it cleans up."""
+    (folder / "job.py").write_text(textwrap.dedent(JOB))
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            command(way),
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder), "SUPERLUIGI_WORKSPACE": str(folder / "workspace")},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    for name, signum in zip(["begun", *["tidying"] * 9], signals, strict=False):
+        wait_for(folder / name, process)
+        process.send_signal(signum)
+    return process
+
+
+def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    while not file.exists():
+        assert process.poll() is None, file.with_name("said").read_text()
+        time.sleep(0.02)
+
+
+def alive_in(folder: Path, seconds: float = 10.0) -> list[str]:
+    """Processes whose current folder is `folder` after a while: a fork server has to see the end."""
+    deadline = time.monotonic() + seconds
+    while (found := _alive_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _alive_in(folder: Path) -> list[str]:
+    found = []
+    for cwd in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and os.readlink(cwd) == str(folder):
+                found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def left_of(folder: Path) -> list[str]:
+    """What lies where outputs should be, and what says that something runs."""
+    return [str(path) for path in (*folder.glob("out/*"), *folder.glob("out/.*"))]
+
+
+TERM, HUP, INT = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+ENDINGS = [
+    ("here", TERM),
+    ("here", INT),
+    ("threads", HUP),
+    ("threads", INT),
+    ("processes", TERM),
+    ("lent threads", TERM),
+    ("lent processes", TERM),
+    ("dask", TERM),
+    ("superluigi run", TERM),
+    ("luigi", HUP),
+]
+
+
+@pytest.mark.parametrize(("way", "signum"), ENDINGS)
+def test_a_signal_ends_a_run_with_all_it_has_started_and_the_parent_sees_which(
+    tmp_path: Path, way: str, signum: int
+) -> None:
+    if way == "dask":
+        pytest.importorskip("distributed")
+    process = start(tmp_path, way, signum)
+    assert process.wait(60) == -signum
+    assert (tmp_path / "tidied").exists()
+    assert alive_in(tmp_path) == []
+    assert left_of(tmp_path) == []
+    said = (tmp_path / "said").read_text()
+    if way != "luigi":  # whose own worker tells nothing
+        assert "Interrupted: Slow() was ended; 0 of 1 tasks were made." in said
+        assert "/superluigi/" not in said, said  # no frame of ours
+        assert "During handling" not in said
+
+
+def test_the_command_line_ends_with_130_after_ctrl_c(tmp_path: Path) -> None:
+    process = start(tmp_path, "superluigi run", INT)
+    assert process.wait(60) == 130
+    assert alive_in(tmp_path) == []
+
+
+def test_ctrl_c_shows_the_lines_of_the_script(tmp_path: Path) -> None:
+    start(tmp_path, "here", INT).wait(60)
+    said = (tmp_path / "said").read_text()
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert [line.strip() for line in said.splitlines() if "File " in line] == [
+        f'File "{tmp_path}/job.py", line {line}, in {where}'
+        for line, where in ((_line("main(sys.argv"), "<module>"), (_line("run_task(Slow(), executor=None"), "main"))
+    ] + [f'File "{tmp_path}/job.py", line {_line("time.sleep(0.05)")}, in run']
+
+
+def _line(code: str) -> int:
+    return next(number for number, line in enumerate(textwrap.dedent(JOB).splitlines(), 1) if code in line)
+
+
+@pytest.mark.parametrize("others", [(TERM, INT), (INT, TERM, HUP)])
+def test_further_signals_do_not_disturb_what_cleans_up(tmp_path: Path, others: tuple[int, ...]) -> None:
+    (tmp_path / "tidies").touch()
+    process = start(tmp_path, "here", *others)
+    assert process.wait(60) in (-TERM, -HUP)  # of two that wait the kernel chooses
+    assert (tmp_path / "tidied").exists()
+    assert alive_in(tmp_path) == []
+    assert left_of(tmp_path) == []
+
+
+def test_what_swallows_sigterm_is_ended_all_the_same(tmp_path: Path) -> None:
+    assert start(tmp_path, "deaf", TERM).wait(60) == -TERM
+
+
+def test_handlers_of_the_program_stay_in_force(tmp_path: Path) -> None:
+    process = start(tmp_path, "own handler", TERM)
+    assert process.wait(60) != -TERM  # its SystemExit fails the task, as any other
+
+
+class Looks(LoggedTask):
+    """Writes down which handlers are in force."""
+
+    def work(self) -> None:
+        found = [str(signal.getsignal(signum) is signal.SIG_IGN) for signum in (TERM, HUP, INT)]
+        Path(self.folder, "handlers").write_text(" ".join(found))
+
+
+@pytest.mark.parametrize("ignored", [(), (HUP,), (TERM, INT)])
+def test_only_defaults_are_replaced_and_all_are_put_back(tmp_path: Path, ignored: tuple[int, ...]) -> None:
+    before = {signum: signal.getsignal(signum) for signum in (TERM, HUP, INT)}
+    try:
+        for signum in ignored:
+            signal.signal(signum, signal.SIG_IGN)
+        set_so = [signal.getsignal(signum) for signum in (TERM, HUP, INT)]
+        run_task(Looks(folder=str(tmp_path), name="one"), quiet=True)
+        assert [signal.getsignal(signum) for signum in (TERM, HUP, INT)] == set_so
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    inside = (tmp_path / "handlers").read_text().split()
+    assert inside == [str(signum in ignored) for signum in (TERM, HUP, INT)]
+
+
+def test_an_interruption_that_was_swallowed_hides_no_later_one() -> None:
+    heard = 0
+    with termination.ends_cleanly():
+        for _ in range(3):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                heard += 1
+    assert heard == 3
