@@ -67,6 +67,13 @@ class Reader:
         return formats.load(self.path(target), as_type=wanted, format=format)
 
 
+class LastingReader(Reader):
+    """Gives the outputs' own paths for copies, which would be gone when their paths are looked at."""
+
+    def copy(self, task: luigi.Task) -> object:
+        return graph.map_structure(lambda target: getattr(target, "path", target), task.output())
+
+
 def result(task: luigi.Task, as_type: object = None) -> object:
     """The value of a complete task.
 
@@ -80,7 +87,7 @@ def result(task: luigi.Task, as_type: object = None) -> object:
             f"{task} has no result yet: {missing[0]} is not there. Run it (superluigi.compute, run_task) first."
         )
     with contextlib.ExitStack() as stack:
-        return Reader(stack).value(task, as_type)
+        return LastingReader(stack).value(task, as_type)
 
 
 def inputs_annotation(task: Any) -> Any:

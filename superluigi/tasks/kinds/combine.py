@@ -17,6 +17,7 @@ from superluigi.parameters.luigi_task import AnyTask
 from superluigi.parameters.references import replaced
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.base import Task
+from superluigi.tasks.values import LastingReader
 
 Made = TypeVar("Made")
 
@@ -58,7 +59,7 @@ class Collect(AtomicTaskWithMetadata):
     suffix = ".pickle"
 
     def run(self) -> Any:
-        reader = self.current_attempt().reader
+        reader = LastingReader(self.current_attempt().stack)
         return replaced(self.param_kwargs["tree"].value, reader.value)
 
 

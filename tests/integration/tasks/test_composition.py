@@ -131,6 +131,15 @@ def test_an_argument_annotated_path_gets_the_path_and_as_path_gives_it_anywhere(
     assert word.result() == "pi is ~ 3.0000"
 
 
+def test_the_path_of_a_task_is_that_of_its_output_where_it_outlives_the_run() -> None:
+    word = echo(3.0)
+    path = compute(as_path(word))
+    assert path == word.output().path and path.read_text() == "pi is ~ 3.0000"
+    assert compute([as_path(word), word]) == [path, "pi is ~ 3.0000"]
+    assert compute(collect({"x": as_path(word)})) == {"x": path}
+    assert as_path(word).result() == path
+
+
 def test_names_that_run_knows_are_given_and_flags_of_parameters_work() -> None:
     graph = describe("x", device="gpu")
     assert compute(graph) == "x on gpu by describe"
