@@ -27,14 +27,12 @@ def made_it(
 ) -> bool:
     """Whether another run has committed what `this` one wanted to: the same task, all of its outputs, in time.
 
-    `ours` is the record that lost. What `was_there` when its attempt began is what that was to replace. Waits for a
-    winner that is still committing.
+    `ours` is the record that lost. What `was_there` when its attempt began is what that was to replace; where some
+    output of the winner was not, the others were seen between its commits. Waits for a winner that is still committing.
     """
     refresh = this.refresh is not None
 
-    def wanted(theirs: Record, target: AtomicTarget) -> bool:
-        if was_there(target.location, theirs):
-            return False
+    def wanted(theirs: Record) -> bool:
         if any(theirs.get(key) != ours.get(key) for key in ("task_id", "task_hash")):
             return False
         if not same_requirements(theirs, ours):
@@ -47,10 +45,11 @@ def made_it(
     while True:
         at_work = any(target.location.being_written() for target in targets)
         found = [target.read_metadata() for target in targets]
-        made = [one for one, target in zip(found, targets, strict=True) if one is not None and wanted(one, target)]
-        if len(made) == len(targets) and len({(one.get("run") or {}).get("id") for one in made}) == 1:
+        made = [(one, target.location) for one, target in zip(found, targets, strict=True) if one and wanted(one)]
+        new = [one for one, location in made if not was_there(location, one)]
+        if new and len(made) == len(targets) and len({(one.get("run") or {}).get("id") for one, _ in made}) == 1:
             return True
-        if not all(map(_is_over, made)):
+        if not all(map(_is_over, new)):
             at_work |= time.monotonic() < began + _REST_SECONDS  # its other outputs are to follow
         strange = any(theirs is not None and theirs.get("task_hash") != ours.get("task_hash") for theirs in found)
         calm = 0 if at_work else calm + 1  # a third one may have begun and ended between our looks
