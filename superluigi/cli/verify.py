@@ -1,8 +1,9 @@
 """Re-read outputs against their records.
 
 Every byte is read. Reports each output as ok, changed, missing (a record without its data), without record,
-or half-committed (left by a writer that died; reading the output or running its task again repairs it).
-Exit code 1 if anything is not ok.
+or half-committed (left by a writer that died; reading the output or running its task again repairs it); and as
+external what others made, an output there has read, and has not changed since. Exit code 1 if anything else is found
+than ok and external.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ EXAMPLE = """
 superluigi verify out/
 superluigi verify s3://flights/predictions/ --quiet
 """
-_STYLES = {"ok": "green", "changed": "red", "missing": "red", "without record": "yellow", "half-committed": "yellow"}
+_STYLES = {
+    "ok": "green",
+    "external": "magenta",
+    "changed": "red",
+    "missing": "red",
+    "without record": "yellow",
+    "half-committed": "yellow",
+}
 
 
 def configure(parser: Parser) -> None:

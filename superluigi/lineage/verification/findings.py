@@ -10,11 +10,12 @@ CHANGED = "changed"
 MISSING = "missing"
 WITHOUT_RECORD = "without record"
 HALF_COMMITTED = "half-committed"
+EXTERNAL = "external"
 
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was found at one address: `ok`, `changed`, `missing`, `without record` or `half-committed`."""
+    """What was found at one address: `ok`, `changed`, `missing`, `without record`, `half-committed`, `external`."""
 
     path: str
     state: str
@@ -22,8 +23,8 @@ class VerifyResult:
 
     @property
     def ok(self) -> bool:
-        """Whether data and record are both there and agree."""
-        return self.state == OK
+        """Whether data and record are both there and agree; of data of others, whether it is what outputs have read."""
+        return self.state in (OK, EXTERNAL)
 
     def as_json(self) -> dict[str, str]:
         """Plain values, for scripts."""

@@ -16,6 +16,7 @@ from superluigi.lineage.records import resolve
 from superluigi.lineage.records.reading import missing_record_error
 from superluigi.lineage.records.record_io import read_json, validate
 from superluigi.lineage.records.resolve import Place
+from superluigi.lineage.verification import external
 from superluigi.lineage.verification.findings import (
     CHANGED,
     HALF_COMMITTED,
@@ -41,7 +42,8 @@ def verify(place: Place) -> list[VerifyResult]:
 
     A place is a path, an `s3://` address or a target. `missing` is a record whose data is gone;
     `half-committed` is what a dead writer left (reading the output or running its task again repairs it,
-    `superluigi clean` removes orphans). A writer at work is waited for, briefly. Sorted by address.
+    `superluigi clean` removes orphans); `external` is data without a record that an output there has read, and that
+    has not changed since. A writer at work is waited for, briefly. Sorted by address.
 
     Raises:
         TargetMissingError: nothing is there, neither data nor record.
@@ -49,6 +51,8 @@ def verify(place: Place) -> list[VerifyResult]:
     checks = list(_checks(place))
     with ThreadPoolExecutor(os.cpu_count() or 1, "superluigi-verify") as pool:  # hashing frees the interpreter lock
         found = [one for several in pool.map(lambda check: check(), checks) for one in several]
+    if len(found) > 1:
+        found = external.told_apart(os.fspath(place), found)
     return sorted(found, key=lambda one: one.path)
 
 
