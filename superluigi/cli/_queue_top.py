@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from superluigi.terminal import visible
+from superluigi.terminal import visible, write
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -19,8 +21,13 @@ _ROWS = 15
 def show(queue: Queue, screen: Console, *, interval: float, once: bool) -> None:
     """Show counts, what runs and what failed; again every `interval` seconds until Ctrl-C."""
     if once:
+        shown = io.StringIO()
+        screen.file = shown
         screen.print(_picture(queue))
+        write(shown.getvalue())
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows few characters
     from rich.live import Live
 
     with Live(_picture(queue), console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
