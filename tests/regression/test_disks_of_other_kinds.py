@@ -14,7 +14,7 @@ import luigi
 import pytest
 
 from superluigi import run_task
-from superluigi.errors import OutputClashError, TargetKindError
+from superluigi.errors import CommitError, OutputClashError, TargetKindError
 from superluigi.storage.local.copy import remove_tree
 from superluigi.storage.local.stages import staging
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
@@ -119,6 +119,32 @@ def test_what_is_mounted_in_an_output_is_not_emptied_with_it(
     run_task(task, force=True)
     task.output().remove()
     assert (elsewhere / "precious").exists() and not task.complete()
+
+
+@pytest.mark.parametrize("what", ["another disk", "a folder of the same disk"])
+@pytest.mark.parametrize("name", ["out", "o u\tt\\"])
+def test_an_output_where_something_is_mounted_is_refused_and_told_why(
+    tmp_path: Path, mounted: Mount, what: str, name: str
+) -> None:
+    place, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    if what == "another disk":
+        mounted("mount", "-t", "tmpfs", "tmpfs", place)
+    else:
+        mounted("mount", "--bind", elsewhere, place)
+    (place / "precious").write_text("x")
+    task = Made(str(tmp_path), name)
+    for work in (lambda: run_task(task, force=True, raise_exception=True), task.output().remove):
+        with pytest.raises(CommitError, match="Something is mounted there"):
+            work()
+    assert [path.name for path in place.iterdir()] == ["precious"]
+    if what == "another disk":
+        with pytest.raises(CommitError):  # before the work
+            task.output().stage()
+    task = Made(str(place))
+    run_task(task)
+    assert task.complete(), "a folder in it is fine"
 
 
 def test_what_is_mounted_in_the_folder_of_a_task_outlives_that(tmp_path: Path, mounted: Mount) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import functools
 import logging
 import os
+import re
 import stat
 import sys
 import threading
@@ -243,6 +244,23 @@ def _syncfs(path: Path) -> bool:
         os.close(descriptor)
 
 
+def is_mount(folder: str) -> bool:
+    """Whether another disk is mounted at a folder, as far as this system tells: it cannot be replaced then."""
+    with contextlib.suppress(OSError):
+        if os.lstat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev:  # or it is a subvolume of btrfs
+            real = os.fsencode(os.path.realpath(folder))
+            known = copy.read_file("/proc/self/mountinfo").splitlines()
+            return any(_OCTAL.sub(_character, line.split(b" ")[4]) == real for line in known)
+    return False
+
+
+_OCTAL = re.compile(rb"\\(\d{3})")
+
+
+def _character(found: re.Match[bytes]) -> bytes:
+    return bytes([int(found[1], 8)])
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -252,6 +270,7 @@ _ADVICE = {
     errno.EFBIG: "The file is larger than the limit of this process (ulimit -f) or file system.",
     errno.EROFS: "The file system is read-only: have it mounted writable, or choose another place.",
     errno.ENAMETOOLONG: "The name, with that of its record, is too long for the file system: choose a shorter one.",
+    errno.EBUSY: "Something is mounted there: make the output a file or a folder in it, or unmount it.",
     errno.ENOTDIR: "A part of the path is a file, not a folder.",
 }
 

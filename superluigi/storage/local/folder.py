@@ -7,6 +7,7 @@ makes recoverable. The old tree is removed after the new one is visible.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -162,6 +163,11 @@ class FolderLocation(LocalLocation):
             failpoint("drop journal")
             journal.unlink()
         return True
+
+    def _check_names(self) -> None:
+        super()._check_names()
+        if atomic.is_mount(self.final_uri):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), self.uri)
 
     def _staged(self, final: str) -> StagedWrite:
         return StagedFolder.begun(self, final)
