@@ -89,6 +89,11 @@ def message_of(error: BaseException) -> str:
     return text if over <= 0 else f"{text[:MESSAGE_LIMIT]}… ({over} more characters)"
 
 
+def repeated(error: BaseException) -> BaseException | None:
+    """What to raise an advice from that has the words of `error`: of ours only what that was raised from."""
+    return error.__cause__ if isinstance(error, SuperLuigiError) else error
+
+
 def traceback_of(error: BaseException) -> str:
     """The traceback of `error` as text, whatever its text and its attributes do."""
     with USERS_CODE:

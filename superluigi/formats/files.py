@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from superluigi import config
 from superluigi.arguments import guarded
-from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiError
+from superluigi.errors import FormatError, MissingDependencyError, SuperLuigiError, repeated
 from superluigi.formats import folders
 from superluigi.formats.registry import COMPRESSIONS, FormatSpec, by_name, candidates, entries
 
@@ -190,7 +190,7 @@ def _explained(what: str, entry: FormatSpec, *value: object) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         if isinstance(error, SuperLuigiError) and reason.startswith(what):
             raise
-        raise FormatError(f"{what}: {reason.rstrip('.')}. {_advice(entry, *value)}") from error
+        raise FormatError(f"{what}: {reason.rstrip('.')}. {_advice(entry, *value)}") from repeated(error)
 
 
 def _advice(entry: FormatSpec, *value: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superluigi.errors import RemoteError, TaskFailedError
-from superluigi.runs.tracebacks import users_frames
+from superluigi.runs import tracebacks
 from superluigi.runs.uncaught import end_in_a_line
 from superluigi.terminal import cut_middle
 
@@ -42,7 +42,7 @@ class Failure:
     def explained(self) -> BaseException:
         """The error; one that comes from another process has lost its frames, so they are chained as text."""
         error = self.error
-        if error.__traceback__ is None and error.__cause__ is None and self.traceback:
+        if error.__traceback__ is None and error.__cause__ is None and tracebacks.end_of_frames(self.traceback):
             error.__cause__ = RemoteError(f"\n{self.traceback}", self.traceback)
         return error
 
@@ -139,7 +139,7 @@ class Report:
         first, more = self.failures[0], len(self.failures) - 1
         reason = shortened(said(first.error), 300).splitlines()
         lines = [f"{name}: {first.task} {WORDS[first.kind]}", *reason[:3]]
-        for frame in users_frames(first.traceback)[-3:]:
+        for frame in tracebacks.users_frames(first.traceback)[-3:]:
             lines.append(f"    {frame.file}:{frame.line} in {frame.function}: {shortened(frame.code, 100)}")
         lines += [f"    log: {first.log_file}"] if first.log_file else []
         lines += [f"and {more} more failed: print(error) of the TaskFailedError names them"] if more else []

@@ -50,6 +50,23 @@ def trim(error: BaseException) -> None:
             one.__traceback__ = first
 
 
+def users_cause(error: BaseException) -> BaseException | None:
+    """What to raise an advice from: `error`, or what in it was raised by code that is not ours, trimmed.
+
+    None if all of it is ours and Luigi's, whose words the advice has already. The setting `full_tracebacks` keeps all.
+    """
+    if config.get("full_tracebacks"):
+        return error
+    for one in _chain(error):
+        first = one.__traceback__
+        while first is not None and not _is_users(first):
+            first = first.tb_next
+        if first is not None:
+            one.__traceback__ = first
+            return one
+    return None
+
+
 def _is_users(found: TracebackType) -> bool:
     name = found.tb_frame.f_code.co_filename
     return name.startswith(_TESTING) or not (name in _FILES or name.startswith(_RUNNERS))

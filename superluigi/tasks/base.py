@@ -15,7 +15,7 @@ from typing_extensions import dataclass_transform
 
 from superluigi import graph
 from superluigi.checks import definition
-from superluigi.errors import DefinitionError
+from superluigi.errors import DefinitionError, SuperLuigiError
 from superluigi.execution.yielded import CHECKED_DATA
 from superluigi.lazy import lazy
 from superluigi.luigi_compat.parameters import default_of
@@ -25,7 +25,7 @@ from superluigi.parameters import identity, luigi_kinds, parameter_errors
 from superluigi.parameters.checked import Checked
 from superluigi.parameters.luigi_task import AnyTask, LuigiExternalTask, LuigiTask, keyword_only
 from superluigi.runs import context as runs
-from superluigi.runs import force
+from superluigi.runs import force, tracebacks
 from superluigi.runs.completeness import refuse_other_than_tasks, run_made
 from superluigi.storage.base import Holder, Location
 from superluigi.tasks import extra_identity, outputs, ranges, reserved_names, run_wrapper, task_pickle
@@ -46,7 +46,11 @@ class TaskMeta(Register):
         get_param_values: Callable[..., list[tuple[str, object]]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> TaskMeta:
-        namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
+        try:
+            namespace = {**namespace, **declarations.parameters_from_annotations(name, namespace, bases)}
+        except SuperLuigiError as error:
+            error.__cause__ = error.__cause__ and tracebacks.users_cause(error.__cause__)
+            raise
         cls: TaskMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
         reserved_names.check_class(cls, namespace)
         reserved_names.warn_of_misspelt(cls, namespace, stacklevel=2)
@@ -71,7 +75,7 @@ class TaskMeta(Register):
                 explained = parameter_errors.explain(cls, error, args, kwargs)
                 if explained is None:
                     raise
-                raise explained from error
+                raise explained from tracebacks.users_cause(error)
             if cls.__init__ is not Task.__init__ or not task.initialized():
                 parameter_errors.refuse_without_init(cls, task, args, kwargs)
             return tags.tagged(extra_identity.variant(task, extras), marks) if extras or marks else task

@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import luigi
 import pytest
 
-from superluigi import run_task
-from superluigi.errors import CommitError, StorageAccessError, TaskFailedError
+from superluigi import cached, run_task, task
+from superluigi.errors import CommitError, StorageAccessError, SuperLuigiError, TaskFailedError
+from superluigi.parameters import Param
 from superluigi.runs import tracebacks
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
@@ -187,3 +190,77 @@ def test_the_error_that_a_traceback_ends_with_is_found_behind_the_frames_of_its_
     last = outer if deep else inner
     text = "".join(traceback.format_exception(last))
     assert text[tracebacks.end_of_frames(text) :].startswith(f"superluigi.errors.{type(last).__name__}: {last}")
+
+
+@task
+def doubled(x: int) -> int:
+    """A function with one argument."""
+    return 2 * x
+
+
+class Positive(luigi.IntParameter):
+    """Refuses what is below zero, in code of its own."""
+
+    def normalize(self, x: int) -> int:
+        if x < 0:
+            raise ValueError("below zero")
+        return x
+
+
+class Wants(AtomicTaskWithMetadata):
+    x = Positive()
+
+
+class Silent(AtomicTaskWithMetadata):
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget("never.txt")
+
+    def run(self, output_path: Path) -> None:
+        """Nothing is written."""
+
+
+def default(kind: Any, value: object) -> None:
+    type("Made", (AtomicTaskWithMetadata,), {"__annotations__": {"x": Param[kind]}, "x": value})
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: doubled("x"),
+        lambda: doubled(x=[1]),
+        lambda: doubled(),
+        lambda: doubled(y=1),
+        lambda: doubled(1, 2),
+        lambda: doubled(1, x=2),
+        lambda: default(int, "a"),
+        lambda: default(dict[str, int], {"a": "b"}),
+        lambda: default(complex, 1j),
+        lambda: default("Unknown", 1),
+        lambda: task(lambda x: x)(x=object()),
+        lambda: cached("terms.unknown"),
+        lambda: LocalFileTarget("a.json").dump({1}),
+        lambda: LocalFileTarget("a.unknown").dump(1),
+    ],
+)
+def test_a_mistake_is_told_once_not_with_what_we_raised_on_the_way(
+    mistake: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SuperLuigiError) as caught:
+        mistake()
+    assert "The above exception" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_error_of_the_users_own_code_is_told_with_its_line() -> None:
+    with pytest.raises(SuperLuigiError) as caught:
+        Wants(x=-1)
+    text = "".join(traceback.format_exception(caught.value))
+    assert 'raise ValueError("below zero")' in text and text.count("The above exception") == 1
+
+
+def test_an_error_of_ours_is_told_once_beside_that_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(Silent())
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.count("The above exception") == 1 and "RemoteError" not in text

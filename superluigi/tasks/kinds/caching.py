@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from superluigi import config, formats, graph
 from superluigi.arguments import guarded
-from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenError
+from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenError, repeated
 from superluigi.formats.registry import COMPRESSIONS, candidates
 from superluigi.parameters.adapters.basic import canonical
 from superluigi.parameters.adapters.factory import Anything
@@ -42,7 +42,7 @@ def cached(name: str) -> Callable[[Callable[..., Value]], CachedMethod[Value]]:
     try:
         candidates(plain.suffix, path=name)
     except FormatError as error:
-        raise DefinitionError(f"@cached({name!r}): {error}") from error
+        raise DefinitionError(f"@cached({name!r}): {error}") from repeated(error)
 
     def decorate(method: Callable[..., Value]) -> CachedMethod[Value]:
         return CachedMethod(method, name)

@@ -11,7 +11,7 @@ import luigi
 
 from superluigi.arguments import guarded
 from superluigi.config import suggestion
-from superluigi.errors import DefinitionError
+from superluigi.errors import DefinitionError, repeated
 from superluigi.parameters.adapters.content import copied
 from superluigi.parameters.annotations import Declared, annotation_of
 from superluigi.parameters.checked import Checked, Frozen, parameter_for
@@ -184,7 +184,7 @@ def _parameter(function: Callable[..., Any], argument: inspect.Parameter, base: 
     try:
         parameter = parameter_for(declared.kind, tasks=True, **options)
     except DefinitionError as error:
-        raise DefinitionError(f"{where}: {error}") from error
+        raise DefinitionError(f"{where}: {error}") from repeated(error)
     parameter.ignore_default, parameter.constant = declared.ignore_default, declared.constant
     return parameter
 
