@@ -47,6 +47,13 @@ def test_the_workflow_does_what_make_check_does_on_every_python_that_is_promised
     assert set(classified) <= set(jobs["check"]["strategy"]["matrix"]["python"])
 
 
+def test_the_readme_and_the_list_of_names_say_which_extras_there_are() -> None:
+    extras = set(importlib.metadata.metadata("superluigi").get_all("Provides-Extra") or ()) - {"dev", "docs"}
+    for page, as_written in (("README.md", "'.[{}]'"), ("docs/reference/by-name.md", "| `{}` |")):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert {extra for extra in extras if as_written.format(extra) not in text} == set(), page
+
+
 def commands_of_the_workflow() -> list[str]:
     """Each `run` of each job, as the shell gets it for each row of the job's matrix."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
