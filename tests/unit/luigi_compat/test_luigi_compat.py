@@ -17,8 +17,8 @@ ROOT = Path(superluigi.__file__).parent
 #: Names of our own that happen to be names of Luigi's, too, in modules that do not define them themselves: `self._x`
 #: of a mix-in or base class of ours. `_reason` is one of Tornado's.
 OURS = {"_reason", "_add", "_options", "_session", "_run", "_task", "_stream", "_process", "_s3", "_key", "_instance"}
-#: `_data` is one of `os.environ`'s.
-OURS |= {"_data"}
+#: `_data` is one of `os.environ`'s, `_get_value` one of argparse's parsers.
+OURS |= {"_data", "_get_value"}
 PRIVATE = re.compile(r"_[A-Za-z]\w*[A-Za-z0-9]")
 #: What Python makes of a private name of a class that begins with two underscores.
 MANGLED = re.compile(r"_[A-Z][A-Za-z]*(?=__)")
