@@ -388,13 +388,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--config-file", metavar="FILE", help="its sections have the task's parameters")
     parser.add_argument("--central-scheduler", action="store_true")
     args = parser.parse_args(arguments)
-    module, _, name = args.task.rpartition(".")
+    module, dot, name = args.task.rpartition(".")
+    if not dot:
+        parser.error(f"--task {args.task} names no module: write --task MODULE.{args.task}")
     sys.path.insert(0, os.getcwd())
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         parser.error(f"there is no task {args.task}: {error}")
-    run_task(cls, config_file=args.config_file, central_scheduler=args.central_scheduler)
+    try:
+        run_task(cls, config_file=args.config_file, central_scheduler=args.central_scheduler)
+    except SuperLuigiError as error:
+        if not error.told:
+            say(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
 
 
 def __getattr__(name: str) -> NoReturn:

@@ -310,6 +310,15 @@ def test_the_old_command_line_runs_a_task_with_a_config_file(tmp_path: Path) -> 
     wrong = subprocess.run([*command, "old.Nothing"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "there is no task old.Nothing" in wrong.stderr
+    for words, code, advice in (
+        (["old.T", "--config-file", "none.cfg"], 1, "The config file none.cfg does not exist"),
+        (["old.T", "--config-file", "empty.cfg"], 1, "the parameter 'n' was not given"),
+        (["T"], 2, "write --task MODULE.T"),
+    ):
+        (tmp_path / "empty.cfg").touch()
+        told = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (told.returncode, "Traceback" in told.stderr) == (code, False), told.stderr
+        assert advice in told.stderr
 
 
 def test_configuration_that_is_set_for_the_process_fills_parameters(tmp_path: Path) -> None:
