@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import sqlite3
@@ -30,6 +31,7 @@ from superluigi.errors import (
 from superluigi.queue import Pool, Queue
 from superluigi.queue.models import duration
 from superluigi.queue.store import claims
+from superluigi.queue.web import QueueScheduler
 from superluigi.queue.workers.attempt_runner import QueueAttemptRunner
 from superluigi.scheduler.limits import Limits
 
@@ -325,6 +327,32 @@ def test_a_damaged_row_fails_its_task_and_no_worker(queue_name: str, project: Pr
                 row.task()
 
 
+@pytest.mark.parametrize(
+    "damage", ["state = 'odd'", "task_id = x'ff00'", "tags = '[1]'", "ended = 'odd'", "params = '{\"kind\": 3}'"]
+)
+def test_a_row_of_another_shape_is_told_as_damaged_wherever_it_is_shown(
+    queue_name: str, project: Project, damage: str
+) -> None:
+    module = project(TELLS)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Tells(kind="plain"))
+        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
+            connection.execute(f"UPDATE superluigi_tasks SET {damage}")
+        page = QueueScheduler(queue)
+        for look in (queue.tasks, page.task_list, page.graph, lambda: queue.report(0.0)):
+            with pytest.raises(QueueError, match="damaged"):
+                look()
+
+
+@pytest.mark.parametrize("days", ["1e300", "0", "1e-300"])
+def test_a_manager_forgets_by_any_number_of_days(
+    queue_name: str, project: Project, monkeypatch: pytest.MonkeyPatch, days: str
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_QUEUE_KEEP_DAYS", days)
+    with Queue(queue_name) as queue:
+        queue.spawn(1)
+
+
 def test_the_error_of_a_task_is_told_whatever_its_parameters_are(queue_name: str, project: Project) -> None:
     module = project("""
         from typing import Any
@@ -348,6 +376,35 @@ def test_who_looks_for_a_queue_makes_no_folder(tmp_path: Path) -> None:
     with pytest.raises(QueueGoneError):
         Queue(str(tmp_path / "no" / "such" / "x.sqlite"), create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
+def test_a_folder_that_may_not_be_looked_into_is_told_as_that(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    Queue(str(folder / "q.sqlite")).close()
+    folder.chmod(mode)
+    try:
+        if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            with pytest.MonkeyPatch.context() as patch:  # root may look into any
+                patch.setattr(Path, "exists", _refused)
+                patch.setattr(os, "open", _refused)
+                _expect_refusal(folder)
+        else:
+            _expect_refusal(folder)
+    finally:
+        folder.chmod(0o700)
+
+
+def _refused(path: object, *_: object) -> Any:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def _expect_refusal(folder: Path) -> None:
+    for name in ("q.sqlite", "other.sqlite"):
+        with pytest.raises(QueueError) as raised:
+            Queue(str(folder / name), create=False)
+        assert "no queue" not in str(raised.value) or name == "other.sqlite"
 
 
 def test_text_that_no_database_takes_is_refused_in_words(any_queue_name: str) -> None:

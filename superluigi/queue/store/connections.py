@@ -53,8 +53,9 @@ def switch_to_wal(path: Path) -> str:
         except sqlite3.DatabaseError as error:
             # Two processes that switch the mode at once: SQLite answers "locked" here without waiting.
             if "locked" not in str(error) or time.monotonic() > deadline:
-                advice = next((advice for sign, _, advice in SQLITE_ADVICE if sign in str(error)), "")
-                raise QueueError(f"{path} cannot be opened as a queue: {error}. {advice}".strip()) from error
+                known = ((kind, advice) for sign, kind, advice in SQLITE_ADVICE if sign in str(error))
+                kind, advice = next(known, (QueueError, ""))
+                raise kind(f"{path} cannot be opened as a queue: {error}. {advice}".strip()) from error
             time.sleep(0.01)
 
 

@@ -65,7 +65,7 @@ class Database:
         #: Device and inode of the file.
         self._file: tuple[int, int] | None = None
         try:
-            if self.path is not None and not create and not self.path.exists():  # to look for a queue makes no folder
+            if self.path is not None and not create and _is_missing(self.path):  # to look for a queue makes no folder
                 raise QueueGoneError(f"There is no queue {self.path}. {HOW_TO_MAKE}")
             with self._no_deletion():
                 if self.is_sqlite:
@@ -104,7 +104,7 @@ class Database:
         path = self.path
         if path is None:
             raise OptionError("A queue cannot live in memory: other processes must see it. Give it a name.")
-        if not path.exists():
+        if _is_missing(path):
             if not create:  # deleted just now
                 raise QueueGoneError(f"There is no queue {path}. {HOW_TO_MAKE}")
             refuse_namesake(path)
@@ -228,6 +228,14 @@ class Database:
         if self._engine is not None:
             self._closing()  # once only: what is closed is not kept until we go
         self._engine = None
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether a file is not there; one that we may not ask for may be."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _anchored(connection: Connection) -> float:

@@ -67,6 +67,8 @@ def _read_row(row: Any, blocked_by: str | None) -> TaskRow:
     if not all(map(isinstance, row, _KINDS)):
         odd = [name for name, one, kind in zip(row._fields, row, _KINDS, strict=True) if not isinstance(one, kind)]
         raise TypeError(f"of another kind: {', '.join(odd)}")
+    if row.state not in models.STATES:
+        raise ValueError(f"{row.state!r} is no state")
     stored: dict[str, Any] = json.loads(row.params)
     tags: dict[str, Any] = dict(models.load_json(row.tags))
     values = {name: held["value"] for name, held in stored.items() if not isinstance(held, str)}

@@ -27,6 +27,8 @@ logger = logging.getLogger("superluigi.queue")
 IDLE_SECONDS = 5.0
 
 _PRUNE_EVERY_SECONDS = 3600.0
+#: No queue is as old; a timedelta cannot hold each number that a setting can be.
+_LONGEST_DAYS = 1_000_000.0
 #: How often in a row a provider may refuse to start a worker: for about three minutes.
 MAX_REFUSALS = 8
 #: How many workers more than a pool may have are started while none of them comes to work.
@@ -126,7 +128,8 @@ class Spawner:
             with self._database.write(flush=False) as connection:
                 due = pruning.is_due(connection, self._database.now(), _PRUNE_EVERY_SECONDS)
             if due:
-                prune(self._database, timedelta(days=days) if days > 0 else None, tasks if tasks > 0 else None)
+                older_than = timedelta(days=min(days, _LONGEST_DAYS)) if days > 0 else None
+                prune(self._database, older_than, tasks if tasks > 0 else None)
 
     def _try_step(self) -> bool:
         """One step; a database server that is away for less than a lease does not end the spawner."""
