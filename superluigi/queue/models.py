@@ -328,8 +328,7 @@ class Result:
     """How an attempt ended. `kind`:
 
     succeeded · complete (was done already: not counted as an attempt) · failed · killed · requeued (put back
-    by a worker that must go) · waiting (for `requirements`, yielded) · missing (external data, not there yet) ·
-    elsewhere (another run or queue makes the same just now)
+    by a worker that must go) · waiting (for `requirements`, yielded) · missing (external data, not there yet)
     """
 
     kind: str
@@ -340,8 +339,6 @@ class Result:
     specs: Sequence[TaskSpec] = ()
     codes: dict[str, bytes] = field(default_factory=dict)
     requirements: Sequence[str] = ()
-    #: What is missing or made elsewhere is looked for again after so many seconds; None: as the queue says.
-    recheck_seconds: float | None = None
     #: A failure after which there is no other attempt, whatever the retry policy says.
     final: bool = False
 

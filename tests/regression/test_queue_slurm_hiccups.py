@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +14,6 @@ from superluigi.errors import MissingDependencyError, OptionError, QueueError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.providers import WorkerOrder, slurm
 from superluigi.queue.workers import spawner
-from superluigi.runs.context import RunContext
-from superluigi.storage.base import Holder
 
 Project = Callable[[str], ModuleType]
 
@@ -215,52 +211,3 @@ def test_a_user_without_a_name_is_asked_for_by_number(busy_slurm: Path, monkeypa
     (busy_slurm / "squeue").write_text(f'#!/bin/sh\necho "$@" > {busy_slurm}/asked\n')
     slurm.SlurmProvider().alive("x")
     assert f"--user={os.getuid()}" in (busy_slurm / "asked").read_text()
-
-
-ALONE = """
-    from superluigi.targets import LocalFileTarget
-    from superluigi.tasks import AtomicTaskWithMetadata
-
-    class Shared(AtomicTaskWithMetadata):
-        worker_timeout = 1
-
-        def output(self):
-            return LocalFileTarget("shared.txt")
-
-        def run(self, output_path):
-            pathlib.Path("made").open("a").write("x")
-            output_path.write_text("x")
-
-    class Other(luigi.Task):
-        def complete(self):
-            return os.path.exists("other")
-
-        def run(self):
-            open("other", "w").close()
-"""
-
-
-def test_who_waits_for_anothers_lease_leaves_its_worker_to_others_and_spends_no_time_of_its_own(
-    project: Project, queue_name: str
-) -> None:
-    module = project(ALONE)
-    with Queue(queue_name) as queue:
-        task = module.Shared()
-        turn = task._superluigi_turn(RunContext())  # another run makes it
-        assert not isinstance(turn, Holder)
-        queue.submit([task, module.Other()])
-        working = threading.Thread(target=queue.work)
-        working.start()
-        deadline = time.monotonic() + 60
-        while queue.counts()["SUCCEEDED"] < 1 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        (row,) = queue.tasks(task)
-        assert os.path.exists("other") and row.state != "FAILED" and row.attempts <= 1
-        time.sleep(1.5)  # longer than its timeout
-        task._superluigi_end_turn(turn)
-        working.join(60)
-        (row,) = queue.tasks(task)
-        assert (row.state, row.attempts) == ("SUCCEEDED", 1)
-        assert Path("made").read_text() == "x"
-        assert [attempt.outcome for attempt in queue.attempts(task)] == ["SUCCEEDED"]
-        assert len(list((queue.logs / "Shared").iterdir())) <= 2

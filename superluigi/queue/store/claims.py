@@ -196,12 +196,11 @@ def finish(connection: Connection, claim: Claim, result: Result, now: float, rec
 def ended(claim: Claim, result: Result, now: float, recheck_seconds: float) -> dict[str, object]:
     """The parameters of `END` (but `spent`), `ADD_ATTEMPT` and `RELEASE_DEPENDENTS`; `kept`: it was an attempt."""
     kind = result.kind
-    counted = kind not in ("complete", "waiting", "missing", "elsewhere")
-    recheck_seconds = recheck_seconds if result.recheck_seconds is None else result.recheck_seconds
+    counted = kind not in ("complete", "waiting", "missing")
     return {
         **_mine(claim), "now": now, "recheck": now + recheck_seconds,
         "killed": int(kind == "killed"), "done": int(kind in ("succeeded", "complete")),
-        "missing": int(kind in ("missing", "elsewhere")), "failed": int(kind == "failed"),
+        "missing": int(kind == "missing"), "failed": int(kind == "failed"),
         "attempts": claim.attempt if counted else claim.attempt - 1, "kept": int(counted or kind == "waiting"),
         "number": claim.attempt, "outcome": kind.upper(), "host": host_of(claim.worker), "started": claim.started,
         "ended": now, "error": storable(result.error), "exit_code": _exit_code(result.exit_code),

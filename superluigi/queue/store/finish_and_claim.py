@@ -20,7 +20,7 @@ from superluigi.queue.store.database import Database
 from superluigi.queue.store.statement import Statement
 
 #: Kinds of results that need nothing but the statements below.
-_PLAIN = ("succeeded", "complete", "killed", "requeued", "missing", "elsewhere")
+_PLAIN = ("succeeded", "complete", "killed", "requeued", "missing")
 Outcome = tuple[Claim, Result]
 
 

@@ -44,8 +44,6 @@ from superluigi.runs.context import RunContext, entered
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: Luigi keeps every task instance for ever; after so many attempts they are let go.
 _FORGET_AFTER = 1000
-#: After so long it is looked again whether another run still makes the same: on disks, and where looking costs.
-_NEAR_SECONDS, _FAR_SECONDS = 0.5, 5.0
 #: Logging as the user's configuration says, for as long as this process lives.
 _logging = contextlib.ExitStack()
 
@@ -67,7 +65,7 @@ def prepare() -> None:
 def attempt(order: AttemptOrder) -> Answer:
     """Make one attempt at a task."""
     answer = Answer(_child.attempt(order), tuple(_end_what_is_left()))
-    if answer.result.kind in ("missing", "elsewhere"):  # and will be so again and again
+    if answer.result.kind == "missing":  # and will be so again and again
         for log in (order.log, stderr_of(order.log)):
             with contextlib.suppress(OSError):
                 if not os.path.getsize(log):
@@ -139,16 +137,13 @@ class _Child:
         check = [dep for dep in task.deps() if can_tell(dep, run)]
         outcome = run_attempt(
             task, run, check=check, known=order.known, worker_id=order.worker,
-            check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(), waits=False,
+            check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(),
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=order.code is not None)
 
     def _report(self, task: luigi.Task, outcome: AttemptResult, run: RunContext, *, by_value: bool) -> Result:
         if outcome.status == "DONE":
             return Result("succeeded", exit_code=0)
-        if outcome.elsewhere is not None:  # the worker can do something else meanwhile, and no time limit goes on
-            seconds = _FAR_SECONDS if outcome.elsewhere.far else _NEAR_SECONDS
-            return Result("elsewhere", f"{task} waits: it is {outcome.elsewhere}", recheck_seconds=seconds)
         if outcome.status == "PENDING" and not outcome.requirements:
             return Result("requeued", f"{task} asked for another attempt.")
         if outcome.status == "PENDING":
