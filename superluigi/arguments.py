@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
-from superluigi.errors import USERS_CODE, OptionError
+from superluigi.errors import USERS_CODE, OptionError, TargetMissingError
 
 C = TypeVar("C", bound=Callable[..., Any])
 #: What one who gave this value to the argument of this name may have meant.
@@ -117,9 +117,30 @@ def _behind(door: _Door, function: Callable[..., Any]) -> Any:
         kinds = (*map(type, args), *kwargs, *map(type, kwargs.values())) if kwargs else tuple(map(type, args))
         if kinds not in known:
             look(args, kwargs, kinds)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except FileNotFoundError as error:
+            refuse_to_be_nowhere(error)
+            raise
 
     return call
+
+
+def refuse_to_be_nowhere(error: FileNotFoundError) -> None:
+    """Say it better, if what is not there is the folder that this process works in, which relative paths mean.
+
+    Raises:
+        TargetMissingError: it is.
+    """
+    if error.filename is not None:
+        return
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise TargetMissingError(
+            "The folder in which this process works has been removed: relative paths mean nothing. Change to one that "
+            "is there, or give absolute paths."
+        ) from error
 
 
 class _Door:

@@ -231,6 +231,19 @@ def cut(text: str, width: int) -> str:
     return text
 
 
+def from_here(path: str) -> str:
+    """A path as one reads it best, and can give it to commands: relative to the current folder, if it is in there."""
+    return path.removeprefix(here()) if here() else path
+
+
+def here() -> str:
+    """What paths in the current folder begin with; empty if that has been removed."""
+    try:
+        return os.path.join(os.getcwd(), "")
+    except FileNotFoundError:
+        return ""
+
+
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook: what it displays stands below a cell, and can be replaced."""
     module = sys.modules.get("IPython")  # never imported for this question

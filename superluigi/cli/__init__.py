@@ -48,6 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import terminal
+from superluigi.arguments import refuse_to_be_nowhere
 from superluigi.cli import _output
 from superluigi.cli._parser import Ended, Parser, UsageError, similar
 from superluigi.errors import (
@@ -55,7 +56,6 @@ from superluigi.errors import (
     StorageAccessError,
     SuperLuigiError,
     TargetError,
-    TargetMissingError,
     message_of,
     traceback_of,
 )
@@ -167,19 +167,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     terminal.hold_standard_descriptors()
     try:
-        return _said(_dispatch(words))
+        return _said(_at_a_place(words))
     except Ended as end:
         return _said(end.code)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
         if _is_about_options(error):
             error = UsageError(message_of(error))
-        elif isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
-            error = TargetMissingError("The folder in which you are has been removed. Change to one that is there.")
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and _is_of_ours(error):
             error = _refused(error, os.fsdecode(error.filename))
         if "--json" in words:
             _output.print_error_json(error)
         return _said(_tell(error))
+
+
+def _at_a_place(words: Sequence[str]) -> int:
+    try:
+        return _dispatch(words)
+    except FileNotFoundError as error:
+        refuse_to_be_nowhere(error)
+        raise
 
 
 def _said(code: int) -> int:
@@ -198,15 +204,6 @@ def _said(code: int) -> int:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), (sys.stderr if err else sys.stdout).fileno())
     return code
-
-
-def _is_nowhere() -> bool:
-    """Whether the folder that this process works in is gone."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False
 
 
 def _is_about_options(error: BaseException) -> bool:

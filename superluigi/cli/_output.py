@@ -15,6 +15,8 @@ from superluigi.terminal import (
     Part,
     cells,
     cut,
+    from_here,
+    here,
     is_terminal,
     room,
     say,
@@ -188,19 +190,14 @@ def _broken(text: str, width: int) -> list[str]:
     return [*found, text]
 
 
-def from_here(path: str) -> str:
-    """A path as one reads it best, and can give it to other commands: relative to here."""
-    return path.removeprefix(os.path.join(os.getcwd(), ""))
-
-
 def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
     """A header, and paths as one reads them best: relative to here, or all of them to the store."""
     from superluigi import config
 
-    here, store = os.path.join(os.getcwd(), ""), str(config.get("store"))
-    below = f"{store.rstrip('/')}/" if "://" in store else os.path.join(os.path.abspath(store), "")
-    if paths and not below.startswith(here) and all(path.startswith(below) for path in paths):
-        return f"output (in {below})", [path.removeprefix(below) for path in paths]
+    store = str(config.get("store"))
+    there = f"{store.rstrip('/')}/" if "://" in store else os.path.join(os.path.abspath(store), "")
+    if paths and not (here() and there.startswith(here())) and all(path.startswith(there) for path in paths):
+        return f"output (in {there})", [path.removeprefix(there) for path in paths]
     return "output", [from_here(path) for path in paths]
 
 

@@ -11,10 +11,10 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import from_here, line, print_json
+from superluigi.cli._output import line, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
-from superluigi.terminal import below_branch, say
+from superluigi.terminal import below_branch, from_here, say
 
 if TYPE_CHECKING:
     from superluigi.lineage.records.trace import Trace

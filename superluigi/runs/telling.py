@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 
 from superluigi.runs import tracebacks
 from superluigi.runs.report import Failure, said, shortened
-from superluigi.terminal import visible
+from superluigi.terminal import from_here, visible
 
 #: So many failures of one family and kind of error are told with their frames; the others in a line each.
 _IN_FULL = 3
@@ -35,11 +34,6 @@ def _places(failure: Failure) -> Iterator[str]:
     frames = tracebacks.users_frames(failure.traceback)
     for frame in frames[-_FRAMES:]:
         code = f": {shortened(frame.code, _CODE_WIDTH)}" if frame.code else ""
-        yield f"    {_short(frame.file)}:{frame.line} in {frame.function}{code}"
+        yield f"    {from_here(frame.file)}:{frame.line} in {frame.function}{code}"
     if failure.log_file:
         yield f"    log: {failure.log_file}"
-
-
-def _short(file: str) -> str:
-    here = os.path.join(os.getcwd(), "")
-    return file.removeprefix(here)
