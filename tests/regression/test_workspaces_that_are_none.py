@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -135,3 +136,20 @@ def test_what_only_keeps_notes_runs_and_what_needs_a_folder_says_which_setting_n
     failures = [text for _, text in caught.value.failures]
     assert len(failures) == len(All().requires())
     assert all("takes no files" in text and "SUPERLUIGI_WORKSPACE" in text for text in failures), failures
+
+
+class Loud(Noted):
+    def run(self, output_path: Path) -> None:
+        print("one line")
+        super().run(output_path)
+
+
+def test_a_full_disk_is_told_as_that_of_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "superluigi.tasks.runtime.workspace.task_folder.TaskFolder.open_log",
+        lambda *_: os.open("/dev/full", os.O_WRONLY),
+    )
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "full"))
+    with pytest.warns(RuntimeWarning, match=r"takes no files: .*/full: No space left.*SUPERLUIGI_WORKSPACE"):
+        assert Path(run_task(Loud(n=1))).read_text() == "1"

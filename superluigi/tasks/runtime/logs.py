@@ -86,11 +86,13 @@ os.register_at_fork(after_in_child=_forked)
 _told: set[tuple[Path, int]] = set()
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: OSError) -> None:
     """Once for a workspace, however many tasks print."""
     known = (workspace(), os.getpid())
     if known not in _told:
         _told.add(known)
+        if not isinstance(error, StorageAccessError):  # a full disk, say
+            error = cannot_be_made(workspace(), error)
         warnings.warn(f"What tasks print cannot be kept: {error}", RuntimeWarning, stacklevel=3)
 
 

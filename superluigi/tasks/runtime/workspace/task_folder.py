@@ -72,8 +72,8 @@ def cannot_be_made(folder: object, error: OSError) -> StorageAccessError:
     """The error for a workspace that takes no files: it names what refused, which is the same for many folders."""
     refused = error.filename or folder
     return StorageAccessError(
-        f"The workspace takes no files: {refused} cannot be made: {error.strerror}. Free space, change its rights, or "
-        "name another folder in SUPERLUIGI_WORKSPACE."
+        f"The workspace takes no files: {refused}: {error.strerror}. Free space, change its rights, or name another "
+        "folder in SUPERLUIGI_WORKSPACE."
     )
 
 
