@@ -30,7 +30,7 @@ from superluigi.errors import (
 )
 from superluigi.queue import Pool, Queue
 from superluigi.queue.models import duration
-from superluigi.queue.store import claims
+from superluigi.queue.store import claims, views
 from superluigi.queue.web import QueueScheduler
 from superluigi.queue.workers.attempt_runner import QueueAttemptRunner
 from superluigi.scheduler.limits import Limits
@@ -370,6 +370,21 @@ def test_the_error_of_a_task_is_told_whatever_its_parameters_are(queue_name: str
         queue.submit([module.Raises(value=value) for value in values])
         assert queue.work() == len(values)
         assert all("ValueError: its own" in (row.error or "") for row in queue.tasks())
+
+
+def test_an_idle_worker_outlives_a_database_that_is_restarted(queue_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = views.activity, []
+
+    def activity(connection: Any) -> views.Activity:
+        asked.append(connection)
+        if len(asked) < 3:
+            raise QueueUnreachableError("restarted")
+        return real(connection)
+
+    with Queue(queue_name) as queue:
+        monkeypatch.setattr(views, "activity", activity)
+        assert queue.work() == 0
+        assert len(asked) == 3
 
 
 def test_who_looks_for_a_queue_makes_no_folder(tmp_path: Path) -> None:

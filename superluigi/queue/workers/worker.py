@@ -225,8 +225,11 @@ class Worker:
 
         What waits in other pools counts as long as something runs: it may release tasks of this pool.
         """
-        with self._database.read() as connection:
-            activity = views.activity(connection)
+        try:
+            with self._database.read() as connection:
+                activity = views.activity(connection)
+        except QueueUnreachableError:  # the next look for work waits for it, or gives up
+            return False
         patience = _PATIENCE_SECONDS
         if activity.settled:
             patience = 0.0 if self._options.idle_seconds is None else 0.2
