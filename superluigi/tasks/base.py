@@ -72,8 +72,7 @@ class TaskMeta(Register):
             try:
                 task = cls._superluigi_made(args, kwargs)
             except Exception as error:  # the repr of a value, which Luigi asks for, may raise anything
-                explained = parameter_errors.explain(cls, error, args, kwargs)
-                if explained is None:
+                if (explained := parameter_errors.explain(cls, error, args, kwargs)) is None:
                     raise
                 raise explained from tracebacks.users_cause(error)
             if cls.__init__ is not Task.__init__ or not task.initialized():
@@ -119,8 +118,7 @@ class TaskMeta(Register):
 
 def _luigis_params(cls: type) -> list[tuple[str, luigi.Parameter]]:
     inherited: Any = vars(LuigiTask)["get_params"]
-    found: list[tuple[str, luigi.Parameter]] = inherited.__func__(cls)
-    return found
+    return list(inherited.__func__(cls))
 
 
 class _Examined:
