@@ -5,6 +5,7 @@ SIGTERM left the programs of a task running and its stage behind; Ctrl-C showed 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,12 +13,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from superluigi.execution.process import termination
+from superluigi.parameters import Param
+from superluigi.targets import LocalFileTarget
 from superluigi.task_runner import run_task
+from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.testing.executor_tasks import LoggedTask
 
 JOB = """
@@ -195,6 +200,28 @@ def test_further_signals_do_not_disturb_what_cleans_up(tmp_path: Path, others: t
     assert (tmp_path / "tidied").exists()
     assert alive_in(tmp_path) == []
     assert left_of(tmp_path) == []
+
+
+class Made(AtomicTaskWithMetadata):
+    """Writes a file."""
+
+    folder: Param[str]
+
+    def output(self) -> LocalFileTarget:
+        return LocalFileTarget(Path(self.folder) / "made.txt")
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text("made")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_processes_of_a_lent_pool_take_their_inbox_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "workspace"))
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        run_task(Made(str(tmp_path)), executor=pool, num_workers=2, quiet=True)
+    assert list((tmp_path / "workspace").glob("running/*")) == []
 
 
 def test_what_swallows_sigterm_is_ended_all_the_same(tmp_path: Path) -> None:

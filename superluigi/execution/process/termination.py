@@ -93,7 +93,7 @@ class ends_cleanly:  # noqa: N801 - used like a function, around runs and attemp
         self._taken: list[int] = []
 
     def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread() or _is_of_a_pool() or signals.only_runs_tasks():
+        if threading.current_thread() is not threading.main_thread() or is_of_a_pool() or signals.only_runs_tasks():
             return
         try:
             for signum, default in _DEFAULTS:
@@ -111,6 +111,7 @@ class ends_cleanly:  # noqa: N801 - used like a function, around runs and attemp
             _ending.is_over()
 
 
-def _is_of_a_pool() -> bool:
+def is_of_a_pool() -> bool:
+    """Whether `multiprocessing` has started this process: it ends without what `atexit` knows."""
     module: Any = sys.modules.get("multiprocessing.process")
     return module is not None and module.parent_process() is not None

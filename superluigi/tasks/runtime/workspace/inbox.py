@@ -20,9 +20,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from superluigi.execution.process.parent import parent
+from superluigi.execution.process.termination import is_of_a_pool
 from superluigi.storage import owner_token
 
 RUNNING = "running"
@@ -97,6 +99,8 @@ def ready(root: Path) -> None:
         parent.at_exit(_tidy)
         atexit.unregister(_tidy)
         atexit.register(_tidy)
+        if is_of_a_pool():
+            import_module("multiprocessing.util").Finalize(None, _tidy, exitpriority=0)
 
 
 def answer(handler: Handler) -> None:
