@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,27 +25,35 @@ Mount = Callable[..., Path]
 
 
 @pytest.fixture
-def mounted() -> Iterator[Mount]:
-    """Mount at a folder, by these words; all is undone at the end."""
+def mounted(tmp_path: Path) -> Iterator[Mount]:
+    """Mount at a folder, by these words; all mounts below `tmp_path` go at the end, wherever they are by then."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
-    with contextlib.ExitStack() as stack:
+    loops: list[str] = []
 
-        def undo(*words: Any) -> None:
-            while subprocess.run([*map(str, words)], capture_output=True).returncode == 0:
-                pass
+    def mount(*words: Any) -> Path:
+        done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"this cannot be mounted here: {words} ({done.stderr.strip()})")
+        if words[0] == "losetup":
+            loops.append(done.stdout.strip())
+        return Path(loops[-1] if words[0] == "losetup" else words[-1])
 
-        def mount(*words: Any) -> Path:
-            done = subprocess.run([*map(str, words)], capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"this cannot be mounted here: {words} ({done.stderr.strip()})")
-            if words[0] == "losetup":
-                stack.callback(undo, "losetup", "-d", done.stdout.strip())
-                return Path(done.stdout.strip())
-            stack.callback(undo, "umount", words[-1])
-            return Path(words[-1])
-
+    try:
         yield mount
+    finally:
+        for place in reversed(mounts(tmp_path)):
+            subprocess.run(["umount", place], check=True)
+        for loop in loops:
+            subprocess.run(["losetup", "-d", loop], check=True)
+    assert mounts(tmp_path) == []
+
+
+def mounts(folder: Path) -> list[str]:
+    """Where something is mounted below a folder, the earliest first."""
+    found = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place) for place in found]
+    return [place for place in places if place.startswith(f"{folder}/")]
 
 
 @pytest.fixture(params=["btrfs", "exfat"])
