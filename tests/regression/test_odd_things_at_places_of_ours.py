@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from superluigi import lineage
+from superluigi import cli, lineage
 from superluigi.errors import RecordError, SuperLuigiError
 from superluigi.storage import small_files
 from superluigi.storage.local import cleanup
@@ -132,6 +132,9 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
         "/dev/null",
         "/dev/zero",
         "..",
+        "/",
+        "//",
+        "/.",
         3,
         "file:///x",
         "\ud800",
@@ -143,3 +146,17 @@ def test_cleaning_survives_what_a_pending_record_says(tmp_path: Path, path: obje
     said = {"type": kind, "path": path, "size": 1}
     pending.write_text(json.dumps({"output": {key: value for key, value in said.items() if value is not None}}))
     cleanup.clean(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+@pytest.mark.parametrize("said", ["{}", '{"schema": "superluigi.lineage/1", "output": {"path": "/", "size": 1}}', "["])
+def test_a_record_of_nothing_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
+) -> None:
+    (tmp_path / f"{name}.metadata.json").write_text(said)
+    with LocalFileTarget(tmp_path / "made").tmp_write_path() as path:
+        path.write_text("made")
+    states = {Path(one.path).name: one.state for one in lineage.verify(tmp_path)}
+    assert states[f"{name}.metadata.json"] == "changed" and "made" in states
+    assert cli.main(["lineage", str(tmp_path / f"{name}.metadata.json")]) == 1
+    assert "record of nothing" in capsys.readouterr().err

@@ -45,6 +45,9 @@ def location_of(place: Any) -> Location:
 
     Without a record to tell, a local path is a file or folder as it is found; an S3 address with a slash
     at its end is a prefix, another one an object if there is one, else a prefix.
+
+    Raises:
+        RecordError: a record of data that cannot be.
     """
     location = getattr(place, "location", None)
     if isinstance(location, Location):
@@ -112,7 +115,10 @@ def _local(path: Path) -> Location:
 
 def _described_by(record_path: Path) -> Location:
     """The output of a record file: the one beside it, else where the record itself says."""
-    beside = record_path.with_name(record_path.name.removesuffix(RECORD_SUFFIX))
+    name = record_path.name.removesuffix(RECORD_SUFFIX)
+    if name in (".", ".."):
+        raise RecordError(f"{record_path} is the record of nothing: no data can be called {name!r}. Remove it.")
+    beside = record_path.with_name(name)
     try:
         output = validate(read_json(record_path) or {}).get("output") or {}
     except RecordError:

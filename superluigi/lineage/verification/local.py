@@ -99,7 +99,11 @@ def _in(folder: Path, waiting: list[Path]) -> Iterator[Check]:
         if name.removesuffix(PENDING_SUFFIX).endswith(RECORD_SUFFIX)
     }
     for name in sorted(recorded):
-        yield _check(resolve.location_of(folder / (name + RECORD_SUFFIX)))
+        try:
+            check = _check(resolve.location_of(folder / (name + RECORD_SUFFIX)))
+        except RecordError as error:
+            check = _spoilt(folder / (name + RECORD_SUFFIX), error)
+        yield check
     for dead in (*staging.sweep(folder, always=True), *staging.dead_staging(folder)):
         yield _orphan(folder, dead)
     for name in names:
@@ -116,6 +120,10 @@ def _in(folder: Path, waiting: list[Path]) -> Iterator[Check]:
 
 def _check(location: Location) -> Check:
     return lambda: [_one(location)]
+
+
+def _spoilt(record: Path, error: RecordError) -> Check:
+    return lambda: [VerifyResult(str(record), CHANGED, str(error))]
 
 
 def _orphan(folder: Path, dead: Path) -> Check:

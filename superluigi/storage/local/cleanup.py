@@ -143,7 +143,11 @@ def _half_done(pending: Path) -> LocalLocation | None:
         return None
     except (ValueError, KeyError, TypeError):  # not written by us: pending records are always whole
         return None
-    if not path.is_absolute() or (owner_token.is_token(token) and not owner_token.owner_is_gone(token)):
+    if (
+        not path.is_absolute()
+        or not path.name
+        or (owner_token.is_token(token) and not owner_token.owner_is_gone(token))
+    ):
         return None
     kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
     return kind(path, _named_by(pending, RECORD_SUFFIX))
