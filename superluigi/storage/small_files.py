@@ -20,7 +20,12 @@ _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 
 
 def read(path: Path | str) -> bytes:
-    """The bytes of a small file; `open` would ask for its size, kind and position as well.
+    """The bytes of a small file: see `read_with_status`."""
+    return read_with_status(path)[0]
+
+
+def read_with_status(path: Path | str) -> tuple[bytes, os.stat_result]:
+    """The bytes of a small file, and what it is; `open` would ask for its size, kind and position as well.
 
     Raises:
         RecordError: what is there is no file, or one that is too large.
@@ -45,7 +50,7 @@ def read(path: Path | str) -> bytes:
             parts.append(os.read(descriptor, _CHUNK))
     finally:
         os.close(descriptor)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return (parts[0] if len(parts) == 1 else b"".join(parts)), status
 
 
 def _no_file(path: Path | str) -> RecordError:

@@ -212,3 +212,31 @@ def test_a_call_that_writes_less_than_it_was_given_loses_nothing(
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: whole(file, data[:777], offset))
     with target.tmp_read_path() as path:
         assert text_of(path) == CONTENT
+
+
+#: What may lie where a small file of the cache is looked for.
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a device": lambda file: file.symlink_to("/dev/zero"),
+    "a link in a circle": lambda file: file.symlink_to(file),
+    "a folder": lambda file: file.mkdir(),
+    "other text": lambda file: file.write_text("{]"),
+}
+
+
+@pytest.mark.timeout(120)
+@KINDS
+@pytest.mark.parametrize("strange", STRANGE)
+def test_nothing_waits_for_what_is_no_file_where_the_cache_keeps_its_own(
+    s3_server: S3Server, s3_bucket: str, kind: Any, strange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_CACHE_LIMIT_BYTES", str(1 << 30))
+    target = made(kind, s3_server, s3_bucket)
+    target.download()
+    for file in sorted(target.location.cache.state_folder.iterdir()):
+        file.unlink()
+        STRANGE[strange](file)
+        for _ in range(2):
+            with target.tmp_read_path() as path:
+                assert text_of(path) == CONTENT
+        file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)

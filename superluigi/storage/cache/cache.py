@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from typing import Any
 
 from superluigi import config
 from superluigi.errors import StorageAccessError, TargetError
+from superluigi.storage import small_files
 from superluigi.storage.cache.files import (
     NOBODYS,
     ODD,
@@ -46,6 +48,8 @@ from superluigi.storage.local import copy as copying
 from superluigi.storage.local.stages import staging
 
 _ACCOUNT = "cache-size"
+#: Digits.
+_LONGEST_SUM = 20
 _log = logging.getLogger(__name__)
 _refusing: set[str] = set()  # roots that no copy could be kept in, and that a warning has named
 
@@ -172,15 +176,15 @@ class Cache:
         with open(self.state_folder / _ACCOUNT, "a+", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            text = file.read()
-            if not text and not absolute:
+            text = file.read(_LONGEST_SUM)
+            if not absolute and re.fullmatch(r"-?[0-9]+", text) is None:  # new, or damaged
                 change, absolute = sum(info.size for info in self.entries()), True
             file.truncate(0)
             file.write(str(change if absolute else int(text) + change))
 
     def _size(self) -> int:
         with contextlib.suppress(OSError, ValueError):
-            return int((self.state_folder / _ACCOUNT).read_text())
+            return int(small_files.read(self.state_folder / _ACCOUNT))
         return sum(info.size for info in self.entries())
 
 

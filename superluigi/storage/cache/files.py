@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.errors import TransferError
+from superluigi.storage import small_files
 from superluigi.storage.base import parsed
 from superluigi.storage.local import atomic, copy
 from superluigi.storage.local.stages import staging
@@ -178,9 +179,8 @@ def _remove_copy(root: Path, state: Mapping[str, Any]) -> None:
 def load(file: Path) -> dict[str, Any] | None:
     """The state in a file of ours; None for anything else: others may write in a folder that is shared."""
     try:
-        with open(file, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            state = parsed(stream.read()) if is_trusted(status) else None
+        text, status = small_files.read_with_status(file)
+        state = parsed(text) if is_trusted(status) else None
     except (OSError, ValueError):
         return None
     return state if _is_state(state) else None

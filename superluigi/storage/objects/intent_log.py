@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import quote, unquote
 
 from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import parsed
+from superluigi.storage.local import copy
 from superluigi.storage.local.stages import staging
 from superluigi.storage.objects.store import ObjectStore
 
@@ -55,6 +57,19 @@ class IntentLog:
         line = json.dumps({"endpoint": self.namespace, "action": action, **what})
         with open(self.file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def drop(folder: Path, owes: bool) -> None:
+    """Remove the folder of a commit that has ended; with `owes`, all of it but the note.
+
+    What could not be undone on the server is then for the next process that cleans, once this one is gone.
+    """
+    if not owes:
+        staging.drop_staging(folder)
+        return
+    for entry in os.scandir(folder):
+        if entry.name != NOTE:
+            copy.remove_tree(Path(entry.path))
 
 
 def clean(store: ObjectStore, root: Path) -> None:

@@ -283,10 +283,12 @@ def kind_error(uri: str, there: str, expects: str, use: str) -> TargetKindError:
     return TargetKindError(f"{uri} is {there}, but {expects}. Use {use}, or another key.")
 
 
-def suppress_errors(work: Callable[[], object]) -> None:
-    """Clean up as well as possible while another error is on its way; the note of this process remains."""
+def suppress_errors(work: Callable[[], object]) -> bool:
+    """Clean up as well as possible while another error is on its way; whether it worked, else the note must remain."""
     with contextlib.suppress(Exception):
         work()
+        return True
+    return False
 
 
 def afterwards(uri: str, work: Callable[[], object]) -> None:

@@ -22,8 +22,8 @@ from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache
 from superluigi.storage.local import copy
-from superluigi.storage.local.stages import stage_check, staging
-from superluigi.storage.objects import crc32
+from superluigi.storage.local.stages import stage_check
+from superluigi.storage.objects import crc32, intent_log
 from superluigi.storage.objects.intent_log import IntentLog, active, is_over
 from superluigi.storage.objects.location import S3Location, afterwards, at_one_server, kind_error, suppress_errors
 from superluigi.storage.objects.record import PreparedRecord, Register, commit_of, describes, lists_of
@@ -220,6 +220,7 @@ class StagedObject(StagedWrite):
         self._lists: dict[str, bytes] = {}
         self._pieces: list[int] = []  # the CRC-32 of each part,
         self._part = 0  # which has so many bytes
+        self._owes = False  # whether something of ours may remain on the server
 
     def prepare(self) -> Record:
         if self._output is None:
@@ -259,7 +260,7 @@ class StagedObject(StagedWrite):
         return self.replaced is not None and commit_of(record) == self.replaced.commit
 
     def discard(self) -> None:
-        staging.drop_staging(self.folder)
+        intent_log.drop(self.folder, self._owes)
 
     # ---- parts
 
@@ -299,7 +300,7 @@ class StagedObject(StagedWrite):
                 else:
                     put = self._swap_with_record(upload, record, expected_etag, note)
         finally:
-            upload.abort()
+            self._owes |= not upload.abort()
         now = Head(put.etag, output["size"], put.version, labels)
         entry = location.cache.entry(location.s3.namespace, place.bucket, place.key)
         entry.insert(self.path, _tag(now), {"": _known(put.etag, output["digest"]["sha256"])})
@@ -321,7 +322,8 @@ class StagedObject(StagedWrite):
             self._note_lists(note, lists_of(prepared.before))
             put = self._swap(upload)
         except BaseException:
-            suppress_errors(lambda: self._take_back(register, conditions))
+            self._owes = True
+            self._owes = not suppress_errors(lambda: self._take_back(register, conditions))
             raise
         known = {"etag": put.etag, **({"version": put.version} if put.version else {})}
         record["output"] = {**output, **known}

@@ -144,8 +144,8 @@ class Upload(Protocol):
                 same: the caller has to look whose object is there.
         """
 
-    def abort(self) -> None:
-        """Drop parts that were sent; nothing happens if there are none."""
+    def abort(self) -> bool:
+        """Drop parts that were sent; nothing happens if there are none. False if they may still be there."""
 
 
 class ObjectStore(abc.ABC):

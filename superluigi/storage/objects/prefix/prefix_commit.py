@@ -12,7 +12,6 @@ finished by the next process that looks. `prefix_steps` says what fences each st
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -27,7 +26,8 @@ from superluigi.storage import input_lists
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
 from superluigi.storage.local import copy
-from superluigi.storage.local.stages import stage_check, staging
+from superluigi.storage.local.stages import stage_check
+from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.intent_log import IntentLog
 from superluigi.storage.objects.location import afterwards, suppress_errors
 from superluigi.storage.objects.prefix import manifest
@@ -105,7 +105,7 @@ class StagedPrefix(StagedWrite):
         return self.replaced is not None and commit_of(record) == self.replaced
 
     def discard(self) -> None:
-        staging.drop_staging(self.folder)
+        intent_log.drop(self.folder, self._owes)
 
     # ---- what was written
 
@@ -144,6 +144,8 @@ class StagedPrefix(StagedWrite):
     _etags: dict[str, str]
     #: Whether something of ours may be under final names, or in the record's place.
     _to_undo = False
+    #: Whether something of ours may remain on the server that is no part of an output.
+    _owes = False
     #: Whether there are lists of inputs of ours.
     _listed = False
 
@@ -179,7 +181,7 @@ class StagedPrefix(StagedWrite):
         self._etags = {}
         full = record
         try:
-            self._to_undo = True
+            self._to_undo = self._owes = True
             for batch in (ordered[:1], ordered[1:]):
                 try:
                     self._etags |= self._upload(batch, condition)
@@ -191,7 +193,7 @@ class StagedPrefix(StagedWrite):
             store.publish(full, None)
         except BaseException as error:  # noqa: BLE001  # raised again there
             self._give_up(error, hold)
-        suppress_errors(hold.release)
+        self._owes = not suppress_errors(hold.release)
         return full
 
     def _upload(
@@ -209,6 +211,7 @@ class StagedPrefix(StagedWrite):
         def undo() -> None:
             nonlocal published
             published = self._undo(hold)
+            self._owes = False
 
         suppress_errors(undo)
         if published and isinstance(error, Exception):
@@ -224,7 +227,7 @@ class StagedPrefix(StagedWrite):
             store.revoke(token)
             if self._listed:
                 store.remove_manifest(token)
-            suppress_errors(hold.release)
+            hold.release()
             return False
         try:
             store.put_gravestone(token)  # before the claim: see `revoke`
@@ -248,8 +251,15 @@ class StagedPrefix(StagedWrite):
 
     def _over(self, record: Record, hold: Hold) -> Record:
         store, switching = self._store, False
-        self._to_undo = False
-        take(self.location, hold)
+        self._to_undo, self._owes = False, True
+        try:
+            take(self.location, hold)
+        except CommitConflictError:
+            self._owes = False
+            raise
+        except BaseException:  # was it taken? The answer may have been lost
+            self._owes = not suppress_errors(lambda: self._withdraw_claim(hold))
+            raise
         try:
             etag, old, old_manifest, old_lists, there = self._what_is_there()
             self.location.refuse_inner("replace", there, lambda: old)
@@ -277,6 +287,11 @@ class StagedPrefix(StagedWrite):
         self._clean_up(hold, written)
         return published
 
+    def _withdraw_claim(self, hold: Hold) -> None:
+        found = hold.file.read()
+        if found is not None and found.commit == self.commit_id:
+            hold.file.release(found)
+
     def _learn_etags(self, published: Record) -> None:
         self._etags = {item.key: item.etag or "" for item in named_by(self._store, published).values()}
 
@@ -288,11 +303,12 @@ class StagedPrefix(StagedWrite):
             while waiting:
                 waiting[0]()
                 del waiting[0]
+            self._owes = False
 
         try:
             twice(work)
         except CommitConflictError:
-            return  # who took the claim over does it
+            self._owes = False  # who took the claim over does it
         except Exception as error:  # noqa: BLE001  # see above
             _log.warning(
                 "%s is committed, but what it replaced could not be removed (%s). The next commit there, or "
@@ -464,35 +480,3 @@ def twice(work: Callable[[], object]) -> None:
     except BaseException:
         suppress_errors(work)
         raise
-
-
-def remove_prefix(location: PrefixState) -> None:
-    """Remove data and record under a claim of our own.
-
-    Raises:
-        CommitConflictError: another process is writing it.
-        OutputClashError: another task's record is inside.
-    """
-    folder = location.staging()
-    store, token = location.store, folder.name
-    with contextlib.ExitStack() as cleaning:
-        cleaning.callback(suppress_errors, lambda: staging.drop_staging(folder))
-        note(location, folder)
-        store.put_gravestone(token)
-        hold = cleaning.enter_context(Hold(ClaimFile(store), Claim(token, token)))
-        cleaning.callback(suppress_errors, lambda: store.revoke(token))
-        take(location, hold)
-        cleaning.callback(suppress_errors, hold.release)
-        standing = store.standing()
-        hold.change()  # after that look: who takes over from now on changes the record
-        stays = standing.stays or (standing.record is None and check_abandoned(location))
-        there = {item.key: item.etag for item in store.contents()}
-        location.refuse_inner("remove", there, lambda: named_by(store, standing.record))
-        etag = store.block(standing.etag, token, stays)  # from here on it is absent, and never a part of itself
-        if not stays:
-            cleaning.callback(suppress_errors, lambda: store.register.delete(etag))
-        store.remove(there, token, {})
-        start = store.place.record_key + manifest.MANIFEST
-        manifests = [item.key for item in store.s3.list(store.place.record_bucket, start, {})]
-        lists = map(store.register.list_key, input_lists.named(standing.record))
-        store.s3.delete(store.place.record_bucket, [*manifests, *lists], {})

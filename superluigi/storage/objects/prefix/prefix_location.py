@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
+from superluigi.storage import input_lists
 from superluigi.storage.base import Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache, files
-from superluigi.storage.objects.location import at_one_server, kind_error
+from superluigi.storage.objects import intent_log
+from superluigi.storage.objects.location import at_one_server, kind_error, suppress_errors
 from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
-from superluigi.storage.objects.prefix.prefix_commit import StagedPrefix, remove_prefix
+from superluigi.storage.objects.prefix.prefix_changes import check_abandoned, named_by
+from superluigi.storage.objects.prefix.prefix_commit import StagedPrefix, note, take
+from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, Hold
 from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixSnapshot, PrefixState
 from superluigi.storage.objects.record import ABSENT, commit_of
 from superluigi.storage.objects.store import ObjectEntry
@@ -162,7 +166,7 @@ class PrefixLocation(PrefixState):
         if seen.claim and self.recover():
             seen = self.snapshot()
         if not seen.nothing:
-            remove_prefix(self)
+            _remove_prefix(self)
         self.forget_looks()
 
     def _has_contents(self) -> bool:
@@ -276,3 +280,40 @@ def _linked(source: Path, path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _remove_prefix(location: PrefixState) -> None:
+    """Remove data and record under a claim of our own.
+
+    Raises:
+        CommitConflictError: another process is writing it.
+        OutputClashError: another task's record is inside.
+    """
+    folder = location.staging()
+    store, token = location.store, folder.name
+    failed: list[bool] = []
+
+    def tidy(work: Callable[[], object]) -> None:
+        failed.append(not suppress_errors(work))
+
+    with contextlib.ExitStack() as cleaning:
+        cleaning.callback(lambda: suppress_errors(lambda: intent_log.drop(folder, any(failed))))
+        note(location, folder)
+        cleaning.callback(tidy, lambda: store.revoke(token))
+        store.put_gravestone(token)
+        hold = cleaning.enter_context(Hold(ClaimFile(store), Claim(token, token)))
+        cleaning.callback(tidy, hold.release)
+        take(location, hold)
+        standing = store.standing()
+        hold.change()  # after that look: who takes over from now on changes the record
+        stays = standing.stays or (standing.record is None and check_abandoned(location))
+        there = {item.key: item.etag for item in store.contents()}
+        location.refuse_inner("remove", there, lambda: named_by(store, standing.record))
+        etag = store.block(standing.etag, token, stays)  # from here on it is absent, and never a part of itself
+        if not stays:
+            cleaning.callback(tidy, lambda: store.register.delete(etag))
+        store.remove(there, token, {})
+        start = store.place.record_key + manifest.MANIFEST
+        manifests = [item.key for item in store.s3.list(store.place.record_bucket, start, {})]
+        lists = map(store.register.list_key, input_lists.named(standing.record))
+        store.s3.delete(store.place.record_bucket, [*manifests, *lists], {})

@@ -10,12 +10,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from superluigi.storage import owner_token
+from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import parsed
 from superluigi.storage.cache import files
 from superluigi.storage.local import atomic
@@ -58,10 +57,11 @@ _known: dict[str, tuple[ConditionalWrites, float]] = {}
 
 
 def _stored(file: Path) -> tuple[ConditionalWrites | None, float]:
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(file, encoding="utf-8") as stream:
-        if not files.is_trusted(os.fstat(stream.fileno())):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        text, status = small_files.read_with_status(file)
+        if not files.is_trusted(status):
             return None, 0.0  # in a shared folder others may write what they like
-        stored = parsed(stream.read().encode())
+        stored = parsed(text)
         if (until := stored.pop("until")) > time.time():
             return ConditionalWrites(**stored), until
     return None, 0.0

@@ -161,12 +161,15 @@ class S3Upload:
             return PutResult(found.etag, found.version)
         return PutResult(etag, version_of(answer))
 
-    def abort(self) -> None:
-        """Drop parts that were sent; nothing happens if there are none."""
+    def abort(self) -> bool:
+        """Drop parts that were sent; nothing happens if there are none. False if they may still be there."""
         if self.upload_id is not None:
-            with contextlib.suppress(Exception):  # best effort: the note of this process finds it again
-                self.s3.boto.abort_multipart_upload(Bucket=self.bucket, Key=self.member.key, UploadId=self.upload_id)
+            try:
+                transfer.abort_upload(self.s3, self.bucket, self.member.key, self.upload_id)
+            except Exception:  # noqa: BLE001  # best effort: the note of this process finds it again
+                return False
             self.upload_id = None
+        return True
 
 
 def _part_checksum(s3: S3Client, body: bytes, crc: int | None) -> dict[str, str]:
