@@ -13,7 +13,7 @@ from pathlib import Path
 
 from superluigi.cli._parser import Parser, UsageError
 from superluigi.errors import SuperLuigiError
-from superluigi.terminal import say
+from superluigi.terminal import say, visible
 
 EXAMPLE = """
 eval "$(superluigi completion bash)"
@@ -23,9 +23,14 @@ superluigi completion fish | source
 
 #: What a shell runs at the press of the key; it gets the words so far, the last one unfinished.
 SHELLS = {
-    "bash": """_superluigi() {
-    local IFS=$'\\n'
-    COMPREPLY=($(superluigi completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    # each candidate as the shell would have to be given it: a file or task may be called `$(…)`, or have blanks
+    "bash": r"""_superluigi() {
+    local word words=("${COMP_WORDS[@]:1:COMP_CWORD}") quotes=$'[\\\\"\']'
+    COMPREPLY=()
+    while IFS= read -r word; do
+        printf -v word %q "$word"
+        COMPREPLY+=("$word")
+    done < <(superluigi completion words -- "${words[@]//$quotes/}" 2>/dev/null)
 }
 complete -o default -F _superluigi superluigi""",
     "zsh": """_superluigi() {
@@ -69,7 +74,7 @@ def candidates(words: list[str]) -> list[str]:
             known = _known(command_parser(before[0]), before[1:], last)
     except (SuperLuigiError, UsageError):
         return []
-    return sorted(word for word in known if word.startswith(last))
+    return sorted(word for word in known if word.startswith(last) and visible(word, one_line=True) == word)
 
 
 def _known(parser: Parser, words: list[str], last: str) -> list[str]:
@@ -83,6 +88,9 @@ def _known(parser: Parser, words: list[str], last: str) -> list[str]:
     if last.startswith("-"):
         parser.learn(words)
         return [flag for flag in parser.flags if flag != "-h"]
+    first = next((action for action in parser._actions if not action.option_strings), None)
+    if first is not None and first.choices and all(word.startswith("-") for word in words):
+        return [str(choice) for choice in first.choices]
     if parser.flags_are_parameters and len(words) == 1:
         from superluigi.cli._tasks import import_module, task_names
 
