@@ -59,7 +59,7 @@ from superluigi.errors import (
     message_of,
     traceback_of,
 )
-from superluigi.terminal import cut_middle, same_place, say, visible_record
+from superluigi.terminal import cut_middle, room, same_place, say, visible_record, wrapped
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = (
@@ -126,14 +126,15 @@ def command_parser(name: str) -> Parser:
 def _help() -> str:
     commands = command_lines()
     width = max(map(len, commands)) + 2
-    lines = "\n".join(f"  {name:<{width}}{line}" for name, line in commands.items())
+    indent = " " * (width + 2)
+    told = (wrapped(f"  {name:<{width}}{line}", room(), indent) for name, line in commands.items())
+    lines = "\n".join(line for several in told for line in several)
     return (
         "usage: superluigi COMMAND …\n\n"
         "Luigi pipelines whose outputs are whole or not there, carry their lineage,\n"
         "and are made again exactly when you ask.\n\n"
         f"commands:\n{lines}\n\n"
-        "`superluigi COMMAND --help` explains one, with an example.\n\n"
-        f"{EXIT_CODES}"
+        "`superluigi COMMAND --help` explains one, with an example.\n\n" + "\n".join(wrapped(EXIT_CODES, room()))
     )
 
 

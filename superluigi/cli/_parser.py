@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, TypeVar
@@ -83,12 +85,22 @@ def _reader(kind: Callable[[str], Number], words: str, fits: Callable[[Number], 
 _NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # which argparse takes for no option
 
 
+class _Help(argparse.HelpFormatter):
+    """Paragraphs as wide as the terminal; what is indented, or stands above that, is an example and stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = re.split(r"\n[ \t]*\n", text.strip("\n"))
+        fill = functools.partial(textwrap.fill, width=width, break_on_hyphens=False, break_long_words=False)
+        told = (one if re.search(r"^ ", one, re.MULTILINE) else fill(one) for one in paragraphs)
+        return "\n\n".join(textwrap.indent(one, indent) for one in told)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with suggestions for what is misspelt, no abbreviations, and a late chance to add arguments."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)  # `--ver` must never become a task's `--version`
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(**options)
         #: Called once with the arguments before they are read; may add arguments and return others.
         self.extend: Extend | None = None
