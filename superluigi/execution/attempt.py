@@ -61,11 +61,21 @@ REPORTER_METHODS = {
 }
 
 
+class _NoMessages(queue.Queue[Any]):
+    """The messages of a task that nothing is told; a task that pickles itself in `run` leaves them behind."""
+
+    def __deepcopy__(self, memo: object) -> _NoMessages:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
 class SilentReporter:
     """The reporter of a task that runs whose progress is not asked for: what it tells is dropped, no message comes."""
 
     def __init__(self) -> None:
-        self.scheduler_messages: queue.Queue[Any] = queue.Queue()
+        self.scheduler_messages: queue.Queue[Any] = _NoMessages()
 
     def update_tracking_url(self, tracking_url: str) -> None:
         pass
@@ -83,6 +93,37 @@ class SilentReporter:
         pass
 
 
+class _WhileItRuns:
+    """A method of the reporter as a task has it: a task that pickles itself in `run` leaves it behind."""
+
+    def __init__(self, method: Callable[..., object]) -> None:
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
+        return self._method(*args, **kwargs)
+
+    def __deepcopy__(self, memo: object) -> _WhileItRuns:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
+def _unheard(*args: object) -> None:
+    del args
+
+
+def _nobody_hears() -> Callable[..., None]:
+    return _unheard
+
+
+class _Kept(_WhileItRuns):
+    """`trigger_event` of a task whose events are kept; what is pickled of it fires nothing."""
+
+    def __reduce__(self) -> Any:
+        return _nobody_hears, ()
+
+
 class reporter_attached:  # noqa: N801 - used like a function, around every attempt
     """Give `task` the reporter methods that it may call while it runs, as Luigi does; always there, heard or not."""
 
@@ -92,7 +133,8 @@ class reporter_attached:  # noqa: N801 - used like a function, around every atte
     def __enter__(self) -> None:
         listener = SilentReporter() if self._reporter is None else self._reporter
         for theirs, name in REPORTER_METHODS.items():
-            setattr(self._task, name, getattr(listener, theirs))
+            given = getattr(listener, theirs)
+            setattr(self._task, name, _WhileItRuns(given) if callable(given) else given)
 
     def __exit__(self, *exc_info: object) -> None:
         for name in REPORTER_METHODS.values():
@@ -336,7 +378,7 @@ class AttemptRunner:
 
     @contextlib.contextmanager
     def _events_kept(self) -> Iterator[None]:
-        self.task.trigger_event = self._keep_event  # type: ignore[method-assign]
+        self.task.trigger_event = _Kept(self._keep_event)  # type: ignore[method-assign]
         try:
             yield
         finally:

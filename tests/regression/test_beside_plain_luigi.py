@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import luigi
 import pytest
 
-from superluigi import cli
+from superluigi import cli, run_task
 from superluigi.errors import ParameterError
 from superluigi.tasks import Task
 
@@ -53,3 +54,49 @@ def test_what_json_cannot_hold_is_named_in_the_refusal() -> None:
 
     with pytest.raises(ParameterError, match="what JSON can hold"):
         Holds(options={"a": {1, 2}})
+
+
+COPIES_ITSELF = """
+import copy, pickle
+import luigi
+from superluigi.tasks import AtomicTaskWithMetadata
+from superluigi.targets import LocalFileTarget
+
+def copied(task):
+    pickled = pickle.loads(pickle.dumps(task))
+    with task.no_unpicklable_properties():  # as Luigi's Spark and Hadoop tasks do
+        again = pickle.loads(pickle.dumps(task))
+    task.set_status_message("copied")
+    return pickled == again == copy.copy(task) == copy.deepcopy(task) == task
+
+class Ours(AtomicTaskWithMetadata):
+    way = luigi.Parameter()
+
+    def output(self):
+        return LocalFileTarget(f"ours-{self.way}.txt")
+
+    def run(self, output_path):
+        output_path.write_text(str(copied(self)))
+
+class Luigis(luigi.Task):
+    way = luigi.Parameter()
+
+    def requires(self):
+        return Ours(way=self.way)
+
+    def output(self):
+        return luigi.LocalTarget(f"luigis-{self.way}.txt")
+
+    def run(self):
+        with self.output().open("w") as file:
+            file.write(str(copied(self)))
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "threads"}, {"executor": "processes"}])
+def test_a_task_may_pickle_and_copy_itself_while_it_runs(
+    options: dict[str, Any], project: Callable[[str], ModuleType]
+) -> None:
+    way = str(options.get("executor", "here"))
+    run_task(project(COPIES_ITSELF).Luigis(way=way), **options)
+    assert [Path(f"{kind}-{way}.txt").read_text() for kind in ("ours", "luigis")] == ["True", "True"]
