@@ -61,14 +61,18 @@ REPORTER_METHODS = {
 }
 
 
-class _NoMessages(queue.Queue[Any]):
-    """The messages of a task that nothing is told; a task that pickles itself in `run` leaves them behind."""
+class _LeftBehind:
+    """What a task has only while it runs: its copy has the same, and where it is pickled in `run` there is None."""
 
-    def __deepcopy__(self, memo: object) -> _NoMessages:
+    def __deepcopy__(self, memo: object) -> Any:
         return self
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         return type(None), ()
+
+
+class _NoMessages(_LeftBehind, queue.Queue[Any]):
+    """The messages of a task that nothing is told."""
 
 
 class SilentReporter:
@@ -93,20 +97,14 @@ class SilentReporter:
         pass
 
 
-class _WhileItRuns:
-    """A method of the reporter as a task has it: a task that pickles itself in `run` leaves it behind."""
+class _WhileItRuns(_LeftBehind):
+    """A method of the reporter, as a task has it."""
 
     def __init__(self, method: Callable[..., object]) -> None:
         self._method = method
 
     def __call__(self, *args: Any, **kwargs: Any) -> object:
         return self._method(*args, **kwargs)
-
-    def __deepcopy__(self, memo: object) -> _WhileItRuns:
-        return self
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()
 
 
 def _unheard(*args: object) -> None:
@@ -117,10 +115,8 @@ def _nobody_hears() -> Callable[..., None]:
     return _unheard
 
 
-class _Kept(_WhileItRuns):
-    """`trigger_event` of a task whose events are kept; what is pickled of it fires nothing."""
-
-    def __reduce__(self) -> Any:
+class _Kept(_WhileItRuns):  # `trigger_event` of a task whose events are kept; what is pickled fires nothing
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         return _nobody_hears, ()
 
 
