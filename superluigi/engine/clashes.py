@@ -114,6 +114,8 @@ class Clashes:
             return other.writes
         if not (claim.writes and other.writes):
             return False  # what one makes the other reads
+        if clash is _same_place and _are_one_batch(claim.task, other.task):
+            return False
         return clash is _record_place or not (self._hands_on(claim, other) or self._hands_on(other, claim))
 
     def _hands_on(self, claim: Claim, other: Claim) -> bool:
@@ -129,6 +131,14 @@ class Clashes:
             real = self._real[parent] = os.path.realpath(parent)
         here = f"{real.rstrip('/')}/{name}"
         return os.path.realpath(here) if os.path.islink(here) else here
+
+
+def _are_one_batch(task: Task, other: Task) -> bool:
+    """Whether Luigi makes both at once: they differ in nothing but parameters with a `batch_method`."""
+    if type(task) is not type(other) or not task.batchable:
+        return False
+    batched = set(task.batch_param_names())
+    return all(value == other.param_kwargs[name] for name, value in task.param_kwargs.items() if name not in batched)
 
 
 def owns_outputs(task: Task) -> bool:

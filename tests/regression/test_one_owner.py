@@ -516,3 +516,39 @@ def test_parts_of_one_output_are_no_owners_of_it(
     first: Make, second: Make, expected: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     assert compute(told(first=first(), second=second()), store=str(tmp_path), **options) == expected
+
+
+class Latest(AtomicTaskWithMetadata):
+    """Of several days only the last one is written, as one batch."""
+
+    day = luigi.IntParameter(batch_method=max)
+    name = luigi.Parameter(default="a")
+
+    def output(self) -> Any:
+        return LocalFileTarget("latest.txt")
+
+    def run(self, output_path: Path) -> None:
+        output_path.write_text(f"{self.name}{self.day}")
+
+
+class Days(luigi.WrapperTask):
+    """Some of them, of some names."""
+
+    names = luigi.Parameter(default="a")
+
+    def requires(self) -> Any:
+        return [Latest(day=day, name=name) for day in (2, 3, 1) for name in self.names]
+
+
+def test_tasks_of_one_batch_have_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_task(Days())
+    assert Path("latest.txt").read_text() == "a3"
+    assert Latest(day=1).output().read_metadata()["params"] == {"day": 3, "name": "a"}
+
+
+def test_two_batches_have_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputClashError, match="name=b"):
+        run_task(Days(names="ab"))
+    assert not Path("latest.txt").exists()
