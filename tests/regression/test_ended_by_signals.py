@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -79,6 +79,18 @@ JOB = """
     if __name__ == "__main__":
         main(sys.argv[1])
 """
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """Signals as a terminal leaves them, which children inherit: `nohup` and shells without one ignore some."""
+    before = {signum: signal.getsignal(signum) for signum in (TERM, HUP, INT)}
+    for signum in (TERM, HUP):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(INT, signal.default_int_handler)
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 def command(way: str) -> Sequence[str]:
@@ -244,16 +256,11 @@ class Looks(LoggedTask):
 
 @pytest.mark.parametrize("ignored", [(), (HUP,), (TERM, INT)])
 def test_only_defaults_are_replaced_and_all_are_put_back(tmp_path: Path, ignored: tuple[int, ...]) -> None:
-    before = {signum: signal.getsignal(signum) for signum in (TERM, HUP, INT)}
-    try:
-        for signum in ignored:
-            signal.signal(signum, signal.SIG_IGN)
-        set_so = [signal.getsignal(signum) for signum in (TERM, HUP, INT)]
-        run_task(Looks(folder=str(tmp_path), name="one"), quiet=True)
-        assert [signal.getsignal(signum) for signum in (TERM, HUP, INT)] == set_so
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
+    set_so = [signal.getsignal(signum) for signum in (TERM, HUP, INT)]
+    run_task(Looks(folder=str(tmp_path), name="one"), quiet=True)
+    assert [signal.getsignal(signum) for signum in (TERM, HUP, INT)] == set_so
     inside = (tmp_path / "handlers").read_text().split()
     assert inside == [str(signum in ignored) for signum in (TERM, HUP, INT)]
 

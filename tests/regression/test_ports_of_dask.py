@@ -20,12 +20,14 @@ def test_a_cluster_beside_another_asks_for_no_port_by_number_and_is_not_seen_fro
             other.bind(("127.0.0.1", 8787))
             other.listen()
         warnings.simplefilter("always")
+        here = psutil.Process()
+        servers_of_other_tests = here.children(recursive=True)
         executor = local_cluster("here", 2)
         try:
-            here = psutil.Process()
+            workers = [one for one in here.children(recursive=True) if one not in servers_of_other_tests]
             listening = [
                 (process.pid, one.laddr.ip)
-                for process in (here, *here.children(recursive=True))
+                for process in (here, *workers)
                 for one in process.net_connections("inet")
                 if one.status == psutil.CONN_LISTEN
             ]
