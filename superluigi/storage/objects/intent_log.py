@@ -67,9 +67,9 @@ def drop(folder: Path, owes: bool) -> None:
     if not owes:
         staging.drop_staging(folder)
         return
-    for entry in os.scandir(folder):
-        if entry.name != NOTE:
-            copy.remove_tree(Path(entry.path))
+    for name in os.listdir(folder):
+        if name != NOTE:
+            copy.remove_tree(folder / name)
 
 
 def clean(store: ObjectStore, root: Path) -> None:
