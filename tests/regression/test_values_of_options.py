@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from luigi.configuration import get_config
 
 from superluigi import cli
 
@@ -14,30 +16,35 @@ from superluigi.parameters import Parameter
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
-class Base(AtomicTaskWithMetadata):
+class WordBelow(AtomicTaskWithMetadata):
     word = Parameter(default="none")
     def output(self):
         return LocalFileTarget("out")
     def run(self):
         ...
 
-class Top(Base):
+class WordAbove(WordBelow):
     def requires(self):
-        return Base()
+        return WordBelow()
 """
 
 
 @pytest.fixture(autouse=True)
-def _pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "options_pipeline.py").write_text(PIPELINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "options_pipeline", raising=False)
+    yield
+    get_config().remove_section("WordBelow")  # where a command keeps what it is given for other tasks
 
 
 @pytest.mark.parametrize("value", ["--", "-", "", "-1e3", "--word", "a=b", " "])
 def test_any_text_is_a_value_of_a_parameter(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["why", "options_pipeline", "Top", f"--word={value}", f"--Base-word={value}", "--json"]) == 0
+    assert (
+        cli.main(["why", "options_pipeline", "WordAbove", f"--word={value}", f"--WordBelow-word={value}", "--json"])
+        == 0
+    )
     assert capsys.readouterr().out.count(f'"word": "{value}"') == 2
 
 
@@ -55,7 +62,7 @@ OPTIONS = [
     ["ls", "--store"],
     ["ls", "--tag"],
     *(
-        [command, "options_pipeline", "Top", option]
+        [command, "options_pipeline", "WordAbove", option]
         for command, options in {
             "graph": ("--html", "--svg"),
             "run": ("--workers", "--limit", "--store", "--report", "--queue", "--executor", "--force-upstream-to"),
@@ -65,7 +72,7 @@ OPTIONS = [
         }.items()
         for option in options
     ),
-    ["queue", "submit", "", "options_pipeline", "Top"],
+    ["queue", "submit", "", "options_pipeline", "WordAbove"],
     ["queue", "tasks"],
 ]
 
@@ -85,9 +92,9 @@ def test_a_shells_variable_that_is_not_set_is_no_value(words: list[str], capsys:
         ["quarantine", "clear", "--older-than"],
         ["clean", ".", "--older-than"],
         ["cache", "prune", "--unused-for"],
-        ["show", "options_pipeline", "Top", "--rows"],
-        ["logs", "options_pipeline", "Top", "--attempt"],
-        ["run", "options_pipeline", "Top", "--workers"],
+        ["show", "options_pipeline", "WordAbove", "--rows"],
+        ["logs", "options_pipeline", "WordAbove", "--attempt"],
+        ["run", "options_pipeline", "WordAbove", "--workers"],
         ["ui", "--port"],
     ],
     ids=" ".join,
@@ -105,7 +112,7 @@ def test_what_is_no_number_is_refused_before_anything_is_done(
         (["quarantine", "clear", "--yes", "Family", "--json", "Other"], "which", ["Family", "Other"]),
         (["quarantine", "--json", "list", "-1", "--older-than", "2"], "which", ["-1"]),
         (["config", "store", "--json", "workspace"], "names", ["store", "workspace"]),
-        (["ls", "options_pipeline", "--upstream", "Top", "--word", "Other"], "task", "Top"),
+        (["ls", "options_pipeline", "--upstream", "WordAbove", "--word", "Other"], "task", "WordAbove"),
         (["lineage", "--json", "--diff", "a", "b"], "address", None),
         (["lineage", "--html", "page.html", "there"], "address", "there"),
         (["completion", "words", "--", "ls", "--json"], "words", ["ls", "--json"]),
