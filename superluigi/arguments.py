@@ -120,13 +120,13 @@ def _behind(door: _Door, function: Callable[..., Any]) -> Any:
         try:
             return function(*args, **kwargs)
         except FileNotFoundError as error:
-            refuse_to_be_nowhere(error)
+            refuse_removed_folder(error)
             raise
 
     return call
 
 
-def refuse_to_be_nowhere(error: FileNotFoundError) -> None:
+def refuse_removed_folder(error: FileNotFoundError) -> None:
     """Say it better, if what is not there is the folder that this process works in, which relative paths mean.
 
     Raises:

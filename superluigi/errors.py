@@ -50,7 +50,8 @@ Every class keeps its message in `args`, so that instances survive pickling: the
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -87,6 +88,16 @@ def message_of(error: BaseException) -> str:
         return f"(its text cannot be told: __str__ raised {type(broken).__name__})"
     over = len(text) - MESSAGE_LIMIT
     return text if over <= 0 else f"{text[:MESSAGE_LIMIT]}… ({over} more characters)"
+
+
+class _Mark:
+    """Lives as long as the error that carries it: a KeyboardInterrupt cannot be referred to weakly."""
+
+
+def lifetime_of(error: BaseException, ended: Callable[[object], None] | None = None) -> weakref.ref[object]:
+    """Refers to one thing as long as `error` lives; `ended` is called when it does no more."""
+    mark: object = vars(error).setdefault("superluigi_mark", _Mark())
+    return weakref.ref(mark, ended)
 
 
 def repeated(error: BaseException) -> BaseException | None:

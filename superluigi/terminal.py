@@ -233,7 +233,7 @@ def cut(text: str, width: int) -> str:
 
 def from_here(path: str) -> str:
     """A path as one reads it best, and can give it to commands: relative to the current folder, if it is in there."""
-    return path.removeprefix(here()) if here() else path
+    return path.removeprefix(here())
 
 
 def here() -> str:

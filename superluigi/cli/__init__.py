@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from superluigi import terminal
-from superluigi.arguments import refuse_to_be_nowhere
+from superluigi.arguments import refuse_removed_folder
 from superluigi.cli import _output
 from superluigi.cli._parser import Ended, Parser, UsageError, similar
 from superluigi.errors import (
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     terminal.hold_standard_descriptors()
     try:
-        return _said(_at_a_place(words))
+        return _said(_dispatched(words))
     except Ended as end:
         return _said(end.code)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
@@ -181,11 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _said(_tell(error))
 
 
-def _at_a_place(words: Sequence[str]) -> int:
+def _dispatched(words: Sequence[str]) -> int:
     try:
         return _dispatch(words)
     except FileNotFoundError as error:
-        refuse_to_be_nowhere(error)
+        refuse_removed_folder(error)
         raise
 
 

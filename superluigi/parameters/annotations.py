@@ -18,7 +18,7 @@ import luigi
 from typing_extensions import TypeAliasType
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from superluigi.errors import DefinitionError, ParameterError, repeated
+from superluigi.errors import DefinitionError, ParameterError
 from superluigi.luigi_compat.parameters import default_of, give_default, keep_place
 from superluigi.parameters.adapters.factory import task_adapter_for
 from superluigi.parameters.checked import NO_DEFAULT, Checked, Frozen, RefusedError, TaskReference, parameter_for
@@ -311,7 +311,7 @@ def _made(
         else:
             parameter = parameter_for(declared.kind, **options)
     except DefinitionError as error:
-        raise DefinitionError(f"{class_name}.{name}: {error}") from repeated(error)
+        raise DefinitionError(f"{class_name}.{name}: {error}") from error
     parameter.ignore_default, parameter.constant = declared.ignore_default, declared.constant
     return _checked_default(class_name, name, parameter, inherited)
 

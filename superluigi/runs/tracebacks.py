@@ -43,9 +43,7 @@ def trim(error: BaseException) -> None:
     if config.get("full_tracebacks"):
         return
     for one in _chain(error):
-        first = one.__traceback__
-        while first is not None and not _is_users(first):
-            first = first.tb_next
+        first = _from_users(one)
         if first is not None or isinstance(one, SuperLuigiError):
             one.__traceback__ = first
 
@@ -58,13 +56,18 @@ def users_cause(error: BaseException) -> BaseException | None:
     if config.get("full_tracebacks"):
         return error
     for one in _chain(error):
-        first = one.__traceback__
-        while first is not None and not _is_users(first):
-            first = first.tb_next
+        first = _from_users(one)
         if first is not None:
             one.__traceback__ = first
             return one
     return None
+
+
+def _from_users(error: BaseException) -> TracebackType | None:
+    found = error.__traceback__
+    while found is not None and not _is_users(found):
+        found = found.tb_next
+    return found
 
 
 def _is_users(found: TracebackType) -> bool:

@@ -9,17 +9,12 @@ import linecache
 import sys
 import threading
 import traceback
-import weakref
 from types import TracebackType
 
 from superluigi import config
-from superluigi.errors import USERS_CODE, TaskFailedError
+from superluigi.errors import USERS_CODE, TaskFailedError, lifetime_of
 from superluigi.runs.tracebacks import is_of_library, trim
 from superluigi.terminal import same_place, say
-
-
-class _Mark:
-    """Lives as long as the error that carries it: a KeyboardInterrupt cannot be referred to weakly."""
 
 
 def end_in_a_line(error: TaskFailedError | KeyboardInterrupt) -> None:
@@ -48,24 +43,19 @@ class told_in_short:  # noqa: N801 - used like a function, around a run
             end_in_a_line(error)
 
 
-#: The attribute under which an error has its mark.
-_NAME = "superluigi_mark"
-
-
 class _Hook:
     """Stands in `sys.excepthook` for as long as its error lives."""
 
     def __init__(self, error: TaskFailedError | KeyboardInterrupt) -> None:
         sys.excepthook = self
-        mark = vars(error)[_NAME] = _Mark()
-        self._mark = weakref.ref(mark, lambda _: self._leave())
+        self._lifetime = lifetime_of(error, lambda _: self._leave())
 
     def _leave(self) -> None:
         if sys.excepthook is self:
             sys.excepthook = sys.__excepthook__
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if vars(error).get(_NAME, self) is self._mark():
+        if lifetime_of(error)() is self._lifetime():
             with USERS_CODE:
                 say(_line(error, trace) if isinstance(error, TaskFailedError) else _lines(error, trace), err=True)
                 return

@@ -174,7 +174,7 @@ class AllGreedy(LoggedTask):
 class Late(Sleeps):
     """Sleeps for longer than it may, and has a child process that does too."""
 
-    worker_timeout = 1
+    worker_timeout = 4  # a crowded machine takes a second to start the child
     seconds = luigi.FloatParameter(default=60.0)
 
     def work(self) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from process_support import alive_in
 
 from superluigi.execution.process import termination
 from superluigi.parameters import Param
@@ -126,23 +127,11 @@ def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def alive_in(folder: Path, seconds: float = 10.0) -> list[str]:
-    """Processes whose current folder is `folder` after a while: a fork server has to see the end."""
+def still_alive_in(folder: Path, seconds: float = 10.0) -> list[str]:
+    """Processes that work in `folder` after a while: a fork server has to see the end."""
     deadline = time.monotonic() + seconds
-    while (found := _alive_in(folder)) and time.monotonic() < deadline:
+    while (found := alive_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return found
-
-
-def _alive_in(folder: Path) -> list[str]:
-    found = []
-    for cwd in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
-            if state not in "ZX" and os.readlink(cwd) == str(folder):
-                found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
     return found
 
 
@@ -175,7 +164,7 @@ def test_a_signal_ends_a_run_with_all_it_has_started_and_the_parent_sees_which(
     process = start(tmp_path, way, signum)
     assert process.wait(60) == -signum
     assert (tmp_path / "tidied").exists()
-    assert alive_in(tmp_path) == []
+    assert still_alive_in(tmp_path) == []
     assert left_of(tmp_path) == []
     said = (tmp_path / "said").read_text()
     if way != "luigi":  # whose own worker tells nothing
@@ -187,7 +176,7 @@ def test_a_signal_ends_a_run_with_all_it_has_started_and_the_parent_sees_which(
 def test_the_command_line_ends_with_130_after_ctrl_c(tmp_path: Path) -> None:
     process = start(tmp_path, "superluigi run", INT)
     assert process.wait(60) == 130
-    assert alive_in(tmp_path) == []
+    assert still_alive_in(tmp_path) == []
 
 
 def test_ctrl_c_shows_the_lines_of_the_script(tmp_path: Path) -> None:
@@ -211,7 +200,7 @@ def test_further_signals_do_not_disturb_what_cleans_up(tmp_path: Path, others: t
     process = start(tmp_path, "here", *others)
     assert process.wait(60) in (-TERM, -HUP)  # of two that wait the kernel chooses
     assert (tmp_path / "tidied").exists()
-    assert alive_in(tmp_path) == []
+    assert still_alive_in(tmp_path) == []
     assert left_of(tmp_path) == []
 
 

@@ -16,6 +16,7 @@ import weakref
 from types import FrameType
 from typing import Any
 
+from superluigi.errors import lifetime_of
 from superluigi.execution.process import signals
 from superluigi.execution.process.streams import c_library, flush
 
@@ -31,10 +32,6 @@ _DEFAULTS = (
 )
 
 
-class _Told:
-    """Lives as long as the interruption that carries it: until it has been handled."""
-
-
 class _Ending:
     """What this process was told."""
 
@@ -43,7 +40,8 @@ class _Ending:
         self.signum = self.pid = 0
         self.handler = self._on_signal  # one object, to be found again
         self._since = 0.0
-        self._at_work: weakref.ref[_Told] | None = None
+        #: Refers to something until the interruption has been handled.
+        self._at_work: weakref.ref[object] | None = None
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if signum != signal.SIGINT and not self.signum:
@@ -59,8 +57,7 @@ class _Ending:
 
     def _interruption(self, signum: int) -> KeyboardInterrupt:
         error = KeyboardInterrupt() if signum == signal.SIGINT else KeyboardInterrupt(signal.Signals(signum).name)
-        told = vars(error)["superluigi_told"] = _Told()
-        self._at_work = weakref.ref(told)
+        self._at_work = lifetime_of(error)
         return error
 
     def is_over(self) -> None:

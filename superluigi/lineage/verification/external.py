@@ -24,28 +24,28 @@ class _Reading:
     noted: str | None
 
 
-def told_apart(place: str, found: list[VerifyResult]) -> list[VerifyResult]:
-    """The same findings; data without a record that an output below `place` has read is `external`, or `changed`."""
+def with_external(place: str, found: list[VerifyResult]) -> list[VerifyResult]:
+    """The findings; data without a record that an output below `place` has read is `external`, or `changed`."""
     if all(one.state != WITHOUT_RECORD for one in found):
         return found
     read: dict[str, list[_Reading]] = {}
-    for several in in_threads(_readings, listing.record_addresses(place), listing.CONCURRENT_READS):
-        for reading in several:
+    for readings in in_threads(_readings, listing.record_addresses(place), listing.CONCURRENT_READS):
+        for reading in readings:
             read.setdefault(reading.path, []).append(reading)
-    told: dict[str, tuple[str, str]] = {}
-    return [_judged(one, read, told) if one.state == WITHOUT_RECORD else one for one in found]
+    states: dict[str, tuple[str, str]] = {}
+    return [_classified(one, read, states) if one.state == WITHOUT_RECORD else one for one in found]
 
 
-def _judged(one: VerifyResult, read: dict[str, list[_Reading]], told: dict[str, tuple[str, str]]) -> VerifyResult:
-    """What the outputs say that read it, or a folder or prefix around it."""
+def _classified(one: VerifyResult, read: dict[str, list[_Reading]], states: dict[str, tuple[str, str]]) -> VerifyResult:
+    """The finding by the records of the outputs that read it, or a folder or prefix around it."""
     around = one.path
     while around and around not in read:
         around = around.rpartition("/")[0]
     if not around:
         return one
-    if around not in told:
-        told[around] = _state(read[around])
-    state, detail = told[around]
+    if around not in states:
+        states[around] = _state(read[around])
+    state, detail = states[around]
     return replace(one, state=state, detail=detail)
 
 

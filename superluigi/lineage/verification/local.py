@@ -52,7 +52,7 @@ def verify(place: Place) -> list[VerifyResult]:
     with ThreadPoolExecutor(os.cpu_count() or 1, "superluigi-verify") as pool:  # hashing frees the interpreter lock
         found = [one for several in pool.map(lambda check: check(), checks) for one in several]
     if len(found) > 1:
-        found = external.told_apart(os.fspath(place), found)
+        found = external.with_external(os.fspath(place), found)
     return sorted(found, key=lambda one: one.path)
 
 

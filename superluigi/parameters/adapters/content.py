@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import datetime
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from superluigi.formats.compare import is_model, parts, same
@@ -20,57 +20,48 @@ __all__ = ["ATOMS", "copied", "holds_sets", "in_order", "parts", "same", "with_f
 
 def copied(value: Any) -> object:
     """A copy of a structure whose change changes nothing else; what cannot change is itself."""
-    kind = type(value)
-    if kind in ATOMS or isinstance(value, enum.Enum):
-        return value
-    if kind is dict:
-        return {key: copied(item) for key, item in value.items()}
-    if kind is list:
-        return [copied(item) for item in value]
-    if kind is set:
+    if type(value) is set:
         return set(value)
-    if isinstance(value, tuple):
-        items = [copied(item) for item in value]
-        if all(map(_is, items, value)):
-            return value
-        return kind(*items) if hasattr(value, "_fields") else kind(items)
     if is_model(value):
         return value.model_copy(deep=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return with_fields(value, {name: copied(getattr(value, name)) for name in names if hasattr(value, name)})
-    return value
+    return _of_parts(value, copied)
 
 
 def in_order(value: Any) -> object:
     """`value` with the keys of all its dicts in order: equal dicts are one value, whichever of them came first."""
-    kind = type(value)
-    if kind in ATOMS or isinstance(value, enum.Enum):
-        return value
-    if kind is dict:
-        keys = list(value)
+    if type(value) is dict:
         try:
-            keys.sort()
+            keys = sorted(value)
         except TypeError:  # of several types, say
-            keys.sort(key=repr)
-        return {key: in_order(value[key]) for key in keys}
-    if kind is list:
-        return [in_order(item) for item in value]
-    if isinstance(value, tuple):
-        items = [in_order(item) for item in value]
-        if all(map(_is, items, value)):
-            return value
-        return kind(*items) if hasattr(value, "_fields") else kind(items)
-    if is_model(value):
+            keys = sorted(value, key=repr)
+        value = {key: value[key] for key in keys}
+    elif is_model(value):
         fields = {name: in_order(item) for name, item in vars(value).items()}
         if all(map(_is, fields.values(), vars(value).values())):
             return value
         other = value.model_copy()
-        vars(other).update(fields)  # not its `update`, which would call defaults given
+        vars(other).update(fields)  # not by `model_copy(update=…)`, which would count what was left out as given
         return other
+    return _of_parts(value, in_order)
+
+
+def _of_parts(value: Any, made: Callable[[Any], object]) -> object:
+    """A structure of what is `made` of its parts; itself if it cannot change and its parts are the same."""
+    kind = type(value)
+    if kind in ATOMS or isinstance(value, enum.Enum):
+        return value
+    if kind is dict:
+        return {key: made(item) for key, item in value.items()}
+    if kind is list:
+        return [made(item) for item in value]
+    if isinstance(value, tuple):
+        items = [made(item) for item in value]
+        if all(map(_is, items, value)):
+            return value
+        return kind(*items) if hasattr(value, "_fields") else kind(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
-        return with_fields(value, {name: in_order(getattr(value, name)) for name in names if hasattr(value, name)})
+        return with_fields(value, {name: made(getattr(value, name)) for name in names if hasattr(value, name)})
     return value
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import luigi
 import pytest
+from process_support import alive_in
 
 from superluigi.engine.engine import run_graph
 from superluigi.runs.context import RunContext
@@ -130,19 +131,6 @@ def wait_until(condition: object, seconds: float = 60.0) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
-
-
-def alive_in(folder: Path) -> list[str]:
-    """Processes whose working folder is `folder`: the script and all that it started."""
-    found = []
-    for cwd in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
-            if state not in "ZX" and os.readlink(cwd) == str(folder):
-                found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def stray_files(folder: Path) -> list[str]:

@@ -1,0 +1,19 @@
+"""What processes leave behind, looked at from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def alive_in(folder: Path) -> list[str]:
+    """The command lines of processes whose working folder is `folder`: a script there, and all that it started."""
+    found = []
+    for cwd in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and os.readlink(cwd) == str(folder):
+                found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
