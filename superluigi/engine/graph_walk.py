@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from luigi.event import Event
@@ -13,7 +11,7 @@ from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
 from superluigi.engine.clashes import Clashes
-from superluigi.errors import USERS_CODE, OutputClashError, tellable
+from superluigi.errors import USERS_CODE, OutputClashError, message_of, tellable
 from superluigi.execution.attempt import is_external
 from superluigi.execution.observer import Observer
 from superluigi.luigi_compat.engine import WorkerBase
@@ -25,7 +23,7 @@ from superluigi.runs.report import FailedAttempt, Failure
 from superluigi.runs.telling import Teller
 from superluigi.scheduler.limits import Limits
 from superluigi.scheduler.scheduler import ReadyScheduler
-from superluigi.scheduler.terms import Terms
+from superluigi.scheduler.terms import Terms, family_of, module_of, text_of
 
 logger = logs.logger
 
@@ -125,8 +123,15 @@ class GraphWalker(WorkerBase):
             trace = tracebacks.text_of(error)
             self.log_unexpected_error(task)
             task.trigger_event(Event.BROKEN_TASK, task, error)
-            self.mail_unexpected_error(task, trace)
+            self._mail_of(self.mail_unexpected_error, task, trace)
             raise
+
+    def _mail_of(self, send: Callable[..., None], task: Task, what: object) -> None:
+        """Mail what went wrong. A mail that cannot be sent is a warning: the task is no better for it."""
+        try:
+            send(task, what)
+        except Exception as error:  # noqa: BLE001 - whatever a mail server, or its library, comes up with
+            logger.warning("The mail about %s could not be sent: %s", task.task_id, message_of(error))
 
     def needs(self, task_id: str) -> Iterator[Task]:
         """What a task requires, statically and by `yield`, as far as this worker has heard."""
@@ -159,7 +164,7 @@ class GraphWalker(WorkerBase):
             resources=terms.resources,
             params=task.to_str_params if self._near else task.to_str_params(),
             family=family_of(task),
-            module=task.task_module,
+            module=module_of(task),
             batchable=terms.batchable,
             retry_policy_dict=terms.retry_policy,
             accepts_messages=terms.accepts_messages,
@@ -194,7 +199,7 @@ class GraphWalker(WorkerBase):
         if isinstance(answer, CheckError):
             self.add_succeeded = False
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self.mail_complete_error(task, answer.trace)
+            self._mail_of(self.mail_complete_error, task, answer.trace)
             self._tell(self._note_failure(task, "scheduling", answer.error, answer.trace))
             return UNKNOWN, False, None
         if self._is_running:
@@ -219,7 +224,7 @@ class GraphWalker(WorkerBase):
         error = tellable(error, trace)
         self.add_succeeded = False
         task.trigger_event(Event.BROKEN_TASK, task, error)
-        self.mail_dependency_error(task, trace)
+        self._mail_of(self.mail_dependency_error, task, trace)
         self._tell(self._note_failure(task, "scheduling", error, trace))
         return UNKNOWN, False, None
 
@@ -235,7 +240,7 @@ class GraphWalker(WorkerBase):
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1
         file = _log_file(task) if kind != "scheduling" else ""
-        failure = Failure(task.task_id, str(task), kind, error, trace, log, attempts, host, task, file)
+        failure = Failure(task.task_id, text_of(task), kind, error, trace, log, attempts, host, task, file)
         self.failures[task.task_id] = failure
         return failure
 
@@ -250,18 +255,6 @@ def _log_file(task: Task) -> str:
     with USERS_CODE:
         return str(ask()) if callable(ask) else ""
     return ""
-
-
-def family_of(task: Task) -> str:
-    """`task.task_family`, which Luigi puts together anew each time it is asked."""
-    return _class_family(type(task)) or str(task.task_family)
-
-
-@functools.lru_cache(maxsize=4096)
-def _class_family(task_class: type[Task]) -> str:
-    """The family of all tasks of a class; "" where the class has its own way to say it."""
-    plain = inspect.getattr_static(task_class, "task_family") is vars(Task)["task_family"]
-    return str(task_class.get_task_family()) if plain else ""
 
 
 def _owners(task: Task) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 
-from superluigi.engine.graph_walk import GraphWalker, family_of
+from superluigi.engine.graph_walk import GraphWalker
 from superluigi.engine.running_attempt import RunningAttempt, ask_to_end, kind_of
 from superluigi.errors import USERS_CODE, ExecutorLostError, TargetMissingError, TaskCancelledError
 from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, ends_retries, is_external, shown
 from superluigi.runs import families
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import FailedAttempt, Failure
-from superluigi.scheduler.terms import Terms
+from superluigi.scheduler.terms import Terms, family_of, module_of
 
 
 class OutcomeRecorder(GraphWalker):
@@ -71,7 +71,7 @@ class OutcomeRecorder(GraphWalker):
             runnable=None,
             params=task.to_str_params if self._near else task.to_str_params(),
             family=family_of(task),
-            module=task.task_module,
+            module=module_of(task),
             new_deps=new_deps,
             assistant=self.is_assistant,
             retry_policy_dict=terms.retry_policy,
@@ -80,7 +80,7 @@ class OutcomeRecorder(GraphWalker):
         if failed is not None:
             self._tell(failed, again=not final and self._will_retry(task_id))
         if final:  # it was asked to end, or its data is known to be wrong: no retry
-            self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=task.task_family)
+            self.scheduler.add_task(worker=self.worker_id, task_id=task_id, status=DISABLED, family=family_of(task))
         attempting = self.running.pop(task_id, None)
         if attempting is not None:
             self._begun(attempting)
@@ -139,7 +139,7 @@ class OutcomeRecorder(GraphWalker):
             error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
         external = is_external(task)
         if not (external and self.settings.retry_external_tasks):
-            self.mail_task_failure(task, outcome.expl)
+            self._mail_of(self.mail_task_failure, task, outcome.expl)
         kind = "missing" if external else kind_of(error)
         if outcome.started:
             told = f"{type(error).__name__}: {error}"

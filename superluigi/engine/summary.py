@@ -9,14 +9,13 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
 from superluigi import graph
-from superluigi.engine.graph_walk import family_of
 from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, OptionError, TargetMissingError
 from superluigi.execution.attempt import is_external
 from superluigi.luigi_compat import summary
 from superluigi.luigi_compat.engine import resource_limits_of
 from superluigi.runs.completeness import is_complete
 from superluigi.runs.report import BLOCKED_NAMED, Failure, Report
-from superluigi.scheduler.terms import Terms
+from superluigi.scheduler.terms import Terms, family_of, text_of
 
 if TYPE_CHECKING:
     from superluigi.engine.worker import Worker
@@ -53,7 +52,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = summary.partition_of(worker)
     # Luigi tells external tasks by a flag that it does not give again when a task asks for more while it runs
-    waiting = {task for task in partition["still_pending_ext"] if not _is_external(task)}
+    waiting = {task for task in partition["still_pending_ext"] if not is_external(task)}
     partition["still_pending_ext"] -= waiting
     partition["still_pending_not_ext"] |= waiting
     _note_made_by_others(partition, worker)
@@ -141,7 +140,7 @@ class _Shown:
     def __str__(self) -> str:
         task, kind = self._task, type(self._task)
         if kind.__str__ is not Task.__str__ or kind.__repr__ is not Task.__repr__:
-            return str(task)
+            return text_of(task)
         values = task.param_kwargs
         said = ", ".join(f"{n}={p.serialize(values[n])}" for n, p in self.get_params() if p.significant)
         return f"{self.task_family}({said})"
@@ -239,15 +238,9 @@ def _paths(task: Task) -> list[str]:
     return []
 
 
-def _is_external(task: Task) -> bool:
-    with USERS_CODE:  # a `run` that raises when it is looked at is one, and no external data
-        return is_external(task)
-    return False
-
-
 def _as_missing(worker: Worker, failure: Failure) -> Failure:
     task = worker.tasks.get(failure.task_id)
-    return _missing(task) if failure.kind == "missing" and task is not None and _is_external(task) else failure
+    return _missing(task) if failure.kind == "missing" and task is not None and is_external(task) else failure
 
 
 def _note_made_by_others(partition: dict[str, set[Task]], worker: Worker) -> None:

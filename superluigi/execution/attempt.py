@@ -394,7 +394,9 @@ def fire(task: Task, events: Iterable[tuple[str, tuple[object, ...]]]) -> None:
 
 def is_external(task: Task) -> bool:
     """Whether the task only stands for data that others make."""
-    return task.run is None or task.run == NotImplemented
+    with USERS_CODE:  # a `run` that raises when it is looked at is one, and no external data
+        return task.run is None or task.run == NotImplemented
+    return False
 
 
 def _unfulfilled(tasks: list[Task]) -> str:
@@ -402,8 +404,7 @@ def _unfulfilled(tasks: list[Task]) -> str:
     for task in tasks:
         absent = [str(output) for output in graph.flatten(task.output()) if not output.exists()]
         said.append(f"{task.task_id} ({', '.join(absent)})" if absent else task.task_id)
-    noun = "dependency" if len(said) == 1 else "dependencies"
-    return f"Unfulfilled {noun} at run time: {', '.join(said)}"
+    return f"Unfulfilled {'dependency' if len(said) == 1 else 'dependencies'} at run time: {', '.join(said)}"
 
 
 @contextlib.contextmanager

@@ -48,9 +48,13 @@ class Terms:
                 and not task.disabled
                 and not task.accepts_messages
                 and not _is_batchable(task)
+                and _is_named_plainly(type(task))
             )
         if usual:  # as nearly every task: a tenth of what follows
             return _NOTHING if priority == 0 else Terms(priority)
+        _asked(task, "task_family", str)
+        _asked(task, "task_module", str)
+        _asked(task, "text", str, str)
         return Terms(
             priority=_asked(task, "priority", _number),
             resources=_asked(task, "resources", _amounts, limits.resources_of),
@@ -82,6 +86,44 @@ _NOTHING = Terms()
 _DISABLED = Terms(disabled=True)
 
 
+def text_of(task: Task) -> str:
+    """`str(task)`; its id where that raises."""
+    with USERS_CODE:
+        return str(task)
+    return str(task.task_id)
+
+
+def family_of(task: Task) -> str:
+    """`task.task_family`, which Luigi puts together anew each time it is asked; its class's where that raises."""
+    if not _is_named_plainly(type(task)):
+        with USERS_CODE:  # a task that is to run has failed for it
+            return str(task.task_family)
+    return _class_family(type(task))
+
+
+def module_of(task: Task) -> str:
+    """`task.task_module`; its class's where that raises."""
+    with USERS_CODE:
+        return str(task.task_module)
+    return type(task).__module__
+
+
+@functools.lru_cache(maxsize=4096)
+def _class_family(task_class: type[Task]) -> str:
+    return str(task_class.get_task_family())
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_named_plainly(task_class: type[Task]) -> bool:
+    """Whether a class leaves it to Luigi's classes and ours what its tasks are called."""
+    names = ("task_family", "task_module", "__str__", "__repr__")
+    owners = (next(base for base in task_class.__mro__ if name in vars(base)) for name in names)
+    return all(owner.__module__.partition(".")[0] in _CALLED_BY_US for owner in owners)
+
+
+_CALLED_BY_US = {"builtins", "luigi", "superluigi"}
+
+
 def _is_batchable(task: Task) -> bool:
     if type(task).batchable is not Task.batchable:
         return bool(task.batchable)
@@ -106,10 +148,11 @@ def _asked(task: Task, name: str, checked: Callable[[Any], object], ask: Callabl
     except KeyboardInterrupt:
         raise
     except _Unfit as unfit:
-        raise DefinitionError(f"The {name} of {task} must be {unfit}, but it is {value!r}.") from None
+        raise DefinitionError(f"The {name} of {text_of(task)} must be {unfit}, but it is {value!r}.") from None
     except BaseException as error:
         raise DefinitionError(
-            f"The {name} of {task} cannot be told: asking for it raised {type(error).__name__}: {message_of(error)}"
+            f"The {name} of {text_of(task)} cannot be told: asking for it raised {type(error).__name__}: "
+            f"{message_of(error)}"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from pathlib import Path
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import luigi
@@ -286,8 +287,8 @@ def raising(name: str) -> Any:
 
 
 ATTRIBUTES = ["resources", "priority", "retry_count", "worker_timeout", "disable_window", "disable_hard_timeout"]
-ATTRIBUTES += ["disabled", "accepts_messages", "batchable"]
-METHODS = ["process_resources", "output", "requires", "complete", "deps"]
+ATTRIBUTES += ["disabled", "accepts_messages", "batchable", "task_family", "task_module"]
+METHODS = ["process_resources", "output", "requires", "complete", "deps", "__str__", "__repr__"]
 NONSENSE = {
     "resources": ["gpu", 3, {"gpu": "many"}, {"gpu": -1}, {1: 1}],
     "priority": ["high", None, float("nan"), [1]],
@@ -308,21 +309,21 @@ def _bad(name: str, value: Any) -> type[luigi.Task]:
             with self.output().open("w") as file:
                 file.write("x")
 
-    Bad.__name__ = Bad.__qualname__ = "Bad"
-    setattr(Bad, name, value)
-    return Bad
+    return type("Bad", (Bad,), {name: value, "__module__": __name__})
 
 
 BAD: dict[str, Any] = {
     **{name: _bad(name, property(raising(name))) for name in ATTRIBUTES},
-    **{name: _bad(name, raising(name)) for name in METHODS},
+    **{name: _bad(name, raising(name)) for name in [*METHODS, "run"]},
+    "nothing": _bad("note", None),
     **{f"{name}={value!r}": _bad(name, value) for name, values in NONSENSE.items() for value in values},
 }
 
 
-@pytest.mark.parametrize("kind", sorted(BAD))
+@pytest.mark.parametrize("kind", sorted(BAD.keys() - {"run", "nothing"}))
 def test_an_attribute_that_raises_or_is_nonsense_fails_that_task_by_name(kind: str, here: Path) -> None:
-    words = [kind.partition("=")[0]] if kind not in ("output", "requires", "complete", "deps") else []
+    named = {"__str__": ["text"], "__repr__": ["text"], "output": [], "requires": [], "complete": [], "deps": []}
+    words = named.get(kind, [kind.partition("=")[0]])
     assert_fails_alone(Both(kind), "Bad", *words)
     assert not (here / "bad.txt").exists()
 
@@ -331,7 +332,15 @@ def test_an_attribute_that_raises_or_is_nonsense_fails_that_task_by_name(kind: s
 def test_so_it_is_with_other_executors(options: dict[str, Any]) -> None:
     class Several(luigi.WrapperTask):
         def requires(self) -> Any:
-            names = ["resources", "worker_timeout", "priority='high'", "complete", "executor=5"]
+            names = [
+                "resources",
+                "worker_timeout",
+                "priority='high'",
+                "complete",
+                "executor=5",
+                "task_family",
+                "__str__",
+            ]
             return [*good(), *(BAD[name]() for name in names)]
 
     assert_fails_alone(Several(), "Bad", **options)
@@ -355,6 +364,31 @@ def test_an_attribute_that_raises_only_when_the_task_starts_fails_it_then(here: 
             raise AssertionError("it has no resources")
 
     assert_fails_alone(Moody(), "resources", "gone meanwhile")
+
+
+@pytest.mark.parametrize("name", ["task_family", "task_module", "run", "__str__"])
+def test_what_a_complete_task_is_called_need_not_be_known(name: str, here: Path) -> None:
+    class Called(luigi.WrapperTask):
+        def requires(self) -> Any:
+            value = raising(name)
+            return [*good(), type("Made", (BAD["nothing"],), {name: value if name == "__str__" else property(value)})()]
+
+    (here / "bad.txt").write_text("x")
+    run_task(Called())
+    assert all(task.complete() for task in good())
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "threads"}])
+def test_a_mail_that_cannot_be_sent_is_no_failure_of_the_others(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        raise SMTPRecipientsRefused({})
+
+    monkeypatch.setattr("luigi.notifications.send_email", refused)
+    for kind in ("requires", "complete", "run"):
+        assert_fails_alone(Both(kind), "Bad", **options)
+    assert "could not be sent" in caplog.text
 
 
 def test_what_a_complete_task_says_of_itself_does_not_matter(here: Path) -> None:
