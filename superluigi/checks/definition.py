@@ -262,13 +262,11 @@ def _ready(
     name: str, severity: str, asked: tuple[str, ...], call: Callable[..., object], written: object, value: str = "value"
 ) -> Check:
     """A check with the kind of table that its annotation of `value` names."""
-    annotation = None
+    wants = None
     with contextlib.suppress(_Unread):
-        annotation = _annotation_once(written, value) if inspect.isfunction(written) else None
-    if isinstance(annotation, type) and table_kind(annotation):
-        return Check(name, severity, asked, call, annotation)
-    if LAZY not in kind_names(annotation):
-        return Check(name, severity, asked, call)
+        wants = _wanted_once(written, value) if inspect.isfunction(written) else None
+    if wants != LAZY:
+        return Check(name, severity, asked, call, wants)
 
     def lazily(**given: Any) -> object:
         return call(**{key: one.lazy() if key == "value" else one for key, one in given.items()})
@@ -323,11 +321,14 @@ class _Unread(Exception):  # noqa: N818 - an answer that is not to be remembered
 
 
 @functools.lru_cache(maxsize=4096)
-def _annotation_once(function: Callable[..., object], name: str) -> object:
-    found = annotation_of(function, name)
-    if found is ...:
+def _wanted_once(function: Callable[..., object], name: str) -> object:
+    """The kind of table that the annotation of an argument names: a type, or `LAZY`; None for what it is by itself."""
+    annotation = annotation_of(function, name)
+    if annotation is ...:
         raise _Unread
-    return found
+    if isinstance(annotation, type) and table_kind(annotation):
+        return annotation
+    return LAZY if LAZY in kind_names(annotation) else None
 
 
 _asked_once = functools.lru_cache(maxsize=4096)(_read_names)

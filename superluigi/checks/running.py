@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -146,12 +147,13 @@ class _Watched:
                 except OSError as error:
                     seen.append((name, error.errno))
                     continue
-                is_file = not os.path.isdir(name)
+                mode = status.st_mode
+                is_file = not (stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(name)))
                 if is_file:
                     files.append(name)
                     size += status.st_size
                 times = (status.st_mtime_ns, status.st_ctime_ns) if is_file else ()
-                seen.append((name, status.st_mode, status.st_ino, *times, status.st_size if is_file else 0))
+                seen.append((name, mode, status.st_ino, *times, status.st_size if is_file else 0))
                 self._newest = max(self._newest, status.st_ctime_ns)
         self._digests = None if size > self._limit else [_digest(name) for name in files]
         return seen, self._digests

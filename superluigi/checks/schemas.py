@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from superluigi.checks.verdicts import EXAMPLES, Rejected, shortened
@@ -30,6 +31,8 @@ class Schema:
 
 def known(item: object) -> Schema | None:
     """`item` as a check, if it is a schema of pandera or a model of pydantic."""
+    if type(item) is FunctionType:
+        return None
     classes = item.__mro__ if isinstance(item, type) else type(item).__mro__
     modules = [str(one.__module__) for one in classes]
     if any(name.startswith("pandera.") for name in modules) and callable(getattr(item, "validate", None)):
