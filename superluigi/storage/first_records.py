@@ -7,7 +7,7 @@ records of inputs stand in them whole. A prefix with many objects names none: wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,14 @@ def is_of_file(record: Mapping[str, Any], path: Path) -> bool:
     return bool(_md5(path) == record["output"].get("md5_hash"))
 
 
-def is_of_folder(record: Mapping[str, Any], path: Path) -> bool:
-    """Whether `record` describes exactly the files in the folder at `path`; reads them whole."""
+def is_of_folder(record: Mapping[str, Any], path: Path, hidden: Set[str]) -> bool:
+    """Whether `record` describes exactly the files in the folder at `path`, `hidden` aside; reads them whole."""
     contents = record["output"].get("contents")
     if not _is_list_of_dicts(contents):
         return False
     named = {item.get("path"): item.get("md5_hash") for item in contents}
     there = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
-    return named.keys() == there.keys() and all(_md5(file) == named[name] for name, file in there.items())
+    return named.keys() == there.keys() - hidden and all(_md5(there[name]) == named[name] for name in named)
 
 
 def is_of_prefix(record: Mapping[str, Any], there: Iterable[tuple[str, int, str | None]]) -> bool:

@@ -74,6 +74,31 @@ def test_a_folder_is_told_by_its_files(named: dict[str, str], whole: bool, same:
     assert (target.read_metadata() is not None) is same
 
 
+def test_a_folder_whose_record_is_inside_is_told_by_its_other_files(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "c.txt").write_text("c")
+    output = {"type": "LocalFolderTarget", "path": "folder", "contents": [{"path": "b/c.txt", "md5_hash": md5("c")}]}
+    (folder / "metadata.json").write_text(record(output, row_count=3))
+    target = LocalFolderTarget(folder, metadata_path=folder / "metadata.json")
+    found = target.read_metadata()
+    assert target.exists() and found is not None and found["row_count"] == 3
+    assert state(target) == "ok"
+    with target.tmp_read_path() as copy:
+        assert [path.name for path in copy.iterdir()] == ["b"]
+    (folder / "more.txt").write_text("m")
+    assert target.read_metadata() is None
+
+
+def test_a_prefix_whose_record_is_inside_is_told_by_its_other_objects(server: S3Server) -> None:
+    contents = [{"key": "a.txt", "size": 1, "etag": put(server, "p/a.txt", "a")}]
+    output = {"type": "S3PrefixTarget", "path": "s3://first/p/", "contents": contents}
+    put(server, "p/metadata.json", record(output, row_count=3))
+    target = S3PrefixTarget("first", "p", metadata_object_key="p/metadata.json")
+    found = target.read_metadata()
+    assert found is not None and (found["row_count"], found["output"]["count"], state(target)) == (3, 1, "ok")
+
+
 def test_what_a_task_reads_of_such_an_input_is_what_the_first_package_noted(tmp_path: Path) -> None:
     a_file(tmp_path)
 

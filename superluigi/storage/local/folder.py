@@ -80,7 +80,7 @@ class FolderLocation(LocalLocation):
         return members.content(str(path), self._hidden, self.contents_limit)
 
     def is_of_first(self, record: Record) -> bool:
-        return first_records.is_of_folder(record, self.final)
+        return first_records.is_of_folder(record, self.final, self._hidden)
 
     @cached_property
     def _hidden(self) -> frozenset[str]:
