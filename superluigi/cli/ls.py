@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from superluigi.cli._output import json_option, print_json, shortened, table
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
-from superluigi.terminal import Part, say
+from superluigi.terminal import Part, from_here, say
 
 if TYPE_CHECKING:
     from superluigi.tasks.deletion import Output
@@ -82,6 +82,8 @@ def selected(args: argparse.Namespace) -> list[Output]:
     here = runs.current()
     with runs.entered(dataclasses.replace(here, store=args.store) if args.store else here):
         if args.downstream:
+            places = sorted(map(from_here, deletion.places_of_records(task, args.addresses)))
+            say(f"what was made from it is looked for in {', '.join(places)}; --in names other places", err=True)
             return deletion.downstream_of(task, args.addresses)
         return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 

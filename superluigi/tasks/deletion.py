@@ -71,17 +71,22 @@ def upstream_of(task: luigi.Task) -> list[object]:
     return [node for node, _ in graph.walk([task], required)]
 
 
+def places_of_records(task: luigi.Task, where: Iterable[str] = ()) -> set[str]:
+    """The store, where the outputs of `task` lie, and the folders and prefixes `where`."""
+    return {*where, store(), *map(_folder_of, _targets_of(task))}
+
+
 def downstream_of(task: luigi.Task, where: Iterable[str] = ()) -> list[Output]:
     """The outputs of `task` and every output that was made from them, as the records say; the last made first.
 
-    Records are looked for in the store, beside the outputs of the task, and in the folders and prefixes `where`;
-    only those called `….metadata.json` are found. A record describes and does not command: what it names is an output
-    here only where it lies beside its record and is what that says, or where the task that it names says so itself.
+    Records are looked for in `places_of_records`; only those called `….metadata.json` are found. A record describes
+    and does not command: what it names is an output here only where it lies beside its record and is what that says,
+    or where the task that it names says so itself.
     """
     own = outputs_of([task])
-    targets = [target for target in graph.flatten(task.output()) if isinstance(target, AtomicTarget)]
+    targets = _targets_of(task)
     made_from: dict[str, list[tuple[str, Record]]] = {}
-    for address, record in _records({*where, store(), *map(_folder_of, targets)}):
+    for address, record in _records(places_of_records(task, where)):
         for reference in resolve.references([record.get("input"), record.get("dynamic_input")]):
             # a part of a folder has a path of its own, but the record of the whole
             for name in {str(reference["path"]), str(reference.get("metadata_path"))}:
@@ -183,6 +188,10 @@ def _records(where: set[str]) -> Iterator[tuple[str, Record]]:
                     yield address, record
         except TargetMissingError:
             continue
+
+
+def _targets_of(task: luigi.Task) -> list[AtomicTarget]:
+    return [target for target in graph.flatten(task.output()) if isinstance(target, AtomicTarget)]
 
 
 def _folder_of(target: AtomicTarget) -> str:

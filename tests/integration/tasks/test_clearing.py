@@ -109,6 +109,13 @@ def test_rm_downstream_follows_the_records_from_a_part_to_the_last_output(pipeli
     assert files(pipeline) == {"raw.csv"}
 
 
+@pytest.mark.parametrize("command", ["ls", "rm"])
+def test_downstream_says_where_it_has_looked(command: str, pipeline: Path) -> None:
+    done = superluigi(command, "pipeline", "Clean", "--downstream", *(["--dry-run"] if command == "rm" else []))
+    assert "looked for in clean, store; --in names other places" in done.stderr
+    assert "looked for in" not in superluigi("ls", "pipeline", "Clean", "--upstream").stderr
+
+
 def test_clear_all_finds_what_other_processes_stored(pipeline: Path) -> None:
     script = "import pipeline; print(len(pipeline.report.clear_all()), len(pipeline.report.clear_all()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
