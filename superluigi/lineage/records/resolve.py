@@ -55,9 +55,7 @@ def location_of(place: Any) -> Location:
     text = os.fspath(getattr(place, "path", place))
     if not is_s3(text):
         return _local(Path(os.path.abspath(os.path.expanduser(text))))
-    if text.endswith(RECORD_SUFFIX) and not text.endswith("/" + RECORD_SUFFIX):
-        return location_of(text.removesuffix(RECORD_SUFFIX))
-    return _some_s3(text)
+    return beside(text) if text.endswith(RECORD_SUFFIX) else _some_s3(text)
 
 
 def beside(record: str) -> Location:
@@ -129,13 +127,10 @@ def _described_by(record_path: Path) -> Location:
 
 
 def _some_s3(uri: str) -> Location:
-    if uri.endswith("/"):
-        return _s3(uri, "S3PrefixTarget")
-    single = _s3(uri, "S3ObjectTarget")
-    if single.exists():
-        return single
-    prefix = _s3(uri + "/", "S3PrefixTarget")
-    return prefix if prefix.exists() else single
+    found = [] if uri.endswith("/") else [_s3(uri, "S3ObjectTarget")]
+    prefix = f"{uri.rstrip('/')}/"
+    found += [_s3(prefix, "S3PrefixTarget"), _s3(prefix, "S3PrefixTarget", prefix + RECORD_SUFFIX)]
+    return next((location for location in found if location.exists()), found[0])
 
 
 def _s3(uri: str, kind: str, record_uri: str | None = None, like: Location | None = None) -> Location:

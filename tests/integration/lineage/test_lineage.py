@@ -303,6 +303,21 @@ def test_a_history_on_s3_is_followed_by_address_with_the_aws_chain(
     assert sorted(table["task_family"]) == ["TracedFinal", "TracedObject", "TracedPrefix"]
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("address", ["parts", "parts/", "record"])
+def test_a_prefix_is_found_by_its_address_wherever_its_record_is(
+    inside: bool, address: str, s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
+    target = S3PrefixTarget(s3_bucket, "parts", metadata_inside_prefix=inside)
+    with target.tmp_write_path() as path:
+        (path / "a.txt").write_text("a")
+    place = str(target.metadata_path) if address == "record" else f"s3://{s3_bucket}/{address}"
+    assert lineage.trace(place).states == {f"s3://{s3_bucket}/parts/": "ok"}
+    assert lineage.read(place) == target.read_metadata()
+    assert [found.state for found in lineage.verify(place)] == ["ok"]
+
+
 def test_a_history_on_s3_costs_a_few_requests_for_each_ancestor(on_s3: TracedFinal, s3_server: S3Server) -> None:
     with s3_server.counted() as requests:
         lineage.trace(on_s3.output())
