@@ -184,7 +184,9 @@ def _explained(what: str, entry: FormatSpec, *value: object) -> Iterator[None]:
         yield
     except (MissingDependencyError, MemoryError):
         raise
-    except Exception as error:  # libraries raise what they like; the cause is chained
+    except BaseException as error:  # libraries raise what they like; the cause is chained
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # which polars raises
+            raise
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's or the file system's, and not a library's word for a file that is none of its own
         reason = str(error) or type(error).__name__

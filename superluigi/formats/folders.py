@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -174,9 +175,13 @@ def _without_suffix(name: str) -> str:
     return name
 
 
+#: Half a surrogate pair is in no name, but for those that stand for bytes of a name that is no UTF-8.
+_IN_NO_NAME = re.compile("[/\\\\\0=\ud800-\udc7f\udd00-\udfff]")
+
+
 def _file_name(name: object, value: object) -> str:
     """The file for one item: the name itself if it has a suffix we know, else with the suffix of its type."""
-    if not isinstance(name, str) or not name or name[0] == "." or set(name) & {"/", "\\", "\0", "="}:
+    if not isinstance(name, str) or not name or name[0] == "." or _IN_NO_NAME.search(name):
         raise FormatError(f"{name!r} cannot be a file name in a folder: use text without slashes or leading dots.")
     if len(name.encode("utf-8", "surrogateescape")) > 240:
         raise FormatError(f"{name[:40]!r}... cannot be a file name in a folder: it is longer than 240 bytes.")

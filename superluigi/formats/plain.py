@@ -64,7 +64,7 @@ class Json:
         if text is None:  # NaN, NumPy's numbers, or something to refuse by name: look at every item
             value = _plain(value, "value", _json_scalar)
             text = json.dumps(value, ensure_ascii=False)
-        path.write_bytes(_encoded(text, lambda: json.dumps(value)))
+        path.write_bytes(_encoded(text, value))
 
     def load(self, path: Path, as_type: object) -> Any:
         return json.loads(path.read_bytes())
@@ -196,8 +196,11 @@ def _json_if_equal(value: Any) -> str | None:
         return None
 
 
-def _encoded(text: str, escaped: Any) -> bytes:
+def _encoded(text: str, value: object) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:  # half a surrogate pair: only an escape can hold it
-        return str(escaped()).encode()
+        escaped = json.dumps(value)
+    if not same(json.loads(escaped), value):
+        raise FormatError("a surrogate pair in it would come back as one letter; use .pickle")
+    return escaped.encode()

@@ -193,12 +193,15 @@ def concatenated(tables: list[Any], as_type: object) -> object:
 
 
 def _kind(value: object) -> str:
-    for name in kind_names(type(value)):
-        if name in builtin.TABLES:
-            return name
-    raise FormatError(
-        f"a value of type {type(value).__name__} is no table: make it a pandas or polars DataFrame or a pyarrow Table"
-    )
+    name = type(value).__name__
+    own, *bases = kind_names(type(value))
+    if own in builtin.TABLES:
+        return own
+    for base in bases:
+        if base in builtin.TABLES:
+            plain = base.partition(".")[2]
+            raise FormatError(f"a {name} would come back as a plain {plain}; use .pickle, or make it one")
+    raise FormatError(f"a value of type {name} is no table: make it a pandas or polars DataFrame or a pyarrow Table")
 
 
 def _pandas_to_compare(value: Any) -> Any:
@@ -228,8 +231,6 @@ def _plain_columns(frame: Any, *, dates: bool = False) -> None:
     import pandas
 
     _same_columns(frame)
-    if isinstance(frame, pandas.DataFrame) and type(frame) is not pandas.DataFrame:
-        raise FormatError(f"a {type(frame).__name__} would come back as a plain DataFrame; make it one")
     if frame.attrs or not frame.flags.allows_duplicate_labels:
         raise FormatError("its attrs or flags would be lost; use .pickle, or clear them (frame.attrs.clear())")
     index = frame.index
@@ -285,10 +286,6 @@ _SORTS: tuple[tuple[str, Any], ...] = (("flag", bool), ("number", (int, float)),
 
 
 def _arrow_from_pandas(frame: object) -> Any:
-    import pandas
-
-    if type(frame) is not pandas.DataFrame:
-        raise FormatError(f"a {type(frame).__name__} would come back as a plain DataFrame; use .pickle, or make it one")
     _same_columns(frame)
     table = _with_notes(_arrow().Table.from_pandas(frame), frame)
     types = _arrow().types
@@ -446,7 +443,10 @@ def _may_hold_anything(column: Any) -> bool:
     """Whether there is more than text (and nothing) in a column of objects; it is then compared item by item."""
     import pandas
 
-    return column.dtype == object and pandas.api.types.infer_dtype(column, skipna=True) not in ("string", "empty")
+    if column.dtype != object:
+        return False
+    kinds = {kind for kind in {*map(type, column.to_numpy())} if issubclass(kind, str)}
+    return bool(kinds - {str}) or pandas.api.types.infer_dtype(column, skipna=True) not in ("string", "empty")
 
 
 def _columns(frame: Any) -> list[object]:

@@ -33,6 +33,7 @@ from superluigi.parameters.adapters.basic import (
 )
 from superluigi.parameters.adapters.content import copied, in_order, same
 from superluigi.parameters.adapters.factory import Anything, adapter_for
+from superluigi.parameters.adapters.limits import Limits, limits_of
 from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 
 
@@ -148,12 +149,13 @@ class Checked(ParameterBase):
     constant = False
     #: What the type checkers see, for those who show or convert values.
     annotation: Any = None
+    limits: Limits | None = None
     #: Its text need not give the value back: that travels as a pickle.
     by_text: bool = True
 
     def normalize(self, x: object) -> Any:
         value = self.checked(x)
-        if self.constant and value != self.checked(default_of(self)):
+        if self.constant and not same(value, self.checked(default_of(self))):
             expected = f"the constant {self.serialize(self.checked(default_of(self)))}"
             raise RefusedError(expected, self.attribute, x)
         return value
@@ -188,11 +190,17 @@ class Checked(ParameterBase):
     def checked(self, x: object) -> Any:
         """`x` as the task will hold it, or `RefusedError`."""
         try:
-            return self.adapter.check(x)
+            return self._fitting(x)
         except DefinitionError:
             raise
         except (TypeError, ValueError) as error:
             raise RefusedError(str(error), self.attribute, x) from error
+
+    def _fitting(self, x: object) -> Any:
+        value = self.adapter.check(x)
+        if self.limits is not None:
+            self.limits.check(value, self.adapter.name)
+        return value
 
 
 class CheckedInt(Checked, luigi.IntParameter):
@@ -295,8 +303,10 @@ class Structured(Checked):
     def checked(self, x: object) -> Any:
         if isinstance(x, Frozen):
             x = x.value
+        elif isinstance(x, _ByContent):  # what a task gave
+            x = x._superluigi_plain()
         try:
-            value = in_order(self.adapter.check(x))
+            value = in_order(self._fitting(x))
             return Frozen(value, self.write(value))
         except DefinitionError:
             raise
@@ -386,7 +396,7 @@ def parameter_for(annotation: object, *, tasks: bool = False, **options: object)
     """
     adapter = adapter_for(annotation, tasks=tasks)
     made = _parameter(adapter, options)
-    made.adapter, made.annotation = adapter, annotation
+    made.adapter, made.annotation, made.limits = adapter, annotation, limits_of(annotation)
     if "default" not in options:
         give_default(made, NO_DEFAULT)  # Luigi invents False for bools and None for optionals
     return made

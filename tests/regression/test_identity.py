@@ -16,8 +16,9 @@ import uuid
 import zoneinfo
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypedDict
 
+import annotated_types
 import hypothesis
 import luigi
 import numpy
@@ -26,6 +27,7 @@ import pydantic
 import pytest
 from hypothesis import strategies as st
 from luigi.task_register import Register
+from typing_extensions import NotRequired
 
 from superluigi import compute, run_task, task
 from superluigi.errors import DefinitionError, ParameterError
@@ -294,6 +296,7 @@ def test_luigis_own_parameters_give_the_value_that_was_given() -> None:
         (Any, object(), "written as text"),
         (dict[Path, int], {"a": 1, Path("a"): 2}, "keys differ"),
         (float, "1", "float"),
+        (list[float], [10**400], "too large"),
         (int, Level.LOW, "int"),
     ],
 )
@@ -316,6 +319,63 @@ def test_a_value_that_reads_back_as_another_is_refused_when_the_task_is_made() -
 
     with pytest.raises(ParameterError, match=r"'x'[\s\S]*its text gives back"):
         task_class(Shifting)(x=Shifting(1))
+
+
+class Row(TypedDict):
+    day: datetime.date
+    below: NotRequired[list[Row]]
+
+
+class Bare(NamedTuple):
+    of: Any
+    n: int = 0
+
+
+def test_the_keys_of_a_typed_dict_are_of_their_kinds_whoever_writes_them() -> None:
+    cls = task_class(Row)
+    day = datetime.date(2020, 1, 1)
+    made = cls(x={"day": day, "below": [{"day": day}]})
+    by_hand = cls.from_str_params({"x": '{"below": [{"day": "2020-01-01"}], "day": "2020-01-01"}'})
+    assert by_hand.x == made.x and by_hand.task_id == made.task_id
+    for wrong in ({}, {"day": day, "other": 1}, {"day": "2020-01-01"}, {"day": day, "below": [{}]}):
+        with pytest.raises(ParameterError, match="Row with the keys day, below"):
+            cls(x=wrong)
+
+
+POSITIVE = Annotated[int, pydantic.Field(gt=0)]
+LIMITS: list[tuple[Any, Any, Any, str]] = [
+    (POSITIVE, 1, 0, "0"),
+    (list[POSITIVE], [1], [1, 0], "[1, 0]"),
+    (dict[str, POSITIVE] | None, {"a": 1}, {"a": -1}, '{"a": -1}'),
+    (Annotated[str, pydantic.StringConstraints(pattern="^a")], "a", "b", "b"),
+    (Annotated[str, pydantic.StringConstraints(strip_whitespace=True)], "a", " a", " a"),
+    (Annotated[Colour, annotated_types.Predicate(lambda it: it is Colour.RED)], Colour.RED, Colour.GREEN, "GREEN"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "within", "beyond", "text"), LIMITS)
+def test_the_limits_of_an_annotation_are_those_of_the_parameter(
+    annotation: Any, within: Any, beyond: Any, text: str
+) -> None:
+    cls = task_class(annotation)
+    assert cls(x=within).x == within
+    for made in (lambda: cls(x=beyond), lambda: cls.from_str_params({"x": text})):
+        with pytest.raises(ParameterError, match="'x'"):
+            made()
+
+
+def test_a_note_on_a_type_that_pydantic_does_not_know_limits_nothing() -> None:
+    month = luigi.date_interval.Month(2020, 1)
+    assert task_class(Annotated[luigi.date_interval.DateInterval, pydantic.Field(description="x")])(x=month).x == month
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"), [(tuple[int, ...] | list[int], [1]), (frozenset[int] | set[int], {1}), (Bare, Bare([1]))]
+)
+def test_what_a_task_gives_is_taken_as_what_it_is(annotation: Any, value: Any) -> None:
+    made = task_class(annotation)(x=value)
+    assert made.clone().task_id == made.task_id and same(held_by(type(made)(x=made.x)), value)
+    assert len({made.x}) == 1, "Luigi's summary puts values into sets"
 
 
 def test_choices_of_one_text_are_refused_when_they_are_written() -> None:

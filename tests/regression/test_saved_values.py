@@ -225,6 +225,10 @@ TROUBLE: list[tuple[str, Any, str]] = [
     ("unreadable in a record", np.array([(Unreadable(1, 2),)], dtype=[("a", "O")]), ".pickle"),
     *([("arrays of no items", ARRAYS_OF_NO_ITEMS, ".pickle")] if ARRAYS_OF_NO_ITEMS is not None else ()),
     ("polars objects", pl.DataFrame({"a": [object()]}, schema={"a": pl.Object}), ".parquet"),
+    ("text of an own class", pd.DataFrame({"a": pd.Series(["x"] * 200 + [Word.A], dtype=object)}), ".parquet"),
+    ("a frame of an own class", type("Own", (pl.DataFrame,), {})({"a": [1]}), ".parquet"),
+    ("a frame of an own class", type("Own", (pl.DataFrame,), {})({"a": [1]}), ".csv"),
+    ("two halves of a letter", {"\ud83d\ude00": ["\ud83d\ude00", math.nan]}, ".json"),
     ("big decimals", pd.DataFrame({"a": [decimal.Decimal("1.10"), decimal.Decimal("1e50")]}), ".parquet"),
 ]  # fmt: skip
 
@@ -378,6 +382,20 @@ def test_any_dict_comes_back_from_a_folder_or_is_refused(value: dict[str, Any]) 
             return
         again = formats.load(Path(folder))
         assert len(again) == len(value) and all(same(again[name], item) for name, item in value.items())
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for name in ("\ud800", "a\udd00.json"):
+        with pytest.raises(FormatError, match="cannot be a file name"):
+            formats.save({"before": 1, name: 2}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_panics_while_it_reads_is_told_with_advice(tmp_path: Path) -> None:
+    east = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    formats.save(pd.DataFrame({"a": pd.to_datetime(["2020"]).tz_localize(east)}), tmp_path / "table.parquet")
+    with pytest.raises(FormatError, match="cannot be read"):
+        formats.load(tmp_path / "table.parquet", as_type=pl.DataFrame)
 
 
 def test_what_is_written_as_yaml_is_plain_yaml(tmp_path: Path) -> None:

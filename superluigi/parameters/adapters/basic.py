@@ -50,7 +50,7 @@ class RefusalError(TypeError):
     """Why a value is none of its type, in words that can follow "expected"."""
 
 
-def _member(whole: Adapter, take: Callable[[Any], object], value: object) -> object:
+def member(whole: Adapter, take: Callable[[Any], object], value: object) -> object:
     """What `take`, the check or the reading of members, makes of one.
 
     Raises:
@@ -82,7 +82,10 @@ class ScalarAdapter(Adapter):
         if isinstance(value, bool) and self.kind is not bool:
             self.refuse(value)
         if self.kind is float and isinstance(value, int):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise RefusalError("float, for which it is too large") from None
         if isinstance(value, self.kind) and not isinstance(value, enum.Enum):
             return self.kind(value)
         self.refuse(value)
@@ -199,7 +202,7 @@ class Sequence(Adapter):
     def check(self, value: object) -> object:
         if not isinstance(value, self._accepts):
             self.refuse(value)
-        return self.kind(_member(self, self.item.check, item) for item in value)
+        return self.kind(member(self, self.item.check, item) for item in value)
 
     def encode(self, value: Any) -> list[object]:
         items = [self.item.encode(item) for item in value]
@@ -208,7 +211,7 @@ class Sequence(Adapter):
     def decode(self, data: object) -> object:
         if not isinstance(data, (list, tuple)):
             self.refuse(data)
-        return self.kind(_member(self, self.item.decode, item) for item in data)
+        return self.kind(member(self, self.item.decode, item) for item in data)
 
 
 class TupleAdapter(Adapter):
@@ -222,7 +225,7 @@ class TupleAdapter(Adapter):
     def check(self, value: object) -> object:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             self.refuse(value)
-        return self._made(_member(self, item.check, part) for item, part in zip(self.items, value, strict=True))
+        return self._made(member(self, item.check, part) for item, part in zip(self.items, value, strict=True))
 
     def encode(self, value: Any) -> list[object]:
         return [item.encode(part) for item, part in zip(self.items, value, strict=True)]
@@ -230,7 +233,7 @@ class TupleAdapter(Adapter):
     def decode(self, data: object) -> object:
         if not isinstance(data, (list, tuple)) or len(data) != len(self.items):
             self.refuse(data)
-        return self._made(_member(self, item.decode, part) for item, part in zip(self.items, data, strict=True))
+        return self._made(member(self, item.decode, part) for item, part in zip(self.items, data, strict=True))
 
     def _made(self, parts: Any) -> object:
         return tuple(parts) if self.kind is tuple else self.kind(*parts)
@@ -248,9 +251,7 @@ class Dict(Adapter):
     def check(self, value: object) -> object:
         if not isinstance(value, Mapping):
             self.refuse(value)
-        found = {
-            _member(self, self.key.check, key): _member(self, self.value.check, item) for key, item in value.items()
-        }
+        found = {member(self, self.key.check, key): member(self, self.value.check, item) for key, item in value.items()}
         if len(found) < len(value):
             raise TypeError(f"{self.name} whose keys differ, as {self.key.name}")
         return found
@@ -262,10 +263,10 @@ class Dict(Adapter):
 
     def decode(self, data: object) -> object:
         if isinstance(data, Mapping):  # as written by hand: its keys are text
-            return {self._key(key): _member(self, self.value.decode, item) for key, item in data.items()}
+            return {self._key(key): member(self, self.value.decode, item) for key, item in data.items()}
         if not isinstance(data, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
             self.refuse(data)
-        return {_member(self, self.key.decode, key): _member(self, self.value.decode, item) for key, item in data}
+        return {member(self, self.key.decode, key): member(self, self.value.decode, item) for key, item in data}
 
     def _key(self, text: str) -> object:
         """A key that is written as text: that text if it may be one, else what it says as JSON."""

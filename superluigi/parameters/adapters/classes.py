@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from superluigi.parameters.adapters.basic import (
@@ -20,6 +20,7 @@ from superluigi.parameters.adapters.basic import (
     Sequence,
     TextAdapter,
     is_scalar,
+    member,
 )
 from superluigi.parameters.adapters.content import holds_sets, parts, same, with_fields
 
@@ -98,6 +99,34 @@ class DataclassAdapter(Adapter):
         for name, adapter in self.fields.items():
             object.__setattr__(made, name, adapter.decode(state[name]))
         return made
+
+
+class TypedDictAdapter(Adapter):
+    """A TypedDict: the keys that it has, each of its kind; those that are required are there."""
+
+    def __init__(self, kind: type) -> None:
+        self.name = kind.__name__
+        self.fields: dict[str, Adapter] = {}
+        self._required: set[str] = set()
+
+    def describe(self, fields: dict[str, Adapter], required: set[str]) -> None:
+        """Say of which kinds the values are, and which keys must be there."""
+        self.fields, self._required = fields, required
+        self.name += f" with the keys {', '.join(fields) or '(none)'}"
+
+    def check(self, value: object) -> object:
+        return {key: member(self, self.fields[key].check, item) for key, item in self._items(value)}
+
+    def encode(self, value: object) -> object:
+        return {key: self.fields[key].encode(item) for key, item in self._items(value)}
+
+    def decode(self, data: object) -> object:
+        return {key: member(self, self.fields[key].decode, item) for key, item in self._items(data)}
+
+    def _items(self, value: object) -> Iterable[tuple[str, object]]:
+        if isinstance(value, Mapping) and self._required <= set(value) <= set(self.fields):
+            return value.items()
+        self.refuse(value)
 
 
 class PydanticAdapter(Adapter):

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import luigi
+import typing_extensions
+from typing_extensions import NotRequired, Required
 
 from superluigi.errors import DefinitionError
 from superluigi.formats.registry import is_class
@@ -32,7 +34,7 @@ from superluigi.parameters.adapters.basic import (
     import_name,
     imported,
 )
-from superluigi.parameters.adapters.classes import DataclassAdapter, PydanticAdapter
+from superluigi.parameters.adapters.classes import DataclassAdapter, PydanticAdapter, TypedDictAdapter
 from superluigi.parameters.adapters.task_adapters import IsTask, OneOrMany, OnlyTask, OrTask
 from superluigi.parameters.adapters.text_types import TEXTS
 
@@ -196,7 +198,7 @@ def _plain_adapter(annotation: object, tasks: bool) -> Adapter:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in (Any, object) or isinstance(annotation, typing.TypeVar):
         return Anything()
-    if origin is typing.Annotated:
+    if origin in (typing.Annotated, Required, NotRequired):
         return _plain_adapter(arguments[0], tasks)
     meant = getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
     if meant is not None and not is_class(annotation):  # a NewType; what `type X = …` made
@@ -247,8 +249,8 @@ def _of_class(kind: object, tasks: bool) -> Adapter:
         return PydanticAdapter(kind, Anything())
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return _named_tuple(kind, tasks)
-    if issubclass(kind, dict) and hasattr(kind, "__total__"):  # a TypedDict
-        return Dict(ScalarAdapter(str), Anything())
+    if issubclass(kind, dict) and hasattr(kind, "__total__"):
+        return _typed_dict(kind)
     raise DefinitionError(_no_parameter(kind))
 
 
@@ -264,10 +266,30 @@ def _dataclass(kind: Any) -> Adapter:
     ))  # fmt: skip
 
 
+def _typed_dict(kind: Any) -> Adapter:
+    def describe(made: TypedDictAdapter, hints: dict[str, Any]) -> None:
+        marks = {name: get_origin(hint) for name, hint in hints.items()}  # the class's own list does not read texts
+        required = {name for name, mark in marks.items() if mark is not NotRequired} & {*kind.__required_keys__}
+        required |= {name for name, mark in marks.items() if mark is Required}
+        made.describe({name: adapter_for(hint, tasks=True) for name, hint in hints.items()}, required)
+
+    return _with_fields(kind, TypedDictAdapter(kind), describe)
+
+
 def _named_tuple(kind: Any, tasks: bool) -> Adapter:
+    if kind.__hash__ is tuple.__hash__:
+        kind.__hash__ = _hash_of_tuple
     return _with_fields(kind, TupleAdapter([], kind), lambda made, hints: made.items.extend(
         adapter_for(hints.get(name, Any), tasks=tasks) for name in kind._fields
     ))  # fmt: skip
+
+
+def _hash_of_tuple(value: tuple[object, ...]) -> int:
+    """Also of one with a list in it: Luigi puts values of parameters into sets."""
+    try:
+        return tuple.__hash__(value)
+    except TypeError:
+        return hash(repr(value))
 
 
 def _with_fields(kind: type, made: Described, describe: Callable[[Described, dict[str, Any]], None]) -> Adapter:
@@ -277,7 +299,7 @@ def _with_fields(kind: type, made: Described, describe: Callable[[Described, dic
         return being_made[kind]
     reset = _being_made.set({**being_made, kind: made})
     try:
-        hints = typing.get_type_hints(kind, localns={kind.__name__: kind})
+        hints = typing_extensions.get_type_hints(kind, localns={kind.__name__: kind}, include_extras=True)
     except NameError:
         hints = {}  # names of a function's inside: the fields are then written with their types
     try:
