@@ -102,12 +102,12 @@ def command(way: str) -> Sequence[str]:
     return [sys.executable, "job.py", way]
 
 
-def start(folder: Path, way: str, *signals: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, way: str, *signals: int, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start the job, and send it the signals in order: the first when its task has begun, others when it cleans up."""
     (folder / "job.py").write_text(textwrap.dedent(JOB))
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
-            command(way),
+            [*before, *command(way)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(folder), "SUPERLUIGI_WORKSPACE": str(folder / "workspace")},
             stdin=subprocess.DEVNULL,
@@ -171,6 +171,20 @@ def test_a_signal_ends_a_run_with_all_it_has_started_and_the_parent_sees_which(
         assert "Interrupted: Slow() was ended; 0 of 1 tasks were made." in said
         assert "/superluigi/" not in said, said  # no frame of ours
         assert "During handling" not in said
+
+
+@pytest.mark.parametrize("way", ["here", "processes", "deaf"])
+def test_the_first_process_of_a_container_ends_by_the_number_of_its_signal(tmp_path: Path, way: str) -> None:
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces of its own here")
+    process = start(tmp_path, way, before=container)
+    wait_for(tmp_path / "begun", process)
+    (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(first), TERM)  # no signal kills it: it has to leave by itself
+    assert process.wait(60) == 128 + TERM
+    assert still_alive_in(tmp_path) == []
+    assert way == "deaf" or left_of(tmp_path) == []
 
 
 def test_the_command_line_ends_with_130_after_ctrl_c(tmp_path: Path) -> None:

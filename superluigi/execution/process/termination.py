@@ -73,6 +73,7 @@ class _Ending:
         if library is not None:
             library.signal(self.signum, None)  # `signal.signal` is for the main thread only
         os.kill(os.getpid(), self.signum)
+        os._exit(128 + self.signum)  # the first process of a container, which no signal kills
 
 
 _ending = _Ending()
