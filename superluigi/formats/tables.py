@@ -222,7 +222,7 @@ def _differing_names(names: Any) -> None:
 def _same_columns(frame: Any) -> None:
     _differing_names(frame.columns)
     for name in frame.columns:
-        if not isinstance(name, str):
+        if type(name) is not str:
             raise FormatError(f"column names must be text, but {name!r} is of type {type(name).__name__}")
 
 
@@ -441,12 +441,7 @@ def _is_plain(column: Any) -> bool:
 
 def _may_hold_anything(column: Any) -> bool:
     """Whether there is more than text (and nothing) in a column of objects; it is then compared item by item."""
-    import pandas
-
-    if column.dtype != object:
-        return False
-    kinds = {kind for kind in {*map(type, column.to_numpy())} if issubclass(kind, str)}
-    return bool(kinds - {str}) or pandas.api.types.infer_dtype(column, skipna=True) not in ("string", "empty")
+    return column.dtype == object and not {str}.issuperset(map(type, column.dropna()))
 
 
 def _columns(frame: Any) -> list[object]:

@@ -51,11 +51,12 @@ def comes_back_or_is_refused(value: Any, suffix: str, equal: Callable[[Any, Any]
 
 
 def without_kinds_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:
-    """None for all that is missing among objects, where files know one kind of nothing only."""
+    """None for all that is missing among objects, where files know one kind of nothing only; no level without rows."""
     columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
     plain = [one.where(one.notna(), None) if one.dtype == "O" else one for one in columns]
     found = pd.concat(plain, axis=1) if plain else frame
-    found.columns, found.index, found.attrs = frame.columns, frame.index, frame.attrs
+    index = frame.index.remove_unused_levels() if isinstance(frame.index, pd.MultiIndex) else frame.index
+    found.columns, found.index, found.attrs = frame.columns, index, frame.attrs
     return found.set_flags(allows_duplicate_labels=frame.flags.allows_duplicate_labels)
 
 
@@ -101,6 +102,7 @@ THINGS = st.one_of(
     st.text(max_size=3), st.tuples(st.integers()), st.just({"k": 1}), st.times(), st.timedeltas(), st.uuids(),
     st.sets(st.integers(), max_size=2), st.just(pd.Timestamp("2020-01-01 00:00:00.123456789")), st.just(2**53 + 1),
     st.just(2**70), st.just(-0.0), st.just(math.inf), st.just(pd.NaT), st.just(pd.NA), st.just(np.int8(3)),
+    st.just(np.str_("n")),
 )  # fmt: skip
 NAMES = st.one_of(
     st.sampled_from(["a", "b", "", "1", "index", "__index_level_0__", "a\nb", "Unnamed: 0", "a.1"]), st.integers(0, 3),
@@ -224,6 +226,11 @@ TROUBLE: list[tuple[str, Any, str]] = [
     ("unreadable in an index", pd.Series([1], index=[Unreadable(1, 2)]), ".joblib"),
     ("unreadable in a record", np.array([(Unreadable(1, 2),)], dtype=[("a", "O")]), ".pickle"),
     *([("arrays of no items", ARRAYS_OF_NO_ITEMS, ".pickle")] if ARRAYS_OF_NO_ITEMS is not None else ()),
+    ("names of numpy's text", pd.DataFrame([[1]], columns=pd.Index([np.str_("n")], dtype=object)), ".csv"),
+    ("names of numpy's text", pd.DataFrame([[1]], columns=pd.Index([np.str_("n")], dtype=object)), ".parquet"),
+    ("text enum as a name", pd.DataFrame([[1]], columns=pd.Index([Word.A], dtype=object)), ".xlsx"),
+    ("text enum in a column", pd.DataFrame({"a": pd.Series(["x", None, Word.A], dtype=object)}), ".parquet"),
+    ("numpy's text in a column", pd.DataFrame({"a": pd.Series(["x", np.str_("y")], dtype=object)}), ".feather"),
     ("polars objects", pl.DataFrame({"a": [object()]}, schema={"a": pl.Object}), ".parquet"),
     ("text of an own class", pd.DataFrame({"a": pd.Series(["x"] * 200 + [Word.A], dtype=object)}), ".parquet"),
     ("a frame of an own class", type("Own", (pl.DataFrame,), {})({"a": [1]}), ".parquet"),
