@@ -23,6 +23,7 @@ from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
 from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
+from superluigi.execution import refuse_unknown as refuse_unknown_executor
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process.termination import ends_cleanly
 from superluigi.lineage.openlineage.emitter import openlineage_emitter
@@ -130,6 +131,7 @@ def run_task(
         refuse_if_importing("a run")
     options.warn_of_variables()
     stop = on_error != "continue"
+    refuse_unknown_executor(executor)
     _refuse_with_queue(
         queue, executor=executor, central_scheduler=central_scheduler, rate_limits=rate_limits, on_error=stop
     )

@@ -250,16 +250,15 @@ def _list(args: argparse.Namespace) -> int:
             lines.append({"name": name, "location": address, "error": str(error)})
     if args.json:
         print_json(lines)
-        return 0
-    if lines:
+    elif lines:
         rows = [
             [str(line["name"]), str(line.get("error") or _counted(line["counts"])), ", ".join(_paused(line))]
             for line in lines
         ]
         _output.table(["queue", "tasks", "paused"], rows)
-    if not lines:
+    else:
         say(f"no queue matches {args.pattern!r}", err=True)
-    return 0
+    return 1 if any("error" in line for line in lines) else 0
 
 
 def _paused(line: dict[str, Any]) -> list[str]:

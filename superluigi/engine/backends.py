@@ -313,6 +313,7 @@ class BackendRegistry:
     """The executors of one run, made when a task first needs them."""
 
     def __init__(self, run: RunContext, executor: object, max_workers: int) -> None:
+        execution.refuse_unknown(executor)
         self._run = run
         self._default = executor
         self._max_workers = max(1, max_workers)

@@ -38,27 +38,36 @@ def names() -> list[str]:
     return sorted({*BUILT_IN, *(point.name for point in _foreign())})
 
 
+def refuse_unknown(spec: object) -> None:
+    """Refuse what stands for no executor, before anything is made.
+
+    Raises:
+        OptionError: `spec` is no name, Dask address or Client, and no `concurrent.futures.Executor`.
+    """
+    if isinstance(spec, str):
+        _factory(spec)
+    elif spec is not None and not isinstance(spec, Executor) and not _is_dask_client(spec):
+        raise OptionError(
+            f"executor={spec!r} is not an executor. Give one of {', '.join(map(repr, names()))}, the address of a "
+            "Dask scheduler ('tcp://host:port'), a dask.distributed.Client or a concurrent.futures.Executor."
+        )
+
+
 def make(spec: Any, max_workers: int) -> tuple[Executor, bool]:
     """The executor that `spec` stands for, and whether it is ours to shut down.
 
-    `spec` is a name, a Dask address or Client, or any `concurrent.futures.Executor`.
-
     Raises:
-        OptionError: `spec` is nothing of these.
+        OptionError: `refuse_unknown`.
         MissingDependencyError: the name needs a package that is not installed.
     """
+    refuse_unknown(spec)
     if isinstance(spec, str):
         return _factory(spec)(spec, max_workers), True
     if isinstance(spec, Executor):
         return spec, False
-    if _is_dask_client(spec):
-        from superluigi.execution.dask import DaskExecutor
+    from superluigi.execution.dask import DaskExecutor
 
-        return DaskExecutor(spec), True  # the wrapper is ours; it leaves the client open
-    raise OptionError(
-        f"executor={spec!r} is not an executor. Give one of {', '.join(map(repr, names()))}, the address of a "
-        "Dask scheduler ('tcp://host:port'), a dask.distributed.Client or a concurrent.futures.Executor."
-    )
+    return DaskExecutor(spec), True  # the wrapper is ours; it leaves the client open
 
 
 def _factory(name: str) -> Factory:

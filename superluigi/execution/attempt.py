@@ -28,7 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
-from superluigi.execution.process import library_state, signals
+from superluigi.execution.process import signals
 from superluigi.execution.process.process_state import isolated
 from superluigi.execution.yielded import exhaust
 from superluigi.runs import logs, tracebacks
@@ -288,8 +288,7 @@ class AttemptRunner:
         if not only_checked:
             task.trigger_event(Event.START, task)
         began = time.time()
-        libraries = library_state.kept() if signals.only_runs_tasks() else contextlib.nullcontext()
-        with reporter_attached(self.task, self.reporter), libraries:
+        with reporter_attached(self.task, self.reporter):
             requirements = isolated(exhaust, task, self._complete)
         if only_checked:
             return self._came_to(DONE, skipped=True)

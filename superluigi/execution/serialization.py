@@ -22,6 +22,7 @@ from superluigi.execution.addresses import Addresses, refuse_other
 from superluigi.execution.attempt import AttemptResult, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.messages import messenger
+from superluigi.execution.process import process_state
 from superluigi.execution.process.parent import parent
 from superluigi.runs import logs
 from superluigi.runs.context import RunContext, entered
@@ -117,6 +118,8 @@ def load_context(context: bytes) -> RunContext:
     run = _prepared.get(context) if context else next(iter(_prepared.values()))
     if run is None:
         environment, dumped_run = pickle.loads(context)
+        if environment.main.pid != os.getpid():
+            process_state.IN_A_WORKER.set()
         environment.apply()
         with importing_as_the_caller():
             main_names.install(environment.main, pickling.loads, environment.near)

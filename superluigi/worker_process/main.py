@@ -80,6 +80,7 @@ class _Program:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._taken = 0  # counted by the reading thread
         self._answered = 0  # counted by the main thread
+        process_state.IN_A_WORKER.set()
         signals.end_by(signal.SIGTERM, *([signal.SIGINT] if heeds_ctrl_c else []))
         if not heeds_ctrl_c:
             signals.take(signal.SIGINT, signals.nothing)

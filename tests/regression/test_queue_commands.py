@@ -132,6 +132,19 @@ def test_queues_are_deleted_by_pattern_after_a_list(queues: Path, capsys: pytest
     assert cli.main(["queue", "delete", "other", "--force"]) == 0
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_list_in_which_a_queue_cannot_be_read_shows_the_others_and_ends_with_an_error(
+    queues: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    Queue("good").close()
+    assert cli.main(["queue", "list", *form]) == 0
+    (queues / "bad.sqlite").write_bytes(b"no database" * 100)
+    for pattern in ([], ["b*"], [str(queues / "none.sqlite")], ["postgresql://nobody@127.0.0.1:9/none"]):
+        capsys.readouterr()
+        assert cli.main(["queue", "list", *pattern, *form]) == 1, pattern
+        assert ("good" in capsys.readouterr().out) == (not pattern)
+
+
 def test_a_pause_is_said_wherever_it_is_felt(
     queues: Path, project: Project, capsys: pytest.CaptureFixture[str], mocker: MockerFixture
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import csv
 import decimal
 import faulthandler
 import gc
@@ -9,6 +12,7 @@ import json
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -69,9 +73,22 @@ def loses(name: str) -> str:
         sys.set_int_max_str_digits(0)
         multiprocessing.set_start_method("spawn", force=True)
     elif name == "limits":
-        import resource
-
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    elif name == "logs elsewhere":
+        logging.getLogger("some.library").propagate = logging.root.propagate = False
+        logging.getLogger("another.library").addFilter(lambda record: False)
+        for handler in logging.root.handlers:
+            handler.setLevel(logging.CRITICAL)
+            handler.setFormatter(logging.Formatter("%(name)s"))
+    elif name == "reads large tables":
+        csv.field_size_limit(1 << 30)
+    elif name == "profiles":
+        sys.setprofile(lambda *_: None)
+    elif name == "has less stack and memory":
+        for limit in (resource.RLIMIT_STACK, resource.RLIMIT_DATA):
+            resource.setrlimit(limit, (1 << 30, resource.getrlimit(limit)[1]))
+    elif name == "runs a loop":
+        asyncio.run(asyncio.sleep(0))
     elif name == "blocks":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         os.environ["TZ"] = "Asia/Tokyo"
@@ -82,11 +99,18 @@ def here() -> str:
     others = [sys.excepthook, threading.excepthook, sys.unraisablehook, sys.breakpointhook, warnings.showwarning]
     numbers = [gc.get_threshold(), sys.getswitchinterval(), threading.stack_size(), sys.get_int_max_str_digits()]
     beside = [*map(str, others), *numbers, faulthandler.is_enabled(), multiprocessing.get_start_method(True)]
+    with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 and later: there is none yet
+        beside.append(asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, "a loop")))
+    beside += [logging.getLogger("some.library").propagate, len(logging.getLogger("another.library").filters)]
+    beside += [(handler.level, str(handler.formatter)) for handler in logging.root.handlers]
+    beside += [csv.field_size_limit(), sys.getprofile(), resource.getrlimit(resource.RLIMIT_STACK)]
     return json.dumps([os.getpid(), look(), decimal.getcontext().prec, print("x"), beside])
 
 
 CHANGES = ["closes", "closes descriptors", "replaces", "removes its folder", "logs", "numbers", "blocks"]
-CHANGES += ["hooks", "captures warnings", "tunes"]
+CHANGES += ["hooks", "captures warnings", "tunes", "logs elsewhere", "reads large tables", "profiles"]
+CHANGES += ["has less stack and memory", "runs a loop"]
 
 
 def test_a_worker_process_is_as_before_after_each_change(tmp_path: Path) -> None:
@@ -326,7 +350,7 @@ def test_descriptors_that_a_task_sends_elsewhere_or_closes_mean_the_same_file_ag
 
 
 LIBRARIES = """
-import json, sys
+import colorsys, json, sys
 import luigi
 from superluigi import run_task
 from superluigi.parameters import Param
@@ -338,7 +362,8 @@ def seen():
     return [
         numpy.geterr(), numpy.get_printoptions()["precision"], pandas.get_option("display.max_rows"),
         pandas.get_option("display.float_format"), config.get("mine", "key", "none"),
-        config.get("core", "given", "by the caller"),
+        config.get("core", "given", "by the caller"), json.dumps.__module__, sys.modules.get("barred", "free"),
+        sys.modules["colorsys"].__name__, sys.modules["json"] is json,
     ]
 
 class Changes(AtomicTaskWithMetadata):
@@ -356,19 +381,23 @@ class Changes(AtomicTaskWithMetadata):
         config = luigi.configuration.get_config()
         config.set("mine", "key", f"set {self.step}")
         config.set("core", "given", "changed")
+        sys.modules["barred"] = sys.modules["json"] = None
+        del sys.modules["colorsys"]
 
 def main():
     luigi.configuration.get_config().set("core", "given", "by the caller")
-    where = dict(queue="here") if sys.argv[1] == "queue" else dict(executor="processes")
+    where = dict(queue="here") if sys.argv[1] == "queue" else dict(executor=sys.argv[1])
     run_task(Changes(9), num_workers=1, **where)
     steps = [json.loads(Changes(step).output().path.read_text()) for step in range(10)]
     print(json.dumps([[one for one in steps if one is not None], seen()]))
 """
 
 
-@pytest.mark.parametrize("where", ["processes", "queue"])
+@pytest.mark.parametrize("where", ["processes", "queue", "dask"])
 def test_what_a_task_sets_in_libraries_is_not_there_for_the_next_in_its_process(tmp_path: Path, where: str) -> None:
     """Also where the first task in a process is the one that imports them."""
+    if where == "dask":
+        pytest.importorskip("distributed")
     (tmp_path / "pipeline.py").write_text(LIBRARIES)
     env = {**os.environ, "SUPERLUIGI_STORE": str(tmp_path / "store"), "SUPERLUIGI_QUEUE_URL": f"sqlite:///{tmp_path}/q"}
     command = [sys.executable, "-c", "import pipeline; pipeline.main()", where]

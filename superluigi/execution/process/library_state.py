@@ -1,4 +1,4 @@
-"""What a task may change of libraries, put back in the processes that only run tasks.
+"""What a task may change of modules and libraries, put back in the worker processes that run tasks for another.
 
 There the next task would find it, or not, as it happens to come to one process or another. In the caller's own process
 it stays, as with Luigi: a caller that runs a task there may want what it set.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superluigi import config
-from superluigi.execution.process import process_state
+from superluigi.execution.process.state_kinds import Kind
 
 
 @dataclass(frozen=True)
@@ -76,28 +76,27 @@ _LIBRARIES = {
 }
 
 
-@contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """What the block changes of these libraries is as before when it has ended, or as after their import."""
+def _look() -> dict[str, object]:
     with _silently():
-        before = {name: each.look(sys.modules[name]) for name, each in _LIBRARIES.items() if name in sys.modules}
-    try:
-        yield
-    finally:
-        with _silently():
-            for name, each in _LIBRARIES.items():
-                if name in sys.modules:
-                    try:
-                        _put_back(each, sys.modules[name], before.get(name))
-                    except Exception:  # noqa: BLE001 - whatever the library refuses: this process gets no other task
-                        process_state.lasting.append(f"options of {name}")
+        return {name: each.look(sys.modules[name]) for name, each in _LIBRARIES.items() if name in sys.modules}
 
 
-def _put_back(library: _Library, module: object, before: object) -> None:
-    if before is None:
-        library.reset(module)
-    elif library.look(module) != before:
-        library.restore(module, before)
+def _restore(before: Mapping[str, object]) -> None:
+    """As before, or as after their import."""
+    with _silently():
+        for name, each in _LIBRARIES.items():
+            if name in before:
+                each.restore(sys.modules[name], before[name])
+            elif name in sys.modules:
+                each.reset(sys.modules[name])
+
+
+def _put_back_modules(before: Mapping[str, Any]) -> None:
+    """What was imported stays; what stands where another module stood, or bars the way to one, does not."""
+    modules: dict[str, Any] = sys.modules
+    for name in [name for name, module in list(modules.items()) if module is None and name not in before]:
+        del modules[name]
+    modules.update(before)
 
 
 @contextlib.contextmanager
@@ -106,3 +105,9 @@ def _silently() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+KINDS: tuple[Kind[Any], ...] = (
+    Kind("modules", sys.modules.copy, _put_back_modules),
+    Kind("options of libraries", _look, _restore),
+)

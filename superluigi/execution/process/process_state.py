@@ -4,7 +4,7 @@
 process, in threads, share these things, too: they are put back when none of them runs any more.
 
 Not put back, since a process cannot: what libraries keep to themselves (modules that are imported, the class of
-loggers, patches; for options of some see `library_state`), a limit or priority that only root may raise again (a worker
+loggers, patches; for some options see `library_state`), a limit or priority that only root may raise again (a worker
 process is replaced then), threads that go on.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from superluigi.execution.process import descriptors
+from superluigi.execution.process import descriptors, library_state
 from superluigi.execution.process.descriptors import DUPLICATES
 from superluigi.execution.process.state_kinds import KINDS, Kind, current_folder, go_to
 
@@ -29,6 +29,8 @@ class CannotRestoreWarning(RuntimeWarning):
     """A task has changed something of this process that cannot be put back."""
 
 
+#: Set where tasks run for another process, which has use for nothing that they leave behind.
+IN_A_WORKER = threading.Event()
 _WHILE_OTHERS_RUN = tuple(kind for kind in KINDS if kind.per_thread)
 _DESCRIPTORS = next(index for index, kind in enumerate(KINDS) if kind.look is descriptors.look)
 
@@ -41,6 +43,7 @@ class _Company:
         #: Thread of each attempt that runs, the earliest first.
         self.threads: list[int] = []
         self.before: list[object] = []
+        self.kinds: tuple[Kind[Any], ...] = ()
         #: Threads whose attempts are not waited for any more.
         self.given_up: set[int] = set()
 
@@ -68,7 +71,9 @@ def isolated(function: Callable[..., Value], *args: object) -> Value:
     here = threading.get_ident()
     with _company.guard:
         others = any(thread != here for thread in _company.threads)
-        kinds = _WHILE_OTHERS_RUN if others else KINDS
+        if not _company.threads:
+            _company.kinds = (*KINDS, *library_state.KINDS) if IN_A_WORKER.is_set() else KINDS
+        kinds = _WHILE_OTHERS_RUN if others else _company.kinds
         before = [kind.look() for kind in kinds]
         if not _company.threads:
             _company.before = before
@@ -85,11 +90,11 @@ def isolated(function: Callable[..., Value], *args: object) -> Value:
             elif not given_up:
                 _company.threads.remove(here)
             if given_up or any(thread != here for thread in _company.threads):  # theirs as much as ours
-                kinds, before = _WHILE_OTHERS_RUN, before if others else _those_of_threads(before)
+                kinds, before = _WHILE_OTHERS_RUN, before if others else _those_of_threads(kinds, before)
             elif others:  # the last of several
                 _restore(_WHILE_OTHERS_RUN, before)
                 if not _company.threads:
-                    kinds, before = KINDS, _company.before
+                    kinds, before = _company.kinds, _company.before
             _restore(kinds, before)
             if not _company.threads:
                 DUPLICATES.drop()
@@ -106,7 +111,8 @@ def let_go(thread: int) -> None:
         _company.threads = [one for one in _company.threads if one != thread]
         _company.given_up.add(thread)
         if not _company.threads:
-            shared = [(kind, value) for kind, value in zip(KINDS, _company.before, strict=True) if not kind.per_thread]
+            pairs = zip(_company.kinds, _company.before, strict=True)
+            shared = [(kind, value) for kind, value in pairs if not kind.per_thread]
             _restore(tuple(kind for kind, _ in shared), [value for _, value in shared])
             DUPLICATES.drop()
 
@@ -116,8 +122,8 @@ def _with_own_decimals(function: Callable[..., Value], *args: object) -> Value:
     return function(*args)
 
 
-def _those_of_threads(before: Sequence[object]) -> list[object]:
-    return [value for kind, value in zip(KINDS, before, strict=True) if kind.per_thread]
+def _those_of_threads(kinds: Sequence[Kind[Any]], before: Sequence[object]) -> list[object]:
+    return [value for kind, value in zip(kinds, before, strict=True) if kind.per_thread]
 
 
 def _restore(kinds: tuple[Kind[Any], ...], before: Sequence[object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import faulthandler
 import gc
 import locale
@@ -167,47 +168,56 @@ def _set_filters(before: tuple[Any, list[object]]) -> None:
 
 def _loggers() -> list[Any]:
     root = logging.root
-    found: list[object] = [(root, root.level, root.disabled, _telling(root), root.manager.disable)]
+    found: list[object] = [(*_of_logger(root), root.manager.disable)]
     known: list[Any] = list(root.manager.loggerDict.values())
     # without a line of Python for each of what may be hundreds: those that are more than a placeholder, of these the
     # ones that have something of their own
     loggers = list(compress(known, map(operator.is_not, map(type, known), repeat(logging.PlaceHolder))))
     for logger in compress(loggers, map(_PLAIN_LOGGER.__ne__, map(_OF_LOGGER, loggers))):
-        found.append((logger, logger.level, logger.disabled, _telling(logger), 0))
+        found.append((*_of_logger(logger), 0))
     return found
 
 
-_OF_LOGGER = operator.attrgetter("level", "handlers", "disabled")
-_PLAIN_LOGGER: tuple[object, ...] = (logging.NOTSET, [], False)
+_OF_LOGGER = operator.attrgetter("level", "handlers", "disabled", "propagate", "filters")
+_PLAIN_LOGGER: tuple[object, ...] = (logging.NOTSET, [], False, True, [])
+#: A handler, its level and its formatter.
+_Told = tuple[logging.Handler, int, logging.Formatter | None]
 
 
-def _telling(logger: logging.Logger) -> list[logging.Handler]:
+def _of_logger(logger: logging.Logger) -> tuple[object, ...]:
+    return logger, logger.level, logger.disabled, logger.propagate, list(logger.filters), _telling(logger)
+
+
+def _telling(logger: logging.Logger) -> list[_Told]:
     """Its handlers without those that libraries give themselves when they are imported, to be silent."""
     if not logger.handlers:  # as most
         return []
-    return [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
+    return [(one, one.level, one.formatter) for one in logger.handlers if type(one) is not logging.NullHandler]
 
 
-def _set_handlers_of(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
+def _set_logger(
+    logger: logging.Logger, level: int, disabled: bool, propagate: bool, filters: list[Any], handlers: list[_Told]
+) -> None:
+    logger.setLevel(level)
+    logger.disabled, logger.propagate, logger.filters = disabled, propagate, filters
     silent = [handler for handler in logger.handlers if type(handler) is logging.NullHandler]
-    logger.handlers = [*silent, *handlers]
+    logger.handlers = [*silent, *(handler for handler, *_ in handlers)]
+    for handler, its_level, formatter in handlers:
+        handler.setLevel(its_level)
+        handler.setFormatter(formatter)
 
 
 def _set_loggers(before: list[Any]) -> None:
     known = {entry[0] for entry in before}
     for logger, *_ in _loggers():
         if logger not in known:  # one that had nothing of its own
-            logger.setLevel(logging.NOTSET)
-            logger.disabled = False
-            _set_handlers_of(logger, [])
-    logging.disable(before[0][4])
-    for logger, level, disabled, handlers, _ in before:
-        logger.setLevel(level)
-        logger.disabled = disabled
-        _set_handlers_of(logger, handlers)
+            _set_logger(logger, logging.NOTSET, False, True, [], [])
+    logging.disable(before[0][-1])
+    for entry in before:
+        _set_logger(*entry[:-1])
 
 
-_LIMITS = [resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE]
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 
 def _limits() -> list[tuple[int, int]]:
@@ -270,6 +280,19 @@ def _set_start_method(before: str | None) -> None:
     sys.modules["multiprocessing"].set_start_method(before, force=True)
 
 
+def _event_loop() -> dict[str, object]:
+    """What `asyncio` knows of a loop in this thread: `asyncio.run` leaves it without one for good."""
+    policy: Any = getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
+    known: dict[str, object] = getattr(getattr(policy, "_local", None), "__dict__", {})
+    return known
+
+
+def _set_event_loop(before: dict[str, object]) -> None:
+    now = _event_loop()
+    now.clear()
+    now.update(before)
+
+
 def _garbage_collection() -> tuple[bool, tuple[int, int, int]]:
     return gc.isenabled(), gc.get_threshold()
 
@@ -316,8 +339,11 @@ KINDS: tuple[Kind[Any], ...] = (
     Kind("the start method of processes", _start_method, _set_start_method),
     Kind("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Kind("the stack size of threads", threading.stack_size, threading.stack_size),
+    Kind("the limit of fields in CSV", csv.field_size_limit, csv.field_size_limit),
     Kind("the limit of digits", _digits, lambda digits: sys.set_int_max_str_digits(digits)),
     Kind("tracing", sys.gettrace, sys.settrace, per_thread=True),
+    Kind("profiling", sys.getprofile, sys.setprofile, per_thread=True),
+    Kind("the event loop", lambda: dict(_event_loop()), _set_event_loop, per_thread=True),
     Kind("resource limits", _limits, _set_limits),
     Kind("priority", _nice, lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),
     Kind("processors", _affinity, _set_affinity),

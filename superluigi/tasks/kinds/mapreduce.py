@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,13 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import luigi
 
 from superluigi import formats
-from superluigi.errors import DefinitionError
+from superluigi.errors import DefinitionError, StorageAccessError
 from superluigi.parameters.annotations import annotation_of
 from superluigi.parameters.checked import task_reference
 from superluigi.parameters.const import ConstantValue
 from superluigi.parameters.references import replaced, tasks_in
 from superluigi.tasks import values
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
+from superluigi.tasks.runtime import attempt_context, checkpoint
+
+#: So often `items` may give others in one run: files come in while their folder is listed. Else the run has no end.
+_MOST_CHANGES = 10
 
 
 class MapReduceTask(AtomicTaskWithMetadata):
@@ -57,6 +63,7 @@ class MapReduceTask(AtomicTaskWithMetadata):
     def run(self) -> Any:
         steps = [MapItem(owner=self, item=item) for item in self._superluigi_items()]
         if steps:
+            self._superluigi_refuse_endless(steps)
             yield steps
         reader = self.current_attempt().reader
         result = copy.deepcopy(self._superluigi_start())
@@ -69,6 +76,17 @@ class MapReduceTask(AtomicTaskWithMetadata):
         if not callable(items):
             return list(items)
         return list(items(**_named(items, self, self.current_attempt().reader)))
+
+    def _superluigi_refuse_endless(self, steps: list[MapItem]) -> None:
+        here = attempt_context.get(self)
+        said = hashlib.sha256("\n".join(sorted(step.task_id for step in steps)).encode()).hexdigest()
+        with contextlib.suppress(OSError, StorageAccessError):  # nothing can be kept there
+            if here is not None and checkpoint.count(here, said) > _MOST_CHANGES:
+                raise DefinitionError(
+                    f"items() of {self} has given other items {_MOST_CHANGES} times in this run, the last time "
+                    f"{[step.item.value for step in steps]!r:.200}. It must give the same ones whenever it is asked: "
+                    "make what is drawn, or read from a clock, a parameter of the task."
+                )
 
     def _superluigi_start(self) -> object:
         if not hasattr(self, "accumulator"):

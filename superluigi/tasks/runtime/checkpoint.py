@@ -95,7 +95,7 @@ class counted:  # noqa: N801 - used like a function, around every attempt
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not isinstance(error, GracefulTimeout):
             return
-        made = _count(self._scope)
+        made = count(self._scope)
         limit = class_attr(self._scope.task, "max_attempts")
         if limit is not None and made >= limit:
             raise ExecutionError(
@@ -104,15 +104,18 @@ class counted:  # noqa: N801 - used like a function, around every attempt
             ) from error
 
 
-def _count(scope: AttemptContext) -> int:
-    """How often the task has asked in this run, this time included; other runs have their own count."""
+def count(scope: AttemptContext, said: str | None = None) -> int:
+    """How often, in this run, the task has asked for another attempt, this time included; a success ends the count.
+
+    With `said`, how often it has said something else than the time before.
+    """
     file = scope.folder.base / AGAIN
     made = 1
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(file.read_text())
         if known["run"] == scope.run.id:
-            made = known["attempts"] + 1
-    file.write_text(json.dumps({"run": scope.run.id, "attempts": made}))
+            made = known["attempts"] + (said is None or said != known["said"])
+    file.write_text(json.dumps({"run": scope.run.id, "attempts": made, "said": said}))
     return made
 
 

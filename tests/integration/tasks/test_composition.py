@@ -552,6 +552,32 @@ def test_map_and_reduce_give_the_same_result_in_the_same_order_on_every_executor
     assert compute(Ordered(words=Const(words)), executor=executor, num_workers=3) == [[word, 9] for word in words]
 
 
+class Drawn(MapReduceTask):
+    accumulator = 0
+    changes: Param[int]
+
+    def items(self) -> list[int]:
+        note("asked")
+        return [min(notes().count("asked"), self.changes), -1]
+
+    def map(self, item: int) -> int:
+        return item
+
+    def reduce(self, accumulator: int, value: int) -> int:
+        return accumulator + value
+
+
+@pytest.mark.parametrize("where", [{}, {"executor": "threads"}, {"executor": "processes"}, {"queue": "here.sqlite"}])
+def test_items_that_are_others_each_time_end_with_an_error_that_names_the_task(where: Any) -> None:
+    with pytest.raises(TaskFailedError, match=r"items\(\) of Drawn\(changes=1000\) has given other items 10 times"):
+        run_task(Drawn(changes=1000), quiet=True, **where)
+
+
+def test_items_that_come_in_while_it_runs_are_mapped_too() -> None:
+    assert compute(Drawn(changes=8)) == 7
+    assert compute(Drawn(changes=8)) == 7
+
+
 def test_items_may_be_tasks() -> None:
     class OfTasks(SumOfSquares):
         def items(self) -> Any:
