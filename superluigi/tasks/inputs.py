@@ -38,11 +38,6 @@ def open_input(target: luigi.Target, shared: bool) -> Iterator[Path]:
         with ours.tmp_read_path(shared=shared) as path:
             yield path
         return
-    if not hasattr(target, "open"):
-        raise DefinitionError(
-            f"The input {target!r} ({type(target).__name__}) has no file that input_path could name. "
-            "Leave input_path out of run() and use self.input()."
-        )
     name = os.path.basename(str(getattr(target, "path", "")).rstrip("/"))
     with scratch() as folder:
         copy = folder / files.safe_component(name or "input")
@@ -61,7 +56,7 @@ def _fetch(target: object, copy: Path) -> None:
     """
     if _got(target, copy):
         return
-    stream = _without_format(target).open("r")
+    stream = _opened(target)
     with contextlib.closing(stream) if hasattr(stream, "close") else contextlib.nullcontext(), open(copy, "wb") as file:
         for block in _blocks(_raw(stream)):
             file.write(block.encode(getattr(stream, "encoding", None) or "utf-8") if isinstance(block, str) else block)
@@ -75,6 +70,16 @@ def _got(target: Any, copy: Path) -> bool:
         return False
     get(path, str(copy))
     return copy.exists()  # else it is another kind of `get`, as a dict has
+
+
+def _opened(target: object) -> Any:
+    with contextlib.suppress(NotImplementedError):  # as Luigi's targets of tables say
+        if hasattr(target, "open"):
+            return _without_format(target).open("r")
+    raise DefinitionError(
+        f"The input {target!r} ({type(target).__name__}) has no file that input_path could name. "
+        "Leave input_path out of run() and use self.input(): targets of files have tmp_read_path() or open()."
+    )
 
 
 def _without_format(target: Any) -> Any:

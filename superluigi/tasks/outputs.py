@@ -103,7 +103,9 @@ def _instead_of(given: object) -> str:
         if slash and str(given).startswith("s3://"):
             return f"Return S3ObjectTarget({bucket!r}, {key!r}), or S3PrefixTarget for several keys."
         return f"Return LocalFileTarget({str(given)!r}), or LocalFolderTarget for a folder."
-    return "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget."
+    instead = "Return a LocalFileTarget, LocalFolderTarget, S3ObjectTarget or S3PrefixTarget"
+    its = ", or derive from superluigi.tasks.Task, which may have any target" if isinstance(given, luigi.Target) else ""
+    return f"{instead}{its}."
 
 
 def _refuse_same_places(task: AnyTask, targets: list[AtomicTarget]) -> None:

@@ -12,7 +12,7 @@ import luigi
 from luigi.parameter import ParameterVisibility
 
 from superluigi import graph
-from superluigi.errors import TargetKindError
+from superluigi.errors import SuperLuigiError, TargetError, TargetKindError, message_of
 from superluigi.lineage.code_fingerprint.code import code_identity, code_parts
 from superluigi.lineage.code_fingerprint.environment import packages
 from superluigi.lineage.records import acceptance, comparing, resolve
@@ -87,7 +87,7 @@ class StalenessInputs:
     def of(self, task: luigi.Task) -> Facts:
         """Facts of one task, as cheaply as they can be had: nothing is read for a task without outputs."""
         targets = self.targets(task)
-        missing = tuple(address_of(target) for target in targets if not target.exists())
+        missing = tuple(address_of(target) for target in targets if not _exists(target, task))
         if missing or (not targets and not is_wrapper(task) and not _says_complete(task)):
             return Facts(missing=missing or ("it has no output",))
         if is_external(task) or not keeps_records(task):
@@ -149,6 +149,21 @@ class StalenessInputs:
 def _code(task: luigi.Task) -> dict[str, object]:
     known = code_identity(task)
     return {"digest": known["digest"], "parts": code_parts(task), "checks": known.get("checks")}
+
+
+def _exists(target: luigi.Target, task: luigi.Task) -> bool:
+    """Whether it does.
+
+    Raises:
+        TargetError: it cannot tell; one of others, whose words say neither what nor where it is.
+    """
+    try:
+        return bool(target.exists())
+    except SuperLuigiError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {message_of(error)}"
+        raise TargetError(f"{task}: whether its output {address_of(target)} exists cannot be told: {words}") from error
 
 
 def address_of(target: object) -> str:
