@@ -16,6 +16,7 @@ _TAIL_BYTES = 20_000
 #: Errors of attempts that were asked to end.
 _INTERRUPTED = ("KeyboardInterrupt", "superluigi.errors.TaskCancelledError", "TaskCancelledError")
 _TRACEBACK = "Traceback (most recent call last)"
+_CHAINED = re.compile(r"^(?:The above exception was the|During handling of the above) .*\n", re.MULTILINE)
 
 
 def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
@@ -28,8 +29,8 @@ def last_failures(tasks: Iterable[Any]) -> dict[str, str]:
     for task in tasks:
         text = _log(task, "stderr.log")
         if _TRACEBACK in text:
-            lines = [line for line in text.rpartition(_TRACEBACK)[2].splitlines() if line.strip()]
-            errors = [line for line in lines[1:] if not line.startswith(" ")]
+            last = _CHAINED.split(text.rpartition(_TRACEBACK)[2])[-1]  # an error of ours has no traceback of its own
+            errors = [line for line in last.splitlines() if line.strip(":") and not line.startswith(" ")]
             error = errors[0] if errors else "failed"
             if not error.startswith(_INTERRUPTED):
                 found[task.task_id] = error

@@ -12,6 +12,8 @@ import pytest
 from superluigi import cli, terminal
 
 PIPELINE = """
+import time
+
 import pandas as pd
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
@@ -83,6 +85,20 @@ class Long(AtomicTaskWithMetadata):
 class Texts(AtomicTaskWithMetadata):
     def run(self):
         return [f"text {n}" for n in range(100)]
+
+
+class Cancels(AtomicTaskWithMetadata):
+    def run(self):
+        self.cancel()
+        time.sleep(60)
+
+
+class Explains(AtomicTaskWithMetadata):
+    def run(self):
+        try:
+            {}["column"]
+        except KeyError as error:
+            raise ValueError("the table has no column") from error
 """
 
 
@@ -138,6 +154,16 @@ def test_a_requirement_that_is_listed_twice_is_drawn_once(call: Callable[..., st
 def test_an_interrupted_task_is_not_failed(call: Callable[..., str]) -> None:
     call("run", M, "Twice", "--n", "5", code=130)
     assert "failed" not in call("status", M, "Twice", "--n", "5")
+
+
+def test_a_cancelled_task_is_not_failed(call: Callable[..., str]) -> None:
+    assert "was cancelled" in call("run", M, "Cancels", code=1)
+    assert call("status", M, "Cancels") == "○ missing  Cancels()\n1 missing\n"
+
+
+def test_of_an_error_raised_from_another_the_last_is_told(call: Callable[..., str]) -> None:
+    call("run", M, "Explains", code=1)
+    assert call("status", M, "Explains").splitlines()[0] == "✕ failed   Explains()  ValueError: the table has no column"
 
 
 @pytest.mark.parametrize("width", ["80", "60"])
