@@ -51,6 +51,13 @@ def must_fit(parameter: object, name: str, value: object, given: object) -> None
     Raises:
         RefusedError: says what the parameter holds.
     """
+    lost = ""
+    if isinstance(value, datetime.timedelta) and value.microseconds:
+        lost = "one of whole seconds; a Param[datetime.timedelta] takes parts of them"
+    if isinstance(value, (Mapping, list, tuple)) and not _is_keyed_by_texts(value):
+        lost = "one with texts for keys, as JSON has them; a Param[dict[int, …]] takes others"
+    if lost:
+        raise RefusedError(lost, name, value if given is None else given)
     if type(value) in _SURE.get(type(parameter), ()):
         return
     if value is None:
@@ -60,6 +67,13 @@ def must_fit(parameter: object, name: str, value: object, given: object) -> None
     of_letters = isinstance(given, (str, bytes)) and isinstance(value, (list, tuple))
     if of_letters or not _fits(parameter, value):
         raise RefusedError(kind_of(parameter), name, value if given is None else given)
+
+
+def _is_keyed_by_texts(value: object) -> bool:
+    """Whether JSON keeps the keys: it makes the text "1" of 1, and the task would be that of another value."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_keyed_by_texts(one) for key, one in value.items())
+    return not isinstance(value, (list, tuple)) or all(map(_is_keyed_by_texts, value))
 
 
 def _fits(parameter: Any, value: object) -> bool:
