@@ -24,7 +24,7 @@ from typing import Any
 from superluigi.arguments import guarded
 from superluigi.errors import ConfigError
 from superluigi.setting_texts import EXCLUSIVE as EXCLUSIVE
-from superluigi.setting_texts import amount, count, exclusive, flag, folder, size
+from superluigi.setting_texts import amount, at_home, count, exclusive, flag, folder, size
 
 SECTION = "superluigi"
 
@@ -444,7 +444,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     Raises:
         ConfigError: the file is missing or cannot be read.
     """
-    file = Path(path).expanduser()
+    file = at_home(path)
     if not file.is_file():
         raise ConfigError(f"The config file {file} does not exist. Create it, or leave config_file out.")
     from luigi.configuration.cfg_parser import CombinedInterpolation, EnvironmentInterpolation

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from superluigi.errors import OptionError
 
 #: What a run does about a task that another process makes just now.
 EXCLUSIVE = ("auto", "wait", "fail", "off")
@@ -65,17 +68,27 @@ def exclusive(text: str) -> str:
 
 def folder(text: str) -> Path:
     try:
-        return Path(text).expanduser().absolute()
+        return at_home(text).absolute()
     except FileNotFoundError:
         raise ValueError(
             "expected a folder (the one that this process works in has been removed; change to another, or write a "
             "path that begins with /)"
         ) from None
-    except RuntimeError as error:
-        if text == "~" or text.startswith("~/"):
-            raise ValueError(
-                "expected a folder (this user has no home folder; set HOME, or write a path that does not begin with ~)"
-            ) from None
-        raise ValueError(
-            f"expected a folder ({str(error).rstrip('.')}; write ./~… for a name that begins so)"
-        ) from None
+    except OptionError as error:
+        raise ValueError(f"expected a folder ({str(error).rstrip('.')})") from None
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder that a `~` or `~user` at its beginning means.
+
+    Raises:
+        OptionError: that home is not known.
+    """
+    try:
+        plain = path if isinstance(path, Path) else Path(path)
+        return plain.expanduser() if os.fspath(path).startswith("~") else plain
+    except RuntimeError:
+        user = plain.parts[0][1:]
+        why = f"there is no user {user!r}; " if user else "this user has no home folder; set HOME, or "
+        advice = "write ./~… for a name that begins so" if user else "write a path that does not begin with ~"
+        raise OptionError(f"{os.fspath(path)!r}: {why}{advice}.") from None

@@ -118,17 +118,21 @@ def find_task(module: str, name: str, config: str | None = None) -> type[luigi.T
 
 def import_module(name: str) -> ModuleType:
     """Import a module by dotted name or by the path of its file, the current folder first."""
-    path = Path(name)
-    if name.endswith(".py") or os.sep in name:
+    path = Path(name) if name.endswith(".py") or os.sep in name else None
+    if path is not None:
         if not os.path.isfile(path):
             raise ParameterError(f"There is no file {name} (current folder: {Path.cwd()}).")
         _search_first(path.absolute().parent)
         name = path.stem
+        if "." in name:
+            raise ParameterError(
+                f"{path} cannot be imported: Python takes the dots in {name!r} for packages. Rename it."
+            )
     else:
         _search_first(Path.cwd())
     try:
         with only_importing():
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise ParameterError(_broken_import(name, error)) from error
@@ -140,8 +144,14 @@ def import_module(name: str) -> ModuleType:
         raise DefinitionError(_broken_import(name, error)) from error
     except SuperLuigiError:
         raise
-    except (Exception, SystemExit) as error:  # a module's body may raise anything, and it is the user's
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module's body may raise anything, and it is the user's
         raise ParameterError(_broken_import(name, error)) from error
+    found = getattr(module, "__file__", None) or "a built-in module"
+    if path is not None and not (os.path.isfile(found) and os.path.samefile(found, path)):
+        raise ParameterError(f"{path} cannot be imported: {name!r} means {found} in this process. Rename the file.")
+    return module
 
 
 def _search_first(folder: Path) -> None:
@@ -169,7 +179,7 @@ def _broken_import(name: str, error: BaseException) -> str:
         )
     elif isinstance(error, ModuleNotFoundError) and error.name and error.name != name:
         hint = f". {_installing(error.name)}, or run in the folder that holds it"
-    return f"Importing {name!r} failed with {type(error).__name__}: {error}{where}{hint}"
+    return f"Importing {name!r} failed with {type(error).__name__}: {message_of(error)}{where}{hint}"
 
 
 def _installing(module: str) -> str:
@@ -238,6 +248,11 @@ def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
     module, _, last = name.rpartition(".")
     if module and os.path.isfile(f"{module.replace('.', os.sep)}.py"):
         return f"{name!r} is neither a task nor a module. Write the module and the task apart: {module} {last}."
+    if "://" in name or os.path.exists(name):
+        return (
+            f"{name!r} is a place, and no task: write MODULE TASK. `superluigi ls --in` lists the outputs at a place; "
+            "lineage and verify look at one."
+        )
     return (
         f"There is no task {name!r} in the modules that installed packages declare "
         f"({ENTRY_POINTS}){similar(name, names) or '.'} Else say MODULE TASK."

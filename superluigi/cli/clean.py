@@ -10,12 +10,13 @@ What cannot be removed is listed with the reason, the rest is removed, and the e
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superluigi.cli import _output
 from superluigi.cli._parser import Parser, span
+from superluigi.setting_texts import at_home
 from superluigi.terminal import say
 
 if TYPE_CHECKING:
@@ -37,30 +38,27 @@ def configure(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    done, doubtful = _clean(args.address, args.dry_run, args.older_than)
-    found = [*done, *doubtful]
-    code = 1 if any(item.kept for item in done) else 0
+    found = []
+    for item in _swept(args.address, args.dry_run, args.older_than):
+        found.append(item)
+        if not args.json:  # at once: what is gone has been told, should this one be interrupted
+            did = "kept" if item.kept else "would remove" if args.dry_run else "removed"
+            say(f"{did} {item.what} {item.path} ({item.size:,} bytes)" + (f": {item.kept}" if item.kept else ""))
     if args.json:
         _output.print_json(
             [{"path": item.path, "what": item.what, "size": item.size, "kept": item.kept} for item in found]
         )
-        return code
-    for item in found:
-        did = "kept" if item.kept else "would remove" if args.dry_run else "removed"
-        say(f"{did} {item.what} {item.path} ({item.size:,} bytes)" + (f": {item.kept}" if item.kept else ""))
-    if not found:
+    elif not found:
         say(f"nothing to clean in {args.address}")
-    return code
+    return 1 if any(item.kept and not item.in_doubt for item in found) else 0
 
 
-def _clean(address: str, dry_run: bool, hours: float | None) -> tuple[list[Orphan], list[Orphan]]:
-    """What is removed, or would not go; and what is left to others."""
+def _swept(address: str, dry_run: bool, hours: float | None) -> Iterator[Orphan]:
+    """What is removed, would not go, or is left to others."""
     if address.startswith("s3://"):
-        from superluigi.storage.objects.cleanup import clean as clean_s3
+        from superluigi.storage.objects.cleanup import swept as swept_s3
 
-        return clean_s3(address, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run), []
-    from superluigi.storage.local.cleanup import clean, in_doubt
+        return swept_s3(address, older_than=timedelta(hours=24 if hours is None else hours), dry_run=dry_run)
+    from superluigi.storage.local.cleanup import swept
 
-    older_than = None if hours is None else timedelta(hours=hours)
-    path = Path(address).expanduser()
-    return clean(path, dry_run=dry_run, older_than=older_than), in_doubt(path, older_than)
+    return swept(at_home(address), dry_run=dry_run, older_than=None if hours is None else timedelta(hours=hours))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._output import json_option, print_json, shortened, table
-from superluigi.cli._parser import Parser
+from superluigi.cli._parser import Parser, UsageError
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import Part, from_here, say
 
@@ -41,6 +41,8 @@ def main(args: argparse.Namespace) -> int:
     from superluigi.tasks.runtime import tags
 
     wanted = tags.parse(args.tags)
+    if args.module and not args.task:
+        raise UsageError(f"superluigi ls: what is {args.module!r} for? Say MODULE TASK, or neither.")
     if args.task:
         found = [output for output in selected(args) if not wanted or tags.match(_tags_of(output.source), wanted)]
     else:

@@ -149,6 +149,12 @@ def check_name(uri: str) -> None:
         )
 
 
+def maker_in(record: Mapping[str, Any] | None) -> str | None:
+    """The id of the run that made what a record describes; None if none is known, as of what was adopted."""
+    run = (record or {}).get("run") or {}
+    return None if run.get("adopted") else run.get("id")
+
+
 def refuse_unexpected(
     uri: str, known: Mapping[str, object] | None, output: Mapping[str, object], expected: Mapping[str, Any] | None
 ) -> None:
@@ -327,8 +333,7 @@ class Location(abc.ABC):
 
     def run_id_of_data(self) -> str | None:
         """The id of the run that made what is there, or None; as cheap as the store allows."""
-        record = self.read_record_summary()
-        return None if record is None else (record.get("run") or {}).get("id")
+        return maker_in(self.read_record_summary())
 
     def being_written(self) -> bool:
         """Whether another writer is committing here just now, as far as the store tells."""

@@ -13,6 +13,7 @@ from superluigi import renamed
 from superluigi.arguments import NotNegative, can_be_named, guarded
 from superluigi.errors import OptionError
 from superluigi.lazy import lazy
+from superluigi.setting_texts import at_home
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.local.file import FileLocation
 from superluigi.storage.local.folder import FolderLocation
@@ -136,11 +137,7 @@ def _path(path: str | os.PathLike[str]) -> Path:
         raise OptionError(f"The path of a target holds {what}: {text!r}.")
     if os.path.basename(text.rstrip("/")) in ("", ".."):
         raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")
-    try:
-        plain = path if isinstance(path, Path) else Path(text)
-        return plain.expanduser() if text.startswith("~") else plain
-    except RuntimeError as error:
-        raise OptionError(f"{text!r}: {error} Write './~…' for a name that begins with ~.") from error
+    return at_home(path)
 
 
 def _on_s3(text: str, bucket: str, key: str) -> str:

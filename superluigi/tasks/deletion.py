@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import luigi
@@ -17,6 +16,7 @@ from superluigi.errors import USERS_CODE, RecordError, TargetMissingError
 from superluigi.lineage.records import listing, resolve
 from superluigi.lineage.staleness.rebuild_tasks import task_of
 from superluigi.runs import context as runs
+from superluigi.setting_texts import at_home
 from superluigi.storage.base import Location, Record
 from superluigi.storage.local.location import LocalLocation
 from superluigi.targets.base import AtomicTarget
@@ -136,7 +136,7 @@ def remove_each(targets: Iterable[Any]) -> None:
 def store() -> str:
     """The default home of outputs that is in force: an absolute folder or an `s3://` address."""
     named = str(runs.current().store or config.get("store"))
-    return named if "://" in named else str(Path(named).expanduser().absolute())
+    return named if "://" in named else str(at_home(named).absolute())
 
 
 def _output(target: Any, family: str) -> Output:

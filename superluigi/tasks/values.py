@@ -23,6 +23,7 @@ from superluigi.parameters.checked import Frozen, TaskReference
 from superluigi.parameters.references import replaced, tasks_in
 from superluigi.runs import context as runs
 from superluigi.runs import families
+from superluigi.setting_texts import at_home
 from superluigi.storage.base import StagedWrite
 from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget
@@ -301,7 +302,7 @@ def in_store(name: str) -> AtomicTarget:
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
     from superluigi.targets import LocalFileTarget
 
-    return LocalFileTarget(Path(store).expanduser().absolute() / name)
+    return LocalFileTarget(at_home(store).absolute() / name)
 
 
 def _store() -> str:

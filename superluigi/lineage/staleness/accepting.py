@@ -126,14 +126,14 @@ def acceptances(
 
 @guarded
 def adopt(task: luigi.Task, *, why: str = "it was there before") -> Acceptance:
-    """Give the outputs of `task`, made by others or by hand, a record that says so, and what it was adopted for.
+    """Give the outputs of `task` that have no record (made by others, by hand) one that says so, and what for.
 
     What is not known is not in it: when and how long it ran, by which code, from what. It counts as made by this task
     from the code and inputs of now, so that `refresh` makes it again when those change.
 
     Raises:
         TargetMissingError: an output is not there.
-        NotAcceptableError: one has a record, or the task keeps none.
+        NotAcceptableError: each has a record, or the task keeps none.
         CommitConflictError: another process makes or replaces it meanwhile.
     """
     found = adoption(task, why=why)
@@ -170,19 +170,19 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
     }
     successors = []
     for location in locations:
+        where = getattr(location, "uri", "an output")
         if not isinstance(location, Location) or not location.has_data():
-            where = getattr(location, "uri", "an output")
             raise TargetMissingError(f"{where} is not there, so {task} cannot be adopted. Check the path, or run it.")
         if location.read_record() is not None:
-            raise NotAcceptableError(
-                f"{location.uri} has a record: there is nothing to adopt. `superluigi accept` adds to it."
-            )
+            continue  # of several outputs some may have lost theirs
         external, location.external = location.external, True  # what is there counts, of whatever origin
         try:
             seen = location.describe() or {}
         finally:
             location.external = external
         successors.append((location, record, {"output": seen}))
+    if not successors:
+        raise NotAcceptableError(f"{where} has a record: there is nothing to adopt. `superluigi accept` adds to it.")
     return Acceptance(task, "has no record", successors)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -19,7 +20,7 @@ from superluigi.lineage.records import acceptance, comparing, resolve
 from superluigi.lineage.records.record_io import validate
 from superluigi.lineage.staleness.reasons import Facts
 from superluigi.runs.completeness import is_plain_wrapper
-from superluigi.storage.base import Location, Record
+from superluigi.storage.base import Location, Record, maker_in
 
 THREADS = 32
 
@@ -97,6 +98,8 @@ class StalenessInputs:
         unrecorded = tuple(address for address, record in records.items() if record is None)
         if unrecorded:
             return Facts(unrecorded=unrecorded)
+        if len({maker_in(record) for record in records.values()} - {None}) > 1:  # as the task's own completeness has it
+            return Facts(missing=(f"{', '.join(records)} come from different runs",))
         return self._compared(task, next(iter(records.values())))
 
     def _compared(self, task: luigi.Task, record: Record) -> Facts:
@@ -174,7 +177,7 @@ def address_of(target: object) -> str:
     path = getattr(target, "path", None)
     if path is None:
         return str(target)
-    return str(Path(path).expanduser().absolute()) if isinstance(target, luigi.LocalTarget) else str(path)
+    return str(Path(os.path.expanduser(path)).absolute()) if isinstance(target, luigi.LocalTarget) else str(path)
 
 
 def _is_local(target: object) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from superluigi import config
 from superluigi.errors import OptionError, QueueError
+from superluigi.setting_texts import at_home
 
 SUFFIX = ".sqlite"
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -44,7 +45,7 @@ def url_of(name: str) -> URL:
     if "\0" in name:
         raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
     if name.endswith(SUFFIX) and name != SUFFIX:
-        return URL.create("sqlite", database=str(storable_path(Path(name).expanduser().absolute())))
+        return URL.create("sqlite", database=str(storable_path(at_home(name).absolute())))
     return URL.create("sqlite", database=str(storable_path(_named(name))))
 
 

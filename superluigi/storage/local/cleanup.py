@@ -35,6 +35,11 @@ class Orphan:
     #: Why it stays, if it does.
     kept: str = ""
 
+    @property
+    def in_doubt(self) -> bool:
+        """It stays since whether its process lives cannot be known here."""
+        return self.kept == _MAY_LIVE
+
 
 def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> list[Orphan]:
     """Remove (or only list) the orphans below `root`; half-done commits are finished or taken back.
@@ -45,26 +50,21 @@ def clean(root: Path, *, dry_run: bool = False, older_than: timedelta | None = N
     Raises:
         TargetMissingError: there is no such folder or file.
     """
+    return [orphan for orphan in swept(root, dry_run=dry_run, older_than=older_than) if not orphan.in_doubt]
+
+
+def swept(root: Path, *, dry_run: bool = False, older_than: timedelta | None = None) -> Iterator[Orphan]:
+    """What `clean` gives, each as soon as it is gone, and what it leaves in doubt."""
     if not root.exists():
         raise TargetMissingError(f"There is nothing at {root} to clean. Check the path.")
-    found = []
     for orphan, remove in _orphans(root if root.is_dir() else root.parent, older_than):
-        if orphan.kept:
-            continue
-        if not dry_run:
+        if not orphan.kept and not dry_run:
             try:
                 with atomic.explained("clean", orphan.path):
                     remove()
             except TargetError as error:
                 orphan = replace(orphan, kept=str(error))
-        found.append(orphan)
-    return found
-
-
-def in_doubt(root: Path, older_than: timedelta | None = None) -> list[Orphan]:
-    """What `clean` leaves below `root`, since whether its process lives cannot be known here."""
-    there = root if root.is_dir() else root.parent
-    return [orphan for orphan, _ in _orphans(there, older_than) if orphan.kept]
+        yield orphan
 
 
 def _orphans(root: Path, older_than: timedelta | None) -> Iterator[tuple[Orphan, _Removal]]:

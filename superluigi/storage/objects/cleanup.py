@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from superluigi import config
-from superluigi.errors import CommitConflictError, RecordError, StorageAccessError
+from superluigi.errors import CommitConflictError, OptionError, RecordError, StorageAccessError
 from superluigi.storage import input_lists, owner_token
 from superluigi.storage.base import RECORD_SUFFIX
 from superluigi.storage.cache import files
@@ -43,11 +43,20 @@ def clean(
     Half-done commits are finished or taken back. Removed are temporary keys of processes of this host that no
     longer run, and temporary keys and multipart uploads of others that gave no sign of life for `older_than`.
     """
+    return list(swept(place, older_than=older_than, dry_run=dry_run, options=options))
+
+
+def swept(
+    place: str, *, older_than: timedelta, dry_run: bool, options: Mapping[str, object] | None = None
+) -> Iterator[Orphan]:
+    """What `clean` gives, each as soon as it is gone."""
     bucket, prefix = split(place)
-    prefix = prefix or ""
+    if not bucket:
+        raise OptionError(f"{place!r} names no bucket. Write s3://bucket/prefix.")
     s3, root = opened(S3Options.of(options or {})), Path(config.get("local_data_dir"))
-    found = list(_orphans(s3, bucket, prefix, older_than, root))  # first: what is told is the same in a dry run
-    return [orphan if dry_run else _removed(orphan, remove) for orphan, remove in found]
+    found = list(_orphans(s3, bucket, prefix or "", older_than, root))  # first: what is told is the same in a dry run
+    for orphan, remove in found:
+        yield orphan if dry_run else _removed(orphan, remove)
 
 
 def _removed(orphan: Orphan, remove: Callable[[], object]) -> Orphan:

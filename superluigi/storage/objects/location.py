@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
 from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
+from superluigi.setting_texts import at_home
 from superluigi.storage.base import Ground, Holder, Lease, Location, Record
 from superluigi.storage.cache import cache, files
 from superluigi.storage.local.stages import staging
@@ -124,7 +125,7 @@ class S3Location(Location):
     def local_root(self) -> Path:
         if self._root is None:
             root = self.place.local_root
-            found = Path(config.get("local_data_dir")) if root is None else Path(root).expanduser().absolute()
+            found = Path(config.get("local_data_dir")) if root is None else at_home(root).absolute()
             if self._pinned is None:
                 return found
             self._root = found

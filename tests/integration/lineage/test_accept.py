@@ -240,6 +240,56 @@ def test_what_was_replaced_meanwhile_is_not_adopted(tmp_path: Path) -> None:
     assert make("first").read_metadata() is None
 
 
+def _three(make: Any, ran: list[str]) -> Any:
+    """A task of three outputs."""
+
+    class Three(AtomicTaskWithMetadata):
+        def output(self) -> Any:
+            return [make(name) for name in "abc"]
+
+        def run(self, output_path: list[Path]) -> None:
+            ran.append("three")
+            for path in output_path:
+                _write(path, str(len(ran)))
+
+    return Three()
+
+
+@pytest.mark.parametrize("lost", ["a", "bc"])
+def test_some_of_several_outputs_that_lost_their_records_are_adopted(make: Any, lost: str) -> None:
+    ran: list[str] = []
+    run_task(_three(make, ran))
+    for name in lost:
+        text = _read(make(name))
+        make(name).remove()
+        _put(make, name, text)
+    before = {name: make(name).read_metadata() for name in "abc"}
+    found = lineage.adopt(_three(make, ran), why="restored from a copy")
+    assert [path.rpartition("/")[2] for path in (one.rstrip("/") for one in found.as_json()["paths"])] == list(lost)
+    assert {name: make(name).read_metadata() for name in "abc" if name not in lost} == {
+        name: record for name, record in before.items() if record is not None
+    }
+    assert _reason(_three(make, ran)) == {"Three": "up to date"} and _three(make, ran).complete()
+    run_task(_three(make, ran), refresh="all")
+    assert ran == ["three"]
+
+
+def test_outputs_of_different_runs_are_told_as_missing_and_not_accepted(make: Any) -> None:
+    ran: list[str] = []
+    run_task(_three(make, ran))
+    old, other = make("b").read_metadata(), _three(make, ran)
+    run_task(other, force=True)
+    with make("b").location.stage() as staged:  # as if the forced run had died before this one
+        _write(staged.path, "1")
+        staged.commit(old)
+    assert not other.complete()
+    assert _reason(other) == {"Three": "output missing"}
+    with pytest.raises(NotAcceptableError, match="different runs"):
+        lineage.accept(other, why="x")
+    run_task(other)
+    assert ran == ["three"] * 3 and _reason(other) == {"Three": "up to date"}
+
+
 PIPELINE = """
 import os
 from superluigi.targets import LocalFileTarget

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
 from superluigi.storage import input_lists
-from superluigi.storage.base import Record, StagedWrite, check_name, refuse_unexpected
+from superluigi.storage.base import Record, StagedWrite, check_name, maker_in, refuse_unexpected
 from superluigi.storage.cache import cache, files
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.location import at_one_server, kind_error, suppress_errors
@@ -83,8 +83,7 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def run_id_of_data(self) -> str | None:
-        record = self.stored_record()
-        return None if record is None else (record.get("run") or {}).get("id")
+        return maker_in(self.stored_record())
 
     @at_one_server
     def being_written(self) -> bool:
