@@ -89,6 +89,6 @@ def at_home(path: str | os.PathLike[str]) -> Path:
         return plain.expanduser() if os.fspath(path).startswith("~") else plain
     except RuntimeError:
         user = plain.parts[0][1:]
-        why = f"there is no user {user!r}; " if user else "this user has no home folder; set HOME, or "
+        why = f"no user {user!r} has a home here; " if user else "this user has no home folder; set HOME, or "
         advice = "write ./~… for a name that begins so" if user else "write a path that does not begin with ~"
         raise OptionError(f"{os.fspath(path)!r}: {why}{advice}.") from None

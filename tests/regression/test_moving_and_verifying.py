@@ -152,3 +152,20 @@ def test_a_name_that_leaves_no_room_for_that_of_a_record_has_none_and_hides_no_o
     states = {Path(found.path).name: found.state for found in lineage.verify(tmp_path)}
     assert states == {"other": "ok", "x" if is_folder else long.name: "without record"}
     assert cli.main(["verify", str(long)]) == 1 and "1 without record" in capsys.readouterr().out
+
+
+def test_an_output_whose_path_goes_back_over_a_link_is_found_where_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to("../other/deep")
+    monkeypatch.chdir(tmp_path)
+    for path in ("here/link/../made.txt", "here/../plain.txt"):
+        with LocalFileTarget(path).tmp_write_path() as place:
+            place.write_text("made")
+        LocalFileTarget(path).write_metadata({})
+        assert [one.state for one in lineage.verify(path)] == ["ok"]
+        assert lineage.trace(path).root in (f"{tmp_path}/here/link/../made.txt", f"{tmp_path}/plain.txt")
+    assert [one.state for one in lineage.verify("here/link/..")] == ["ok"]
+    assert sorted(one.state for one in lineage.verify("here/..")) == ["ok", "ok", "without record"]

@@ -93,7 +93,7 @@ HOMES: list[Callable[[str], object]] = [
 
 @pytest.mark.parametrize("use", HOMES)
 def test_the_home_of_nobody_is_refused_with_advice(use: Callable[[str], object]) -> None:
-    with pytest.raises(OptionError, match=r"no user 'nobody-of-here'; write \./~"):
+    with pytest.raises(OptionError, match=r"no user 'nobody-of-here' has a home here; write \./~"):
         use("~nobody-of-here/place")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def record_addresses(place: str) -> Iterator[str]:
     if resolve.is_s3(place):
         yield from (uri for uri in s3_keys(place) if uri.endswith(RECORD_SUFFIX))
         return
-    root = Path(os.path.abspath(os.path.expanduser(place)))
+    root = resolve.path_of(place)
     if not root.exists():
         raise missing_record_error(str(root))
     if not root.is_dir():

@@ -40,6 +40,13 @@ def split_s3(uri: str) -> tuple[str, str]:
     return bucket, key or ""
 
 
+def path_of(text: str) -> Path:
+    """The absolute path that is meant, without `..` unless one follows a link: there the system goes another way."""
+    path = Path(os.path.expanduser(text)).absolute()
+    short = os.path.normpath(path)
+    return path if ".." in path.parts and os.path.realpath(path) != os.path.realpath(short) else Path(short)
+
+
 def location_of(place: Any) -> Location:
     """The location of a target, a path or an `s3://` address; the address of a record stands for its output.
 
@@ -54,7 +61,7 @@ def location_of(place: Any) -> Location:
         return location
     text = os.fspath(getattr(place, "path", place))
     if not is_s3(text):
-        return _local(Path(os.path.abspath(os.path.expanduser(text))))
+        return _local(path_of(text))
     return beside(text) if text.endswith(RECORD_SUFFIX) else _some_s3(text)
 
 

@@ -65,7 +65,7 @@ def _checks(place: Any) -> Iterator[Check]:
 
             yield from objects.checks(text)
             return
-        path = Path(os.path.abspath(os.path.expanduser(text)))
+        path = resolve.path_of(text)
         if path.is_dir() and not _is_output(path):
             yield from _below(path)
             return
