@@ -151,8 +151,9 @@ def check_name(uri: str) -> None:
 
 def maker_in(record: Mapping[str, Any] | None) -> str | None:
     """The id of the run that made what a record describes; None if none is known, as of what was adopted."""
-    run = (record or {}).get("run") or {}
-    return None if run.get("adopted") else run.get("id")
+    run = (record or {}).get("run")
+    made = run.get("id") if isinstance(run, Mapping) and not run.get("adopted") else None
+    return made if isinstance(made, str) else None
 
 
 def refuse_unexpected(
