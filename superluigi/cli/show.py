@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
     _section("noted", told["metadata"])
     value = told["value"]
     if value["shown"]:
-        rows = "" if value["rows"] is None else f", {value['rows']:,} {'row' if value['rows'] == 1 else 'rows'} in all"
+        word = ("file" if value["type"] == "folder" else "row") + ("" if value["rows"] == 1 else "s")
+        rows = "" if value["rows"] is None else f", {value['rows']:,} {word} in all"
         say()
         line((f"value ({value['type']}{rows})", "bold"))
         say(value["shown"])
@@ -128,12 +129,14 @@ def _value(task: luigi.Task, target: object, record: dict[str, Any], rows: int) 
         value = values.result(task)
         kind = type(value).__name__
     except FormatError:
-        contents = (record.get("output") or {}).get("contents")
-        value = getattr(target, "path", None)
+        described, value = record.get("output") or {}, getattr(target, "path", None)
+        contents = described.get("contents")
+        kind = "folder" if contents is not None or (isinstance(value, Path) and value.is_dir()) else "file"
         if not isinstance(value, Path):  # elsewhere: what the record names of it
             named = contents if isinstance(contents, list) else ()
-            value = [one.get("path") or one.get("key") for one in named if isinstance(one, dict)]
-        kind = "folder" if contents is not None or (isinstance(value, Path) and value.is_dir()) else "file"
+            names = [str(one.get("path") or one.get("key")) for one in named if isinstance(one, dict)]
+            shown = "\n".join(names[:rows]) or f"{value}: no value that its format can read"
+            return {"type": kind, "rows": described.get("count"), "shown": shown}
     text, count = _text(value, rows)
     return {"type": kind, "rows": count, "shown": text}
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from superluigi import cli, terminal
+from superluigi.testing.s3_server import S3Server
 
 PIPELINE = """
 import time
 
 import pandas as pd
 from superluigi.parameters import Param
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 
 
@@ -91,6 +92,27 @@ class Cancels(AtomicTaskWithMetadata):
     def run(self):
         self.cancel()
         time.sleep(60)
+
+
+class FarFolder(AtomicTaskWithMetadata):
+    bucket: Param[str]
+
+    def output(self):
+        return S3PrefixTarget(self.bucket, "parts", metadata_contents_limit=3)
+
+    def run(self, output_path):
+        for n in range(12):
+            (output_path / f"{n}.dat").write_text("x")
+
+
+class FarText(AtomicTaskWithMetadata):
+    bucket: Param[str]
+
+    def output(self):
+        return S3ObjectTarget(self.bucket, "far.json")
+
+    def run(self, output_path):
+        output_path.write_text("no JSON")
 
 
 class Explains(AtomicTaskWithMetadata):
@@ -243,6 +265,18 @@ def test_no_hit_is_said(call: Callable[..., str], tmp_path: Path) -> None:
     assert "no task of the queue q.sqlite has ended" in call("queue", "time", "q.sqlite", err=True)
 
 
+def test_show_tells_of_outputs_on_s3_as_much_as_of_local_ones(
+    call: Callable[..., str], s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
+    for task in ("FarFolder", "FarText"):
+        call("run", M, task, "--bucket", s3_bucket)
+    said = call("show", M, "FarFolder", "--bucket", s3_bucket).rstrip()
+    assert said.endswith("value (folder, 12 files in all)\nparts/0.dat\nparts/1.dat\nparts/10.dat")  # the limit is 3
+    said = call("show", M, "FarText", "--bucket", s3_bucket).rstrip()
+    assert said.endswith(f"value (file)\ns3://{s3_bucket}/far.json: no value that its format can read")
+
+
 def test_show_tells_the_value_the_parameters_the_record_and_what_was_noted(call: Callable[..., str]) -> None:
     assert "is not there" in call("show", M, "Table", code=1, err=True)
     for task in ("Table", "Folder", "Texts"):
@@ -251,7 +285,7 @@ def test_show_tells_the_value_the_parameters_the_record_and_what_was_noted(call:
     assert "value (DataFrame, 60 rows in all)" in said and "Köln" in said and "東京" not in said
     assert re.search(r"^score +0\.75$", said, re.MULTILINE) and re.search(r"^made +20", said, re.MULTILINE)
     said = call("show", M, "Folder")
-    assert said.rstrip().endswith("a\nb\nc\nd")
+    assert said.rstrip().endswith("value (folder, 4 files in all)\na\nb\nc\nd")
     said = call("show", M, "Texts", "--rows", "3")
     assert "'text 2'" in said and "text 3" not in said and "100 rows in all" in said
     told = json.loads(call("show", M, "Table", "--json"))
