@@ -159,3 +159,23 @@ def test_a_key_that_no_server_takes_is_refused_before_the_work(
         (path / "n" / ("n" * 100)).parent.mkdir()
         (path / "n" / ("n" * 100)).write_text("2")
     assert read(folder) == "1"
+
+
+@pytest.mark.parametrize("status", [409, 412])
+@pytest.mark.parametrize("size", [5, 5000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_without_a_condition_is_asked_about_again(
+    kind: str, size: int, status: int, made: Callable[[str], AtomicTarget], proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(transfer, "SINGLE_LIMIT", 1000)
+    target = made(kind)
+    write(target, "old" * size)
+    if kind == "prefix" or 3 * size > transfer.SINGLE_LIMIT:  # by the fast engine first
+        skip = 1 if kind == "object" else 0
+        proxy.add(Fault.STATUS, method="GET", path="/(thing|part)$", skip=skip, status=status, code="Aborted")
+        assert read(target) == "old" * size
+    if kind == "prefix" and 3 * size <= transfer.SINGLE_LIMIT:  # staged under a name of its own: no condition
+        proxy.add(Fault.STATUS, method="PUT", path=r"superluigi-.*/.*part$", status=status, code="Aborted")
+    write(target, "new" * size)
+    assert read(target) == "new" * size

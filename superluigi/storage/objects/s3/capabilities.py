@@ -73,7 +73,7 @@ def _try_out(s3: S3Client, bucket: str, folder: str, root: Path) -> ConditionalW
     IntentLog(folder_here, s3.namespace).add("delete", bucket=bucket, key=where["Key"])
     with explained("write", f"s3://{bucket}/{folder}"):
         try:
-            etag = s3.boto.put_object(**where, Body=b"1")["ETag"].strip('"')
+            etag = transfer.plain_etag(s3.boto.put_object(**where, Body=b"1")["ETag"])
             create = _refused(s3, lambda: s3.boto.put_object(**where, Body=b"2", IfNoneMatch="*"))
             match = _refused(s3, lambda: s3.boto.put_object(**where, Body=b"3", IfMatch="0" * 32))
             # A server that refuses each If-Match is of no use either.
@@ -88,7 +88,7 @@ def _complete(s3: S3Client, where: dict[str, str]) -> None:
     upload = s3.boto.create_multipart_upload(**where)["UploadId"]
     try:
         part = s3.boto.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"5")
-        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        parts = {"Parts": [{"PartNumber": 1, "ETag": transfer.strong(part["ETag"])}]}
         s3.boto.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
     except BaseException:
         s3.boto.abort_multipart_upload(**where, UploadId=upload)

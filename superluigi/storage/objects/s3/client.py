@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,7 +122,10 @@ class S3Client:
         if self.date is None:
             return None
         text, then = self.date
-        return parsedate_to_datetime(text) + timedelta(seconds=time.monotonic() - then)
+        try:
+            return in_utc(parsedate_to_datetime(text)) + timedelta(seconds=time.monotonic() - then)
+        except (TypeError, ValueError):  # it says something else than a date
+            return None
 
     @property
     def endpoint(self) -> str:
@@ -148,6 +151,11 @@ class S3Client:
         path = parts.path.strip("/")
         mark = f"_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else ""
         return f"{parts.hostname}_{port}{mark}"
+
+
+def in_utc(when: datetime) -> datetime:
+    """A time that a server tells: without a zone it is UTC, as all times of HTTP and S3 are."""
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 _lock = ForkLock()

@@ -160,7 +160,6 @@ def _fast_range(store: FastStore | None, member: ObjectEntry, descriptor: int, s
     if store is None:
         return None
     import obstore
-    from obstore.exceptions import PreconditionError
 
     def work() -> int | None:
         crc, position = 0, start
@@ -171,10 +170,7 @@ def _fast_range(store: FastStore | None, member: ObjectEntry, descriptor: int, s
             crc = zlib.crc32(block, crc)
         return crc if position == end else None
 
-    try:
-        return store.attempt(work)
-    except PreconditionError:
-        return None
+    return store.attempt(work)
 
 
 def _range(s3: S3Client, bucket: str, key: str, options: Options, descriptor: int, start: int, end: int) -> int:
@@ -232,7 +228,6 @@ def download_many(
 def _fast_get(store: FastStore, member: ObjectEntry) -> bool:
     """Fetch and write one small object; False where boto3 has to do it (again)."""
     import obstore
-    from obstore.exceptions import PreconditionError
 
     def work() -> Any:
         if member.sha256 is not None and member.size > 1:
@@ -240,10 +235,7 @@ def _fast_get(store: FastStore, member: ObjectEntry) -> bool:
             return obstore.get_range(store.store, member.key, start=0, end=member.size)
         return obstore.get(store.store, member.key, options={"if_match": member.etag} if member.etag else {}).bytes()
 
-    try:
-        body = store.attempt(work)
-    except PreconditionError:
-        return False
+    body = store.attempt(work)
     if body is None or len(body) != member.size or member.sha256 not in (None, hashlib.sha256(body).hexdigest()):
         return False
     _write_new(member.path, body)

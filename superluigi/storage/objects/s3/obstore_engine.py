@@ -36,11 +36,11 @@ class FastStore:
     def __init__(self, store: Any, s3: S3Client) -> None:
         self.store, self.endpoint, self.engine = store, s3.endpoint, s3.fast
 
-    def attempt(self, work: Callable[[], T]) -> T | None:
+    def attempt(self, work: Callable[[], T], *, conditional: bool = False) -> T | None:
         """What `work` gives; None where boto3 has to do it (again).
 
         Raises:
-            obstore's AlreadyExistsError and PreconditionError: a condition that did not hold is an answer.
+            obstore's AlreadyExistsError and PreconditionError: the condition of a `conditional` write did not hold.
             OSError: of this system, as when the disk is full.
         """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -49,7 +49,9 @@ class FastStore:
             result = work()
         except (AlreadyExistsError, PreconditionError):
             self.engine.works = True
-            raise
+            if conditional:
+                raise
+            return None
         except FileNotFoundError as error:  # obstore has no class of its own for a key that is not there
             if error.errno is not None:
                 raise

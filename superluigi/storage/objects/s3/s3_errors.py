@@ -52,6 +52,8 @@ def explained(action: str, uri: str) -> Iterator[None]:
         raise no_s3(uri, f"{action}: {without_secrets(str(error)).partition(chr(10))[0][:200]}") from error
     except (ClientError, BotoCoreError) as error:
         raise translated(error, action, uri) from error
+    except (KeyError, ValueError) as error:  # of a reader of its answers: one lacks this, or has no such number or date
+        raise no_s3(uri, f"{action}: {type(error).__name__} {error}") from error
 
 
 def no_s3(where: str, what: str) -> TransferError:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from superluigi.errors import CommitConflictError, TargetMissingError
-from superluigi.storage.objects.s3.client import S3Client, keys_only
+from superluigi.storage.objects.s3.client import S3Client, in_utc, keys_only
 from superluigi.storage.objects.s3.s3_errors import code_of, explained, is_absent, is_precondition, translated
 from superluigi.storage.objects.store import (
     OBJECTS_AT_ONCE,
@@ -42,8 +42,13 @@ def headers_of(condition: WriteCondition | None) -> dict[str, str]:
     return {"IfNoneMatch": "*"} if condition.etag is None else {"IfMatch": condition.etag}
 
 
+def strong(etag: str) -> str:
+    """Without the `W/` of a proxy that may pack what it passes on: no condition on a weak ETag ever holds."""
+    return etag.removeprefix("W/")
+
+
 def plain_etag(etag: str | None) -> str:
-    return (etag or "").strip('"')
+    return strong(etag or "").strip('"')
 
 
 def head_of(answer: Mapping[str, Any]) -> Head:
@@ -56,7 +61,7 @@ def head_of(answer: Mapping[str, Any]) -> Head:
         version_of(answer),
         {name.lower(): value for name, value in answer.get("Metadata", {}).items()},  # Go servers send `Superluigi-Run`
         answer.get("ServerSideEncryption") or answer.get("SSECustomerAlgorithm"),
-        answer.get("LastModified"),
+        in_utc(answer["LastModified"]) if "LastModified" in answer else None,
     )
 
 
@@ -140,7 +145,7 @@ def listing(
 
 
 def _listed(item: Mapping[str, Any]) -> ListedObject:
-    return ListedObject(item["Key"], item["Size"], plain_etag(item["ETag"]), item["LastModified"])
+    return ListedObject(item["Key"], item["Size"], plain_etag(item["ETag"]), in_utc(item["LastModified"]))
 
 
 def _list_options(options: Options) -> dict[str, object]:
@@ -306,7 +311,7 @@ def uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[PendingUpload]:
         try:
             for page in s3.boto.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Uploads", ()):
-                    yield PendingUpload(item["Key"], item["UploadId"], item["Initiated"])
+                    yield PendingUpload(item["Key"], item["UploadId"], in_utc(item["Initiated"]))
         except s3.boto.exceptions.ClientError as error:
             if code_of(error) not in ("NoSuchUpload", "NotImplemented"):  # some servers say so when there is none
                 raise
@@ -319,7 +324,7 @@ def last_part(s3: S3Client, bucket: str, upload: PendingUpload) -> datetime:
     with explained("look at", f"s3://{bucket}/{upload.key}"):
         try:
             for page in s3.boto.get_paginator("list_parts").paginate(**where):
-                newest = max([newest, *(part["LastModified"] for part in page.get("Parts", ()))])
+                newest = max([newest, *(in_utc(part["LastModified"]) for part in page.get("Parts", ()))])
         except s3.boto.exceptions.ClientError as error:
             if not is_absent(error):
                 raise

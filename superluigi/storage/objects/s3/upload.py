@@ -29,6 +29,7 @@ from superluigi.storage.objects.s3.transfer import (
     head,
     headers_of,
     plain_etag,
+    strong,
     version_of,
 )
 from superluigi.storage.objects.store import (
@@ -123,7 +124,7 @@ class S3Upload:
             )
         if self.progress:
             self.progress(len(body))
-        return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+        return {"PartNumber": number + 1, "ETag": strong(answer["ETag"])}
 
     def publish(self, condition: WriteCondition | None) -> PutResult:
         """Make the object visible in one request.
@@ -237,7 +238,8 @@ def _fast_put(
     body = read_file(member.path)
     try:
         answer = store.attempt(
-            lambda: obstore.put(store.store, member.key, body, attributes=attributes, mode=mode, use_multipart=False)
+            lambda: obstore.put(store.store, member.key, body, attributes=attributes, mode=mode, use_multipart=False),
+            conditional=condition is not None,
         )
     except (AlreadyExistsError, PreconditionError) as error:
         raise CommitConflictError(f"s3://{bucket}/{member.key} was written by another writer.") from error
