@@ -122,7 +122,7 @@ def found(module: str, name: str, code: bytes | None) -> type[luigi.Task] | luig
             f"There is no module {module!r} here (no {error.name!r} on the import path): it was renamed, or belongs to "
             "another folder or environment."
         ) from error
-    cls = _class_of(name, module)
+    cls = class_of(name, module)
     if cls is None:
         raise ParameterError(
             f"Module {module!r} ({getattr(home, '__file__', 'built in')}) defines no task {name!r} when it is "
@@ -176,7 +176,7 @@ def cloud_loads(code: bytes) -> type[luigi.Task] | luigi.Task:
     return found
 
 
-def _class_of(name: str, module: str) -> type[luigi.Task] | None:
+def class_of(name: str, module: str) -> type[luigi.Task] | None:
     """The class of that family which this very module defines: another module may use the name as well."""
     try:
         cls: type[luigi.Task] | None = Register.get_task_cls(name)

@@ -25,7 +25,7 @@ from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
 from superluigi.execution.attempt import is_external
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
-from superluigi.queue.rebuild import as_held, cloud_loads, remake, same, values_beside
+from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, same, values_beside
 from superluigi.runs.completeness import CheckError, Completeness
 from superluigi.runs.context import RunContext, entered
 from superluigi.scheduler.limits import Limits
@@ -147,7 +147,8 @@ class _Describer:
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         texts = task.to_str_params()
-        values = None if getattr(task, "must_pickle", False) else values_beside(task, texts)
+        externalized = vars(task).get("run", ...) is None
+        values = None if externalized or getattr(task, "must_pickle", False) else values_beside(task, texts)
         module: str
         code: str | None
         if values is None:  # its texts do not say all: they name tasks that another process does not know, say
@@ -200,7 +201,8 @@ class _Describer:
         module, code = cls.__module__, None
         if module == "__main__":
             module = _name_of_main() or module
-        if self.options.by_value:
+        by_name = cls.__module__ == "__main__" or class_of(task.task_family, module) is cls
+        if self.options.by_value or not by_name:  # a worker would find another, of which this is a copy, say
             code = self._store(cls)
         elif module == "__main__":
             raise DefinitionError(

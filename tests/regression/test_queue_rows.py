@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from superluigi.errors import DefinitionError, ParameterError, QueueError
+from superluigi import run_task
+from superluigi.errors import DefinitionError, ParameterError, QueueError, TaskFailedError
 from superluigi.parameters import Param
 from superluigi.queue import Queue
 from superluigi.queue.specs import SpecOptions, collect
@@ -293,3 +294,62 @@ def test_any_row_read_under_another_hash_seed_is_the_same_task(elsewhere: Any, *
     assert task_id == task.task_id
     assert held == repr(sorted(task.param_kwargs.items()))
     assert kinds == {name: type(getattr(task, name)).__name__ for name, _ in task.get_params()}
+
+
+COPIES = """
+    from luigi.task import externalize
+    from superluigi.tasks import AtomicTaskWithMetadata
+    from superluigi.targets import LocalFileTarget
+
+    class Plain(luigi.Task):
+        def output(self):
+            return luigi.LocalTarget("made.txt")
+
+        def run(self):
+            pathlib.Path("made.txt").write_text("x")
+
+    class Ours(AtomicTaskWithMetadata):
+        def output(self):
+            return LocalFileTarget("made.txt")
+
+        def run(self, output_path):
+            output_path.write_text("x")
+
+    class Called(Plain):
+        @property
+        def task_family(self):
+            return "Other"
+
+    class Reads(luigi.Task):
+        kind = luigi.Parameter()
+        of_class = luigi.BoolParameter()
+
+        def requires(self):
+            kind = globals()[self.kind]
+            return externalize(kind)() if self.of_class else externalize(kind())
+
+        def output(self):
+            return luigi.LocalTarget(f"read-{self.kind}-{self.of_class}.txt")
+
+        def run(self):
+            pathlib.Path(self.output().path).write_text(pathlib.Path(self.input().path).read_text())
+"""
+
+
+@pytest.mark.parametrize("of_class", [True, False])
+@pytest.mark.parametrize("kind", ["Plain", "Ours"])
+def test_what_was_made_external_is_made_by_no_worker_either(
+    project: Project, queue_name: str, kind: str, of_class: bool
+) -> None:
+    reads = project(COPIES).Reads(kind=kind, of_class=of_class)
+    with pytest.raises(TaskFailedError, match="is missing"):
+        run_task(reads, queue=queue_name)
+    assert not Path("made.txt").exists()
+    Path("made.txt").write_text("by others")
+    run_task(reads, queue=queue_name)
+    assert Path(reads.output().path).read_text() == "by others"
+
+
+def test_a_task_that_gives_itself_another_name_arrives(project: Project, queue_name: str) -> None:
+    run_task(project(COPIES).Called(), queue=queue_name)
+    assert Path("made.txt").read_text() == "x"
