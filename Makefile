@@ -18,7 +18,8 @@ venv: $(STAMP) ## make the environment .venv with everything in it
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --editable '.[tutorial,dask,postgres,test,dev,docs]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[tutorial,dask,postgres,test,dev,docs]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true # as pip does on one core; some are for other Pythons
 	touch $@
 
 $(VENV)-demo/.superluigi-installed: setup.cfg
