@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-from collections.abc import Iterator
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 #: `module:Class` of Luigi, or `module` → private name → why.
@@ -106,19 +102,6 @@ PRIVATE: dict[str, dict[str, str]] = {
     },
 }
 
-#: Methods of these that classes of ours replace: the only private names outside this package.
-REPLACED = frozenset(
-    {
-        "_add_task",
-        "_get_work",
-        "_handle_next_task",
-        "_remove_workers_from_tasks",
-        "_requires",
-        "_reset_orphaned_batch_running_tasks",
-        "_run_task",
-    }
-)
-
 
 def public(name: str) -> Any:
     """The private attribute `name` of Luigi's, for a class of ours to have under another name, to read and write."""
@@ -131,49 +114,6 @@ def public(name: str) -> Any:
     return property(attrgetter(name), write)
 
 
-def gone() -> list[str]:
-    """Names of the table that the installed Luigi has no more, as `where.name: why it is used`."""
-    lacking = []
-    for where, names in PRIVATE.items():
-        module, _, owner = where.partition(":")
-        there = set(_defined(module, owner))
-        lacking += [f"{where}.{name}: {why}" for name, why in names.items() if name not in there]
-    return lacking
-
-
 def declared() -> frozenset[str]:
     """All names of the table."""
     return frozenset(name for names in PRIVATE.values() for name in names)
-
-
-def of_luigi() -> frozenset[str]:
-    """Every private name that Luigi's own modules define (those of `contrib` aside)."""
-    spec = importlib.util.find_spec("luigi")
-    root = Path(spec.origin).parent if spec is not None and spec.origin else Path()
-    sources = [path for path in root.rglob("*.py") if "contrib" not in path.parts]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
-    return frozenset(name for tree in trees for name in _names(tree) if name.startswith("_") and name.strip("_"))
-
-
-def _defined(module: str, owner: str) -> Iterator[str]:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return
-    tree: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    if not owner:
-        yield from _names(tree)
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and node.name == owner:
-            yield from _names(node)
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    """What is defined or assigned somewhere below `tree`: functions, classes, variables, attributes."""
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.attr
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id

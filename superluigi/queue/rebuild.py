@@ -13,6 +13,7 @@ from luigi.task_register import Register, TaskClassAmbigiousException, TaskClass
 
 from superluigi import config
 from superluigi.errors import DefinitionError, ParameterError
+from superluigi.formats.compare import same
 
 #: What JSON gives back as it was.
 _IN_JSON = (type(None), bool, int, float, str)
@@ -45,17 +46,6 @@ def _comes_back(parameter: luigi.Parameter[Any], text: str, held: object) -> boo
 def as_held(value: object) -> object:
     """`value` as Luigi's tasks hold it: it makes tuples of lists and sets."""
     return tuple(value) if isinstance(value, (list, set)) else value
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same types, inside containers as well; nan is the same as nan."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, Mapping):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    return bool(one == other) or (isinstance(one, float) and one != one and other != other)
 
 
 def compare(task: luigi.Task, task_id: str, params: Mapping[str, object]) -> luigi.Task:

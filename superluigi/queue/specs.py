@@ -24,8 +24,9 @@ from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
 from superluigi.execution.attempt import is_external
+from superluigi.formats.compare import same
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
-from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, same, values_beside
+from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, values_beside
 from superluigi.runs.completeness import CheckError, Completeness
 from superluigi.runs.context import RunContext, entered
 from superluigi.scheduler.limits import Limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,67 @@ OURS |= {"_data", "_get_value"}
 PRIVATE = re.compile(r"_[A-Za-z]\w*[A-Za-z0-9]")
 #: What Python makes of a private name of a class that begins with two underscores.
 MANGLED = re.compile(r"_[A-Z][A-Za-z]*(?=__)")
+#: Methods of these that classes of ours replace: the only private names outside `luigi_compat`.
+REPLACED = frozenset(
+    {
+        "_add_task",
+        "_get_work",
+        "_handle_next_task",
+        "_remove_workers_from_tasks",
+        "_requires",
+        "_reset_orphaned_batch_running_tasks",
+        "_run_task",
+    }
+)
+
+
+def gone() -> list[str]:
+    """Names of the table that the installed Luigi has no more, as `where.name: why it is used`."""
+    lacking = []
+    for where, reasons in names.PRIVATE.items():
+        module, _, owner = where.partition(":")
+        there = set(_defined(module, owner))
+        lacking += [f"{where}.{name}: {why}" for name, why in reasons.items() if name not in there]
+    return lacking
+
+
+def of_luigi() -> frozenset[str]:
+    """Every private name that Luigi's own modules define (those of `contrib` aside)."""
+    spec = importlib.util.find_spec("luigi")
+    root = Path(spec.origin).parent if spec is not None and spec.origin else Path()
+    sources = [path for path in root.rglob("*.py") if "contrib" not in path.parts]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
+    return frozenset(name for tree in trees for name in _names(tree) if name.startswith("_") and name.strip("_"))
+
+
+def _defined(module: str, owner: str) -> Iterator[str]:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return
+    tree: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    if not owner:
+        yield from _names(tree)
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == owner:
+            yield from _names(node)
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    """What is defined or assigned somewhere below `tree`: functions, classes, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
 
 
 def uses(path: Path) -> Iterator[tuple[int, str]]:
     """Line and name of each private attribute that a module reads, names in a text or imports without defining it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    own = set(names._names(tree))
+    own = set(_names(tree))
     own |= {node.target.id for node in ast.walk(tree) if _declares(node)}  # type: ignore[attr-defined]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr not in own:
@@ -43,27 +99,24 @@ def _declares(node: ast.AST) -> bool:
 
 
 def test_every_private_name_of_luigi_that_is_used_is_still_there() -> None:
-    gone = names.gone()
-    assert not gone, "the installed Luigi lacks:\n" + "\n".join(gone)
+    lacking = gone()
+    assert not lacking, "the installed Luigi lacks:\n" + "\n".join(lacking)
 
 
 def test_a_name_that_is_gone_is_listed_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {"luigi.worker:Worker": {"_no_such_name": "for this test"}, "luigi.no_such_module": {"_x": "nor this"}}
     monkeypatch.setattr(names, "PRIVATE", table)
-    assert names.gone() == ["luigi.worker:Worker._no_such_name: for this test", "luigi.no_such_module._x: nor this"]
+    assert gone() == ["luigi.worker:Worker._no_such_name: for this test", "luigi.no_such_module._x: nor this"]
 
 
 def test_no_private_name_of_luigi_is_used_elsewhere_but_for_methods_that_ours_replace() -> None:
-    luigis = names.of_luigi()
+    luigis = of_luigi()
     used = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted(ROOT.rglob("*.py"))
         if "luigi_compat" not in path.parts and path.name != "luigi_stubs.py"
         for line, name in uses(path)
-        if not name.endswith("__")
-        and MANGLED.sub("", name) in luigis
-        and name not in names.REPLACED
-        and name not in OURS
+        if not name.endswith("__") and MANGLED.sub("", name) in luigis and name not in REPLACED and name not in OURS
     ]
     assert not used, "move these to superluigi/luigi_compat:\n" + "\n".join(used)
 
@@ -84,7 +137,7 @@ def test_what_has_no_declared_reason_gets_no_public_name() -> None:
 
 
 def test_methods_that_are_replaced_are_declared_and_replaced() -> None:
-    assert names.declared() >= names.REPLACED
+    assert names.declared() >= REPLACED
     defined = {
         node.name
         for path in ROOT.rglob("*.py")
@@ -92,7 +145,7 @@ def test_methods_that_are_replaced_are_declared_and_replaced() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
     }
-    assert defined >= names.REPLACED
+    assert defined >= REPLACED
 
 
 def test_private_names_are_imported_from_luigi_in_one_package_only() -> None:
