@@ -11,11 +11,13 @@ import contextlib
 import functools
 import hashlib
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
+from luigi.batch_notifier import BatchNotifier
 from luigi.task_history import NopHistory
 from luigi.task_status import BATCH_RUNNING, DISABLED, DONE, FAILED, PENDING, RUNNING, SUSPENDED, UNKNOWN
 
@@ -35,6 +37,14 @@ def _locked(method: F) -> F:
             return method(self, *args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+class _Mails(BatchNotifier):
+    def send_email(self) -> None:
+        try:
+            super().send_email()
+        except Exception as error:  # noqa: BLE001 - whatever a mail server, or its library, comes up with
+            logging.getLogger("luigi-interface").warning("Mails about failures could not be sent: %s", error)
 
 
 class ReadyScheduler(SchedulerBase):
@@ -58,6 +68,8 @@ class ReadyScheduler(SchedulerBase):
         **kwargs: object,
     ) -> None:
         super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
+        if self.settings.batch_emails:
+            self.mail_batcher = _Mails()
         self.lock = threading.RLock()
         self.replace_state(IndexedState(self.settings.state_path, limited_retry_delay))
         self._default_policy = self.default_retry_policy()

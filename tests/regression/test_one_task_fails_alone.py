@@ -378,7 +378,11 @@ def test_what_a_complete_task_is_called_need_not_be_known(name: str, here: Path)
     assert all(task.complete() for task in good())
 
 
-@pytest.mark.parametrize("options", [{}, {"executor": "threads"}])
+GATHERED = {"scheduler": {"batch_emails": "true"}, "batch_email": {"email_interval": "0"}}
+GATHERED["email"] = {"receiver": "owner@example.com"}
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "threads"}, {"config": GATHERED}])
 def test_a_mail_that_cannot_be_sent_is_no_failure_of_the_others(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -386,6 +390,7 @@ def test_a_mail_that_cannot_be_sent_is_no_failure_of_the_others(
         raise SMTPRecipientsRefused({})
 
     monkeypatch.setattr("luigi.notifications.send_email", refused)
+    monkeypatch.setattr("luigi.batch_notifier.send_email", refused)
     for kind in ("requires", "complete", "run"):
         assert_fails_alone(Both(kind), "Bad", **options)
     assert "could not be sent" in caplog.text
