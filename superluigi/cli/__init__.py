@@ -158,7 +158,12 @@ def _dispatch(argv: Sequence[str]) -> int:
         return 0
     parser = command_parser(name)
     args = parser.parse_args(rest)
-    return int(load_command(name).main(args))
+    if getattr(args, "home", None) is None:
+        return int(load_command(name).main(args))
+    from superluigi.runs import context as runs
+
+    with runs.entered(runs.RunContext(store=args.home)):
+        return int(load_command(name).main(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -54,11 +54,13 @@ _EXAMPLES = {
 _PREFIX = "param:"  # of attributes in the namespace, so that they cannot collide with a command's own
 
 
-def task_arguments(parser: Parser) -> None:
-    """Make `parser` take `MODULE TASK --param value … [--config FILE]`; read them with `task_of`."""
+def task_arguments(parser: Parser, *, store: bool = True) -> None:
+    """Make `parser` take `MODULE TASK --param value … [--config FILE] [--store PLACE]`; read them with `task_of`."""
     parser.add_argument("module", metavar="MODULE", help="module or .py file that defines the task")
     parser.add_argument("task", metavar="TASK", help="the task's family, or its name in MODULE")
     config_option(parser)
+    if store:
+        parser.add_argument("--store", dest="home", metavar="PATH_OR_URL", help="the default home of outputs")
     parser.usage = f"{parser.prog} {' '.join(parser.positionals).upper()} --parameter value … [options]"
     parser.extend = _add_parameters
     parser.may_be_empty.add("module")  # it may be left out

@@ -70,24 +70,18 @@ def selection(parser: Parser) -> None:
         metavar="PATH_OR_URL",
         help="where else to look for records",
     )
-    parser.add_argument("--store", metavar="PATH_OR_URL", help="the default home of outputs")
 
 
 def selected(args: argparse.Namespace) -> list[Output]:
     """The outputs that the command line means."""
-    import dataclasses
-
-    from superluigi.runs import context as runs
     from superluigi.tasks import deletion
 
     task: Any = task_of(args)
-    here = runs.current()
-    with runs.entered(dataclasses.replace(here, store=args.store) if args.store else here):
-        if args.downstream:
-            places = sorted(map(from_here, deletion.places_of_records(task, args.addresses)))
-            say(f"what was made from it is looked for in {', '.join(places)}; --in names other places", err=True)
-            return deletion.downstream_of(task, args.addresses)
-        return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
+    if args.downstream:
+        places = sorted(map(from_here, deletion.places_of_records(task, args.addresses)))
+        say(f"what was made from it is looked for in {', '.join(places)}; --in names other places", err=True)
+        return deletion.downstream_of(task, args.addresses)
+    return deletion.outputs_of(deletion.upstream_of(task) if args.upstream else [task])
 
 
 def _tags_of(output: Any) -> object:
@@ -103,13 +97,12 @@ def _recorded(args: argparse.Namespace, wanted: dict[str, str]) -> Iterator[Outp
     """Outputs by their records, in the store and at the addresses named."""
     import os
 
-    from superluigi import config
     from superluigi.lineage.records import listing
-    from superluigi.tasks.deletion import Output
+    from superluigi.tasks.deletion import Output, store
     from superluigi.tasks.runtime import tags
 
-    store = args.store or config.get("store")
-    given = [*([store] if "://" in store or os.path.isdir(store) else []), *args.addresses]
+    home = store()
+    given = [*([home] if "://" in home or os.path.isdir(home) else []), *args.addresses]
     seen: set[str] = set()
     for address in (address for start in given for address in listing.record_addresses(start)):
         record = None if address in seen else listing.read_record_file(address)

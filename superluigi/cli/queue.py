@@ -58,7 +58,7 @@ def configure(parser: Parser) -> None:
 
 def _configure_working(verb: Callable[..., Parser]) -> None:
     submit = verb("submit", _submit, "add a task and all it requires; submitting again changes nothing that is done")
-    task_arguments(submit)
+    task_arguments(submit, store=False)  # workers have their own
     submit.add_argument("--priority", type=finite(), help="over the tasks' own")
     submit.add_argument("--pool", help="over the tasks' own")
     submit.add_argument("--force", action="store_true", help="make the task again")

@@ -21,7 +21,7 @@ superluigi run pipeline PredictionsTask --date 2013-12-15 --version 4 --force-up
 
 def configure(parser: Parser) -> None:
     """Everything that `run_task` offers, as flags."""
-    task_arguments(parser)
+    task_arguments(parser, store=False)  # has it below
     again = parser.add_argument_group("run again what is complete (at most one of these)")
     one = again.add_mutually_exclusive_group()
     one.add_argument("--force", action="store_true", help="the task itself")

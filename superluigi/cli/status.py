@@ -102,10 +102,10 @@ def _tree(told: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _running(one: Explanation) -> dict[str, str]:
-    from superluigi.runs.context import RunContext
+    from superluigi.runs.context import current
 
     ask = getattr(one.task, "_superluigi_holder", None)
-    holder = None if ask is None else ask(RunContext())
+    holder = None if ask is None else ask(current())
     return {} if holder is None else {"state": "running", "detail": str(holder)}
 
 

@@ -249,7 +249,7 @@ class AttemptRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task as the queue sees it. `id` is Luigi's task id, `params` the parameters as text."""
+    """One task as the queue sees it. `id` is Luigi's task id, `params` the parameters as text. Times are UTC."""
 
     id: str
     name: str

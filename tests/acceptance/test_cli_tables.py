@@ -265,6 +265,20 @@ def test_no_hit_is_said(call: Callable[..., str], tmp_path: Path) -> None:
     assert "no task of the queue q.sqlite has ended" in call("queue", "time", "q.sqlite", err=True)
 
 
+def test_every_command_looks_into_the_store_that_a_run_was_given(call: Callable[..., str]) -> None:
+    call("run", M, "Sum", "--store", "elsewhere", "--dry-run")
+    call("run", M, "Texts", "--store", "elsewhere")
+    there = ("--store", "elsewhere")
+    assert call("status", M, "Texts", *there).splitlines()[-1] == "1 complete"
+    assert "up to date" in call("why", M, "Texts", *there) and "complete" in call("graph", M, "Texts", *there)
+    assert "100 rows" in call("show", M, "Texts", *there) and call("check", M, "Texts", *there)
+    assert "has a record" in call("adopt", M, "Texts", *there, code=1, err=True)
+    assert "up to date" in call("accept", M, "Texts", "--why", "x", *there)
+    assert call("ls", *there).count("present") == 1 == call("ls", M, "Texts", *there).count("present")
+    assert call("rm", M, "Texts", "--yes", *there).startswith("removed ")
+    assert "1 missing" in call("status", M, "Texts", *there) and not call("ls", *there)
+
+
 def test_show_tells_of_outputs_on_s3_as_much_as_of_local_ones(
     call: Callable[..., str], s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
