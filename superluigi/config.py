@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from superluigi.arguments import guarded
-from superluigi.errors import ConfigError
+from superluigi.errors import ConfigError, MissingDependencyError
 from superluigi.setting_texts import EXCLUSIVE as EXCLUSIVE
-from superluigi.setting_texts import amount, at_home, count, exclusive, flag, folder, size
+from superluigi.setting_texts import address, amount, at_home, count, exclusive, flag, folder, size
 
 SECTION = "superluigi"
 
@@ -54,7 +54,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("local_data_dir", "~/.superluigi/data", folder, "local copies of S3 data"),
         Setting("workspace", "~/.superluigi/workspace", folder, "task folders: logs, attempts, checkpoints"),
         Setting("queue_dir", "~/.superluigi/queues", folder, "SQLite files of named queues"),
-        Setting("store", "./superluigi-data", str, "default home of outputs: a folder or s3://bucket/prefix"),
+        Setting("store", "./superluigi-data", address, "default home of outputs: a folder or s3://bucket/prefix"),
         Setting("default_task_config", "./superluigi.cfg", folder, "config file that run_task reads when there"),
         Setting("durable", "true", flag, "flush files and folders to disk in a commit (P6)"),
         Setting("queue_keep_days", "90", amount, "managers of queues forget tasks that ended longer ago; 0: never"),
@@ -232,20 +232,6 @@ def applied(values: Mapping[str, Mapping[str, object]] | None) -> Iterator[None]
         yield
 
 
-_Inside = ContextVar[dict[str, dict[str, Any]] | None]
-
-
-class _WorkedFor:
-    def __init__(self, inside: _Inside, values: dict[str, dict[str, object]] | None) -> None:
-        self._inside, self._values = inside, values
-
-    def __enter__(self) -> None:
-        self._token = self._inside.set(self._values)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._inside.reset(self._token)
-
-
 class _Turns:
     """Whose configuration is in force: one set of values at a time, for any number of blocks."""
 
@@ -254,25 +240,29 @@ class _Turns:
         self._values: dict[str, dict[str, object]] | None = None
         self._users = 0
         self._undo = contextlib.ExitStack()
-        self._inside: _Inside = ContextVar("superluigi_config", default=None)
+        self._inside = ContextVar[dict[str, dict[str, Any]] | None]("superluigi_config", default=None)
+
+    @contextlib.contextmanager
+    def _within(self, values: dict[str, dict[str, object]] | None) -> Iterator[None]:
+        token = self._inside.set(values)
+        try:
+            yield
+        finally:
+            self._inside.reset(token)
 
     @contextlib.contextmanager
     def taken(self, values: dict[str, dict[str, object]]) -> Iterator[bool]:
         """Have `values` in force; whether the block must set them itself, since it is inside of one with others."""
         outer = self._inside.get()
         if outer is not None:
-            token = self._inside.set(values)
-            try:
+            with self._within(values):
                 yield values != outer
-            finally:
-                self._inside.reset(token)
             return
         self._enter(values)
-        token = self._inside.set(values)
         try:
-            yield False
+            with self._within(values):
+                yield False
         finally:
-            self._inside.reset(token)
             with self._changed:
                 self._users -= 1
                 if not self._users:
@@ -292,9 +282,9 @@ class _Turns:
             self._values = values
             self._users += 1
 
-    def worked_for(self) -> _WorkedFor:
+    def worked_for(self) -> contextlib.AbstractContextManager[None]:
         """Blocks in this thread, an executor's perhaps, are inside of what is in force."""
-        return _WorkedFor(self._inside, self._inside.get() or self._values)
+        return self._within(self._inside.get() or self._values)
 
     def forked(self) -> None:
         """In a forked child, which has this thread only: what others had in force is not."""
@@ -438,8 +428,10 @@ def _config_text(value: object) -> str:
 
 
 @guarded
-def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
-    """The sections of a configuration file in Luigi's cfg form, with `%(key)s` and `${VARIABLE}` replaced.
+def read_file(path: str | os.PathLike[str]) -> Mapping[str, Mapping[str, Any]]:
+    """The sections of a configuration file: TOML where it is called so, else Luigi's cfg form.
+
+    In that, `%(key)s` and `${VARIABLE}` are replaced.
 
     Raises:
         ConfigError: the file is missing or cannot be read.
@@ -450,16 +442,31 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     from luigi.configuration.cfg_parser import CombinedInterpolation, EnvironmentInterpolation
 
     try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".toml":
+            return _toml_tables(text)
         references = CombinedInterpolation([configparser.BasicInterpolation(), EnvironmentInterpolation()])
         parser = configparser.ConfigParser(interpolation=references)
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # parameter names have their case
-        parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
+        parser.read_string(text, source=str(file))
         keys = {
             name: list(_own(parser, name)) if name == SECTION else parser.options(name) for name in parser.sections()
         }
         return {name: {key: _referred(parser, name, key) for key in keys[name]} for name in keys}
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+    except (OSError, ValueError, configparser.Error) as error:  # texts and TOML that are none are ValueErrors
         raise ConfigError(f"The config file {file} cannot be read: {error}") from error
+
+
+def _toml_tables(text: str) -> dict[str, dict[str, object]]:
+    try:
+        import tomllib
+    except ImportError as error:  # Python 3.10
+        raise MissingDependencyError("A config file in TOML needs Python 3.11: write it as .cfg.") from error
+    found = tomllib.loads(text)
+    for name, items in found.items():
+        if not isinstance(items, dict):
+            raise ValueError(f"{name!r} stands in no section. Write [SECTION] above it.")
+    return found
 
 
 def _referred(parser: configparser.ConfigParser, section: str, key: str) -> str:

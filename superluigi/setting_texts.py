@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -66,7 +67,22 @@ def exclusive(text: str) -> str:
     return word
 
 
+def address(text: str) -> str:
+    """A folder, or where else outputs may live, as it is written: who makes targets of it judges addresses."""
+    if not SCHEME.match(text):
+        folder(text)
+    return text
+
+
+#: How addresses begin that are no paths; `C:` alone is a drive.
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
 def folder(text: str) -> Path:
+    if text.strip() in ("", "None") or "\0" in text:
+        raise ValueError(f"expected a folder, which {text!r} does not name (without the setting there is a default)")
+    if SCHEME.match(text):
+        raise ValueError("expected a folder of this machine, and no address")
     try:
         return at_home(text).absolute()
     except FileNotFoundError:

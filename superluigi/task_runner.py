@@ -305,8 +305,9 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
     default = settings.get("default_task_config")
     if config_file is None and default.is_file():
         config_file = default
-    merged = {} if config_file is None else settings.read_file(config_file)
-    for section, items in (config or {}).items():
+    merged: dict[str, dict[str, Any]] = {}
+    read = {} if config_file is None else settings.read_file(config_file)
+    for section, items in (*read.items(), *(config or {}).items()):
         if not isinstance(items, Mapping):
             raise OptionError(f"config[{section!r}] must be a dict of keys and values, not {items!r}.")
         texts: dict[str, Any] = {key: options.as_text(section, key, value) for key, value in items.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -40,13 +41,12 @@ class Npz:
                     numpy.lib.format.write_array(file, array, allow_pickle=False)
 
     def load(self, path: Path, as_type: object) -> dict[str, Any]:
+        arrays = {}
         with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> object:
-    with archive.open(name) as file:
-        return numpy.lib.format.read_array(file, allow_pickle=False)
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(file, allow_pickle=False)
+        return arrays
 
 
 def _checked(value: object, where: str) -> Any:
@@ -76,14 +76,9 @@ def _comes_back(dtype: Any) -> bool:
 
 
 def _name(key: object) -> str:
-    if not isinstance(key, str) or not key or set(key) & {"/", "\\", "\0"} or not _encodes(key):
+    if not isinstance(key, str) or not key or _IN_NO_NAME.search(key):
         raise FormatError(f"{key!r} cannot be the name of an array: use text without slashes")
     return key
 
 
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+_IN_NO_NAME = re.compile("[/\\\\\0\ud800-\udfff]")

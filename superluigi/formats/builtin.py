@@ -9,23 +9,12 @@ PANDAS, POLARS, ARROW = "pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"
 TABLES = (PANDAS, POLARS, ARROW)
 
 _BUILTIN = (
-    FormatSpec(
-        "pickle", (".pickle", ".pkl"), f"{_ROOM}.plain:Pickle", "any object that pickle can hold", unpickles=True
-    ),
-    FormatSpec(
-        "joblib",
-        (".joblib",),
-        f"{_ROOM}.plain:Joblib",
-        "any object, large arrays fast",
-        unpickles=True,
-        extra="formats",
-    ),
-    FormatSpec(
-        "json", (".json",), f"{_ROOM}.plain:Json", "None, bool, int, float, str, lists and dicts with text keys"
-    ),
-    FormatSpec(
-        "yaml", (".yaml", ".yml"), f"{_ROOM}.plain:Yaml", "what JSON keeps, and dates, bytes and keys that are no text"
-    ),
+    FormatSpec("pickle", (".pickle", ".pkl"), f"{_ROOM}.plain:Pickle", "any object that pickle can hold", (), True),
+    FormatSpec("joblib", (".joblib",), f"{_ROOM}.plain:Joblib", "any object, large arrays fast", (), True, "formats"),
+    FormatSpec("json", (".json",), f"{_ROOM}.plain:Json",
+               "None, bool, int, float, str, lists and dicts with text keys"),
+    FormatSpec("yaml", (".yaml", ".yml"), f"{_ROOM}.plain:Yaml",
+               "what JSON keeps, and dates, bytes and keys that are no text"),
     FormatSpec("text", (".txt", ".md", ".html", ".log"), f"{_ROOM}.plain:Text", "str"),
     FormatSpec("bytes", (".bin", ".bytes"), f"{_ROOM}.plain:Bytes", "bytes"),
     FormatSpec("npy", (".npy",), f"{_ROOM}.arrays:Npy", "a numpy.ndarray", ("numpy.ndarray",)),
@@ -35,7 +24,7 @@ _BUILTIN = (
     FormatSpec("tsv", (".tsv",), f"{_ROOM}.tables:Tsv", "tables of numbers, truth values and text", TABLES),
     FormatSpec("csv", (".csv",), f"{_ROOM}.tables:Csv", "tables of numbers, truth values and text", TABLES),
     FormatSpec("parquet", (".parquet",), f"{_ROOM}.tables:Parquet", "tables", TABLES),
-)
+)  # fmt: skip
 
 for _entry in _BUILTIN:
     add(_entry)

@@ -33,7 +33,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Mapping):
-        return _same_mappings(one, other)
+        twins = {key: key for key in tuple(other)}
+        return len(one) == len(other) and all(
+            key in twins and same(key, twins[key]) and same(item, other[key]) for key, item in one.items()
+        )
     if isinstance(one, (set, frozenset)):
         twins = {item: item for item in other}
         return len(one) == len(other) and all(item in twins and same(item, twins[item]) for item in one)
@@ -102,13 +105,6 @@ def _same_items(one: Any, other: Any) -> bool:
         return False
     pairs = zip(one.to_list(), other.to_list(), gaps, strict=True)
     return all(missing or same(left, right) for left, right, missing in pairs)
-
-
-def _same_mappings(one: Mapping[object, object], other: Mapping[object, object]) -> bool:
-    twins: dict[object, object] = {key: key for key in tuple(other)}
-    if len(one) != len(other):
-        return False
-    return all(key in twins and same(key, twins[key]) and same(item, other[key]) for key, item in one.items())
 
 
 def _equal(one: object, other: object) -> bool:

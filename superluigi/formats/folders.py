@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from superluigi.errors import FormatError
-from superluigi.formats import tables
+from superluigi.formats import builtin, tables
 from superluigi.formats.registry import COMPRESSIONS, known_suffixes
 from superluigi.formats.suffix_inference import suffix_for, table_kind
 
@@ -95,18 +95,12 @@ def _one_table(folder: Path, files: list[Path], as_type: object, load_file: Call
     partitions = [_partitions(file, folder) for file in files]
     whole_numbers = _whole_numbers(partitions)
     for file, texts in zip(files, partitions, strict=True):
-        part = load_file(file, as_type or _pandas())
+        part = load_file(file, as_type or builtin.PANDAS)
         if not tables.is_table(part):
             raise FormatError(f"{file} holds a {type(part).__name__}, but {folder} was asked for as one table.")
         columns = {name: _partition_value(text, name in whole_numbers) for name, text in texts.items()}
         parts.append(_with_columns(part, columns))
     return parts[0] if len(parts) == 1 else tables.concatenated(parts, as_type)
-
-
-def _pandas() -> object:
-    import pandas
-
-    return pandas.DataFrame
 
 
 def _with_columns(part: Any, columns: Mapping[str, object]) -> object:

@@ -33,7 +33,7 @@ class Pickle:
         _refuse_unreadable(value, path, lambda: self.load(path, None))
 
 
-class Joblib:
+class Joblib(Pickle):
     """Any object; large NumPy arrays go to disk without a copy. Reading one runs what it says."""
 
     def __init__(self) -> None:
@@ -46,10 +46,6 @@ class Joblib:
 
     def load(self, path: Path, as_type: object) -> Any:
         return self._joblib.load(path)
-
-    def check(self, value: object, path: Path) -> None:
-        """As for pickles."""
-        _refuse_unreadable(value, path, lambda: self.load(path, None))
 
 
 class Json:

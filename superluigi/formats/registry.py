@@ -64,7 +64,10 @@ class FormatSpec:
     def made_for(self, kind: object) -> bool:
         """Whether this format names `kind`, or one of its bases, among its types."""
         names = {*kind_names(kind)}
-        return any(wanted in names if isinstance(wanted, str) else is_kind(kind, wanted) for wanted in self.types)
+        return any(
+            wanted in names if isinstance(wanted, str) else is_class(kind) and issubclass(kind, wanted)
+            for wanted in self.types
+        )
 
 
 _entries: dict[str, FormatSpec] = {}
@@ -165,15 +168,12 @@ def known_suffixes() -> list[str]:
 
 
 def kind_names(kind: object) -> list[str]:
-    """The dotted names of a class and its bases; empty for what is no class."""
+    """The dotted names of a class (also given by that) and its bases; empty for what is no class."""
+    if isinstance(kind, str):
+        return [kind]
     if not is_class(kind):
         return []
     return [f"{base.__module__.split('.')[0]}.{base.__qualname__}" for base in kind.__mro__]
-
-
-def is_kind(kind: object, wanted: type) -> bool:
-    """`issubclass` that is False for what is no class."""
-    return is_class(kind) and issubclass(kind, wanted)
 
 
 def is_class(kind: object) -> TypeGuard[type]:

@@ -29,7 +29,8 @@ def suffix_for(annotation: object) -> str:
             return entry.suffixes[0]
     if set(kind_names(origin)) & set(builtin.TABLES):
         return ".parquet"
-    if origin in (bool, int, float) or (_is_container(origin) and _json_holds(kind)):
+    is_container = origin in (list, dict) or (issubclass(origin, dict) and hasattr(origin, "__annotations__"))
+    if origin in (bool, int, float) or (is_container and _json_holds(kind)):
         return ".json"
     return ".pickle"
 
@@ -60,10 +61,6 @@ def table_kind(as_type: object) -> str | None:
 
 def _is_union(annotation: object) -> bool:
     return get_origin(annotation) in (typing.Union, types.UnionType)
-
-
-def _is_container(origin: type) -> bool:
-    return origin in (list, dict) or (issubclass(origin, dict) and hasattr(origin, "__annotations__"))
 
 
 def _json_holds(annotation: object) -> bool:

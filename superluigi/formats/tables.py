@@ -101,7 +101,8 @@ class Csv:
         import pandas
 
         # up to pandas 3.0 the default reader may miss the last bit of a float
-        exact: Any = {} if _version(pandas) >= (3, 1) else {"float_precision": "round_trip"}
+        version = tuple(map(int, pandas.__version__.split(".")[:2]))
+        exact: Any = {} if version >= (3, 1) else {"float_precision": "round_trip"}
         return pandas.read_csv(source, sep=self.separator, low_memory=False, **exact, **options)
 
 
@@ -276,10 +277,7 @@ def _equal(before: Any, after: Any) -> bool:
 
 def _sort(value: object) -> str:
     """Which sort of thing a cell holds: a truth value, a number, text, or its class; whole numbers with a gap widen."""
-    for name, kinds in _SORTS:
-        if isinstance(value, kinds):
-            return name
-    return type(value).__name__
+    return next((name for name, kinds in _SORTS if isinstance(value, kinds)), type(value).__name__)
 
 
 _SORTS: tuple[tuple[str, Any], ...] = (("flag", bool), ("number", (int, float)), ("text", str))
@@ -377,7 +375,8 @@ def _refuse_otherwise(format: Any, value: Any, path: Path) -> None:
     if kind == builtin.PANDAS:
         if _is_sure(value):
             return
-        rows = len(value) if any(map(_may_hold_anything, [*_columns(value), *_levels(value.index)])) else _PROBE_ROWS
+        levels = [value.index] if value.index.nlevels == 1 else value.index.levels
+        rows = len(value) if any(map(_may_hold_anything, [*_columns(value), *levels])) else _PROBE_ROWS
         probe = value if rows >= len(value) else value.iloc[:rows]
     elif kind == builtin.POLARS:
         probe = value if value.height <= _PROBE_ROWS else value.head(_PROBE_ROWS)
@@ -448,18 +447,10 @@ def _columns(frame: Any) -> list[object]:
     return [frame.iloc[:, at] for at in range(frame.shape[1])]
 
 
-def _levels(index: Any) -> list[object]:
-    return [index] if index.nlevels == 1 else list(index.levels)
-
-
 def _sheet(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 31 or set(name) & set("[]:*?/\\'\0"):
         raise FormatError(f"{name!r} cannot be the name of a sheet: use up to 31 letters, none of []:*?/\\'")
     return name
-
-
-def _version(package: Any) -> tuple[int, ...]:
-    return tuple(int(part) for part in package.__version__.split(".")[:2])
 
 
 def _arrow(part: str = "") -> Any:

@@ -150,7 +150,11 @@ def parameters_from_annotations(
                 f"{class_name}.{name} is a method, but {name!r} is a parameter of its base class. "
                 "Choose another name for the method."
             )
-        if name not in found and isinstance(inherited, Checked) and not _is_definition(value):
+        if (
+            name not in found
+            and isinstance(inherited, Checked)
+            and not (isinstance(value, _DEFINED) or callable(value))
+        ):
             found[name] = _with_default(class_name, name, inherited, value)
     return found
 
@@ -344,5 +348,4 @@ def _owner(name: str, bases: Iterable[type]) -> type | None:
     return next((owner for base in bases for owner in base.__mro__ if name in owner.__dict__), None)
 
 
-def _is_definition(value: object) -> bool:
-    return isinstance(value, (luigi.Parameter, property, staticmethod, classmethod)) or callable(value)
+_DEFINED = (luigi.Parameter, property, staticmethod, classmethod)

@@ -6,6 +6,7 @@ as a `Frozen` value, whose identity is its text; every access gives a fresh copy
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import enum
 import json
@@ -33,7 +34,7 @@ from superluigi.parameters.adapters.basic import (
 )
 from superluigi.parameters.adapters.content import copied, in_order, same
 from superluigi.parameters.adapters.factory import Anything, adapter_for
-from superluigi.parameters.adapters.limits import Limits, limits_of
+from superluigi.parameters.adapters.limits import keep_within, limits_of
 from superluigi.parameters.adapters.task_adapters import IsTask, OrTask
 
 
@@ -149,7 +150,7 @@ class Checked(ParameterBase):
     constant = False
     #: What the type checkers see, for those who show or convert values.
     annotation: Any = None
-    limits: Limits | None = None
+    limits: Any = None
     #: Its text need not give the value back: that travels as a pickle.
     by_text: bool = True
 
@@ -199,7 +200,7 @@ class Checked(ParameterBase):
     def _fitting(self, x: object) -> Any:
         value = self.adapter.check(x)
         if self.limits is not None:
-            self.limits.check(value, self.adapter.name)
+            keep_within(self.limits, value, self.adapter.name)
         return value
 
 
@@ -385,7 +386,10 @@ class _Optional:
     def parse(self, x: object) -> object:
         if x == "" or x is None:
             return None
-        return super().parse(json.loads(x) if isinstance(x, str) and x.startswith('"') else x)  # type: ignore[misc]
+        if isinstance(x, str) and x.startswith('"'):
+            with contextlib.suppress(ValueError):  # one that we have not written stands for itself
+                x = json.loads(x)
+        return super().parse(x)  # type: ignore[misc]
 
 
 def parameter_for(annotation: object, *, tasks: bool = False, **options: object) -> Checked:
@@ -472,14 +476,7 @@ def _optional_class(base: type[Checked]) -> type[Checked]:
 _optionals: dict[type[Checked], type[Checked]] = {}
 
 _SCALARS: dict[object, type[Checked]] = {
-    int: CheckedInt,
-    float: CheckedFloat,
-    str: CheckedStr,
-    bool: CheckedBool,
-    datetime.date: CheckedDate,
-    datetime.datetime: CheckedDatetime,
-    datetime.timedelta: CheckedTimeDelta,
-    Path: CheckedPath,
-    PurePath: CheckedPath,
-    luigi.date_interval.DateInterval: CheckedDateInterval,
-}
+    int: CheckedInt, float: CheckedFloat, str: CheckedStr, bool: CheckedBool,
+    datetime.date: CheckedDate, datetime.datetime: CheckedDatetime, datetime.timedelta: CheckedTimeDelta,
+    Path: CheckedPath, PurePath: CheckedPath, luigi.date_interval.DateInterval: CheckedDateInterval,
+}  # fmt: skip

@@ -75,18 +75,24 @@ def _text(function: object) -> str:
         if name is not None:
             return name
         raise TypeError("give a function, or something that can be imported by its name")
-    digest = hashlib.sha256(canonical(list(_facts(function))).encode()).hexdigest()
+    digest = hashlib.sha256(canonical(list(_facts(function, ()))).encode()).hexdigest()
     return f"{function.__module__}:{function.__qualname__}#{digest[:16]}"
 
 
-def _facts(function: types.FunctionType) -> Iterator[object]:
+def _facts(function: types.FunctionType, around: tuple[object, ...]) -> Iterator[object]:
+    """`around` are the functions in whose facts this one was found: one that closes over itself is there again."""
+    around = (*around, function)
     yield from _code_facts(function.__code__)
     encode = Anything().encode
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         yield encode(value)
     for cell in function.__closure__ or ():
         inside = cell.cell_contents
-        yield list(_facts(inside)) if isinstance(inside, types.FunctionType) else encode(inside)
+        above = [at for at, one in enumerate(around) if one is inside]
+        if above:
+            yield {"$above": above}
+        else:
+            yield list(_facts(inside, around)) if isinstance(inside, types.FunctionType) else encode(inside)
 
 
 def _code_facts(code: types.CodeType) -> Iterator[object]:

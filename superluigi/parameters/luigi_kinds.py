@@ -19,17 +19,11 @@ from superluigi.parameters.parameter_errors import kind_of
 
 #: Types whose values come back; of other types it is tried.
 _SURE: dict[type, tuple[type, ...]] = {
-    luigi.IntParameter: (int,),
-    luigi.FloatParameter: (float, int),
-    luigi.BoolParameter: (bool,),
-    luigi.DateParameter: (datetime.date,),
-    luigi.MonthParameter: (datetime.date,),
-    luigi.YearParameter: (datetime.date,),
-    luigi.DateHourParameter: (datetime.datetime,),
-    luigi.DateMinuteParameter: (datetime.datetime,),
-    luigi.DateSecondParameter: (datetime.datetime,),
-    luigi.TimeDeltaParameter: (datetime.timedelta,),
-}
+    luigi.IntParameter: (int,), luigi.FloatParameter: (float, int), luigi.BoolParameter: (bool,),
+    **dict.fromkeys((luigi.DateParameter, luigi.MonthParameter, luigi.YearParameter), (datetime.date,)),
+    luigi.DateHourParameter: (datetime.datetime,), luigi.DateMinuteParameter: (datetime.datetime,),
+    luigi.DateSecondParameter: (datetime.datetime,), luigi.TimeDeltaParameter: (datetime.timedelta,),
+}  # fmt: skip
 _LISTS = (luigi.ListParameter, luigi.TupleParameter)
 _TEXTS = (luigi.StrParameter, luigi.OptionalParameter, luigi.PathParameter)
 _NUMBERS = (luigi.IntParameter, luigi.FloatParameter)

@@ -17,7 +17,7 @@ from luigi.parameter import (
 from superluigi.config import suggestion
 from superluigi.errors import USERS_CODE, DefinitionError, ParameterError, SuperLuigiError, message_of
 from superluigi.luigi_compat.parameters import default_of
-from superluigi.parameters.checked import RefusedError
+from superluigi.parameters.checked import NO_DEFAULT, RefusedError
 
 #: What the first `super-luigi` package had as parameters of every task.
 RUN_OPTIONS = ("force", "raise_exception")
@@ -159,6 +159,8 @@ def _not_taken(
     given = {**dict(zip(places, args, strict=False)), **kwargs}
     for name, parameter in parameters.items():
         value = given.get(name, default_of(parameter))
+        if value is NO_DEFAULT:
+            continue
         try:
             normal = parameter.normalize(value)
         except ValueError as reason:  # the parameter's own judgement, in its own words

@@ -71,7 +71,7 @@ def resolving(lookup: Callable[[str], luigi.Task | None]) -> Iterator[None]:
 
 
 def tasks_in(value: object) -> Iterator[luigi.Task]:
-    """The tasks inside a parameter value: in lists, tuples, dicts and fields of dataclasses, in order."""
+    """The tasks inside a parameter value: in lists, tuples, sets, dicts and fields of dataclasses, in order."""
     return found_in(value, luigi.Task)
 
 
@@ -82,8 +82,8 @@ def found_in(value: object, kind: type) -> Iterator[Any]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from found_in(item, kind)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value if isinstance(value, (list, tuple)) else sorted(value, key=str):  # as in every process
             yield from found_in(item, kind)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
@@ -100,7 +100,7 @@ def replaced(value: Any, replace: Callable[[Any], object], kind: type = luigi.Ta
         return _like(value, {key: replaced(item, replace, kind) for key, item in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(replaced(item, replace, kind) for item in value))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return type(value)(replaced(item, replace, kind) for item in value)
     names = [field.name for field in dataclasses.fields(value) if field.init]
     return dataclasses.replace(value, **{name: replaced(getattr(value, name), replace, kind) for name in names})

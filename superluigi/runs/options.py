@@ -13,6 +13,7 @@ from luigi.task_register import Register
 
 from superluigi import config
 from superluigi.arguments import NotNegative, Takes
+from superluigi.errors import ConfigError
 from superluigi.luigi_compat.tasks import registered
 
 #: What these are called in Luigi and its like; or what to do instead.
@@ -66,7 +67,10 @@ def as_text(section: str, key: str, value: object) -> object:
         return value
     try:
         text: str = parameter.serialize(parameter.normalize(value))
-    except Exception:  # noqa: BLE001 who reads the text says what is wrong with it, by name
+    except Exception as error:  # who reads the text says what is wrong with it, by name
+        if value is None:  # a text that would be read
+            advice = "Leave it out, for what it is without."
+            raise ConfigError(f"config[{section!r}][{key!r}] is None, which {key!r} does not take. {advice}") from error
         return value
     return value if text == str(value) else text  # of a text parameter, say, which may be given JSON
 

@@ -113,12 +113,10 @@ def _is_names(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
 
 
-def _is_words(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
-
-
-def _is_function(value: object) -> bool:
-    return _can_be_called(value, 0, ()) and not isinstance(value, type)
+def _is_command(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_text, value))
+    return isinstance(value, str) or (_can_be_called(value, 0, ()) and not isinstance(value, type))
 
 
 def _is_environment(value: object) -> bool:
@@ -193,7 +191,7 @@ SETTINGS: dict[str, Name] = {
     "command_prefix": Name(
         "the command before the attempt's own",
         "text, a list of words, or a method that returns one",
-        _or_none(lambda value: isinstance(value, str) or _is_words(value) or _is_function(value)),
+        _or_none(_is_command),
     ),
     "prefix_python": Name("the Python behind that prefix", "text", _or_none(_is_text)),
     "keep_task_dir": _setting("keep the task's folder between attempts", _FLAG),
@@ -398,22 +396,20 @@ def _shown(value: object) -> str:
     return f"a {type(value).__name__}" if isinstance(value, (property, classmethod)) else f"{value!r:.100}"
 
 
-def _form(name: str) -> str:
-    return f"write `def {name}(self)`" if HOOKS[name].shape.endswith("no argument") else "give it that shape"
-
-
 def _instead(name: str, value: object) -> str:
     items = graph.flatten(value) if name in ("output", "requires") and not callable(value) else []
     if items and all(isinstance(item, (luigi.Target, luigi.Task)) for item in items):
         return f"Write `def {name}(self): return {value!r:.100}`"
     if name == "requires" and items and all(isinstance(item, (str, type)) for item in items):
-        return f"Choose another name, or write `def requires(self): return …` with tasks, as in {_name_of(items[0])}(…)"
+        task = getattr(items[0], "__name__", items[0])
+        return f"Choose another name, or write `def requires(self): return …` with tasks, as in {task}(…)"
     if name == "output" and items and all(isinstance(item, (str, os.PathLike)) for item in items):
         return f"Choose another name, or write `def output(self): return LocalFileTarget({os.fspath(items[0])!r:.100})`"
     if isinstance(value, (property, classmethod)):
         return f"Choose another name, or take @{type(value).__name__} away"
     if inspect.isfunction(value) and name in HOOKS:
-        return f"Choose another name, or {_form(name)}"
+        takes_nothing = HOOKS[name].shape.endswith("no argument")
+        return f"Choose another name, or {f'write `def {name}(self)`' if takes_nothing else 'give it that shape'}"
     if name in _EXAMPLES:
         return f"Choose another name, or write `{name} = {_EXAMPLES[name]}`"
     return "Choose another name, or give it that shape"
@@ -421,21 +417,10 @@ def _instead(name: str, value: object) -> str:
 
 #: How settings are written that are often given another shape.
 _EXAMPLES = {
-    "checks": "[schema, function]",
-    "resources": "{'gpu': 1}",
-    "environment": "{'OMP_NUM_THREADS': '1'}",
-    "command_prefix": "'nice -n 10'",
-    "suffix": "'.csv'",
-    "channel": "'api'",
-    "retry_count": "3",
-    "retry_delay": "60",
-    "worker_timeout": "3600",
-    "priority": "10",
-}
-
-
-def _name_of(item: object) -> str:
-    return item.__name__ if isinstance(item, type) else str(item)
+    "checks": "[schema, function]", "resources": "{'gpu': 1}", "environment": "{'OMP_NUM_THREADS': '1'}",
+    "command_prefix": "'nice -n 10'", "suffix": "'.csv'", "channel": "'api'", "retry_count": "3",
+    "retry_delay": "60", "worker_timeout": "3600", "priority": "10",
+}  # fmt: skip
 
 
 def _is_mixin(owner: type) -> bool:

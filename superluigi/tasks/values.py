@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -23,7 +22,7 @@ from superluigi.parameters.checked import Frozen, TaskReference
 from superluigi.parameters.references import replaced, tasks_in
 from superluigi.runs import context as runs
 from superluigi.runs import families
-from superluigi.setting_texts import at_home
+from superluigi.setting_texts import SCHEME, at_home
 from superluigi.storage.base import StagedWrite
 from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget
@@ -106,7 +105,7 @@ def lazy(structure: Any, load: Callable[[luigi.Task, Any], Any], annotation: Any
     if isinstance(structure, luigi.Task):
         return load(structure, annotation)
     if isinstance(structure, Mapping):
-        return LazyDict(structure, load, annotation)
+        return LazyDict(dict(structure), load, annotation)
     if isinstance(structure, WithTasks):
         return structure.loaded(load)
     return LazyList(list(structure), load, annotation)
@@ -149,46 +148,41 @@ def input_structure(task: Any) -> Any:
     return found
 
 
-class LazyList(Sequence[Any]):
-    """The values of a list of tasks, each loaded when it is first looked at."""
+class _Lazy:
+    """The values of several tasks, each loaded when it is first looked at."""
 
-    def __init__(
-        self, tasks: Sequence[object], load: Callable[[luigi.Task, Any], object], annotation: object = None
-    ) -> None:
+    def __init__(self, tasks: Any, load: Callable[[luigi.Task, Any], object], annotation: object = None) -> None:
         self._tasks, self._load, self._annotation = tasks, load, annotation
-        self._loaded: dict[int, object] = {}
+        self._loaded: dict[Any, object] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = range(len(self._tasks))[index]
-        if at not in self._loaded:
-            self._loaded[at] = lazy(self._tasks[at], self._load, _item_annotation(self._annotation, at))
-        return self._loaded[at]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, (list, tuple, LazyList)) and list(self) == list(other)
 
     def __repr__(self) -> str:
         return f"<values of {self._tasks}>"
 
+    def _value(self, key: Any) -> Any:
+        if key not in self._loaded:
+            self._loaded[key] = lazy(self._tasks[key], self._load, _item_annotation(self._annotation, key))
+        return self._loaded[key]
+
+
+class LazyList(_Lazy, Sequence[Any]):
+    """Those of a list of tasks."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return self._value(range(len(self._tasks))[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (list, tuple, LazyList)) and list(self) == list(other)
+
     __hash__ = None  # type: ignore[assignment]  # like a list
 
 
-class LazyDict(Mapping[Any, Any]):
-    """The values of a dict of tasks, each loaded when it is first looked at."""
-
-    def __init__(
-        self, tasks: Mapping[object, object], load: Callable[[luigi.Task, Any], object], annotation: object = None
-    ) -> None:
-        self._tasks, self._load, self._annotation = tasks, load, annotation
-        self._loaded: dict[object, object] = {}
-
-    def __len__(self) -> int:
-        return len(self._tasks)
+class LazyDict(_Lazy, Mapping[Any, Any]):
+    """Those of a dict of tasks."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._tasks)
@@ -196,12 +190,7 @@ class LazyDict(Mapping[Any, Any]):
     def __getitem__(self, key: object) -> Any:
         if key not in self._tasks:
             raise KeyError(f"{key!r}; there are {', '.join(map(repr, self._tasks)) or 'no inputs'}")
-        if key not in self._loaded:
-            self._loaded[key] = lazy(self._tasks[key], self._load, _item_annotation(self._annotation, key))
-        return self._loaded[key]
-
-    def __repr__(self) -> str:
-        return f"<values of {dict(self._tasks)}>"
+        return self._value(key)
 
 
 def save_returned(
@@ -298,7 +287,7 @@ def in_store(name: str) -> AtomicTarget:
     if (found := meant(store)) is not None:
         address = "s3://" + "/".join(filter(None, found))
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix. Write {address!r}.")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", store):
+    if SCHEME.match(store):
         raise DefinitionError(f"The store {store!r} is no folder and no s3://bucket/prefix.")
     from superluigi.targets import LocalFileTarget
 

@@ -7,6 +7,7 @@ import datetime
 import json
 import multiprocessing
 import os
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -214,3 +215,27 @@ def test_values_of_a_runs_configuration_are_those_that_the_parameters_get(tmp_pa
     }  # fmt: skip
     path = run_task(Asks(), config={"ReadsItsConfig": values}, store=tmp_path, executor=executor)
     assert said(path) == [repr(value) for value in values.values()]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no TOML in this Python")
+def test_a_file_in_toml_gives_parameters_its_values(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.toml"
+    file.write_text(
+        """
+        [ReadsItsConfig]
+        day = 2024-02-29
+        layer = {width = 3, names = ["a", "50%"]}
+        sizes = [1, 2]
+        depth = 7
+        flags = true
+        levels = [1, [2, 3]]
+        """
+    )
+    path = run_task(Asks(), config_file=file, store=tmp_path)
+    expected = [datetime.date(2024, 2, 29), Layer(3, ("a", "50%")), (1, 2), b"", 7, True, (1, (2, 3))]
+    assert said(path) == [repr(value) for value in expected]
+
+
+def test_nothing_is_no_value_of_a_parameter_that_must_have_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\['sizes'\] is None"):
+        run_task(Asks(), config={"ReadsItsConfig": {"sizes": None}}, store=tmp_path)

@@ -309,6 +309,17 @@ def test_what_no_text_can_hold_is_refused_with_the_parameter_named(annotation: A
         type(Task)("Made", (Task,), body)()
 
 
+@pytest.mark.parametrize("text", ['"', '"a" b', '"\\'])
+def test_a_text_that_begins_like_a_quoted_one_is_itself(text: str) -> None:
+    assert task_class(str | None).from_str_params({"x": text}).x == text
+
+
+@pytest.mark.parametrize("text", ["hello world", "YQ", "Y!Q=="])
+def test_a_text_that_is_no_code_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        task_class(bytes).from_str_params({"x": text})
+
+
 def test_a_value_that_reads_back_as_another_is_refused_when_the_task_is_made() -> None:
     class Base(NamedTuple):
         x: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,39 @@ def test_a_value_that_no_text_can_hold_is_refused_and_nothing_stays(value: Any) 
     with pytest.raises(ConfigError, match=r"cannot hold .*: .*Give the text as on a command line"):
         run_task(Asked(), config={"Before": {"key": "1"}, "Asked": {"x": value}})
     assert not get_config().has_section("Before")
+
+
+@pytest.mark.parametrize(
+    "name", [setting.name for setting in config.SETTINGS.values() if setting.parse is config.folder]
+)
+@pytest.mark.parametrize("text", ["", "  ", "s3://bucket/prefix", "gs://bucket"])
+def test_a_folder_is_not_named_by_nothing_nor_by_an_address(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"SUPERLUIGI_{name.upper()}", text)
+    with pytest.raises(ConfigError, match=f"SUPERLUIGI_{name.upper()}.*expected a folder"):
+        config.get(name)
+
+
+@pytest.mark.parametrize("value", ["", " ", None, "a\0b"])
+def test_a_store_is_not_named_by_nothing(value: object) -> None:
+    with (
+        config.applied({"superluigi": {"store": value}}),
+        pytest.raises(ConfigError, match=r"store = .*expected a folder"),
+    ):
+        config.get("store")
+
+
+def test_a_config_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.cfg"
+    file.write_text("[MyTask]\nn = 1\n", encoding="utf-8-sig")
+    assert config.read_file(file) == {"MyTask": {"n": "1"}}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no TOML in this Python")
+@pytest.mark.parametrize("content", ["n = 1\n", "[MyTask\n"])
+def test_a_broken_toml_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "tasks.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"tasks\.toml cannot be read"):
+        config.read_file(file)

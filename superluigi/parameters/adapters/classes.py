@@ -49,7 +49,7 @@ class DataclassAdapter(Adapter):
             and not hasattr(kind, "__post_init__")
             and kind.__new__ is object.__new__
             and not hasattr(kind, "__pydantic_validator__")
-            and not any(_is_initvar(field) for field in kind.__dataclass_fields__.values())
+            and all(one._field_type.name != "_FIELD_INITVAR" for one in kind.__dataclass_fields__.values())
         )
         self.sure = self._constructor_is_plain and all(map(is_scalar, fields.values()))
         if not all(map(_is_hashable_kind, fields.values())):
@@ -83,7 +83,10 @@ class DataclassAdapter(Adapter):
 
     def decode(self, data: object) -> object:
         if isinstance(data, dict) and set(data) == {"$state"}:
-            return self._from_state(data["$state"])
+            made: object = object.__new__(self.kind)
+            for name, adapter in self.fields.items():
+                object.__setattr__(made, name, adapter.decode(data["$state"][name]))
+            return made
         if not isinstance(data, dict) or set(data) - set(self.fields):
             raise TypeError(f"{self.name} with some of the fields {', '.join(self.fields) or '(none)'}")
         return self.kind(**{name: self.fields[name].decode(item) for name, item in data.items()})
@@ -93,12 +96,6 @@ class DataclassAdapter(Adapter):
             return same(self.check(self.decode(data)), value)
         except Exception:  # noqa: BLE001  the class's own constructor
             return False
-
-    def _from_state(self, state: Mapping[str, object]) -> object:
-        made: object = object.__new__(self.kind)
-        for name, adapter in self.fields.items():
-            object.__setattr__(made, name, adapter.decode(state[name]))
-        return made
 
 
 class TypedDictAdapter(Adapter):
@@ -160,11 +157,12 @@ class PydanticAdapter(Adapter):
         read = {
             part: {name: self._anything.decode(item) for name, item in items.items()} for part, items in data.items()
         }
+        takes_more = self.kind.model_config.get("extra") == "allow"
         made: Any = self.kind.__new__(self.kind)
         made.__setstate__(
             {
                 "__dict__": read["$fields"],
-                "__pydantic_extra__": read.get("$extra", {} if self._takes_more() else None),
+                "__pydantic_extra__": read.get("$extra", {} if takes_more else None),
                 "__pydantic_fields_set__": set(read["$fields"]),
                 "__pydantic_private__": read.get("$private", {} if self.kind.__private_attributes__ else None),
             }
@@ -198,9 +196,6 @@ class PydanticAdapter(Adapter):
                 raise RefusalError(f"{self.name} whose {name} is {error}") from error
         return found
 
-    def _takes_more(self) -> bool:
-        return bool(self.kind.model_config.get("extra") == "allow")
-
 
 def _is_hashable_kind(adapter: Adapter) -> bool:
     inner = getattr(adapter, "inner", adapter)
@@ -211,7 +206,3 @@ def _is_hashable_kind(adapter: Adapter) -> bool:
 
 def _hash_by_content(value: object) -> int:
     return hash(repr(value))
-
-
-def _is_initvar(field: Any) -> bool:
-    return bool(field._field_type.name == "_FIELD_INITVAR")

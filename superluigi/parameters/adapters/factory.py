@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import types
 import typing
+from collections import abc
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -135,17 +136,9 @@ class Anything(Adapter):
 
 
 _CONTAINERS: dict[object, type] = {
-    list: list,
-    typing.get_origin(typing.Sequence[int]): list,
-    typing.get_origin(typing.Iterable[int]): list,
-    typing.get_origin(typing.Collection[int]): list,
-    tuple: tuple,
-    set: set,
-    frozenset: frozenset,
-    typing.get_origin(typing.AbstractSet[int]): frozenset,
-    dict: dict,
-    typing.get_origin(typing.Mapping[int, int]): dict,
-}
+    list: list, abc.Sequence: list, abc.Iterable: list, abc.Collection: list, tuple: tuple,
+    set: set, frozenset: frozenset, abc.Set: frozenset, dict: dict, abc.Mapping: dict,
+}  # fmt: skip
 
 #: The keys of classes and functions in JSON.
 _TYPE, _FUNCTION = "$builtins:type", "$function"
@@ -209,7 +202,7 @@ def _plain_adapter(annotation: object, tasks: bool) -> Adapter:
         return UnionAdapter([_plain_adapter(option, tasks) for option in arguments])
     if origin is type or annotation is type:
         return ImportableAdapter(arguments[0] if arguments else None)
-    if origin is typing.get_origin(Callable[..., Any]) or annotation is typing.get_origin(Callable[..., Any]):
+    if abc.Callable in (origin, annotation):
         return ImportableAdapter()
     if annotation is None:
         return ScalarAdapter(type(None))
@@ -314,9 +307,10 @@ _being_made: ContextVar[dict[type, Adapter]] = ContextVar("superluigi_being_made
 
 
 def _no_parameter(annotation: object) -> str:
+    hint = " Take the quotes away." if isinstance(annotation, (str, typing.ForwardRef)) else ""
     return (
-        f"No parameter can be made of the annotation {annotation!r}. Known: bool, int, float, str, date, datetime, "
-        "time, timedelta, ZoneInfo, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, tuple, "
-        "set, dict, frozen dataclasses, pydantic models, type[…], task classes and Any. Or use one of "
-        "Luigi's parameters."
+        f"No parameter can be made of the annotation {annotation!r}.{hint} Known: bool, int, float, str, date, "
+        "datetime, time, timedelta, ZoneInfo, Path, Decimal, UUID, bytes, enums, Literal, Optional and unions, list, "
+        "tuple, set, dict, frozen dataclasses, pydantic models, type[…], task classes and Any. Or use one of Luigi's "
+        "parameters."
     )

@@ -9,39 +9,33 @@ from superluigi.parameters.adapters.content import same
 from superluigi.parameters.references import tasks_in
 
 
-class Limits:
-    """Those of one annotation. They judge a value, and change none: its text would say something else."""
-
-    def __init__(self, adapter: Any) -> None:
-        self._adapter = adapter
-
-    def check(self, value: object, kind: str) -> None:
-        """Refuse a value, of the right kind, that is beyond them; one with tasks in it is not known yet.
-
-        Raises:
-            RefusalError: says which.
-        """
-        if next(tasks_in(value), None) is not None:
-            return
+def limits_of(annotation: Any) -> Any:
+    """What checks the limits of an annotation; None without any, without pydantic, or for types it does not know."""
+    if _has_limits(annotation):
         try:
-            meant = self._adapter.validate_python(value)
-        except ValueError as error:
-            said = "; ".join(one["msg"] for one in getattr(error, "errors", list)()) or str(error)
-            raise RefusalError(f"{kind} within its limits ({said})") from error
-        if not same(meant, value):
-            raise RefusalError(f"{kind} that its validators leave as it is, not as {meant!r:.80}")
+            import pydantic
+
+            return pydantic.TypeAdapter(annotation)
+        except Exception:  # noqa: BLE001 - of many classes, also of the user's own notes
+            pass
+    return None
 
 
-def limits_of(annotation: Any) -> Limits | None:
-    """The limits of an annotation; None without any, without pydantic, or where that does not know the types."""
-    if not _has_limits(annotation):
-        return None
+def keep_within(limits: Any, value: object, kind: str) -> None:
+    """Refuse a value beyond limits. They judge it and change nothing: its text would say something else.
+
+    Raises:
+        RefusalError: says which.
+    """
+    if next(tasks_in(value), None) is not None:  # not known yet
+        return
     try:
-        import pydantic
-
-        return Limits(pydantic.TypeAdapter(annotation))
-    except Exception:  # noqa: BLE001 - of many classes, also of the user's own notes
-        return None
+        meant = limits.validate_python(value)
+    except ValueError as error:
+        said = "; ".join(one["msg"] for one in getattr(error, "errors", list)()) or str(error)
+        raise RefusalError(f"{kind} within its limits ({said})") from error
+    if not same(meant, value):
+        raise RefusalError(f"{kind} that its validators leave as it is, not as {meant!r:.80}")
 
 
 def _has_limits(annotation: object) -> bool:

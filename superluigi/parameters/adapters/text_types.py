@@ -99,19 +99,12 @@ def _zone(key: str) -> zoneinfo.ZoneInfo:
         raise ValueError(f"a time zone that is known here, which {key!r} is not") from error
 
 
-def _named_zone(value: object) -> object:
-    return zoneinfo.ZoneInfo(value.key) if isinstance(value, zoneinfo.ZoneInfo) and value.key else None
-
-
 def _delta(value: Any) -> object:
     if hasattr(value, "to_pytimedelta"):
         _whole_microseconds(value)
         return value.to_pytimedelta()
-    return datetime.timedelta(value.days, value.seconds, value.microseconds) if _is_delta(value) else value
-
-
-def _is_delta(value: object) -> bool:
-    return isinstance(value, datetime.timedelta)
+    is_delta = isinstance(value, datetime.timedelta)
+    return datetime.timedelta(value.days, value.seconds, value.microseconds) if is_delta else value
 
 
 def _whole_microseconds(value: object) -> None:
@@ -135,10 +128,6 @@ def _decimal(value: object) -> object:
     return _exactly(decimal.Decimal)(value)
 
 
-def _same(value: object) -> object:
-    return value
-
-
 def _seconds(value: datetime.timedelta) -> str:
     return f"{value // datetime.timedelta(microseconds=1)} us"
 
@@ -150,27 +139,29 @@ def _duration(text: str) -> datetime.timedelta:
     return parsed
 
 
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _zone_name(value: zoneinfo.ZoneInfo) -> str:
-    return str(value.key)
-
-
 #: Types that are written as text; a datetime before a date, since it is one.
 TEXTS: dict[type, TextAdapter] = {
     datetime.datetime: TextAdapter(datetime.datetime, _timed, _reads_timed(datetime.datetime), _moment),
     datetime.date: TextAdapter(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat, _date),
     datetime.time: TextAdapter(datetime.time, _timed, _reads_timed(datetime.time), _clock),
     datetime.timedelta: TextAdapter(datetime.timedelta, _seconds, _duration, _delta),
-    zoneinfo.ZoneInfo: TextAdapter(zoneinfo.ZoneInfo, _zone_name, _zone, _named_zone),
+    zoneinfo.ZoneInfo: TextAdapter(
+        zoneinfo.ZoneInfo,
+        lambda zone: str(zone.key),
+        _zone,
+        lambda value: zoneinfo.ZoneInfo(value.key) if isinstance(value, zoneinfo.ZoneInfo) and value.key else None,
+    ),
     PurePath: TextAdapter(PurePath, str, Path, _path),
     Path: TextAdapter(Path, str, Path, _path),
     decimal.Decimal: TextAdapter(decimal.Decimal, str, decimal.Decimal, _decimal),
-    uuid.UUID: TextAdapter(uuid.UUID, str, uuid.UUID, _same),
-    bytes: TextAdapter(bytes, _base64, base64.b64decode, _exactly(bytes)),
+    uuid.UUID: TextAdapter(uuid.UUID, str, uuid.UUID, lambda value: value),
+    bytes: TextAdapter(
+        bytes,
+        lambda value: base64.b64encode(value).decode(),
+        lambda text: base64.b64decode(text, validate=True),
+        _exactly(bytes),
+    ),
     luigi.date_interval.DateInterval: TextAdapter(
-        luigi.date_interval.DateInterval, str, luigi.DateIntervalParameter().parse, _same, sure=False
+        luigi.date_interval.DateInterval, str, luigi.DateIntervalParameter().parse, lambda it: it, sure=False
     ),
 }

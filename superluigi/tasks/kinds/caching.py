@@ -34,7 +34,7 @@ def cached(name: str) -> Callable[[Callable[..., Value]], CachedMethod[Value]]:
     task: `<store>/<task_family>/<task_hash>.parts/<name>`.
 
     Raises:
-        DefinitionError: the name is no file name.
+        DefinitionError: the name is no file name, or the method takes more.
     """
     if not name or "/" in name or name in (".", ".."):
         raise DefinitionError(f"@cached({name!r}): give the name of a file, such as 'terms.npy'.")
@@ -45,6 +45,13 @@ def cached(name: str) -> Callable[[Callable[..., Value]], CachedMethod[Value]]:
         raise DefinitionError(f"@cached({name!r}): {error}") from repeated(error)
 
     def decorate(method: Callable[..., Value]) -> CachedMethod[Value]:
+        asked = [*inspect.signature(method).parameters.values()][1:] if inspect.isfunction(method) else []
+        needed = {argument.name for argument in asked if argument.default is argument.empty}
+        if not inspect.isfunction(method) or inspect.iscoroutinefunction(method) or needed - {"path"}:
+            raise DefinitionError(
+                f"@cached({name!r}) keeps one value: that of a method that takes self, or self and path, and not of "
+                f"{getattr(method, '__name__', method)!r}. What a value depends on is a parameter of its task."
+            )
         return CachedMethod(method, name)
 
     return decorate

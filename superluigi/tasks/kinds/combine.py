@@ -11,6 +11,7 @@ import luigi
 from superluigi import graph
 from superluigi.arguments import guarded
 from superluigi.errors import OptionError
+from superluigi.jsonable import is_numpys_scalar, pythons_own
 from superluigi.parameters.checked import any_value, task_reference
 from superluigi.parameters.functions import FunctionParameter
 from superluigi.parameters.luigi_task import AnyTask
@@ -48,7 +49,7 @@ def _points(key: str, value: object) -> list[object]:
         raise OptionError(f"grid: {key!r} is a set, which has no order. Give a list.")
     if isinstance(value, (str, bytes, Mapping, luigi.Task)) or not isinstance(value, Iterable):
         return [value]
-    return [item.item() if hasattr(item, "item") and not isinstance(item, luigi.Task) else item for item in value]
+    return [pythons_own(item) if is_numpys_scalar(item) else item for item in value]
 
 
 class Collect(AtomicTaskWithMetadata):

@@ -171,7 +171,8 @@ def _parameter(function: Callable[..., Any], argument: inspect.Parameter, base: 
         raise DefinitionError(f"{where}: a task cannot have *args or **kwargs. Take a list or a dict instead.")
     if argument.kind is argument.POSITIONAL_ONLY:
         raise DefinitionError(f"{where}: arguments are given by name. Take the '/' out.")
-    if argument.name in reserved_names.RESERVED or hasattr(base, argument.name) or argument.name in ("self", "cls"):
+    own = argument.name in ("self", "cls", "function")
+    if own or argument.name in reserved_names.RESERVED or hasattr(base, argument.name):
         raise DefinitionError(f"{where}: {argument.name!r} has a meaning for every task. Choose another name.")
     annotation = annotation_of(function, argument.name)
     declared = annotation if isinstance(annotation, Declared) else Declared(Any if annotation is ... else annotation)
