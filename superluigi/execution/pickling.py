@@ -12,15 +12,26 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from superluigi.errors import ExecutionError
 from superluigi.luigi_compat import register
+
+#: Whose bytecode this is: another Python would crash on it.
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _code_reduced(code: CodeType) -> tuple[Callable[..., CodeType], tuple[object, ...]]:
     make, values = cloudpickle.Pickler.dispatch_table[CodeType](code)[:2]
-    return _code_of_file, (code.co_filename, make, values)
+    return _code_of_file, (code.co_filename, make, values, _PYTHON)
 
 
-def _code_of_file(name: str, make: Callable[..., CodeType], values: tuple[object, ...]) -> CodeType:
+def _code_of_file(
+    name: str, make: Callable[..., CodeType], values: tuple[object, ...], python: str = _PYTHON
+) -> CodeType:
+    if python != _PYTHON:
+        raise ExecutionError(
+            f"The code in {name} was pickled by Python {python}, and this is Python {_PYTHON}, which cannot run it: "
+            f"use Python {python} here, submit again with Python {_PYTHON}, or define the task in a module."
+        )
     return make(*values).replace(co_filename=name)
 
 

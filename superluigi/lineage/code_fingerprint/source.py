@@ -118,6 +118,8 @@ def _write(value: object, pieces: list[str]) -> None:
         pieces.append(type(value).__name__ + "(")
         for name in value._fields:
             child = getattr(value, name, None)
+            if isinstance(value, ast.JoinedStr):  # Python 3.12.0 ends a nested format with an empty text
+                child = [one for one in value.values if not isinstance(one, ast.Constant) or one.value]
             if name in _NOT_MEANING or child is None or child == []:
                 continue  # newer Pythons add fields that are empty for older syntax
             pieces.append(name + "=")
