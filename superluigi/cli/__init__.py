@@ -89,11 +89,7 @@ def command_lines() -> dict[str, str]:
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         with file.open(encoding="utf-8") as stream:
             found[file.stem.replace("_", "-")] = stream.readline().strip().strip('"')
-    return dict(sorted(found.items(), key=lambda item: (_rank(item[0]), item[0])))
-
-
-def _rank(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
+    return {name: found[name] for name in (*ORDER, *sorted(found.keys() - set(ORDER)))}
 
 
 def load_command(name: str) -> Any:
@@ -177,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Ended as end:
         return _said(end.code)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
-        if _is_about_options(error):
+        if type(error) is OptionError and _is_of_ours(error):  # those below it are about what is there
             error = UsageError(message_of(error))
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and _is_of_ours(error):
             error = _refused(error, os.fsdecode(error.filename))
@@ -210,11 +206,6 @@ def _said(code: int) -> int:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), (sys.stderr if err else sys.stdout).fileno())
     return code
-
-
-def _is_about_options(error: BaseException) -> bool:
-    """Whether `error` refuses an option of the command line: no code of the user's was asked on the way."""
-    return type(error) is OptionError and _is_of_ours(error)  # those below it are about what is there
 
 
 def _is_of_ours(error: BaseException) -> bool:

@@ -88,7 +88,7 @@ def task_of(args: argparse.Namespace) -> luigi.Task:
     }
     try:
         return found(**values)
-    except _luigi_errors() as error:
+    except (luigi.parameter.ParameterException, ValueError, TypeError) as error:
         missing = [
             f"--{name.replace('_', '-')}"
             for name, parameter in found.get_params()
@@ -230,16 +230,10 @@ def task_names(modules: list[ModuleType]) -> list[str]:
     """Families of the task classes that these modules define or import, sorted."""
     import luigi
 
-    found = set()
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, luigi.Task) and not _is_library(value.__module__):
-                found.add(value.get_task_family())
-    return sorted(found)
-
-
-def _is_library(module: str) -> bool:
-    return module.split(".")[0] in ("luigi", "superluigi")
+    values = (value for module in modules for value in vars(module).values())
+    classes = (value for value in values if isinstance(value, type) and issubclass(value, luigi.Task))
+    library = ("luigi", "superluigi")
+    return sorted({one.get_task_family() for one in classes if one.__module__.split(".")[0] not in library})
 
 
 def _no_such_task(name: str, module: str, modules: list[ModuleType]) -> str:
@@ -450,9 +444,3 @@ def _kind(parameter: luigi.Parameter[Any]) -> str:
     """`DATE` for a DateParameter, an OptionalDateParameter, and what an annotation makes of a date."""
     name = type(parameter).__name__.removesuffix("Parameter")
     return name.removeprefix("Optional").removeprefix("Checked").upper() or "TEXT"
-
-
-def _luigi_errors() -> tuple[type[Exception], ...]:
-    from luigi.parameter import ParameterException
-
-    return (ParameterException, ValueError, TypeError)

@@ -32,7 +32,10 @@ def main(args: argparse.Namespace) -> int:
     """Print the settings asked for."""
     read_config(args.config)
     rows = [_row(name) for name in args.names or config.SETTINGS]
-    _refuse_unknown_variables()
+    known = {setting.variable for setting in config.SETTINGS.values()}
+    for name in sorted(os.environ):
+        if name.startswith("SUPERLUIGI_") and not name.startswith(_NO_SETTINGS) and name not in known:
+            raise ConfigError(f"The environment variable {name} is no setting.{config.suggestion(name, known)}")
     if args.json:
         print_json(rows)
         return 0
@@ -64,10 +67,3 @@ def _row(name: str) -> dict[str, object]:
 #: Variables by which our processes tell each other something.
 _NO_SETTINGS = ("SUPERLUIGI_TEST_", "SUPERLUIGI_DEADLINE", "SUPERLUIGI_QUEUE_URL", "SUPERLUIGI_QUEUE_CHILD",
                 "SUPERLUIGI_STAY")  # fmt: skip
-
-
-def _refuse_unknown_variables() -> None:
-    known = {setting.variable for setting in config.SETTINGS.values()}
-    for name in sorted(os.environ):
-        if name.startswith("SUPERLUIGI_") and not name.startswith(_NO_SETTINGS) and name not in known:
-            raise ConfigError(f"The environment variable {name} is no setting.{config.suggestion(name, known)}")

@@ -155,6 +155,35 @@ def test_an_output_where_something_is_mounted_is_refused_and_told_why(
     assert task.complete(), "a folder in it is fine"
 
 
+def test_a_folder_of_a_lower_layer_that_cannot_be_moved_away_is_told_with_what_to_do(
+    tmp_path: Path, mounted: Mount
+) -> None:
+    layers, merged = tmp_path / "layers", tmp_path / "merged"
+    layers.mkdir()
+    merged.mkdir()
+    mounted("mount", "-t", "tmpfs", "tmpfs", layers)
+    for name in ("lower", "upper", "work"):
+        (layers / name).mkdir()
+    with LocalFolderTarget(layers / "lower" / "out").tmp_write_path() as made:
+        (made / "x").write_text("old")
+    where = f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work,redirect_dir=off"
+    mounted("mount", "-t", "overlay", "overlay", "-o", where, merged)
+    target = LocalFolderTarget(merged / "out")
+    with (
+        pytest.raises(CommitError, match=r"came with a container's image.* remove it by hand"),
+        target.tmp_write_path() as path,
+    ):
+        (path / "x").write_text("new")
+    with pytest.raises(CommitError, match="remove it by hand"):
+        target.remove()
+    with target.tmp_read_path() as path:
+        assert (path / "x").read_text() == "old"
+    shutil.rmtree(merged / "out")
+    with target.tmp_write_path() as path:
+        (path / "x").write_text("new")
+    assert target.exists()
+
+
 def test_what_is_mounted_in_the_folder_of_a_task_outlives_that(tmp_path: Path, mounted: Mount) -> None:
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "ws/jobs/Task/0123"
     (folder / "mounted").mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from superluigi.errors import CommitError, StorageAccessError
 from superluigi.runs.context import RunContext
 from superluigi.runs.force import ForcePlan
 from superluigi.runs.resume import ForcedRunJournal
-from superluigi.storage.local import scratch
+from superluigi.storage import owner_token
+from superluigi.storage.local import cleanup, scratch
 from superluigi.targets import LocalFileTarget, LocalFolderTarget
 from superluigi.targets.base import AtomicTarget
 from superluigi.testing import fault_injection
@@ -162,3 +164,31 @@ def test_a_folder_that_is_out_of_sight_is_removed_though_its_owner_keeps_what_wa
         actor.join()
         assert actor.exitcode == 0, work.__name__
     assert [path.name for path in project.glob("out*")] == [], "no record without its data either"
+
+
+def refused(user: int, work: str, kind: str, path: Path) -> str:
+    """What is said to `user`, who may not do this."""
+    os.setuid(user)
+    target = (LocalFileTarget if kind == "file" else LocalFolderTarget)(path)
+    try:
+        if work == "remove":
+            target.remove()
+        elif work == "write":
+            written(type(target), path)
+        else:
+            return " ".join(one.kept for one in cleanup.clean(path.parent))
+    except StorageAccessError as error:
+        return str(error)
+    return ""
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("work", ["remove", "write", "clean"])
+def test_advice_about_rights_names_what_the_user_knows(project: Path, work: str, kind: str) -> None:
+    project.chmod(0o1777)
+    written(LocalFileTarget if kind == "file" else LocalFolderTarget, project / "out")
+    left = project / f".superluigi-{owner_token.host()}-{owner_token.world()}-4194999-1-0123456789ab"
+    (left / "inner").mkdir(parents=True)
+    told = fault_injection.in_child(refused, NOBODY, work, kind, project / "out")
+    assert re.search(rf"owner and mode of {re.escape(str(left if work == 'clean' else project / 'out'))}\b", told), told

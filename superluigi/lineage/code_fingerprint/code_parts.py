@@ -41,7 +41,8 @@ def changed(before: Parts, after: Parts) -> list[str]:
     old, new = dict(before), {name: digest[:_SHORT] if "*" not in name else digest for name, digest in after.items()}
     for one, other, gone in ((old, new, "removed"), (new, old, "added")):
         for group in [name for name in one if name.endswith("*") and name not in other]:
-            members = {name: digest for name, digest in other.items() if _is_in(name, group) and name not in one}
+            among = [name for name in other if group == "*" or name.rpartition(".")[0] == group[:-2]]
+            members = {name: other[name] for name in among if name not in one}
             if members:
                 words += _within(group, one.pop(group), members, gone)
                 for name in members:
@@ -68,10 +69,6 @@ def _within(group: str, told: str, members: Parts, gone: str) -> list[str]:
         return [f"{group} {gone}: {missing}"] if missing else []
     opposite = "added" if gone == "removed" else "removed"
     return [f"{name} {'changed' if missing else opposite}" for name in unknown]
-
-
-def _is_in(name: str, group: str) -> bool:
-    return group == "*" or name.rpartition(".")[0] == group[:-2]
 
 
 def _together(members: Parts) -> str:

@@ -50,7 +50,7 @@ def references(cls: type, wanted: Wanted) -> Iterator[tuple[Any, set[str]]]:
     inner = (value for _, value in _reached(cls, wanted) if isinstance(value, types.FunctionType))
     for function in (*_functions(cls, wanted), *inner):
         names = _names(function.__code__)
-        for value in _globals_of(function):
+        for value in (function.__globals__[name] for name in sorted(names) if name in function.__globals__):
             elsewhere = getattr(value, "__module__", None) not in (None, cls.__module__)
             if isinstance(value, types.ModuleType) or (isinstance(value, (type, types.FunctionType)) and elsewhere):
                 yield value, names
@@ -105,12 +105,6 @@ def _function(value: object) -> types.FunctionType | None:
         value = value.fget
     value = getattr(value, "__wrapped__", value)
     return value if isinstance(value, types.FunctionType) else None
-
-
-def _globals_of(function: types.FunctionType) -> Iterator[object]:
-    for name in sorted(_names(function.__code__)):
-        if name in function.__globals__:
-            yield function.__globals__[name]
 
 
 def _names(code: types.CodeType) -> set[str]:

@@ -119,7 +119,8 @@ def acceptances(
         if (inputs or both) and reasons.INPUT_CHANGED in words:
             new["inputs"] = _references(one, facts.required or frozenset(), facts.dynamic)
         if new:
-            detail = "; ".join(str(reason) for reason in known if _is_covered(reason.word, new))
+            covered = {reasons.INPUT_CHANGED: "inputs", reasons.CODE_CHANGED: "code", reasons.PACKAGE_CHANGED: "code"}
+            detail = "; ".join(str(reason) for reason in known if covered.get(reason.word) in new)
             found.append(Acceptance(one, detail, _successors(one, {**entry, **new})))
     return found
 
@@ -194,11 +195,6 @@ def _entry(why: str) -> dict[str, object]:
     except (KeyError, OSError):
         by = "unknown"
     return {"by": by, "host": owner_token.host(), "time": builder.iso(builder.utc_now()), "why": why.strip()}
-
-
-def _is_covered(word: str, new: Mapping[str, object]) -> bool:
-    wanted = "inputs" if word == reasons.INPUT_CHANGED else "code"
-    return wanted in new and word in (reasons.INPUT_CHANGED, reasons.CODE_CHANGED, reasons.PACKAGE_CHANGED)
 
 
 def _successors(task: luigi.Task, entry: Mapping[str, object]) -> list[tuple[Location, Record, Record]]:

@@ -56,7 +56,8 @@ def diff(first: Place, second: Place) -> list[Difference]:
             present = one or other or {}
             found.append(_alone(present, first_has_it=one is not None))
         elif _family(one) is None:
-            found += _sources(one, other)
+            if comparing.differs(one, other):
+                found.append(Difference(str(one["path"]), "input", "content", _digest(one), _digest(other)))
         else:
             found += _records(one, other)
     return found
@@ -84,12 +85,6 @@ def _records(one: Record, other: Record) -> list[Difference]:
     if comparing.differs(one.get("output") or {}, other.get("output") or {}):
         found.append(Difference(subject, "content", "of the output", _content(one), _content(other)))
     return found
-
-
-def _sources(one: Record, other: Record) -> list[Difference]:
-    if not comparing.differs(one, other):
-        return []
-    return [Difference(str(one["path"]), "input", "content", _digest(one), _digest(other))]
 
 
 def _items(

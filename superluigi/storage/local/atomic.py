@@ -250,15 +250,12 @@ def is_mount(folder: str) -> bool:
         if os.lstat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev:  # or it is a subvolume of btrfs
             real = os.fsencode(os.path.realpath(folder))
             known = copy.read_file("/proc/self/mountinfo").splitlines()
-            return any(_OCTAL.sub(_character, line.split(b" ")[4]) == real for line in known)
+            meant = functools.partial(_OCTAL.sub, lambda found: bytes([int(found[1], 8)]))
+            return any(meant(line.split(b" ")[4]) == real for line in known)
     return False
 
 
 _OCTAL = re.compile(rb"\\(\d{3})")
-
-
-def _character(found: re.Match[bytes]) -> bytes:
-    return bytes([int(found[1], 8)])
 
 
 # ---------------------------------------------------------------- errors
@@ -271,8 +268,13 @@ _ADVICE = {
     errno.EROFS: "The file system is read-only: have it mounted writable, or choose another place.",
     errno.ENAMETOOLONG: "The name, with that of its record, is too long for the file system: choose a shorter one.",
     errno.EBUSY: "Something is mounted there: make the output a file or a folder in it, or unmount it.",
+    errno.EXDEV: "It came with a container's image, whose folders cannot be moved: remove it by hand, then run again.",
     errno.ENOTDIR: "A part of the path is a file, not a folder.",
 }
+
+
+#: Names that no user gave: of stages, and of folders that are open.
+_PASSING = re.compile(r"/\.superluigi-|^/proc/self/fd/|^[^/]*$")
 
 
 def advice(error: OSError) -> str:
@@ -318,7 +320,8 @@ class explained:  # noqa: N801 - used like a function, on the way of every commi
         else:
             told = [f"Cannot {self.action} {self.path}: {error.strerror or error}.", advice(error)]
         if isinstance(error, PermissionError):
-            refusing = error.filename2 or error.filename or self.path  # of a rename, the destination
+            named = (error.filename2, error.filename)  # of a rename, the destination first
+            refusing = next((one for one in named if one and not _PASSING.search(os.fsdecode(one))), self.path)
             told.append(f"Check the owner and mode of {refusing} and of its folder, and their attributes.")
             raise StorageAccessError(" ".join(filter(None, told))) from error
         wrapped = CommitError(" ".join(filter(None, (*told, self.state))))

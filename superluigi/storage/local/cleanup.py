@@ -150,11 +150,7 @@ def _half_done(pending: Path) -> LocalLocation | None:
     ):
         return None
     kind = FolderLocation if output.get("type") == FolderLocation.kind else FileLocation
-    return kind(path, _named_by(pending, RECORD_SUFFIX))
-
-
-def _named_by(pending: Path, suffix: str = "") -> Path:
-    return pending.with_name(pending.name.removesuffix(RECORD_SUFFIX + PENDING_SUFFIX) + suffix)
+    return kind(path, pending.with_name(pending.name.removesuffix(PENDING_SUFFIX)))
 
 
 def _size(path: Path) -> int:

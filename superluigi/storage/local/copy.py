@@ -234,16 +234,13 @@ def _without_files(folder: int, owner: int | None) -> list[str]:
         found = list(scan)
     folders = []
     for entry in found:
-        if not entry.is_dir(follow_symlinks=False):
-            _remove_file(entry.name, folder, owner)
-        elif owner is None or _owner_of(entry.name, folder) == owner:
+        if owner is not None and _owner_of(entry.name, folder) != owner:
+            continue
+        if entry.is_dir(follow_symlinks=False):
             folders.append(entry.name)
+        else:
+            _forced(functools.partial(os.unlink, entry.name, dir_fd=folder), folder)
     return folders
-
-
-def _remove_file(name: str, folder: int, owner: int | None) -> None:
-    if owner is None or _owner_of(name, folder) == owner:
-        _forced(functools.partial(os.unlink, name, dir_fd=folder), folder)
 
 
 def _owner_of(name: str, folder: int) -> int | None:

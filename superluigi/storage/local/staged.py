@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from superluigi import config
-from superluigi.errors import OutputNotWrittenError, TargetKindError
+from superluigi.errors import TargetKindError
 from superluigi.storage import owner_token
 from superluigi.storage.base import Record, StagedWrite
 from superluigi.storage.failpoints import failpoint
@@ -175,11 +175,8 @@ class LocalStaged(StagedWrite):
         try:
             status = os.lstat(self.path)
         except FileNotFoundError:
-            raise self._not_written() from None
+            raise stage_check.not_written(self.path, str(self.location.path)) from None
         if not stat.S_ISLNK(status.st_mode):
             return status
         members.own_written(str(self.path), self.location.uri)  # its data would be what others can change
         return os.lstat(self.path)
-
-    def _not_written(self) -> OutputNotWrittenError:
-        return stage_check.not_written(self.path, str(self.location.path))
