@@ -48,7 +48,15 @@ def configure(parser: Parser) -> None:
     """The shell; and, for the shell itself, the words so far."""
     parser.add_argument("shell", choices=(*SHELLS, "words"), metavar="SHELL", help="bash, zsh or fish")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    parser.may_be_empty.add("words")
+    parser.extend = _so_far
+
+
+def _so_far(parser: Parser, words: list[str]) -> list[str]:
+    """The words of the other command are taken as they are: argparse would drop a `--` among them."""
+    if words[:2] == ["words", "--"]:
+        parser.set_defaults(words=words[2:])
+        return words[:1]
+    return words
 
 
 def main(args: argparse.Namespace) -> int:
@@ -96,5 +104,5 @@ def _known(parser: Parser, words: list[str], last: str) -> list[str]:
 
         return task_names([import_module(words[0])])
     if parser.flags_are_parameters and not words:
-        return sorted(path.stem for path in Path.cwd().glob("*.py"))
+        return sorted(path.stem for path in Path.cwd().glob("*.py") if "." not in path.stem)
     return []

@@ -126,3 +126,25 @@ def test_what_clean_has_removed_is_told_though_it_is_interrupted(
     monkeypatch.setattr("superluigi.storage.local.copy.remove_tree", only_once)
     assert cli.main(["clean", "."]) == 130
     assert f"removed unfinished output {removed[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted", "other"),
+    [
+        (["run", "kept_oddly", "OddlyKept", "--"], "--workers", "OddlyKept"),
+        (["queue", "list", "--"], "--json", "list"),
+        (["verify", "--", "--"], "--json", "verify"),
+        (["cache", ""], "prune", "--json"),
+        (["run", ""], "kept_oddly", "it.em"),
+        ([], "run", "--json"),
+        ([""], "run", "--json"),
+    ],
+)
+def test_what_may_follow_is_told_for_the_last_word_though_it_is_two_dashes(
+    words: list[str], wanted: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("kept_oddly", "it.em"):
+        (tmp_path / f"{name}.py").write_text(TASK)
+    assert cli.main(["completion", "words", "--", *words]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert wanted in told and other not in told
