@@ -382,10 +382,12 @@ class _SetConfig(argparse.Action):
 def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
     from luigi.parameter import ParameterVisibility
 
+    from superluigi.luigi_compat.parameters import choices_of
+
     # Luigi appends its choices in random order.
     described = (parameter.description or "").split("Choices: {")[0].strip()
     parts = [described] if described else []
-    if choices := _choices(parameter):
+    if choices := choices_of(parameter):
         parts.append(f"one of {', '.join(choices)}")
     if not _has_value(parameter, family, name):
         parts.append("(required)")
@@ -397,13 +399,6 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
             said = repr(default)
         parts.append(f"(default: {said})")
     return " ".join(parts)
-
-
-def _choices(parameter: luigi.Parameter[Any]) -> list[str]:
-    """What a choice or enum parameter takes, in words."""
-    from superluigi.luigi_compat.parameters import choices_of
-
-    return choices_of(parameter)
 
 
 def _has_value(parameter: luigi.Parameter[Any], family: str, name: str) -> bool:
@@ -418,6 +413,8 @@ _LONGEST = 200
 
 
 def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) -> object:
+    from superluigi.luigi_compat.parameters import choices_of
+
     try:
         return parameter.parse(text)
     except Exception as error:  # `parse` of any parameter class may raise anything
@@ -425,7 +422,7 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         wanted = _EXAMPLES.get(_kind(parameter), str(error).rstrip("."))
         if _is_structure(text):  # it is written well, and holds what it should not
             wanted = f"expected is {error}".rstrip(".")
-        if choices := _choices(parameter):
+        if choices := choices_of(parameter):
             wanted = f"it is one of {', '.join(choices)}"
         said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise UsageError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error

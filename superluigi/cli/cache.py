@@ -80,12 +80,8 @@ def _list(cache: Cache, as_json: bool) -> int:
     if rows:
         _output.table(["size", "last used", "copy of"], rows, right=[0])
     else:
-        _say_empty(cache)
+        say(f"no local copies in {cache.root}", err=True)
     return 0
-
-
-def _say_empty(cache: Cache) -> None:
-    say(f"no local copies in {cache.root}", err=True)
 
 
 def _facts(info: Info) -> dict[str, object]:
@@ -104,7 +100,7 @@ def _verify(cache: Cache, as_json: bool) -> int:
         rows: list[list[Part]] = [[(fault or "ok", "red" if fault else "green"), info.uri] for info, fault in found]
         _output.table(["state", "copy of"], rows)
     else:
-        _say_empty(cache)
+        say(f"no local copies in {cache.root}", err=True)
     return 1 if any(fault for _, fault in found) else 0
 
 

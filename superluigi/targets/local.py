@@ -129,7 +129,8 @@ def _path(path: str | os.PathLike[str]) -> Path:
     if not text:
         raise OptionError("The path of a target is empty.")
     if (found := meant(text)) is not None:
-        raise OptionError(_on_s3(text, *found))
+        kind = "S3PrefixTarget" if not found[1] or found[1].endswith("/") else "S3ObjectTarget"
+        raise OptionError(f"{text!r} is no local path. Use {kind}({found[0]!r}, {found[1]!r}).")
     if address := _SCHEME.match(text):
         raise OptionError(_other_target(text, address[1].lower(), text[address.end() :]))
     if "\0" in text or not can_be_named(text):
@@ -138,11 +139,6 @@ def _path(path: str | os.PathLike[str]) -> Path:
     if os.path.basename(text.rstrip("/")) in ("", ".."):
         raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")
     return at_home(path)
-
-
-def _on_s3(text: str, bucket: str, key: str) -> str:
-    kind = "S3PrefixTarget" if not key or key.endswith("/") else "S3ObjectTarget"
-    return f"{text!r} is no local path. Use {kind}({bucket!r}, {key!r})."
 
 
 def _other_target(text: str, scheme: str, rest: str) -> str:

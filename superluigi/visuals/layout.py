@@ -260,9 +260,7 @@ def _columns(layers: list[list[str]], sizes: Sizes) -> int:
 
 
 def _wrapped(layer: list[str], columns: int) -> list[list[str]]:
-    count = math.ceil(len(layer) / columns)
-    if count <= 1:
-        return [layer]
+    count = max(1, math.ceil(len(layer) / columns))
     return [layer[row::count] for row in range(count)]  # column by column: neighbours stay together
 
 

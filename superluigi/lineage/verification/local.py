@@ -166,7 +166,9 @@ def _is_being_written(location: LocalLocation) -> bool:
 def _local(location: LocalLocation) -> VerifyResult:
     uri = location.uri
     try:
-        record, pending = _checked(location.record_path), _pending(location)
+        record, pending = _checked(location.record_path), None
+        with contextlib.suppress(RecordError):  # torn by a crash, before the data was touched
+            pending = _checked(location.pending_path)
         there = _content(location)
     except (TargetError, RecordError) as error:
         return VerifyResult(uri, CHANGED, str(error))
@@ -191,13 +193,6 @@ def _local(location: LocalLocation) -> VerifyResult:
 def _checked(path: Path) -> Record | None:
     record = read_json(path)
     return None if record is None else validate(record)
-
-
-def _pending(location: LocalLocation) -> Record | None:
-    try:
-        return _checked(location.pending_path)
-    except RecordError:
-        return None  # torn by a crash, before the data was touched
 
 
 def _content(location: LocalLocation) -> Record | None:

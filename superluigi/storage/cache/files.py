@@ -54,7 +54,7 @@ def local_names(relatives: Sequence[str]) -> dict[str, str]:
     Raises:
         TransferError: two keys have been made to have one name here.
     """
-    folders = {relative[:end] for relative in relatives for end in _slashes(relative)}
+    folders = {relative[: slash.start()] for relative in relatives for slash in re.finditer("/", relative)}
     names: dict[str, str] = {}
     for relative in relatives:
         name = local_name(relative)
@@ -68,13 +68,6 @@ def local_names(relatives: Sequence[str]) -> dict[str, str]:
             if taken.setdefault(name, relative) != relative:
                 raise _same_name(taken[name], relative)
     return names
-
-
-def _slashes(relative: str) -> Iterator[int]:
-    end = relative.find("/")
-    while end >= 0:
-        yield end
-        end = relative.find("/", end + 1)
 
 
 def check_apart(root: str, names: Iterable[str]) -> None:
