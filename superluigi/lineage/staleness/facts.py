@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -104,9 +104,11 @@ class StalenessInputs:
 
     def _compared(self, task: luigi.Task, record: Record) -> Facts:
         required = {address_of(target): target for target in graph.flatten(task.input())}
-        recorded = {one["path"]: one for one in resolve.references(record.get("input"))}
+        moved = resolve.Moved(str((record.get("output") or {}).get("path")), address_of(self.targets(task)[0]))
+        recorded = {_now(one["path"], moved, required): one for one in resolve.references(record.get("input"))}
         dynamic = {one["path"]: one for one in resolve.references(record.get("dynamic_input"))}
         accepted = acceptance.accepted_inputs(record)
+        accepted = accepted and {_now(path, moved, required): one for path, one in accepted.items()}
         noted = record.get("start_time")
         like = getattr(self.targets(task)[0], "location", None)
         everything = {**recorded, **dynamic}
@@ -147,6 +149,12 @@ class StalenessInputs:
             return comparing.current(location, reference, noted)
         except TargetKindError:
             return {"type": "another kind"}
+
+
+def _now(path: str, moved: resolve.Moved, required: Container[str]) -> str:
+    """Where an input lies that was at `path`: it may have moved together with the output."""
+    there = path if path in required else moved(path)
+    return there if there in required else path
 
 
 def _code(task: luigi.Task) -> dict[str, object]:
