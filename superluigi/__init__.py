@@ -45,23 +45,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Const",
-    "Queue",
-    "apply",
-    "as_path",
-    "cached",
-    "check",
-    "collect",
-    "compute",
-    "grid",
-    "lineage",
-    "outputs_of",
-    "plan",
-    "run_task",
-    "shell_task",
-    "storage_report",
-    "task",
-]
+    "Const", "Queue", "apply", "as_path", "cached", "check", "collect", "compute", "grid", "lineage", "outputs_of",
+    "plan", "run_task", "shell_task", "storage_report", "task",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -45,6 +45,11 @@ class Declared:
     constant: bool = False
     requires: bool = False
 
+    def __or__(self, other: object) -> NoReturn:
+        raise DefinitionError(_OUTERMOST.format(f"Param[…] | {other!r}"))
+
+    __ror__ = __or__
+
 
 if TYPE_CHECKING:
     T = TypeVar("T")
@@ -90,7 +95,7 @@ else:
             )
 
         def __class_getitem__(cls, item: object) -> Declared:
-            kind, *flags = item if isinstance(item, tuple) else (item,)
+            kind, *flags = item if isinstance(item, tuple) and item else (item,)
             names = {getattr(flag, "__name__", repr(flag)) for flag in flags}
             if names - {"IgnoreDefault", "Const"}:
                 raise DefinitionError(
@@ -236,16 +241,21 @@ def _annotations(class_name: str, namespace: Mapping[str, Any]) -> dict[str, Dec
     names: Mapping[str, object] | None = None
     found = {}
     for name, annotation in texts.items():
-        if isinstance(annotation, str):
-            if not _NAMES.search(annotation):
-                continue
+        while isinstance(annotation, str) and _NAMES.search(annotation):  # quoted where all annotations are text
             names = _names_in_sight(namespace) if names is None else names
             annotation = _evaluated(class_name, name, annotation, names)
         if annotation is Param or annotation is Meta or annotation is Requires:
             raise DefinitionError(f"{class_name}.{name}: write {annotation.__name__}[…] with a type.")
         if isinstance(annotation, Declared):
             found[name] = annotation
+        elif any(isinstance(inside, Declared) for inside in get_args(annotation)):
+            raise DefinitionError(_OUTERMOST.format(f"{class_name}.{name}"))
     return found
+
+
+_OUTERMOST = (
+    "{}: Param, Meta and Requires stand outside of all else. Write Param[int | None], Param[list[int]], and so on."
+)
 
 
 def _mixins(bases: tuple[type, ...]) -> Iterator[tuple[type, dict[str, Declared]]]:

@@ -17,28 +17,7 @@ from superluigi.tasks.runtime.hooks import Job, SubmitHook
 from superluigi.tasks.runtime.tags import tag
 
 __all__ = [
-    "AtomicTaskWithMetadata",
-    "Environment",
-    "ExternalTask",
-    "FunctionTask",
-    "InitStep",
-    "Job",
-    "MapReduceTask",
-    "NotebookTask",
-    "ShellTask",
-    "SubmitHook",
-    "Task",
-    "TaskWithMetadata",
-    "apply",
-    "as_path",
-    "cached",
-    "check",
-    "collect",
-    "grid",
-    "outputs_of",
-    "plan",
-    "shell_task",
-    "storage_report",
-    "tag",
-    "task",
-]
+    "AtomicTaskWithMetadata", "Environment", "ExternalTask", "FunctionTask", "InitStep", "Job", "MapReduceTask",
+    "NotebookTask", "ShellTask", "SubmitHook", "Task", "TaskWithMetadata", "apply", "as_path", "cached", "check",
+    "collect", "grid", "outputs_of", "plan", "shell_task", "storage_report", "tag", "task",
+]  # fmt: skip

@@ -16,7 +16,7 @@ import uuid
 import zoneinfo
 from collections import OrderedDict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Optional, TypedDict
 
 import annotated_types
 import hypothesis
@@ -387,6 +387,32 @@ def test_what_a_task_gives_is_taken_as_what_it_is(annotation: Any, value: Any) -
     made = task_class(annotation)(x=value)
     assert made.clone().task_id == made.task_id and same(held_by(type(made)(x=made.x)), value)
     assert len({made.x}) == 1, "Luigi's summary puts values into sets"
+
+
+NESTED = ("Param[int] | None", "None | Param[int]", "Optional[Param[int]]", "list[Meta[int]]", "ClassVar[Param[int]]")
+
+
+def made_with(annotation: str, default: str) -> Any:
+    """A class with a parameter of this annotation, written in a module whose annotations are objects."""
+    names = {"Param": Param, "Meta": Meta, "Optional": Optional, "ClassVar": ClassVar, "Task": Task}
+    scope: dict[str, Any] = {**names, "__name__": __name__}
+    source = f"class Made(Task):\n    x: {annotation} = {default}"
+    exec(compile(source, "made", "exec", dont_inherit=True), scope)
+    return scope["Made"]
+
+
+@pytest.mark.parametrize("written", NESTED)
+@pytest.mark.parametrize("quoted", [0, 1, 2])
+def test_what_makes_a_parameter_is_not_inside_of_another_type(written: str, quoted: int) -> None:
+    for _ in range(quoted):
+        written = repr(written)
+    with pytest.raises(DefinitionError, match="stand outside of all else"):
+        made_with(written, "None")
+
+
+@pytest.mark.parametrize("written", ["Param[int]", "'Param[int]'", repr("'Param[int]'")])
+def test_an_annotation_in_quotes_makes_a_parameter_too(written: str) -> None:
+    assert made_with(written, "1")(x=2).x == 2
 
 
 def test_choices_of_one_text_are_refused_when_they_are_written() -> None:
