@@ -77,7 +77,7 @@ def put(record: Record, staged: Sequence[Path], attempt: str) -> Path | None:
     if not config.get("quarantine"):
         return None
     limit: int | None = config.get("quarantine_limit_bytes")
-    parent = root() / str(record["task_family"]) / str(record["task_hash"])
+    parent = root() / str(record["task_family"]).replace(os.sep, "%") / str(record["task_hash"])
     failpoint("make quarantine")
     root().parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -179,7 +179,7 @@ def entries() -> list[QuarantinedOutput]:
             about = _read(path / FINDINGS)
         except OSError:  # cleared meanwhile
             continue
-        size = about.get("size")
+        family, size = str(about.get("task_family", family)), about.get("size")
         known = size if isinstance(size, int) and not isinstance(size, bool) else _size(path)
         found.append(QuarantinedOutput(path, family, task_hash, name, known, status.st_mtime, about))
     return sorted(found, key=lambda one: (one.kept, str(one.path)))

@@ -600,3 +600,27 @@ def test_what_is_cleared_while_it_is_read_stays_whole_for_its_reader(tmp_path: P
         assert len(quarantine.remove(entries)) == len(quarantine.remove(entries)) == 1
         assert reading.read() == "what was made"
     assert not quarantine.entries() and not list(quarantine.root().rglob("*"))
+
+
+@pytest.mark.parametrize("namespace", ["team/project", "../..", "a/../../../b", "/", ".."])
+def test_a_namespace_with_slashes_is_one_folder_of_the_quarantine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(tmp_path / "ws" / "deep" / "er"))
+
+    class Rejected(AtomicTaskWithMetadata):
+        task_namespace = namespace
+        checks: ClassVar = [lambda value: False]
+
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "out.json")
+
+        def run(self) -> dict[str, int]:
+            return {"n": 1}
+
+    with pytest.raises(CheckFailedError):
+        run_task(Rejected(), raise_exception=True)
+    (found,) = quarantine.entries()
+    assert found.path.parent.parent.parent == quarantine.root() and found.about["checks"]
+    assert found.family == f"{namespace}.Rejected" and found.task_hash == Rejected().task_hash
+    assert quarantine.remove([found]) == [found] and list(quarantine.root().iterdir()) == []
