@@ -102,6 +102,13 @@ def served(queue: Queue) -> Iterator[_Served]:
     yield from _serve(QueueScheduler(queue), visualiser.allowed_hosts("127.0.0.1", ["proxy.example"]))
 
 
+@pytest.fixture
+def idle(queue_name: str) -> Iterator[_Served]:
+    """The page of a queue without tasks."""
+    with Queue(queue_name) as opened:
+        yield from _serve(QueueScheduler(opened), visualiser.allowed_hosts("127.0.0.1", ["proxy.example"]))
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -111,13 +118,13 @@ def served(queue: Queue) -> Iterator[_Served]:
         ("localhost:{port}.other.example", 403), ("localhost:99999", 403), ("127.1", 403), ("2130706433", 403),
     ],
 )  # fmt: skip
-def test_a_foreign_host_header_is_refused_everywhere(served: _Served, host: str, status: int) -> None:
+def test_a_foreign_host_header_is_refused_everywhere(idle: _Served, host: str, status: int) -> None:
     for path in ("/api/task_list", "/static/visualiser/index.html", "/static/visualiser/js/luigi.js"):
         data = {"status": "FAILED", "upstream_status": ""}
-        assert served.ask(path, data=data, host=host.format(port=served.port))[0] == status
+        assert idle.ask(path, data=data, host=host.format(port=idle.port))[0] == status
     if status == 403:
-        assert served.ask("/", host=host.format(port=served.port))[0] == 403
-        assert served.ask("/nothing", host=host.format(port=served.port))[0] == 403
+        assert idle.ask("/", host=host.format(port=idle.port))[0] == 403
+        assert idle.ask("/nothing", host=host.format(port=idle.port))[0] == 403
 
 
 def test_who_listens_everywhere_is_found_by_numbers_and_by_the_hosts_name_only() -> None:
