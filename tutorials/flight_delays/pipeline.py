@@ -20,7 +20,6 @@ from typing import Any
 
 import joblib
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from superluigi.errors import MissingDependencyError
@@ -117,6 +116,8 @@ class ModelTask(AtomicTaskWithMetadata):
         return S3ObjectTarget(BUCKET, f"models/version={self.version}.joblib")
 
     def run(self, input_path: list[Path], output_path: Path, metadata: dict[str, Any]) -> None:
+        from sklearn.ensemble import HistGradientBoostingRegressor  # a second, which only this task needs
+
         days = pd.concat([pd.read_parquet(path) for path in input_path], ignore_index=True)
         learned_from = days.dropna(subset=["arr_delay"])  # the others were diverted
         gain = learned_from["arr_delay"] - learned_from["dep_delay"]
