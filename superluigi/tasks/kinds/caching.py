@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 import luigi
-from filelock import FileLock
 
 from superluigi import config, formats, graph
 from superluigi.arguments import guarded
@@ -124,6 +123,8 @@ class CachedPart(Generic[Value]):
             return target
         folder = Path(config.get("workspace")) / "locks"
         family, identity = self._owner
+        from filelock import FileLock  # of what importing this package takes, a tenth
+
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # a workspace that takes no files: two may compute it
                 folder.mkdir(parents=True, exist_ok=True)
