@@ -47,6 +47,10 @@ def test_what_a_server_honours_is_not_taken_from_another_server_or_user(
         capabilities._known.clear()
         assert asked("Unheard-of/1") == ConditionalWrites(**nothing)
         assert asked("Unheard-of/2").create  # another one at the same address
+        file.write_text(json.dumps({**json.loads(file.read_text()), "until": 9_999_999_999.0}))
+        capabilities._known.clear()
+        assert asked("Unheard-of/1").create  # told by a clock that was ahead
+        file.write_text(json.dumps({**json.loads(file.read_text()), **nothing}))
         if os.geteuid() == 0:
             os.chown(file, 4001, 4001)
             capabilities._known.clear()

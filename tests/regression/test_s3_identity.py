@@ -119,6 +119,12 @@ SPOILT: dict[str, tuple[str, Callable[[Setup], object]]] = {
         "region",
         lambda s: (s.keys(), s.options.clear(), s.env(AWS_DEFAULT_REGION="eu/central")),
     ),
+    "a key with a line break": ("line break", lambda s: (s.keys(), s.env(AWS_ACCESS_KEY_ID=f"{SECRET}\n"))),
+    "a token with a line break": ("line break", lambda s: (s.keys(), s.env(AWS_SESSION_TOKEN=f"{SECRET}\n"))),
+    "a region with a line break": (
+        "line break",
+        lambda s: (s.keys(), s.options.update(region_name="eu-central-1\n")),
+    ),
     "a retry mode that is none": ("Check the options", lambda s: (s.keys(), s.env(AWS_RETRY_MODE="often"))),
     "attempts that are none": ("Check the options", lambda s: (s.keys(), s.env(AWS_MAX_ATTEMPTS="many"))),
 }

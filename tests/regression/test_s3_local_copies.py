@@ -175,6 +175,19 @@ def test_a_copy_that_changed_is_fetched_again(s3_server: S3Server, s3_bucket: st
     assert not [entry for entry in seen if entry.method == "GET" and entry.path.endswith(("/x", "/a", "/b"))]
 
 
+@KINDS
+def test_a_copy_that_was_made_by_a_clock_ahead_is_fetched_again_where_that_is_asked_for(
+    s3_server: S3Server, s3_bucket: str, kind: Any
+) -> None:
+    target = made(kind, s3_server, s3_bucket)
+    path = target.download()
+    (state,) = Path(target.location.local_root).rglob("cache/*.json")
+    state.write_text(json.dumps({**json.loads(state.read_text()), "made": 9_999_999_999.0}))
+    with s3_server.counted() as seen:
+        assert target.download(force_local_download=True) == path
+    assert [entry for entry in seen if entry.method == "GET" and entry.path.endswith(("/x", "/a", "/b"))]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
 @KINDS
 def test_what_another_user_says_of_a_copy_is_not_believed(

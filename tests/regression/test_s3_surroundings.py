@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from superluigi.errors import OptionError
 from superluigi.storage.objects.s3 import client as s3_client
+from superluigi.storage.objects.s3 import obstore_engine
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
@@ -383,3 +384,33 @@ def test_no_secret_is_in_what_a_client_shows(s3_server: S3Server, monkeypatch: p
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
     with contextlib.suppress(OSError):
         assert "very-secret" not in repr(s3_client.client(S3Options()))
+
+
+@pytest.mark.parametrize("form", [" {}", "{}/", "{}//", "{}#there", "HTTP{}"])
+@pytest.mark.parametrize("kind", [S3ObjectTarget, S3PrefixTarget])
+def test_an_address_of_another_form_is_that_of_the_server_for_both_engines(
+    s3_server: S3Server, s3_bucket: str, kind: Any, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = form.format(s3_server.endpoint_url.removeprefix("http" if form.startswith("HTTP") else ""))
+    target = kind(s3_bucket, "k", **{**s3_server.client_options, "endpoint_url": url})
+    for text in ("old", "new"):
+        with target.tmp_write_path() as path:
+            for number in range(4) if target.is_folder else ():
+                (path / f"{number}").write_text(text)
+            if not target.is_folder:
+                path.write_text(text)
+        with target.tmp_read_path(force_local_download=True) as path:
+            assert (path / "3" if target.is_folder else path).read_text() == text
+    assert "fast engine" not in caplog.text
+
+
+def test_a_panic_of_the_fast_engine_is_no_more_than_a_failure_of_it(s3_server: S3Server) -> None:
+    panic = type("PanicException", (BaseException,), {})
+    engine = obstore_engine.FastStore(None, s3_client.client(S3Options.of(s3_server.client_options)))
+
+    def stop(error: BaseException) -> None:
+        raise error
+
+    assert engine.attempt(lambda: stop(panic("request valid"))) is None
+    with pytest.raises(KeyboardInterrupt):
+        engine.attempt(lambda: stop(KeyboardInterrupt()))

@@ -298,12 +298,12 @@ class CacheEntry:
                         os.utime(self.state_file)  # last used now
                     yield self.cache.root / state["path"]
                     return
-        asked = time.time()
+        before = load(self.state_file)
         with contextlib.ExitStack() as stack:
             with lock(self.stem.with_suffix(".fill")):
                 # Another one may have filled it while we waited; to refresh, only what came since counts.
                 state = self.valid(tag)
-                if state is not None and not (refresh and state["made"] < asked):
+                if state is not None and not (refresh and state == before):
                     path: Path | None = self.cache.root / state["path"]
                 else:
                     path = self._fill(tag, fetch, size, {} if refresh else self._reusable())

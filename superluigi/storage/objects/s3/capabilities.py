@@ -37,7 +37,7 @@ def conditional_writes(s3: S3Client, bucket: str, key: str, root: Path) -> Condi
     facts = json.dumps([s3.namespace, bucket, s3.server])
     name = f"{s3.namespace}_{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     known, until = _known.get(name, (None, 0.0))
-    if known is None or until < time.time():
+    if known is None or not _is_fresh(until):
         file = root / staging.STAGING / "servers" / f"{name}.json"
         known, until = _stored(file)
         if known is None:
@@ -56,13 +56,18 @@ _KEPT_SECONDS = 24 * 3600
 _known: dict[str, tuple[ConditionalWrites, float]] = {}
 
 
+def _is_fresh(until: float) -> bool:
+    """Whether that time is to come, and was not told by a clock that has been put back since."""
+    return 0 < until - time.time() <= _KEPT_SECONDS
+
+
 def _stored(file: Path) -> tuple[ConditionalWrites | None, float]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         text, status = small_files.read_with_status(file)
         if not files.is_trusted(status):
             return None, 0.0  # in a shared folder others may write what they like
         stored = parsed(text)
-        if (until := stored.pop("until")) > time.time():
+        if _is_fresh(until := stored.pop("until")):
             return ConditionalWrites(**stored), until
     return None, 0.0
 

@@ -357,10 +357,8 @@ def _assume(session: Any, role_arn: str, role: Mapping[str, object], given: dict
             endpoint_url=endpoint, verify=given.get("verify"), **keywords,
         )  # fmt: skip
 
-    extra = {"RoleSessionName": role.get("role_session_name", "superluigi")}
-    if "external_id" in role:
-        extra["ExternalId"] = role["external_id"]
-    if "role_duration_seconds" in role:
-        extra["DurationSeconds"] = role["role_duration_seconds"]
+    names = {"external_id": "ExternalId", "role_duration_seconds": "DurationSeconds"}
+    extra = {names[name]: value for name, value in role.items() if name in names}
+    extra["RoleSessionName"] = role.get("role_session_name", "superluigi")
     fetcher = AssumeRoleCredentialFetcher(create, source, role_arn, extra_args=extra)
     core._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")

@@ -62,13 +62,15 @@ class FastStore:
                 raise
             self._failed(error)
             return None
-        except Exception as error:  # noqa: BLE001  # whatever it is, boto3 tries again and says it in its own words
+        except BaseException as error:  # whatever it is, boto3 tries again and says it in its own words
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # that is of Rust
+                raise
             self._failed(error)
             return None
         self.engine.works = True
         return result
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         engine = self.engine
         engine.failures += 1
         distrusts = "certificate" in str(error).lower()
@@ -149,10 +151,8 @@ def _make_store(s3: S3Client, bucket: str) -> object | None:
             except OSError:
                 return None  # a folder of certificates
     virtual = s3.is_aws and "." not in bucket
-    endpoint = s3.endpoint
-    if virtual:
-        parts = urlsplit(endpoint)
-        endpoint = f"{parts.scheme}://{bucket}.{parts.netloc}"
+    parts = urlsplit(s3.endpoint.strip())
+    endpoint = f"{parts.scheme}://{f'{bucket}.' if virtual else ''}{parts.netloc}{parts.path}"
     region = s3.boto.meta.region_name
 
     def signing() -> object:

@@ -16,12 +16,13 @@ _REFUSED = {
 }  # fmt: skip
 _ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion", "NoSuchUpload"}
 _PRECONDITION = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_HEADER = re.compile(r"(Invalid header value) .*", re.DOTALL)
 _SIGNED = re.compile(r"((?:X-Amz-)?(?:Signature|Security-Token|Credential)=)[^&\s\"']+", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """`text` without the passwords in addresses (`https://user:password@host`) and what makes presigned links valid."""
-    return _SIGNED.sub(r"\1***", re.sub(r"://[^/@\s]*@", "://***@", text))
+    """`text` without passwords in addresses (`https://user:password@host`), what makes links valid, and headers."""
+    return _HEADER.sub(r"\1", _SIGNED.sub(r"\1***", re.sub(r"://[^/@\s]*@", "://***@", text)))
 
 
 def code_of(error: BaseException) -> str:
@@ -164,6 +165,8 @@ def _remedy(error: BaseException) -> str | None:
         return f"The credentials have expired. {_SIGN_IN}; or renew AWS_SESSION_TOKEN"
     if "valid URI" in str(error):  # of an endpoint with an unknown scheme
         return _ADDRESS_ADVICE
+    if "Invalid header value" in str(error):
+        return "A key, a token or the region has a line break in it: set AWS_ACCESS_KEY_ID and the like without"
     return next((_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES), None)
 
 
@@ -178,7 +181,11 @@ def _remedy_for_others(error: Exception) -> str:
 
 
 def _clear_of_secrets(error: Exception) -> Exception:
-    error.args = tuple(without_secrets(part) if isinstance(part, str) else part for part in error.args)
+    at: BaseException | None = error
+    for _ in range(10):  # not for ever: a chain of others may be a circle
+        if at is not None:
+            at.args = tuple(without_secrets(part) if isinstance(part, str) else part for part in at.args)
+            at = at.__cause__ or at.__context__
     return error
 
 

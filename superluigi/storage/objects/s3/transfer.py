@@ -85,17 +85,15 @@ def head(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
     uri = f"s3://{bucket}/{key}"
     with explained("look at", uri):
         try:
-            if bucket not in s3.buckets:
-                with contextlib.suppress(_EmptyObjectError):
-                    return _first_look(s3, bucket, key, options)
+            if bucket not in s3.buckets and (found := _first_look(s3, bucket, key, options)):
+                return found
             try:
                 answer = s3.boto.head_object(Bucket=bucket, Key=key, **options)
             except s3.boto.exceptions.ClientError as error:
-                if code_of(error) != "400":  # of an expired session, say: an answer to HEAD has no body that tells
+                # Of an expired session, say: an answer to HEAD has no body that tells.
+                if code_of(error) != "400" or not (found := _first_look(s3, bucket, key, options)):
                     raise
-                with contextlib.suppress(_EmptyObjectError):
-                    return _first_look(s3, bucket, key, options)
-                raise
+                return found
         except Exception as error:  # told apart just below
             if is_absent(error):
                 if code_of(error) == "NoSuchKey":
@@ -106,16 +104,13 @@ def head(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
     return head_of(answer)
 
 
-class _EmptyObjectError(Exception):
-    """There is no first byte."""
-
-
-def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head:
+def _first_look(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
+    """The object's head; None where there is no first byte."""
     try:
         answer = s3.boto.get_object(Bucket=bucket, Key=key, **{**options, "Range": "bytes=0-0"})
     except s3.boto.exceptions.ClientError as error:
         if code_of(error) in ("InvalidRange", "416", "InvalidObjectState"):
-            raise _EmptyObjectError from error
+            return None
         raise
     with answer["Body"] as body:
         body.read()
@@ -258,12 +253,9 @@ def delete_if(s3: S3Client, bucket: str, key: str, etag: str, options: Options) 
 
 
 def copy_many(
-    s3: S3Client,
-    bucket: str,
-    pairs: Sequence[tuple[str, str, int]],
-    options: Options,
+    s3: S3Client, bucket: str, pairs: Sequence[tuple[str, str, int]], options: Options,
     source_bucket: str | None = None,
-) -> dict[str, PutResult]:
+) -> dict[str, PutResult]:  # fmt: skip
     """Copy (source key, key, size) on the server, with metadata, into a bucket, from it or another; key -> result.
 
     Raises:

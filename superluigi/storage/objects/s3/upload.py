@@ -59,15 +59,9 @@ class S3Upload:
     """
 
     def __init__(
-        self,
-        s3: S3Client,
-        bucket: str,
-        member: ObjectEntry,
-        metadata: Mapping[str, str],
-        options: Options,
-        progress: Progress | None,
-        pieces: Sequence[int] = (),
-    ) -> None:
+        self, s3: S3Client, bucket: str, member: ObjectEntry, metadata: Mapping[str, str], options: Options,
+        progress: Progress | None, pieces: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         self.pieces = pieces
         self.s3, self.bucket, self.member, self.progress = s3, bucket, member, progress
         self.options = {**options, "Metadata": {**options.get("Metadata", {}), **metadata}}
@@ -189,14 +183,9 @@ def _is_other(answer: Mapping[str, Any], sums: Mapping[str, str]) -> bool:
 
 
 def upload_many(
-    s3: S3Client,
-    bucket: str,
-    members: Sequence[ObjectEntry],
-    metadata: Mapping[str, str],
-    options: Options,
-    condition: WriteCondition | None = None,
-    progress: Progress | None = None,
-) -> dict[str, PutResult]:
+    s3: S3Client, bucket: str, members: Sequence[ObjectEntry], metadata: Mapping[str, str], options: Options,
+    condition: WriteCondition | None = None, progress: Progress | None = None,
+) -> dict[str, PutResult]:  # fmt: skip
     """Put every member under its key; key -> what the server said.
 
     Raises:
@@ -220,13 +209,9 @@ def upload_many(
 
 
 def _fast_put(
-    store: FastStore,
-    bucket: str,
-    member: ObjectEntry,
-    labels: Mapping[str, str],
-    options: Options,
+    store: FastStore, bucket: str, member: ObjectEntry, labels: Mapping[str, str], options: Options,
     condition: WriteCondition | None,
-) -> PutResult | None:
+) -> PutResult | None:  # fmt: skip
     import obstore
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
