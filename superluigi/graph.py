@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import luigi
 
+from superluigi.errors import USERS_CODE
+
 Node = TypeVar("Node", bound=Hashable)
 
 
@@ -27,6 +29,13 @@ class CycleError(ValueError):
 def is_stand_in(node: object) -> bool:
     """Whether a task only points at another or at a value: it makes nothing, and what it names is not its own."""
     return bool(getattr(type(node), "_superluigi_stand_in", False))
+
+
+def is_external(task: Any) -> bool:
+    """Whether a task only stands for data that others make."""
+    with USERS_CODE:  # a `run` that raises when it is looked at is one, and no external data
+        return task.run is None or task.run == NotImplemented
+    return False
 
 
 def map_structure(function: Callable[[Any], object], structure: object) -> Any:

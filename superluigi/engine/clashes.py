@@ -15,7 +15,6 @@ from luigi.task import Task
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, OutputClashError
-from superluigi.execution.attempt import is_external
 from superluigi.storage.base import RECORD_SUFFIX, Ground, Location
 
 
@@ -68,7 +67,7 @@ class Clashes:
     def _note(self, task: Task) -> None:
         if not owns_outputs(task):
             return
-        writes = not is_external(task)
+        writes = not graph.is_external(task)
         for target in _targets(task):
             location = getattr(target, "location", None)
             ours = location if isinstance(location, Location) else None

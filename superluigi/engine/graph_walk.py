@@ -10,9 +10,9 @@ from luigi.event import Event
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 
+from superluigi import graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import USERS_CODE, OutputClashError, message_of, tellable
-from superluigi.execution.attempt import is_external
 from superluigi.execution.observer import Observer
 from superluigi.luigi_compat.engine import WorkerBase
 from superluigi.luigi_compat.tasks import owners_of, param_visibilities
@@ -210,7 +210,7 @@ class GraphWalker(WorkerBase):
         if answer:
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             return DONE, False, None
-        if is_external(task):
+        if graph.is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             return PENDING, bool(self.settings.retry_external_tasks), None
         requirements = self._completeness.requirements(task)

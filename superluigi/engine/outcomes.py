@@ -10,10 +10,11 @@ from typing import Any
 from luigi.task import Task
 from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 
+from superluigi import graph
 from superluigi.engine.graph_walk import GraphWalker
 from superluigi.engine.running_attempt import RunningAttempt, ask_to_end, kind_of
 from superluigi.errors import USERS_CODE, ExecutorLostError, TargetMissingError, TaskCancelledError
-from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, ends_retries, is_external, shown
+from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, ends_retries, shown
 from superluigi.runs import families
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import FailedAttempt, Failure
@@ -111,7 +112,7 @@ class OutcomeRecorder(GraphWalker):
     def _note_success(self, task: Task, outcome: AttemptResult) -> None:
         (self.skipped if outcome.skipped else self.made)[task.task_id] = None
         self.failures.pop(task.task_id, None)
-        if outcome.skipped or is_external(task) or getattr(task, "commits_outputs", False):
+        if outcome.skipped or graph.is_external(task) or getattr(task, "commits_outputs", False):
             self._completeness.done(task.task_id)
         else:
             self._unverified.add(task.task_id)
@@ -137,7 +138,7 @@ class OutcomeRecorder(GraphWalker):
         error = outcome.error
         if error is None:  # only an external task fails without one
             error = TargetMissingError(f"{task}: {MISSING_EXTERNAL}")
-        external = is_external(task)
+        external = graph.is_external(task)
         if not (external and self.settings.retry_external_tasks):
             self._mail_of(self.mail_task_failure, task, outcome.expl)
         kind = "missing" if external else kind_of(error)

@@ -10,7 +10,6 @@ from luigi.task import Task
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, OptionError, TargetMissingError
-from superluigi.execution.attempt import is_external
 from superluigi.luigi_compat import summary
 from superluigi.luigi_compat.engine import resource_limits_of
 from superluigi.runs.completeness import is_complete
@@ -52,7 +51,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = summary.partition_of(worker)
     # Luigi tells external tasks by a flag that it does not give again when a task asks for more while it runs
-    waiting = {task for task in partition["still_pending_ext"] if not is_external(task)}
+    waiting = {task for task in partition["still_pending_ext"] if not graph.is_external(task)}
     partition["still_pending_ext"] -= waiting
     partition["still_pending_not_ext"] |= waiting
     _note_made_by_others(partition, worker)
@@ -240,7 +239,7 @@ def _paths(task: Task) -> list[str]:
 
 def _as_missing(worker: Worker, failure: Failure) -> Failure:
     task = worker.tasks.get(failure.task_id)
-    return _missing(task) if failure.kind == "missing" and task is not None and is_external(task) else failure
+    return _missing(task) if failure.kind == "missing" and task is not None and graph.is_external(task) else failure
 
 
 def _note_made_by_others(partition: dict[str, set[Task]], worker: Worker) -> None:

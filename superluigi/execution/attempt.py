@@ -261,7 +261,7 @@ class AttemptRunner:
 
     def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> AttemptResult:
         task = self.task
-        if is_external(task):
+        if graph.is_external(task):
             return self._external()
         unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]
         if unmet:
@@ -389,13 +389,6 @@ def fire(task: Task, events: Iterable[tuple[str, tuple[object, ...]]]) -> None:
     """Fire events that were collected elsewhere at the handlers of this process."""
     for event, args in events:
         task.trigger_event(event, *(task if arg is None else arg for arg in args))
-
-
-def is_external(task: Task) -> bool:
-    """Whether the task only stands for data that others make."""
-    with USERS_CODE:  # a `run` that raises when it is looked at is one, and no external data
-        return task.run is None or task.run == NotImplemented
-    return False
 
 
 def _unfulfilled(tasks: list[Task]) -> str:

@@ -23,7 +23,6 @@ from luigi.parameter import ParameterVisibility
 from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
-from superluigi.execution.attempt import is_external
 from superluigi.formats.compare import same
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
 from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, values_beside
@@ -182,7 +181,7 @@ class _Describer:
             retry_deadline=_seconds(policy.get("disable_hard_timeout"), self._retry_deadline),
             code=code,
             tags=json.dumps(dict(tags), default=str) if tags and isinstance(tags, Mapping) else None,
-            external=is_external(task),
+            external=graph.is_external(task),
             complete=complete,
             forced=forced,
             tells=can_tell(task, self.run),

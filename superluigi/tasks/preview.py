@@ -69,9 +69,9 @@ def plan(task: AnyTask) -> RunPreview:
         return [] if done[node] else list(node.deps())
 
     order = [node for node, _ in graph.walk([task], needed)]
-    missing = tuple(node for node in order if not done[node] and _is_external(node))
+    missing = tuple(node for node in order if not done[node] and graph.is_external(node))
     return RunPreview(
-        to_run=tuple(node for node in order if not done[node] and not _is_external(node)),
+        to_run=tuple(node for node in order if not done[node] and not graph.is_external(node)),
         complete=tuple(node for node in order if done[node]),
         missing=missing,
     )
@@ -108,7 +108,3 @@ def size_of(target: object) -> int:
         return 0
     described = location.describe() or {}
     return int(described.get("size") or 0)
-
-
-def _is_external(task: AnyTask) -> bool:
-    return task.run is None or type(task).run is NotImplemented

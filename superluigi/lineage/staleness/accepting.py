@@ -21,14 +21,8 @@ from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import packages
 from superluigi.lineage.records import acceptance, builder, comparing, resolve
 from superluigi.lineage.staleness import reasons, rebuild_tasks
-from superluigi.lineage.staleness.facts import (
-    StalenessInputs,
-    address_of,
-    is_external,
-    is_wrapper,
-    keeps_records,
-    public_params,
-)
+from superluigi.lineage.staleness.facts import StalenessInputs, address_of, keeps_records, public_params
+from superluigi.runs.completeness import is_plain_wrapper
 from superluigi.runs.context import new_run_id
 from superluigi.storage import owner_token
 from superluigi.storage.base import Location, Record
@@ -98,7 +92,7 @@ def acceptances(
     order = [one for one, _ in graph.walk([task], rebuild_tasks.requirements)] if upstream else [task]
     found = []
     for one in order:
-        if is_external(one) or is_wrapper(one) or (one is not task and not keeps_records(one)):
+        if graph.is_external(one) or is_plain_wrapper(one) or (one is not task and not keeps_records(one)):
             continue
         facts = looked.of(one)
         record = facts.record
@@ -149,7 +143,7 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
         TargetMissingError, NotAcceptableError: as `adopt`.
     """
     locations = [getattr(target, "location", None) for target in graph.flatten(task.output())]
-    if is_external(task) or not keeps_records(task) or not locations:
+    if graph.is_external(task) or not keeps_records(task) or not locations:
         raise NotAcceptableError(f"{task} keeps no record of its outputs, so there is nothing to adopt.")
     entry = _entry(why)
     code, used = jsonable(dict(code_identity(task))), dict(packages(task))

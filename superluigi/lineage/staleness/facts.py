@@ -45,16 +45,6 @@ def keeps_records(task: luigi.Task) -> bool:
     return "metadata" in getattr(task, "run_names", ())
 
 
-def is_external(task: luigi.Task) -> bool:
-    """Whether the task only stands for data that others make."""
-    return task.run is None or task.run == NotImplemented
-
-
-def is_wrapper(task: luigi.Task) -> bool:
-    """Whether the task only gathers others: it is complete when they are."""
-    return is_plain_wrapper(task)
-
-
 def _says_complete(task: luigi.Task) -> bool:
     """What the `complete` of a task without outputs says; Luigi's own says no, with a warning."""
     own = type(task).complete.__module__ not in ("luigi.task", "superluigi.tasks.base")
@@ -89,9 +79,9 @@ class StalenessInputs:
         """Facts of one task, as cheaply as they can be had: nothing is read for a task without outputs."""
         targets = self.targets(task)
         missing = tuple(address_of(target) for target in targets if not _exists(target, task))
-        if missing or (not targets and not is_wrapper(task) and not _says_complete(task)):
+        if missing or (not targets and not is_plain_wrapper(task) and not _says_complete(task)):
             return Facts(missing=missing or ("it has no output",))
-        if is_external(task) or not keeps_records(task):
+        if graph.is_external(task) or not keeps_records(task):
             return Facts()
         records = {address_of(target): target.read_metadata() for target in targets}
         records = {address: record and validate(record) for address, record in records.items()}
@@ -163,11 +153,7 @@ def _code(task: luigi.Task) -> dict[str, object]:
 
 
 def _exists(target: luigi.Target, task: luigi.Task) -> bool:
-    """Whether it does.
-
-    Raises:
-        TargetError: it cannot tell; one of others, whose words say neither what nor where it is.
-    """
+    """Whether it does; where a target of others cannot tell, whose it is and what it is are told with its words."""
     try:
         return bool(target.exists())
     except SuperLuigiError:

@@ -15,7 +15,7 @@ import luigi
 from superluigi import graph
 from superluigi.lineage.code_fingerprint.code import prime
 from superluigi.lineage.staleness import rebuild_tasks
-from superluigi.lineage.staleness.facts import StalenessInputs, is_external
+from superluigi.lineage.staleness.facts import StalenessInputs
 from superluigi.lineage.staleness.reasons import INPUT_CHANGED, UP_TO_DATE, Reason, check_mode, judge
 from superluigi.runs import context as runs
 
@@ -55,7 +55,7 @@ class Refresh:
         facts = StalenessInputs().many(task for task, _ in order)
         found: dict[str, Reason] = {}
         for task, required in order:
-            if is_external(task):
+            if graph.is_external(task):
                 continue
             reason = judge(facts[task], mode)
             suspects = [one for one in required if one.task_id in found]

@@ -11,9 +11,9 @@ from superluigi import graph
 from superluigi.arguments import guarded
 from superluigi.lineage.records.check_results import findings_in
 from superluigi.lineage.staleness import reasons, rebuild_tasks
-from superluigi.lineage.staleness.facts import StalenessInputs, is_external, is_wrapper, public_params
+from superluigi.lineage.staleness.facts import StalenessInputs, public_params
 from superluigi.lineage.staleness.reasons import Facts, Reason
-from superluigi.runs.completeness import is_complete
+from superluigi.runs.completeness import is_complete, is_plain_wrapper
 from superluigi.runs.context import RunContext
 from superluigi.runs.force import ForcePlan
 
@@ -37,7 +37,7 @@ class Explanation:
     @property
     def external(self) -> bool:
         """Whether others make it."""
-        return is_external(self.task)
+        return graph.is_external(self.task)
 
     @property
     def task_id(self) -> str:
@@ -82,7 +82,7 @@ def why(
     facts = StalenessInputs().many(task for task, _ in order)
     for task, required in order:
         absent = [one.get_task_family() for one in required if facts[one].missing]
-        if absent and is_wrapper(task):
+        if absent and is_plain_wrapper(task):
             facts[task] = Facts(missing=(f"{', '.join(sorted(set(absent)))} is missing",))
     judged = {task: _judged(task, facts[task], plan, resumed) for task, _ in order}
     running = _running(root, order, judged, refresh)
@@ -115,11 +115,11 @@ def _running(
     """Ids of the tasks that a run would make. Luigi does not look below a complete task; a refresh does."""
     counted = {reasons.FORCED} | (reasons.MODES[refresh] if refresh else {reasons.OUTPUT_MISSING})
     counted -= {reasons.CHECK_CHANGED}  # it is checked, not made
-    wanted = {task.task_id for task, _ in order if judged[task].word in counted and not is_external(task)}
+    wanted = {task.task_id for task, _ in order if judged[task].word in counted and not graph.is_external(task)}
     if refresh is None:
         return _reached(root, order, wanted)
     for task, required in order:
-        if not is_external(task) and any(one.task_id in wanted for one in required):
+        if not graph.is_external(task) and any(one.task_id in wanted for one in required):
             wanted.add(task.task_id)
     return wanted
 
@@ -143,7 +143,7 @@ def _final(task: luigi.Task, reason: Reason, required: list[luigi.Task], running
 def _state(task: luigi.Task, facts: Facts) -> str:
     if facts.missing:
         return "missing"
-    if is_external(task):
+    if graph.is_external(task):
         return "external"
     stale = any(one.word != reasons.CHECK_CHANGED for one in reasons.reasons(facts))
     return "stale" if stale else "complete"

@@ -19,14 +19,7 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, CommandFailedError, ConfigError, TaskCancelledError
-from superluigi.execution.attempt import (
-    MISSING_EXTERNAL,
-    AttemptResult,
-    SilentReporter,
-    ends_retries,
-    is_external,
-    run_attempt,
-)
+from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, SilentReporter, ends_retries, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.process import process_tree, signals
 from superluigi.execution.process.parent import parent
@@ -130,7 +123,7 @@ class _Child:
         if order.timed:
             parent.send((BEGUN, None))
         tells = can_tell(task, run)
-        if tells and not is_external(task):
+        if tells and not graph.is_external(task):
             with entered(run):
                 if is_complete(task, run):
                     return Result("complete", exit_code=0)
