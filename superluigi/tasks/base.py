@@ -210,7 +210,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         texts.update(self.texts_beside_parameters())
         if only_significant:
             for name, parameter in known.ignored:
-                if name in texts and self.param_kwargs.get(name) == parameter.normalize(default_of(parameter)):
+                if texts.get(name) == parameter.serialize(parameter.normalize(default_of(parameter))):
                     del texts[name]
         return texts
 

@@ -31,7 +31,7 @@ from typing_extensions import NotRequired
 
 from superluigi import compute, run_task, task
 from superluigi.errors import DefinitionError, ParameterError
-from superluigi.parameters import Meta, Param, Parameter
+from superluigi.parameters import IgnoreDefault, Meta, Param, Parameter
 from superluigi.parameters.adapters.content import same
 from superluigi.parameters.checked import Frozen
 from superluigi.tasks import AtomicTaskWithMetadata, Task
@@ -390,6 +390,26 @@ def test_what_a_task_gives_is_taken_as_what_it_is(annotation: Any, value: Any) -
 
 
 NESTED = ("Param[int] | None", "None | Param[int]", "Optional[Param[int]]", "list[Meta[int]]", "ClassVar[Param[int]]")
+
+
+SAME_AND_OTHER: list[tuple[Any, Any, Any, Any]] = [
+    (decimal.Decimal, decimal.Decimal("1.0"), decimal.Decimal("1.0"), decimal.Decimal("1.00")),
+    (float, 0.0, 0, -0.0),
+    (float, math.nan, math.nan, 0.0),
+    (datetime.datetime, datetime.datetime(2020, 1, 1, tzinfo=UTC), datetime.datetime(2020, 1, 1, tzinfo=UTC),
+     datetime.datetime(2020, 1, 1, 1, tzinfo=EAST)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("annotation", "default", "equal", "other"), SAME_AND_OTHER)
+def test_only_the_very_default_is_no_part_of_the_identity(
+    annotation: Any, default: Any, equal: Any, other: Any
+) -> None:
+    body = {"__annotations__": {"x": Param[annotation, IgnoreDefault]}, "x": default, "__module__": __name__}
+    cls: Any = type(Task)("Made", (Task,), body)
+    bare: Any = type(Task)("Made", (Task,), {"__module__": __name__})
+    assert cls().task_id == cls(x=equal).task_id == bare().task_id
+    assert cls(x=other).task_id != bare().task_id
 
 
 def made_with(annotation: str, default: str) -> Any:
