@@ -69,11 +69,11 @@ def plan(task: AnyTask) -> RunPreview:
         return [] if done[node] else list(node.deps())
 
     order = [node for node, _ in graph.walk([task], needed)]
-    missing = tuple(node for node in order if not done[node] and graph.is_external(node))
+    absent = [node for node in order if not done[node]]
     return RunPreview(
-        to_run=tuple(node for node in order if not done[node] and not graph.is_external(node)),
+        to_run=tuple(node for node in absent if not graph.is_external(node)),
         complete=tuple(node for node in order if done[node]),
-        missing=missing,
+        missing=tuple(node for node in absent if graph.is_external(node)),
     )
 
 

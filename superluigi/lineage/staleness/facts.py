@@ -131,7 +131,7 @@ class StalenessInputs:
     ) -> Record | None:
         location = getattr(target, "location", None)
         if not isinstance(location, Location):
-            if target is not None and not _is_local(target):
+            if target is not None and not isinstance(target, luigi.LocalTarget):
                 return dict(reference) if target.exists() else None  # no more can be told of such targets
             link = reference.get("metadata_path")
             location = resolve.location_at(reference["path"], reference.get("type"), link, like)
@@ -172,7 +172,3 @@ def address_of(target: object) -> str:
     if path is None:
         return str(target)
     return str(Path(os.path.expanduser(path)).absolute()) if isinstance(target, luigi.LocalTarget) else str(path)
-
-
-def _is_local(target: object) -> bool:
-    return isinstance(target, luigi.LocalTarget)
