@@ -12,13 +12,16 @@ from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 
 from superluigi import graph
 from superluigi.engine.graph_walk import GraphWalker
-from superluigi.engine.running_attempt import RunningAttempt, ask_to_end, kind_of
-from superluigi.errors import USERS_CODE, ExecutorLostError, TargetMissingError, TaskCancelledError
+from superluigi.engine.running_attempt import RunningAttempt, ask_to_end, failed_at_start, kind_of
+from superluigi.errors import USERS_CODE, DefinitionError, ExecutorLostError, TargetMissingError, TaskCancelledError
 from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, ends_retries, shown
 from superluigi.runs import families
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import FailedAttempt, Failure
 from superluigi.scheduler.terms import Terms, family_of, module_of
+
+#: So often a task may yield what is complete and begin again: a listing of a store may lag behind.
+MOST_IN_VAIN = 20
 
 
 class OutcomeRecorder(GraphWalker):
@@ -44,6 +47,8 @@ class OutcomeRecorder(GraphWalker):
         self.failed_batches: dict[str, list[Task]] = {}
         #: Ids of what was ended, unfinished, because something else had failed.
         self.ended: dict[str, None] = {}
+        #: Id of a task → how often in a row it has yielded nothing but what was complete.
+        self._in_vain: dict[str, int] = {}
         #: Made by this run, but it was not looked whether the outputs are really there.
         self._unverified: set[str] = set()
 
@@ -55,6 +60,7 @@ class OutcomeRecorder(GraphWalker):
     def _record_outcome(self, task_id: str, outcome: AttemptResult, terms: Terms) -> None:
         """Tell scheduler, listeners and run what came of an attempt."""
         task: Task = self.tasks[task_id]
+        outcome = self._unless_endless(task, outcome)
         for confirmed in outcome.confirmed:
             self._completeness.done(confirmed)
             self._unverified.discard(confirmed)
@@ -95,6 +101,18 @@ class OutcomeRecorder(GraphWalker):
             if not lost:
                 for other in list(self.running.values()):
                     ask_to_end(other, task)
+
+    def _unless_endless(self, task: Task, outcome: AttemptResult) -> AttemptResult:
+        """A task that yields what is complete over and over again has failed: its `custom_complete` is never true."""
+        asked = [t.task_id for t in outcome.requirements]
+        if not asked or not all(i in self.made or self._completeness.known.get(i) for i in asked):
+            self._in_vain.pop(task.task_id, None)
+            return outcome
+        self._in_vain[task.task_id] = times = self._in_vain.get(task.task_id, 0) + 1
+        if times < MOST_IN_VAIN:
+            return outcome
+        said = f"What run() of {task} yields is complete, but its custom_complete has not returned True {times} times."
+        return failed_at_start(task, DefinitionError(f"{said} Leave it out, and each of these tasks is asked."))
 
     def _finish_ended(self, attempting: RunningAttempt) -> None:
         """An attempt has been ended, although nothing was wrong with it: it has neither failed nor been made."""

@@ -393,3 +393,33 @@ def test_a_long_circle_is_named_by_its_ends() -> None:
     with pytest.raises(OptionError, match=r"more …") as caught:
         run_task(Round(0, "r" * 300))
     assert len(str(caught.value)) < 40 * 300
+
+
+class Waits(Task):
+    """Yields what says of itself that it is complete only when it is asked often enough."""
+
+    refusals: Param[int]
+
+    def output(self) -> Any:
+        return luigi.LocalTarget("waited.txt")
+
+    def run(self) -> Iterator[Any]:
+        yield DynamicRequirements([Leaf(1), Leaf(2)], self._is_seen)
+        Path(self.output().path).touch()
+
+    def _is_seen(self, complete: Any) -> bool:
+        with Path("asked.txt").open("a") as asked:
+            asked.write(".")
+        return Path("asked.txt").stat().st_size > self.refusals
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_a_custom_complete_that_is_never_true_fails_its_task_and_one_that_lags_does_not(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(TaskFailedError, match="custom_complete has not returned True"):
+        run_task(Waits(10**6), **options)
+    assert not Path("waited.txt").exists()
+    Path("asked.txt").unlink()
+    run_task(Waits(5), **options)
+    assert Path("waited.txt").exists()
