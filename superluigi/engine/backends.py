@@ -41,18 +41,6 @@ from superluigi.worker_process.pool import ProcessExecutor
 VISIBLE_WITHIN_SECONDS = 2.0
 
 
-def submitted(executor: Executor, function: Callable[..., object], *arguments: object) -> Future[object]:
-    """`executor.submit(…)`.
-
-    Raises:
-        OptionError: it was shut down before it was given to us.
-    """
-    try:
-        return executor.submit(function, *arguments)
-    except RuntimeError as error:
-        raise explained(error) from error.__cause__
-
-
 def explained(error: Exception) -> Exception:
     """The error of an executor that was shut down before it was given to us, as advice; any other as it is."""
     if isinstance(error, RuntimeError) and "after shutdown" in str(error):
@@ -235,20 +223,15 @@ class ExternalBackend(ExecutorBackend):
         request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
         inbox_path(self._messages(), task.task_id).unlink(missing_ok=True)  # what an earlier attempt was told
         extra = self._options(task.process_resources()) if self._options is not None else {}
-        try:
-            return self.executor.submit(
-                bounded.run_request_bounded,
-                self._context,
-                request,
-                str(self._messages()),
-                timeout,
-                alone_there,
-                **extra,
-            )
-        except Exception as error:  # noqa: BLE001 - a broken executor fails this attempt, not the run
-            failed: Future[object] = Future()
-            failed.set_exception(explained(error))
-            return failed
+        return self.executor.submit(
+            bounded.run_request_bounded,
+            self._context,
+            request,
+            str(self._messages()),
+            timeout,
+            alone_there,
+            **extra,
+        )
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:
         try:
@@ -436,6 +419,6 @@ def _check_visible(task: Task, host: str) -> None:
 
 def _broken_pool() -> WorkerLostError:
     return WorkerLostError(
-        "A process of the ProcessPoolExecutor died, which makes the whole pool unusable. With "
-        "executor='processes' such a task fails alone."
+        "A process of the ProcessPoolExecutor died (or its initializer raised, which is told above), which makes the "
+        "whole pool unusable. With executor='processes' such a task fails alone."
     )

@@ -15,7 +15,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import SchedulerMessage, TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
-from superluigi.engine.backends import AttemptLost, BackendRegistry, submitted
+from superluigi.engine.backends import AttemptLost, BackendRegistry, explained
 from superluigi.engine.interruption import end_elsewhere, end_threads, programs_of
 from superluigi.engine.mail import Mail
 from superluigi.engine.outcomes import OutcomeRecorder
@@ -284,10 +284,11 @@ class Worker(OutcomeRecorder):
         task_id = task.task_id
         known = {t.task_id for t in self._static(task)} | set(self.discovered.get(task_id, ()))
         known = {i for i in known if i in self.made or self._completeness.known.get(i)}
-        if attempting.backend.shares_memory:
-            future = submitted(attempting.backend.executor, self._attempt_here, attempting)
-        else:
-            try:
+        future: Future[Any]
+        try:
+            if attempting.backend.shares_memory:
+                future = attempting.backend.executor.submit(self._attempt_here, attempting)
+            else:
                 future = attempting.backend.submit_request(
                     task,
                     self._to_check(task),
@@ -300,9 +301,9 @@ class Worker(OutcomeRecorder):
                     timeout=attempting.timeout,
                     report_start=attempting.delayed is not None,
                 )
-            except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
-                future = Future()
-                future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
+            future = Future()
+            future.set_exception(explained(error))
         attempting.future = future
         self._mail.give_out(attempting)
         future.add_done_callback(lambda _: self._arrived.put(("done", (task_id, future))))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from superluigi import cli, run_task
+from superluigi.engine.engine import run_graph
 from superluigi.errors import OptionError
 
 Project = Callable[[str], ModuleType]
@@ -22,6 +24,11 @@ TASKS = """
             return LocalFileTarget("made.txt")
         def run(self, output_path):
             output_path.write_text("x")
+
+    class Elsewhere(luigi.Task):
+        number = luigi.IntParameter()
+        def output(self):
+            return luigi.LocalTarget(f"{self.number}.txt")
 """
 
 
@@ -47,3 +54,36 @@ def test_a_command_line_that_names_no_executor_ends_with_an_error_even_where_all
     assert cli.main(line) == 0
     assert cli.main([*line, "--executor", "nosuch"]) != 0
     assert "'nosuch' is unknown" in capsys.readouterr().err
+
+
+def _shut_down() -> Executor:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    return executor
+
+
+def _refuses() -> None:
+    raise LookupError("no licence")
+
+
+def _cannot_begin() -> Executor:
+    return ThreadPoolExecutor(1, initializer=_refuses)
+
+
+class Full(Executor):
+    def submit(self, fn: object, /, *args: object, **kwargs: object) -> Any:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(_shut_down, "has been shut down"), (_cannot_begin, "thread initializer failed"), (Full, "no room")],
+)
+def test_an_executor_that_takes_no_call_fails_the_tasks_that_it_was_to_run_and_no_others(
+    project: Project, make: Callable[[], Executor], says: str
+) -> None:
+    module = project(TASKS)
+    module.Elsewhere.executor = make()
+    report = run_graph([module.Elsewhere(number=0), module.Elsewhere(number=1), module.Makes()], num_workers=2)
+    assert report.counts() == {"failed": 2, "ran": 1}
+    assert all(says in str(failure.error) for failure in report.failures)

@@ -230,6 +230,7 @@ def test_a_server_that_goes_is_told_as_such_and_waited_for(tmp_path: Path, proje
             (QueueUnreachableError, "connection failed: Connection refused"),
             (QueueUnreachableError, "FATAL:  sorry, too many clients already"),
             (QueueUnreachableError, 'FATAL:  too many connections for database "x"'),
+            (QueueUnreachableError, 'FATAL:  too many connections for role "me"'),
             (QueueError, 'FATAL:  password authentication failed for user "me"'),
             (QueueError, 'FATAL:  role "me" does not exist'),
             (QueueGoneError, 'FATAL:  database "x" does not exist'),
@@ -240,7 +241,7 @@ def test_what_a_server_says_is_not_read_out_of_its_port(port: str, kind: type[Qu
     said = psycopg.OperationalError(f'connection to server at "127.0.0.1", port {port} failed: {says}')
     error = postgres_error("q", OperationalError("SELECT 1", {}, said))
     assert type(error) is kind
-    assert ("user and password" in str(error)) is ("password" in says or "role" in says)
+    assert ("user and password" in str(error)) is ("password" in says or 'role "me" does' in says)
     assert ("fewer workers" in str(error)) is ("too many" in says)
     assert ("Is the server up" in str(error)) is ("refused" in says)
 
@@ -251,7 +252,7 @@ def test_what_a_server_says_is_not_read_out_of_its_port(port: str, kind: type[Qu
         ("statement_timeout = '1ms'", QueueUnreachableError, "statement_timeout"),
         ("lock_timeout = '10ms'", QueueUnreachableError, "lock_timeout"),
         ("default_transaction_read_only = on", QueueError, "read-only"),
-        ("search_path = ''", QueueError, "no schema"),
+        ("search_path = ''", QueueError, "the schema that its search_path names"),
     ],
 )
 def test_what_a_server_is_set_to_is_told_as_that(

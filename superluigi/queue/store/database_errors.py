@@ -26,16 +26,17 @@ SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
 )  # fmt: skip
 #: Beginnings of SQLSTATE codes, what the server says where a connection fails and there are no codes yet, what to do.
 _POSTGRES_ADVICE: tuple[tuple[str, tuple[str, ...], type[QueueError], str], ...] = (
+    ("53", ("too many clients", "too many connections", "connection slots"), QueueUnreachableError,
+     "The server is short of connections or memory: raise its limits, or have fewer workers."),
     ("28", ("password authentication failed", 'role "'), QueueError, "Check user and password in the URL."),
     ("42501", (), QueueError, "Have the owner of the database grant you what is missing."),
+    ("3F", (), QueueError, "Make the schema that its search_path names, or name another one."),
     ("25006", (), QueueError, "The server is read-only (a standby?): give the address of the primary."),
     ("53100", (), QueueUnreachableError, "The server's disk is full: free space there, workers go on then."),
     ("57014", (), QueueUnreachableError,
      "The server gave up (its statement_timeout): it is busy, or that is too short for this queue."),
     ("55P03", (), QueueUnreachableError,
      "The server gave up (its lock_timeout): another process holds the queue, as pg_locks shows."),
-    ("53", ("too many clients", "too many connections", "connection slots"), QueueUnreachableError,
-     "The server is short of connections or memory: raise its limits, or have fewer workers."),
 )  # fmt: skip
 #: Classes of SQLSTATE that may be called operational, and do not pass: what cannot be done, or be said.
 _LASTING = ("0A", "42")
