@@ -164,7 +164,7 @@ class Queue:
             ))  # fmt: skip
         found = collect(roots, run, SpecOptions(pool=pool, priority=priority, by_value=by_value))
         check_pools(found.specs, self.pools)
-        definition = runs.encode(run, runs.QueueEnvironment.current())
+        definition = runs.encode(run, runs.QueueEnvironment.current(), found.samples)
         with self._database.write() as connection:
             plan.add_run(connection, run.id, run.started.timestamp(), definition)
             plan.add_codes(connection, found.codes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superluigi.errors import OptionError
 
@@ -37,7 +38,18 @@ class QueueEnvironment:
         return {"LUIGI_CONFIG_PATH": self.luigi_config} if self.luigi_config else {}
 
 
-def encode(run: RunContext, surroundings: QueueEnvironment) -> str:
+class Sample(NamedTuple):
+    """One task of a class, and where its outputs are where the run was submitted."""
+
+    #: Module, name, and digest if stored by value: of the class.
+    where: tuple[str, str, str | None]
+    task_id: str
+    params: str
+    #: As `execution.addresses` says it.
+    addresses: tuple[tuple[str, ...], ...] | None
+
+
+def encode(run: RunContext, surroundings: QueueEnvironment, samples: Sequence[Sample] = ()) -> str:
     """JSON text of a run, for `decode`.
 
     Raises:
@@ -53,6 +65,7 @@ def encode(run: RunContext, surroundings: QueueEnvironment) -> str:
         "store": run.store,
         "options": {"config": run.config, "environment": run.environment, "exclusive": run.exclusive},
         "surroundings": [surroundings.folder, surroundings.path, surroundings.luigi_config],
+        "samples": samples,
     }
     try:
         if run.refresh is not None or run.made_before:
@@ -77,8 +90,8 @@ def brief(text: str) -> RunInfo:
     return RunInfo(_surroundings(value), forces)
 
 
-def decode(text: str) -> tuple[RunContext, QueueEnvironment]:
-    """The run and the surroundings that `encode` made the text from."""
+def decode(text: str) -> tuple[RunContext, QueueEnvironment, list[Sample]]:
+    """The run, the surroundings and the samples that `encode` made the text from."""
     from superluigi.runs.context import RunContext
     from superluigi.runs.force import ForcePlan
 
@@ -93,7 +106,11 @@ def decode(text: str) -> tuple[RunContext, QueueEnvironment]:
         environment=value["options"].get("environment"),
         exclusive=value["options"].get("exclusive"),
     )
-    return run, _surroundings(value)
+    samples = [
+        Sample(tuple(where), task_id, params, tuple(map(tuple, addresses or ())))
+        for where, task_id, params, addresses in value.get("samples", ())
+    ]
+    return run, _surroundings(value), samples
 
 
 def _surroundings(value: dict[str, Any]) -> QueueEnvironment:

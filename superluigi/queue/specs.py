@@ -23,7 +23,9 @@ from luigi.parameter import ParameterVisibility
 from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
+from superluigi.execution.addresses import addresses
 from superluigi.formats.compare import same
+from superluigi.queue import runs
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
 from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, values_beside
 from superluigi.runs.completeness import CheckError, Completeness
@@ -47,6 +49,8 @@ class Collected:
 
     specs: list[TaskSpec] = field(default_factory=list)
     codes: dict[str, bytes] = field(default_factory=dict)
+    #: Of one task of each class: where its outputs are here.
+    samples: list[runs.Sample] = field(default_factory=list)
 
 
 def collect(
@@ -71,13 +75,14 @@ def collect(
     describe = _Describer(options, run)
     specs: dict[str, TaskSpec] = {}
     try:
-        for task, requirements in graph.walk(roots, below.__getitem__):
-            specs[task.task_id] = describe(task, complete[task], requirements)
+        with entered(run):
+            for task, requirements in graph.walk(roots, below.__getitem__):
+                specs[task.task_id] = describe(task, complete[task], requirements)
     except ValueError as error:
         if not str(error).startswith("cycle: "):
             raise
         raise DefinitionError(f"The requirements go round in a circle; {error}") from error
-    return Collected(_inherit_priorities(specs), describe.codes)
+    return Collected(_inherit_priorities(specs), describe.codes, list(describe.samples.values()))
 
 
 def _discover(
@@ -136,6 +141,7 @@ class _Describer:
         self.options = options
         self.run = run
         self.codes: dict[str, bytes] = {}
+        self.samples: dict[type[luigi.Task], runs.Sample] = {}
         self._homes: dict[type[luigi.Task], tuple[str, str | None]] = {}
         config = luigi.configuration.get_config()
         self._timeout = config.getint("worker", "timeout", 0)
@@ -158,6 +164,9 @@ class _Describer:
             module, code = self._homes.get(type(task)) or self._home(task)
         beside = {name: {"text": texts[name], "value": value} for name, value in (values or {}).items()}
         params = json.dumps({**texts, **beside})
+        if values is not None and not complete and type(task) not in self.samples:
+            where = module, task.task_family, code
+            self.samples[type(task)] = runs.Sample(where, task.task_id, params, addresses(task, ()))
         if _has_private(type(task)):  # private values may differ by instance
             self._check_private(task)
         forced = self.run.forces(task)

@@ -85,9 +85,8 @@ def test_a_task_that_would_write_elsewhere_in_its_process_is_refused(tmp_path: P
     assert done.returncode == 1, done.stdout
     assert "results" in done.stdout and "parameter" in done.stdout
     assert "Outputs can be found" not in done.stdout
-    if where != "queue":
-        assert not (tmp_path / "default").exists()
-        assert not any((tmp_path / "results").glob("*")), "an empty folder at most, of who looked whether it is made"
+    assert not (tmp_path / "default").exists()
+    assert not any((tmp_path / "results").glob("*")), "an empty folder at most, of who looked whether it is made"
 
 
 def test_one_that_would_read_elsewhere_is_refused_too(tmp_path: Path) -> None:
@@ -104,8 +103,9 @@ def test_in_the_callers_process_it_runs(tmp_path: Path, where: str) -> None:
     assert (tmp_path / "results" / "ours.txt").read_text() == "results"
 
 
-def test_what_is_the_same_everywhere_runs_everywhere(tmp_path: Path) -> None:
-    done = main(tmp_path, "Reads", "default", "default", "processes")
+@pytest.mark.parametrize("where", ["processes", "queue"])
+def test_what_is_the_same_everywhere_runs_everywhere(tmp_path: Path, where: str) -> None:
+    done = main(tmp_path, "Reads", "default", "default", where)
     assert done.returncode == 0, done.stdout
 
 
@@ -119,6 +119,47 @@ class Changes(AtomicTaskWithMetadata):
 
     def run(self, output_path: Path) -> None:
         output_path.write_text("x")
+
+
+QUEUED = """
+import sys, jobs
+from superluigi.queue import Queue
+if __name__ == "__main__":
+    with Queue("sqlite:///queue.db") as queue:
+        jobs.One.folder = sys.argv[1]
+        queue.submit([jobs.One(number=number) for number in range(3)] + [jobs.Two()], retry_failed=True)
+        queue.spawn(1)
+        print(*sorted({f"{row.name} {row.state}" for row in queue.tasks()}), sep=", ")
+        print(*[row.error for row in queue.tasks(state="FAILED")])
+"""
+JOBS = """
+import luigi
+class One(luigi.Task):
+    folder = "default"
+    number = luigi.IntParameter()
+    def output(self):
+        return luigi.LocalTarget(f"{self.folder}/{self.number}.txt")
+    def run(self):
+        with self.output().open("w") as stream:
+            stream.write("x")
+class Two(One):
+    number = 2
+    def output(self):
+        return luigi.LocalTarget("two.txt")
+"""
+
+
+def test_a_queue_refuses_the_tasks_of_a_class_whose_outputs_are_elsewhere_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "go.py").write_text(QUEUED)
+    for folder, said in (("mine", "One FAILED, Two SUCCEEDED"), ("default", "One SUCCEEDED, Two SUCCEEDED")):
+        ran = subprocess.run(
+            [sys.executable, "go.py", folder], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert ran.stdout.startswith(said), ran.stdout + ran.stderr
+        assert ran.stdout.count("mine/0.txt where the run was started") == (3 if folder == "mine" else 0), ran.stdout
+    assert not (tmp_path / "mine").exists()
+    assert sorted(path.name for path in (tmp_path / "default").iterdir()) == ["0.txt", "1.txt", "2.txt"]
 
 
 class WritesNothing(luigi.Task):

@@ -19,6 +19,7 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, CommandFailedError, ConfigError, TaskCancelledError
+from superluigi.execution.addresses import refuse_other
 from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, SilentReporter, ends_retries, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.process import process_tree, signals
@@ -79,14 +80,17 @@ class _Child:
         self._runs: dict[str, RunContext] = {}
         self._codes: dict[str, bytes] = {}
         self._classes: dict[tuple[str, str, str | None], type[luigi.Task]] = {}
+        #: By run and class: what is still to be compared.
+        self._samples: dict[tuple[str, tuple[str, str, str | None]], runs.Sample] = {}
         self._attempts = 0
 
     def _learn(self, order: AttemptOrder) -> None:
         if order.code is not None and order.pickle is not None:
             self._codes[order.code] = order.pickle
         if order.definition is not None:
-            run, surroundings = runs.decode(order.definition)
+            run, surroundings, samples = runs.decode(order.definition)
             self._runs[run.id] = run
+            self._samples.update({(run.id, sample.where): sample for sample in samples})
             sys.path[:0] = [entry for entry in surroundings.path if entry not in sys.path]
 
     def _task(self, order: AttemptOrder) -> luigi.Task:
@@ -99,6 +103,16 @@ class _Child:
                 self._classes[where] = home
                 _remember_parameters(home)
         return remake(home, order.name, order.task_id, json.loads(order.params), json.loads(order.tags or "{}"))
+
+    def _refuse_elsewhere(self, order: AttemptOrder, run: RunContext) -> None:
+        """Refuse the tasks of a class whose outputs are elsewhere in this process than where they were submitted."""
+        where = order.module, order.name, order.code
+        sample = self._samples.get((order.run, where))
+        if sample is not None and where in self._classes:
+            task = remake(self._classes[where], order.name, sample.task_id, json.loads(sample.params), None)
+            with entered(run):
+                refuse_other(task, sample.addresses)
+            del self._samples[order.run, where]
 
     def attempt(self, order: AttemptOrder) -> Result:
         """Make it, and say what came of it."""
@@ -120,6 +134,7 @@ class _Child:
         self._learn(order)
         run = self._runs[order.run]
         task = self._task(order)
+        self._refuse_elsewhere(order, run)
         if order.timed:
             parent.send((BEGUN, None))
         tells = can_tell(task, run)
