@@ -81,20 +81,11 @@ def _configure_working(verb: Callable[..., Parser]) -> None:
 
 
 def _timing_options(parser: Parser) -> None:
-    parser.add_argument(
-        "--lease",
-        type=span("seconds"),
-        default=60.0,
-        metavar="SECONDS",
-        help="until a lost worker's task is given away",
-    )
-    parser.add_argument(
-        "--recheck",
-        type=span("seconds"),
-        default=60.0,
-        metavar="SECONDS",
-        help="until a missing external task is looked for",
-    )
+    for name, told in (
+        ("lease", "until a lost worker's task is given away"),
+        ("recheck", "until a missing external task is looked for"),
+    ):
+        parser.add_argument(f"--{name}", type=span("seconds"), default=60.0, metavar="SECONDS", help=told)
 
 
 def _configure_looking(verb: Callable[..., Parser]) -> None:
@@ -238,31 +229,26 @@ def _list(args: argparse.Namespace) -> int:
 
     several = "://" not in args.pattern and not args.pattern.endswith(".sqlite")
     found = list(lookup.names(args.pattern)) if several else [(args.pattern, Path(args.pattern))]
-    lines = []
+    lines: list[dict[str, Any]] = []
     for name, path in found:
         address = str(path) if several else args.pattern
         try:
             with api.existing(address) as queue:
                 paused = sorted(queue.paused_pools())
-                line = {"name": name, "location": queue.location, "counts": queue.counts(), "paused": paused}
-                lines.append(line)
+                lines.append({"name": name, "location": queue.location, "counts": queue.counts(), "paused": paused})
         except QueueError as error:  # one queue that cannot be read must not hide the others
             lines.append({"name": name, "location": address, "error": str(error)})
     if args.json:
         print_json(lines)
     elif lines:
         rows = [
-            [str(line["name"]), str(line.get("error") or _counted(line["counts"])), ", ".join(_paused(line))]
+            [str(line["name"]), str(line.get("error") or _counted(line["counts"])), ", ".join(line.get("paused", ()))]
             for line in lines
         ]
         _output.table(["queue", "tasks", "paused"], rows)
     else:
         say(f"no queue matches {args.pattern!r}", err=True)
     return 1 if any("error" in line for line in lines) else 0
-
-
-def _paused(line: dict[str, Any]) -> list[str]:
-    return list(line.get("paused") or ())
 
 
 def _counted(counts: Any) -> str:

@@ -11,9 +11,9 @@ callable `(name, max_workers) -> concurrent.futures.Executor`, where `name` is w
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from concurrent.futures import Executor
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -71,10 +71,10 @@ def make(spec: Any, max_workers: int) -> tuple[Executor, bool]:
 
 
 def _factory(name: str) -> Factory:
-    if name.startswith(DASK_SCHEMES):
-        return _load("superluigi.execution.dask:connected")
-    if name in BUILT_IN:
-        return _load(BUILT_IN[name])
+    dotted = "superluigi.execution.dask:connected" if name.startswith(DASK_SCHEMES) else BUILT_IN.get(name)
+    if dotted is not None:
+        factory: Factory = pkgutil.resolve_name(dotted)
+        return factory
     for point in _foreign():
         if point.name == name:
             return _load_foreign(point)
@@ -84,12 +84,6 @@ def _factory(name: str) -> Factory:
         f"executor={name!r} is unknown. Known names: {', '.join(names())}; or give the address of a Dask "
         f"scheduler ('tcp://host:port').{hint if batch else ''}"
     )
-
-
-def _load(dotted: str) -> Factory:
-    module, _, attribute = dotted.partition(":")
-    factory: Factory = getattr(import_module(module), attribute)
-    return factory
 
 
 def _load_foreign(point: EntryPoint) -> Factory:

@@ -8,7 +8,7 @@ import pickle
 import queue
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
+from superluigi.execution.messages import RemoteReporter
 from superluigi.execution.process import signals
 from superluigi.execution.process.process_state import isolated
 from superluigi.execution.yielded import exhaust
@@ -75,25 +76,13 @@ class _NoMessages(_LeftBehind, queue.Queue[Any]):
     """The messages of a task that nothing is told."""
 
 
-class SilentReporter:
+class SilentReporter(RemoteReporter):
     """The reporter of a task that runs whose progress is not asked for: what it tells is dropped, no message comes."""
 
     def __init__(self) -> None:
-        self.scheduler_messages: queue.Queue[Any] = _NoMessages()
+        self.scheduler_messages = _NoMessages()
 
-    def update_tracking_url(self, tracking_url: str) -> None:
-        pass
-
-    def update_status_message(self, message: str) -> None:
-        pass
-
-    def update_progress_percentage(self, percentage: float) -> None:
-        pass
-
-    def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
-        pass
-
-    def report_task_statistics(self, statistics: Mapping[str, object]) -> None:
+    def _report(self, method: str, *args: object) -> None:
         pass
 
 

@@ -115,9 +115,19 @@ def behind_missing(rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]]) ->
     return views.reached({row.id: row.id for row in rows if row.external and row.state == models.WAITING}, following)
 
 
-def blocked_names(rows: Sequence[TaskRow], behind: Mapping[str, str]) -> dict[str, str]:
-    """The texts of tasks that wait for what failed or is missing."""
-    return {row.id: shown_as(row) for row in rows if row.blocked_by or row.id in behind}
+def report_of(
+    rows: Sequence[TaskRow], edges: Sequence[tuple[str, str]], ran: Callable[[TaskRow], bool]
+) -> Report:  # fmt: skip
+    """What has come of these rows, as a run's; `ran` tells what is not just complete."""
+    words, behind = outcomes_of(rows, edges, ran), behind_missing(rows, edges)
+    waiting = [row for row in rows if row.blocked_by or row.id in behind]
+    return Report(
+        run_id="", summary="", status="", success=all(word in ("ran", "complete") for word in words.values()),
+        outcomes={name: "blocked" if word == "behind missing" else word for name, word in words.items()},
+        failures=tuple(failure_of(row) for word in ("failed", "missing") for row in rows if words[row.id] == word),
+        blocked={row.id: (row.blocked_by or behind[row.id],) for row in waiting},
+        names={row.id: shown_as(row) for row in waiting},
+    )  # fmt: skip
 
 
 def report_since(database: Database, began: float) -> Report:
@@ -125,12 +135,4 @@ def report_since(database: Database, began: float) -> Report:
     with database.read() as connection:
         rows, edges = views.rows(connection), views.edges(connection)
     moment = datetime.fromtimestamp(began, timezone.utc)
-    words = outcomes_of(rows, edges, lambda row: bool(row.attempts and row.ended and row.ended >= moment))
-    behind = behind_missing(rows, edges)
-    return Report(
-        run_id="", summary="", status="", success=all(word in ("ran", "complete") for word in words.values()),
-        outcomes={name: "blocked" if word == "behind missing" else word for name, word in words.items()},
-        failures=tuple(failure_of(row) for word in ("failed", "missing") for row in rows if words[row.id] == word),
-        blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
-        names=blocked_names(rows, behind),
-    )  # fmt: skip
+    return report_of(rows, edges, lambda row: bool(row.attempts and row.ended and row.ended >= moment))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import luigi
 
 from superluigi.luigi_compat import summary
 from superluigi.queue.api import Queue
-from superluigi.queue.failures import failure_of
-from superluigi.queue.feed import behind_missing, blocked_names, outcomes_of
+from superluigi.queue.feed import outcomes_of, report_of
 from superluigi.queue.models import Submission, TaskRow
 from superluigi.runs.context import RunContext
 from superluigi.runs.logs import logger
@@ -61,8 +61,11 @@ def run_graph(
 def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -> Report:
     rows = [row for row in queue.tasks() if row.id in submission.ids or row.run == submission.run]
     edges = queue.edges()
-    behind = behind_missing(rows, edges)
-    outcomes = outcomes_of(rows, edges, lambda row: _ran(row, submission))
+
+    def ran(row: TaskRow) -> bool:
+        return bool(row.run == submission.run and row.attempts and row.id not in submission.done)
+
+    outcomes = outcomes_of(rows, edges, ran)
     partition: dict[str, set[luigi.Task]] = {kind: set() for kind in _KINDS}
     known = {root.task_id: root for root in roots}
     for row in rows:
@@ -74,25 +77,16 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
     for kind in ("upstream_failure", "upstream_missing_dependency", "not_run"):
         partition["still_pending_not_ext"] |= partition[kind]
     nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
-    failures = [failure_of(row) for row in rows if outcomes[row.id] == "failed"]
-    failures += [failure_of(row) for row in rows if outcomes[row.id] == "missing"]
     made = sorted((row for row in rows if outcomes[row.id] == "ran"), key=lambda row: str(row.ended))
-    return Report(
+    return replace(
+        report_of(rows, edges, ran),
         run_id=submission.run,
         summary=summary.text_of(partition, nobody),
         status=summary.status_of(partition).name,
         success=all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
-        outcomes={name: "blocked" if word == "behind missing" else word for name, word in outcomes.items()},
-        failures=tuple(failures),
-        blocked={row.id: (row.blocked_by or behind[row.id],) for row in rows if row.blocked_by or row.id in behind},
-        names=blocked_names(rows, behind),
         made=tuple(row.id for row in made),
         made_tasks=tuple(known[row.id] for row in made),
     )
-
-
-def _ran(row: TaskRow, submission: Submission) -> bool:
-    return bool(row.run == submission.run and row.attempts and row.id not in submission.done)
 
 
 def _stand_in(row: TaskRow) -> luigi.Task:

@@ -39,13 +39,11 @@ class QueueEnvironment:
 
 
 class Sample(NamedTuple):
-    """One task of a class, and where its outputs are where the run was submitted."""
+    """One task of a class (module, name, digest if stored by value), and its `execution.addresses` when submitted."""
 
-    #: Module, name, and digest if stored by value: of the class.
     where: tuple[str, str, str | None]
     task_id: str
     params: str
-    #: As `execution.addresses` says it.
     addresses: tuple[tuple[str, ...], ...] | None
 
 

@@ -101,6 +101,20 @@ def set_by_others(signum: int, before: Handler) -> Iterator[None]:
         give_back(signum, handler)
 
 
+@contextlib.contextmanager
+def calling(function: Callable[[], object], *signums: int) -> Iterator[None]:
+    """Have these call `function` while this is open; in threads, which no signal reaches, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, lambda *_: function()) for signum in signums}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def nothing(signum: int, frame: FrameType | None) -> None:
     """Handler of a signal that shall do nothing."""
 

@@ -140,28 +140,27 @@ def _opened(descriptor: int, closed: object) -> object:
     )
 
 
-def _import_path() -> tuple[list[str], list[str]]:
-    return sys.path, list(sys.path)
+class _ListOf:
+    """A list that a module holds: the same object again, with the same in it."""
+
+    def __init__(self, module: object, name: str) -> None:
+        self._module, self._name = module, name
+
+    def look(self) -> tuple[list[Any], list[Any]]:
+        found: list[Any] = getattr(self._module, self._name)
+        return found, list(found)
+
+    def restore(self, before: tuple[list[Any], list[Any]]) -> None:
+        found, content = before
+        found[:] = content
+        setattr(self._module, self._name, found)
 
 
-def _set_import_path(before: tuple[list[str], list[str]]) -> None:
-    sys.path, sys.path[:] = before[0], before[1]
+_PATH, _ARGUMENTS, _FILTERS = _ListOf(sys, "path"), _ListOf(sys, "argv"), _ListOf(warnings, "filters")
 
 
-def _arguments() -> tuple[list[str], list[str]]:
-    return sys.argv, list(sys.argv)
-
-
-def _set_arguments(before: tuple[list[str], list[str]]) -> None:
-    sys.argv, sys.argv[:] = before[0], before[1]
-
-
-def _filters() -> tuple[object, list[object]]:
-    return warnings.filters, list(warnings.filters)
-
-
-def _set_filters(before: tuple[Any, list[object]]) -> None:
-    warnings.filters, warnings.filters[:] = before[0], before[1]  # type: ignore[index]
+def _set_filters(before: tuple[list[Any], list[Any]]) -> None:
+    _FILTERS.restore(before)
     with warnings.catch_warnings():  # on leaving, it has what is cached of them looked up again
         pass
 
@@ -230,16 +229,8 @@ def _set_limits(before: list[tuple[int, int]]) -> None:
             resource.setrlimit(limit, values)
 
 
-def _nice() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)
-
-
 def _affinity() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-
-
-def _set_affinity(before: set[int]) -> None:
-    os.sched_setaffinity(0, before)
 
 
 _HOOKS: tuple[tuple[object, str], ...] = (
@@ -299,10 +290,7 @@ def _garbage_collection() -> tuple[bool, tuple[int, int, int]]:
 
 def _set_garbage_collection(before: tuple[bool, tuple[int, int, int]]) -> None:
     gc.set_threshold(*before[1])
-    if before[0]:
-        gc.enable()
-    else:
-        gc.disable()
+    (gc.enable if before[0] else gc.disable)()
 
 
 def _set_faulthandler(on: bool) -> None:
@@ -324,10 +312,10 @@ KINDS: tuple[Kind[Any], ...] = (
     Kind("blocked signals", _mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask), per_thread=True),
     Kind("standard descriptors", descriptors.look, descriptors.restore),
     Kind("standard streams", _streams, _set_streams),
-    Kind("sys.path", _import_path, _set_import_path),
-    Kind("sys.argv", _arguments, _set_arguments),
+    Kind("sys.path", _PATH.look, _PATH.restore),
+    Kind("sys.argv", _ARGUMENTS.look, _ARGUMENTS.restore),
     Kind("loggers", _loggers, _set_loggers),
-    Kind("warning filters", _filters, _set_filters),
+    Kind("warning filters", _FILTERS.look, _set_filters),
     Kind("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     Kind("the socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
     Kind("the folder for temporary files", lambda: tempfile.tempdir, lambda f: setattr(tempfile, "tempdir", f)),
@@ -345,6 +333,6 @@ KINDS: tuple[Kind[Any], ...] = (
     Kind("profiling", sys.getprofile, sys.setprofile, per_thread=True),
     Kind("the event loop", lambda: dict(_event_loop()), _set_event_loop, per_thread=True),
     Kind("resource limits", _limits, _set_limits),
-    Kind("priority", _nice, lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),
-    Kind("processors", _affinity, _set_affinity),
+    Kind("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0), lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice)),
+    Kind("processors", _affinity, lambda numbers: os.sched_setaffinity(0, numbers)),
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import Table, select, text
 from sqlalchemy.engine import Connection
 
 from superluigi.queue.models import Pool, WorkerRow
@@ -24,10 +24,12 @@ def is_dead(name: str) -> bool:
 def save_pools(connection: Connection, pools: Mapping[str, Pool]) -> None:
     """Add pools, or change their definitions; whether they are paused stays."""
     for name, pool in pools.items():
-        values = {"max_workers": pool.max_workers, "definition": _dump(pool)}
-        changed = connection.execute(tables.pools.update().where(tables.pools.c.name == name).values(**values))
-        if not changed.rowcount:
-            connection.execute(tables.pools.insert(), [{"name": name, **values}])
+        _put(connection, tables.pools, name, {"max_workers": pool.max_workers, "definition": _dump(pool)})
+
+
+def _put(connection: Connection, table: Table, name: str, values: Mapping[str, object]) -> None:
+    if not connection.execute(table.update().where(table.c.name == name).values(**values)).rowcount:
+        connection.execute(table.insert(), [{"name": name, **values}])
 
 
 def load_pools(connection: Connection) -> dict[str, tuple[Pool, bool]]:
@@ -52,11 +54,7 @@ def _load(definition: str) -> Pool:
 def save_resources(connection: Connection, totals: Mapping[str, float]) -> None:
     """Set how much of each resource all workers together may use; one of each not named here is 1."""
     for name, total in totals.items():
-        changed = connection.execute(
-            tables.resources.update().where(tables.resources.c.name == name).values(total=float(total))
-        )
-        if not changed.rowcount:
-            connection.execute(tables.resources.insert(), [{"name": name, "total": float(total)}])
+        _put(connection, tables.resources, name, {"total": float(total)})
 
 
 _SEEN = text(f"UPDATE {tables.workers.name} SET seen = :now WHERE id = :id RETURNING stop")

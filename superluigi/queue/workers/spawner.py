@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from superluigi import config
 from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.execution.process import signals
 from superluigi.queue.models import Pool
 from superluigi.queue.providers import Provider, WorkerOrder, load
 from superluigi.queue.store import claims, pruning, registry, views
@@ -104,7 +105,7 @@ class Spawner:
     def run(self) -> None:
         """Spawn until nothing more can run (or the queue is paused and nothing runs), or until told to leave."""
         try:
-            with self._signals():
+            with signals.calling(self.leave, signal.SIGTERM):
                 self._prune()
                 while not self._leaving.is_set() and not self._try_step():
                     self._look()
@@ -258,14 +259,3 @@ class Spawner:
                     provider.cancel(pool)
                 except QueueError as error:
                     logger.warning("%s", error)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, lambda *_: self.leave())
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)

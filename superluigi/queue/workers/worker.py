@@ -23,6 +23,7 @@ from superluigi.errors import (
     QueueUnreachableError,
     traceback_of,
 )
+from superluigi.execution.process import signals
 from superluigi.queue.models import DEFAULT_POOL, Result
 from superluigi.queue.store import claims, finish_and_claim, registry, tables, views
 from superluigi.queue.store.claims import Claim
@@ -100,7 +101,7 @@ class Worker:
         with self._database.write(flush=False) as connection:
             registry.add_worker(connection, self.name, self._options.pool, self._database.now())
         try:
-            with self._signals():
+            with signals.calling(self.leave, signal.SIGTERM, signal.SIGINT):  # a walltime ends, or Ctrl-C
                 for claim in self._claims():
                     self._outcome = claim, self._made(claim)
                     failed = self._has_failed = self._outcome[1].kind == "failed"
@@ -238,19 +239,6 @@ class Worker:
         if self._options.idle_seconds is not None:
             patience = min(patience, self._options.idle_seconds)
         return idle_seconds > patience
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM (walltime) and Ctrl-C make it leave."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, lambda *_: self.leave()) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 _ANY_PENDING = text(f"SELECT 1 FROM {tables.tasks.name} WHERE state = 'PENDING' AND pool = :pool LIMIT 1")
