@@ -30,7 +30,7 @@ from superluigi.errors import (
 from superluigi.execution import mocks, pickling, serialization
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.messages import MessageFile, MessageFileReader, Told, inbox_path
-from superluigi.execution.process.process_tree import no_second_interrupt
+from superluigi.execution.process.signals import no_second_interrupt
 from superluigi.execution.threads import ThreadExecutor
 from superluigi.runs import alone
 from superluigi.runs.context import RunContext
@@ -259,12 +259,9 @@ class ExternalBackend(ExecutorBackend):
         return bool(cancel(future, error)) if cancel is not None else future.cancel()
 
     def abort(self) -> None:
-        self._close(wait=False)
+        self.close(wait=False)
 
-    def close(self) -> None:
-        self._close(wait=True)
-
-    def _close(self, wait: bool) -> None:
+    def close(self, wait: bool = True) -> None:
         if self._ours:
             self.executor.shutdown(wait=wait, cancel_futures=not wait)
         if self._spool is not None:

@@ -64,9 +64,6 @@ def end_threads(attempts: Iterable[RunningAttempt]) -> None:
     for attempt, _ in left:
         if _running(attempt) is not None:
             attempt.let_go()
-            abandon = getattr(attempt.task, "abandon_attempts", None)
-            if abandon is not None:
-                abandon()
 
 
 def programs_of(attempts: Iterable[RunningAttempt]) -> dict[int, int]:

@@ -63,7 +63,9 @@ class RunningAttempt:
     delayed: dict[str, int] | None = None
 
     def let_go(self) -> None:
-        """Wait no longer for it: what is around the process when it ends is not its own to put back."""
+        """Wait no longer for it: it can publish nothing, and what is around the process is not its own to put back."""
+        if (abandon := getattr(self.task, "abandon_attempts", None)) is not None:
+            abandon()  # what it has staged goes
         if self.call is not None:
             process_state.let_go(self.call.thread)
 
@@ -128,9 +130,6 @@ def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:
 def give_up(attempting: RunningAttempt) -> bool:
     """Wait no longer for an attempt that was asked to end; False when that cannot be."""
     if attempting.backend.shares_memory:
-        abandon = getattr(attempting.task, "abandon_attempts", None)
-        if abandon is not None:
-            abandon()  # what it has staged goes; it can publish nothing any more
         attempting.let_go()
         return True
     if attempting.future is not None and attempting.ending is not None:

@@ -43,8 +43,9 @@ from superluigi.execution.attempt import (
 )
 from superluigi.execution.messages import REPORTS, RESPOND
 from superluigi.execution.observer import ObservedReporter
-from superluigi.execution.process.process_tree import end_all, no_second_interrupt
+from superluigi.execution.process.process_tree import end_all
 from superluigi.execution.process.raising import Interruptible
+from superluigi.execution.process.signals import no_second_interrupt
 from superluigi.execution.serialization import BEGIN
 from superluigi.runs import logs
 from superluigi.runs.context import RunContext

@@ -18,7 +18,7 @@ from superluigi.execution.importing import only_importing
 from superluigi.execution.pickling import dumps
 from superluigi.execution.process import process_state, signals
 from superluigi.execution.process.parent import parent
-from superluigi.execution.process.process_tree import kill_tree
+from superluigi.execution.process.process_tree import descendants, kill_all
 from superluigi.execution.process.streams import c_library, flush
 from superluigi.storage.local.stages import spare_stages
 from superluigi.worker_process.protocol import (
@@ -148,7 +148,9 @@ class _Program:
             return
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
-        kill_tree(os.getpid())
+        kill_all(descendants(os.getpid()))
+        with contextlib.suppress(OSError):  # we lead no group behind a command that is not ours
+            os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(INTERRUPTED)
 
 

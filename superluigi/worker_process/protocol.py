@@ -18,9 +18,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import pkgutil
 import signal
 import threading
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,8 +80,7 @@ def by_name(dotted: str, *args: object) -> bytes:
 
 
 def _called(dotted: str, *args: object) -> object:
-    module, _, name = dotted.partition(":")
-    return getattr(import_module(module), name)(*args)
+    return pkgutil.resolve_name(dotted)(*args)
 
 
 class Channel:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from superluigi.storage import owner_token
@@ -26,17 +25,6 @@ def descendants(pid: int) -> list[int]:
         level = [child for parent in level for child in children.get(parent, ())]
         found.extend(level)
     return found
-
-
-def kill_tree(pid: int) -> None:
-    """SIGKILL to `pid`, its process group and its descendants; fine when they are gone.
-
-    The caller has not yet waited for `pid`, so the number cannot belong to another process.
-    """
-    below = descendants(pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    kill_all(below)
 
 
 def kill_all(pids: Iterable[int]) -> None:
@@ -118,17 +106,3 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
-
-
-@contextlib.contextmanager
-def no_second_interrupt() -> Iterator[None]:
-    """Ctrl-C again while everything is being ended would leave half of it behind; it takes seconds at most."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -112,7 +112,13 @@ def calling(function: Callable[[], object], *signums: int) -> Iterator[None]:
         yield
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            if handler is not None:  # else it was set by a library in C
+                signal.signal(signum, handler)
+
+
+def no_second_interrupt() -> contextlib.AbstractContextManager[None]:
+    """Ctrl-C again while everything is being ended would leave half of it behind; it takes seconds at most."""
+    return calling(bool, signal.SIGINT)
 
 
 def nothing(signum: int, frame: FrameType | None) -> None:

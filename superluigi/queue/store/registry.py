@@ -16,11 +16,6 @@ from superluigi.queue.store import tables
 from superluigi.storage import owner_token
 
 
-def is_dead(name: str) -> bool:
-    """Whether the process called `name` is known to be gone; False for those of other boots and containers."""
-    return owner_token.owner_is_gone(name)
-
-
 def save_pools(connection: Connection, pools: Mapping[str, Pool]) -> None:
     """Add pools, or change their definitions; whether they are paused stays."""
     for name, pool in pools.items():
@@ -83,13 +78,13 @@ def stop_workers(connection: Connection) -> None:
 def dead_workers(connection: Connection) -> list[str]:
     """Registered workers of this boot and container whose processes are gone."""
     query = select(tables.workers.c.id).where(tables.workers.c.boot_id == owner_token.world())
-    return [name for name in connection.execute(query).scalars() if is_dead(name)]
+    return [name for name in connection.execute(query).scalars() if owner_token.owner_is_gone(name)]
 
 
 def live_workers(connection: Connection, pool: str, now: float, lease_seconds: float) -> int:
     """How many registered workers of `pool` live, as far as can be known."""
     rows = connection.execute(select(tables.workers).where(tables.workers.c.pool == pool))
-    return sum(not is_dead(row.id) and row.seen > now - 2 * lease_seconds for row in rows)
+    return sum(not owner_token.owner_is_gone(row.id) and row.seen > now - 2 * lease_seconds for row in rows)
 
 
 def lead(connection: Connection, name: str, pool: str, now: float, lease_seconds: float) -> bool:
@@ -100,7 +95,7 @@ def lead(connection: Connection, name: str, pool: str, now: float, lease_seconds
     if row is None:
         connection.execute(tables.spawners.insert(), [{"pool": pool, **values}])
         return True
-    if row.id != name and row.lease > now and not is_dead(row.id):
+    if row.id != name and row.lease > now and not owner_token.owner_is_gone(row.id):
         return False
     connection.execute(tables.spawners.update().where(column.pool == pool).values(**values))
     return True

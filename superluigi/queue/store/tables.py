@@ -13,7 +13,7 @@ a row (SQLite does not even make it unless asked).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from sqlalchemy import (
     Column,
@@ -204,7 +204,8 @@ def upgrade(connection: Connection) -> None:
     for step in range(found, VERSION):
         if step not in _MIGRATIONS:
             raise QueueVersionError(f"This queue has schema version {found}, older than can be migrated.")
-        _MIGRATIONS[step](connection)
+        for table, column in _MIGRATIONS[step]:
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
     if found < VERSION:
         connection.execute(meta.update().where(meta.c.key == "version").values(value=str(VERSION)))
 
@@ -223,31 +224,17 @@ def version_of(connection: Connection) -> int | None:
     return int(value.value)
 
 
-def _from_1(connection: Connection) -> None:
-    """Version 2 counts lost workers (a task that ends its worker each time must stop), keeps tags, and knows
-    which requirements were yielded."""
-    for table, column in (
-        (tasks, "losses INTEGER NOT NULL DEFAULT 0"),
-        (tasks, "tags TEXT"),
-        (edges, "yielded INTEGER NOT NULL DEFAULT 0"),
-    ):
-        connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
-
-
-def _from_2(connection: Connection) -> None:
-    """Version 3 knows Luigi's `disable_window` and `disable_hard_timeout`."""
-    for column in ("retry_window FLOAT", "retry_deadline FLOAT"):
-        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
-
-
-def _from_3(connection: Connection) -> None:
-    """Version 4 keeps what tasks tell while they run."""
-    for column in ("progress FLOAT", "status_message TEXT", "tracking_url TEXT", "held INTEGER"):
-        connection.execute(text(f"ALTER TABLE {tasks.name} ADD COLUMN {column}"))
-
-
-#: From which version -> the step to the next one.
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+#: From which version -> the columns that the next one has more.
+_MIGRATIONS: dict[int, tuple[tuple[Table, str], ...]] = {
+    # it counts lost workers (a task that ends its worker each time must stop), and knows what was yielded
+    1: ((tasks, "losses INTEGER NOT NULL DEFAULT 0"), (tasks, "tags TEXT"),
+        (edges, "yielded INTEGER NOT NULL DEFAULT 0")),
+    # Luigi's `disable_window` and `disable_hard_timeout`
+    2: ((tasks, "retry_window FLOAT"), (tasks, "retry_deadline FLOAT")),
+    # what tasks tell while they run
+    3: ((tasks, "progress FLOAT"), (tasks, "status_message TEXT"), (tasks, "tracking_url TEXT"),
+        (tasks, "held INTEGER")),
+}  # fmt: skip
 
 
 @contextlib.contextmanager

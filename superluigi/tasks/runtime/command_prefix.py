@@ -25,7 +25,7 @@ from superluigi.errors import CommandFailedError, RemoteError, WorkerLostError
 from superluigi.execution import pickling, serialization
 from superluigi.execution.addresses import addresses
 from superluigi.execution.attempt import REPORTER_METHODS, AttemptResult, fire
-from superluigi.execution.process.process_tree import no_second_interrupt
+from superluigi.execution.process.signals import no_second_interrupt
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.cancel import PASSED_ON
 from superluigi.tasks.runtime.checkpoint import remaining_time
