@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from superluigi.errors import MissingDependencyError, OptionError, QueueError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.providers import WorkerOrder, slurm
 from superluigi.queue.workers import spawner
+from superluigi.storage.base import Lease
 
 Project = Callable[[str], ModuleType]
 
@@ -154,6 +156,40 @@ def test_a_task_that_asks_for_another_attempt_before_its_walltime_ends_does_not_
         queue.spawn()
         (row,) = queue.tasks()
         assert (row.state, row.failures) == ("SUCCEEDED", 0), row.error
+
+
+def test_a_task_that_waits_for_another_process_until_its_walltime_ends_does_not_fail(
+    project: Project, queue_name: str
+) -> None:
+    module = project("""
+        from superluigi.targets import LocalFileTarget
+        from superluigi.tasks import AtomicTaskWithMetadata
+
+        class Waits(AtomicTaskWithMetadata):
+            def output(self):
+                return LocalFileTarget("made")
+            def run(self, output_path):
+                output_path.write_text("by the queue")
+    """)
+    task = module.Waits()
+    lease = task.output().location.lease()
+    assert isinstance(lease, Lease)
+    with Queue(queue_name, pools={"default": Pool(1, walltime=timedelta(seconds=6.5))}) as queue:
+        queue.submit(task)
+
+        def let_go() -> None:
+            while not over.wait(0.1) and not queue.attempts(task.task_id):  # until the first worker has left
+                pass
+            lease.release()
+
+        over, thread = threading.Event(), threading.Thread(target=let_go)
+        thread.start()
+        queue.spawn()
+        over.set()
+        thread.join()
+        (row,) = queue.tasks()
+        assert (row.state, row.failures) == ("SUCCEEDED", 0), row.error
+        assert queue.attempts(task.task_id)[0].outcome == "REQUEUED"
 
 
 def test_jobs_that_vanish_one_after_the_other_are_not_submitted_for_ever(

@@ -12,7 +12,8 @@ import time
 from typing import Any, Literal
 
 from superluigi import config, graph
-from superluigi.errors import USERS_CODE, TaskRunningElsewhereError
+from superluigi.errors import USERS_CODE, GracefulTimeout, TaskRunningElsewhereError
+from superluigi.execution.process import signals
 from superluigi.runs import context as runs
 from superluigi.runs import logs
 from superluigi.runs.completeness import is_complete
@@ -175,7 +176,12 @@ class alone:  # noqa: N801 - used like a function, around every attempt
                 logs.logger.info("%s waits: it is %s", task, told)
                 _say(task, told)
             waited = True
-            time.sleep(pause)
+            try:
+                time.sleep(pause)
+            except KeyboardInterrupt:
+                if signals.only_runs_tasks():  # its worker must go, and nothing has begun: another one waits on
+                    raise GracefulTimeout(f"It has only waited: it is {turn}.") from None
+                raise
             pause = longer(pause, turn)
             turn = begin(task, self._here.run)
         try:
