@@ -9,8 +9,10 @@ PANDAS, POLARS, ARROW = "pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"
 TABLES = (PANDAS, POLARS, ARROW)
 
 _BUILTIN = (
-    FormatSpec("pickle", (".pickle", ".pkl"), f"{_ROOM}.plain:Pickle", "any object that pickle can hold", (), True),
-    FormatSpec("joblib", (".joblib",), f"{_ROOM}.plain:Joblib", "any object, large arrays fast", (), True, "formats"),
+    FormatSpec("pickle", (".pickle", ".pkl"), f"{_ROOM}.plain:Pickle", "any object that pickle can hold",
+               unpickles=True),
+    FormatSpec("joblib", (".joblib",), f"{_ROOM}.plain:Joblib", "any object, large arrays fast",
+               unpickles=True, extra="formats"),
     FormatSpec("json", (".json",), f"{_ROOM}.plain:Json",
                "None, bool, int, float, str, lists and dicts with text keys"),
     FormatSpec("yaml", (".yaml", ".yml"), f"{_ROOM}.plain:Yaml",
