@@ -137,8 +137,8 @@ class S3PrefixTarget(_S3Target):
         metadata_bucket, metadata_object_key: where its record is; `<prefix without slash>.metadata.json` by default.
         metadata_inside_prefix: put the record under the prefix, as `.metadata.json`.
         metadata_contents_limit: how many objects the record lists, None for all of them; digest and count cover all.
-        local_root, cache_limit_bytes, cache_min_free_bytes, external, put_options, get_options, progress,
-            client_options: as for `S3ObjectTarget`.
+        local_root, cache_limit_bytes, cache_min_free_bytes, external: as for `S3ObjectTarget`.
+        put_options, get_options, progress, client_options: as for `S3ObjectTarget`.
     """
 
     is_folder = True
