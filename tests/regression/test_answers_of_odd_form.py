@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from superluigi.errors import TransferError
+from superluigi.storage.base import Lease
 from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
@@ -100,8 +101,10 @@ def test_an_answer_of_another_form_is_understood(
         target.write_metadata({"length": len(text)})
         assert read(target) == text
         assert (target.read_metadata() or {})["length"] == len(text)
-    assert target.location.lease() is not None
+    lease = target.location.lease()
+    assert isinstance(lease, Lease)
     assert target.location.holder() is not None
+    lease.release()
     target.remove()
     assert not target.exists()
 
