@@ -49,6 +49,7 @@ Every class keeps its message in `args`, so that instances survive pickling: the
 
 from __future__ import annotations
 
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -112,6 +113,18 @@ def traceback_of(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return f"Traceback (most recent call last):\n{frames}{name}: {message_of(error)}\n"
+
+
+#: Whose code may fail while ours is at work, without that the user's was asked.
+_OURS = {
+    "superluigi", "luigi", "boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six", *sys.stdlib_module_names
+} - {"__main__"}  # fmt: skip
+
+
+def met_users_code(error: BaseException) -> bool:
+    """Whether code of the user's (a module, a callback) was asked on the way to `error`."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.partition(".")[0] not in _OURS for module in modules)
 
 
 def tellable(error: BaseException, formatted: str = "") -> BaseException:

@@ -42,7 +42,6 @@ import importlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,7 @@ from superluigi.errors import (
     SuperLuigiError,
     TargetError,
     message_of,
+    met_users_code,
     traceback_of,
 )
 from superluigi.terminal import cut_middle, room, same_place, say, visible_record, wrapped
@@ -173,9 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Ended as end:
         return _said(end.code)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 each ends as its kind does; a terminal obeys nothing
-        if type(error) is OptionError and _is_of_ours(error):  # those below it are about what is there
+        if type(error) is OptionError and not met_users_code(error):  # those below it are about what is there
             error = UsageError(message_of(error))
-        elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and _is_of_ours(error):
+        elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not met_users_code(error):
             error = _refused(error, os.fsdecode(error.filename))
         if "--json" in words:
             _output.print_error_json(error)
@@ -206,13 +206,6 @@ def _said(code: int) -> int:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), (sys.stderr if err else sys.stdout).fileno())
     return code
-
-
-def _is_of_ours(error: BaseException) -> bool:
-    """Whether no code of the user's was asked on the way to `error`."""
-    ours = {"superluigi", "luigi", *sys.stdlib_module_names} - {"__main__"}
-    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
-    return all(module.partition(".")[0] in ours for module in modules)
 
 
 def _refused(error: OSError, path: str) -> SuperLuigiError:

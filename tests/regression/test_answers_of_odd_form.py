@@ -145,3 +145,17 @@ def test_an_answer_that_says_nothing_is_an_error_of_ours(
         else:
             write(target, "old")
     assert refused
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_an_error_of_the_users_own_is_not_said_of_the_server(kind: str, size: int, servers: Servers) -> None:
+    there, _ = servers["known"]
+    bucket = there.create_bucket()
+    write(KINDS[kind](bucket, "thing", **there.client_options), "x" * size)
+
+    def progress(done: int) -> None:
+        raise ValueError(f"after {done}")
+
+    with pytest.raises(ValueError, match=r"^after \d+$"):
+        read(KINDS[kind](bucket, "thing", progress=progress, **there.client_options))

@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from superluigi.errors import BucketMissingError, CommitError, StorageAccessError, TargetError, TransferError
+from superluigi.errors import (
+    BucketMissingError,
+    CommitError,
+    StorageAccessError,
+    SuperLuigiError,
+    TargetError,
+    TransferError,
+    met_users_code,
+)
 
 _REFUSED = {
     "403", "401", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
@@ -47,13 +55,15 @@ def explained(action: str, uri: str) -> Iterator[None]:
 
     try:
         yield
-    except TargetError:
+    except SuperLuigiError:
         raise
     except ResponseParserError as error:
         raise no_s3(uri, f"{action}: {without_secrets(str(error)).partition(chr(10))[0][:200]}") from error
     except (ClientError, BotoCoreError) as error:
         raise translated(error, action, uri) from error
     except (KeyError, ValueError) as error:  # of a reader of its answers: one lacks this, or has no such number or date
+        if met_users_code(error):  # what is told of the progress
+            raise
         raise no_s3(uri, f"{action}: {type(error).__name__} {error}") from error
 
 
