@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
@@ -73,9 +73,14 @@ class MapReduceTask(AtomicTaskWithMetadata):
 
     def _superluigi_items(self) -> Iterable[Any]:
         items: Any = self.items
-        if not callable(items):
-            return list(items)
-        return list(items(**_named(items, self, self.current_attempt().reader)))
+        given = items(**_named(items, self, self.current_attempt().reader)) if callable(items) else items
+        used = inspect.isgenerator(given) and inspect.getgeneratorstate(given) == inspect.GEN_CLOSED
+        if used or isinstance(inspect.getattr_static(self, "items"), Iterator):  # the next attempt would find none
+            raise DefinitionError(
+                f"items of {self} is an iterator, which gives what it has once, and a task begins anew after it has "
+                "asked for tasks. Make it a list, or a method that makes one."
+            )
+        return list(given)
 
     def _superluigi_refuse_endless(self, steps: list[MapItem]) -> None:
         here = attempt_context.get(self)

@@ -586,6 +586,28 @@ def test_items_may_be_tasks() -> None:
     assert compute(OfTasks(numbers=[1, 2])) == 5
 
 
+def test_items_that_can_be_asked_for_once_are_refused_and_a_new_iterator_each_time_is_not() -> None:
+    once = (number for number in (1, 2))
+
+    class Given(SumOfSquares):
+        numbers = (1, 2)
+        items = iter((1, 2))
+
+    class Kept(SumOfSquares):
+        def items(self) -> Any:
+            return once
+
+    class New(SumOfSquares):
+        def items(self) -> Any:
+            return iter(self.numbers)
+
+    for refused in (Given(), Kept(numbers=[1, 2])):
+        with pytest.raises(TaskFailedError, match="is an iterator, which gives what it has once"):
+            run_task(refused)
+        assert not refused.output().exists()
+    assert compute(New(numbers=[1, 2])) == 5
+
+
 def test_a_map_reduce_task_without_map_says_what_is_missing() -> None:
     class Unfinished(MapReduceTask):
         items = (1,)
