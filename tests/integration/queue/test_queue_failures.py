@@ -80,7 +80,7 @@ FAILURES = """
         def run(self):
             time.sleep(60)
 
-    @luigi.Task.event_handler(luigi.Event.TIMEOUT)
+    @Slow.event_handler(luigi.Event.TIMEOUT)
     def note(task, error):
         pathlib.Path("timeout.txt").write_text(f"{task} {error}")
 
