@@ -9,12 +9,12 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from target_support import read, write
 
 from superluigi.errors import TransferError
 from superluigi.storage.base import Lease
 from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
-from superluigi.targets.base import AtomicTarget
 from superluigi.testing.s3_dialects import Dialect
 from superluigi.testing.s3_server import S3Server, s3_server
 
@@ -59,16 +59,6 @@ def servers(running: Servers) -> Iterator[Servers]:
     yield running
     for _, changes in running.values():
         changes.clear()
-
-
-def write(target: AtomicTarget, text: str) -> None:
-    with target.tmp_write_path() as path:
-        (path / "part" if path.is_dir() else path).write_text(text)
-
-
-def read(target: AtomicTarget) -> str:
-    with target.tmp_read_path(force_local_download=True) as path:
-        return (path / "part" if path.is_dir() else path).read_text()
 
 
 #: Strange, but it says all that is needed.

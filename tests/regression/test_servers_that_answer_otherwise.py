@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from target_support import read, write
 
 from superluigi.errors import CommitConflictError, CommitError, TargetError, TransferError
 from superluigi.storage.objects.exists_many import exists_many
@@ -34,16 +35,6 @@ def made(s3_server: S3Server, s3_bucket: str, proxy: FaultProxy) -> Callable[[st
     """A target behind the proxy."""
     options = {**s3_server.client_options, "endpoint_url": proxy.url}
     return lambda kind: KINDS[kind](s3_bucket, "thing", **options)
-
-
-def write(target: AtomicTarget, text: str) -> None:
-    with target.tmp_write_path() as path:
-        (path / "part" if path.is_dir() else path).write_text(text)
-
-
-def read(target: AtomicTarget) -> str:
-    with target.tmp_read_path(force_local_download=True) as path:
-        return (path / "part" if path.is_dir() else path).read_text()
 
 
 #: How an output is asked about and used.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from target_support import write
 
 from superluigi import run_task
 from superluigi.errors import CommitConflictError
@@ -30,11 +31,6 @@ LOOKS: dict[str, Callable[[AtomicTarget], object]] = {
 CHANGES = ("replaced", "removed", "removed and made", "replaced and removed")
 #: How the server of the test is reached: what is a parameter would be part of the task's identity.
 OPTIONS: dict[str, str] = {}
-
-
-def write(target: AtomicTarget, text: str) -> None:
-    with target.tmp_write_path() as path:
-        (path / "part" if path.is_dir() else path).write_text(text)
 
 
 def text_of(target: AtomicTarget) -> str:
