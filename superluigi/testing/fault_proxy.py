@@ -47,6 +47,8 @@ class Rule:
     method: str | None = None
     path: str | None = None
     query: str | None = None
+    #: Found in the header of this name: who signs, say.
+    authorization: str | None = None
     skip: int = 0
     times: int | None = 1
     after: int = 0
@@ -56,12 +58,13 @@ class Rule:
     text: str = ""
     hits: int = 0
 
-    def takes(self, method: str, path: str, query: str) -> bool:
+    def takes(self, method: str, path: str, query: str, authorization: str = "") -> bool:
         if self.times is not None and self.hits >= self.times:
             return False
         if self.method not in (None, method):
             return False
-        if not re.search(self.path or "", path) or not re.search(self.query or "", query):
+        wanted = ((self.path, path), (self.query, query), (self.authorization, authorization))
+        if not all(re.search(pattern or "", text) for pattern, text in wanted):
             return False
         if self.skip:
             self.skip -= 1
@@ -170,8 +173,9 @@ class FaultProxy:
         method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
         path, _, query = target.partition("?")
         fields = _fields(head)
+        signed = fields.get("authorization", "")
         with self._lock:
-            rule = next((rule for rule in self.rules if rule.takes(method, path, query)), None)
+            rule = next((rule for rule in self.rules if rule.takes(method, path, query, signed)), None)
         fault, after = (rule.fault, rule.after) if rule else (None, 0)
 
         def note(status: int | None) -> None:

@@ -26,7 +26,9 @@ from urllib.parse import urlsplit
 from superluigi.errors import StorageAccessError
 from superluigi.storage import failpoints
 from superluigi.storage.fork_lock import ForkLock
+from superluigi.storage.objects.s3.identity import Identity
 from superluigi.storage.objects.s3.options import (
+    CREDENTIALS,
     ROLE_OPTIONS,
     SESSION_OPTIONS,
     Environment,
@@ -80,6 +82,7 @@ class S3Client:
     #: Makes another client with more configuration.
     remake: Callable[[Any], object] | None = None
     _parts: object = None
+    identity: Identity = dataclasses.field(init=False, repr=False)
 
     @property
     def parts(self) -> Any:
@@ -205,6 +208,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
             _assume(session, options.role_arn, role_options, given)
         boto = session.client("s3", config=config, **given)
         made = S3Client(boto, options, session, os.getpid(), around)
+        made.identity = Identity(options, lambda: _credentials_by_now(made))
         if made.namespace:  # which reads the address: a port that is none is said here
             style = (wanted.get("s3") or {}).get("addressing_style", "path")
             more: dict[str, object] = {"s3": {**(config.s3 or {}), "addressing_style": style}}
@@ -226,7 +230,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
 
 
 def _watched(made: S3Client, boto: Any) -> object:
-    _explain_credentials(boto, made.options)
+    made.identity.attach(boto)
     boto.meta.events.register("before-call.s3", _step)
     boto.meta.events.register("before-parse.s3.ListObjectsV2", _keep_keys)
     if not made.is_aws:
@@ -236,20 +240,18 @@ def _watched(made: S3Client, boto: Any) -> object:
     return boto
 
 
-def _explain_credentials(boto: Any, options: S3Options) -> None:
-    """What goes wrong when credentials are fetched or renewed, which is late and may raise anything, in our words."""
-    credentials = boto._request_signer._credentials
-    if credentials is None or "get_frozen_credentials" in vars(credentials):
-        return
-    fetch = credentials.get_frozen_credentials
-
-    def explained() -> object:
-        try:
-            return fetch()
-        except Exception as error:
-            raise access_error(error, f"No credentials can be had ({options})") from error
-
-    credentials.get_frozen_credentials = explained
+def _credentials_by_now(made: S3Client) -> Any:
+    """What would sign for a client of the same options at the same server that was made now; None if it is no such."""
+    around = environment()
+    other = _make(made.options, around)
+    if other.endpoint != made.endpoint or variables_of(around, but=CREDENTIALS) != variables_of(
+        made.around, but=CREDENTIALS
+    ):
+        return None
+    for key in [key for key, known in _clients.items() if known is made and key[2] != around]:
+        _clients.pop(key, None)  # it will not sign as what was around it says
+    made.stores.clear()  # the fast engine keeps for minutes what it has been told
+    return other.boto._request_signer._credentials
 
 
 _lean = threading.local()

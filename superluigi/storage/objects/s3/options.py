@@ -7,7 +7,7 @@ of the two values, and so of the key of every cache that depends on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,11 @@ _NAMES = frozenset((
     "HOME", "BOTO_CONFIG", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 ))  # fmt: skip
+#: Variables that say who we are.
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_CREDENTIAL_EXPIRATION",
+)  # fmt: skip
 _FILES = (
     ("AWS_CONFIG_FILE", "~/.aws/config"),
     ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
@@ -171,9 +176,9 @@ def _variables() -> _Variables:
     return made
 
 
-def variables_of(around: Environment) -> Environment:
-    """What `environment` found, without the versions of files."""
-    return tuple(item for item in around if not item[0].startswith("file "))
+def variables_of(around: Environment, but: Collection[str] = ()) -> Environment:
+    """What `environment` found, without the versions of files, and without the variables of `but`."""
+    return tuple(item for item in around if not item[0].startswith("file ") and item[0] not in but)
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:

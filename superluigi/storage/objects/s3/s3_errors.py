@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from superluigi.errors import (
@@ -160,6 +160,8 @@ _REMEDIES = {
     **dict.fromkeys(("BaseEndpointResolverError", "EndpointProviderError"), _REGION),
 }  # fmt: skip
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+#: Keys that were changed, and sessions that were revoked.
+_UNKNOWN = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "InvalidTokenId"}
 
 
 def access_error(error: Exception, failed: str) -> StorageAccessError:
@@ -167,6 +169,11 @@ def access_error(error: Exception, failed: str) -> StorageAccessError:
     why = str(_clear_of_secrets(error)).strip().rstrip(".: ") or type(error).__name__
     remedy = _remedy(error) or _remedy_for_others(error)
     return StorageAccessError(f"{failed}: {why}. Whether it exists is unknown. {remedy}.")
+
+
+def has_ended(answer: Mapping[str, Any]) -> bool:
+    """Whether a server refuses because of who asks, who may have been another's by now."""
+    return str(answer.get("Error", {}).get("Code", "")) in _EXPIRED | _UNKNOWN
 
 
 def _remedy(error: BaseException) -> str | None:

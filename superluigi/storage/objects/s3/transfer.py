@@ -91,7 +91,7 @@ def head(s3: S3Client, bucket: str, key: str, options: Options) -> Head | None:
                 answer = s3.boto.head_object(Bucket=bucket, Key=key, **options)
             except s3.boto.exceptions.ClientError as error:
                 # Of an expired session, say: an answer to HEAD has no body that tells.
-                if code_of(error) != "400" or not (found := _first_look(s3, bucket, key, options)):
+                if code_of(error) not in ("400", "403") or not (found := _first_look(s3, bucket, key, options)):
                     raise
                 return found
         except Exception as error:  # told apart just below
