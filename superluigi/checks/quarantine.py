@@ -24,6 +24,7 @@ from pathlib import Path
 from superluigi import config
 from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import Record, parsed
+from superluigi.storage.cache.files import safe_component
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import atomic, copy
 from superluigi.storage.local.stages import staging
@@ -77,7 +78,7 @@ def put(record: Record, staged: Sequence[Path], attempt: str) -> Path | None:
     if not config.get("quarantine"):
         return None
     limit: int | None = config.get("quarantine_limit_bytes")
-    parent = root() / str(record["task_family"]).replace(os.sep, "%") / str(record["task_hash"])
+    parent = root() / safe_component(str(record["task_family"]).replace(os.sep, "%")) / str(record["task_hash"])
     failpoint("make quarantine")
     root().parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):

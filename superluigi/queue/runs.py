@@ -24,14 +24,19 @@ class QueueEnvironment:
     folder: str
     path: tuple[str, ...]
     luigi_config: str | None
+    #: The number of the submitting execution in the paths of Luigi's `RunAnywayTarget`; 0 where they are not used.
+    execution: int = 0
 
     @classmethod
     def current(cls) -> QueueEnvironment:
         """Those of this process; what every Python has on its path is left out."""
+        from superluigi.execution import mocks
+
         shared = (sys.prefix, sys.base_prefix, sys.exec_prefix)
         own = [os.path.abspath(entry or ".") for entry in sys.path if not entry.startswith(shared)]
         file = os.environ.get("LUIGI_CONFIG_PATH")
-        return cls(str(Path.cwd()), tuple(dict.fromkeys(own)), os.path.abspath(file) if file else None)
+        config = os.path.abspath(file) if file else None
+        return cls(str(Path.cwd()), tuple(dict.fromkeys(own)), config, mocks.export_files(near=False).execution)
 
     def environment(self) -> dict[str, str]:
         """What to add to the environment of a process that works in these surroundings."""
@@ -63,6 +68,7 @@ def encode(run: RunContext, surroundings: QueueEnvironment, samples: Sequence[Sa
         "store": run.store,
         "options": {"config": run.config, "environment": run.environment, "exclusive": run.exclusive},
         "surroundings": [surroundings.folder, surroundings.path, surroundings.luigi_config],
+        "execution": surroundings.execution,
         "samples": samples,
     }
     try:
@@ -113,4 +119,4 @@ def decode(text: str) -> tuple[RunContext, QueueEnvironment, list[Sample]]:
 
 def _surroundings(value: dict[str, Any]) -> QueueEnvironment:
     folder, path, luigi_config = value["surroundings"]
-    return QueueEnvironment(folder, tuple(path), luigi_config)
+    return QueueEnvironment(folder, tuple(path), luigi_config, value.get("execution", 0))

@@ -23,6 +23,7 @@ from luigi.parameter import ParameterVisibility
 from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
+from superluigi.execution import mocks
 from superluigi.execution.addresses import addresses
 from superluigi.formats.compare import same
 from superluigi.queue import runs
@@ -65,9 +66,13 @@ def collect(
         DefinitionError: the graph has a cycle, or a task cannot be stored; the message has the remedy.
         ParameterError: parameters that do not survive the way through text.
         QueueError: `complete()` of a task raised.
+        ExecutionError: a task reads or writes what lives in the memory of this process.
     """
     with entered(run):
         complete, below = _discover(roots, run)
+        for task in below:
+            if not complete[task]:
+                mocks.refuse_out_of_reach(task, "the workers of a queue")
         if not all(complete.values()):
             clashes = Clashes(lambda task: roots if task is asking else ())
             for task in (*below, asking) if asking else below:

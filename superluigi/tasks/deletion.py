@@ -18,6 +18,7 @@ from superluigi.lineage.staleness.rebuild_tasks import task_of
 from superluigi.runs import context as runs
 from superluigi.setting_texts import at_home
 from superluigi.storage.base import Location, Record
+from superluigi.storage.cache.files import local_name
 from superluigi.storage.local.location import LocalLocation
 from superluigi.targets.base import AtomicTarget
 
@@ -106,7 +107,7 @@ def clear_class(cls: Any) -> list[Any]:
     """Remove the outputs of a class in the store, and those that its tasks in this process name."""
     living = [thing for thing in gc.get_referrers(cls) if type(thing) is cls]
     found = {output.path: output for output in outputs_of(living) if output.present}
-    home = f"{store().rstrip('/')}/{cls.get_task_family()}"
+    home = f"{store().rstrip('/')}/{local_name(cls.get_task_family())}"
     for address, record in _records({f"{home}/" if resolve.is_s3(home) else home}):
         if record.get("task_family") == cls.get_task_family():
             output = _recorded(address, record)

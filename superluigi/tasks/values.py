@@ -24,6 +24,7 @@ from superluigi.runs import context as runs
 from superluigi.runs import families
 from superluigi.setting_texts import SCHEME, at_home
 from superluigi.storage.base import StagedWrite
+from superluigi.storage.cache.files import local_name
 from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.joining import is_written
@@ -242,7 +243,7 @@ def default_output(task: Any) -> AtomicTarget:
     """`<store>/<task_family>/<task_hash><suffix>`; the suffix follows what `run` returns."""
     suffix = getattr(task, "suffix", None) or formats.suffix_for(_known(returns(type(task))))
     _refuse_two_makers(task)
-    return in_store(f"{task.get_task_family()}/{task.task_hash}{suffix}")
+    return in_store(f"{local_name(task.get_task_family())}/{task.task_hash}{suffix}")
 
 
 def _refuse_no_value(task: Any, value: Any, stages: Sequence[Path]) -> None:

@@ -19,8 +19,9 @@ from luigi.mock import MockTarget
 
 from superluigi import run_task
 from superluigi.engine.engine import run_graph
-from superluigi.errors import OptionError
+from superluigi.errors import ExecutionError, OptionError
 from superluigi.parameters import Parameter
+from superluigi.queue import Queue
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata
 
@@ -75,13 +76,40 @@ def pool() -> Any:
         yield executor
 
 
-@pytest.mark.parametrize("where", ["processes", "pool"])
+@pytest.mark.parametrize("where", ["processes", "pool", "queue"])
 def test_targets_that_are_always_made_again_are_made_once_in_other_processes(
-    tmp_path: Path, pool: ProcessPoolExecutor, where: str
+    tmp_path: Path, pool: ProcessPoolExecutor, queue_name: str, where: str
 ) -> None:
-    report = run_graph([Anyway(folder=str(tmp_path), last=True)], executor=pool if where == "pool" else where)
-    assert report.success, report.describe()
-    assert (tmp_path / "runs").read_text() == ".."
+    last = Anyway(folder=str(tmp_path), last=True)
+    if where == "queue":
+        run_task(last, queue=queue_name, raise_exception=True)
+    else:
+        report = run_graph([last], executor=pool if where == "pool" else where)
+        assert report.success, report.describe()
+    assert (tmp_path / "runs").read_text() == ".." and last.complete()
+
+
+class ReadsMocked(Anyway):
+    def requires(self) -> list[luigi.Task]:
+        return [Mocked(name="third")]
+
+
+class YieldsMocked(Anyway):
+    def run(self) -> Any:
+        yield Mocked(name="fourth")
+
+
+def test_mock_targets_are_refused_where_a_queue_would_run_them_on_its_workers(tmp_path: Path, queue_name: str) -> None:
+    Mocked(name="third").output().open("w").close()  # complete here, and nowhere else
+    with Queue(queue_name) as queue:
+        for one in (Mocked(name="unseen"), ReadsMocked(folder=str(tmp_path)), [Mocked(name="third"), Mocked(name="x")]):
+            with pytest.raises(ExecutionError, match="uses a MockTarget.* the workers of a queue do not see it. Run"):
+                queue.submit(one)
+            assert not any(queue.counts().values())
+        queue.submit(YieldsMocked(folder=str(tmp_path)))
+        queue.work()
+        (row,) = queue.tasks()
+        assert row.state == "FAILED" and "uses a MockTarget" in str(row.error)
 
 
 def test_mock_targets_work_in_our_processes_and_are_refused_in_others(pool: ProcessPoolExecutor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,8 @@ import pytest
 
 import superluigi
 from superluigi import cached, compute, run_task, task
-from superluigi.errors import DefinitionError
+from superluigi.checks import quarantine
+from superluigi.errors import DefinitionError, TaskFailedError
 from superluigi.parameters import IntParameter, Param, Parameter
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, Task, TaskWithMetadata, reserved_names
@@ -95,6 +97,32 @@ def test_parameters_and_attributes_of_other_names_are_what_the_user_set() -> Non
     assert compute(parameters(tags={"a": 1})) == {name: f"the {name}" for name in FREE}
     attributes = made({**dict.fromkeys(FREE, 5), "run": run})
     assert compute(attributes(hash_seed="b")) == dict.fromkeys(FREE, 5)
+
+
+@pytest.mark.parametrize("namespace", ["..", "../..", "/", "/x/..", "~", "~/x", "a/../..", "a//b", ".", "n" * 300, "a/b"])
+def test_no_name_of_a_family_leads_out_of_the_store_and_the_workspace(tmp_path: Path, namespace: str) -> None:
+    def part(self: Any) -> str:
+        return namespace
+
+    def run(self: Any) -> str:
+        assert (self.shared_path("s") / "s").write_text("") == 0
+        return str(self.part())
+
+    def rejected(self: Any) -> str:
+        return "rejected"
+
+    kept = {"keep_task_dir": True, "task_namespace": namespace, "part": cached("part.json")(part)}
+    before = [*Path("/").iterdir(), *tmp_path.parent.iterdir()]
+    good = made({**kept, "run": run})()
+    assert compute(good) == good.result() == good.part() == namespace
+    with pytest.raises(TaskFailedError, match="the check gave False"):
+        compute(made({**kept, "run": rejected, "checks": [lambda value: False]})(), force=True)
+    folders = [Path(good.output().path), good.part.path(), good.task_dir, *(one.path for one in quarantine.entries())]
+    for path in folders:
+        assert path.resolve().parents[1].is_relative_to(tmp_path / ("workspace" if path.is_dir() else "store")), path
+    assert [*Path("/").iterdir(), *tmp_path.parent.iterdir()] == before
+    assert sorted(os.listdir(tmp_path)) == ["store", "workspace"] and good.clear_all() and not good.complete()
+    assert folders[0].parent == tmp_path / f"store/{namespace}.Made" or namespace != "a/b"  # where older ones are
 
 
 WRONG: list[tuple[str, Any]] = [

@@ -306,6 +306,8 @@ def _logged(result: Result, log: str) -> Result:
 def _file_name(words: str) -> str:
     """A name of a file for a task or family of any name; of long ones the end stays, which tells ids apart."""
     name = words.replace("/", "_").replace("\0", "_")
+    if name in ("", ".", ".."):
+        return f"_{name}"
     size = len(os.fsencode(name))
     return name if size <= _LONGEST_NAME_BYTES else f"{name[:20]}…{name[-30:]}"
 

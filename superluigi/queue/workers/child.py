@@ -19,6 +19,7 @@ from luigi.event import Event
 
 from superluigi import graph
 from superluigi.errors import USERS_CODE, CommandFailedError, ConfigError, TaskCancelledError
+from superluigi.execution import mocks
 from superluigi.execution.addresses import refuse_other
 from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, SilentReporter, ends_retries, run_attempt
 from superluigi.execution.importing import only_importing
@@ -91,6 +92,7 @@ class _Child:
             run, surroundings, samples = runs.decode(order.definition)
             self._runs[run.id] = run
             self._samples.update({(run.id, sample.where): sample for sample in samples})
+            mocks.import_files(mocks.ExportedMocks(None, surroundings.execution))
             sys.path[:0] = [entry for entry in surroundings.path if entry not in sys.path]
 
     def _task(self, order: AttemptOrder) -> luigi.Task:

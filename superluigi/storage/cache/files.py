@@ -39,7 +39,7 @@ def safe_component(part: str) -> str:
 
 
 def local_name(relative: str) -> str:
-    """A key, or the part of one after a prefix, as a relative path."""
+    """A key, the part of one after a prefix, or the name of a task's family, as a path that stays below its folder."""
     name = "/".join(map(safe_component, relative.split("/")))
     if len(os.fsencode(name)) <= _LONGEST_PATH:
         return name

@@ -27,6 +27,7 @@ from superluigi.lineage.code_fingerprint.code import checks_digest
 from superluigi.runs import context as runs
 from superluigi.storage import small_files
 from superluigi.storage.base import Location, parsed
+from superluigi.storage.cache.files import local_name
 from superluigi.storage.local import copy
 from superluigi.tasks import values
 from superluigi.tasks.checking import of_outputs
@@ -73,7 +74,7 @@ def admit(external: Any, reader: luigi.Task | None = None) -> None:
     if getattr(external, "run", external) is not None or not definition.has_checks(external):
         return
     version = _version(external)
-    note = workspace() / "admitted" / external.get_task_family() / f"{external.task_hash}.json"
+    note = workspace() / "admitted" / local_name(external.get_task_family()) / f"{external.task_hash}.json"
     known = {"version": version, "checks": checks_digest(external)}
     run = runs.current().id
     with _locked(note):

@@ -16,6 +16,7 @@ from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenErro
 from superluigi.formats.registry import COMPRESSIONS, candidates
 from superluigi.parameters.adapters.basic import canonical
 from superluigi.parameters.adapters.factory import Anything
+from superluigi.storage.cache.files import local_name, safe_component
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import values
 from superluigi.tasks.base import hash_of
@@ -81,7 +82,7 @@ class CachedPart(Generic[Value]):
     def target(self) -> AtomicTarget:
         """Where the file lies."""
         family, identity = self._owner
-        return values.in_store(f"{family}/{identity}.parts/{self.name}")
+        return values.in_store(f"{local_name(family)}/{identity}.parts/{self.name}")
 
     @property
     def _owner(self) -> tuple[str, str]:
@@ -128,7 +129,8 @@ class CachedPart(Generic[Value]):
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # a workspace that takes no files: two may compute it
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(folder / f"{family}-{identity}-{self.name}.lock"))
+                lock = f"{family}-{identity}-{self.name}".replace("/", "%")
+                stack.enter_context(FileLock(folder / f"{safe_component(lock)}.lock"))
             if not target.exists():  # another process may have been faster
                 self._compute(target)
         return target

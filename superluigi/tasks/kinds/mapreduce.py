@@ -17,6 +17,7 @@ from superluigi.parameters.annotations import annotation_of
 from superluigi.parameters.checked import task_reference
 from superluigi.parameters.const import ConstantValue
 from superluigi.parameters.references import replaced, tasks_in
+from superluigi.storage.cache.files import local_name
 from superluigi.tasks import values
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.runtime import attempt_context, checkpoint
@@ -122,7 +123,7 @@ class MapItem(AtomicTaskWithMetadata):
 
     def output(self) -> Any:
         suffix = formats.suffix_for(annotation_of(type(self.owner).map, "return"))
-        return values.in_store(f"{self.owner.get_task_family()}/items/{self.task_hash}{suffix}")
+        return values.in_store(f"{local_name(self.owner.get_task_family())}/items/{self.task_hash}{suffix}")
 
     def run(self) -> Any:
         reader = self.current_attempt().reader

@@ -14,6 +14,7 @@ import luigi
 from superluigi import graph
 from superluigi.errors import ParameterError, TaskTimeoutError
 from superluigi.runs import logs
+from superluigi.storage.cache.files import local_name
 from superluigi.tasks.runtime import attempt_context as scopes
 from superluigi.tasks.runtime.workspace.task_folder import cannot_be_made, workspace
 
@@ -59,7 +60,7 @@ def _shared_folder(task: luigi.Task, name: str, exclude: tuple[str, ...]) -> Pat
     texts = task.to_str_params(only_significant=True)
     same = {parameter: text for parameter, text in texts.items() if parameter not in exclude}
     key = graph.digest([task.get_task_family(), name, same, sorted(exclude)])[:16]
-    folder: Path = workspace() / "shared" / task.get_task_family() / f"{name}-{key}"
+    folder: Path = workspace() / "shared" / local_name(task.get_task_family()) / f"{name}-{key}"
     return folder
 
 

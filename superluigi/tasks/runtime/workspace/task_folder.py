@@ -28,6 +28,7 @@ from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.lineage.staleness.facts import public_params
 from superluigi.runs.context import RunContext
+from superluigi.storage.cache.files import local_name
 from superluigi.storage.local.copy import remove_tree
 from superluigi.tasks.runtime.seeds import identity_of
 from superluigi.tasks.runtime.workspace import rerun
@@ -52,7 +53,7 @@ def folder_of(task: object) -> Path:
 
 def place_of(task: Any) -> str:
     """The same as text: for records, which need no Path."""
-    return f"{workspace()}/jobs/{task.get_task_family()}/{identity_of(task)}"
+    return f"{workspace()}/jobs/{local_name(task.get_task_family())}/{identity_of(task)}"
 
 
 def about(task: Any, run: RunContext) -> dict[str, Any]:
