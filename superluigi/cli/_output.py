@@ -6,8 +6,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from superluigi.errors import OptionError, SuperLuigiError, message_of
 from superluigi.jsonable import document
@@ -15,6 +15,7 @@ from superluigi.terminal import (
     Part,
     cells,
     cut,
+    cut_middle,
     from_here,
     here,
     is_terminal,
@@ -29,6 +30,8 @@ from superluigi.terminal import line as line
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Item = TypeVar("Item")
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
@@ -150,10 +153,24 @@ MANY = 50
 #: So many tasks of such a graph are named that are not as they should be.
 NAMED = 20
 
+#: So many tasks are listed, unless all are asked for.
+LISTED = 100
+
+
+def first_of(tasks: Sequence[Item], every: bool) -> Iterator[Item]:
+    """Those that a list shows, and then a line that says how many more there are and what lists them."""
+    yield from tasks if every else tasks[:LISTED]
+    if len(tasks) > LISTED and not every:
+        line((f"and {len(tasks) - LISTED:,} more: --all lists them", "grey"))
+
 
 def all_option(parser: argparse.ArgumentParser) -> None:
     """Add `--all`, for commands that tell large graphs by families."""
-    parser.add_argument("--all", action="store_true", help=f"each task, also of graphs of more than {MANY} tasks")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help=f"each task, also of graphs of more than {MANY} tasks and of lists of more than {LISTED}",
+    )
 
 
 def _text(cell: Part) -> str:
@@ -201,6 +218,11 @@ def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
     return "output", [from_here(path) for path in paths]
 
 
+#: Longer values of parameters are cut for people; `--json` has them whole.
+_LONGEST_VALUE = 200
+
+
 def named(told: Mapping[str, Any]) -> str:
     """`Family(name=value, …)` with public parameters only."""
-    return f"{told['task_family']}({', '.join(f'{name}={value}' for name, value in told['params'].items())})"
+    params = (f"{name}={cut_middle(str(value), _LONGEST_VALUE)}" for name, value in (told["params"] or {}).items())
+    return f"{told['task_family']}({', '.join(params)})"

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import line, print_json
+from superluigi.cli._output import line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.errors import OptionError
 from superluigi.terminal import below_branch, from_here, say
@@ -98,8 +98,7 @@ def tree(found: Trace) -> Iterator[tuple[str, str, str, str]]:
 def _described(record: dict[str, Any]) -> str:
     if "schema" not in record or "task_family" not in record:
         return ""
-    params = ", ".join(f"{name}={value}" for name, value in (record.get("params") or {}).items())
-    return f"{record['task_family']}({params})  "
+    return f"{named({'params': None, **record})}  "
 
 
 def _openlineage(address: str) -> int:

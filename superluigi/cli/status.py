@@ -3,7 +3,7 @@
 States: complete, stale (there, but would not be made like this today), missing, failed (missing, and its last
 attempt failed), running (another process makes it now: where, and since when), external. Nothing is run. A task that
 was shown before is named, not repeated. A graph of more than 50 tasks is told by families, with what failed, unless
---all is given; --stale lists what is not complete.
+--all is given; --stale lists what is not complete, at most 100 tasks unless --all is given.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from superluigi.cli._output import MANY, NAMED, all_option, families, json_option, line, named, print_json
+from superluigi.cli._output import MANY, NAMED, all_option, families, first_of, json_option, line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.terminal import below_branch
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         print_json(told)
         return 0
     if args.stale:
-        _list(told)
+        _list(first_of(told, args.all))
         line((f"{len(told)} of {len(explained)} tasks are not complete", "bold"))
         return 0
     if len(told) > MANY and not args.all:

@@ -3,7 +3,7 @@
 Nothing is run. Reasons: output missing, record missing, parameter changed, input changed, code changed,
 package changed, check changed (a refresh checks what is there and does not make it), forced, up to date. Without
 --refresh a run makes what is missing, as Luigi does, and the other reasons are told but do not count. A graph of more
-than 50 tasks is told by families, unless --all or --stale is given.
+than 50 tasks is told by families, unless --all or --stale is given; --stale lists at most 100, unless --all is given.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from superluigi.cli._output import MANY, all_option, families, json_option, line, named, print_json
+from superluigi.cli._output import MANY, all_option, families, first_of, json_option, line, named, print_json
 from superluigi.cli._parser import Parser
 from superluigi.cli._tasks import task_arguments, task_of
 
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
             families(zip((one.task.get_task_family() for one in shown), words, strict=True), {UP_TO_DATE: "green"})
             line(("--stale lists what is not up to date, --all shows each task", "grey"))
         else:
-            _list(shown)
+            _list(first_of(shown, args.all))
         would = sum(one.runs for one in explained)
         line((f"{would} of {len(explained)} tasks would run", "bold"))
         stale = sum(one.state == "stale" and not one.runs for one in explained)

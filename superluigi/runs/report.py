@@ -138,7 +138,7 @@ class Report:
             return ()
         first, more = self.failures[0], len(self.failures) - 1
         reason = shortened(said(first.error), 300).splitlines()
-        lines = [f"{name}: {first.task} {WORDS[first.kind]}", *reason[:3]]
+        lines = [f"{name}: {shortened(first.task, 300)} {WORDS[first.kind]}", *reason[:3]]
         for frame in tracebacks.users_frames(first.traceback)[-3:]:
             lines.append(f"    {frame.file}:{frame.line} in {frame.function}: {shortened(frame.code, 100)}")
         lines += [f"    log: {first.log_file}"] if first.log_file else []
@@ -188,7 +188,7 @@ WORDS = {
 
 def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]], names_of: Mapping[str, str]) -> str:
     first = group[0]
-    names = ", ".join(f.task for f in group[:_NAMED])
+    names = ", ".join(shortened(f.task, 300) for f in group[:_NAMED])
     if len(group) > _NAMED:
         names += f" and {len(group) - _NAMED} more"
     count = f"{len(group)} tasks: " if len(group) > 1 else ""
@@ -201,6 +201,6 @@ def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]
     held = [task for task, by in blocked.items() if not ids.isdisjoint(by)]
     if held:
         more = f" and {len(held) - BLOCKED_NAMED} more" if len(held) > BLOCKED_NAMED else ""
-        named = ", ".join(names_of.get(task, task) for task in held[:BLOCKED_NAMED])
+        named = ", ".join(shortened(names_of.get(task, task), 100) for task in held[:BLOCKED_NAMED])
         lines.append(f"    blocks {named}{more}")
     return "\n".join(lines)

@@ -44,7 +44,9 @@ def _failure(failure: Failure, took: float | None, width: int | None) -> Iterato
     tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
     time = f" after {duration(took)}" if took is not None and not tries and failure.kind == "failed" else ""
     reason = shortened(said(failure.error).partition("\n")[0], 300)
-    first, *rest = wrapped(f"✕ {failure.task} {WORDS[failure.kind]}{tries}{time}: {reason}", width, "  ")
+    first, *rest = wrapped(
+        f"✕ {shortened(failure.task, 300)} {WORDS[failure.kind]}{tries}{time}: {reason}", width, "  "
+    )
     yield [("✕ ", "red"), first[2:]]
     yield from ([line] for line in rest)
     if failure.log_file:
@@ -56,7 +58,7 @@ def _blocked(group: Sequence[Failure], report: Report, width: int | None) -> Ite
     held = [task for task, by in report.blocked.items() if not ids.isdisjoint(by)]
     if held:
         more = f" and {len(held) - BLOCKED_NAMED:,} more" if len(held) > BLOCKED_NAMED else ""
-        named = ", ".join(report.names.get(task, task) for task in held[:BLOCKED_NAMED])
+        named = ", ".join(shortened(report.names.get(task, task), 100) for task in held[:BLOCKED_NAMED])
         first, *rest = wrapped(f"  blocks  {named}{more}", width, " " * 10)
         yield [("  blocks  ", "yellow"), first[10:]]
         yield from ([line] for line in rest)

@@ -8,10 +8,13 @@ from typing import Any
 from superluigi.lineage.staleness import reasons
 from superluigi.lineage.staleness.reasons import Reason
 from superluigi.lineage.staleness.why import Explanation
-from superluigi.terminal import below_branch
+from superluigi.terminal import below_branch, cut_middle
 
 #: Deeper levels are not indented any more: a chain of 10,000 tasks would be 200 MB of blanks.
 WIDEST = 120
+
+#: So many lines are drawn of what a run would do, and so many characters of a task's name.
+LISTED, _LONGEST_NAME = 100, 300
 
 COMPLETE, WOULD_RUN, FORCED, MISSING, NOT_NEEDED = "complete", "would run", "forced", "missing external", "not needed"
 
@@ -34,10 +37,17 @@ def lines(nodes: Mapping[str, Mapping[str, Any]], root: str) -> Iterator[tuple[s
 def of_dry_run(explained: Sequence[Explanation]) -> str:
     """The tree of what a run would do with each task, and how many tasks of each state there are."""
     told = {one.task_id: {**one.as_json(), "word": _word(one), "task": one.task} for one in explained}
-    text = []
+    text: list[str] = []
     for prefix, one, again in lines(told, explained[-1].task_id):
         why = "" if one["word"] != WOULD_RUN else f": {Reason(one['reason'], one['detail'])}"
-        text.append(f"{prefix}{one['task']}  {one['word']}{' (see above)' if again else why}")
+        if len(text) == LISTED:
+            text.append(
+                "and more; `superluigi why … --all` lists each task, and run_task(…, dry_run=True) returns them"
+            )
+            break
+        text.append(
+            f"{prefix}{cut_middle(str(one['task']), _LONGEST_NAME)}  {one['word']}{' (see above)' if again else why}"
+        )
     words = [one["word"] for one in told.values()]
     counts = {word: words.count(word) for word in (WOULD_RUN, FORCED, COMPLETE, MISSING, NOT_NEEDED)}
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from superluigi import cli, terminal
+from superluigi.cli import _output
 from superluigi.testing.s3_server import S3Server
+from superluigi.visuals import tree
 
 PIPELINE = """
 import time
@@ -165,6 +167,26 @@ def test_large_graphs_are_told_by_families(call: Callable[..., str]) -> None:
     assert call("why", M, "Sum", "--all").count("Extract(n=") == 40
     assert call("why", M, "Sum", "--stale").count("Extract(n=") == 39
     assert len(json.loads(call("status", M, "Sum", "--json"))) == 81 == len(json.loads(call("why", M, "Sum", "--json")))
+
+
+def test_lists_of_tasks_and_values_of_parameters_leave_a_screen_readable(
+    call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_output, tree):
+        monkeypatch.setattr(module, "LISTED", 30)
+    for command in ("status", "why"):
+        said = call(command, M, "Sum", "--stale").splitlines()
+        assert len([one for one in said if "(n=" in one]) == 30 and "and 51 more: --all lists them" in said
+        assert call(command, M, "Sum", "--stale", "--all").count("(n=") == 80
+        assert len(json.loads(call(command, M, "Sum", "--stale", "--json"))) == 81
+    dry = call("run", M, "Sum", "--dry-run").splitlines()
+    assert len(dry) == 32 and "--all" in dry[30] and dry[31] == "81 tasks: 81 would run"
+    text = f"the beginning {'x' * 9000} the end"
+    words = (M, "Words", "--text", text)
+    failed = call("run", *words, code=1) + call("run", *words, code=1, err=True)
+    for said in (failed, call("status", *words), call("why", *words), call("run", *words, "--dry-run")):
+        assert "the beginning xxx" in said and "xxx the end" in said and max(map(len, said.splitlines())) < 1000
+    assert text in call("status", *words, "--json") and text in call("why", *words, "--json")
 
 
 def test_a_requirement_that_is_listed_twice_is_drawn_once(call: Callable[..., str]) -> None:

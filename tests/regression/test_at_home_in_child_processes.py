@@ -103,7 +103,7 @@ def test_mock_targets_are_refused_where_a_queue_would_run_them_on_its_workers(tm
     Mocked(name="third").output().open("w").close()  # complete here, and nowhere else
     with Queue(queue_name) as queue:
         for one in (Mocked(name="unseen"), ReadsMocked(folder=str(tmp_path)), [Mocked(name="third"), Mocked(name="x")]):
-            with pytest.raises(ExecutionError, match="uses a MockTarget.* the workers of a queue do not see it. Run"):
+            with pytest.raises(ExecutionError, match=r"uses a MockTarget.* the workers of a queue do not see it. Run"):
                 queue.submit(one)
             assert not any(queue.counts().values())
         queue.submit(YieldsMocked(folder=str(tmp_path)))

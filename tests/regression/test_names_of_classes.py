@@ -99,7 +99,9 @@ def test_parameters_and_attributes_of_other_names_are_what_the_user_set() -> Non
     assert compute(attributes(hash_seed="b")) == dict.fromkeys(FREE, 5)
 
 
-@pytest.mark.parametrize("namespace", ["..", "../..", "/", "/x/..", "~", "~/x", "a/../..", "a//b", ".", "n" * 300, "a/b"])
+@pytest.mark.parametrize(
+    "namespace", ["..", "../..", "/", "/x/..", "~", "~/x", "a/../..", "a//b", ".", "n" * 300, "a/b"]
+)
 def test_no_name_of_a_family_leads_out_of_the_store_and_the_workspace(tmp_path: Path, namespace: str) -> None:
     def part(self: Any) -> str:
         return namespace
