@@ -24,10 +24,11 @@ from superluigi.engine.backends import BackendRegistry
 from superluigi.engine.progress import shown
 from superluigi.engine.summary import build_report
 from superluigi.engine.worker import Worker
-from superluigi.errors import ExecutorLostError, OptionError
+from superluigi.errors import ConfigError, ExecutorLostError, MissingDependencyError, OptionError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process import signals
 from superluigi.execution.process.termination import ends_cleanly
+from superluigi.luigi_compat.engine import ask_once
 from superluigi.runs import logs
 from superluigi.runs.completeness import CompleteMany
 from superluigi.runs.context import RunContext, entered
@@ -193,18 +194,36 @@ def _central(address: bool | str, resources: Mapping[str, int] | None, limits: L
             f"rate_limits per time ({', '.join(limits.per_time)}) are kept by the scheduler of this process; a "
             "central luigid knows only limits at once. Give a number, or leave central_scheduler out."
         )
-    remote = RemoteScheduler(address if isinstance(address, str) else _central_address())
+    named, where = (address, "central_scheduler=") if isinstance(address, str) else _central_address()
+    try:
+        remote = RemoteScheduler(named)
+        ask_once(remote)
+    except AssertionError as error:  # Luigi's way to name a package that is not there
+        raise MissingDependencyError(f"{where} is {named!r}: {error}") from error
+    except (RPCError, ValueError, LookupError, TypeError) as error:
+        cause = getattr(error, "sub_exception", None) or error
+        raise ExecutorLostError(
+            f"No luigid answers at {named} ({type(cause).__name__}), the address of {where}. Start `luigid`, name the "
+            "address where it listens, or leave the central scheduler out. Nothing has run."
+        ) from cause
     totals = {**(resources or {}), **limits.at_once}
     if totals:
         remote.update_resources(**totals)  # type: ignore[attr-defined]
     return remote
 
 
-def _central_address() -> str:
+def _central_address() -> tuple[str, str]:
+    """Where luigid is, and what says so."""
     from luigi.interface import core
 
-    settings = core()
-    return settings.scheduler_url or f"http://{settings.scheduler_host}:{settings.scheduler_port:d}/"
+    try:
+        settings = core()
+    except ValueError as error:
+        raise ConfigError(f"[core] of Luigi's configuration cannot be read: {error}") from error
+    if settings.scheduler_url:
+        return settings.scheduler_url, "[core] scheduler_url in Luigi's configuration"
+    at = f"http://{settings.scheduler_host}:{settings.scheduler_port:d}"
+    return at, "[core] scheduler_host and scheduler_port in Luigi's configuration"
 
 
 def _watchable(scheduler: object, run: RunContext, roots: Sequence[Task]) -> AbstractContextManager[None]:

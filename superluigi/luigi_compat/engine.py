@@ -89,6 +89,21 @@ def resource_limits_of(scheduler: object) -> object:
     return getattr(scheduler, "_resources", None)
 
 
+def ask_once(scheduler: Any) -> None:
+    """Ask the luigid of a `RemoteScheduler` whether it is there, without the tries and tracebacks that Luigi has for one that is lost later.
+
+    Raises:
+        RPCError: nothing answers there.
+        ValueError, LookupError, TypeError: what answers is no luigid.
+    """
+    before = scheduler._rpc_retry_attempts, scheduler._rpc_log_retries
+    scheduler._rpc_retry_attempts, scheduler._rpc_log_retries = 1, False
+    try:
+        scheduler.is_paused()
+    finally:
+        scheduler._rpc_retry_attempts, scheduler._rpc_log_retries = before
+
+
 def id_of(message: SchedulerMessage) -> Any:
     """What an answer to a message names."""
     return message._message_id

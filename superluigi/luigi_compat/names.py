@@ -78,6 +78,10 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_owner_list": "who is mailed",
         "_requires": "what a task requires beyond requires(), which mix-ins of Luigi's extend",
     },
+    "luigi.rpc:RemoteScheduler": {
+        "_rpc_log_retries": "each failed try with its traceback; the first question says in a line what is wrong",
+        "_rpc_retry_attempts": "tries half a minute apart; whether there is a luigid at all is known at once",
+    },
     "luigi.task_register:Register": {
         "_get_reg": "all task classes by name",
         "_reg": "the same as a list, in which classes that were unpickled are found again",

@@ -127,7 +127,7 @@ def hint(name: str, value: object) -> str:
     if name == "config_file" and isinstance(value, Mapping):
         return " Write config=…."
     if name == "central_scheduler" and isinstance(value, str) and "://" in value:
-        return " Write central_scheduler=True, config={'core': {'default_scheduler_url': " + repr(value) + "}}."
+        return " Write central_scheduler=True, config={'core': {'scheduler_url': " + repr(value) + "}}."
     kind = value if isinstance(value, type) else type(value)
     if name.startswith("force") and issubclass(kind, luigi.Task):
         return f" To make it again with all that leads from it to the root: force_upstream_to_task_cls={kind.__name__}."

@@ -316,7 +316,7 @@ WHEN_WRITTEN_OR_MADE += [
     (lambda: plan("Load"), OptionError, ["plan takes a task, not 'Load' (str)"]),
     (lambda: plan(Load), OptionError, ["Load(…)"]),
     (lambda: run_task(Load(1), central_scheduler="http://here:8082"), OptionError,
-     ["central_scheduler=True", "'default_scheduler_url': 'http://here:8082'"]),
+     ["central_scheduler=True", "'scheduler_url': 'http://here:8082'"]),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from superluigi import terminal
 from superluigi.engine import progress
 from superluigi.engine.progress import Counter, Live
-from superluigi.errors import ExecutorLostError
+from superluigi.errors import ConfigError, ExecutorLostError, MissingDependencyError
 from superluigi.execution.attempt import AttemptResult
 from superluigi.task_runner import run_task
 from superluigi.testing.executor_tasks import LoggedTask, journal
@@ -54,11 +54,35 @@ def test_what_a_task_says_of_itself_has_room_or_is_left_out_and_never_takes_the_
     assert "\u202e" not in printed.getvalue() and "\x1b" not in printed.getvalue()
 
 
+NOWHERE = {"scheduler_host": "127.0.0.1", "scheduler_port": 9}
+
+
+@pytest.mark.parametrize(
+    ("core", "kind", "words"),
+    [
+        (NOWHERE, ExecutorLostError, ["http://127.0.0.1:9", "scheduler_port", "Start `luigid`", "Nothing has"]),
+        ({"scheduler_url": "here:8082"}, ExecutorLostError, ["here:8082", "scheduler_url"]),
+        ({"scheduler_url": "http://[::1"}, ExecutorLostError, ["http://[::1", "scheduler_url"]),
+        ({"scheduler_url": "http+unix://x"}, MissingDependencyError, ["requests-unixsocket", "http+unix://x"]),
+        ({"scheduler_port": "many"}, ConfigError, ["scheduler_port", "[core]"]),
+    ],
+    ids=str,
+)
+def test_a_central_scheduler_that_is_not_there_is_said_so_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, core: dict[str, object], kind: type[Exception], words: list[str]
+) -> None:
+    with pytest.raises(kind) as caught:
+        run_task(LoggedTask(folder=str(tmp_path), name="one"), config={"core": core}, central_scheduler=True)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert journal(tmp_path) == [] and caplog.text == ""
+
+
 @pytest.mark.filterwarnings("ignore:The configuration contains the parameter .rpc_retry_attempts")
-def test_a_central_scheduler_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    nobody = {"scheduler_host": "127.0.0.1", "scheduler_port": 9, "rpc_retry_attempts": 1}
+def test_one_that_is_lost_later_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("superluigi.engine.engine.ask_once", lambda scheduler: None)
+    core = {**NOWHERE, "rpc_retry_attempts": 1}
     with pytest.raises(ExecutorLostError, match="start luigid"):
-        run_task(LoggedTask(folder=str(tmp_path), name="one"), config={"core": nobody}, central_scheduler=True)
+        run_task(LoggedTask(folder=str(tmp_path), name="one"), config={"core": core}, central_scheduler=True)
     assert journal(tmp_path) == []
 
 
