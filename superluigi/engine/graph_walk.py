@@ -13,6 +13,7 @@ from luigi.task_status import DISABLED, DONE, FAILED, PENDING, UNKNOWN
 from superluigi import graph
 from superluigi.engine.clashes import Clashes
 from superluigi.errors import USERS_CODE, OutputClashError, message_of, tellable
+from superluigi.execution.attempt import trigger
 from superluigi.execution.observer import Observer
 from superluigi.luigi_compat.engine import WorkerBase
 from superluigi.luigi_compat.tasks import owners_of, param_visibilities
@@ -122,7 +123,7 @@ class GraphWalker(WorkerBase):
         except Exception as error:
             trace = tracebacks.text_of(error)
             self.log_unexpected_error(task)
-            task.trigger_event(Event.BROKEN_TASK, task, error)
+            trigger(task, Event.BROKEN_TASK, task, error)
             self._mail_of(self.mail_unexpected_error, task, trace)
             raise
 
@@ -198,7 +199,7 @@ class GraphWalker(WorkerBase):
             return UNKNOWN, False, None
         if isinstance(answer, CheckError):
             self.add_succeeded = False
-            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            trigger(task, Event.DEPENDENCY_MISSING, task)
             self._mail_of(self.mail_complete_error, task, answer.trace)
             self._tell(self._note_failure(task, "scheduling", answer.error, answer.trace))
             return UNKNOWN, False, None
@@ -208,22 +209,22 @@ class GraphWalker(WorkerBase):
             except OutputClashError as error:
                 return self._broken(task, error)
         if answer:
-            task.trigger_event(Event.DEPENDENCY_PRESENT, task)
+            trigger(task, Event.DEPENDENCY_PRESENT, task)
             return DONE, False, None
         if graph.is_external(task):
-            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            trigger(task, Event.DEPENDENCY_MISSING, task)
             return PENDING, bool(self.settings.retry_external_tasks), None
         requirements = self._completeness.requirements(task)
         self.announce_batcher(task)
         for requirement in requirements:
-            task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, requirement)
+            trigger(task, Event.DEPENDENCY_DISCOVERED, task, requirement)
         return PENDING, True, requirements
 
     def _broken(self, task: Task, error: BaseException) -> tuple[str, bool, None]:
         trace = tracebacks.text_of(error)
         error = tellable(error, trace)
         self.add_succeeded = False
-        task.trigger_event(Event.BROKEN_TASK, task, error)
+        trigger(task, Event.BROKEN_TASK, task, error)
         self._mail_of(self.mail_dependency_error, task, trace)
         self._tell(self._note_failure(task, "scheduling", error, trace))
         return UNKNOWN, False, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from luigi.execution_summary import LuigiStatusCode
@@ -50,19 +50,20 @@ class NeverStartedError(OptionError):
 def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     """What the worker's history says, in Luigi's words and ours."""
     partition = summary.partition_of(worker)
+    tasks = {task.task_id: task for task, *_ in worker.task_history}
     # Luigi tells external tasks by a flag that it does not give again when a task asks for more while it runs
-    waiting = {task for task in partition["still_pending_ext"] if not graph.is_external(task)}
+    waiting = {i for i in partition["still_pending_ext"] if not graph.is_external(tasks[i])}
     partition["still_pending_ext"] -= waiting
     partition["still_pending_not_ext"] |= waiting
-    _note_made_by_others(partition, worker)
-    _explain_pending(partition, worker)
-    partition["failed"] -= {t for t in partition["failed"] if _made_after_all(t, worker)}
-    skipped = {task for task in partition["completed"] if task.task_id in worker.skipped}
+    _note_made_by_others(partition, tasks, worker)
+    _explain_pending(partition, tasks, worker)
+    partition["failed"] -= {i for i in partition["failed"] if _made_after_all(i, worker)}
+    skipped = partition["completed"] & worker.skipped.keys()
     partition["completed"] -= skipped
     partition["already_done"] |= skipped
     _Shown._params.clear()  # classes may gain parameters between runs
     status = summary.status_of(partition)
-    outcomes = {task.task_id: word for kind, word in STATUS.items() for task in partition[kind]}
+    outcomes = {i: word for kind, word in STATUS.items() for i in partition[kind]}
     failures = [f for i, f in worker.failures.items() if outcomes.get(i) in ("failed", "scheduling failed")]
     outcomes.update({failure.task_id: "cancelled" for failure in failures if failure.kind == "cancelled"})
     idle = _ordered(partition["not_run"], worker)
@@ -78,7 +79,7 @@ def build_report(worker: Worker, roots: Sequence[Task]) -> Report:
     blocked = _blocked(worker, outcomes)
     return Report(
         run_id=worker.luigi_run.id,
-        summary=_summary(partition, worker),
+        summary=_summary(partition, tasks, worker),
         status=status.name,
         success=status in GOOD and all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
         outcomes=outcomes,
@@ -104,15 +105,15 @@ def _found_complete(worker: Worker, outcomes: Mapping[str, str]) -> tuple[Task, 
     return tuple(found.values())
 
 
-def _made_after_all(task: Task, worker: Worker) -> bool:
+def _made_after_all(task_id: str, worker: Worker) -> bool:
     """Whether a batch failed whose tasks have all been made since; Luigi would not forget it."""
-    members = worker.failed_batches.get(task.task_id)
+    members = worker.failed_batches.get(task_id)
     return members is not None and all(member.task_id in worker.made for member in members)
 
 
-def _summary(partition: dict[str, set[Task]], worker: Worker) -> str:
+def _summary(partition: dict[str, set[str]], tasks: Mapping[str, Task], worker: Worker) -> str:
     """Luigi's summary text."""
-    shown = {kind: [_Shown(task) for task in tasks] for kind, tasks in partition.items()}
+    shown = {kind: [_Shown(tasks[task_id]) for task_id in ids] for kind, ids in partition.items()}
     return summary.text_of(shown, worker)
 
 
@@ -165,8 +166,8 @@ class _InARow:
             return object()
 
 
-def _ordered(tasks: set[Task], worker: Worker) -> list[Task]:
-    return [task for task in worker.tasks.values() if task in tasks] if tasks else []
+def _ordered(ids: set[str], worker: Worker) -> list[Task]:
+    return [task for task_id, task in worker.tasks.items() if task_id in ids] if ids else []
 
 
 def _missing(task: Task) -> Failure:
@@ -242,11 +243,11 @@ def _as_missing(worker: Worker, failure: Failure) -> Failure:
     return _missing(task) if failure.kind == "missing" and task is not None and graph.is_external(task) else failure
 
 
-def _note_made_by_others(partition: dict[str, set[Task]], worker: Worker) -> None:
+def _note_made_by_others(partition: dict[str, set[str]], tasks: Mapping[str, Task], worker: Worker) -> None:
     """What another worker of a central scheduler has made meanwhile is complete."""
     if not worker.shares_work:
         return
-    made = {task for task in partition["still_pending_not_ext"] if _is_made(task, worker)}
+    made = {i for i in partition["still_pending_not_ext"] if _is_made(tasks[i], worker)}
     for kind in ("still_pending_not_ext", "run_by_other_worker"):
         partition[kind] -= made
     partition["already_done"] |= made
@@ -258,19 +259,18 @@ def _is_made(task: Task, worker: Worker) -> bool:
     return False
 
 
-def _explain_pending(partition: dict[str, set[Task]], worker: Worker) -> None:
+def _explain_pending(partition: dict[str, set[str]], tasks: Mapping[str, Task], worker: Worker) -> None:
     """Say of every task that is still pending why: Luigi's own rule, without its recursion."""
-    pending = partition["still_pending_not_ext"]
-    by_id = {task.task_id: task for task in pending}
-    for task in _requirements_first(by_id, worker):
+    by_id = {task_id: tasks[task_id] for task_id in partition["still_pending_not_ext"]}
+    for task_id in _requirements_first(by_id, worker):
         explained = False
-        for requirement in worker.needs(task.task_id):
+        for requirement in worker.needs(task_id):
             for kind, causes in _CAUSES.items():
-                if any(requirement in partition[cause] for cause in causes):
-                    partition[kind].add(task)
+                if any(requirement.task_id in partition[cause] for cause in causes):
+                    partition[kind].add(task_id)
                     explained = True
-        if not explained and task not in partition["run_by_other_worker"]:
-            partition["not_run"].add(task)
+        if not explained and task_id not in partition["run_by_other_worker"]:
+            partition["not_run"].add(task_id)
 
 
 _CAUSES = {
@@ -281,20 +281,20 @@ _CAUSES = {
 }
 
 
-def _requirements_first(by_id: dict[str, Task], worker: Worker) -> list[Task]:
-    order: list[Task] = []
+def _requirements_first(by_id: Collection[str], worker: Worker) -> list[str]:
+    order: list[str] = []
     seen: set[str] = set()
-    for task in by_id.values():
-        stack = [(task, False)]
+    for task_id in by_id:
+        stack = [(task_id, False)]
         while stack:
             current, expanded = stack.pop()
             if expanded:
                 order.append(current)
-            elif current.task_id not in seen:
-                seen.add(current.task_id)
+            elif current not in seen:
+                seen.add(current)
                 stack.append((current, True))
-                below = worker.needs(current.task_id)
-                stack.extend((t, False) for t in below if t.task_id in by_id and t.task_id not in seen)
+                below = [t.task_id for t in worker.needs(current)]
+                stack.extend((i, False) for i in below if i in by_id and i not in seen)
     return order
 
 
@@ -304,16 +304,16 @@ def _blocked(worker: Worker, outcomes: dict[str, str]) -> dict[str, tuple[str, .
     bad = {i for i, word in outcomes.items() if word in culprits}
     if not bad:
         return {}
-    waiting = {i: t for i, t in worker.tasks.items() if outcomes.get(i) in ("blocked", "not run")}
+    waiting = dict.fromkeys(i for i in worker.tasks if outcomes.get(i) in ("blocked", "not run"))
     causes: dict[str, tuple[str, ...]] = {}
-    for task in _requirements_first(waiting, worker):
+    for task_id in _requirements_first(waiting, worker):
         found: dict[str, None] = {}
-        for requirement in worker.needs(task.task_id):
+        for requirement in worker.needs(task_id):
             if requirement.task_id in bad:
                 found[requirement.task_id] = None
             found.update(dict.fromkeys(causes.get(requirement.task_id, ())[:_CAUSES_NAMED]))
         if found:
-            causes[task.task_id] = tuple(found)[:_CAUSES_NAMED]
+            causes[task_id] = tuple(found)[:_CAUSES_NAMED]
     return causes
 
 

@@ -40,6 +40,7 @@ from superluigi.execution.attempt import (
     AttemptResult,
     fire,
     run_attempt,
+    trigger,
 )
 from superluigi.execution.messages import REPORTS, RESPOND
 from superluigi.execution.observer import ObservedReporter
@@ -406,9 +407,9 @@ class Worker(OutcomeRecorder):
         if attempting.ending is not None:
             return AttemptResult(task.task_id, PENDING, error=attempting.ending, started=attempting.started)
         if isinstance(error, TaskTimeoutError):
-            task.trigger_event(Event.TIMEOUT, task, str(error))
+            trigger(task, Event.TIMEOUT, task, str(error))
         elif isinstance(error, TaskCancelledError):
-            task.trigger_event(Event.FAILURE, task, error)
+            trigger(task, Event.FAILURE, task, error)
         else:
-            task.trigger_event(Event.PROCESS_FAILURE, task, str(error))
+            trigger(task, Event.PROCESS_FAILURE, task, str(error))
         return AttemptResult(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)

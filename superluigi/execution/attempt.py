@@ -275,7 +275,7 @@ class AttemptRunner:
             return self._came_to(DONE, skipped=True)
         only_checked = reason is not None and reason.only_checks
         if not only_checked:
-            task.trigger_event(Event.START, task)
+            trigger(task, Event.START, task)
         began = time.time()
         with reporter_attached(self.task, self.reporter):
             requirements = isolated(exhaust, task, self._complete)
@@ -289,9 +289,9 @@ class AttemptRunner:
                 "every output that output() names?"
             )
         self._refuse_unrecorded()
-        task.trigger_event(Event.PROCESSING_TIME, task, time.time() - began)
+        trigger(task, Event.PROCESSING_TIME, task, time.time() - began)
         expl = task.on_success()
-        task.trigger_event(Event.SUCCESS, task)
+        trigger(task, Event.SUCCESS, task)
         return self._came_to(DONE, expl=expl)
 
     def _refuse_unrecorded(self) -> None:
@@ -318,17 +318,17 @@ class AttemptRunner:
         return ()
 
     def _external(self) -> AttemptResult:
-        self.task.trigger_event(Event.START, self.task)
+        trigger(self.task, Event.START, self.task)
         if is_complete(self.task, self.run):
             expl = self.task.on_success()
-            self.task.trigger_event(Event.SUCCESS, self.task)
+            trigger(self.task, Event.SUCCESS, self.task)
             return self._came_to(DONE, expl=expl)
         return self._came_to(FAILED, expl=MISSING_EXTERNAL)
 
     def _failed(self, error: BaseException, missing: tuple[str, ...]) -> AttemptResult:
         text = tracebacks.text_of(error)
         logs.logger.debug("%s failed", self.task, exc_info=True)
-        self.task.trigger_event(Event.FAILURE, self.task, error)
+        trigger(self.task, Event.FAILURE, self.task, error)
         try:
             expl = self.task.on_failure(error)
         except BaseException as broken:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
@@ -377,7 +377,16 @@ class AttemptRunner:
 def fire(task: Task, events: Iterable[tuple[str, tuple[object, ...]]]) -> None:
     """Fire events that were collected elsewhere at the handlers of this process."""
     for event, args in events:
-        task.trigger_event(event, *(task if arg is None else arg for arg in args))
+        trigger(task, event, *(task if arg is None else arg for arg in args))
+
+
+def trigger(task: Task, event: str, *args: object) -> None:
+    """Tell the handlers of an event; as Luigi has it of a handler, a `trigger_event` that raises is only logged."""
+    try:
+        task.trigger_event(event, *args)
+    except BaseException as error:  # noqa: BLE001 - user code
+        signals.leave_if_ended(error)
+        logs.logger.error("trigger_event of %s: %r was not told.\n%s", task.task_id, event, tracebacks.text_of(error))
 
 
 def _unfulfilled(tasks: list[Task]) -> str:

@@ -90,7 +90,7 @@ def resource_limits_of(scheduler: object) -> object:
 
 
 def ask_once(scheduler: Any) -> None:
-    """Ask the luigid of a `RemoteScheduler` whether it is there, without the tries and tracebacks that Luigi has for one that is lost later.
+    """Ask luigid, by its `RemoteScheduler`, whether it is there, without the tries and tracebacks for one lost later.
 
     Raises:
         RPCError: nothing answers there.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 
 import luigi
 
@@ -66,22 +65,21 @@ def _report(queue: Queue, submission: Submission, roots: Sequence[luigi.Task]) -
         return bool(row.run == submission.run and row.attempts and row.id not in submission.done)
 
     outcomes = outcomes_of(rows, edges, ran)
-    partition: dict[str, set[luigi.Task]] = {kind: set() for kind in _KINDS}
+    partition: dict[str, list[luigi.Task]] = {kind: [] for kind in _KINDS}
     known = {root.task_id: root for root in roots}
     for row in rows:
         task = known.get(row.id) or _stand_in(row)
         known[row.id] = task
-        partition[_PARTITION[outcomes[row.id]]].add(task)
+        partition[_PARTITION[outcomes[row.id]]].append(task)
         if row.failures or outcomes[row.id] == "failed":
-            partition["ever_failed"].add(task)
+            partition["ever_failed"].append(task)
     for kind in ("upstream_failure", "upstream_missing_dependency", "not_run"):
-        partition["still_pending_not_ext"] |= partition[kind]
-    nobody = SimpleNamespace(_get_work_response_history=[], _scheduled_tasks={}, _id="")
+        partition["still_pending_not_ext"] += partition[kind]
     made = sorted((row for row in rows if outcomes[row.id] == "ran"), key=lambda row: str(row.ended))
     return replace(
         report_of(rows, edges, ran),
         run_id=submission.run,
-        summary=summary.text_of(partition, nobody),
+        summary=summary.text_of(partition, None),
         status=summary.status_of(partition).name,
         success=all(outcomes.get(root.task_id) in ("complete", "ran") for root in roots),
         made=tuple(row.id for row in made),

@@ -342,6 +342,11 @@ def check_class(cls: type, namespace: Mapping[str, object]) -> None:
         return
     for name in _NAMES & namespace.keys():
         check(cls.__name__, name, namespace[name])
+    if cls.__hash__ is None:  # Python's own doing, where a class or a mix-in has an __eq__ and no more
+        raise DefinitionError(
+            f"{cls.__name__} has an __eq__ and no __hash__, but tasks are kept in sets and dicts. Take __eq__ away "
+            "(tasks are equal when class and parameters are), or write `__hash__ = luigi.Task.__hash__` beside it."
+        )
     for owner in cls.__mro__[1:-1]:
         if not _NAMES.isdisjoint(owner.__dict__) and _is_mixin(owner):
             for name in _NAMES & owner.__dict__.keys():

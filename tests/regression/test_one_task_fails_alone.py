@@ -12,7 +12,7 @@ import luigi
 import pytest
 
 from superluigi import run_task
-from superluigi.errors import MESSAGE_LIMIT, TaskFailedError, message_of
+from superluigi.errors import MESSAGE_LIMIT, DefinitionError, TaskFailedError, message_of
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task
@@ -581,3 +581,57 @@ def test_a_dynamic_requirement_made_on_the_second_try_is_a_success(here: Path) -
 
     run_task(Top())
     assert (here / "top.txt").exists()
+
+
+# ---- tasks that cannot be in a set, and events that cannot be told
+
+
+class Unhashable(Good):
+    def __eq__(self, other: object) -> bool:
+        raise LookupError("not to be compared")
+
+
+class TellsNothing(Good):
+    fails = luigi.BoolParameter()
+
+    def trigger_event(self, *_: Any) -> None:
+        raise ERRORS["no Exception"]()
+
+    def run(self) -> None:
+        super().run()
+        if self.fails:
+            raise ValueError("boom")
+
+
+class OurTellsNothing(AtomicTaskWithMetadata):
+    def trigger_event(self, *_: Any) -> None:
+        raise ValueError("nothing is told")
+
+    def run(self) -> int:
+        return 1
+
+
+class Around(luigi.WrapperTask):
+    queued = luigi.BoolParameter()
+
+    def requires(self) -> Any:  # a queue keeps tasks in sets, and says so
+        unhashable = [] if self.queued else [Unhashable(3)]
+        return [*good(), *unhashable, TellsNothing(4), OurTellsNothing(), TellsNothing(5, fails=True)]
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
+def test_tasks_that_cannot_be_in_a_set_and_events_that_cannot_be_told_fail_nothing(options: dict[str, Any]) -> None:
+    error = assert_fails_alone(Around("queue" in options), "TellsNothing(n=5, fails=True) failed", **options)
+    assert len(error.failures) == 1 and TellsNothing(4).complete() and OurTellsNothing().complete()
+
+
+def test_a_class_of_ours_without_a_hash_is_refused_when_it_is_written() -> None:
+    class Compares:
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    for bases in [(AtomicTaskWithMetadata,), (Compares, AtomicTaskWithMetadata)]:
+        with pytest.raises(DefinitionError, match="and no __hash__, but"):
+            type(AtomicTaskWithMetadata)("Eq", bases, {"__eq__": Compares.__eq__} if len(bases) == 1 else {})
+    hashed = {"__eq__": Compares.__eq__, "__hash__": luigi.Task.__hash__, "__module__": __name__}
+    type(AtomicTaskWithMetadata)("Eq", (AtomicTaskWithMetadata,), hashed)
