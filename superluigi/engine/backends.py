@@ -298,6 +298,8 @@ class BackendRegistry:
         self._default = executor
         self._max_workers = max(1, max_workers)
         self._made: dict[object, ExecutorBackend] = {}
+        #: Why an executor cannot be had: that may take long to find out, and is not asked for each task anew.
+        self._refused: dict[object, Exception] = {}
         self._inline = ExecutorBackend()
 
     def resize(self, max_workers: int) -> None:
@@ -347,9 +349,15 @@ class BackendRegistry:
 
     def _backend(self, spec: object) -> ExecutorBackend:
         key = spec if isinstance(spec, str) else id(spec)
+        if key in self._refused:
+            raise self._refused[key]
         backend = self._made.get(key)
         if backend is None:
-            executor, ours = execution.make(spec, self._max_workers)
+            try:
+                executor, ours = execution.make(spec, self._max_workers)
+            except Exception as error:
+                self._refused[key] = error
+                raise
             backend = self._made[key] = self._wrap(executor, ours)
         return backend
 
@@ -416,6 +424,6 @@ def _check_visible(task: Task, host: str) -> None:
 
 def _broken_pool() -> WorkerLostError:
     return WorkerLostError(
-        "A process of the ProcessPoolExecutor died (or its initializer raised, which is told above), which makes the "
-        "whole pool unusable. With executor='processes' such a task fails alone."
+        "A process of the ProcessPoolExecutor died, or could not import the program that is run, or its initializer "
+        "raised (told above), which makes the whole pool unusable. With executor='processes' such a task fails alone."
     )

@@ -7,6 +7,7 @@ import functools
 import importlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
@@ -22,21 +23,33 @@ _numbers = itertools.count()
 
 
 def local_cluster(name: str, max_workers: int) -> DaskExecutor:
-    """`executor="dask"`: a cluster on this machine, of `max_workers` processes, that ends with the run."""
+    """`executor="dask"`: a cluster on this machine, of `max_workers` processes, that ends with the run.
+
+    Raises:
+        ExecutorLostError: its processes cannot import the program that is run, or do not start for another reason.
+    """
     distributed = _distributed()
     with contextlib.ExitStack() as stack:
         # Daemons may have no children, so that pools in tasks would fail; asked for again when a worker is replaced.
         stack.enter_context(importlib.import_module("dask").config.set({"distributed.worker.daemon": False}))
-        cluster = distributed.LocalCluster(
-            n_workers=max_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address=None,
-            worker_dashboard_address=None,
-            # Without a dashboard Dask still asks for the dashboard's port, which another run has, and warns.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            silence_logs=40,
-        )
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=max_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                worker_dashboard_address=None,
+                # Without a dashboard Dask still asks for the dashboard's port, which another run has, and warns.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                silence_logs=40,
+            )
+        except RuntimeError as error:  # its processes have told why, but not here
+            raise ExecutorLostError(
+                f"The local Dask cluster could not be started ({error}). Its processes import the program that starts "
+                f"it, here {getattr(sys.modules['__main__'], '__file__', 'none')}: that must be a file, not typed or "
+                "read from stdin, and what starts runs must stand under `if __name__ == '__main__':` in it. "
+                "executor='processes' needs neither."
+            ) from error
         return DaskExecutor(distributed.Client(cluster, set_as_default=False), closes=[cluster, stack.pop_all()])
 
 
@@ -44,13 +57,13 @@ def connected(address: str, max_workers: int) -> DaskExecutor:
     """`executor="tcp://…"`: the Dask scheduler at that address.
 
     Raises:
-        ExecutionError: nothing answers there.
+        ExecutorLostError: nothing answers there.
     """
     distributed = _distributed()
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        raise ExecutionError(
+        raise ExecutorLostError(
             f"No Dask scheduler answers at {address} within {CONNECT_SECONDS} seconds: {error}. Is it running "
             "(`dask scheduler`), and may this host reach the port?"
         ) from error

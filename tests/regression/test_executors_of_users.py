@@ -11,7 +11,7 @@ import pytest
 
 from superluigi import cli, run_task
 from superluigi.engine.engine import run_graph
-from superluigi.errors import OptionError
+from superluigi.errors import ExecutorLostError, OptionError
 
 Project = Callable[[str], ModuleType]
 
@@ -54,6 +54,26 @@ def test_a_command_line_that_names_no_executor_ends_with_an_error_even_where_all
     assert cli.main(line) == 0
     assert cli.main([*line, "--executor", "nosuch"]) != 0
     assert "'nosuch' is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+def test_an_executor_that_cannot_be_had_is_sought_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, of_run: bool
+) -> None:
+    """Finding out may take long: nothing answers at an address, say."""
+    module, sought = project(TASKS), list[str]()
+
+    def seek(name: str, max_workers: int) -> Executor:
+        sought.append(name)
+        raise ExecutorLostError("nobody answers")
+
+    monkeypatch.setattr("superluigi.execution._factory", lambda name: seek)
+    if not of_run:
+        module.Elsewhere.executor = "there"
+    tasks = [*map(module.Elsewhere, range(3)), module.Makes()]
+    report = run_graph(tasks, executor="there" if of_run else None)
+    assert report.counts() == ({"failed": 1, "not run": 3} if of_run else {"failed": 3, "ran": 1})
+    assert sought == ["there"] and all("nobody answers" in str(failure.error) for failure in report.failures)
 
 
 def _shut_down() -> Executor:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -49,10 +50,11 @@ STARTS = {
 }
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, stdin: IO[str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
+        stdin=stdin,
         env={**os.environ, "SUPERLUIGI_WORKSPACE": str(folder / "workspace"), "PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -151,6 +153,21 @@ def test_what_imports_may_define_but_not_start() -> None:
         assert sys.argv == ["x", "-y"]
         sys.exit(2)
     assert sys.argv is arguments
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["a file", "stdin"])
+def test_a_local_dask_cluster_that_cannot_import_the_program_says_what_it_needs(tmp_path: Path, how: str) -> None:
+    """Dask itself says no more than that its nanny failed to start."""
+    pytest.importorskip("distributed")
+    script = tmp_path / "unguarded.py"
+    script.write_text(f"{SQUARE}\nrun_task(Square(n=3), executor='dask', num_workers=1)\n")
+    with script.open() as stream:
+        done = run(tmp_path, *(["unguarded.py"] if how == "a file" else []), stdin=stream)
+    assert done.returncode == 1
+    said = [line for line in done.stdout.splitlines() if "Square(n=3) failed" in line][-1]
+    assert "ExecutorLostError" in said and "if __name__ == '__main__':" in said
+    assert ("<stdin>" in said) == (how == "stdin") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.long
