@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.config import Config
 
-from superluigi.errors import OptionError, StorageAccessError, SuperLuigiError
+from superluigi.errors import OptionError, StorageAccessError, SuperLuigiError, TargetError
 from superluigi.storage.objects.s3 import s3_errors
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.fault_proxy import Fault, FaultProxy
@@ -176,6 +176,33 @@ def test_a_session_that_has_expired_is_said_also_where_the_answer_has_no_body(
         with pytest.raises(StorageAccessError, match=r"Sign in again.*AWS_SESSION_TOKEN") as caught:
             work()
         chain(caught.value)
+
+
+@pytest.mark.parametrize("kind", [S3ObjectTarget, S3PrefixTarget])
+@pytest.mark.parametrize(
+    ("status", "code", "says", "expected"),
+    [
+        (403, "QuotaExceeded", "Quota", r"(?s)(?=.*QuotaExceeded)(?!.*rights).*No room is left"),
+        (507, "InsufficientStorage", "Full", r"InsufficientStorage.*No room is left"),
+        (
+            403,
+            "AccessDenied",
+            "User: arn:aws:iam::1:user/me is not authorized",
+            r"\(AccessDenied: User: arn:.*needs s3:P",
+        ),
+        (403, "AccessDenied", "Access Denied.", r"\(AccessDenied\).*needs s3:PutObject"),
+    ],
+)
+def test_what_the_store_says_of_a_refusal_is_said_and_no_room_is_no_missing_right(
+    s3_server: S3Server, s3_bucket: str, proxy: FaultProxy, status: int, code: str, says: str, expected: str, kind: Any
+) -> None:
+    target = kind(s3_bucket, "k", **{**s3_server.client_options, "endpoint_url": proxy.url})
+    text = f"<Error><Code>{code}</Code><Message>{says}</Message></Error>"
+    proxy.add(Fault.STATUS, method="PUT", status=status, text=text, times=None)
+    with pytest.raises(TargetError, match=expected), target.tmp_write_path() as path:
+        (path / "x" if target.is_folder else path).write_text("1")
+    proxy.clear()
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("engine", ["", "boto3"])

@@ -23,6 +23,8 @@ _REFUSED = {
     "AccountProblem", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "AccessDeniedException",
 }  # fmt: skip
 _ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion", "NoSuchUpload"}
+#: Said with any status, 403 and 507 among them.
+_FULL = re.compile("quota|insufficientstorage|storagefull|diskfull|^507$", re.IGNORECASE)
 _PRECONDITION = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _HEADER = re.compile(r"(Invalid header value) .*", re.DOTALL)
 _SIGNED = re.compile(r"((?:X-Amz-)?(?:Signature|Security-Token|Credential)=)[^&\s\"']+", re.IGNORECASE)
@@ -84,9 +86,13 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
     _clear_of_secrets(error)
     code = code_of(error)
     bucket = bucket_of(uri)
-    if isinstance(error, ClientError) and _is_refusal(error, code):
+    answer: dict[str, Any] = getattr(error, "response", {})
+    message = without_secrets(str(answer.get("Error", {}).get("Message", "")))
+    if isinstance(error, ClientError) and _is_refusal(error, code) and not _FULL.search(code):
+        # More than "Access Denied": of AWS, who asked for what, and which policy is against it.
+        said = f": {message.rstrip('.')}" if len(message.split()) > 2 else ""
         return StorageAccessError(
-            f"Cannot {action} {uri}: the store refuses ({code or error}). Whether it exists is unknown. "
+            f"Cannot {action} {uri}: the store refuses ({code or error}{said}). Whether it exists is unknown. "
             f"Check the AWS credentials, profile or role in force, and their rights on this bucket{_right(error)}."
         )
     if code == "NoSuchBucket":
@@ -96,16 +102,17 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
     if code == "InvalidObjectState":
         return TransferError(f"Cannot {action} {uri}: it is archived (Glacier). Restore it first, then run again.")
     if isinstance(error, ClientError):
-        message = error.response.get("Error", {}).get("Message", "")
         kind = TransferError if action.startswith(("download", "upload")) else CommitError
-        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error)}")
+        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error, code)}")
     return TransferError(
         f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
         "nothing that is not whole has been published."
     )
 
 
-def _advice(error: Any) -> str:
+def _advice(error: Any, code: str) -> str:
+    if _FULL.search(code):
+        return "No room is left: free some, or have the quota raised; nothing that is not whole has been published."
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
     if 300 <= status < 400:
         return "It is elsewhere: check endpoint_url (its scheme too, http or https) and region_name."
