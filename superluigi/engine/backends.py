@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -41,7 +42,20 @@ from superluigi.worker_process.pool import ProcessExecutor
 VISIBLE_WITHIN_SECONDS = 2.0
 
 
-def explained(error: Exception) -> Exception:
+def refuse_other_than_futures(given: object, executor: object) -> None:
+    """Refuse what tells nobody when it ends.
+
+    Raises:
+        OptionError: `submit` has given something else than `concurrent.futures` has, or asyncio's kind of a future.
+    """
+    if not callable(getattr(given, "add_done_callback", None)) or asyncio.isfuture(given):
+        raise OptionError(
+            f"submit() of the executor {type(executor).__name__} gave a {type(given).__name__}. It must give a "
+            "concurrent.futures.Future that ends, with what the call returned or raised, however that went."
+        )
+
+
+def explained(error: BaseException) -> BaseException:
     """The error of an executor that was shut down before it was given to us, as advice; any other as it is."""
     if isinstance(error, RuntimeError) and "after shutdown" in str(error):
         told = OptionError(
@@ -249,6 +263,14 @@ class ExternalBackend(ExecutorBackend):
             ) from error
         except Exception as error:  # whatever its own protocol calls it
             raise AttemptLost(error) from error
+        if not isinstance(answer, bytes):
+            raise AttemptLost(
+                OptionError(
+                    f"The executor {type(self.executor).__name__} ended the future of {task} with a "
+                    f"{type(answer).__name__}, not with what the call returned. Does it run `fn(*args, **kwargs)` "
+                    "once, and set_result() what that gives?"
+                )
+            )
         outcome = _opened(pickling.loads(answer), task)
         if outcome.status == DONE:
             _check_visible(task, outcome.host)

@@ -15,7 +15,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import SchedulerMessage, TaskStatusReporter, rpc_message_callback
 
 from superluigi.engine.aside import SetAside
-from superluigi.engine.backends import AttemptLost, BackendRegistry, explained
+from superluigi.engine.backends import AttemptLost, BackendRegistry, explained, refuse_other_than_futures
 from superluigi.engine.interruption import end_elsewhere, end_threads, programs_of
 from superluigi.engine.mail import Mail
 from superluigi.engine.outcomes import OutcomeRecorder
@@ -303,7 +303,10 @@ class Worker(OutcomeRecorder):
                     timeout=attempting.timeout,
                     report_start=attempting.delayed is not None,
                 )
-        except Exception as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
+            refuse_other_than_futures(future, attempting.backend.executor)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it cannot be pickled, say: that attempt has failed, not the run
             future = Future()
             future.set_exception(explained(error))
         attempting.future = future

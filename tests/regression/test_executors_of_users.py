@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -95,9 +96,46 @@ class Full(Executor):
         raise MemoryError("no room")
 
 
+class Leaves(Executor):
+    def submit(self, fn: object, /, *args: object, **kwargs: object) -> Any:
+        raise SystemExit("no queue")
+
+
+class Gives(Executor):
+    def __init__(self, future: Callable[[Any], object]) -> None:
+        self.future = future
+
+    def submit(self, fn: Any, /, *args: object, **kwargs: object) -> Any:
+        return self.future(fn(*args, **kwargs))
+
+
+def _ended(result: object) -> Future[object]:
+    future = Future[object]()
+    future.set_result(result)
+    return future
+
+
+def _of_asyncio(result: object) -> object:
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    future.set_result(result)
+    loop.close()
+    return future
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
-    [(_shut_down, "has been shut down"), (_cannot_begin, "thread initializer failed"), (Full, "no room")],
+    [
+        (_shut_down, "has been shut down"),
+        (_cannot_begin, "thread initializer failed"),
+        (Full, "no room"),
+        (Leaves, "no queue"),
+        (lambda: Gives(lambda result: None), "Gives gave a NoneType. It must give a concurrent.futures.Future"),
+        (lambda: Gives(lambda result: result), "gave a bytes"),
+        (lambda: Gives(_of_asyncio), "gave a Future"),
+        (lambda: Gives(lambda result: _ended(None)), "ended the future of Elsewhere(number="),
+        (lambda: Gives(lambda result: _ended(repr(result))), "with a str, not with what the call returned"),
+    ],
 )
 def test_an_executor_that_takes_no_call_fails_the_tasks_that_it_was_to_run_and_no_others(
     project: Project, make: Callable[[], Executor], says: str
