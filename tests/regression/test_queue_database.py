@@ -24,7 +24,7 @@ import pytest
 from queue_support import PI
 from sqlalchemy.exc import OperationalError
 
-from superluigi import cli
+from superluigi import cli, run_task
 from superluigi.errors import QueueError, QueueGoneError, QueueTimeoutError, QueueUnreachableError
 from superluigi.queue import Queue, api
 from superluigi.queue.store import claims, clock, connections, registry, views
@@ -110,6 +110,73 @@ def test_a_removed_file_ends_those_who_have_it_open(queue_name: str, project: Pr
             with pytest.raises(QueueGoneError):
                 queue.submit(module.Draw(seed=1), pool="default")
             assert sum(newer.counts().values()) == 0
+
+
+REPLACED = """
+    class First(luigi.Task):
+        how, name = luigi.Parameter(), luigi.Parameter()
+
+        def output(self):
+            return luigi.LocalTarget("first")
+
+        def run(self):
+            import sqlite3
+            connection = sqlite3.connect(self.name)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+            if "log" in self.how:
+                for suffix in ("-wal", "-shm"):
+                    os.unlink(self.name + suffix)
+            if "copied" in self.how:
+                old = pathlib.Path("old.sqlite").read_bytes()
+                with open(self.name, "r+b") as file:
+                    file.truncate()
+                    file.write(old)
+            elif self.how == "moved":
+                os.replace("old.sqlite", self.name)
+            else:
+                os.unlink(self.name)
+            self.output().open("w").close()
+
+
+    class Second(First):
+        def requires(self):
+            return First(how=self.how, name=self.name)
+
+        def output(self):
+            return luigi.LocalTarget("second")
+
+        def run(self):
+            self.output().open("w").close()
+"""
+
+
+@pytest.mark.parametrize("how", ["copied", "copied, and the log removed", "moved", "removed"])
+@pytest.mark.parametrize("submitted", [False, True])
+def test_a_file_that_an_older_copy_replaces_while_it_is_used_is_an_error_and_no_success(
+    project: Project, queue_name: str, how: str, submitted: bool
+) -> None:
+    second = project(REPLACED).Second(how=how, name=queue_name)
+    with Queue(queue_name) as queue:
+        if submitted:
+            queue.submit(second)
+        with (
+            contextlib.closing(sqlite3.connect(queue_name)) as one,
+            contextlib.closing(sqlite3.connect("old.sqlite")) as two,
+        ):
+            one.backup(two)
+        known = queue.submit(second)
+        for wait in (
+            lambda: queue.spawn(1, until=known), lambda: queue.wait(known, timeout=60), lambda: queue.wait(timeout=60),
+            queue.work, lambda: queue.submit(second),
+        ):  # fmt: skip
+            with pytest.raises(QueueError, match=r"replaced|was removed|malformed"):
+                wait()
+    assert os.path.exists("first") and (submitted or not second.complete())  # the older plan may be good enough
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{queue_name}{suffix}").unlink(missing_ok=True)
+    run_task(second, queue=queue_name)
+    assert second.complete()
 
 
 def test_who_opens_a_queue_while_it_is_deleted_gets_a_new_one(queue_name: str, project: Project) -> None:

@@ -34,7 +34,14 @@ from superluigi.errors import (
 )
 from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
-from superluigi.queue.store.database_errors import DAMAGED, HOW_TO_MAKE, not_kept, postgres_error, sqlite_error
+from superluigi.queue.store.database_errors import (
+    DAMAGED,
+    HOW_TO_MAKE,
+    RESTORED,
+    not_kept,
+    postgres_error,
+    sqlite_error,
+)
 from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
 
 #: How long the server's clock is believed to run as fast as ours.
@@ -64,6 +71,8 @@ class Database:
         self._asked = -math.inf
         #: Device and inode of the file.
         self._file: tuple[int, int] | None = None
+        #: How often it had been submitted to and joined by workers when this process looked last.
+        self.changes = 0
         try:
             if self.path is not None and not create and _is_missing(self.path):  # to look for a queue makes no folder
                 raise QueueGoneError(f"There is no queue {self.path}. {HOW_TO_MAKE}")
@@ -74,6 +83,7 @@ class Database:
                     if not create and tables.version_of(connection) is None:
                         raise QueueGoneError(f"There is no queue in {self.shown}. {HOW_TO_MAKE}")
                     tables.upgrade(connection)
+                    self.count_changes(connection)
                     if self.is_sqlite:
                         self._anchor = _anchored(connection)
         except BaseException:
@@ -142,13 +152,38 @@ class Database:
         """Refuse to work on a file that has been removed, or has another one in its place."""
         if self.path is None:
             return
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            found = None
-        if found is None or (self._file is not None and self._file != (found.st_dev, found.st_ino)):
+        found = _identity(self.path)
+        if found is None or self._file not in (None, found):
             raise QueueGoneError(f"The queue {self.shown} is gone: its file was removed. {HOW_TO_MAKE}")
-        self._file = found.st_dev, found.st_ino
+        self._file = found
+
+    def _require_log(self, connection: Connection) -> None:
+        """Refuse a connection whose write-ahead log has been removed: it would read and write what nobody else sees."""
+        log, info = _identity(f"{self.path}-wal"), connection.info
+        if info.get("log") not in (None, log):
+            connection.invalidate()
+            connection.close()
+            raise QueueGoneError(f"The queue {self.shown} was replaced: its -wal file is another one now. {RESTORED}")
+        info["log"] = log if info.get("used") else None  # it opens the log with its first statement
+        info["used"] = True
+
+    def count_changes(self, connection: Connection, *, more: int = 0) -> int:
+        """How often the queue was submitted to, and joined by workers; `more` is added, for the rest to see.
+
+        Raises:
+            QueueGoneError: less often than this process has seen: it is an older copy, in the place of what there was.
+        """
+        key = tables.meta.c.key == "changes"
+        with tables.as_stored("The number of changes"):
+            found = int(connection.execute(select(tables.meta.c.value).where(key)).scalar() or 0)
+        if found < self.changes:
+            raise QueueGoneError(f"The queue {self.shown} was replaced by an older copy of itself. {RESTORED}")
+        if more:
+            connection.execute(tables.meta.delete().where(key))
+            connection.execute(tables.meta.insert(), [{"key": "changes", "value": str(found + more)}])
+        else:  # what is added here may yet be rolled back
+            self.changes = found
+        return found + more
 
     def _connected(self) -> Connection:
         self._require_file()
@@ -159,7 +194,10 @@ class Database:
             self._pid = os.getpid()
             # A queue that is not closed is closed with its last reference, by the process that opened it.
             self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)
-        return self._engine.connect()
+        connection = self._engine.connect()
+        if self.is_sqlite:
+            self._require_log(connection)
+        return connection
 
     @contextlib.contextmanager
     def read(self, *, one_moment: bool = False) -> Iterator[Connection]:
@@ -228,6 +266,15 @@ class Database:
         if self._engine is not None:
             self._closing()  # once only: what is closed is not kept until we go
         self._engine = None
+
+
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """Device and inode of a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_missing(path: Path) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from superluigi import config
-from superluigi.errors import QueueError, QueueGoneError, QueueUnreachableError
+from superluigi.errors import QueueError, QueueUnreachableError
 from superluigi.execution.process import signals
 from superluigi.queue.models import Pool
 from superluigi.queue.providers import Provider, WorkerOrder, load
@@ -113,8 +113,6 @@ class Spawner:
         except KeyboardInterrupt:
             self._cancel()
             raise
-        except QueueGoneError as error:
-            logger.warning("%s; the spawner ends", error)
         finally:
             with contextlib.suppress(QueueError), self._database.write(flush=False) as connection:
                 registry.resign(connection, self.name)
@@ -170,6 +168,7 @@ class Spawner:
     def _sweep_and_lead(self, pools: list[str], now: float) -> list[str]:
         """One transaction: overdue tasks back into the pool, dead workers off the list, the lead kept or taken."""
         with self._database.write(flush=False) as connection:
+            self._database.count_changes(connection)
             dead = registry.dead_workers(connection)
             claims.sweep(connection, now, dead)
             for name in dead:

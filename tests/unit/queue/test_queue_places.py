@@ -137,7 +137,7 @@ def test_on_postgresql_an_older_version_is_migrated_and_a_newer_one_refused(post
         with Queue(name) as queue:
             assert queue.tasks() == queue.check() == []
             assert queue.work() == 0
-        found = server.execute("SELECT value FROM superluigi_meta").fetchall()
+        found = server.execute("SELECT value FROM superluigi_meta WHERE key = 'version'").fetchall()
         assert found == [(str(tables.VERSION),)]
         server.execute("UPDATE superluigi_meta SET value = '99' WHERE key = 'version'")
     with pytest.raises(QueueVersionError, match="version 99"):
