@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from superluigi.targets import LocalFileTarget, LocalFolderTarget
 
 SOURCE = Path(__file__).parent.parent / "data/faults.c"
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EROFS": errno.EROFS, "short": 0}
@@ -193,3 +198,28 @@ def test_a_task_says_it_failed_only_if_its_output_is_the_old_one_at_each_call(
     faults: Path, tmp_path: Path, where: str, how: str, error: str
 ) -> None:
     check_task(faults, tmp_path, error, how, where, 1)
+
+
+@pytest.mark.parametrize("left", range(4))
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+def test_a_process_without_descriptors_leaves_nothing_behind(tmp_path: Path, kind: Any, left: int) -> None:
+    """To see what is in a stage, so that it can be removed, takes some."""
+    target, held = kind(tmp_path / "out"), [os.open(os.devnull, os.O_RDONLY)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 40, before[1]))
+    try:
+        with contextlib.suppress(OSError), target.tmp_write_path() as path:
+            if kind is LocalFolderTarget:
+                (path / "deep/er").mkdir(parents=True)
+                path /= "deep/er/file"
+            path.write_text("new")
+            with contextlib.suppress(OSError):
+                held.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(100))
+            for descriptor in held[len(held) - left :]:
+                os.close(descriptor)
+            del held[len(held) - left :]
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert {one.name for one in tmp_path.iterdir()} <= ({"out", "out.metadata.json"} if target.exists() else set())

@@ -169,6 +169,35 @@ def digested(path: str) -> tuple[str, os.stat_result]:
         os.close(descriptor)
 
 
+_NEEDED = 4  # descriptors that `remove_tree` has open at a time
+
+
+class _Reserve:
+    """Descriptors to give up where a process that has no more must remove what it staged: pipes, as nobody's else."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, os.stat_result] = {}
+
+    def keep(self) -> None:
+        """Hold as many as are needed."""
+        with contextlib.suppress(OSError):  # there are none left, as it seems
+            while len(self._held) < _NEEDED:
+                self._held.update((fd, os.fstat(fd)) for fd in os.pipe())
+
+    def give(self) -> bool:
+        """Close them; whether there were any. What a task has closed, and opened as something else, is not ours."""
+        held, self._held = self._held, {}
+        for fd, was in held.items():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(fd), was):
+                    os.close(fd)
+        return bool(held)
+
+
+_reserve = _Reserve()
+keep_reserve = _reserve.keep
+
+
 def remove_tree(path: Path, *, owner: int | None = None) -> None:
     """Remove a file or folder, whatever its modes and depth; nothing happens when it is gone.
 
@@ -176,6 +205,15 @@ def remove_tree(path: Path, *, owner: int | None = None) -> None:
     in the place of a folder meanwhile. Folders in folders are moved up to the top before they are emptied, so that no
     chain of them gets too long. With `owner`, only what that user made is removed.
     """
+    try:
+        _remove_tree(path, owner)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not _reserve.give():
+            raise
+        _remove_tree(path, owner)
+
+
+def _remove_tree(path: Path, owner: int | None) -> None:
     parent, name = os.path.split(path)
     with contextlib.suppress(FileNotFoundError), _opened(parent or ".") as here:
         if owner is not None and _owner_of(name, here) != owner:

@@ -73,6 +73,7 @@ def make_stage(stage: str, parent: str) -> list[Path]:
         OSError: refused; its `filename` is the folder that refuses.
     """
     failpoint("make staging folder")
+    copy.keep_reserve()
     try:
         return [] if spare_stages.take(stage, parent) else with_folders(lambda: os.mkdir(stage, 0o700), parent)
     except OSError as error:
@@ -256,6 +257,7 @@ def staging_folder(parent: Path) -> Path:
     shared = parent / STAGING
     folder = shared / owner_token.token()
     failpoint("make staging folder")
+    copy.keep_reserve()
 
     def make() -> None:
         with contextlib.suppress(FileExistsError):
