@@ -332,7 +332,7 @@ def _add_flag(group: Any, flag: str, dest: str, parameter: luigi.Parameter[Any],
     import luigi
 
     options: dict[str, object] = {"dest": dest, "metavar": _kind(parameter), "help": text.replace("%", "%%")}
-    if isinstance(parameter, luigi.BoolParameter):
+    if isinstance(_plain(parameter), luigi.BoolParameter):
         options.update(nargs="?", const="True", metavar="true|false")
     group.add_argument(flag, **options)
 
@@ -387,7 +387,7 @@ def _help(parameter: luigi.Parameter[Any], family: str, name: str) -> str:
     # Luigi appends its choices in random order.
     described = (parameter.description or "").split("Choices: {")[0].strip()
     parts = [described] if described else []
-    if choices := choices_of(parameter):
+    if choices := choices_of(_plain(parameter)):
         parts.append(f"one of {', '.join(choices)}")
     if not _has_value(parameter, family, name):
         parts.append("(required)")
@@ -422,10 +422,17 @@ def _parsed(parameter: luigi.Parameter[Any], text: str, name: str, family: str) 
         wanted = _EXAMPLES.get(_kind(parameter), str(error).rstrip("."))
         if _is_structure(text):  # it is written well, and holds what it should not
             wanted = f"expected is {error}".rstrip(".")
-        if choices := choices_of(parameter):
+        if choices := choices_of(_plain(parameter)):
             wanted = f"it is one of {', '.join(choices)}"
         said = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise UsageError(f"{flag} of {family}: {said!r} cannot be read as {_kind(parameter)}: {wanted}.") from error
+
+
+def _plain(parameter: luigi.Parameter[Any]) -> luigi.Parameter[Any]:
+    """What reads a parameter's text: of an argument for which a task may stand, that of its type alone."""
+    from superluigi.parameters.checked import Structured
+
+    return (isinstance(parameter, Structured) and parameter.plain) or parameter
 
 
 def _is_structure(text: str) -> bool:
@@ -439,5 +446,5 @@ def _is_structure(text: str) -> bool:
 
 def _kind(parameter: luigi.Parameter[Any]) -> str:
     """`DATE` for a DateParameter, an OptionalDateParameter, and what an annotation makes of a date."""
-    name = type(parameter).__name__.removesuffix("Parameter")
+    name = type(_plain(parameter)).__name__.removesuffix("Parameter")
     return name.removeprefix("Optional").removeprefix("Checked").upper() or "TEXT"

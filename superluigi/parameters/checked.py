@@ -295,6 +295,9 @@ class CheckedChoice(Checked, ChoiceBase):
 class Structured(Checked):
     """Values kept as `Frozen`: JSON on the command line and in configurations."""
 
+    #: What reads the text where a task may stand for a number or a flag: it is then written as without the task.
+    plain: Checked | None = None
+
     def __get__(self, instance: object, owner: object = None) -> Any:
         if instance is None:
             return self
@@ -334,7 +337,10 @@ class Structured(Checked):
                 return self.adapter.decode(data)
             except (TypeError, ValueError) as error:
                 expected = expected or str(error)
-        form = "" if isinstance(getattr(self.adapter, "inner", self.adapter), ScalarAdapter) else ", written as JSON"
+        if self.plain is not None:
+            with contextlib.suppress(TypeError, ValueError, luigi.parameter.ParameterException):
+                return self.plain.parse(x)
+        form = "" if self.plain is not None or isinstance(self.adapter, ScalarAdapter) else ", written as JSON"
         raise RefusedError(f"{expected or self.adapter.name}{form}", self.attribute, x)
 
 
@@ -425,7 +431,11 @@ def _parameter(adapter: Adapter, options: dict[str, Any]) -> Checked:
     if isinstance(plain, IsTask) and plain is adapter:
         return TaskReference(**options)
     if plain is not adapter:
-        return CheckedValue(**options)
+        made = CheckedValue(**options)
+        if _scalar(_optional_scalar(plain) or plain) is not None:
+            made.plain = _parameter(plain, {})
+            made.plain.adapter = plain
+        return made
     optional = _optional_scalar(plain)
     if optional is not None:
         base, more = _scalar(optional) or (CheckedValue, {})

@@ -64,6 +64,26 @@ def core(n: int = 1) -> int:
 @task
 def email(sender: str = "") -> str:
     return sender
+
+class ByClass(AtomicTaskWithMetadata):
+    x: Param[float] = 0.0
+    n: Param[int] = 0
+    flag: Param[bool] = False
+    maybe: Param[float | None] = None
+    span: Param[datetime.timedelta] = datetime.timedelta(0)
+    colour: Param[Colour] = Colour.RED
+    day: Param[datetime.date] = datetime.date(2020, 1, 1)
+
+    def run(self) -> Any:
+        return [self.x, self.n, self.flag, self.maybe, self.span, self.colour, self.day]
+
+@task
+def by_function(
+    x: float = 0.0, n: int = 0, flag: bool = False, maybe: float | None = None,
+    span: datetime.timedelta = datetime.timedelta(0), colour: Colour = Colour.RED,
+    day: datetime.date = datetime.date(2020, 1, 1),
+) -> Any:
+    return [x, n, flag, maybe, span, colour, day]
 """
 
 
@@ -125,6 +145,26 @@ def test_what_begins_with_a_dash_may_be_a_value(
 ) -> None:
     assert value_of(capsys, module, "Given", f"--{flag}", text)[flag] == value
     assert value_of(capsys, module, "Given", "--force", f"--{flag}={text}")[flag] == value
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--x=-.5", "--x=.5", "--x=inf", "--x=1e3", "--x=abc", "--n=+5", "--n=1_0", "--n=1.0", "--n= 7 ", "--flag",
+        "--flag=true", "--flag=False", "--flag=yes", "--maybe=.5", "--maybe=x", "--span=2 h 30 m", "--span=x",
+        "--colour=RED", "--colour=GREEN", "--day=2024-02-29", "--day=2024-02-30",
+    ],
+)  # fmt: skip
+def test_an_argument_of_a_function_is_written_as_a_parameter_of_a_class(
+    module: Any, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    def found(name: str) -> Any:
+        capsys.readouterr()
+        if cli.main(["run", module, name, word]):
+            return capsys.readouterr().err.replace(name, "NAME")
+        return pickle.loads(Path(capsys.readouterr().out.strip().rpartition(" ")[2]).read_bytes())
+
+    assert found("ByClass") == found("by_function")
 
 
 def test_a_value_that_is_missing_is_missed(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
