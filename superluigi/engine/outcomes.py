@@ -13,7 +13,7 @@ from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from superluigi import graph
 from superluigi.engine.graph_walk import GraphWalker
 from superluigi.engine.running_attempt import RunningAttempt, ask_to_end, failed_at_start, kind_of
-from superluigi.errors import USERS_CODE, DefinitionError, ExecutorLostError, TargetMissingError, TaskCancelledError
+from superluigi.errors import USERS_CODE, DefinitionError, TargetMissingError, TaskCancelledError
 from superluigi.execution.attempt import MISSING_EXTERNAL, AttemptResult, ends_retries, shown
 from superluigi.runs import families
 from superluigi.runs.context import RunContext
@@ -95,7 +95,7 @@ class OutcomeRecorder(GraphWalker):
         if outcome.missing and self.settings.check_unfulfilled_deps:
             self._reschedule(task, outcome.missing)
         self.run_succeeded &= status == DONE or bool(new_deps)
-        lost = isinstance(outcome.error, ExecutorLostError)
+        lost = outcome.executor_lost
         if status == FAILED and (lost or (self._on_error == "stop" and not self._will_retry(task_id))):
             self.asks_no_more = True
             if not lost:

@@ -12,7 +12,7 @@ from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
 from superluigi.engine.backends import ExecutorBackend
-from superluigi.errors import TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
+from superluigi.errors import ExecutorLostError, TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
 from superluigi.execution.attempt import AttemptResult
 from superluigi.execution.process import process_state
 from superluigi.execution.process.raising import Interruptible
@@ -103,7 +103,13 @@ def failed_at_start(task: Task, error: Exception) -> AttemptResult:
     """The outcome of an attempt that could not begin, for a reason that is the task's."""
     text = tracebacks.text_of(error)
     return AttemptResult(
-        task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text, started=time.time()
+        task.task_id,
+        FAILED,
+        expl=text,
+        error=tellable(error, text),
+        traceback=text,
+        executor_lost=isinstance(error, ExecutorLostError),
+        started=time.time(),
     )
 
 

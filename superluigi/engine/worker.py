@@ -30,6 +30,7 @@ from superluigi.engine.running_attempt import (
 from superluigi.errors import (
     DefinitionError,
     ExecutionError,
+    ExecutorLostError,
     OptionError,
     TaskCancelledError,
     TaskTimeoutError,
@@ -415,4 +416,7 @@ class Worker(OutcomeRecorder):
             trigger(task, Event.FAILURE, task, error)
         else:
             trigger(task, Event.PROCESS_FAILURE, task, str(error))
-        return AttemptResult(task.task_id, FAILED, expl=str(error), error=error, started=attempting.started)
+        lost = isinstance(error, ExecutorLostError)
+        return AttemptResult(
+            task.task_id, FAILED, expl=str(error), error=error, executor_lost=lost, started=attempting.started
+        )

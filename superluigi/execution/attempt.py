@@ -142,6 +142,8 @@ class AttemptResult:
     missing: tuple[str, ...] = ()
     #: Requirements that `run` asked for by `yield` and that are not complete.
     requirements: tuple[Task, ...] = ()
+    #: No task has raised `error`: the executor is gone, or cannot be had, and nothing more can run on it.
+    executor_lost: bool = False
     #: Nothing was done: the run refreshes what is stale, and this task is not after all.
     skipped: bool = False
     #: PENDING because the task asked for another attempt (GracefulTimeout).
@@ -366,7 +368,7 @@ class AttemptRunner:
         try:
             yield
         finally:
-            del self.task.trigger_event
+            vars(self.task).pop("trigger_event", None)
 
     def _keep_event(self, event: str, *args: object) -> None:
         # The first argument is by custom the task itself: the receiver puts its own in its place.

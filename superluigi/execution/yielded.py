@@ -22,6 +22,8 @@ CHECKED_DATA: weakref.WeakSet[type] = weakref.WeakSet()
 #: Yields on what cannot be answered here, and returns the answer.
 Ask = Callable[[Any], Generator[Any, Any, Any]]
 _NOT_STARTED = object()
+_MOST_IN_LEAVING = 100
+_ASKS_FOR_MORE = "generator ignored GeneratorExit"  # Python's words
 
 
 def follow(steps: Generator[object, Any, Value], ask: Ask, first: object = _NOT_STARTED) -> Generator[Any, Any, Value]:
@@ -29,14 +31,25 @@ def follow(steps: Generator[object, Any, Value], ask: Ask, first: object = _NOT_
 
     Its `finally` blocks run when it ends or is left, not when the collector comes by.
     """
-    with contextlib.closing(steps):
+    try:
+        wanted = next(steps) if first is _NOT_STARTED else first
+        while True:
+            wanted = steps.send((yield from ask(wanted)))
+    except StopIteration as stop:
+        value: Value = stop.value
+        return value
+    finally:
+        _leave(steps)
+
+
+def _leave(steps: Generator[object, Any, Any]) -> None:
+    """Close a generator of the user's, also one that asks for more then: in a `finally`, or in an `except` of all."""
+    for _ in range(_MOST_IN_LEAVING):
         try:
-            wanted = next(steps) if first is _NOT_STARTED else first
-            while True:
-                wanted = steps.send((yield from ask(wanted)))
-        except StopIteration as stop:
-            value: Value = stop.value
-            return value
+            return steps.close()
+        except RuntimeError as error:
+            if str(error) != _ASKS_FOR_MORE:
+                raise
 
 
 def start(steps: Generator[object, Any, Value]) -> Value | Generator[object, Any, Value]:

@@ -128,6 +128,7 @@ def test_no_name_of_a_family_leads_out_of_the_store_and_the_workspace(tmp_path: 
 
 
 WRONG: list[tuple[str, Any]] = [
+    ("cls", Parameter()), ("self", IntParameter()),
     ("tags", luigi.ListParameter()), ("tags", ["a"]), ("tags", {"a": 1}), ("tag", "v1"), ("run", Parameter()),
     ("run_names", Parameter()), ("environment", 5), ("environment", "prod"), ("environment", lambda self: {}),
     ("environment", Parameter(default="prod")), ("executor", property(lambda self: "threads")), ("executor", 5),

@@ -12,7 +12,7 @@ import luigi
 import pytest
 
 from superluigi import run_task
-from superluigi.errors import MESSAGE_LIMIT, DefinitionError, TaskFailedError, message_of
+from superluigi.errors import MESSAGE_LIMIT, DefinitionError, ExecutorLostError, TaskFailedError, message_of
 from superluigi.parameters import Param
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task
@@ -134,6 +134,7 @@ ERRORS: dict[str, Any] = {
     "GeneratorExit": GeneratorExit,
     "StopIteration": StopIteration,
     "KeyError of nothing": KeyError,
+    "of a run within": lambda: ExecutorLostError("its own scheduler does not answer"),
 }
 
 

@@ -423,3 +423,59 @@ def test_a_custom_complete_that_is_never_true_fails_its_task_and_one_that_lags_d
     Path("asked.txt").unlink()
     run_task(Waits(5), **options)
     assert Path("waited.txt").exists()
+
+
+def _asks_while_it_is_left(make: Any) -> Iterator[Any]:
+    try:
+        yield make(20)
+    finally:
+        yield make(21)
+
+
+def _asks_until_it_is_answered(make: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield make(22)
+            break
+        except BaseException:  # noqa: BLE001 - as people write it, and GeneratorExit is among them
+            continue
+
+
+def _fails_while_it_is_left(make: Any) -> Iterator[Any]:
+    try:
+        yield make(23)
+    finally:
+        raise LookupError("nothing to clean up")
+
+
+class Left(luigi.Task):
+    which = luigi.IntParameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(f"left-{self.which}.txt")
+
+    def run(self) -> Any:
+        yield from (_asks_while_it_is_left, _asks_until_it_is_answered, _fails_while_it_is_left)[self.which](PlainLeaf)
+        self.output().open("w").close()
+
+
+class OurLeft(AtomicTaskWithMetadata):
+    which: Param[int]
+
+    def run(self) -> Any:
+        yield from (_asks_while_it_is_left, _asks_until_it_is_answered, _fails_while_it_is_left)[self.which](Leaf)
+        return self.which
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python's own, of the one without end
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_a_generator_that_asks_for_more_while_it_waits_is_asked_again(options: dict[str, Any]) -> None:
+    class All(luigi.WrapperTask):
+        def requires(self) -> Any:
+            return [kind(which=n) for kind in (Left, OurLeft) for n in range(3)]
+
+    with pytest.raises(TaskFailedError) as caught:
+        run_task(All(), **options)
+    assert {task for task, _ in caught.value.failures} == {"Left(which=2)", "OurLeft(which=2)"}
+    assert all("nothing to clean up" in reason for _, reason in caught.value.failures)
+    assert all(kind(which=n).complete() for kind in (Left, OurLeft) for n in range(2))

@@ -144,6 +144,8 @@ class _Child:
             with entered(run):
                 if is_complete(task, run):
                     return Result("complete", exit_code=0)
+        if getattr(task, "disabled", False):  # a run without a queue does not begin it either
+            return Result("failed", f"{task} is disabled: its attribute `disabled` is true.", 1, final=True)
         check = [dep for dep in task.deps() if can_tell(dep, run)]
         outcome = run_attempt(
             task, run, check=check, known=order.known, worker_id=order.worker,

@@ -57,6 +57,9 @@ FAILURES = """
             import subprocess
             subprocess.run(["no-such-binary-anywhere"], check=True)
 
+    class Disabled(luigi.Task):
+        disabled, retry_count = True, 3
+
     class OutOfMemory(luigi.Task):
         def run(self):
             import resource
@@ -84,7 +87,7 @@ FAILURES = """
     def note(task, error):
         pathlib.Path("timeout.txt").write_text(f"{task} {error}")
 
-    ALL = [After, Exits, Dies, EndedByTheKernel, NotWritten, NoCommand, OutOfMemory, Unpicklable, Odd, Slow]
+    ALL = [After, Exits, Dies, EndedByTheKernel, NotWritten, NoCommand, Disabled, OutOfMemory, Unpicklable, Odd, Slow]
 """
 
 
@@ -113,6 +116,7 @@ def test_every_kind_of_failure_is_told_in_its_row(project: Project, any_queue_na
         assert "SIGKILL" in error["EndedByTheKernel"] and "memory" in error["EndedByTheKernel"]
         assert "complete() is still returning False" in error["NotWritten"]
         assert "no-such-binary-anywhere" in error["NoCommand"]
+        assert "Disabled() is disabled" in error["Disabled"] and rows["Disabled"].attempts == 1
         assert "MemoryError" in error["OutOfMemory"]
         assert "with a lock inside" in error["Unpicklable"]
         assert "nul \\x00, no text \\udc80" in error["Odd"]  # what a database cannot hold is written out
