@@ -19,6 +19,7 @@ from superluigi.storage.objects.prefix.prefix_location import PrefixLocation
 from superluigi.storage.objects.s3.options import S3Options
 from superluigi.storage.objects.s3.s3_errors import split
 from superluigi.storage.objects.s3.store import opened
+from superluigi.storage.objects.store import is_key
 from superluigi.targets.addresses import hint_for_path, meant
 from superluigi.targets.base import AtomicTarget, LuigiFormat, StreamTarget, contents_limit
 from superluigi.targets.s3_system import S3System
@@ -197,6 +198,8 @@ def _check(bucket: Any, key: Any, name: str) -> None:
         raise OptionError(f"{bucket!r} is no bucket name. Give the bucket without s3:// and the key as {name}.")
     if not key:
         raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")
+    if not is_key(key):
+        raise OptionError(f"{key!r} can be no {name}: a key of S3 is text in UTF-8. Choose another one.")
 
 
 def __getattr__(name: str) -> NoReturn:

@@ -11,8 +11,9 @@ import pytest
 
 from superluigi.errors import CommitError
 from superluigi.storage.local import atomic, copy
-from superluigi.targets import LocalFolderTarget
+from superluigi.targets import LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing import fault_injection
+from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -43,6 +44,39 @@ def test_an_error_at_any_step_after_the_swap_is_a_warning(
         assert "injected" in caplog.text and "unchanged" not in caplog.text
     publish(rig, "last")
     assert rig.leftovers() == []
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("kind", [S3ObjectTarget, S3PrefixTarget])
+def test_what_cannot_be_removed_after_a_commit_to_s3_is_a_warning(
+    s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: Any
+) -> None:
+    target = kind(s3_bucket, "k", **s3_server.client_options)
+    monkeypatch.setattr(copy, "remove_tree", refuse)
+    with pytest.raises(ZeroDivisionError), target.tmp_write_path() as path:
+        raise ZeroDivisionError
+    with target.tmp_write_path() as path:
+        (path / "x" if target.is_folder else path).write_text("1")
+    assert target.exists() and "could not be removed (Operation not permitted)" in caplog.text
+
+
+def test_a_copy_that_cannot_be_removed_keeps_no_other(
+    s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copies = []
+    for key in "ab":
+        target = S3ObjectTarget(s3_bucket, key, **s3_server.client_options)
+        with target.tmp_write_path() as path:
+            path.write_text("1")
+        copies.append(target.download())
+    remove = copy.remove_tree
+    monkeypatch.setattr(copy, "remove_tree", lambda path, **how: (refuse if path == copies[0] else remove)(path, **how))
+    target.location.cache.clear()
+    assert [path.exists() for path in copies] == [True, False]
+    assert f"s3://{s3_bucket}/a cannot be removed" in caplog.text
 
 
 @pytest.mark.parametrize("old", ["the old one", "the new one"])

@@ -39,6 +39,15 @@ def text_of(path: Path) -> set[str]:
 CONTENT = {"content " * 4000}
 
 
+def test_what_a_local_copy_cannot_name_is_fetched_when_it_is_asked_for(
+    s3_server: S3Server, s3_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = S3PrefixTarget(s3_bucket, "long", **s3_server.client_options)
+    with target.tmp_write_path() as path:
+        (path / ("n" * 250)).write_text("1")
+    assert text_of(target.download()) == {"1"} and not caplog.records
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A folder on a small disk of its own, mounted as told."""

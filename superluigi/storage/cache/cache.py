@@ -153,7 +153,7 @@ class Cache:
         return self.prune(limit_bytes=-1)
 
     def evict(self, info: Info) -> bool:
-        """Remove one entry and its copy; False if it is in use."""
+        """Remove one entry and its copy; False if it is in use, or the system refuses, which keeps no other."""
         stem = info.state_file.with_suffix("")
         with lock(stem.with_suffix(".fill"), wait=False) as mine:
             if not mine:
@@ -161,7 +161,11 @@ class Cache:
             with lock(stem.with_suffix(".use"), wait=False) as unused:
                 if not unused:
                     return False
-                remove_known(self.root, info.state_file)
+                try:
+                    remove_known(self.root, info.state_file)
+                except OSError as error:
+                    _log.warning("The local copy of %s cannot be removed, and stays: %s", info.uri, error)
+                    return False
                 # The lock files go while their locks are held: a process that waits for them looks again.
                 for suffix in (".use", ".fill"):
                     stem.with_suffix(suffix).unlink(missing_ok=True)

@@ -30,7 +30,11 @@ def copy_or_clone(source: int, destination: Path) -> None:
     with open(destination, "xb") as target:
         status = os.fstat(source)
         size = status.st_size
-        if size == 0 or clone(source, target.fileno()):
+        if size == 0:  # so say files of /proc, which have content all the same
+            while data := os.read(source, _CHUNK):
+                target.write(data)
+            return
+        if clone(source, target.fileno()):
             return
         moved = 0
         for offset, end in _data(source, status):

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import parsed
-from superluigi.storage.local import copy
+from superluigi.storage.local import atomic, copy
 from superluigi.storage.local.stages import staging
 from superluigi.storage.objects.store import ObjectStore
 
@@ -64,12 +64,13 @@ def drop(folder: Path, owes: bool) -> None:
 
     What could not be undone on the server is then for the next process that cleans, once this one is gone.
     """
-    if not owes:
-        staging.drop_staging(folder)
-        return
-    for name in os.listdir(folder):
-        if name != NOTE:
-            copy.remove_tree(folder / name)
+    with atomic.mended_later(f"The temporary files in {folder} could not be removed"):
+        if not owes:
+            staging.drop_staging(folder)
+            return
+        for name in os.listdir(folder):
+            if name != NOTE:
+                copy.remove_tree(folder / name)
 
 
 def clean(store: ObjectStore, root: Path) -> None:

@@ -21,7 +21,7 @@ from superluigi.errors import (
 from superluigi.storage import first_records, owner_token
 from superluigi.storage.base import SCHEMA, Record, StagedWrite, check_name, refuse_unexpected
 from superluigi.storage.cache import cache
-from superluigi.storage.local import copy
+from superluigi.storage.local import copy, members
 from superluigi.storage.local.stages import stage_check
 from superluigi.storage.objects import crc32, intent_log
 from superluigi.storage.objects.intent_log import IntentLog, active, is_over
@@ -266,6 +266,8 @@ class StagedObject(StagedWrite):
 
     def _check(self) -> None:
         uri = self.location.uri
+        if self.path.is_symlink():
+            members.own_written(str(self.path), uri)  # the local copy would be what others can change
         if self.path.is_dir():
             raise TargetKindError(
                 f"A folder was written to output_path, but the output {uri} is an {_KIND}. "

@@ -306,6 +306,14 @@ class ObjectStore(abc.ABC):
         """Drop the parts of an upload; nothing happens if it is finished or gone."""
 
 
+def is_key(text: str) -> bool:
+    """Whether it can be sent as a key, which is text in UTF-8; names of files may be any bytes."""
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def in_threads(work: Callable[[Item], T], items: Iterable[Item], at_once: int) -> list[T]:
     """`work` over `items` in at most `at_once` threads; the first error ends it and is raised.
 

@@ -94,6 +94,9 @@ def test_a_prefix_refuses_links_without_end_and_what_is_no_file(s3_server: S3Ser
         "holds it": lambda path: (path / "sub" / "up").symlink_to(path),
         "no file": lambda path: os.mkfifo(path / "pipe"),
         "nor a link": lambda path: (path / "link").symlink_to("nowhere"),
+        "link is no file": lambda path: (path / "link").symlink_to("link"),
+        "UTF-8": lambda path: (path / os.fsdecode(b"n\xff")).touch(),
+        "are ours": lambda path: (path / ".superluigi-x").touch(),
     }.items():
         with pytest.raises(TargetKindError, match=name), target.tmp_write_path() as path:
             (path / "sub").mkdir()

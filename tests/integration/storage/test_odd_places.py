@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import luigi.format
 import pytest
@@ -17,12 +18,16 @@ from superluigi.errors import CommitError, OptionError, RecordError, TargetKindE
 from superluigi.storage import owner_token
 from superluigi.storage.local import atomic
 from superluigi.storage.local.cleanup import clean
-from superluigi.targets import LocalFileTarget, LocalFolderTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing import fault_injection
+from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
 
 HERE = f"{owner_token.host()}-{owner_token.world()}"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
+
+
+SYSTEM = Path("/proc/version")
 
 
 def make_pipe(path: Path) -> None:
@@ -63,6 +68,24 @@ def test_pipes_and_sockets_in_a_folder_are_refused_and_nobody_waits_for_them(
     make(tmp_path / "output/odd")
     with pytest.raises(TargetKindError, match="pipe"), rig.target().tmp_read_path():
         pass
+
+
+@pytest.mark.skipif(not SYSTEM.exists(), reason="there is no /proc")
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget])
+def test_files_that_say_they_are_empty_and_are_not_come_back_whole(
+    tmp_path: Path, s3_server: S3Server, s3_bucket: str, kind: Any
+) -> None:
+    local = kind in (LocalFileTarget, LocalFolderTarget)
+    target = kind(tmp_path / "out") if local else kind(s3_bucket, "out", **s3_server.client_options)
+    with target.stage() as staged:
+        (staged.path / "x" if target.is_folder else staged.path).symlink_to(SYSTEM)
+        record = staged.commit({"text": "x"})
+    assert record["output"]["size"] == len(SYSTEM.read_bytes()) > 0 == SYSTEM.stat().st_size
+    for path in (LocalFileTarget(SYSTEM), target):
+        with path.tmp_read_path() as copy:
+            assert (copy / "x" if path.is_folder else copy).read_bytes() == SYSTEM.read_bytes()
+    if not local:
+        assert not target.download().is_symlink()
 
 
 def test_a_pipe_at_the_destination_is_neither_read_nor_replaced(tmp_path: Path) -> None:

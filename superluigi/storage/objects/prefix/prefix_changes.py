@@ -91,9 +91,10 @@ def files_below(root: str) -> Iterator[str]:
         if (here := (status.st_dev, status.st_ino)) in above:
             raise TargetKindError(f"{folder} is a link to a folder that holds it, so its files have no end. Remove it.")
         for entry in copy.entries(folder):
-            if entry.is_dir():
+            link = entry.is_symlink()  # one that leads round in a circle makes the entry raise
+            if os.path.isdir(entry.path) if link else entry.is_dir():
                 waiting.append((entry.path, above | {here}))
-            elif entry.is_file():
+            elif os.path.isfile(entry.path) if link else entry.is_file():
                 yield entry.path
             else:
                 raise TargetKindError(f"{entry.path} is no file that could go to S3, nor a link to one. Remove it.")

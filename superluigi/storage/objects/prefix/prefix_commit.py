@@ -28,7 +28,7 @@ from superluigi.storage.cache import files
 from superluigi.storage.local import copy
 from superluigi.storage.local.stages import stage_check
 from superluigi.storage.objects import intent_log
-from superluigi.storage.objects.intent_log import IntentLog
+from superluigi.storage.objects.intent_log import MARK, IntentLog
 from superluigi.storage.objects.location import afterwards, suppress_errors
 from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
@@ -37,7 +37,7 @@ from superluigi.storage.objects.prefix.prefix_recovery import Claim, ClaimFile, 
 from superluigi.storage.objects.prefix.prefix_state import KIND, PrefixState
 from superluigi.storage.objects.prefix.prefix_steps import PrefixStore
 from superluigi.storage.objects.record import commit_of
-from superluigi.storage.objects.store import ObjectEntry, WriteCondition, in_threads
+from superluigi.storage.objects.store import ObjectEntry, WriteCondition, in_threads, is_key
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 5
@@ -63,10 +63,12 @@ class StagedPrefix(StagedWrite):
             def described(item: tuple[str, str]) -> ObjectEntry:
                 name, path = item
                 size = os.stat(path).st_size
-                # A small file is read whole anyway: without the steps of a large one.
-                small = size <= 1 << 20
-                digest = hashlib.sha256(copy.read_file(path)).hexdigest() if small else copy.sha256(Path(path))
-                return ObjectEntry(prefix + name, path, size, sha256=digest)
+                if size > 1 << 20:
+                    return ObjectEntry(prefix + name, path, size, sha256=copy.sha256(Path(path)))
+                # A small file is read whole anyway, without the steps of a large one; those of /proc are larger than
+                # they say.
+                body = copy.read_file(path)
+                return ObjectEntry(prefix + name, path, len(body), sha256=hashlib.sha256(body).hexdigest())
 
             found = in_threads(described, self._files(), os.cpu_count() or 2)
             self._members = sorted(found, key=lambda member: member.key)
@@ -91,15 +93,13 @@ class StagedPrefix(StagedWrite):
         return published if record is not None else None
 
     def _keep(self) -> None:
-        """Make what was uploaded the local copy."""
+        """Make what was uploaded the local copy, unless a name in it is one that a local copy cannot have."""
         facts = {
-            files.local_name(member.key[len(self.location.place.key) :]): {
-                "etag": self._etags[member.key],
-                "sha256": member.sha256,
-            }
+            member.key[len(self.location.place.key) :]: {"etag": self._etags[member.key], "sha256": member.sha256}
             for member in self._members
         }
-        self.location.insert(self.path, self.commit_id, facts)
+        if all(files.local_name(name) == name for name in facts):
+            self.location.insert(self.path, self.commit_id, facts)
 
     def replaces(self, record: Record) -> bool:
         return self.replaced is not None and commit_of(record) == self.replaced
@@ -124,12 +124,16 @@ class StagedPrefix(StagedWrite):
                 f"Nothing was written into the folder output_path for {self.location.uri}; it is empty. "
                 "Write at least one file into it."
             )
-        reserved = [name for name, _ in found if not self.location.where.is_content(self.location.place.key + name)]
-        if reserved:
-            raise TargetKindError(
-                f"{reserved[0]!r} was written into the folder of {self.location.uri}, but that key is where its "
-                "record is. Choose another name, or another metadata_object_key."
-            )
+        for name, _ in found:
+            if not is_key(name):
+                why = "a key of S3 is text in UTF-8. Choose another name"
+            elif name.startswith(MARK):
+                why = f"names that begin with {MARK[:-1]!r} are ours. Choose another name"
+            elif not self.location.where.is_content(self.location.place.key + name):
+                why = "that key is where its record is. Choose another name, or another metadata_object_key"
+            else:
+                continue
+            raise TargetKindError(f"{name!r} was written into the folder of {self.location.uri}, but {why}.")
         self.location.refuse_long(*(self.location.place.key + name for name, _ in found))
         return sorted(found)
 
