@@ -437,8 +437,12 @@ def read_file(path: str | os.PathLike[str]) -> Mapping[str, Mapping[str, Any]]:
         ConfigError: the file is missing or cannot be read.
     """
     file = at_home(path)
-    if not file.is_file():
-        raise ConfigError(f"The config file {file} does not exist. Create it, or leave config_file out.")
+    if not os.fspath(path) or not os.path.exists(file):
+        shown = file if os.fspath(path) else "''"
+        raise ConfigError(f"The config file {shown} does not exist. Create it, or leave config_file out.")
+    if not os.path.isfile(file) and os.fspath(file) != os.devnull:
+        kind = "a folder" if os.path.isdir(file) else "a pipe or a device, which can be read once only"
+        raise ConfigError(f"The config file {file} is {kind}. Name a file, or leave config_file out.")
     from luigi.configuration.cfg_parser import CombinedInterpolation, EnvironmentInterpolation
 
     try:

@@ -179,6 +179,27 @@ def test_a_file_that_an_older_copy_replaces_while_it_is_used_is_an_error_and_no_
     assert second.complete()
 
 
+def test_a_file_that_holds_something_of_others_outlives_the_queue_in_it(queue_name: str, project: Project) -> None:
+    with contextlib.closing(sqlite3.connect(queue_name)) as connection:
+        connection.execute("CREATE TABLE theirs AS SELECT 42 AS answer")
+    module = project(PI)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Draw(seed=1), pool="default")
+        queue.delete()
+    with contextlib.closing(sqlite3.connect(queue_name)) as connection:
+        assert connection.execute("SELECT name, answer FROM sqlite_master, theirs").fetchall() == [("theirs", 42)]
+    with pytest.raises(QueueGoneError):
+        Queue(queue_name, create=False)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_told_as_that(queue_name: str, make: Callable[[str], None]) -> None:
+    make(queue_name)
+    for create in (True, False):
+        with pytest.raises(QueueError, match=r"is (a folder|no file): no queue can be there\. Give another"):
+            Queue(queue_name, create=create)
+
+
 def test_who_opens_a_queue_while_it_is_deleted_gets_a_new_one(queue_name: str, project: Project) -> None:
     module = project(PI)
     with Queue(queue_name) as queue:

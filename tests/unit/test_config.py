@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,14 @@ def test_a_store_is_not_named_by_nothing(value: object) -> None:
         pytest.raises(ConfigError, match=r"store = .*expected a folder"),
     ):
         config.get("store")
+
+
+def test_what_is_no_config_file_is_told_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # what `--config <(…)` gives; it would be read several times
+    for path, said in ((tmp_path, "is a folder"), (tmp_path / "pipe", "once only"), ("", "'' does not exist")):
+        with pytest.raises(ConfigError, match=said):
+            config.read_file(path)
+    assert config.read_file(os.devnull) == {}
 
 
 def test_a_config_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:

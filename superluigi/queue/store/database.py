@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import (
     DBAPIError,
@@ -36,6 +36,7 @@ from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
 from superluigi.queue.store.database_errors import (
     DAMAGED,
+    ELSE,
     HOW_TO_MAKE,
     RESTORED,
     not_kept,
@@ -118,6 +119,8 @@ class Database:
             if not create:  # deleted just now
                 raise QueueGoneError(f"There is no queue {path}. {HOW_TO_MAKE}")
             refuse_namesake(path)
+        elif not path.is_file():
+            raise QueueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: no queue can be there. {ELSE}")
         require_local(path.parent)
         mode = switch_to_wal(path)
         if mode != "wal":
@@ -252,12 +255,16 @@ class Database:
         return self._anchor + clock.since_boot()
 
     def remove(self) -> None:
-        """Remove the tables, and the file if there is one. A process that still has it open finds it gone."""
+        """Remove the tables, and the file if there is one and nothing of others in it.
+
+        A process that still has it open finds it gone.
+        """
         with self._no_deletion(but_mine=True):
             with self.write() as connection:
                 tables.metadata.drop_all(connection)
+                others = self.is_sqlite and inspect(connection).get_table_names()
             self.close()
-            if self.path is not None:
+            if self.path is not None and not others:
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 

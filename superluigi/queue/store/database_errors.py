@@ -44,6 +44,7 @@ _NO_DATABASE = re.compile(r'database ".*" does not exist')
 _IS_IT_UP = "Is the server up, and are host and port right? (`pg_isready` tells.)"
 HOW_TO_MAKE = "`superluigi queue submit` or Queue(name) in Python makes one; `superluigi queue list` shows all."
 
+ELSE = "Give another path, or the name of a queue."
 RESTORED = (
     "Outputs are the truth, the queue is only a plan: submit again, and what is missing is made. Before another file "
     "is put in the place of a queue's, end all who use it (`fuser -v` on it shows them), and remove its -wal and -shm."
