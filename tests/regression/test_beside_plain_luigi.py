@@ -11,8 +11,8 @@ import luigi
 import pytest
 
 from superluigi import cli, run_task
-from superluigi.errors import ParameterError
-from superluigi.tasks import Task
+from superluigi.errors import DefinitionError, ParameterError
+from superluigi.tasks import AtomicTaskWithMetadata, Task
 
 ODD_DEFAULTS = """
 import luigi
@@ -100,3 +100,18 @@ def test_a_task_may_pickle_and_copy_itself_while_it_runs(
     way = str(options.get("executor", "here"))
     run_task(project(COPIES_ITSELF).Luigis(way=way), **options)
     assert [Path(f"{kind}-{way}.txt").read_text() for kind in ("ours", "luigis")] == ["True", "True"]
+
+
+class Builds(AtomicTaskWithMetadata):
+    def run(self) -> int:
+        assert luigi.build([luigi.WrapperTask()], local_scheduler=True, no_lock=True, log_level="CRITICAL")
+        return 1
+
+
+def test_a_task_that_sets_signal_handlers_in_a_thread_is_told_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DefinitionError, match=r"sets signal handlers .* Write executor = 'processes' in the class"):
+        run_task(Builds(), store=tmp_path, executor="threads", raise_exception=True)
+    monkeypatch.setattr(Builds, "executor", "processes")
+    run_task(Builds(), store=tmp_path, executor="threads")

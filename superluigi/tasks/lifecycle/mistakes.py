@@ -47,6 +47,11 @@ def explained(task: Any, stages: Callable[[], Iterable[Path]], offered: Mapping[
 
 
 def _advice(task: luigi.Task, error: Exception, offered: Mapping[str, object]) -> str | None:
+    if "only works in main thread" in str(error):
+        return (
+            f"run() of {task} sets signal handlers ({error}), and an executor runs it in a thread. Write "
+            "executor = 'processes' in the class; in the place of luigi.build(), run_task() sets none."
+        )
     if isinstance(error, ValueError):  # what pandas raises for a list of paths
         return _other_shape(task, error, offered) if "<class '" in str(error) else None
     return _task_as_data(task, error) or _not_called(task, error) or _other_shape(task, error, offered)
