@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -190,6 +191,39 @@ def test_a_file_that_holds_something_of_others_outlives_the_queue_in_it(queue_na
         assert connection.execute("SELECT name, answer FROM sqlite_master, theirs").fetchall() == [("theirs", 42)]
     with pytest.raises(QueueGoneError):
         Queue(queue_name, create=False)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_who_may_only_look_at_a_queue_does_not_lock_out_its_owner(tmp_path: Path, project: Project) -> None:
+    module = project(PI)
+    owner, other = 1234, 65534
+    folder = Path(f"/tmp/superluigi-{secrets.token_hex(8)}")  # other users may not enter the usual one
+    folder.mkdir()
+    folder.chmod(0o777)
+    name = str(folder / "q.sqlite")
+    try:
+        os.seteuid(owner)
+        with Queue(name) as queue:
+            queue.submit(module.Draw(seed=1), pool="default")
+        os.seteuid(0)
+        os.seteuid(other)
+        with pytest.raises(QueueError, match="Have its owner let you write it"):
+            Queue(name, create=False)
+        assert [one.name for one in folder.iterdir()] == ["q.sqlite"]
+        os.seteuid(0)
+        os.seteuid(owner)
+        with Queue(name) as queue:
+            queue.submit(module.Draw(seed=2), pool="default")
+            os.seteuid(0)
+            os.seteuid(other)
+            with Queue(name, create=False) as looking:  # the files beside it are there
+                assert len(looking.tasks()) == 2
+            os.seteuid(0)
+            os.seteuid(owner)
+            queue.submit(module.Draw(seed=3), pool="default")
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])

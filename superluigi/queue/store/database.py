@@ -121,6 +121,7 @@ class Database:
             refuse_namesake(path)
         elif not path.is_file():
             raise QueueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: no queue can be there. {ELSE}")
+        _refuse_to_lock_out(path)
         require_local(path.parent)
         mode = switch_to_wal(path)
         if mode != "wal":
@@ -282,6 +283,27 @@ def _identity(path: Path | str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _refuse_to_lock_out(path: Path) -> None:
+    """Refuse to open a file that we may not write where SQLite would have to make its companions.
+
+    They would be ours, so that who may write the file could do so no more.
+
+    Raises:
+        QueueError: says who can help.
+    """
+
+    def writable(one: Path) -> bool:
+        return os.access(one, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+    real = path.resolve()
+    companions = [real.with_name(f"{real.name}{suffix}") for suffix in ("-wal", "-shm")]
+    if real.exists() and not writable(real) and writable(real.parent) and not all(one.exists() for one in companions):
+        raise QueueError(
+            f"You may not write {path}, and to look at it would leave files beside it that its owner could not write. "
+            "Have its owner let you write it (`chmod`), or look while its workers run."
+        )
 
 
 def _is_missing(path: Path) -> bool:

@@ -17,7 +17,8 @@ SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
     ("locked", QueueUnreachableError,
      f"Another process has held it for {BUSY_TIMEOUT_SECONDS:g} seconds; `fuser -v` on the file shows which. "
      "Try again, or end that process."),
-    ("readonly", QueueError, "Make the file and its folder writable for you, or use a queue of your own."),
+    ("readonly", QueueError,
+     "Make the file, its -wal and -shm and its folder writable for you, or use a queue of your own."),
     ("unable to open", QueueError, "Make the file and its folder readable and writable for you."),
     ("disk I/O error", QueueUnreachableError, "Look after that disk (`dmesg`); what was submitted stands."),
     ("malformed", QueueError, DAMAGED),
