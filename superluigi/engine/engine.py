@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from superluigi.engine.backends import BackendRegistry
 from superluigi.engine.progress import shown
 from superluigi.engine.summary import build_report
 from superluigi.engine.worker import Worker
-from superluigi.errors import ConfigError, ExecutorLostError, MissingDependencyError, OptionError
+from superluigi.errors import ConfigError, ExecutorLostError, MissingDependencyError, OptionError, SuperLuigiError
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process import signals
 from superluigi.execution.process.termination import ends_cleanly
@@ -97,19 +98,22 @@ def run_graph(
         shown(progress) as observer,
     ):
         before = signal.getsignal(signal.SIGUSR1)
-        worker = Worker(
-            scheduler,
-            run,
-            worker_processes=num_workers,
-            backends=backends,
-            complete_many=complete_many,
-            on_error=on_error,
-            limits=limits,
-            observer=observer,
-            remember=remember,
-            shares_work=bool(central_scheduler) and run.exclusive not in ("fail", "off"),
-            **(worker_config or {}),
-        )
+        with _as_configured():
+            worker = Worker(
+                scheduler,
+                run,
+                worker_processes=num_workers,
+                backends=backends,
+                complete_many=complete_many,
+                on_error=on_error,
+                limits=limits,
+                observer=observer,
+                remember=remember,
+                shares_work=bool(central_scheduler) and run.exclusive not in ("fail", "off"),
+                **(worker_config or {}),
+            )
+            if (worker.settings.timeout or 0) < 0:
+                raise ValueError("[worker] timeout must not be negative")
         try:
             with signals.set_by_others(signal.SIGUSR1, before), worker, _watchable(scheduler, run, roots):
                 worker.add_all(roots)
@@ -178,9 +182,31 @@ def make_scheduler(
         **({} if _is_configured("retry_delay") else {"limited_retry_delay": RETRY_DELAY_SECONDS}),
         **(config or {}),
     }
-    totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
+    with _as_configured("[resources] "):
+        totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
     totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
-    return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
+    with _as_configured():
+        return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
+
+
+_UNREADABLE = re.compile(r"(\w+)\[.*\]: Error when parsing the default value of '(\w+)'", re.DOTALL)
+
+
+@contextmanager
+def _as_configured(section: str = "") -> Iterator[None]:
+    """What Luigi finds wrong with its configuration, as advice.
+
+    Raises:
+        ConfigError: says which option, where Luigi does.
+    """
+    try:
+        yield
+    except (AssertionError, ValueError) as error:
+        if isinstance(error, SuperLuigiError):
+            raise
+        option = _UNREADABLE.match(str(error))
+        said = f"[{option[1]}] {option[2]}: {error.__cause__ or error.__context__}" if option else f"{section}{error}"
+        raise ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.") from error
 
 
 def _is_configured(option: str) -> bool:
@@ -216,10 +242,8 @@ def _central_address() -> tuple[str, str]:
     """Where luigid is, and what says so."""
     from luigi.interface import core
 
-    try:
+    with _as_configured():
         settings = core()
-    except ValueError as error:
-        raise ConfigError(f"[core] of Luigi's configuration cannot be read: {error}") from error
     if settings.scheduler_url:
         return settings.scheduler_url, "[core] scheduler_url in Luigi's configuration"
     at = f"http://{settings.scheduler_host}:{settings.scheduler_port:d}"

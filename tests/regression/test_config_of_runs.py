@@ -239,3 +239,17 @@ def test_a_file_in_toml_gives_parameters_its_values(tmp_path: Path) -> None:
 def test_nothing_is_no_value_of_a_parameter_that_must_have_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\['sizes'\] is None"):
         run_task(Asks(), config={"ReadsItsConfig": {"sizes": None}}, store=tmp_path)
+
+
+UNUSABLE = [("worker", "wait_interval", "0"), ("worker", "wait_interval", "abc"), ("worker", "timeout", -3)]
+UNUSABLE += [("scheduler", "retry_count", "x"), ("scheduler", "metrics_collector", "nosuch"), ("resources", "gpu", "x")]
+
+
+@pytest.mark.parametrize(("section", "option", "value"), UNUSABLE)
+def test_what_luigi_cannot_use_of_its_configuration_is_said_before_anything_runs(
+    tmp_path: Path, section: str, option: str, value: object
+) -> None:
+    named = "x" if section == "resources" else option
+    with pytest.raises(ConfigError, match=rf"(?s)\[{section}\].*{named}.*Correct it") as caught:
+        run_task(Tells(who=1), config={section: {option: value}}, store=tmp_path)
+    assert "args=" not in str(caught.value) and not any(tmp_path.iterdir())
