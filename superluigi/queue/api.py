@@ -285,6 +285,7 @@ class Queue:
         (`on_completed`, `on_failed`) are called here, and at the end of `spawn`.
 
         Raises:
+            QueueError: the queue does not know one of `which`.
             QueueUnreachableError: the database has not answered for a lease.
             QueueTimeoutError: `timeout` (a timedelta, or seconds) is over.
         """
@@ -295,7 +296,7 @@ class Queue:
         reached = time.monotonic()
         while True:
             try:
-                if self.activity().settled or self._have_ended(ids):
+                if self._have_ended(ids) or self.activity().settled:
                     break
                 self._call_back()
                 reached = time.monotonic()
@@ -328,7 +329,14 @@ class Queue:
             return False
         with self._database.read(one_moment=True) as connection:
             self._database.count_changes(connection)
-            return not views.unfinished(connection, ids)
+            if views.unfinished(connection, ids):
+                return False
+            if unknown := views.unknown(connection, ids):
+                raise QueueError(
+                    f"The queue {self.location} has no task {unknown[0]}: it was not submitted there, or was forgotten "
+                    "(prune), so that nobody can say what came of it. `superluigi queue tasks` shows what there is."
+                )
+            return True
 
     def prune(self, *, older_than: Span | None = None, keep: NotNegative | None = None) -> int:
         """Forget tasks that have ended: those that did so longer ago, and all but the latest `keep`. Their number.

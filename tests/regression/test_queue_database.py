@@ -180,6 +180,23 @@ def test_a_file_that_an_older_copy_replaces_while_it_is_used_is_an_error_and_no_
     assert second.complete()
 
 
+def test_who_waits_for_a_task_that_the_queue_does_not_know_is_told_so(queue_name: str, project: Project) -> None:
+    module = project(PI)
+    with Queue(queue_name) as queue:
+        done = queue.submit(module.Draw(seed=1), pool="default")
+        queue.work()
+        queue.wait(done)
+        for unknown in ("Draw_typo", [module.Draw(seed=1), module.Draw(seed=2)]):
+            for wait in (queue.wait, lambda which: queue.spawn(until=which)):
+                with pytest.raises(
+                    QueueError, match=r"has no task Draw_\S+: it was not submitted there, or was forgotten"
+                ):
+                    wait(unknown)
+        assert queue.prune(keep=0) == 1
+        with pytest.raises(QueueError, match="or was forgotten"):
+            queue.wait(done)
+
+
 def test_a_file_that_holds_something_of_others_outlives_the_queue_in_it(queue_name: str, project: Project) -> None:
     with contextlib.closing(sqlite3.connect(queue_name)) as connection:
         connection.execute("CREATE TABLE theirs AS SELECT 42 AS answer")

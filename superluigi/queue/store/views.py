@@ -256,3 +256,14 @@ def unfinished(connection: Connection, ids: Collection[str]) -> int:
             ended = row.state in (models.SUCCEEDED, models.FAILED, models.KILLED) or row.id in blocked
             count += not ended
     return count
+
+
+def unknown(connection: Connection, ids: Collection[str]) -> list[str]:
+    """Those of these ids that no task has."""
+    column = tables.tasks.c.task_id
+    found = {
+        one
+        for chunk in chunks(list(ids))
+        for one in connection.execute(select(column).where(column.in_(chunk))).scalars()
+    }
+    return [one for one in ids if one not in found]

@@ -159,7 +159,7 @@ class Spawner:
             activity = views.activity(connection)
             alive = {name: registry.live_workers(connection, name, now, self._options.lease_seconds) for name in pools}
         self._settled = activity.settled and not self._options.keep_alive
-        if self._settled or self._is_done():
+        if self._is_done() or self._settled:
             return True
         for name in led:
             self._fill(name, pools[name], activity.pending.get(name, 0), alive[name])
