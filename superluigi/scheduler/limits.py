@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from luigi.task import Task
 
 from superluigi.arguments import is_whole
 from superluigi.config import suggestion
-from superluigi.errors import OptionError
+from superluigi.errors import DefinitionError, OptionError
 from superluigi.luigi_compat import register
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -98,7 +98,9 @@ def _channels(channel: object) -> set[str]:
     """The channels of a task: a name, or several."""
     if isinstance(channel, str):
         return {channel}
-    if isinstance(channel, (list, tuple, set, frozenset)):
+    if isinstance(channel, Iterator):  # whoever asks next would find nothing, and be limited by nothing
+        raise DefinitionError(f"channel is {channel!r:.80}, which can be read once only. Give a list: [*…].")
+    if isinstance(channel, Iterable):
         return {name for name in channel if isinstance(name, str)}
     return set()
 

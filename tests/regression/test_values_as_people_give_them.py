@@ -19,7 +19,7 @@ import pytest
 from luigi.task_register import Register
 
 from superluigi import cached, cli, collect, compute, config, run_task, task
-from superluigi.errors import ConfigError, DefinitionError, OptionError, ParameterError
+from superluigi.errors import ConfigError, DefinitionError, OptionError, ParameterError, TaskFailedError
 from superluigi.parameters import Param, Requires
 from superluigi.tasks import AtomicTaskWithMetadata, SubmitHook, TaskWithMetadata
 
@@ -335,6 +335,22 @@ def test_each_of_several_channels_can_be_limited(name: str) -> None:
 
     assert Limits.parse({name: 1, "other": 2}).resources_of(Call(i=1)) == {name: 1}
     run_task(collect([Call(i=1), Call(i=2)]), rate_limits={name: 1})
+
+
+@pytest.mark.parametrize("of", [list, set, dict.fromkeys, lambda names: dict.fromkeys(names).keys(), iter])
+def test_channels_that_a_property_gives_limit_whatever_holds_them_or_are_refused(of: Any) -> None:
+    from superluigi.scheduler.limits import Limits
+
+    class Computed(AtomicTaskWithMetadata):
+        channel = property(lambda self: of(["gpu"]))
+
+    if of is not iter:
+        assert Limits.parse({"gpu": 1}).resources_of(Computed()) == {"gpu": 1}
+        return
+    with pytest.raises(DefinitionError, match=r"can be read once only\. Give a list"):
+        Limits.parse({"gpu": 1}).resources_of(Computed())
+    with pytest.raises(TaskFailedError, match=r"Computed.* could not be scheduled: DefinitionError"):
+        run_task(Computed(), rate_limits={"gpu": 1})
 
 
 def test_a_limit_that_limits_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
