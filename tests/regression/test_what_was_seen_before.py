@@ -163,6 +163,8 @@ def test_what_was_made_since_it_was_found_missing_stands_and_the_conflict_says_s
     with pytest.raises(CommitConflictError, match="since this one looked what is there"):
         write(target, "mine")
     assert text_of(target) == "theirs"
+    write(target, "again")
+    assert text_of(target) == "again"
 
 
 @pytest.mark.parametrize("kind", KINDS)

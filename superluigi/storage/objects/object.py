@@ -402,7 +402,7 @@ class StagedObject(StagedWrite):
         who = f"commit {there.commit or 'unknown'}" if there else "it was removed"
         return CommitConflictError(
             f"{self.location.uri} was changed by another writer since this one looked what is there ({who}). "
-            "Its output stands, ours was discarded; check for two runs of the same task."
+            "Its output stands, ours was discarded; check for two runs of the same task, or write again to replace it."
         )
 
 

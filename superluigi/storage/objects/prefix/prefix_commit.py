@@ -452,7 +452,7 @@ def note(location: PrefixState, folder: Path) -> None:
 def conflict(location: PrefixState) -> CommitConflictError:
     return CommitConflictError(
         f"{location.uri} is being written, or was changed, by another writer since this one looked what is there. "
-        "Its output stands, ours was discarded; check for two runs of the same task."
+        "Its output stands, ours was discarded; check for two runs of the same task, or write again to replace it."
     )
 
 
