@@ -87,19 +87,20 @@ STEPS = st.lists(
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes when it is told to, and by `tick` at each look."""
 
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
+    def __init__(self, tick: float) -> None:
+        self.now, self._tick = 1_000_000.0, tick
 
     def __call__(self) -> float:
+        self.now += self._tick
         return self.now
 
 
 @contextlib.contextmanager
-def _stopped_clock(modules: tuple[Any, ...]) -> Iterator[Clock]:
-    """A clock that stands still for `modules` (which read it as `time.time()`), and for nothing else."""
-    clock = Clock()
+def _own_clock(modules: tuple[Any, ...], tick: float = 0.0) -> Iterator[Clock]:
+    """A clock for Luigi's scheduler and `modules` (which read it as `time.time()`), and for nothing else."""
+    clock = Clock(tick)
     with contextlib.ExitStack() as stack:
         for module in (luigi.scheduler, *modules):
             stack.enter_context(mock.patch.object(module, "time", mock.Mock(wraps=time, time=clock)))
@@ -371,7 +372,7 @@ class SchedulerSuite:
     def compare_conversation(self, tasks: list[Claim], steps: list[tuple[str, str, int, int]]) -> None:
         """The same calls get the same answers from both schedulers."""
         config = {"retry_delay": 5.0, "stable_done_cooldown_secs": 0, "prune_on_get_work": True, "resources": RESOURCES}
-        with _stopped_clock(self.clock_modules) as clock:
+        with _own_clock(self.clock_modules) as clock:
             talks = []
             for scheduler in (luigi.scheduler.Scheduler(**config), self.make(**config)):
                 clock.now = 1_000_000.0
@@ -393,8 +394,10 @@ class SchedulerSuite:
         """The same graph ends the same way, in a permitted order, with the same summary."""
         config = {"retry_delay": 0.0, "stable_done_cooldown_secs": 0, "prune_on_get_work": True}
         totals = {"gpu": 2}
-        oracle, said = run_with(luigi.worker.Worker, luigi.scheduler.Scheduler(resources=totals, **config), plans)
-        ours, says = run_with(self.worker_class, self.make(resources=totals, **config), plans)
+        # Of equal tasks the older runs first: the machine's clock, which may stand or be set back, must not decide.
+        with _own_clock(self.clock_modules, tick=0.001):
+            oracle, said = run_with(luigi.worker.Worker, luigi.scheduler.Scheduler(resources=totals, **config), plans)
+            ours, says = run_with(self.worker_class, self.make(resources=totals, **config), plans)
         ours.check_order()
         if oracle.tries() != ours.tries():
             raise AssertionError(f"under Luigi {oracle.tries()}, under ours {ours.tries()}")

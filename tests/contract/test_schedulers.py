@@ -16,11 +16,14 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 LONG = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class TestReadySchedulerUnderLuigisWorker(SchedulerSuite):
+class ReadySchedulerSuite(SchedulerSuite):
     clock_modules = (node, state, scheduler)
 
     def make(self, **config: Any) -> Any:
         return ReadyScheduler(**config)
+
+
+class TestReadySchedulerUnderLuigisWorker(ReadySchedulerSuite):
 
     @QUICK
     @given(claims(), STEPS)
@@ -41,11 +44,8 @@ class TestReadySchedulerUnderLuigisWorker(SchedulerSuite):
         self.compare_run(plans)
 
 
-class TestReadySchedulerUnderOurWorker(SchedulerSuite):
+class TestReadySchedulerUnderOurWorker(ReadySchedulerSuite):
     worker_class = Worker
-
-    def make(self, **config: Any) -> Any:
-        return ReadyScheduler(**config)
 
     @QUICK
     @given(graphs())
