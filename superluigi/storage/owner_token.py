@@ -60,19 +60,25 @@ def _namespace(kind: str) -> int:
         return 0
 
 
-def start_time(pid: int) -> int:
-    """When `pid` started, in clock ticks since boot; 0 if there is no such process or no /proc.
+def state_and_more(pid: int) -> list[str]:
+    """What /proc/<pid>/stat says after the process's name, which may be cut within a character: state, parent, …
 
-    Field 22 of /proc/<pid>/stat (proc_pid_stat(5)); a recycled pid has another start time.
+    Raises:
+        OSError: there is no such process, or no /proc (proc_pid_stat(5)).
+    """
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
+
+
+def start_time(pid: int) -> int:
+    """When `pid` started, in clock ticks since boot; 0 if it does not run or there is no /proc.
+
+    Field 22 of /proc/<pid>/stat; a recycled pid has another start time.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (OSError, UnicodeDecodeError):
+        state, *more = state_and_more(pid)
+    except OSError:
         return 0
-    after_name = stat.rpartition(")")[2].split()
-    if after_name[0] in ("Z", "X"):
-        return 0
-    return int(after_name[19])
+    return 0 if state in ("Z", "X") else int(more[18])
 
 
 def _is_zombie(pid: int) -> bool:

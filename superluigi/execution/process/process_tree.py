@@ -15,16 +15,15 @@ from superluigi.storage import owner_token
 def descendants(pid: int) -> list[int]:
     """Pids of the living descendants of `pid`, nearest first; empty where there is no /proc."""
     children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            after_name = stat.read_text().rpartition(")")[2].split()  # proc_pid_stat(5): state, ppid, …
-            children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
-    found: list[int] = []
+    for found in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(owner_token.state_and_more(int(found.name))[1]), []).append(int(found.name))
+    below: list[int] = []
     level = [pid]
     while level:
         level = [child for parent in level for child in children.get(parent, ())]
-        found.extend(level)
-    return found
+        below.extend(level)
+    return below
 
 
 def kill_all(pids: Iterable[int]) -> None:

@@ -124,11 +124,11 @@ _BY_VARIABLE = "env:"
 def filesystem_of(path: Path, mounts: str) -> str:
     """The kind of the file system that `path` is on, by a table in the format of /proc/mounts (fstab(5))."""
     best, kind = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split()
+    for line in mounts.split("\n"):
+        fields = line.split(" ")
         if len(fields) < 3:
             continue
-        point = fields[1].encode().decode("unicode_escape")  # spaces are \040 there
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])  # spaces are \040 there
         inside = path == Path(point) or Path(point) in path.parents
         if inside and len(point) >= best:  # later lines cover earlier ones
             best, kind = len(point), fields[2]
@@ -142,7 +142,7 @@ def require_local(path: Path) -> None:
         QueueError: `path` is on a network file system.
     """
     try:
-        mounts = Path("/proc/mounts").read_text()
+        mounts = os.fsdecode(Path("/proc/mounts").read_bytes())
     except OSError:  # no /proc: the probe for WAL in `Database` must do
         return
     kind = filesystem_of(path.resolve(), mounts)

@@ -26,6 +26,7 @@ server:/export /mnt/with\\040space nfs4 rw,vers=4.2 0 0
 scratch /mnt/scratch lustre rw 0 0
 /dev/vdb /mnt/scratch/local xfs rw 0 0
 sshfs#host: /home/ada/remote fuse.sshfs rw 0 0
+server:/export /mnt/été\u2028 nfs4 rw,vers=4.2 0 0
 """
 
 
@@ -38,6 +39,7 @@ sshfs#host: /home/ada/remote fuse.sshfs rw 0 0
         ("/mnt/scratch/local/queues", "xfs"),
         ("/mnt/scratchy", "ext4"),
         ("/home/ada/remote", "fuse.sshfs"),
+        ("/mnt/été\u2028/queues", "nfs4"),
     ],
 )
 def test_the_file_system_of_a_path_is_that_of_the_nearest_mount(path: str, kind: str) -> None:
