@@ -24,7 +24,6 @@ class ReadySchedulerSuite(SchedulerSuite):
 
 
 class TestReadySchedulerUnderLuigisWorker(ReadySchedulerSuite):
-
     @QUICK
     @given(claims(), STEPS)
     def test_the_same_conversation_has_the_same_answers(
