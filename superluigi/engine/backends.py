@@ -238,13 +238,7 @@ class ExternalBackend(ExecutorBackend):
         inbox_path(self._messages(), task.task_id).unlink(missing_ok=True)  # what an earlier attempt was told
         extra = self._options(task.process_resources()) if self._options is not None else {}
         return self.executor.submit(
-            bounded.run_request_bounded,
-            self._context,
-            request,
-            str(self._messages()),
-            timeout,
-            alone_there,
-            **extra,
+            bounded.run_request_bounded, self._context, request, str(self._messages()), timeout, alone_there, **extra
         )
 
     def open(self, future: Future[Any], task: Task) -> AttemptResult:

@@ -230,13 +230,7 @@ class GraphWalker(WorkerBase):
         return UNKNOWN, False, None
 
     def _note_failure(
-        self,
-        task: Task,
-        kind: str,
-        error: BaseException,
-        trace: str = "",
-        log: tuple[str, ...] = (),
-        host: str = "",
+        self, task: Task, kind: str, error: BaseException, trace: str = "", log: tuple[str, ...] = (), host: str = ""
     ) -> Failure:
         before = self.failures.pop(task.task_id, None)
         attempts = 1 if before is None else before.attempts + 1

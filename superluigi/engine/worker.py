@@ -37,12 +37,7 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.execution.addresses import addresses
-from superluigi.execution.attempt import (
-    AttemptResult,
-    fire,
-    run_attempt,
-    trigger,
-)
+from superluigi.execution.attempt import AttemptResult, fire, run_attempt, trigger
 from superluigi.execution.messages import REPORTS, RESPOND
 from superluigi.execution.observer import ObservedReporter
 from superluigi.execution.process.process_tree import end_all

@@ -38,7 +38,7 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_validate_task": "refuses what is no task, in Luigi's words",
     },
     "luigi.worker:SchedulerMessage": {
-        "_message_id": "travels with a message to a task in another process, so that the answer finds its way",
+        "_message_id": "travels with a message to a task in another process, so that the answer finds its way"
     },
     "luigi.scheduler:Scheduler": {
         "_config": "the section [scheduler], with what the constructor was given over it",
@@ -55,9 +55,7 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_update_worker": "notes that a worker lives",
         "_used_resources": "Luigi's count of what is taken",
     },
-    "luigi.scheduler:scheduler": {
-        "_get_retry_policy": "the retry policy of the configuration",
-    },
+    "luigi.scheduler:scheduler": {"_get_retry_policy": "the retry policy of the configuration"},
     "luigi.scheduler:SimpleTaskState": {
         "_active_workers": "the workers that live",
         "_metrics_collector": "counts for monitoring; the indexed state takes it over",
@@ -101,9 +99,7 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_choices": "shown in help and completion",
         "_var_type": "what the choices are made of",
     },
-    "luigi.parameter:EnumParameter": {
-        "_enum": "shown in help and completion",
-    },
+    "luigi.parameter:EnumParameter": {"_enum": "shown in help and completion"},
 }
 
 

@@ -69,10 +69,7 @@ class ProcessExecutor(Executor):
     """
 
     def __init__(
-        self,
-        max_workers: int,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[object, ...] = (),
+        self, max_workers: int, initializer: Callable[..., object] | None = None, initargs: tuple[object, ...] = ()
     ) -> None:
         self._max_workers = max_workers
         self._initial: bytes | None = None
