@@ -130,11 +130,7 @@ class Subject:
     """One set of outputs to be checked; `offers` gives what is asked for by name, each once."""
 
     def __init__(
-        self,
-        values: Values,
-        several: bool,
-        offers: Mapping[str, Callable[[], object]],
-        staged: Sequence[Path] = (),
+        self, values: Values, several: bool, offers: Mapping[str, Callable[[], object]], staged: Sequence[Path] = ()
     ) -> None:
         self._values = values
         self._staged = staged

@@ -19,14 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from superluigi.cli._parser import Parser, UsageError, similar
-from superluigi.errors import (
-    ConfigError,
-    DefinitionError,
-    OptionError,
-    ParameterError,
-    SuperLuigiError,
-    message_of,
-)
+from superluigi.errors import ConfigError, DefinitionError, OptionError, ParameterError, SuperLuigiError, message_of
 from superluigi.execution.importing import only_importing
 from superluigi.terminal import say
 

@@ -177,11 +177,7 @@ class Queue:
     # --- looking ------------------------------------------------------------------------------------------
 
     def tasks(
-        self,
-        *which: Which,
-        state: str | None = None,
-        name: str | None = None,
-        tags: Mapping[str, object] | None = None,
+        self, *which: Which, state: str | None = None, name: str | None = None, tags: Mapping[str, object] | None = None
     ) -> list[TaskRow]:
         """Frozen rows in the order of submission; conditions are joined by "and". Imports no user code.
 

@@ -109,11 +109,7 @@ def plot_lineage(place: Place, path: str | os.PathLike[str] | None = None) -> Fi
 
 @guarded
 def plot_run(
-    task: luigi.Task,
-    report: Report,
-    path: str | os.PathLike[str] | None = None,
-    *,
-    started: datetime | None = None,
+    task: luigi.Task, report: Report, path: str | os.PathLike[str] | None = None, *, started: datetime | None = None
 ) -> Figure:
     """A report of a run of `task`: what ran, how long, errors and logs, the critical path, a timeline of the workers.
 

@@ -20,18 +20,10 @@ from urllib.parse import quote
 
 from sqlalchemy import func, inspect, select
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import (
-    DBAPIError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from superluigi import config
-from superluigi.errors import (
-    OptionError,
-    QueueError,
-    QueueGoneError,
-    QueueUnreachableError,
-)
+from superluigi.errors import OptionError, QueueError, QueueGoneError, QueueUnreachableError
 from superluigi.queue.store import clock, tables
 from superluigi.queue.store.connections import as_sqlalchemy_raises, make_engine, switch_to_wal
 from superluigi.queue.store.database_errors import (
@@ -293,13 +285,10 @@ def _refuse_to_lock_out(path: Path) -> None:
     Raises:
         QueueError: says who can help.
     """
-
-    def writable(one: Path) -> bool:
-        return os.access(one, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-    real = path.resolve()
-    companions = [real.with_name(f"{real.name}{suffix}") for suffix in ("-wal", "-shm")]
-    if real.exists() and not writable(real) and writable(real.parent) and not all(one.exists() for one in companions):
+    real, effectively = path.resolve(), os.access in os.supports_effective_ids
+    file, folder = (os.access(one, os.W_OK, effective_ids=effectively) for one in (real, real.parent))
+    there = all(os.path.exists(f"{real}{suffix}") for suffix in ("-wal", "-shm"))
+    if folder and not file and not there and real.exists():
         raise QueueError(
             f"You may not write {path}, and to look at it would leave files beside it that its owner could not write. "
             "Have its owner let you write it (`chmod`), or look while its workers run."

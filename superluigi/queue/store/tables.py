@@ -15,18 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from sqlalchemy import (
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    inspect,
-    text,
-)
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, inspect, text
 from sqlalchemy.engine import Connection
 
 from superluigi.errors import QueueError, QueueVersionError

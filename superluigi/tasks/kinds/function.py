@@ -75,10 +75,7 @@ class TaskFunction(Protocol[Value]):
 def task(function: Callable[..., Value]) -> TaskFunction[Value]: ...
 @overload
 def task(
-    *,
-    output: Callable[[Any], Any] | None = None,
-    base: type[FunctionTask[Any]] = FunctionTask,
-    **attributes: Any,
+    *, output: Callable[[Any], Any] | None = None, base: type[FunctionTask[Any]] = FunctionTask, **attributes: Any
 ) -> Callable[[Callable[..., Value]], TaskFunction[Value]]: ...
 @guarded
 def task(
