@@ -325,8 +325,8 @@ MACHINERY: dict[str, Name] = {
     "remove_event_handler": _method("takes it back (Luigi)", 2),
     "trigger_event": _method("calls the callbacks (Luigi)", 1),
     "no_unpicklable_properties": _method("a context for pickling (Luigi)"),
-    "cls": Name("the class, in calls of it", "anything but a parameter", lambda value: True),
-    "self": Name("the task, in calls of its class", "anything but a parameter", lambda value: True),
+    "cls": Name("the class, in calls of it (Luigi)", "anything but a parameter", lambda value: True),
+    "self": Name("the task, in calls of its class (Luigi)", "anything but a parameter", lambda value: True),
 }
 RESERVED: dict[str, Name] = {**HOOKS, **SETTINGS, **OFFERED, **MACHINERY}
 _NAMES = RESERVED.keys()
