@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import postgres_support as postgres
 import pytest
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from luigi.task_register import Register
 
 from superluigi.targets import S3PrefixTarget
+from superluigi.testing.fault_proxy import FaultProxy
 from superluigi.testing.s3_server import ENDPOINT_VARIABLE, S3Server
 from superluigi.testing.s3_server import s3_server as running_s3_server
 
@@ -126,6 +128,14 @@ def s3_server(_s3_process: S3Server) -> Iterator[S3Server]:
     """The S3 server of this test session; buckets made through it go with the test."""
     yield _s3_process
     _s3_process.reset()
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    """Stands before the server; talk to it at its `url`."""
+    parts = urlsplit(s3_server.endpoint_url)
+    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import pickle
 import stat
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -155,13 +155,6 @@ def test_keys_with_odd_characters_are_refused_in_our_words(s3_server: S3Server, 
             target.exists()
         except SuperLuigiError as error:
             assert SECRET not in "".join(traceback.format_exception(error))
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    parts = urlsplit(s3_server.endpoint_url)
-    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
-        yield running
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "RequestExpired", "TokenRefreshRequired"])

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,13 +29,6 @@ from superluigi.testing.s3_server import S3Server
 def thing(s3_server: S3Server, s3_bucket: str) -> S3ObjectTarget:
     s3_server.client().put_object(Bucket=s3_bucket, Key="a/thing.txt", Body=b"one")
     return S3ObjectTarget(s3_bucket, "a/thing.txt", **s3_server.client_options)
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    parts = urlsplit(s3_server.endpoint_url)
-    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
-        yield running
 
 
 def gets(requests: list[Any]) -> list[str]:

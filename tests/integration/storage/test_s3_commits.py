@@ -6,9 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,7 +15,7 @@ from superluigi.storage.base import Record
 from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
-from superluigi.testing.fault_proxy import Fault, FaultProxy
+from superluigi.testing.fault_proxy import Fault
 from superluigi.testing.s3_server import S3Server
 
 
@@ -51,13 +49,6 @@ def thing(s3_server: S3Server, s3_bucket: str) -> S3ObjectTarget:
 @pytest.fixture
 def folder(s3_server: S3Server, s3_bucket: str) -> S3PrefixTarget:
     return S3PrefixTarget(s3_bucket, "a/folder", **s3_server.client_options)
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    parts = urlsplit(s3_server.endpoint_url)
-    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
-        yield running
 
 
 # ---------------------------------------------------------------- budgets

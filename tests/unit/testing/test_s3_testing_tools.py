@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -91,13 +90,6 @@ def test_the_server_runs_as_a_process_of_its_own() -> None:
 def _client(server: S3Server, proxy: FaultProxy):  # type: ignore[no-untyped-def]
     config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=1)
     return boto3.session.Session().client("s3", **{**server.client_options, "endpoint_url": proxy.url}, config=config)
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server):  # type: ignore[no-untyped-def]
-    parts = urlsplit(s3_server.endpoint_url)
-    with FaultProxy(parts.hostname or "", parts.port or 80) as running:
-        yield running
 
 
 def test_a_proxy_without_rules_changes_nothing(s3_server: S3Server, s3_bucket: str, proxy: FaultProxy) -> None:
