@@ -169,10 +169,14 @@ def test_a_file_that_an_older_copy_replaces_while_it_is_used_is_an_error_and_no_
         known = queue.submit(second)
         for wait in (
             lambda: queue.spawn(1, until=known), lambda: queue.wait(known, timeout=60), lambda: queue.wait(timeout=60),
-            queue.work, lambda: queue.submit(second),
+            queue.work,
         ):  # fmt: skip
-            with pytest.raises(QueueError, match=r"replaced|was removed|malformed"):
+            try:
                 wait()
+            except QueueError as error:
+                assert any(words in str(error) for words in ("replaced", "was removed", "malformed")), error
+            else:  # the older plan held it as well, and whoever carried that out has made it
+                assert submitted and second.complete()
     assert os.path.exists("first") and (submitted or not second.complete())  # the older plan may be good enough
     for suffix in ("", "-wal", "-shm"):
         Path(f"{queue_name}{suffix}").unlink(missing_ok=True)
