@@ -86,7 +86,7 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
     _clear_of_secrets(error)
     code = code_of(error)
     bucket = bucket_of(uri)
-    answer: dict[str, Any] = getattr(error, "response", {})
+    answer: dict[str, Any] = getattr(error, "response", None) or {}  # of one that got no answer it is None
     message = without_secrets(str(answer.get("Error", {}).get("Message", "")))
     if isinstance(error, ClientError) and _is_refusal(error, code) and not _FULL.search(code):
         # More than "Access Denied": of AWS, who asked for what, and which policy is against it.
