@@ -44,6 +44,7 @@ from superluigi.storage.cache.files import (
     size_of,
     validation_error,
 )
+from superluigi.storage.local import atomic
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.stages import staging
 
@@ -312,11 +313,18 @@ class CacheEntry:
                 else:
                     path = self._fill(tag, fetch, size, {} if refresh else self._reusable())
                 if path is None:  # the old version is in use: it stays, and this reader gets a copy of its own
-                    path = self.partial(tag)
-                    stack.callback(copying.remove_tree, path)
+                    path = self._own(self.partial(tag), stack)
                 else:
                     stack.enter_context(lock(self.stem.with_suffix(".use"), shared=True))
             yield path
+
+    def _own(self, part: Path, stack: contextlib.ExitStack) -> Path:
+        """Take what was just fetched where no other filler looks, for the time of `stack`; the caller holds `fill`."""
+        folder = staging.staging_folder(self.cache.root)
+        stack.callback(staging.drop_staging, folder)
+        atomic.replace(part, own := folder / part.name)
+        copying.remove_tree(part.parent)
+        return own
 
     def partial(self, tag: str) -> Path:
         """Where a copy of `tag` grows; for a folder, the next process goes on with what a dead one left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import subprocess
@@ -252,6 +253,27 @@ def test_a_reader_that_finds_no_copy_does_not_hold_the_entry_while_another_fills
     entry.insert(tmp_path / "new", "a version", {"": {}})
     entry.path.write_text("damaged")
     assert locks_of_a_failing_read() == [".fill"]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_readers_of_a_new_version_keep_what_they_got_while_the_old_one_is_in_use(tmp_path: Path, folder: bool) -> None:
+    def fetch(tag: str, path: Path, _: object) -> dict[str, dict[str, str]]:
+        (path / "part" if folder else path).write_text(tag)
+        return {"part" if folder else "": {"etag": tag}}
+
+    def opened(tag: str) -> tuple[str, contextlib.ExitStack, Path]:
+        reader = stack.enter_context(contextlib.ExitStack())
+        entry = Cache(tmp_path).entry("", "b", "key", folder)
+        path = reader.enter_context(entry.open(tag, functools.partial(fetch, tag), shared=True))
+        return tag, reader, path / "part" if folder else path
+
+    with contextlib.ExitStack() as stack:
+        readers = [opened(tag) for tag in ("old", "new", "new", "newer", "new", "old")]
+        while readers:
+            assert [path.read_text() for _, _, path in readers] == [tag for tag, _, _ in readers]
+            readers.pop(1 if len(readers) > 1 else 0)[1].close()
+    copies = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_text() in ("old", "new", "newer")]
+    assert copies == [tmp_path / "b" / "key" / "part" if folder else tmp_path / "b" / "key"]
 
 
 def test_threads_mend_a_damaged_copy_once(s3_server: S3Server, thing: S3ObjectTarget) -> None:
