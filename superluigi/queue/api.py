@@ -169,7 +169,7 @@ class Queue:
             plan.add_run(connection, run.id, run.started.timestamp(), definition)
             plan.add_codes(connection, found.codes)
             added = plan.add(connection, found.specs, run.id, retry_failed=retry_failed)
-            changes = self._database.count_changes(connection, more=1)
+            changes = self._database.changes_of(connection, one_more=True)
         self._database.changes = changes
         names = tuple(dict.fromkeys(root.task_id for root in roots))
         return Submission(run.id, names, added.added, added.done, added.known, added.stopped)
@@ -218,7 +218,7 @@ class Queue:
     def activity(self) -> Activity:
         """What could still happen without a submission or a retry."""
         with self._database.read() as connection:
-            self._database.count_changes(connection)
+            self._database.changes_of(connection)
             return views.activity(connection)
 
     def check(self) -> list[str]:
@@ -324,7 +324,7 @@ class Queue:
         if ids is None:
             return False
         with self._database.read(one_moment=True) as connection:
-            self._database.count_changes(connection)
+            self._database.changes_of(connection)
             if views.unfinished(connection, ids):
                 return False
             if unknown := views.unknown(connection, ids):

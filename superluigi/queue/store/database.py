@@ -11,6 +11,7 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ from superluigi.queue.store.database_errors import (
 )
 from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
 
+#: So many changes ago, at most, a copy was made that is told from what has become of the queue since.
+_MARKS = 50
 #: How long the server's clock is believed to run as fast as ours.
 _TRUSTED_SECONDS = 5.0
 
@@ -64,8 +67,8 @@ class Database:
         self._asked = -math.inf
         #: Device and inode of the file.
         self._file: tuple[int, int] | None = None
-        #: How often it had been submitted to and joined by workers when this process looked last.
-        self.changes = 0
+        #: `changes_of` when this process looked last.
+        self.changes = 0, ""
         try:
             if self.path is not None and not create and _is_missing(self.path):  # to look for a queue makes no folder
                 raise QueueGoneError(f"There is no queue {self.path}. {HOW_TO_MAKE}")
@@ -76,7 +79,7 @@ class Database:
                     if not create and tables.version_of(connection) is None:
                         raise QueueGoneError(f"There is no queue in {self.shown}. {HOW_TO_MAKE}")
                     tables.upgrade(connection)
-                    self.count_changes(connection)
+                    self.changes_of(connection)
                     if self.is_sqlite:
                         self._anchor = _anchored(connection)
         except BaseException:
@@ -163,23 +166,28 @@ class Database:
         info["log"] = log if info.get("used") else None  # it opens the log with its first statement
         info["used"] = True
 
-    def count_changes(self, connection: Connection, *, more: int = 0) -> int:
-        """How often the queue was submitted to, and joined by workers; `more` is added, for the rest to see.
+    def changes_of(self, connection: Connection, *, one_more: bool = False) -> tuple[int, str]:
+        """How often the queue was submitted to and joined by workers, and a mark of the last time; `one_more` adds one.
 
         Raises:
-            QueueGoneError: less often than this process has seen: it is an older copy, in the place of what there was.
+            QueueGoneError: not what this process has seen and more: an older copy is in its place.
         """
         key = tables.meta.c.key == "changes"
         with tables.as_stored("The number of changes"):
-            found = int(connection.execute(select(tables.meta.c.value).where(key)).scalar() or 0)
-        if found < self.changes:
+            text, *marks = str(connection.execute(select(tables.meta.c.value).where(key)).scalar() or 0).split()
+            count = int(text)
+        seen, mark = self.changes
+        since = count - seen
+        if since < 0 or (since < len(marks) and marks[-1 - since] != mark):
             raise QueueGoneError(f"The queue {self.shown} was replaced by an older copy of itself. {RESTORED}")
-        if more:
+        if one_more:
+            count, marks = count + 1, [*marks[1 - _MARKS :], secrets.token_hex(3)]
             connection.execute(tables.meta.delete().where(key))
-            connection.execute(tables.meta.insert(), [{"key": "changes", "value": str(found + more)}])
-        else:  # what is added here may yet be rolled back
-            self.changes = found
-        return found + more
+            connection.execute(tables.meta.insert(), [{"key": "changes", "value": " ".join([str(count), *marks])}])
+        changes = count, marks[-1] if marks else ""
+        if not one_more:  # what is added here may yet be rolled back
+            self.changes = changes
+        return changes
 
     def _connected(self) -> Connection:
         self._require_file()
