@@ -43,8 +43,8 @@ test: $(STAMP) ## the tests (some minutes)
 test-long: $(STAMP) ## hundreds of kills and all else that needs minutes
 	$(PYTEST) -m "long or not long" --timeout 1800 -o faulthandler_timeout=1800
 
-test-stress: $(STAMP) ## the tests and crowds, five rounds under load, with pauses at failpoints
-	$(BIN)/python tests/stress/rounds.py 5
+test-stress: $(STAMP) ## the tests and crowds, five rounds that load each other, with pauses at failpoints
+	$(BIN)/python tests/stress/rounds.py 5 5
 
 test-minio: $(STAMP) ## the S3 tests against the MinIO of docker-compose.yml
 	$(COMPOSE) up --detach --wait minio

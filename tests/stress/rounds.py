@@ -1,4 +1,7 @@
-"""Run tests again and again under load: `python tests/stress/rounds.py [ROUNDS] [pytest's arguments]`."""
+"""Run tests again and again under load: `python tests/stress/rounds.py [ROUNDS] [TOGETHER] [pytest's arguments]`.
+
+Rounds that run together are each other's load. What each says is in `stress-ROUND.log` in the temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -33,10 +37,11 @@ def write(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def load() -> Iterator[None]:
-    """Twice as much to do as there are processors, and two that keep the disk busy."""
+def load(together: int) -> Iterator[None]:
+    """Twice as much to do as there are processors beside one round, and two that keep the disk busy."""
     with tempfile.TemporaryDirectory(prefix="superluigi-load-") as folder:
-        works = [(burn, ())] * (2 * (os.cpu_count() or 2)) + [(write, (folder,))] * 2
+        burning = max(0, 2 * (os.cpu_count() or 2) + 1 - together)
+        works = [(burn, ())] * burning + [(write, (folder,))] * 2
         processes = [multiprocessing.Process(target=work, args=args, daemon=True) for work, args in works]
         for process in processes:
             process.start()
@@ -48,21 +53,32 @@ def load() -> Iterator[None]:
                 process.join()
 
 
+def one_round(number: int) -> bool:
+    stress = f"{number}:{INTERVALS[number % len(INTERVALS)]}"
+    log = Path(tempfile.gettempdir(), f"stress-{number + 1}.log")
+    print(f"== round {number + 1}, SUPERLUIGI_STRESS={stress}, {log}", flush=True)
+    path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    with open(log, "wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-m", "stress or not long", "--timeout", "900",
+             "-o", "faulthandler_timeout=890", *sys.argv[3:]],
+            env={**os.environ, "SUPERLUIGI_STRESS": stress, "PYTHONPATH": path},
+            check=False, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    said = log.read_text(errors="replace").splitlines()
+    tail = (
+        said[-1:]
+        if done.returncode == 0
+        else [line for line in said if line.startswith(("FAILED", "ERROR"))] + said[-1:]
+    )
+    print(f"== round {number + 1} ended with {done.returncode}", *tail, sep="\n", flush=True)
+    return done.returncode == 0
+
+
 def main() -> int:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with load():
-        for number in range(rounds):
-            stress = f"{number}:{INTERVALS[number % len(INTERVALS)]}"
-            print(f"== round {number + 1} of {rounds}, SUPERLUIGI_STRESS={stress}", flush=True)
-            path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "-m", "stress or not long", "--timeout", "900",
-                 "-o", "faulthandler_timeout=890", *sys.argv[2:]],
-                env={**os.environ, "SUPERLUIGI_STRESS": stress, "PYTHONPATH": path}, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                return done.returncode
-    return 0
+    rounds, together = (int(argument) for argument in (sys.argv[1:3] + ["5", "5"][len(sys.argv[1:3]) :]))
+    with load(together), ThreadPoolExecutor(together) as pool:
+        return 0 if all(list(pool.map(one_round, range(rounds)))) else 1
 
 
 if __name__ == "__main__":
