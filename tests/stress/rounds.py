@@ -61,7 +61,7 @@ def one_round(number: int) -> bool:
     with open(log, "wb") as file:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-m", "stress or not long", "--timeout", "900",
-             "-o", "faulthandler_timeout=890", *sys.argv[3:]],
+             "-o", "faulthandler_timeout=890", f"--basetemp={log.with_suffix('')}", "--durations=20", *sys.argv[3:]],
             env={**os.environ, "SUPERLUIGI_STRESS": stress, "PYTHONPATH": path},
             check=False, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
