@@ -122,6 +122,11 @@ def _parsed(name: str, text: str, home: str | None) -> object:
     return SETTINGS[name].parse(text)  # `~` in it is `home`
 
 
+def environment() -> dict[str, str]:
+    """The variables of this process, some of which other threads may change while they are copied."""
+    return {name: value for name in os.environ if (value := os.environ.get(name)) is not None}
+
+
 def lookup(name: str) -> tuple[object, str]:
     """The value in force and where it comes from: `environment …`, `config [superluigi]` or `default`."""
     setting = SETTINGS.get(name)

@@ -394,7 +394,7 @@ class BackendRegistry:
 
     def drop(self, backend: ExecutorBackend) -> None:
         """Shut down an executor in which a call goes on that is not waited for any more."""
-        for key, made in list(self._made.items()):
+        for key, made in self._made.copy().items():
             if made is backend:
                 del self._made[key]
                 backend.abort()

@@ -102,7 +102,7 @@ def adopt(kind: type) -> None:
         for function in map(_function, list(vars(base).values())):
             names: dict[str, object] = {} if function is None else function.__globals__
             if names.get("__name__") == "__main__" and names is not vars(sys.modules["__main__"]):
-                for name, value in list(names.items()):
+                for name, value in names.copy().items():
                     if _is_of_main(name, value) and _names.has(name):
                         _names.put(name, value)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from superluigi import config
 from superluigi.execution.process import process_tree
 from superluigi.storage import owner_token
 from superluigi.worker_process.protocol import HELLO, Channel, FileChannel, Request
@@ -130,7 +131,7 @@ class WorkerProcess(Generic[Way]):
 
     def _end_below(self, signum: int) -> None:
         """A recycled pid has another start time."""
-        for pid, started in list(self._below.items()):
+        for pid, started in self._below.copy().items():
             same = started and owner_token.start_time(pid) == started
             if same and not process_tree.stays(pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -176,7 +177,7 @@ def at_pipes(
             stdout=subprocess.PIPE,
             stderr=file,
             cwd=folder,
-            env={**os.environ, **environment, MARK: mark},
+            env={**config.environment(), **environment, MARK: mark},
             start_new_session=True,
         )
     if process.stdin is None or process.stdout is None:

@@ -56,13 +56,13 @@ def load(together: int) -> Iterator[None]:
 def one_round(number: int) -> bool:
     stress = f"{number}:{INTERVALS[number % len(INTERVALS)]}"
     log = Path(tempfile.gettempdir(), f"stress-{number + 1}.log")
-    print(f"== round {number + 1}, SUPERLUIGI_STRESS={stress}, {log}", flush=True)
+    print(f"== round {number + 1}, SUPERLUIGI_TEST_STRESS={stress}, {log}", flush=True)
     path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
     with open(log, "wb") as file:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-m", "stress or not long", "--timeout", "900",
              "-o", "faulthandler_timeout=890", f"--basetemp={log.with_suffix('')}", "--durations=20", *sys.argv[3:]],
-            env={**os.environ, "SUPERLUIGI_STRESS": stress, "PYTHONPATH": path},
+            env={**os.environ, "SUPERLUIGI_TEST_STRESS": stress, "PYTHONPATH": path},
             check=False, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     said = log.read_text(errors="replace").splitlines()

@@ -1,6 +1,6 @@
 """Under stress: each Python process switches threads at an extreme interval, and pauses at random at failpoints.
 
-`rounds.py` puts this folder on PYTHONPATH and says how in SUPERLUIGI_STRESS: `<seed>:<switch interval>`.
+`rounds.py` puts this folder on PYTHONPATH and says how in SUPERLUIGI_TEST_STRESS: `<seed>:<switch interval>`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pauses:
             time.sleep(self.chance.expovariate(200))
 
 
-if told := os.environ.get("SUPERLUIGI_STRESS"):
+if told := os.environ.get("SUPERLUIGI_TEST_STRESS"):
     seed, _, interval = told.partition(":")
     sys.setswitchinterval(float(interval))
     sys.meta_path.insert(0, Pauses(seed))  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def _restore(before: Mapping[str, object]) -> None:
 def _put_back_modules(before: Mapping[str, Any]) -> None:
     """What was imported stays; what stands where another module stood, or bars the way to one, does not."""
     modules: dict[str, Any] = sys.modules
-    for name in [name for name, module in list(modules.items()) if module is None and name not in before]:
+    for name in [name for name, module in modules.copy().items() if module is None and name not in before]:
         del modules[name]
     modules.update(before)
 

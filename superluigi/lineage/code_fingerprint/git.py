@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from superluigi import config
 
 NOTHING: Mapping[str, object] = {"repo": None, "commit": None, "branch": None, "dirty": None}
 _FRESH_S = 60.0
@@ -62,7 +63,7 @@ def _read(root: str, _period: int) -> dict[str, object]:
 
 def _ask(root: str, *arguments: str) -> subprocess.Popen[str] | None:
     # Repository variables of a surrounding git hook would point elsewhere; locks would disturb its user.
-    environment = {k: v for k, v in os.environ.items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX_FILE)$", k)}
+    environment = {k: v for k, v in config.environment().items() if not re.match(r"GIT_(DIR|WORK_TREE|INDEX_FILE)$", k)}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         return subprocess.Popen(

@@ -208,7 +208,7 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
     parent = str(parent)
     last = _sweeps.get(parent)
     began = time.perf_counter()
-    mine = {own: left for own, left in list(_abandoned.items()) if left.folder == parent}
+    mine = {own: left for own, left in _abandoned.copy().items() if left.folder == parent}
     is_new = any(not left.is_tried for left in mine.values())
     if last is not None and not always and not is_new and began - last[0] < _SWEEP_SHARE * last[1]:
         return []

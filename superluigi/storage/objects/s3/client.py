@@ -222,7 +222,7 @@ def _make(options: S3Options, around: Environment) -> S3Client:
         raise
     except Exception as error:  # of botocore and of whatever it calls: plug-ins, parsers, programs
         raise access_error(error, f"No S3 client can be made ({options})") from error
-    for (_, *others), parent in list(_clients.items()):
+    for (_, *others), parent in _clients.copy().items():
         if others == [options, around]:  # forked: what the parent knows of its server is true here as well
             made.buckets, made.server, made.seen = set(parent.buckets), parent.server, dict(parent.seen)
     _watched(made, made.boto)
@@ -248,7 +248,7 @@ def _credentials_by_now(made: S3Client) -> Any:
         made.around, but=CREDENTIALS
     ):
         return None
-    for key in [key for key, known in _clients.items() if known is made and key[2] != around]:
+    for key in [key for key, known in _clients.copy().items() if known is made and key[2] != around]:
         _clients.pop(key, None)  # it will not sign as what was around it says
     made.stores.clear()  # the fast engine keeps for minutes what it has been told
     return other.boto._request_signer._credentials

@@ -105,7 +105,7 @@ def ready(root: Path) -> None:
 
 def answer(handler: Handler) -> None:
     """Answer what others have asked this process."""
-    for root, inbox in list(_mine.items()):
+    for root, inbox in _mine.copy().items():
         with contextlib.suppress(OSError):  # a disk that hiccups: next time
             if inbox.is_gone:
                 ready(root)
@@ -114,7 +114,7 @@ def answer(handler: Handler) -> None:
 
 
 def _tidy() -> None:
-    for root, inbox in list(_mine.items()):
+    for root, inbox in _mine.copy().items():
         if inbox.pid == os.getpid():
             inbox.remove()
             del _mine[root]
@@ -162,7 +162,7 @@ def _sent(where: Path, request: str, refused: list[str]) -> Iterator[tuple[Path,
         names = os.listdir(where)
     except FileNotFoundError:
         return
-    mine = {inbox.name for inbox in _mine.values() if inbox.pid == os.getpid()}
+    mine = {inbox.name for inbox in list(_mine.values()) if inbox.pid == os.getpid()}
     for name in names:
         folder = where / name
         if owner_token.is_token(name) and name not in mine and _is_alive(folder):
