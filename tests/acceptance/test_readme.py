@@ -152,7 +152,7 @@ WITH_CODE = [
 ]
 
 
-@pytest.mark.timeout(620)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", WITH_CODE, ids=str)
 def test_the_page_does_what_it_says(page: Path, server: S3Server, tmp_path: Path) -> None:
     for bucket in BUCKETS:
@@ -178,7 +178,7 @@ def test_the_page_does_what_it_says(page: Path, server: S3Server, tmp_path: Path
     try:
         done = subprocess.run(
             [sys.executable, "page.py"],
-            cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+            cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=880,
         )  # fmt: skip
     finally:
         server.reset()
@@ -246,7 +246,7 @@ def test_the_first_example_of_every_how_to_runs_after_exactly_the_line_above_it(
             }
             done = subprocess.run(
                 [str(home / "bin" / "python"), "page.py"],
-                cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+                cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=880,
             )  # fmt: skip
             server.reset()
             if done.returncode:
