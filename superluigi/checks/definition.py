@@ -122,7 +122,7 @@ def method_checks(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         if f"{base.__module__}.".startswith(_LIBRARIES):
             continue
-        for name, value in vars(base).items():
+        for name, value in vars(base).copy().items():
             if (mark := _mark_of(value)) is not None:
                 found[name] = mark
     for name in list(found):

@@ -63,7 +63,7 @@ def collected(tasks: type) -> Main:
     """What this process's `__main__` defines; `tasks` is the class of those that travel by themselves."""
     main = sys.modules["__main__"]
     classes = {}
-    for name, value in list(vars(main).items()):
+    for name, value in vars(main).copy().items():
         if isinstance(value, type) and _is_of_main(name, value) and not issubclass(value, tasks):
             try:
                 dumped = pickling.by_value(value)

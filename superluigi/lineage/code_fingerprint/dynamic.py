@@ -27,7 +27,7 @@ def parts(cls: type, wanted: Wanted) -> Iterator[tuple[str, str]]:
     """Name and digest of each `wanted` method of the class, of its plain attributes, and of what they name."""
     name = cls.__qualname__.rpartition("<locals>.")[2]
     attributes: list[str] = []
-    for key, value in sorted(vars(cls).items()):
+    for key, value in sorted(vars(cls).copy().items()):
         if not wanted(key):
             continue
         function = _function(value)
@@ -85,7 +85,7 @@ def _reached(cls: type, wanted: Wanted) -> list[tuple[str, object]]:
 
 
 def _functions(cls: type, wanted: Wanted | None = None) -> Iterator[types.FunctionType]:
-    for key, value in sorted(vars(cls).items()):
+    for key, value in sorted(vars(cls).copy().items()):
         if wanted is not None and not wanted(key):
             continue
         for item in _items(value) if key == CHECKS else [value]:

@@ -386,8 +386,10 @@ def _locate(module: Module, qualname: str) -> Unit | None:
 
 def _plain_values(cls: type) -> dict[str, Any]:
     """Simple class attributes and closure values: what a function that makes classes filled in."""
-    values = {key: value for key, value in vars(cls).items() if isinstance(value, _SIMPLE) and not key.startswith("_")}
-    for function in vars(cls).values():
+    values = {
+        key: value for key, value in vars(cls).copy().items() if isinstance(value, _SIMPLE) and not key.startswith("_")
+    }
+    for function in list(vars(cls).values()):
         function = getattr(function, "__wrapped__", function)
         if isinstance(function, types.FunctionType):
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
