@@ -283,7 +283,7 @@ class StagedPrefix(StagedWrite):
                     raise
                 raise CommitError(
                     f"{self.location.uri} was not put in its place to the end. {error} All of it is on the server: the "
-                    "next reader or commit there finishes it."
+                    "next commit there finishes it, or a reader that finds nothing whole."
                 ) from error
             self._give_up(error, hold)
             published, written = store.standing().record or record, self._plan(record, Changes({}, [], [], []))
