@@ -127,7 +127,7 @@ def test_an_exchange_that_was_begun_says_that_it_will_be_ended_and_is(
     target = made("prefix")
     write(target, "old")
     proxy.add(Fault.STATUS, method="PUT", path="/thing/part$", times=None)
-    with pytest.raises(CommitError, match="the next reader or commit there finishes it") as raised:
+    with pytest.raises(CommitError, match="the next commit there finishes it") as raised:
         write(target, "new")
     assert "unchanged" not in str(raised.value)
     proxy.clear()

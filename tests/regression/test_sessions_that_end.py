@@ -128,7 +128,7 @@ def test_a_session_that_cannot_be_renewed_leaves_a_whole_output_and_says_what_to
             break
         except TargetError as error:
             assert "Sign in again" in str(error)
-            if "the next reader or commit there finishes it" in str(error):
+            if "the next commit there finishes it" in str(error):
                 there = f"new {number}"
             else:
                 assert isinstance(error, StorageAccessError)
