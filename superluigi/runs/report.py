@@ -201,6 +201,6 @@ def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]]
     held = [task for task, by in blocked.items() if not ids.isdisjoint(by)]
     if held:
         more = f" and {len(held) - BLOCKED_NAMED} more" if len(held) > BLOCKED_NAMED else ""
-        named = ", ".join(shortened(names_of.get(task, task), 100) for task in held[:BLOCKED_NAMED])
+        named = ", ".join(shortened(names_of.get(task, task), 300) for task in held[:BLOCKED_NAMED])
         lines.append(f"    blocks {named}{more}")
     return "\n".join(lines)

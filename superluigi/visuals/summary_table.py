@@ -58,7 +58,7 @@ def _blocked(group: Sequence[Failure], report: Report, width: int | None) -> Ite
     held = [task for task, by in report.blocked.items() if not ids.isdisjoint(by)]
     if held:
         more = f" and {len(held) - BLOCKED_NAMED:,} more" if len(held) > BLOCKED_NAMED else ""
-        named = ", ".join(shortened(report.names.get(task, task), 100) for task in held[:BLOCKED_NAMED])
+        named = ", ".join(shortened(report.names.get(task, task), 300) for task in held[:BLOCKED_NAMED])
         first, *rest = wrapped(f"  blocks  {named}{more}", width, " " * 10)
         yield [("  blocks  ", "yellow"), first[10:]]
         yield from ([line] for line in rest)

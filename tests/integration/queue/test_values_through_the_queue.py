@@ -16,7 +16,7 @@ from superluigi.tasks import AtomicTaskWithMetadata, InitStep, MapReduceTask
 
 
 @task
-def number(n: int) -> int:
+def a_number(n: int) -> int:
     return n
 
 
@@ -65,10 +65,10 @@ def test_every_kind_of_composition_runs_in_queue_workers(tmp_path: Path, monkeyp
     frame = Const(pd.DataFrame({"a": range(300)}))
     offset = 5
     graphs = {
-        44853: total(frame, [number(1), number(2)]),
+        44853: total(frame, [a_number(1), a_number(2)]),
         7: apply(lambda value: value + offset, outputs_of(Folder(), b="b").b),
         14: Squares(numbers=[1, 2, 3]),
-        9: Loaded(init=(Load(value=number(9)),)),
+        9: Loaded(init=(Load(value=a_number(9)),)),
     }
     queue = Queue("values")
     for graph in graphs.values():

@@ -17,6 +17,7 @@ from superluigi.targets import LocalFileTarget, S3ObjectTarget
 from superluigi.task_runner import run_task
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
 from superluigi.testing.s3_server import S3Server
+from superluigi.visuals import tree
 
 
 class Given(ExternalTask):
@@ -124,10 +125,14 @@ class Link(Step):
         return Link(folder=self.folder, name="link", number=self.number - 1) if self.number else []
 
 
-def test_a_long_chain_is_a_narrow_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("listed", [tree.LISTED, 10_000])
+def test_a_long_chain_is_a_narrow_tree_and_a_short_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    monkeypatch.setattr(tree, "LISTED", listed)
     run_task(Link(folder=str(tmp_path), name="link", number=1500), dry_run=True)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1502
+    assert len(lines) == min(1500, listed) + 2
     assert max(map(len, lines)) < 500
 
 
