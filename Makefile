@@ -36,9 +36,9 @@ DEMO := $(if $(wildcard $(STAMP)),$(VENV),$(VENV)-demo)
 demo: $(DEMO)/.superluigi-installed ## flights in, predictions out, on an S3 server that starts by itself
 	$(DEMO)/bin/python tutorials/flight_delays/demo.py
 
-# Four workers for two cores: some tests wait for leases and processes rather than compute.
+# Three workers for two cores: some tests wait for leases and processes rather than compute.
 test: $(STAMP) ## the tests (some minutes)
-	$(PYTEST) -n 4 --dist loadgroup
+	$(PYTEST) -n 3 --dist loadgroup
 
 test-long: $(STAMP) ## hundreds of kills and all else that needs minutes
 	$(PYTEST) -m "long or not long" --timeout 1800 -o faulthandler_timeout=1800
