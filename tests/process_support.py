@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from superluigi.storage import owner_token
+
 
 def alive_in(folder: Path) -> list[str]:
     """The command lines of processes whose working folder is `folder`: a script there, and all that it started."""
     found = []
     for cwd in Path("/proc").glob("[0-9]*/cwd"):
         try:
-            state = (cwd.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            state = owner_token.state_and_more(int(cwd.parent.name))[0]
             if state not in "ZX" and os.readlink(cwd) == str(folder):
                 found.append((cwd.parent / "cmdline").read_text().replace("\0", " "))
         except OSError:

@@ -218,7 +218,7 @@ def shortened(paths: Sequence[str]) -> tuple[str, list[str]]:
     return "output", [from_here(path) for path in paths]
 
 
-#: Longer values of parameters are cut for people; `--json` has them whole.
+#: Longer values of parameters are cut on a screen; `--json` has them whole.
 _LONGEST_VALUE = 200
 
 

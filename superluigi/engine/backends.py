@@ -43,7 +43,7 @@ VISIBLE_WITHIN_SECONDS = 2.0
 
 
 def refuse_other_than_futures(given: object, executor: object) -> None:
-    """Refuse what tells nobody when it ends.
+    """Refuse what cannot tell when it ends.
 
     Raises:
         OptionError: `submit` has given something else than `concurrent.futures` has, or asyncio's kind of a future.

@@ -32,7 +32,7 @@ def _by_id(worker: Any) -> SimpleNamespace:
 
 
 class _Named(str):
-    """An id, as a task whose family nobody reads."""
+    """An id in the place of a task, whose family is not read."""
 
     __slots__ = ()
     task_family = ""

@@ -165,12 +165,10 @@ class Queue:
         found = collect(roots, run, SpecOptions(pool=pool, priority=priority, by_value=by_value))
         check_pools(found.specs, self.pools)
         definition = runs.encode(run, runs.QueueEnvironment.current(), found.samples)
-        with self._database.write() as connection:
+        with self._database.change() as connection:
             plan.add_run(connection, run.id, run.started.timestamp(), definition)
             plan.add_codes(connection, found.codes)
             added = plan.add(connection, found.specs, run.id, retry_failed=retry_failed)
-            changes = self._database.changes_of(connection, one_more=True)
-        self._database.changes = changes
         names = tuple(dict.fromkeys(root.task_id for root in roots))
         return Submission(run.id, names, added.added, added.done, added.known, added.stopped)
 
@@ -218,7 +216,7 @@ class Queue:
     def activity(self) -> Activity:
         """What could still happen without a submission or a retry."""
         with self._database.read() as connection:
-            self._database.changes_of(connection)
+            self._database.look(connection)
             return views.activity(connection)
 
     def check(self) -> list[str]:
@@ -324,13 +322,13 @@ class Queue:
         if ids is None:
             return False
         with self._database.read(one_moment=True) as connection:
-            self._database.changes_of(connection)
+            self._database.look(connection)
             if views.unfinished(connection, ids):
                 return False
             if unknown := views.unknown(connection, ids):
                 raise QueueError(
                     f"The queue {self.location} has no task {unknown[0]}: it was not submitted there, or was forgotten "
-                    "(prune), so that nobody can say what came of it. `superluigi queue tasks` shows what there is."
+                    "(prune), so that what came of it is not known. `superluigi queue tasks` shows what there is."
                 )
             return True
 

@@ -26,6 +26,7 @@ from superluigi.engine.engine import make_scheduler, run_graph
 from superluigi.errors import TaskTimeoutError, WorkerLostError
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import Report
+from superluigi.storage import owner_token
 from superluigi.testing import executor_tasks as tasks
 from superluigi.testing.executor_tasks import journal
 
@@ -283,11 +284,7 @@ def _gone(pid: int) -> bool:
     """Whether a process ends within a few seconds (a zombie has ended)."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state in "ZX":
+        if not owner_token.start_time(pid):
             return True
         time.sleep(0.05)
     return False

@@ -40,6 +40,7 @@ from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_lo
 
 #: So many changes ago, at most, a copy was made that is told from what has become of the queue since.
 _MARKS = 50
+_CHANGES = tables.meta.c.key == "changes"
 #: How long the server's clock is believed to run as fast as ours.
 _TRUSTED_SECONDS = 5.0
 
@@ -67,8 +68,8 @@ class Database:
         self._asked = -math.inf
         #: Device and inode of the file.
         self._file: tuple[int, int] | None = None
-        #: `changes_of` when this process looked last.
-        self.changes = 0, ""
+        #: How many changes there were when this process looked last, and the mark of the latest.
+        self._seen = 0, ""
         try:
             if self.path is not None and not create and _is_missing(self.path):  # to look for a queue makes no folder
                 raise QueueGoneError(f"There is no queue {self.path}. {HOW_TO_MAKE}")
@@ -79,7 +80,7 @@ class Database:
                     if not create and tables.version_of(connection) is None:
                         raise QueueGoneError(f"There is no queue in {self.shown}. {HOW_TO_MAKE}")
                     tables.upgrade(connection)
-                    self.changes_of(connection)
+                    self.look(connection)
                     if self.is_sqlite:
                         self._anchor = _anchored(connection)
         except BaseException:
@@ -157,7 +158,7 @@ class Database:
         self._file = found
 
     def _require_log(self, connection: Connection) -> None:
-        """Refuse a connection whose write-ahead log has been removed: it would read and write what nobody else sees."""
+        """Refuse a connection whose write-ahead log has been removed: what it reads and writes no other one sees."""
         log, info = _identity(f"{self.path}-wal"), connection.info
         if info.get("log") not in (None, log):
             connection.invalidate()
@@ -166,28 +167,40 @@ class Database:
         info["log"] = log if info.get("used") else None  # it opens the log with its first statement
         info["used"] = True
 
-    def changes_of(self, connection: Connection, *, one_more: bool = False) -> tuple[int, str]:
-        """How often the queue was submitted to and joined by workers, and a mark of the last time; `one_more` adds one.
+    def look(self, connection: Connection) -> None:
+        """See that the queue is what this process has seen, and what came since.
 
         Raises:
-            QueueGoneError: not what this process has seen and more: an older copy is in its place.
+            QueueGoneError: an older copy is in its place.
         """
-        key = tables.meta.c.key == "changes"
+        count, marks = self._changes(connection)
+        self._seen = count, marks[-1] if marks else ""
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[Connection]:
+        """`write`, and count it as a change of the plan that an older copy of the queue lacks.
+
+        Raises:
+            QueueGoneError: as `look`.
+        """
+        with self.write() as connection:
+            yield connection
+            count, marks = self._changes(connection)
+            count, marks = count + 1, [*marks[1 - _MARKS :], secrets.token_hex(3)]
+            connection.execute(tables.meta.delete().where(_CHANGES))
+            connection.execute(tables.meta.insert(), [{"key": "changes", "value": " ".join([str(count), *marks])}])
+        self._seen = count, marks[-1]  # now: it might have been rolled back
+
+    def _changes(self, connection: Connection) -> tuple[int, list[str]]:
+        """How often the queue was submitted to and joined by workers, and marks of the last times."""
         with tables.as_stored("The number of changes"):
-            text, *marks = str(connection.execute(select(tables.meta.c.value).where(key)).scalar() or 0).split()
+            text, *marks = str(connection.execute(select(tables.meta.c.value).where(_CHANGES)).scalar() or 0).split()
             count = int(text)
-        seen, mark = self.changes
+        seen, mark = self._seen
         since = count - seen
         if since < 0 or (since < len(marks) and marks[-1 - since] != mark):
             raise QueueGoneError(f"The queue {self.shown} was replaced by an older copy of itself. {RESTORED}")
-        if one_more:
-            count, marks = count + 1, [*marks[1 - _MARKS :], secrets.token_hex(3)]
-            connection.execute(tables.meta.delete().where(key))
-            connection.execute(tables.meta.insert(), [{"key": "changes", "value": " ".join([str(count), *marks])}])
-        changes = count, marks[-1] if marks else ""
-        if not one_more:  # what is added here may yet be rolled back
-            self.changes = changes
-        return changes
+        return count, marks
 
     def _connected(self) -> Connection:
         self._require_file()

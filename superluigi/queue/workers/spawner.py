@@ -168,7 +168,7 @@ class Spawner:
     def _sweep_and_lead(self, pools: list[str], now: float) -> list[str]:
         """One transaction: overdue tasks back into the pool, dead workers off the list, the lead kept or taken."""
         with self._database.write(flush=False) as connection:
-            self._database.changes_of(connection)
+            self._database.look(connection)
             dead = registry.dead_workers(connection)
             claims.sweep(connection, now, dead)
             for name in dead:

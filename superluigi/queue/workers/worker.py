@@ -98,10 +98,8 @@ class Worker:
     def run(self) -> int:
         """Work; returns the number of attempts made."""
         done = 0
-        with self._database.write() as connection:
+        with self._database.change() as connection:
             registry.add_worker(connection, self.name, self._options.pool, self._database.now())
-            changes = self._database.changes_of(connection, one_more=True)
-        self._database.changes = changes
         try:
             with signals.calling(self.leave, signal.SIGTERM, signal.SIGINT):  # a walltime ends, or Ctrl-C
                 for claim in self._claims():
@@ -190,7 +188,7 @@ class Worker:
         if now > self._seen + self._options.lease_seconds / 3:
             self._seen = now
             with self._database.write(flush=False) as connection:
-                self._database.changes_of(connection)
+                self._database.look(connection)
                 if registry.worker_seen(connection, self.name, now):
                     self.leave()
                     stop = True
@@ -213,7 +211,7 @@ class Worker:
 
     def _sweep(self, now: float) -> None:
         with self._database.read() as connection:
-            self._database.changes_of(connection)
+            self._database.look(connection)
             dead = registry.dead_workers(connection)
             overdue = claims.overdue(connection, now, dead)
         if overdue or dead or now > self._seen + self._options.lease_seconds / 3:

@@ -177,7 +177,7 @@ _NEEDED = 4  # descriptors that `remove_tree` has open at a time
 
 
 class _Reserve:
-    """Descriptors to give up where a process that has no more must remove what it staged: pipes, as nobody's else."""
+    """Pipes to give up where a process that has no more descriptors must remove what it staged."""
 
     def __init__(self) -> None:
         self._held: dict[int, os.stat_result] = {}
