@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from superluigi.cli import _output
 from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser, UsageError, finite, pair, span, whole
 from superluigi.cli._tasks import task_arguments, task_of
-from superluigi.errors import OptionError, QueueError
+from superluigi.errors import OptionError, QueueError, QueueGoneError
 from superluigi.terminal import Part, columns, line, say, write
 
 if TYPE_CHECKING:
@@ -217,7 +217,8 @@ def _work(args: argparse.Namespace) -> int:
         if tells:
             from superluigi.queue.feed import report_since
 
-            _tell_ending(report_since(database, began), time.monotonic() - clock)
+            with suppress(QueueGoneError):  # it was deleted meanwhile, which the worker has said
+                _tell_ending(report_since(database, began), time.monotonic() - clock)
     return 1 if worker.failed and not args.spawned else 0
 
 
