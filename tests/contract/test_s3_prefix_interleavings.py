@@ -46,6 +46,9 @@ class Store(MemoryStore):
     """One bucket, and what was published in it."""
 
     published: list[str] = field(default_factory=list)
+    #: The commit in force before each that was published, and the one that its writer had seen.
+    replaced: list[tuple[str | None, str | None]] = field(default_factory=list)
+    in_force: str | None = None
 
     def __post_init__(self) -> None:
         self.changed = self.look
@@ -54,6 +57,10 @@ class Store(MemoryStore):
         record = self.record() if key == RECORD and key in self.things else None
         if record is not None:
             self.published.append(record["who"])
+            if record["output"]["commit"] != self.in_force:
+                self.replaced.append((self.in_force, record["over"]))
+        if key == RECORD:
+            self.in_force = record["output"]["commit"] if record is not None else self.in_force
         self.check()
 
     def check(self) -> None:
@@ -144,7 +151,7 @@ def writer(name: str) -> Callable[[PrefixLocation], None]:
         with location.stage() as staged:
             for key, text in FILES[name].items():
                 (staged.path / key).write_text(text)
-            staged.commit({"who": name})
+            staged.commit({"who": name, "over": staged.replaced})
 
     return write
 
@@ -252,6 +259,8 @@ def judge(store: Store, before: str | None, outcomes: dict[str, str], removed: b
             assert name in store.published, f"{name} was told that it committed, and was never to be seen"
     if removed:
         return
+    for in_force, seen in store.replaced:
+        assert in_force == seen, "a commit came over one that its writer had not seen"
     if record is None:
         assert not acknowledged and (before is None or "Stopped" in outcomes.values()), "what was committed is gone"
         return

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from superluigi.cli import main as command
 from superluigi.storage import owner_token
 from superluigi.storage.local import copy
 from superluigi.storage.local.cleanup import clean
+from superluigi.storage.local.stages import staging
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.cleanup import clean as clean_s3
 from superluigi.storage.objects.s3.options import S3Options
@@ -143,6 +145,25 @@ def test_a_run_sweeps_only_what_its_own_user_made(open_to_all: Path) -> None:
         & there
     )
     assert os.listdir(mixed) == ["of-another"]
+
+
+def test_one_who_was_stopped_while_it_looked_looks_again_as_soon_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, listed = [1000.0], os.listdir
+
+    def stopped_for_an_hour(folder: str) -> list[str]:
+        now[0] += 3600
+        return listed(folder)
+
+    monkeypatch.setattr(staging, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(staging.os, "listdir", stopped_for_an_hour)
+    assert staging.sweep(tmp_path) == []
+    left = tmp_path / f".superluigi-{DEAD}"
+    left.mkdir()
+    now[0] += 1
+    assert staging.sweep(tmp_path) == [left]
+    assert staging.sweep(tmp_path, always=True) == [left]
 
 
 def test_a_planted_journal_renames_nothing_of_others(tmp_path: Path) -> None:

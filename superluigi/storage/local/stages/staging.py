@@ -34,7 +34,9 @@ _PREFIX = STAGING + "-"
 _SWAP = STAGING + ".swap."
 NAME_MAX = 255  # bytes; NAME_MAX of all common file systems
 _TRIES = 1000  # of making a folder that others remove again and again
-_SWEEP_SHARE = 50  # looking for orphans may take a fiftieth of the time
+#: Orphans are looked for so seldom for each name in the folder, and opening it counts as so many names: less than a
+#: fiftieth of the time. It is not measured, for a process that was stopped meanwhile would wait a minute.
+_SWEEP_SECONDS, _OPENING = 200e-6, 5
 
 
 @dataclass
@@ -47,7 +49,7 @@ class _Abandoned:
 
 
 _abandoned: dict[str, _Abandoned] = {}  # by token
-_sweeps: dict[str, tuple[float, float]] = {}
+_sweeps: dict[str, float] = {}  # folder -> when it is looked through again, at the earliest
 
 
 def is_ours(name: str) -> bool:
@@ -206,24 +208,23 @@ def sweep(parent: str | Path, *, always: bool = False, anyone: bool = False) -> 
     Reads the folder, so it answers with nothing while the last look is too recent for its cost, unless `always`.
     """
     parent = str(parent)
-    last = _sweeps.get(parent)
-    began = time.perf_counter()
+    now = time.perf_counter()
     mine = {own: left for own, left in _abandoned.copy().items() if left.folder == parent}
     is_new = any(not left.is_tried for left in mine.values())
-    if last is not None and not always and not is_new and began - last[0] < _SWEEP_SHARE * last[1]:
+    if not always and not is_new and now < _sweeps.get(parent, 0.0):
         return []
     try:
-        names = [name for name in os.listdir(parent) if name.startswith(STAGING)]
+        listed = os.listdir(parent)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    names = [name for name in listed if name.startswith(STAGING)]
     journals = [Path(parent, name) for name in names if name.startswith(_SWAP)]
     needed = {
         name for journal in journals for name in journalled(journal).values()
     }  # a swap's recovery still wants these
-    ended = time.perf_counter()
     if len(_sweeps) > 10_000:
         _sweeps.clear()
-    _sweeps[parent] = ended, ended - began
+    _sweeps[parent] = now + _SWEEP_SECONDS * (_OPENING + len(listed))
     for own, left in mine.items():
         if not any(own in name for name in names):
             _abandoned.pop(own, None)
