@@ -41,11 +41,14 @@ def main(args: argparse.Namespace) -> int:
     from superluigi.checks import quarantine
     from superluigi.errors import TargetMissingError
 
-    found = [one for one in quarantine.entries() if not args.which or any(_matches(one, word) for word in args.which)]
+    found = quarantine.entries()
+    if unknown := [word for word in args.which if not any(_matches(one, word) for one in found)]:
+        raise TargetMissingError(
+            f"Nothing in {quarantine.root()} is called {' or '.join(unknown)}. `superluigi quarantine list` shows all."
+        )
+    found = [one for one in found if not args.which or any(_matches(one, word) for word in args.which)]
     if args.older_than is not None:
         found = [one for one in found if time.time() - one.kept > args.older_than * 86_400]
-    if args.which and not found:
-        raise TargetMissingError(f"Nothing in {quarantine.root()} is called {' or '.join(args.which)}.")
     if args.action == "list":
         return _list(found, args.json)
     if args.action == "show":

@@ -259,6 +259,7 @@ def _counted(counts: Any) -> str:
 def _tasks(args: argparse.Namespace) -> int:
     tags = dict(pair("--tag", text, "KEY=VALUE") for text in args.tag)
     with _opened(args) as queue:
+        queue.require(*(args.id or ()))
         rows = queue.tasks(*(args.id or ()), **_which(args), tags=tags or None)
         if not args.json:
             _say_paused(queue)
@@ -364,6 +365,7 @@ def _kill(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
         if not (args.id or args.state or args.name):
             raise OptionError("kill which tasks? Give --id, --state or --name ('*': all).")
+        queue.require(*(args.id or ()))
         rows = [row for row in queue.tasks(*(args.id or ()), **_which(args)) if row.state not in _ENDED]
         _show(rows)
         if not args.force:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from superluigi.queue.feed import FailureFeed, report_since
 from superluigi.queue.lookup import Which, ids_of, state_named
 from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, PoolName, Submission, TaskRow, WorkerRow
 from superluigi.queue.specs import SpecOptions, check_pools, collect
-from superluigi.queue.store import claims, registry, views
+from superluigi.queue.store import claims, pruning, registry, views
 from superluigi.queue.store import submit as plan
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.queue_url import SUFFIX, passed_on
@@ -227,7 +226,11 @@ class Queue:
     # --- steering -----------------------------------------------------------------------------------------
 
     def retry(self, *which: Which, state: str | None = None, name: str | None = None) -> int:
-        """Give tasks a fresh start, with all their attempts: those named, else the failed ones. Their number."""
+        """Give tasks a fresh start, with all their attempts: those named, else the failed ones. Their number.
+
+        Raises:
+            QueueError: the queue does not know one of `which`; nothing is done to the others.
+        """
         if not which and state is None and name is None:
             state = models.FAILED
         with self._database.write() as connection:
@@ -243,6 +246,7 @@ class Queue:
 
         Raises:
             OptionError: nothing says which tasks.
+            QueueError: the queue does not know one of `which`; nothing is done to the others.
         """
         if not which and state is None and name is None:
             raise OptionError("kill which tasks? Give ids, tasks, state='RUNNING' or name='Draw' (name='*': all).")
@@ -252,10 +256,21 @@ class Queue:
     def _chosen(
         self, connection: Any, which: Sequence[Which], state: str | None, name: str | None
     ) -> list[tuple[int, str]]:
+        ids = ids_of(which)
+        views.require(connection, self.location, ids or ())
         if state_named(state) == models.BLOCKED:
-            blocked = {row.id for row in views.rows(connection, ids=ids_of(which), state=state, name=name)}
+            blocked = {row.id for row in views.rows(connection, ids=ids, state=state, name=name)}
             return plan.select_rows(connection, ids=blocked, state=None, name=None)
-        return plan.select_rows(connection, ids=ids_of(which), state=state, name=name)
+        return plan.select_rows(connection, ids=ids, state=state, name=name)
+
+    def require(self, *which: Which) -> None:
+        """See that the queue knows these tasks.
+
+        Raises:
+            QueueError: it does not know one of them.
+        """
+        with self._database.read() as connection:
+            views.require(connection, self.location, ids_of(which) or ())
 
     def pause(self, pool: str | None = None) -> None:
         """Start nothing new (in one pool, or at all); what runs goes on."""
@@ -325,11 +340,7 @@ class Queue:
             self._database.look(connection)
             if views.unfinished(connection, ids):
                 return False
-            if unknown := views.unknown(connection, ids):
-                raise QueueError(
-                    f"The queue {self.location} has no task {unknown[0]}: it was not submitted there, or was forgotten "
-                    "(prune), so that what came of it is not known. `superluigi queue tasks` shows what there is."
-                )
+            views.require(connection, self.location, ids)
             return True
 
     def prune(self, *, older_than: Span | None = None, keep: NotNegative | None = None) -> int:
@@ -360,7 +371,7 @@ class Queue:
             time.sleep(0.05)
         logs = self.logs
         self._database.remove()
-        shutil.rmtree(logs, ignore_errors=True)
+        pruning.remove_all_logs(logs)
 
     def _anybody_at_work(self) -> bool:
         """Whether a worker that lives, as far as can be known, still runs something."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from superluigi import cli, run_task
-from superluigi.errors import OptionError, SuperLuigiError
+from superluigi.errors import OptionError, QueueError, SuperLuigiError
 from superluigi.queue import Queue, run_task_adapter
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.queue_url import url_of
@@ -96,6 +96,7 @@ def test_logs_of_queues_on_servers_stay_in_the_folder_and_apart(queues: Path, mo
         "postgresql://a:1/q",
         "postgresql://a/..%2F..%2Fq",
         "postgresql:///q",
+        "postgresql://a/q?options=-csearch_path%3Dtheirs",
     )
     logs = [Database(name).logs for name in names]
     assert len(set(logs)) == len(logs)
@@ -171,3 +172,51 @@ def test_a_queue_command_that_is_not_finished_gives_advice(capsys: pytest.Captur
     assert "which verb? submit" in capsys.readouterr().err
     assert cli.main(["queue", "tasks"]) == 2
     assert "missing: QUEUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["tasks"], ["tasks", "--json"], ["retry"], ["kill"], ["kill", "--force"]])
+def test_an_id_that_no_task_has_is_an_error_and_nothing_is_done_to_the_others(
+    queues: Path, project: Project, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    module = project(TASKS)
+    with Queue("q") as queue:
+        queue.submit([module.Works(), module.Fails()])
+        queue.kill(module.Fails())
+        known = module.Works().task_id, module.Fails().task_id
+        for ids in (["Nobody_1"], [known[0], "Nobody_1", known[1]]):
+            command = ["queue", verb[0], "q", *verb[1:], *[word for one in ids for word in ("--id", one)]]
+            assert cli.main(command) == 1, ids
+            said = capsys.readouterr()
+            assert "has no task Nobody_1" in said.err and "superluigi queue tasks" in said.err
+            assert not said.out or verb[1:] == ["--json"]
+        for steer in (queue.kill, queue.retry):
+            with pytest.raises(QueueError, match="Nobody_1"):
+                steer([known[1], ["Nobody_1"]])
+        assert {row.name: row.state for row in queue.tasks()} == {"Works": "PENDING", "Fails": "KILLED"}
+
+
+def test_of_the_folder_of_logs_only_what_the_queue_has_put_there_goes_with_it(queues: Path, project: Project) -> None:
+    module = project(TASKS)
+    Queue("q.logs/inner").close()  # another queue, in that folder
+    inner = Queue(str(queues / "q.logs" / "workers" / "inner.sqlite"))
+    with Queue("q") as queue, Queue("q.logs/inner") as other:
+        for one in (queue, other, inner):
+            one.submit(module.Works())
+            one.spawn(1)
+        mine, theirs = (Path(str(one.tasks()[0].log)) for one in (queue, other))
+        notes = mine.with_name("notes.txt")
+        notes.touch()
+        queue.delete()
+        assert not mine.exists() and theirs.exists() and notes.exists()
+        assert not list((queues / "q.logs" / "workers").glob("*.out"))
+        assert other.counts()["SUCCEEDED"] == inner.counts()["SUCCEEDED"] == 1
+        notes.unlink()
+    inner.close()
+
+
+def test_a_queue_without_guests_leaves_no_folder_of_logs(queues: Path, project: Project) -> None:
+    with Queue("q") as queue:
+        queue.submit(project(TASKS).Works())
+        queue.spawn(1)
+        queue.delete()
+        assert not queue.logs.exists()

@@ -23,12 +23,13 @@ import postgres_support as postgres
 import psycopg
 import pytest
 from queue_support import PI
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from superluigi import cli, run_task
 from superluigi.errors import QueueError, QueueGoneError, QueueTimeoutError, QueueUnreachableError
 from superluigi.queue import Queue, api
-from superluigi.queue.store import claims, clock, connections, registry, views
+from superluigi.queue.store import claims, clock, connections, registry, tables, views
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.database_errors import postgres_error
 
@@ -231,6 +232,19 @@ def test_a_file_that_holds_something_of_others_outlives_the_queue_in_it(queue_na
         assert connection.execute("SELECT name, answer FROM sqlite_master, theirs").fetchall() == [("theirs", 42)]
     with pytest.raises(QueueGoneError):
         Queue(queue_name, create=False)
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("kept", ["superluigi_meta", "superluigi_pools"])
+def test_a_part_of_a_queue_is_told_as_that_and_what_is_advised_helps(
+    either_queue_name: str, kept: str, create: bool
+) -> None:
+    with contextlib.closing(Database(either_queue_name)) as database, database.write() as connection:
+        for name in tables.metadata.tables.keys() - {kept}:
+            connection.execute(text(f"DROP TABLE {name}"))
+    with pytest.raises(QueueError, match=r"part of a queue: .*drop its tables \(superluigi_") as caught:
+        Queue(either_queue_name, create=create)
+    assert not isinstance(caught.value, QueueGoneError)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")

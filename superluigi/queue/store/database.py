@@ -99,7 +99,9 @@ class Database:
             return self.path.with_suffix(".logs")
         folder: Path = config.get("queue_dir")
         # Two servers may have databases of one name, and a file beside them; who deletes one must not take the others'.
-        parts = (self.url.host or "local", str(self.url.port or ""), self.url.database or "")
+        # So may two of its schemas (`options=-csearch_path=…`).
+        parts = [self.url.host or "local", str(self.url.port or ""), self.url.database or ""]
+        parts += [str(self.url.query["options"])] if "options" in self.url.query else []
         return storable_path(folder) / "postgresql" / f"{'-'.join(quote(part, safe='') for part in parts)}.logs"
 
     @property

@@ -16,8 +16,10 @@ from sqlalchemy.engine import Connection
 
 from superluigi.queue import models
 from superluigi.queue.store import submit, tables
+from superluigi.storage.local import copy
 
 _T, _E, _A, _R = (table.name for table in (tables.tasks, tables.edges, tables.attempts, tables.runs))
+_OF_TASKS, _OF_WORKERS = (".stdout.log", ".stderr.log"), (".log", ".out")
 _ENDED = "('SUCCEEDED', 'FAILED', 'KILLED')"
 _OLD = text(
     f"""
@@ -83,3 +85,23 @@ def remove_logs(logs: list[str], folder: Path) -> None:
             for file in (log, models.stderr_of(log)):
                 with contextlib.suppress(OSError):
                     os.unlink(file)
+
+
+def remove_all_logs(folder: Path) -> None:
+    """Remove what tasks and workers of one queue have printed; what else lies there, such as a queue's file, stays."""
+    if folder.is_symlink():
+        return
+    with contextlib.suppress(OSError):
+        for inner in copy.entries(str(folder)):
+            if inner.is_dir(follow_symlinks=False):
+                _remove_logs_in(inner.path, _OF_WORKERS if inner.name == "workers" else _OF_TASKS)
+        os.rmdir(folder)
+
+
+def _remove_logs_in(folder: str, endings: tuple[str, ...]) -> None:
+    with contextlib.suppress(OSError):
+        for entry in copy.entries(folder):
+            if entry.name.endswith(endings):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+        os.rmdir(folder)

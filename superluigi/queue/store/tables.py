@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, inspect, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from superluigi.errors import QueueError, QueueVersionError
 
@@ -179,7 +180,7 @@ def upgrade(connection: Connection) -> None:
 
     Raises:
         QueueVersionError: they are newer than this program, or older than it can read.
-        QueueError: the database holds something else.
+        QueueError: the database holds something else, or a part of a queue.
     """
     found = version_of(connection)
     if found is None:
@@ -190,6 +191,7 @@ def upgrade(connection: Connection) -> None:
             f"This queue has schema version {found}; this superluigi reads up to version {VERSION}. "
             "Upgrade superluigi on this machine (pip install -U superluigi), or use another queue."
         )
+    _require_all(connection)
     for step in range(found, VERSION):
         if step not in _MIGRATIONS:
             raise QueueVersionError(f"This queue has schema version {found}, older than can be migrated.")
@@ -206,11 +208,31 @@ def version_of(connection: Connection) -> int | None:
         QueueError: the version cannot be read: not a queue of ours.
     """
     if not inspect(connection).has_table(meta.name):
+        if rest := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
+            raise _damaged(connection, f"it has {rest[0]}, but no {meta.name}")
         return None
     value = connection.execute(meta.select().where(meta.c.key == "version")).first()
-    if value is None or not value.value.isdigit():
-        raise QueueError(f"Table {meta.name} has no readable version: this is not a queue of superluigi.")
+    if value is None or not str(value.value).isdecimal():
+        raise _damaged(connection, f"{meta.name} has no readable version")
     return int(value.value)
+
+
+def _require_all(connection: Connection) -> None:
+    try:
+        connection.execute(text(f"SELECT 1 FROM {', '.join(metadata.tables)} WHERE 1 = 0"))
+    except DBAPIError as error:
+        words = str(error.orig).partition("\n")[0]
+        if "no such table" not in words and getattr(error.orig, "sqlstate", None) != "42P01":
+            raise
+        raise _damaged(connection, words) from error
+
+
+def _damaged(connection: Connection, words: str) -> QueueError:
+    where = connection.engine.url.render_as_string(hide_password=True)
+    return QueueError(
+        f"{where} holds a part of a queue: {words}. Outputs are the truth, the queue is only a plan: drop its tables "
+        f"({PREFIX}…) with an SQL shell, or move the file away, and submit again."
+    )
 
 
 #: From which version -> the columns that the next one has more.

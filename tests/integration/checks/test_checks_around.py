@@ -73,7 +73,10 @@ class Pipeline:
     def __call__(self, *words: str, code: int = 0) -> str:
         (self.folder / "pipe.py").write_text(self.text)
         command = [sys.executable, "-B", "-m", "superluigi", *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
+        env = dict(os.environ)  # readline sets COLUMNS where Python does not see it
+        done = subprocess.run(
+            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -185,7 +188,7 @@ def test_quarantine_is_listed_shown_and_cleared(pipeline: Pipeline) -> None:
     assert told["path"] == header.rpartition("(in ")[2][:-1] + row.rpartition(" ")[2]
     shown = pipeline("quarantine", "show", "Sink")
     assert "too bad" in shown and f"{told['path']}/output/0/sink.json" in shown
-    pipeline("quarantine", "show", "Nothing", code=1)
+    assert "is called Nothing." in pipeline("quarantine", "clear", "Sink", "Nothing", "--yes", code=1)
     pipeline("quarantine", "clear", code=1)  # nobody can be asked
     pipeline("quarantine", "clear", "--older-than", "1", "--yes")
     assert Path(told["path"]).exists()
