@@ -143,6 +143,7 @@ FILES = {
     "B": {"a": "1", "b": "0", "c": "B"},
     "C": {"a": "C", "o": "0", "c": "A"},
     "D": {"a": "0", "b": "0", "d": "D"},  # over "old", nothing that is there changes
+    "E": {"a": "0", "o": "0", "e": "E"},
 }
 
 
@@ -289,6 +290,7 @@ CASES = {
     "first": (None, {"A": writer("A"), "B": writer("B")}),
     "same": ("A", {"B": writer("B"), "C": writer("C")}),
     "grown": ("old", {"D": writer("D"), "read": reader, "A": writer("A")}),
+    "both grown": ("old", {"D": writer("D"), "E": writer("E")}),
     "three": ("old", {"A": writer("A"), "B": writer("B"), "C": writer("C")}),
     "three first": (None, {"A": writer("A"), "B": writer("B"), "C": writer("C")}),
     "removed": ("old", {"A": writer("A"), "remove": remover, "B": writer("B")}),
