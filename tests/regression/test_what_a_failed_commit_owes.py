@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from superluigi.errors import TargetError
+from superluigi.errors import CommitError, StorageAccessError, TargetError
 from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import S3ObjectTarget, S3PrefixTarget
 from superluigi.targets.base import AtomicTarget
@@ -37,6 +37,34 @@ def write(target: AtomicTarget, text: str) -> None:
             return
         for name in ("a", "b", f"only {text}"):
             (path / name).write_text(text)
+
+
+REFUSALS = {"refused": (403, "AccessDenied", StorageAccessError), "full": (507, "InsufficientStorage", CommitError)}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("names", [("a",), ("a", "more"), ("other",)], ids=["changed", "and new", "all new"])
+def test_a_commit_whose_record_is_refused_takes_all_back_at_once(
+    s3_server: S3Server, s3_bucket: str, proxy: FaultProxy, refusal: str, names: Sequence[str]
+) -> None:
+    target = S3PrefixTarget(s3_bucket, "thing", **{**s3_server.client_options, "endpoint_url": proxy.url})
+    write(target, "old")
+    client = s3_server.client()
+
+    def there() -> dict[str, str]:
+        return {item["Key"]: item["ETag"] for item in client.list_objects_v2(Bucket=s3_bucket)["Contents"]}
+
+    before = there()
+    status, code, error = REFUSALS[refusal]
+    proxy.add(Fault.STATUS, method="PUT", path=r"/thing\.metadata\.json$", times=None, status=status, code=code)
+    with pytest.raises(error, match=code), target.tmp_write_path() as path:
+        for name in names:
+            (path / name).write_text("new")
+    assert there() == before
+    assert not list(Path(target.location.local_root).glob(".superluigi/*/note.jsonl"))
+    proxy.clear()
+    write(target, "newer")
+    assert target.read_metadata() is not None
 
 
 def in_child(work: Callable[[], object]) -> None:

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from superluigi import config
-from superluigi.errors import CommitError, RecordError, StorageAccessError, TargetError, TargetKindError
+from superluigi.errors import (
+    CommitConflictError,
+    CommitError,
+    RecordError,
+    StorageAccessError,
+    TargetError,
+    TargetKindError,
+)
 from superluigi.setting_texts import at_home
 from superluigi.storage.base import Ground, Holder, Lease, Location, Record
 from superluigi.storage.cache import cache, files
@@ -298,3 +305,16 @@ def afterwards(uri: str, work: Callable[[], object]) -> None:
         work()
     except Exception as error:  # noqa: BLE001  # see above
         _log.warning("%s is committed, but what comes after that failed, and is left for later: %s", uri, error)
+
+
+def twice(work: Callable[[], object]) -> None:
+    """Do `work`, and once more if it fails or Ctrl-C stops it: of what must not remain half done."""
+    try:
+        work()
+    except CommitConflictError:
+        raise
+    except Exception:  # noqa: BLE001  # raised by the second attempt if it lasts
+        work()
+    except BaseException:
+        suppress_errors(work)
+        raise

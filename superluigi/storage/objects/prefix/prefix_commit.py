@@ -12,6 +12,7 @@ finished by the next process that looks. `prefix_steps` says what fences each st
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -21,7 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from superluigi.errors import CommitConflictError, CommitError, OutputNotWrittenError, TargetKindError
+from superluigi.errors import (
+    CommitConflictError,
+    CommitError,
+    OutputNotWrittenError,
+    StorageAccessError,
+    TargetKindError,
+)
 from superluigi.storage import input_lists
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
 from superluigi.storage.cache import files
@@ -29,7 +36,7 @@ from superluigi.storage.local import copy
 from superluigi.storage.local.stages import stage_check
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.intent_log import MARK, IntentLog
-from superluigi.storage.objects.location import afterwards, suppress_errors
+from superluigi.storage.objects.location import afterwards, suppress_errors, twice
 from superluigi.storage.objects.prefix import manifest
 from superluigi.storage.objects.prefix.manifest import Manifest
 from superluigi.storage.objects.prefix.prefix_changes import Changes, changes, check_abandoned, files_below, named_by
@@ -278,7 +285,7 @@ class StagedPrefix(StagedWrite):
             else:
                 published = self._swap_record(written, etag, hold)
         except BaseException as error:
-            if switching:  # the next process finishes it: the claim says how
+            if switching and not self._turned_back(error, hold):  # the next process finishes it: the claim says how
                 if isinstance(error, CommitConflictError) or not isinstance(error, Exception):
                     raise
                 raise CommitError(
@@ -290,6 +297,18 @@ class StagedPrefix(StagedWrite):
         afterwards(self.location.uri, lambda: self._learn_etags(published))
         self._clean_up(hold, written)
         return published
+
+    def _turned_back(self, error: BaseException, hold: Hold) -> bool:
+        """Whether the server refuses what an exchange begins with, and the claim says again that none has begun."""
+        refused = isinstance(error, StorageAccessError) or getattr(error, "errno", None) == errno.ENOSPC
+
+        def turn() -> None:
+            standing = self._store.standing()
+            if standing.record is None or standing.commit != self.replaced:
+                raise error
+            hold.change(state="uploading", plan=None)
+
+        return refused and suppress_errors(turn)
 
     def _withdraw_claim(self, hold: Hold) -> None:
         found = hold.file.read()
@@ -471,16 +490,3 @@ def take(location: PrefixState, hold: Hold) -> None:
             hold.change()
         except CommitConflictError as again:
             raise conflict(location) from again
-
-
-def twice(work: Callable[[], object]) -> None:
-    """Do `work`, and once more if it fails or Ctrl-C stops it: of what must not remain half done."""
-    try:
-        work()
-    except CommitConflictError:
-        raise
-    except Exception:  # noqa: BLE001  # raised by the second attempt if it lasts
-        work()
-    except BaseException:
-        suppress_errors(work)
-        raise

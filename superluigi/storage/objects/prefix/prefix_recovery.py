@@ -4,7 +4,7 @@ A prefix that holds something is replaced under a claim, `<record>.pending`, whi
 `If-None-Match` and changed by compare-and-swap, so that one process at a time acts on it. In state
 `uploading` the old record still stands, and the claim can be undone; in state `switching` it holds the whole
 plan, a blocker stands where the record was (the output is absent), and the claim can only be finished: everything
-that is needed is on the server.
+that is needed is on the server. Its holder alone turns back, while the server refuses the blocker.
 
 Only the process table of this boot can call a claim's holder dead. Every other claim is a lease: it stands for
 `LEASE` after it was last renewed, both told by the server's clock, and its holder renews it all the while. Should

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -103,7 +104,9 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
         return TransferError(f"Cannot {action} {uri}: it is archived (Glacier). Restore it first, then run again.")
     if isinstance(error, ClientError):
         kind = TransferError if action.startswith(("download", "upload")) else CommitError
-        return kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error, code)}")
+        answered = kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error, code)}")
+        answered.errno = errno.ENOSPC if _FULL.search(code) else None
+        return answered
     return TransferError(
         f"Cannot {action} {uri}: {error}. Check the endpoint and the network, then run again; "
         "nothing that is not whole has been published."
