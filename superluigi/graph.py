@@ -15,7 +15,8 @@ import luigi
 
 from superluigi.errors import USERS_CODE
 
-Node = TypeVar("Node", bound=Hashable)
+Node = TypeVar("Node")
+Name = TypeVar("Name", bound=Hashable)
 
 
 class CycleError(ValueError):
@@ -100,40 +101,53 @@ def iterator(value: object) -> Iterator[object] | None:
         return None
 
 
+def key(node: Any) -> Hashable:
+    """What tells a node from others: a task's class and id, whatever `__eq__` its class has; all else itself."""
+    return (type(node), node.task_id) if isinstance(node, luigi.Task) else node
+
+
+def unique(nodes: Iterable[Node]) -> list[Node]:
+    """Each node once, where it comes first."""
+    found: dict[Hashable, Node] = {}
+    for node in nodes:
+        found.setdefault(key(node), node)
+    return list(found.values())
+
+
 def walk(roots: Iterable[Node], children: Callable[[Node], Iterable[Node]]) -> Iterator[tuple[Node, list[Node]]]:
     """Each node reachable from `roots` once, after all its children (post-order), with its children.
 
     Raises:
         CycleError: the graph has a cycle.
     """
-    done: set[Node] = set()
-    open_: dict[Node, None] = {}
+    done: set[Hashable] = set()
+    open_: dict[Hashable, Node] = {}
     for root in roots:
-        if root in done:
+        if key(root) in done:
             continue
         stack: list[tuple[Node, list[Node], int]] = [(root, list(children(root)), 0)]
-        open_[root] = None
+        open_[key(root)] = root
         while stack:
             node, below, position = stack.pop()
-            while position < len(below) and below[position] in done:
+            while position < len(below) and key(below[position]) in done:
                 position += 1
             if position == len(below):
-                done.add(node)
-                del open_[node]
+                done.add(key(node))
+                del open_[key(node)]
                 yield node, below
                 continue
             child = below[position]
-            if child in open_:
-                path = [*list(open_)[list(open_).index(child) :], child]
+            if key(child) in open_:
+                path = [*list(open_.values())[list(open_).index(key(child)) :], child]
                 raise CycleError(f"cycle: {' -> '.join(map(str, path))}", path)
             stack.append((node, below, position + 1))
             stack.append((child, list(children(child)), 0))
-            open_[child] = None
+            open_[key(child)] = child
 
 
-def ancestors_of(edges: Mapping[Node, Iterable[Node]], targets: Iterable[Node]) -> set[Node]:
+def ancestors_of(edges: Mapping[Name, Iterable[Name]], targets: Iterable[Name]) -> set[Name]:
     """All nodes from which a path leads to one of `targets`, these included; `edges` maps node -> children."""
-    parents: dict[Node, list[Node]] = {}
+    parents: dict[Name, list[Name]] = {}
     for node, below in edges.items():
         for child in below:
             parents.setdefault(child, []).append(node)

@@ -147,6 +147,7 @@ def run_task(
         settings.check_values()
         root = _instance(task)
         options.warn_of_sections(sections)
+        options.warn_of_core(num_workers)
         run = RunContext(
             force_local_download=force_local_download,
             store=None if store is None else os.fspath(store),

@@ -18,6 +18,7 @@ import luigi
 from typing_extensions import TypeAliasType
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from superluigi import graph
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.luigi_compat.parameters import default_of, give_default, keep_place
 from superluigi.parameters.adapters.factory import task_adapter_for
@@ -216,7 +217,7 @@ def required_by(task: luigi.Task) -> dict[str, object]:
 
 def tasks_inside(value: object) -> list[luigi.Task]:
     """The tasks inside the value of a parameter, each once."""
-    return list(dict.fromkeys(tasks_in(value)))
+    return graph.unique(tasks_in(value))
 
 
 def annotation_of(function: object, name: str) -> object:

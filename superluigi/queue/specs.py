@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,20 +69,20 @@ def collect(
         ExecutionError: a task reads or writes what lives in the memory of this process.
     """
     with entered(run):
-        complete, below = _discover(roots, run)
-        for task in below:
-            if not complete[task]:
+        tasks, complete, below = _discover(roots, run)
+        for task in tasks:
+            if not complete[graph.key(task)]:
                 mocks.refuse_out_of_reach(task, "the workers of a queue")
         if not all(complete.values()):
             clashes = Clashes(lambda task: roots if task is asking else ())
-            for task in (*below, asking) if asking else below:
+            for task in (*tasks, asking) if asking else tasks:
                 clashes.add(task)
     describe = _Describer(options, run)
     specs: dict[str, TaskSpec] = {}
     try:
         with entered(run):
-            for task, requirements in graph.walk(roots, below.__getitem__):
-                specs[task.task_id] = describe(task, complete[task], requirements)
+            for task, requirements in graph.walk(roots, lambda task: below[graph.key(task)]):
+                specs[task.task_id] = describe(task, complete[graph.key(task)], requirements)
     except ValueError as error:
         if not str(error).startswith("cycle: "):
             raise
@@ -92,27 +92,29 @@ def collect(
 
 def _discover(
     roots: Sequence[luigi.Task], run: RunContext
-) -> tuple[dict[luigi.Task, bool], dict[luigi.Task, list[luigi.Task]]]:
-    """What is complete, and what each task requires; layer by layer, so that a layer can be asked at once."""
+) -> tuple[list[luigi.Task], dict[Hashable, bool], dict[Hashable, list[luigi.Task]]]:
+    """All tasks, what is complete, and what each requires; layer by layer, so that a layer can be asked at once."""
     asking = Completeness(run)
-    complete: dict[luigi.Task, bool] = {}
-    answers: dict[luigi.Task, bool | CheckError]
-    below: dict[luigi.Task, list[luigi.Task]] = {}
-    layer = list(dict.fromkeys(roots))
+    found: list[luigi.Task] = []
+    complete: dict[Hashable, bool] = {}
+    below: dict[Hashable, list[luigi.Task]] = {}
+    layer = graph.unique(roots)
     while layer:
-        following: dict[luigi.Task, None] = {}
+        found += layer
+        following: list[luigi.Task] = []
         asked = [task for task in layer if not _is_never_complete(task)]
-        answers = dict.fromkeys(layer, False)
-        answers.update(zip(asked, asking.ask(asked), strict=True))
-        for task, answer in answers.items():
+        answers = dict(zip(map(graph.key, asked), asking.ask(asked), strict=True))
+        for task in layer:
+            name = graph.key(task)
+            answer = answers.get(name, False)
             if isinstance(answer, CheckError):
                 said = f"complete() of {task} raised, nothing was submitted:\n{answer.trace}"
                 raise QueueError(said) from answer.error
-            complete[task] = answer
-            below[task] = [] if answer else _requirements(task)
-            following.update(dict.fromkeys(below[task]))
-        layer = [task for task in following if task not in below]
-    return complete, below
+            complete[name] = answer
+            below[name] = [] if answer else _requirements(task)
+            following += below[name]
+        layer = [task for task in graph.unique(following) if graph.key(task) not in below]
+    return found, complete, below
 
 
 def _requirements(task: luigi.Task) -> list[luigi.Task]:

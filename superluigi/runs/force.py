@@ -84,15 +84,15 @@ def graph_of(roots: Iterable[luigi.Task]) -> TaskGraph:
     """
     roots = list(roots)
     try:
-        below = dict(graph.walk(roots, requirements))
+        below = list(graph.walk(roots, requirements))
     except graph.CycleError as error:
         raise OptionError(
             f"The tasks require each other in a circle: {error}. A pipeline needs a beginning."
         ) from error
     return TaskGraph(
-        edges={task.task_id: [child.task_id for child in children] for task, children in below.items()},
-        families={task.task_id: task.task_family for task in below},
-        tasks={task.task_id: task for task in below},
+        edges={task.task_id: [child.task_id for child in children] for task, children in below},
+        families={task.task_id: task.task_family for task, _ in below},
+        tasks={task.task_id: task for task, _ in below},
         roots=[root.task_id for root in roots],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import luigi
@@ -62,17 +63,17 @@ def plan(task: AnyTask) -> RunPreview:
     if not isinstance(given, luigi.Task):
         hint = f" Call it: {given.__name__}(…)." if isinstance(given, type) else ""
         raise OptionError(f"plan takes a task, not {given!r} ({type(given).__name__}).{hint}")
-    done: dict[AnyTask, bool] = {}
+    done: dict[Hashable, bool] = {}
 
     def needed(node: AnyTask) -> list[AnyTask]:
-        done[node] = bool(node.complete())
-        return [] if done[node] else list(node.deps())
+        done[graph.key(node)] = complete = bool(node.complete())
+        return [] if complete else list(node.deps())
 
     order = [node for node, _ in graph.walk([task], needed)]
-    absent = [node for node in order if not done[node]]
+    absent = [node for node in order if not done[graph.key(node)]]
     return RunPreview(
         to_run=tuple(node for node in absent if not graph.is_external(node)),
-        complete=tuple(node for node in order if done[node]),
+        complete=tuple(node for node in order if done[graph.key(node)]),
         missing=tuple(node for node in absent if graph.is_external(node)),
     )
 

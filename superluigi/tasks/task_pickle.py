@@ -5,6 +5,7 @@ Pickle would follow tasks in parameters one inside the other and meet its recurs
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,11 @@ def reduced(task: Any, own_class: type) -> object:
     def referred(node: object) -> list[object]:
         return [each for each in _referred(node) if isinstance(each, own_class)]
 
-    indexes: dict[Any, int] = {}
+    indexes: dict[Hashable, int] = {}
     packed = []
     for node, _ in graph.walk([task], referred):
         packed.append((type(node), _packed(node.__getstate__(), indexes, own_class)))
-        indexes[node] = len(indexes)
+        indexes[graph.key(node)] = len(indexes)
     return _unpacked, (packed,)
 
 
@@ -50,7 +51,7 @@ def _referred(task: Any) -> list[object]:
 
 def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, object]:
     def replace(each: object) -> object:
-        return _Index(indexes[each]) if isinstance(each, own_class) else each
+        return _Index(indexes[graph.key(each)]) if isinstance(each, own_class) else each
 
     params = {
         name: Frozen(references.replaced(value.value, replace), value.text) if _holds_tasks(value) else value

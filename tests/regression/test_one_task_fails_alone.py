@@ -13,9 +13,13 @@ import pytest
 
 from superluigi import run_task
 from superluigi.errors import MESSAGE_LIMIT, DefinitionError, ExecutorLostError, TaskFailedError, message_of
+from superluigi.lineage.staleness.why import why
 from superluigi.parameters import Param
+from superluigi.runs.force import graph_of
 from superluigi.targets import LocalFileTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask, Task
+from superluigi.tasks.preview import plan, storage_report
+from superluigi.visuals import dependency_graph, plot_dependency_graph
 
 WAYS = [{}, {"num_workers": 2, "executor": "threads"}, {"num_workers": 2, "executor": "processes"}]
 
@@ -592,6 +596,14 @@ class Unhashable(Good):
         raise LookupError("not to be compared")
 
 
+class AllEqual(Good):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 1
+
+
 class TellsNothing(Good):
     fails = luigi.BoolParameter()
 
@@ -613,17 +625,27 @@ class OurTellsNothing(AtomicTaskWithMetadata):
 
 
 class Around(luigi.WrapperTask):
-    queued = luigi.BoolParameter()
-
-    def requires(self) -> Any:  # a queue keeps tasks in sets, and says so
-        unhashable = [] if self.queued else [Unhashable(3)]
-        return [*good(), *unhashable, TellsNothing(4), OurTellsNothing(), TellsNothing(5, fails=True)]
+    def requires(self) -> Any:
+        alike = [Unhashable(3), AllEqual(6), AllEqual(7), TellsNothing(4)]
+        return [*good(), *alike, OurTellsNothing(), TellsNothing(5, fails=True)]
 
 
 @pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
 def test_tasks_that_cannot_be_in_a_set_and_events_that_cannot_be_told_fail_nothing(options: dict[str, Any]) -> None:
-    error = assert_fails_alone(Around("queue" in options), "TellsNothing(n=5, fails=True) failed", **options)
-    assert len(error.failures) == 1 and TellsNothing(4).complete() and OurTellsNothing().complete()
+    error = assert_fails_alone(Around(), "TellsNothing(n=5, fails=True) failed", **options)
+    made = [TellsNothing(4), OurTellsNothing(), AllEqual(6), AllEqual(7)]
+    assert len(error.failures) == 1 and all(task.complete() for task in made)
+
+
+def test_such_tasks_are_told_apart_by_all_that_only_looks_at_them(here: Path) -> None:
+    around, count = Around(), len(Around().requires()) + 1
+    explained = run_task(around, dry_run=True)
+    assert len(explained) == len(why(around)) == len(plan(around).to_run) == count
+    assert sum(one.tasks for one in storage_report(around).values()) == dependency_graph(around).order() == count
+    assert len(graph_of([around]).tasks) == count
+    plot_dependency_graph(around, "graph.html")
+    run_task(AllEqual(6), refresh="all")
+    assert AllEqual(6).complete() and not AllEqual(7).complete()
 
 
 def test_a_class_of_ours_without_a_hash_is_refused_when_it_is_written() -> None:

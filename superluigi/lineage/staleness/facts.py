@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -56,24 +56,25 @@ class StalenessInputs:
 
     def __init__(self) -> None:
         self._now: dict[str, Record | None] = {}
-        self._outputs: dict[luigi.Task, list[object]] = {}
+        self._outputs: dict[Hashable, list[object]] = {}
 
-    def many(self, tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Facts]:
-        """Facts of many tasks; those on S3 at the same time."""
+    def many(self, tasks: Iterable[luigi.Task]) -> dict[Hashable, Facts]:
+        """Facts of many tasks, by their `graph.key`; those on S3 at the same time."""
         tasks = list(tasks)
         far = [task for task in tasks if any(resolve.is_s3(address_of(target)) for target in self.targets(task))]
-        found: dict[luigi.Task, Facts] = {}
+        found: dict[Hashable, Facts] = {}
         if len(far) > 1:
             with ThreadPoolExecutor(min(THREADS, len(far)), "superluigi-facts") as pool:
                 futures = [pool.submit(copy_context().run, self.of, task) for task in far]
-                found.update((task, future.result()) for task, future in zip(far, futures, strict=True))
-        return {task: found[task] if task in found else self.of(task) for task in tasks}
+                found.update((graph.key(task), future.result()) for task, future in zip(far, futures, strict=True))
+        return {graph.key(task): found.get(graph.key(task)) or self.of(task) for task in tasks}
 
     def targets(self, task: luigi.Task) -> list[Any]:
         """The outputs of a task, flat."""
-        if task not in self._outputs:
-            self._outputs[task] = graph.flatten(task.output())
-        return self._outputs[task]
+        name = graph.key(task)
+        if name not in self._outputs:
+            self._outputs[name] = graph.flatten(task.output())
+        return self._outputs[name]
 
     def of(self, task: luigi.Task) -> Facts:
         """Facts of one task, as cheaply as they can be had: nothing is read for a task without outputs."""

@@ -17,8 +17,7 @@ from superluigi.storage.base import Record
 
 def requirements(task: luigi.Task) -> list[luigi.Task]:
     """What a task requires, and what it asked for by `yield` when its outputs were made, as far as records tell."""
-    static = force.requirements(task)
-    return [*static, *(one for one in discovered(task) if one not in static)]
+    return graph.unique([*force.requirements(task), *discovered(task)])
 
 
 def discovered(task: luigi.Task) -> list[luigi.Task]:

@@ -57,7 +57,7 @@ class Refresh:
         for task, required in order:
             if graph.is_external(task):
                 continue
-            reason = judge(facts[task], mode)
+            reason = judge(facts[graph.key(task)], mode)
             suspects = [one for one in required if one.task_id in found]
             if reason.word != UP_TO_DATE:
                 found[task.task_id] = reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,20 +82,20 @@ def why(
     order = list(graph.walk([root], rebuild_tasks.requirements))
     facts = StalenessInputs().many(task for task, _ in order)
     for task, required in order:
-        absent = [one.get_task_family() for one in required if facts[one].missing]
+        absent = [one.get_task_family() for one in required if facts[graph.key(one)].missing]
         if absent and is_plain_wrapper(task):
-            facts[task] = Facts(missing=(f"{', '.join(sorted(set(absent)))} is missing",))
-    judged = {task: _judged(task, facts[task], plan, resumed) for task, _ in order}
+            facts[graph.key(task)] = Facts(missing=(f"{', '.join(sorted(set(absent)))} is missing",))
+    judged = {graph.key(task): _judged(task, facts[graph.key(task)], plan, resumed) for task, _ in order}
     running = _running(root, order, judged, refresh)
     return [
         Explanation(
             task=task,
             requires=tuple(one.task_id for one in required),
-            reason=(reason := _final(task, judged[task], required, running)).word,
+            reason=(reason := _final(task, judged[graph.key(task)], required, running)).word,
             detail=reason.detail,
             runs=task.task_id in running,
-            state=_state(task, facts[task]),
-            facts=facts[task],
+            state=_state(task, facts[graph.key(task)]),
+            facts=facts[graph.key(task)],
         )
         for task, required in order
     ]
@@ -109,13 +110,15 @@ def _judged(task: luigi.Task, facts: Facts, plan: ForcePlan | None, resumed: Run
 def _running(
     root: luigi.Task,
     order: list[tuple[luigi.Task, list[luigi.Task]]],
-    judged: dict[luigi.Task, Reason],
+    judged: dict[Hashable, Reason],
     refresh: str | None,
 ) -> set[str]:
     """Ids of the tasks that a run would make. Luigi does not look below a complete task; a refresh does."""
     counted = {reasons.FORCED} | (reasons.MODES[refresh] if refresh else {reasons.OUTPUT_MISSING})
     counted -= {reasons.CHECK_CHANGED}  # it is checked, not made
-    wanted = {task.task_id for task, _ in order if judged[task].word in counted and not graph.is_external(task)}
+    wanted = {
+        task.task_id for task, _ in order if judged[graph.key(task)].word in counted and not graph.is_external(task)
+    }
     if refresh is None:
         return _reached(root, order, wanted)
     for task, required in order:

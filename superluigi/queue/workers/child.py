@@ -159,7 +159,7 @@ class _Child:
         if outcome.status == "PENDING" and not outcome.requirements:
             return Result("requeued", f"{task} asked for another attempt.")
         if outcome.status == "PENDING":
-            roots = list(dict.fromkeys(outcome.requirements))
+            roots = graph.unique(outcome.requirements)
             below = collect(roots, run, SpecOptions(by_value=by_value), asking=task)
             ids = [root.task_id for root in roots]
             return Result("waiting", specs=below.specs, codes=below.codes, requirements=ids)

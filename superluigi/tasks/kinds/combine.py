@@ -97,9 +97,9 @@ class Tree(Task, luigi.WrapperTask):
 
     def tasks(self) -> Iterator[luigi.Task]:
         """The tasks of the tree, each once, in order."""
-        found: dict[luigi.Task, None] = {}
-        replaced(self.param_kwargs["tree"].value, lambda task: found.setdefault(task))
-        return iter(found)
+        found: list[luigi.Task] = []
+        replaced(self.param_kwargs["tree"].value, found.append)
+        return iter(graph.unique(found))
 
     def output(self) -> Any:
         return [target for task in self.tasks() for target in graph.flatten(task.output())]
