@@ -28,6 +28,7 @@ from superluigi.errors import (
     message_of,
     tellable,
 )
+from superluigi.execution import main_names
 from superluigi.execution.messages import RemoteReporter
 from superluigi.execution.process import signals
 from superluigi.execution.process.process_state import isolated
@@ -328,6 +329,7 @@ class AttemptRunner:
         return self._came_to(FAILED, expl=MISSING_EXTERNAL)
 
     def _failed(self, error: BaseException, missing: tuple[str, ...]) -> AttemptResult:
+        error = main_names.explained(self.task, error)
         text = tracebacks.text_of(error)
         logs.logger.debug("%s failed", self.task, exc_info=True)
         trigger(self.task, Event.FAILURE, self.task, error)
@@ -335,7 +337,9 @@ class AttemptRunner:
             expl = self.task.on_failure(error)
         except BaseException as broken:  # noqa: BLE001 - a broken on_failure must not hide what it was called for
             signals.leave_if_ended(broken)
-            expl = f"on_failure() failed too:\n{tracebacks.text_of(broken)}\n{text}"
+            said = f"on_failure() failed too:\n{tracebacks.text_of(broken)}"
+            logs.logger.error("%s: %s", self.task, said)
+            expl = f"{said}\n{text}"
         return self._came_to(FAILED, expl=expl, error=tellable(error, text), traceback=text, missing=missing)
 
     def _complete(self, task: Task) -> bool:

@@ -8,13 +8,16 @@ run again; only what it spawns by `multiprocessing` imports it, as it would in t
 from __future__ import annotations
 
 import functools
+import linecache
 import os
+import re
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import FunctionType
 from typing import Any
 
+from superluigi.errors import DefinitionError
 from superluigi.execution import pickling
 
 #: A class that drags more than this along (a table that a method names) is not sent without need.
@@ -105,6 +108,27 @@ def adopt(kind: type) -> None:
                 for name, value in names.copy().items():
                     if _is_of_main(name, value) and _names.has(name):
                         _names.put(name, value)
+
+
+def explained(task: object, error: BaseException) -> BaseException:
+    """`error`, or what to write where a script looks its own names up by their text: only what it names comes along."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, (KeyError, AttributeError)):
+        return error
+    code, names = trace.tb_frame.f_code, trace.tb_frame.f_globals
+    came_by_value = names is not getattr(sys.modules.get(str(names.get("__name__"))), "__dict__", None)
+    line = linecache.getline(code.co_filename, trace.tb_lineno)
+    if not came_by_value or not re.search(r"\bglobals\(\)|__main__", line):
+        return error
+    advice = DefinitionError(
+        f"{task}: {code.co_name}() looks a name of the script up by its text ({type(error).__name__}: {error}), and in "
+        "another process the script has only the names that its tasks write out. Name the classes "
+        "({'A': A, 'B': B}[name]), put them into a module, or run with executor='threads'."
+    )
+    advice.__cause__ = error
+    return advice
 
 
 def _is_of_main(name: str, value: object) -> bool:

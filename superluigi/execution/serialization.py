@@ -6,17 +6,15 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from luigi.event import Event
 from luigi.task import Task
-from luigi.task_status import FAILED
 
 from superluigi import config as settings
-from superluigi.errors import ConfigError, ExecutionError, OutputElsewhereError
+from superluigi.errors import ConfigError, ExecutionError
 from superluigi.execution import main_names, mocks, pickling
 from superluigi.execution.addresses import Addresses, refuse_other
 from superluigi.execution.attempt import AttemptResult, run_attempt
@@ -25,7 +23,7 @@ from superluigi.execution.messages import messenger
 from superluigi.execution.process import process_state
 from superluigi.execution.process.parent import parent
 from superluigi.runs import logs
-from superluigi.runs.context import RunContext, entered
+from superluigi.runs.context import RunContext
 
 #: The message that an attempt begins now.
 BEGIN = "begin"
@@ -187,20 +185,13 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
         return LoadFailure(f"{type(error).__name__}: {error}", AttemptResult("", "").host)
     main_names.adopt(type(request.task))
     task_id = request.task.task_id
-    try:
-        with entered(run):  # outputs may depend on its store
-            refuse_other(request.task, request.expected)
-    except OutputElsewhereError as error:
-        return AttemptResult(
-            task_id, FAILED, error=error, traceback=str(error), events=((Event.FAILURE, (None, error)),)
-        )
     if request.report_start:
         parent.send((task_id, BEGIN, ()))
     with logs.keeping(), messenger(task_id, bool(request.task.accepts_messages), spool) as reporter:
         outcome = run_attempt(
             request.task,
             run,
-            check=request.check,
+            check=_to_check(request),
             known=request.known,
             reporter=reporter,
             worker_id=request.worker_id,
@@ -210,6 +201,12 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
             waits=False,
         )
     return outcome.picklable()
+
+
+def _to_check(request: AttemptRequest) -> Iterator[Task]:
+    """What the attempt asks first whether it is complete; it begins with where the outputs are, as a part of it."""
+    refuse_other(request.task, request.expected)
+    yield from request.check
 
 
 def call(context: bytes, request: bytes) -> bytes:

@@ -224,8 +224,11 @@ class AskedOddly(luigi.WrapperTask):
 
 
 @pytest.mark.parametrize("kind", ["no Exception", "SystemExit(0)", "GeneratorExit", "attributes fail", "reduce exits"])
-def test_whatever_a_task_raises_when_it_is_asked_is_its_own_failure(kind: str, here: Path) -> None:
+def test_whatever_a_task_raises_when_it_is_asked_is_its_own_failure(
+    kind: str, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     error = assert_fails_alone(AskedOddly(kind), num_workers=2, executor="threads")
+    assert "on_failure() failed too:" in caplog.text
     assert {task for task, _ in error.failures} == {str(cls(kind=kind)) for cls in ODD.values()}
 
 

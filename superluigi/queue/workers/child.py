@@ -146,9 +146,8 @@ class _Child:
                     return Result("complete", exit_code=0)
         if getattr(task, "disabled", False):  # a run without a queue does not begin it either
             return Result("failed", f"{task} is disabled: its attribute `disabled` is true.", 1, final=True)
-        check = [dep for dep in task.deps() if can_tell(dep, run)]
         outcome = run_attempt(
-            task, run, check=check, known=order.known, worker_id=order.worker,
+            task, run, check=_to_check(task, run), known=order.known, worker_id=order.worker,
             check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(),
         )  # fmt: skip
         return self._report(task, outcome, run, by_value=order.code is not None)
@@ -188,6 +187,11 @@ class _Child:
 
 
 _child = _Child()
+
+
+def _to_check(task: luigi.Task, run: RunContext) -> Iterator[luigi.Task]:
+    """What the attempt asks first whether it is complete; what is raised here is raised in it."""
+    yield from (required for required in task.deps() if can_tell(required, run))
 
 
 class _Told(SilentReporter):

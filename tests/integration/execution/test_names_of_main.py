@@ -47,3 +47,47 @@ def test_a_class_of_a_script_is_found_by_its_name_in_every_process(tmp_path: Pat
     command = [sys.executable, str(script), str(tmp_path), executor]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+LOOKS_UP = """
+    import sys
+    import luigi
+    from superluigi.engine.engine import run_graph
+
+    class Leaf(luigi.Task):
+        def output(self):
+            return luigi.LocalTarget(self.task_family)
+
+        def run(self):
+            self.output().open("w").close()
+
+        def on_failure(self, exception):
+            print("told", self.task_family, type(exception).__name__, flush=True)
+
+    class Requires(Leaf):
+        def requires(self):
+            return globals()["Le" + "af"]()
+
+    class Yields(Leaf):
+        def run(self):
+            yield getattr(sys.modules["__main__"], "Made" + "Later")()
+
+    class Root(luigi.WrapperTask):
+        def requires(self):
+            return Requires(), Yields()
+
+    if __name__ == "__main__":
+        globals()["MadeLater"] = type("Other", (Leaf,), {})
+        report = run_graph(Root(), num_workers=2)
+        for failure in report.failures:
+            assert "Name the classes ({'A': A, 'B': B}[name])" in str(failure.error), failure.error
+        assert len(report.failures) == 2, report.failures
+"""
+
+
+def test_a_name_of_a_script_that_is_looked_up_by_its_text_is_said_and_the_task_itself_fails(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(LOOKS_UP))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["told Requires DefinitionError", "told Yields DefinitionError"]
