@@ -42,11 +42,12 @@ def run_checks(
     secrets = _spellings(hidden)
     asked = any("output_path" in one.names for one in checks)
     watched = _Watched(subject.paths(asked), thorough=asked, staged=subject.is_staged)
-    shared = sum(bool({"value", "values"} & {*one.names}) for one in checks) > 1
+    waiting = sum(bool({"value", "values"} & {*one.names}) for one in checks)  # for the value
     found: list[Finding] = []
     for one in checks:
         failpoint("check")
-        finding, changed = _called(one, subject, passing, around, shared), False
+        waiting -= bool({"value", "values"} & {*one.names})
+        finding, changed = _called(one, subject, passing, around, waiting > 0), False
         # who has not asked for the path may know it all the same
         if ("output_path" in one.names or one is checks[-1]) and watched.changed():
             finding, changed = Finding(one.name, ERROR, "error", finding.seconds, _CHANGED), True
@@ -109,6 +110,8 @@ def _spellings(hidden: Iterable[str]) -> list[str]:
 
 def _without(finding: Finding, secrets: Sequence[str]) -> Finding:
     detail = finding.detail
+    if not detail:
+        return finding
     for secret in secrets:
         detail = detail.replace(secret, _PRIVATE)
     detail = bounded(detail)

@@ -92,8 +92,9 @@ class Values:
         return None if isinstance(found, Unreadable) else found
 
     def _kind(self, wants: object) -> str | None:
-        kind = None if wants is None else table_kind(wants)
-        plain = table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
+        if wants is None:
+            return None
+        kind, plain = table_kind(wants), table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
         return None if kind == plain else kind
 
 

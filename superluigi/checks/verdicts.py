@@ -104,9 +104,9 @@ def of_answer(answer: object, value: Callable[[], object]) -> tuple[Status, str]
             what = f"column {name!r}" if name is not None else "what it returned"
             return ERROR, f"{what} holds {shortened(repr_of(flags.item), 120)}, not only True and False: {_EXPECTED}"
         good = flags if good is None else good & flags
-    wrong: Any = [] if good is None else np.flatnonzero(~good)
-    if not len(wrong):
+    if good is None or good.all():
         return PASSED, ""
+    wrong = np.flatnonzero(~good)
     lines = [f"{len(wrong)} of {len(good)} rows are false"]
     first = [int(position) for position in wrong[:EXAMPLES]]
     lines += [f"row {label}: {shown}" for label, shown in _examples(first, len(good), answer, value)]
