@@ -6,7 +6,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import luigi
 from luigi.parameter import ParameterVisibility
@@ -59,7 +59,6 @@ class TaskMeta(Register):
             type.__setattr__(cls, "returns", declarations.annotation_of(user_run, "return"))
             type.__setattr__(cls, "inputs_annotation", declarations.annotation_of(user_run, "inputs"))
         run_wrapper.refuse_async(cls)
-        definition.refuse_wrong(cls)
         cls._superluigi_note_checks()
         run_wrapper.wrap(cls, getattr(cls, "run_names", frozenset()))
         return cls
@@ -80,9 +79,12 @@ class TaskMeta(Register):
             return tags.tagged(extra_identity.variant(task, extras), marks) if extras or marks else task
 
     def _superluigi_note_checks(cls) -> None:
-        """Remember that there are checks, so that external data is asked for its own before a task reads it."""
+        """Look at its checks; where there are some, external data is asked for its own before a task reads it."""
+        definition.refuse_wrong(cls)
         if definition.has_checks(cls):
             CHECKED_DATA.add(cls)
+        for derived in cast("Any", cls).__subclasses__():
+            derived._superluigi_note_checks()
 
     def _superluigi_made(cls, args: Any, kwargs: Any) -> Any:
         """The instance of these arguments, made once: Luigi's cache, in which values that read differently differ."""
@@ -109,10 +111,13 @@ class TaskMeta(Register):
         TaskMeta._parameter_version += 1
         if isinstance(value, luigi.Parameter):
             reserved_names.check(cls.__name__, name, value)
-        offered: frozenset[str] = getattr(cls, "run_names", frozenset())
-        if name == "run" and callable(value) and offered:
+        if name == "run" and callable(value) and (offered := getattr(cls, "run_names", None)):
             value = run_wrapper.wrapped(cls.__name__, value, offered)
         super().__setattr__(name, value)
+        cls._superluigi_note_checks()
+
+    def __delattr__(cls, name: str) -> None:
+        super().__delattr__(name)
         cls._superluigi_note_checks()
 
 
@@ -225,10 +230,8 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
 
     def clone(self, cls: Any = None, **kwargs: Any) -> Any:
         """Luigi's; a task's own seed and init steps go with it to a clone of the same class."""
-        extras = {
-            **(extra_identity.extras_of(self) if cls is None else {}),
-            **extra_identity.pop(cls or type(self), kwargs),
-        }
+        own = extra_identity.extras_of(self) if cls is None else {}
+        extras = {**own, **extra_identity.pop(cls or type(self), kwargs)}
         task = super().clone(cls, **kwargs)
         return extra_identity.variant(task, extras) if isinstance(task, Task) else task
 
@@ -246,8 +249,7 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         In a run that refreshes, what is stale is not complete either.
         """
         here = runs.current()
-        made = run_made(self, here) if here.forces(self) else None
-        if made is not None:
+        if here.forces(self) and (made := run_made(self, here)) is not None:
             return made
         return self.outputs_exist() and (here.refresh is None or not here.refresh.is_suspect(self))
 
@@ -305,10 +307,8 @@ class Task(Conveniences, RuntimeMixin, LuigiTask, metaclass=TaskMeta):
         exclusive.abandon(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        for name in ("_superluigi_attempts", "_superluigi_turns", "_superluigi_variants", outputs.MISSING):
-            state.pop(name, None)
-        return state
+        own = ("_superluigi_attempts", "_superluigi_turns", "_superluigi_variants", outputs.MISSING)
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __reduce__(self) -> Any:
         return task_pickle.reduced(self, Task)

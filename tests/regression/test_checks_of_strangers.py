@@ -147,6 +147,18 @@ def test_checks_that_an_instance_has_are_asked(tmp_path: Path) -> None:
     refused(tmp_path, __init__=init)
 
 
+def test_checks_that_a_class_gets_or_loses_later_are_asked_or_not_of_derived_ones_too(tmp_path: Path) -> None:
+    base: Any = type("Base", (Made,), {})
+    derived: Any = type("Derived", (base,), {})
+    base.later = check(no_gaps)  # as a decorator of classes does
+    for cls in (base, derived):
+        with pytest.raises(CheckFailedError, match="'later' failed: 1 of 3"):
+            run_task(cls(str(tmp_path)), raise_exception=True)
+    del base.later
+    run_task(derived(str(tmp_path)), raise_exception=True)
+    assert "checks" not in derived(str(tmp_path)).output().read_metadata()
+
+
 def test_a_list_that_cannot_be_told_publishes_nothing(tmp_path: Path) -> None:
     def told(self: Any) -> Any:
         return self.not_there
