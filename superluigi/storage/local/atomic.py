@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+import struct
 import sys
 import threading
 import time
@@ -149,24 +150,39 @@ def locked_together(folders: Iterable[str | Path]) -> Iterator[None]:
 
 
 def as_plain_open(staged: Path, final: str | Path) -> bool:
-    """Give `staged` the mode and owner that `open(final, "w")` would have left; whether there is such a thing.
+    """Give `staged` the mode, owner and access list that `open(final, "w")` would have left; whether there is one.
 
-    A new file or folder has the umask's mode already. A replaced one keeps its mode and owner, unless the writer
-    chose a mode by itself.
+    A new file or folder has those of its folder already. A replaced one keeps its own, unless the writer chose a mode
+    by itself.
     """
     try:
         old = os.stat(final)
     except OSError:
         return False
-    new = os.stat(staged)
-    old_mode, new_mode = stat.S_IMODE(old.st_mode), stat.S_IMODE(new.st_mode)
-    usual = 0o777 if stat.S_ISDIR(new.st_mode) else 0o666
-    if old_mode != new_mode and new_mode == usual & ~current_umask():
-        os.chmod(staged, old_mode)
+    new, had, has = os.stat(staged), copy.access_list(final), copy.access_list(staged)
+    differs = had != has or stat.S_IMODE(old.st_mode) != stat.S_IMODE(new.st_mode)
+    if differs and new.st_mode & 0o777 == _usual_mode(staged.parent, new.st_mode):
+        if had != has:
+            os.setxattr(staged, copy.ACL, had) if had else os.removexattr(staged, copy.ACL)
+        os.chmod(staged, stat.S_IMODE(old.st_mode))
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         with contextlib.suppress(PermissionError):  # only root may give files away
             os.chown(staged, old.st_uid, old.st_gid)
     return True
+
+
+_USER, _GROUP, _MASK, _OTHER = 1, 4, 16, 32  # acl(5)
+
+
+def _usual_mode(folder: Path, kind: int) -> int:
+    """Of a new file or folder in `folder`: by its default list, else by the umask."""
+    usual = 0o777 if stat.S_ISDIR(kind) else 0o666
+    given: dict[int, int] = {
+        tag: rights for tag, rights, _ in struct.iter_unpack("<HHI", copy.access_list(folder, copy.ACL_OF_NEW)[4:])
+    }
+    if not given:
+        return usual & ~current_umask()
+    return usual & (given[_USER] << 6 | given.get(_MASK, given[_GROUP]) << 3 | given[_OTHER])
 
 
 def current_umask() -> int:

@@ -141,6 +141,18 @@ def copy_file(source: Path, destination: Path) -> None:
         os.close(descriptor)
 
 
+#: Names of POSIX access-control lists: of a file or folder itself, and of what is made in a folder.
+ACL, ACL_OF_NEW = "system.posix_acl_access", "system.posix_acl_default"
+
+
+def access_list(path: str | Path, name: str = ACL) -> bytes:
+    """An access-control list as the kernel tells it; empty where there is none."""
+    try:
+        return os.getxattr(path, name)
+    except (OSError, AttributeError):  # another disk or system
+        return b""
+
+
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file, by the fewest system calls."""
     with open(path, "rb", buffering=0) as file:

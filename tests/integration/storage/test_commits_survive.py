@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -274,6 +275,66 @@ def test_modes_are_those_of_a_plain_open(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o755, "a mode that the writer chose stays"
     finally:
         os.umask(before)
+
+
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """As the kernel takes it: tag, rights and, of a named user, its number."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+ALL, A_USER = 0xFFFFFFFF, 4001
+GIVEN_TO_NEW = access_list((1, 7, ALL), (2, 7, A_USER), (4, 5, ALL), (16, 7, ALL), (32, 0, ALL))
+OF_ITS_OWN = access_list((1, 7, ALL), (2, 5, A_USER), (4, 5, ALL), (16, 5, ALL), (32, 0, ALL))
+
+
+def rights(path: Path) -> tuple[object, ...]:
+    lists = {name: os.getxattr(path, name) for name in os.listxattr(path) if "posix_acl" in name}
+    return oct(path.stat().st_mode), path.stat().st_gid, lists
+
+
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+def test_groups_and_access_lists_are_those_of_a_plain_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[LocalFileTarget | LocalFolderTarget]
+) -> None:
+    monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(tmp_path / "data"))  # where stages rest in between
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def made(name: str) -> tuple[Path, Path]:
+        target, plain = kind(folder / name), folder / f"plain-{name}"
+        with target.tmp_write_path() as staged:
+            (staged / "x" if target.is_folder else staged).write_text("x")
+        if target.is_folder:
+            plain.mkdir(exist_ok=True)
+        (plain / "x" if target.is_folder else plain).write_text("x")
+        return Path(target.path), plain
+
+    def compare(name: str) -> tuple[Path, Path]:
+        ours, plain = made(name)
+        assert rights(ours) == rights(plain)
+        if ours.is_dir():
+            assert rights(ours / "x") == rights(plain / "x")
+        return ours, plain
+
+    for name in ("first", "second", "third"):
+        compare(name)
+    os.chown(folder, -1, 4005 if os.geteuid() == 0 else -1)
+    folder.chmod(0o2775)
+    compare("of its folder's group by now")
+    try:
+        os.setxattr(folder, "system.posix_acl_default", GIVEN_TO_NEW)
+    except OSError:
+        pytest.skip("this disk has no access lists")
+    for change in (lambda _: None, lambda path: path.chmod(0o2700), set_its_own):
+        for path in compare("with a list"):
+            change(path)
+    compare("with a list")
+    os.removexattr(folder, "system.posix_acl_default")
+    compare("without")
+
+
+def set_its_own(path: Path) -> None:
+    os.setxattr(path, "system.posix_acl_access", OF_ITS_OWN)
 
 
 def test_a_replaced_output_keeps_its_owner_and_a_new_one_is_the_writers(open_to_all: Path) -> None:

@@ -15,11 +15,14 @@ import errno
 import itertools
 import os
 import shutil
+import stat
+import sys
 import threading
 from pathlib import Path
 
 from superluigi import config
 from superluigi.storage import owner_token
+from superluigi.storage.local import copy
 
 _PARENTS = 64  # folders whose stages are kept
 _EACH = 4  # stages for one of them: as many as are written at once
@@ -67,6 +70,9 @@ class _Spares:
         if place is None:
             return False
         try:
+            if not _fits(place, parent):  # what it got there by then is not what one gets now
+                _remove([place])
+                return False
             os.rename(place, stage)
         except OSError:  # the parent was removed, and it with it or not
             _remove([place])
@@ -90,6 +96,15 @@ class _Spares:
             _remove([place for resting in self.used.values() for place in resting])
             _remove([self.rest, os.path.dirname(self.rest), os.path.dirname(os.path.dirname(self.rest))])
             self.rest, self.is_useless = "", True
+
+
+def _fits(stage: str, folder: str) -> bool:
+    """Whether what is made in `stage` gets the group and the access list that it gets in `folder`."""
+    there, here = os.stat(folder), os.stat(stage)
+    passes_on = bool(there.st_mode & stat.S_ISGID)
+    group = there.st_gid if passes_on or sys.platform == "darwin" else os.getegid()
+    same = (here.st_gid, bool(here.st_mode & stat.S_ISGID)) == (group, passes_on)
+    return same and copy.access_list(stage, copy.ACL_OF_NEW) == copy.access_list(folder, copy.ACL_OF_NEW)
 
 
 def _remove(folders: list[str]) -> None:
