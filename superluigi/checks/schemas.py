@@ -83,10 +83,10 @@ def _unlike(value: Any, mended: Any, schema: object) -> str:
         return f"{len(value) - len(mended)} of {len(value)} rows are invalid"
     if not all(hasattr(one, "columns") for one in (value, mended)):
         return ""
-    there = set(value.columns)
-    missing = [name for name in mended.columns if name not in there]
-    if missing:
-        return f"column {missing[0]!r} is missing"
+    there, kept = list(value.columns), list(mended.columns)
+    for said, names, others in (("missing", kept, there), ("none of its own", there, kept)):
+        if odd := [name for name in names if name not in others]:
+            return f"column {odd[0]!r} is {said}"
     if not _may_fill(schema):
         return ""
     before, after = _gaps(value), _gaps(mended)

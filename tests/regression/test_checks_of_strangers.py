@@ -269,6 +269,12 @@ class DropsInPolars(InPolars):
 PARSES = pa.DataFrameSchema({"p": pa.Column(float, parsers=pa.Parser(lambda values: values.fillna(1.0)))})
 
 
+def test_a_schema_that_leaves_columns_out_of_its_copy_leaves_none_in_what_is_published(tmp_path: Path) -> None:
+    schema = pa.DataFrameSchema({"p": pa.Column(float, nullable=True)}, strict="filter")
+    assert "column 'a' is none of its own" in str(refused(tmp_path, checks=[schema]))
+    assert made(tmp_path, GAP[["p"]], checks=[schema]) == {"schema": ""}
+
+
 @pytest.mark.parametrize("schema", [Model, Drops, Coerces, Fills, Adds, PARSES, InPolars, DropsInPolars])
 def test_a_schema_is_asked_of_what_would_be_published_not_of_what_it_makes_of_it(tmp_path: Path, schema: Any) -> None:
     refused(tmp_path, checks=[schema])
