@@ -21,7 +21,7 @@ from superluigi.lineage.code_fingerprint.code import code_identity
 from superluigi.lineage.code_fingerprint.environment import packages
 from superluigi.lineage.records import acceptance, builder, comparing, resolve
 from superluigi.lineage.staleness import reasons, rebuild_tasks
-from superluigi.lineage.staleness.facts import StalenessInputs, address_of, keeps_records, public_params
+from superluigi.lineage.staleness.facts import StalenessInputs, address_of, keeps_records, public_params, refuse_others
 from superluigi.runs.completeness import is_plain_wrapper
 from superluigi.runs.context import new_run_id
 from superluigi.storage import owner_token
@@ -128,6 +128,7 @@ def adopt(task: luigi.Task, *, why: str = "it was there before") -> Acceptance:
 
     Raises:
         TargetMissingError: an output is not there.
+        DefinitionError: one can have no record.
         NotAcceptableError: each has a record, or the task keeps none.
         CommitConflictError: another process makes or replaces it meanwhile.
     """
@@ -142,9 +143,10 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
     Raises:
         TargetMissingError, NotAcceptableError: as `adopt`.
     """
-    locations = [getattr(target, "location", None) for target in graph.flatten(task.output())]
-    if graph.is_external(task) or not keeps_records(task) or not locations:
+    targets = graph.flatten(task.output())
+    if graph.is_external(task) or not keeps_records(task) or not targets:
         raise NotAcceptableError(f"{task} keeps no record of its outputs, so there is nothing to adopt.")
+    refuse_others(task, targets)
     entry = _entry(why)
     code, used = jsonable(dict(code_identity(task))), dict(packages(task))
     required = frozenset(address_of(target) for target in graph.flatten(task.input()))
@@ -164,9 +166,9 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
         "input": [],
     }
     successors = []
-    for location in locations:
-        where = getattr(location, "uri", "an output")
-        if not isinstance(location, Location) or not location.has_data():
+    for location in [target.location for target in targets]:
+        where = location.uri
+        if not location.has_data():
             raise TargetMissingError(f"{where} is not there, so {task} cannot be adopted. Check the path, or run it.")
         if location.read_record() is not None:
             continue  # of several outputs some may have lost theirs

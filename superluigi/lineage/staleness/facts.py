@@ -13,7 +13,7 @@ import luigi
 from luigi.parameter import ParameterVisibility
 
 from superluigi import graph
-from superluigi.errors import SuperLuigiError, TargetError, TargetKindError, message_of
+from superluigi.errors import DefinitionError, SuperLuigiError, TargetError, TargetKindError, message_of
 from superluigi.lineage.code_fingerprint.code import code_identity, code_parts
 from superluigi.lineage.code_fingerprint.environment import packages
 from superluigi.lineage.records import acceptance, comparing, resolve
@@ -43,6 +43,20 @@ def public_params(task: Any, *, only_significant: bool = False) -> dict[str, obj
 def keeps_records(task: luigi.Task) -> bool:
     """Whether this kind of task puts a record beside its outputs."""
     return "metadata" in getattr(task, "run_names", ())
+
+
+def refuse_others(task: luigi.Task, targets: Iterable[object]) -> None:
+    """See that what a task that keeps records returns can have some.
+
+    Raises:
+        DefinitionError: names the one that cannot.
+    """
+    for target in targets:
+        if not hasattr(target, "location"):
+            raise DefinitionError(
+                f"{task}: its output {address_of(target)} is a {type(target).__name__}, which has no record. Return a "
+                "target of superluigi.targets, or derive from superluigi.tasks.Task, which may have any target."
+            )
 
 
 def _says_complete(task: luigi.Task) -> bool:
@@ -84,6 +98,7 @@ class StalenessInputs:
             return Facts(missing=missing or ("it has no output",))
         if graph.is_external(task) or not keeps_records(task):
             return Facts()
+        refuse_others(task, targets)
         records = {address_of(target): target.read_metadata() for target in targets}
         records = {address: record and validate(record) for address, record in records.items()}
         unrecorded = tuple(address for address, record in records.items() if record is None)

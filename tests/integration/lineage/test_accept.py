@@ -15,7 +15,7 @@ import luigi
 import pytest
 
 from superluigi import lineage, run_task
-from superluigi.errors import CommitConflictError, NotAcceptableError, OptionError, TargetMissingError
+from superluigi.errors import CommitConflictError, DefinitionError, NotAcceptableError, OptionError, TargetMissingError
 from superluigi.lineage.staleness import accepting
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.tasks import AtomicTaskWithMetadata, ExternalTask
@@ -165,6 +165,18 @@ def test_what_keeps_no_record_is_in_nobodys_way_and_is_sent_nowhere_else(tmp_pat
     with pytest.raises(NotAcceptableError) as refused:
         accepting.accept(Keeps(), why="it is fine")
     assert "adopt" not in str(refused.value)
+
+
+def test_an_output_that_can_have_no_record_is_told_as_that(tmp_path: Path) -> None:
+    class Mixed(AtomicTaskWithMetadata):
+        def output(self) -> Any:
+            return [LocalFileTarget(tmp_path / "ours"), luigi.LocalTarget(tmp_path / "luigis")]
+
+    for name in ("ours", "luigis"):
+        (tmp_path / name).touch()
+    for ask in (lineage.why, lineage.adopt, lambda task: lineage.accept(task, why="it is fine")):
+        with pytest.raises(DefinitionError, match="luigis is a LocalTarget, which has no record"):
+            ask(Mixed())
 
 
 def test_what_is_made_again_meanwhile_is_not_accepted(make: Any) -> None:
