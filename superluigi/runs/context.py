@@ -43,6 +43,10 @@ def new_run_id() -> str:
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+#: Ids of the tasks whose attempts this code is part of: of one, and of those in which its run was begun.
+making: ContextVar[frozenset[str]] = ContextVar("superluigi_making", default=frozenset())
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What all attempts of one run share."""
@@ -62,6 +66,8 @@ class RunContext:
     refresh: RefreshRule | None = None
     #: Ids of forced tasks without records that an interrupted run, now resumed, has made.
     made_before: frozenset[str] = frozenset()
+    #: Ids of the tasks in whose attempts it was begun, which end after it.
+    within: frozenset[str] = field(default_factory=making.get)
 
     def forces(self, task: TaskLike) -> bool:
         """Whether this run makes `task` again although it is complete; `runs.completeness` says if it has."""
@@ -73,7 +79,7 @@ _current: ContextVar[RunContext | None] = ContextVar("superluigi_run", default=N
 
 @functools.lru_cache(maxsize=1)
 def _process_run(pid: int) -> RunContext:
-    return RunContext()
+    return RunContext(within=frozenset())
 
 
 def current() -> RunContext:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from superluigi.runs.context import RunContext
+from superluigi.runs.context import RunContext, making
 from superluigi.tasks.runtime.seeds import SeedGuard
 from superluigi.tasks.runtime.workspace.task_folder import TaskFolder, cannot_be_made
 
@@ -121,6 +121,7 @@ class entered:  # noqa: N801 - used like a function, around every attempt
 
     def __enter__(self) -> AttemptContext:
         self._token = _here.set(self._scope)
+        self._making = making.set(self._scope.run.within | {self._scope.task.task_id})
         with _guard:
             _active.append(self._scope)
         return self._scope
@@ -129,4 +130,5 @@ class entered:  # noqa: N801 - used like a function, around every attempt
         self._scope.active = False
         with _guard:
             _active.remove(self._scope)
+        making.reset(self._making)
         _here.reset(self._token)

@@ -12,7 +12,7 @@ import time
 from typing import Any, Literal
 
 from superluigi import config, graph
-from superluigi.errors import USERS_CODE, GracefulTimeout, TaskRunningElsewhereError
+from superluigi.errors import USERS_CODE, DefinitionError, GracefulTimeout, TaskRunningElsewhereError
 from superluigi.execution.process import signals
 from superluigi.runs import context as runs
 from superluigi.runs import logs
@@ -103,6 +103,7 @@ def begin(task: object, run: runs.RunContext) -> Turn | Holder:
 
     Raises:
         TaskRunningElsewhereError: another attempt makes it, and the task or run says "fail".
+        DefinitionError: that one waits for the run of this one.
     """
     mode = mode_of(task, run)
     turn = Turn(task, run, _locations_of(task, mode))
@@ -111,6 +112,11 @@ def begin(task: object, run: runs.RunContext) -> Turn | Holder:
     # One that writes its outputs itself may want to make their folder itself.
     found = turn.take(make=mode != "auto" or hasattr(task, "suffix"))
     if found is not None:
+        if turn.task.task_id in run.within:
+            raise DefinitionError(
+                f"{task} is asked for by a run within its own run(), which would wait for itself for ever. Let run() "
+                "ask for nothing that requires this task."
+            )
         if mode == "fail":
             raise TaskRunningElsewhereError(
                 f"{task} is {found}, and exclusive='fail' says not to wait. Wait for it (exclusive='wait'), end it "

@@ -342,6 +342,40 @@ def test_threads_of_one_process_take_turns(tmp_path: Path) -> None:
     assert len(begun) == 1
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "executor": "threads"}])
+def test_a_run_within_a_task_that_asks_for_the_task_itself_says_so_and_does_not_wait(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    class Outer(AtomicTaskWithMetadata):
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "outer.txt")
+
+        def run(self) -> str:
+            return Path(run_task(Between(), **options)).read_text()
+
+    class Between(Outer):
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "between.txt")
+
+        def run(self) -> str:
+            return Path(run_task([Inner(), Outer()][bool(asking)], **options)).read_text()
+
+    class Inner(Outer):
+        def output(self) -> LocalFileTarget:
+            return LocalFileTarget(tmp_path / "inner.txt")
+
+        def run(self) -> str:
+            return "made"
+
+    asking = [Outer]
+    with pytest.raises(TaskFailedError, match=r"Outer\(\) is asked for by a run within its own run"):
+        run_task(Outer())
+    assert not os.listdir(tmp_path)
+    asking.clear()
+    assert Path(run_task(Outer())).read_text() == "made"
+
+
 def test_run_that_is_called_by_hand_runs(tmp_path: Path) -> None:
     begun: list[int] = []
 
