@@ -199,7 +199,7 @@ def _check(bucket: Any, key: Any, name: str) -> None:
     if not key:
         raise OptionError(f"The {name} of a target in bucket {bucket!r} is empty.")
     if not is_key(key):
-        raise OptionError(f"{key!r} can be no {name}: a key of S3 is text in UTF-8. Choose another one.")
+        raise OptionError(f"{key!r} can be no {name}: a key is text in UTF-8 without NUL. Choose another one.")
 
 
 def __getattr__(name: str) -> NoReturn:

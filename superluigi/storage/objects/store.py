@@ -307,9 +307,9 @@ class ObjectStore(abc.ABC):
 
 
 def is_key(text: str) -> bool:
-    """Whether it can be sent as a key, which is text in UTF-8; names of files may be any bytes."""
+    """Whether it can be sent as a key: text in UTF-8, and no NUL, which no record may name. Files may have any names."""
     try:
-        return bool(text.encode())
+        return bool(text.encode()) and "\0" not in text
     except UnicodeEncodeError:
         return False
 

@@ -223,8 +223,10 @@ def test_unknown_options_and_impossible_places_are_refused_at_once() -> None:
         S3PrefixTarget("b", "p", metadata_inside_prefix=True, metadata_object_key="x")
     with pytest.raises(OptionError):
         S3ObjectTarget("s3://b/k", "k")
-    with pytest.raises(OptionError, match="UTF-8"):
-        S3PrefixTarget("b", "k\udcff")
+    for kind in (S3ObjectTarget, S3PrefixTarget):
+        for key in ("k\udcff", "k\0"):  # no record may name the second one
+            with pytest.raises(OptionError, match="UTF-8 without NUL"):
+                kind("b", key)
     with pytest.raises(TargetKindError, match="S3PrefixTarget"):
         S3ObjectTarget("b", "k/").stage()
 
