@@ -26,6 +26,8 @@ class LocalSystem(LocalFileSystem):
     def move_from(self, old: LocalLocation, new_path: Name, raise_if_exists: bool) -> None:
         """`move`, for what is at a location."""
         new = type(old)(os.path.abspath(new_path))
+        new.check_place()
+        new.has_data()  # raises for data of another kind
         record = old.read_record()
         os.makedirs(os.path.dirname(new.uri), exist_ok=True)
         if record is not None:  # it waits there: data is never without its record

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from luigi.target import FileSystem
 
 from superluigi.errors import OptionError
-from superluigi.storage.base import RECORD_SUFFIX
+from superluigi.storage.base import RECORD_SUFFIX, check_name
 from superluigi.storage.input_lists import SUFFIX, named_in
 from superluigi.storage.objects.location import S3Address
 from superluigi.storage.objects.object import ObjectLocation
@@ -61,14 +61,18 @@ class S3System(FileSystem):
 
     def move(self, path: str, dest: str) -> None:
         """Copy the object and its record on the server, then remove them."""
-        self.copy(path, dest)
-        self.remove(path, recursive=False)
+        if self._split(path) != self._split(dest):
+            self.copy(path, dest)
+            self.remove(path, recursive=False)
 
     rename = move
 
     def copy(self, path: str, dest: str) -> None:
         """Copy one object, with its record if it has one, on the server; also into another bucket."""
         (bucket, key), (other, new) = self._split(path), self._split(dest)
+        if (bucket, key) == (other, new):
+            return
+        check_name(dest)
         s3 = self._address.open(self._address.options)
         there = s3.head(bucket, key, self._address.get_options)
         record = s3.get(bucket, key + RECORD_SUFFIX, self._address.get_options)

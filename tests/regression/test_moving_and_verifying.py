@@ -3,6 +3,7 @@ everybody has the same copy of a prefix."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from superluigi import cli, lineage
-from superluigi.errors import OptionError
+from superluigi.errors import OptionError, TargetKindError
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing.s3_server import S3Server
 
@@ -59,10 +60,52 @@ def test_the_record_goes_with_the_file(
     assert leftovers == []
 
 
+@pytest.mark.parametrize(
+    ("what", "where"), [("a", "a.metadata.json"), ("a", "folder"), ("folder", "a"), ("a", ".superluigi-x"), ("a", "a")]
+)
+def test_what_is_moved_where_it_cannot_be_stays_with_its_record(tmp_path: Path, what: str, where: str) -> None:
+    targets = {"a": _made(tmp_path / "a"), "folder": LocalFolderTarget(tmp_path / "folder")}
+    with targets["folder"].stage() as staged:
+        (staged.path / "x").write_text("x")
+        staged.commit({"task_id": "T"})
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with contextlib.nullcontext() if what == where else pytest.raises(TargetKindError):
+        targets["a"].fs.move(str(tmp_path / what), str(tmp_path / where))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert all(target.exists() and target.read_metadata() for target in targets.values())
+
+
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+def test_an_output_whose_record_cannot_be_removed_stays(tmp_path: Path, kind: type[LocalFileTarget]) -> None:
+    target = kind(tmp_path / "x")
+    with target.stage() as staged:
+        (staged.path / "x" if staged.path.is_dir() else staged.path).write_text("x")
+        staged.commit({"task_id": "T"})
+    target.metadata_path.unlink()
+    target.metadata_path.mkdir()
+    with pytest.raises(TargetKindError, match=r"x\.metadata\.json is a folder.*Remove it"):
+        target.remove()
+    assert (tmp_path / "x").exists()
+
+
 def test_removing_by_path_takes_the_record(tmp_path: Path) -> None:
     target = _made(tmp_path / "x.txt")
     target.fs.remove(str(target.path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("where", "is_refused"), [("x", False), ("x.metadata.json", True)])
+def test_an_object_that_is_moved_to_itself_or_onto_its_record_stays(
+    s3_server: S3Server, s3_bucket: str, where: str, is_refused: bool
+) -> None:
+    target = S3ObjectTarget(s3_bucket, "x", **s3_server.client_options)
+    with target.stage() as staged:
+        staged.path.write_text("x")
+        staged.commit({"task_id": "T"})
+    for work in (target.fs.move, target.fs.copy):
+        with pytest.raises(TargetKindError) if is_refused else contextlib.nullcontext():
+            work(f"s3://{s3_bucket}/x", f"s3://{s3_bucket}/{where}")
+        assert target.exists() and target.read_metadata() is not None
 
 
 def test_an_object_that_is_moved_takes_its_record_along(s3_server: S3Server, s3_bucket: str) -> None:

@@ -199,11 +199,8 @@ class LocalLocation(Location):
             self._put_record({"schema": SCHEMA, **record, "output": output}, replaces=known is not None)
 
     def stage(self) -> StagedWrite:
-        self._refuse_our_names()
         with atomic.explained("write to", self.uri, "Nothing has changed."):
-            self._check_names()
-            if os.path.isdir(self.record_uri):
-                raise TargetKindError(f"{self.record_path} is a folder, but the record of {self.path} goes there.")
+            self.check_place()
             self._recover_swap()
             self.refuse_other_owner()
             self.refuse_inner("replace")
@@ -216,6 +213,18 @@ class LocalLocation(Location):
                     with contextlib.suppress(OSError):  # it may be the same fault that made it stay
                         staging.remove_left(left)
             return self._staged(final)
+
+    def check_place(self) -> None:
+        """Refuse what can hold no output: by its name, or because a folder is where its record goes."""
+        self._refuse_our_names()
+        self._check_names()
+        self._check_record()
+
+    def _check_record(self) -> None:
+        if os.path.isdir(self.record_uri):
+            raise TargetKindError(
+                f"{self.record_path} is a folder, but the record of {self.path} goes there. Remove it."
+            )
 
     @contextlib.contextmanager
     def local_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -236,6 +245,7 @@ class LocalLocation(Location):
         if not self.has_data() and os.path.exists(self.uri):  # also raises for data of another kind
             return  # it is another's, whose name differs in case
         with atomic.explained("remove", self.path), contextlib.suppress(FileNotFoundError), self._locked():
+            self._check_record()
             self.refuse_inner("remove")
             final = self.final
             if final.is_dir():  # out of sight in one step, then emptied

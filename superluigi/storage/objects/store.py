@@ -307,7 +307,7 @@ class ObjectStore(abc.ABC):
 
 
 def is_key(text: str) -> bool:
-    """Whether it can be sent as a key: text in UTF-8, and no NUL, which no record may name. Files may have any names."""
+    """Whether it can be sent as a key: UTF-8 without NUL, which no record may name. Files may have any names."""
     try:
         return bool(text.encode()) and "\0" not in text
     except UnicodeEncodeError:
