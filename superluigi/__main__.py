@@ -1,7 +1,5 @@
 """`python -m superluigi` is the `superluigi` command."""
 
-import sys
+from superluigi.cli import program
 
-from superluigi.cli import main
-
-sys.exit(main())
+program()

@@ -25,6 +25,7 @@ import io
 import logging
 import os
 import secrets
+import socket
 import threading
 import time
 import zlib
@@ -189,7 +190,9 @@ def _embedded(port: int, dialect: Dialect) -> Iterator[tuple[str, list[S3Request
     app = _Strict(type("Dispatcher", (theirs,), once)(werkzeug_app.create_backend_app), log, dialect)
 
     base = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)  # moto before 5.2.5 has none
-    handler = type("Handler", (base,), {"version_string": lambda _: dialect.server or "Superluigi"})
+    kept: set[socket.socket] = set()
+    own = {"version_string": lambda _: dialect.server or "Superluigi", "kept": kept}
+    handler = type("Handler", (_KeepingConnections, base), own)
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=handler)
     thread = threading.Thread(target=server.serve_forever, name="superluigi-s3-server", daemon=True)
     thread.start()
@@ -199,6 +202,58 @@ def _embedded(port: int, dialect: Dialect) -> Iterator[tuple[str, list[S3Request
         server.shutdown()
         thread.join()
         server.server_close()
+        for connection in kept.copy():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _KeepingConnections:
+    """Answers one request after the other on a connection, as S3 does; werkzeug's handler closes it after the first.
+
+    A connection and a thread for each request take as long as what the request is for.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    #: To be closed with the server.
+    kept: set[socket.socket]
+    connection: socket.socket
+    command: str
+    close_connection: bool
+    #: Of `http.server`, from here on.
+    server: Any
+    headers: Any
+    rfile: Any
+    wfile: Any
+    make_environ: Any
+    send_response: Any
+    send_header: Any
+    end_headers: Any
+
+    def run_wsgi(self) -> None:
+        """Answer a request whose headers have been read; what is called has read its body."""
+        answer = "500 Internal Server Error", list[tuple[str, str]]()
+
+        def started(status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> Any:
+            nonlocal answer
+            answer = status, headers
+
+        self.kept.add(self.connection)
+        environ = self.make_environ()
+        self.close_connection |= environ.get("HTTP_CONNECTION", "").lower() == "close"
+        body = b"".join(self.server.app(environ, started))
+        if self.command in ("GET", "HEAD"):
+            self.rfile.read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, headers = answer
+        self.send_response(int(status.split()[0]), status.partition(" ")[2])
+        for name, value in headers:
+            self.send_header(name, value)
+        bodiless = self.command == "HEAD" or status.startswith(("204", "304"))
+        if not bodiless and "content-length" not in {name.lower() for name, _ in headers}:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if body and not bodiless:
+            self.wfile.write(body)
 
 
 class _Strict:

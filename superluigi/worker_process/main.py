@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import pickle
 import queue
@@ -76,6 +77,7 @@ def serve_folder(folder: str) -> NoReturn:
 
 class _Program:
     def __init__(self, channel: Channel, heeds_ctrl_c: bool = True) -> None:
+        gc.disable()  # until the first call has imported what it needs: all of that stays
         self._channel = channel
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._taken = 0  # counted by the reading thread
@@ -158,6 +160,9 @@ def _made(payload: bytes) -> tuple[bool, bytes]:
     try:
         with only_importing():
             function, args, kwargs = pickle.loads(payload)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         return True, dumps(function(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - carried to the parent, which raises it
         signals.leave_if_ended(error)
