@@ -60,6 +60,7 @@ from superluigi.errors import (
     met_users_code,
     traceback_of,
 )
+from superluigi.luigi_compat import lean_import
 from superluigi.terminal import cut_middle, room, same_place, say, visible_record, wrapped
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
@@ -165,6 +166,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 def program() -> NoReturn:
     """The `superluigi` command: run its command line and exit."""
+    lean_import.install()
     code = main()
     # Python would look through all modules twice more while it ends: a fifth of the time of a short command.
     gc.collect()

@@ -21,6 +21,7 @@ from superluigi.execution.process import process_state, signals
 from superluigi.execution.process.parent import parent
 from superluigi.execution.process.process_tree import descendants, kill_all
 from superluigi.execution.process.streams import c_library, flush
+from superluigi.luigi_compat import lean_import
 from superluigi.storage.local.stages import spare_stages
 from superluigi.worker_process.protocol import (
     GREETING,
@@ -77,6 +78,7 @@ def serve_folder(folder: str) -> NoReturn:
 
 class _Program:
     def __init__(self, channel: Channel, heeds_ctrl_c: bool = True) -> None:
+        lean_import.install()
         gc.disable()  # until the first call has imported what it needs: all of that stays
         self._channel = channel
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
