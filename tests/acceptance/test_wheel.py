@@ -85,7 +85,7 @@ def test_the_wheel_holds_the_package_its_types_its_licence_and_its_command(wheel
         commands = archive.read(entry_points).decode()
     assert "superluigi/py.typed" in names
     assert any(name.endswith("LICENSE") for name in names)
-    assert "superluigi = superluigi.cli:main" in commands
+    assert "superluigi = superluigi.cli:program" in commands
     assert "Requires-Python: >=3.10" in described
     assert {name.split("/")[0].split("-")[0] for name in names} == {"superluigi"}  # no tests, no tutorials
     in_tree = {
