@@ -195,11 +195,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatched(words: Sequence[str]) -> int:
+    _refuse_misread(words)
     try:
         return _dispatch(words)
     except FileNotFoundError as error:
         refuse_removed_folder(error)
         raise
+
+
+def _refuse_misread(words: Sequence[str]) -> None:
+    """Refuse text in an encoding that Python does not read here: it would be the name of no class and no file."""
+    coding = sys.getfilesystemencoding()
+    for word in words if coding != "utf-8" else ():
+        if any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise UsageError(
+                f"superluigi: {os.fsencode(word).decode(errors='replace')!r} cannot be read in {coding}, in which "
+                "Python has arguments and names of files here. Set PYTHONUTF8=1, or a locale as LC_ALL=C.UTF-8."
+            )
 
 
 def _said(code: int) -> int:

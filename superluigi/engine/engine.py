@@ -192,7 +192,7 @@ def make_scheduler(
     with _as_configured("[resources] "):
         totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
     totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
-    with _as_configured(), _counted_as_configured():
+    with _as_configured():
         return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
 
 
@@ -208,32 +208,16 @@ def _as_configured(section: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (AssertionError, ValueError) as error:
+    except Exception as error:
         if isinstance(error, SuperLuigiError):
             raise
         option = _UNREADABLE.match(str(error))
         said = f"[{option[1]}] {option[2]}: {error.__cause__ or error.__context__}" if option else f"{section}{error}"
-        raise ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.") from error
-
-
-#: Luigi's own collectors of metrics and the packages that they need.
-_COUNTED_BY = {"prometheus": "prometheus-client", "datadog": "datadog"}
-
-
-@contextmanager
-def _counted_as_configured() -> Iterator[None]:
-    """What goes wrong with a collector of metrics, the only code of others in a scheduler, as advice."""
-    try:
-        yield
-    except (AssertionError, ValueError):  # by which Luigi says what is wrong with a text
-        raise
-    except Exception as error:
-        package = _COUNTED_BY.get(configuration.get_config().get("scheduler", "metrics_collector", ""))
-        lacks = package is not None and isinstance(error, (ImportError, NameError))  # the latter for want of Datadog's
-        raise (MissingDependencyError if lacks else ConfigError)(
-            f"[scheduler] metrics_collector of Luigi's configuration cannot be had ({type(error).__name__}: "
-            f"{message_of(error)}): {f'pip install {package}' if lacks else 'correct it'}, or take it out."
-        ) from error
+        advice = "Correct it"
+        if not isinstance(error, (AssertionError, ValueError)):  # else the only code of others in a scheduler
+            said = f"[scheduler] metrics_collector: {type(error).__name__}: {message_of(error)}"
+            advice = "Install what it needs (prometheus-client, datadog)"
+        raise ConfigError(f"Luigi's configuration cannot be used: {said}. {advice}, or take it out.") from error
 
 
 def _is_configured(option: str) -> bool:

@@ -112,15 +112,16 @@ def adopt(kind: type) -> None:
 
 def explained(task: object, error: BaseException) -> BaseException:
     """`error`, or what to write where a script looks its own names up by their text: only what it names comes along."""
-    trace = error.__traceback__
+    trace = error.__traceback__ if isinstance(error, (KeyError, AttributeError)) else None
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or not isinstance(error, (KeyError, AttributeError)):
+    if trace is None:
         return error
     code, names = trace.tb_frame.f_code, trace.tb_frame.f_globals
     came_by_value = names is not getattr(sys.modules.get(str(names.get("__name__"))), "__dict__", None)
-    line = linecache.getline(code.co_filename, trace.tb_lineno)
-    if not came_by_value or not re.search(r"\bglobals\(\)|__main__", line):
+    if not came_by_value or not re.search(
+        r"globals\(\)|__main__", linecache.getline(code.co_filename, trace.tb_lineno)
+    ):
         return error
     advice = DefinitionError(
         f"{task}: {code.co_name}() looks a name of the script up by its text ({type(error).__name__}: {error}), and in "

@@ -118,28 +118,19 @@ class MisspeltVariableWarning(UserWarning):
     """A variable of the environment is called almost as that of a setting."""
 
 
-#: What only Luigi's own command reads of `[core]`, where it says something, and what to do instead.
 _OF_ITS_COMMAND = {
-    "workers": (("1", "0"), "Write num_workers={0} (--workers {0})."),
-    "assistant": (("false",), "A run makes its own task and what that requires: let `luigi --assistant` help."),
+    "workers": ("1", "Write num_workers={0} (--workers {0})."),
+    "assistant": ("false", "A run makes its own task and what that requires: let `luigi --assistant` help."),
 }
 
 
 def warn_of_core(num_workers: int) -> None:
-    """Warn of options of Luigi's configuration that are for its own command, and that somebody may count on."""
-    parser = luigi.configuration.get_config()
-    for name, (nothing, instead) in _OF_ITS_COMMAND.items():
-        value = str(parser.get("core", name, "")).strip()
-        if value and value.lower() not in nothing and (name != "workers" or num_workers == 1):
-            warnings.warn(
-                f"[core] {name} = {value} of Luigi's configuration is for Luigi's own command. {instead.format(value)}",
-                OptionOfLuigisCommandWarning,
-                stacklevel=4,
-            )
-
-
-class OptionOfLuigisCommandWarning(UserWarning):
-    """An option of Luigi's configuration says what a run here does not go by."""
+    """Warn of options of Luigi's configuration that only Luigi's own command reads, and that one may count on."""
+    for name, (default, instead) in _OF_ITS_COMMAND.items():
+        value = str(luigi.configuration.get_config().get("core", name, default)).strip()
+        if value.lower() != default and (name != "workers" or num_workers == 1):
+            said = f"[core] {name} = {value} of Luigi's configuration is for Luigi's own command."
+            warnings.warn(f"{said} {instead.format(value)}", UserWarning, stacklevel=4)
 
 
 def hint(name: str, value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -134,7 +135,9 @@ def _path(path: str | os.PathLike[str]) -> Path:
     if address := _SCHEME.match(text):
         raise OptionError(_other_target(text, address[1].lower(), text[address.end() :]))
     if "\0" in text or not can_be_named(text):
-        what = "a zero byte" if "\0" in text else "a character that no name can hold"
+        coding = sys.getfilesystemencoding()
+        can_hold = "" if coding == "utf-8" else f" in {coding}, in which Python has names here; set PYTHONUTF8=1"
+        what = "a zero byte" if "\0" in text else f"a character that no name can hold{can_hold}"
         raise OptionError(f"The path of a target holds {what}: {text!r}.")
     if os.path.basename(text.rstrip("/")) in ("", ".."):
         raise OptionError(f"The path of a target must end with a name of its own, not as {text!r} does.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from luigi.configuration import get_config
 
 from superluigi import cli
+from superluigi.errors import OptionError
+from superluigi.targets import LocalFileTarget
 
 PIPELINE = """
 from superluigi.parameters import Parameter
@@ -121,3 +124,14 @@ def test_what_is_no_number_is_refused_before_anything_is_done(
 def test_options_may_stand_anywhere(words: list[str], dest: str, expected: object) -> None:
     args = cli.command_parser(words[0]).parse_args(words[1:])
     assert getattr(args, dest) == expected
+
+
+def test_text_that_python_does_not_read_here_is_said_with_the_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")  # as with PYTHONUTF8=0 and LC_ALL=C
+    misread = "größe".encode().decode("ascii", "surrogateescape")
+    assert cli.main(["run", "options_pipeline", "WordBelow", f"--word={misread}"]) == 2
+    assert re.search(r"'--word=größe' cannot be read in ascii, .* Set PYTHONUTF8=1", capsys.readouterr().err)
+    with pytest.raises(OptionError, match=r"no name can hold in ascii, .* set PYTHONUTF8=1"):
+        LocalFileTarget("\ud800")
