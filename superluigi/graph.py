@@ -39,6 +39,12 @@ def is_external(task: Any) -> bool:
     return False
 
 
+def written(task: object, name: str, default: object = None) -> Any:
+    """An attribute of a task; what a `__getattr__` of its class makes of a name of ours is none."""
+    is_there = hasattr(type(task), name) or name in getattr(task, "__dict__", ())
+    return getattr(task, name, default) if is_there else default
+
+
 def map_structure(function: Callable[[Any], object], structure: object) -> Any:
     """The same nesting with `function` applied to every item; `None` stays `None`.
 

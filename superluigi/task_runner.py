@@ -275,7 +275,7 @@ def _tell_warnings(report: Report, err: bool) -> None:
 
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
     """What is said to be at a place is there; asked of a store only where no commit in this run has vouched for it."""
-    vouched = getattr(root, "commits_outputs", False) and not elsewhere
+    vouched = graph.written(root, "commits_outputs") and not elsewhere
     asked = [target for target in flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
     absent = [target for target in asked if not target.exists()] if ran else []
     if absent:

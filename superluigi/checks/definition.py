@@ -105,7 +105,7 @@ def _copy_of(function: FunctionType) -> FunctionType:
 
 def has_checks(subject: object) -> bool:
     """Whether a task, or those of a class, if it is ours, have checks; as cheap as two attributes."""
-    methods = getattr(subject, "_superluigi_checks", None)
+    methods = getattr(subject if isinstance(subject, type) else type(subject), "_superluigi_checks", None)
     # without a default: a property that fails with AttributeError is not one that has no checks
     return methods is not None and (bool(methods) or bool(cast("Any", subject).checks))
 

@@ -102,9 +102,10 @@ def _tree(told: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _running(one: Explanation) -> dict[str, str]:
+    from superluigi import graph
     from superluigi.runs.context import current
 
-    ask = getattr(one.task, "_superluigi_holder", None)
+    ask = graph.written(one.task, "_superluigi_holder")
     holder = None if ask is None else ask(current())
     return {} if holder is None else {"state": "running", "detail": str(holder)}
 

@@ -119,7 +119,7 @@ class Clashes:
 
     def _hands_on(self, claim: Claim, other: Claim) -> bool:
         """Whether a task without a commit of its own has the output of one that it requires, as in Luigi."""
-        return not getattr(claim.task, "run_names", ()) and requires(claim.task, other.task, self._asked)
+        return not graph.written(claim.task, "run_names", ()) and requires(claim.task, other.task, self._asked)
 
     def _resolved(self, path: str) -> str:
         """A local path without links, `.` and `..`; folders are resolved once."""

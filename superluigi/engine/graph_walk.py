@@ -246,7 +246,7 @@ class GraphWalker(WorkerBase):
 
 def _log_file(task: Task) -> str:
     """The file that holds what the task's last attempt printed; "" where that is not kept."""
-    ask = getattr(task, "_superluigi_log_file", None)
+    ask = graph.written(task, "_superluigi_log_file")
     with USERS_CODE:
         return str(ask()) if callable(ask) else ""
     return ""

@@ -130,7 +130,7 @@ class OutcomeRecorder(GraphWalker):
     def _note_success(self, task: Task, outcome: AttemptResult) -> None:
         (self.skipped if outcome.skipped else self.made)[task.task_id] = None
         self.failures.pop(task.task_id, None)
-        if outcome.skipped or graph.is_external(task) or getattr(task, "commits_outputs", False):
+        if outcome.skipped or graph.is_external(task) or graph.written(task, "commits_outputs"):
             self._completeness.done(task.task_id)
         else:
             self._unverified.add(task.task_id)

@@ -11,6 +11,7 @@ from luigi.task import Task
 from luigi.task_status import FAILED
 from luigi.worker import TaskStatusReporter
 
+from superluigi import graph
 from superluigi.engine.backends import ExecutorBackend
 from superluigi.errors import ExecutorLostError, TaskCancelledError, TaskTimeoutError, WorkerLostError, tellable
 from superluigi.execution.attempt import AttemptResult
@@ -64,7 +65,7 @@ class RunningAttempt:
 
     def let_go(self) -> None:
         """Wait no longer for it: it can publish nothing, and what is around the process is not its own to put back."""
-        if (abandon := getattr(self.task, "abandon_attempts", None)) is not None:
+        if (abandon := graph.written(self.task, "abandon_attempts")) is not None:
             abandon()  # what it has staged goes
         if self.call is not None:
             process_state.let_go(self.call.thread)
@@ -168,4 +169,4 @@ def _tell(attempting: RunningAttempt) -> bool:
 
 
 def _can_be_told(task: object) -> bool:
-    return hasattr(task, "abandon_attempts") and callable(getattr(task, "cancel", None))
+    return hasattr(type(task), "abandon_attempts") and callable(getattr(task, "cancel", None))

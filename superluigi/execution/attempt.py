@@ -166,6 +166,8 @@ class AttemptResult:
 
     def picklable(self) -> AttemptResult:
         """The same, with everything that cannot be pickled replaced by a faithful stand-in."""
+        if self.error is not None:
+            tracebacks.let_go(self.error)
         return replace(
             self,
             error=None if self.error is None else portable_error(self.error, self.traceback),
@@ -260,7 +262,7 @@ class AttemptRunner:
             missing.extend(t.task_id for t in unmet)
             raise ExecutionError(_unfulfilled(unmet))
         ours: Any = task
-        if self.waits or not hasattr(task, "_superluigi_turn"):
+        if self.waits or not hasattr(type(task), "_superluigi_turn"):
             return self._carried_out()
         turn = ours._superluigi_turn(self.run)
         if isinstance(turn, Holder):
@@ -299,7 +301,7 @@ class AttemptRunner:
 
     def _refuse_unrecorded(self) -> None:
         """Say at once that a folder or prefix filled by hand is not complete: it is so by its record."""
-        if getattr(self.task, "commits_outputs", False):
+        if graph.written(self.task, "commits_outputs"):
             return
         for target in graph.flatten(self.task.output()):
             location = getattr(target, "location", None)
@@ -424,7 +426,7 @@ class _ProcessView:
 
 def ends_retries(task: Task, error: BaseException | None) -> bool:
     """Whether a task that failed so is not to be tried again: it has said that of checks that fail."""
-    return isinstance(error, CheckFailedError) and getattr(task, "retry_on_failed_check", True) is False
+    return isinstance(error, CheckFailedError) and graph.written(task, "retry_on_failed_check") is False
 
 
 def portable_error(error: BaseException, text: str = "") -> BaseException:

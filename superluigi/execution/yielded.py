@@ -71,7 +71,7 @@ def _admit(tasks: Iterable[Task]) -> None:
     for one in tasks:
         if isinstance(one, WrapperTask):
             _admit(one.deps())
-        elif (admit := getattr(one, "_superluigi_admit", None)) is not None:
+        elif (admit := graph.written(one, "_superluigi_admit")) is not None:
             admit()
 
 
@@ -84,7 +84,7 @@ def exhaust(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
 def _exhausted(task: Task, complete: Callable[[Task], bool]) -> tuple[Task, ...]:
     folder = current_folder()
     # ours see to it themselves, where what is printed is kept
-    admits = bool(CHECKED_DATA) and not hasattr(task, "_superluigi_needs_process")
+    admits = bool(CHECKED_DATA) and not hasattr(type(task), "_superluigi_needs_process")
     if admits:
         _admit(task.deps())
     steps = task.run()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import luigi
 from luigi.task_register import Register, TaskClassAmbigiousException, TaskClassNotFoundException
 
-from superluigi import config
+from superluigi import config, graph
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.formats.compare import same
 
@@ -137,7 +137,7 @@ def remake(
         # Luigi remembers instances by values that are equal, such as 1, 1.0 and True: there may be another one.
         Register.clear_instance_cache()
         task = compare(_made(home, name, params), task_id, params)
-    if tags and getattr(task, "tags", None) != tags:
+    if tags and graph.written(task, "tags") != tags:
         cast(Any, task).tags = dict(tags)
     return task
 

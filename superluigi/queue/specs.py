@@ -161,7 +161,7 @@ class _Describer:
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         texts = task.to_str_params()
         externalized = vars(task).get("run", ...) is None
-        values = None if externalized or getattr(task, "must_pickle", False) else values_beside(task, texts)
+        values = None if externalized or graph.written(task, "must_pickle") else values_beside(task, texts)
         module: str
         code: str | None
         if values is None:  # its texts do not say all: they name tasks that another process does not know, say
@@ -181,7 +181,7 @@ class _Describer:
         policy = terms.retry_policy or {}
         timeout = self._timeout if terms.timeout is None else terms.timeout
         retries: Any = self._retry_count if policy.get("retry_count") is None else policy["retry_count"]
-        tags = getattr(task, "tags", None)
+        tags = graph.written(task, "tags")
         return TaskSpec(
             task_id=task.task_id,
             name=task.task_family,
@@ -208,7 +208,7 @@ class _Describer:
         wanted = self.options.pool
         if isinstance(wanted, Mapping):
             wanted = wanted.get(task.task_family)
-        own = getattr(task, "pool", None)
+        own = graph.written(task, "pool")
         return wanted or (own if isinstance(own, str) else DEFAULT_POOL)
 
     def _home(self, task: luigi.Task) -> tuple[str, str | None]:
@@ -287,7 +287,7 @@ def can_tell(task: luigi.Task, run: RunContext) -> bool:
     the queue knows that they were made.
     """
     if run.forces(task):
-        can_be_forced = getattr(task, "records_run", None)
+        can_be_forced = graph.written(task, "records_run")
         return bool(can_be_forced is not None and can_be_forced())
     return not _is_never_complete(task)
 

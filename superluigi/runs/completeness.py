@@ -11,6 +11,7 @@ from contextvars import copy_context
 from luigi.target import Target
 from luigi.task import Task, WrapperTask
 
+from superluigi import graph
 from superluigi.errors import USERS_CODE, DefinitionError, tellable
 from superluigi.runs import tracebacks
 from superluigi.runs.context import RunContext
@@ -52,8 +53,8 @@ def _answer_of(task: Task, run: RunContext) -> object:
 
 def run_made(task: object, run: RunContext) -> bool | None:
     """Whether `run` has made a task that it forces, by its record; None for a kind of task that cannot tell."""
-    can = getattr(task, "records_run", None)
-    made_in = getattr(task, "made_by_run", None)
+    can = graph.written(task, "records_run")
+    made_in = graph.written(task, "made_by_run")
     return bool(made_in(run)) if can is not None and can() and made_in is not None else None
 
 
@@ -170,8 +171,8 @@ class Completeness:
     def _answer(self, task: Task) -> bool | CheckError:
         try:
             answer = _answer_of(task, self._run)
-            if answer is True or answer is False:
-                return answer
+            if answer in (True, False):  # as Luigi has it: 0 and 1, and numpy's
+                return bool(answer)
             raise TypeError(f"complete() of {task} must return True or False, but returned {answer!r}.")
         except KeyboardInterrupt:
             raise

@@ -116,6 +116,8 @@ class Report:
         """
         if self.success:
             return
+        for failure in self.failures:
+            tracebacks.let_go(failure.error)
         first = self.failures[0].explained() if self.failures else None
         told = [(failure.task, str(failure.error)) for failure in self.failures]
         error = TaskFailedError(self.describe() or self._unfinished(), told)

@@ -9,6 +9,7 @@ import os
 import re
 import sysconfig
 import threading
+import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple
@@ -32,6 +33,12 @@ def text_of(error: BaseException) -> str:
     with USERS_CODE:
         trim(error)
     return traceback_of(error)
+
+
+def let_go(error: BaseException) -> None:
+    """Forget what the lines of an error had at hand: a file, say, that is removed when nobody has it any more."""
+    for one in _chain(error):
+        traceback.clear_frames(one.__traceback__)
 
 
 def trim(error: BaseException) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from luigi.task import Task
 
+from superluigi import graph
 from superluigi.arguments import is_whole
 from superluigi.config import suggestion
 from superluigi.errors import DefinitionError, OptionError
@@ -86,7 +87,7 @@ class Limits:
             return own
         taken = dict(own or {})
         names = {cls.__name__ for cls in type(task).__mro__} | {task.task_family}
-        names |= _channels(getattr(task, "channel", None))
+        names |= _channels(graph.written(task, "channel"))
         for limits in (self.at_once, self.per_time):
             for name in limits:
                 if name in names:

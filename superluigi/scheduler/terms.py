@@ -12,6 +12,7 @@ from typing import Any
 
 from luigi.task import Task
 
+from superluigi import graph
 from superluigi.errors import USERS_CODE, DefinitionError, message_of
 from superluigi.scheduler.limits import Limits
 
@@ -72,7 +73,7 @@ class Terms:
         Raises:
             DefinitionError: it raises, is no number, or a negative one.
         """
-        return _asked(task, name, _number_or_none, lambda task: getattr(task, name, None))
+        return _asked(task, name, _number_or_none, lambda task: graph.written(task, name))
 
     @staticmethod
     def of_complete(task: Task) -> Terms:

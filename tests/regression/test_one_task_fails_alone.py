@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import traceback
 from pathlib import Path
@@ -9,6 +10,7 @@ from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import luigi
+import numpy
 import pytest
 
 from superluigi import run_task
@@ -607,6 +609,17 @@ class AllEqual(Good):
         return 1
 
 
+class HasEveryName(Good):
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class SaysItInNumbers(Good):
+    def complete(self) -> Any:
+        return numpy.bool_(int(super().complete()))
+
+
 class TellsNothing(Good):
     fails = luigi.BoolParameter()
 
@@ -629,14 +642,14 @@ class OurTellsNothing(AtomicTaskWithMetadata):
 
 class Around(luigi.WrapperTask):
     def requires(self) -> Any:
-        alike = [Unhashable(3), AllEqual(6), AllEqual(7), TellsNothing(4)]
+        alike = [Unhashable(3), AllEqual(6), AllEqual(7), HasEveryName(8), SaysItInNumbers(9), TellsNothing(4)]
         return [*good(), *alike, OurTellsNothing(), TellsNothing(5, fails=True)]
 
 
 @pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
 def test_tasks_that_cannot_be_in_a_set_and_events_that_cannot_be_told_fail_nothing(options: dict[str, Any]) -> None:
     error = assert_fails_alone(Around(), "TellsNothing(n=5, fails=True) failed", **options)
-    made = [TellsNothing(4), OurTellsNothing(), AllEqual(6), AllEqual(7)]
+    made = [TellsNothing(4), OurTellsNothing(), AllEqual(6), AllEqual(7), HasEveryName(8), SaysItInNumbers(9)]
     assert len(error.failures) == 1 and all(task.complete() for task in made)
 
 
@@ -649,6 +662,21 @@ def test_such_tasks_are_told_apart_by_all_that_only_looks_at_them(here: Path) ->
     plot_dependency_graph(around, "graph.html")
     run_task(AllEqual(6), refresh="all")
     assert AllEqual(6).complete() and not AllEqual(7).complete()
+
+
+class BreaksOff(Good):
+    def run(self) -> None:
+        with self.output().open("w") as file:
+            file.write("half")
+            raise ValueError("boom")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Luigi leaves the file open
+@pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
+def test_what_luigi_removes_once_nobody_has_it_is_removed_after_a_failure(options: dict[str, Any], here: Path) -> None:
+    assert "boom" in str(_raised(BreaksOff(5), **options))
+    gc.collect()
+    assert not [path for path in here.iterdir() if "good-5" in path.name]
 
 
 def test_a_class_of_ours_without_a_hash_is_refused_when_it_is_written() -> None:

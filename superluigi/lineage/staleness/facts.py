@@ -34,7 +34,7 @@ def public_params(task: Any, *, only_significant: bool = False) -> dict[str, obj
         value = task.param_kwargs[name]
         plain = isinstance(value, (bool, int, float, str, type(None)))
         shown[name] = value if plain else parameter.serialize(value)
-    beside = getattr(task, "texts_beside_parameters", None)  # a seed, for instance
+    beside = graph.written(task, "texts_beside_parameters")  # a seed, for instance
     if beside is not None:
         shown.update(beside())
     return shown
@@ -42,7 +42,7 @@ def public_params(task: Any, *, only_significant: bool = False) -> dict[str, obj
 
 def keeps_records(task: luigi.Task) -> bool:
     """Whether this kind of task puts a record beside its outputs."""
-    return "metadata" in getattr(task, "run_names", ())
+    return "metadata" in graph.written(task, "run_names", ())
 
 
 def refuse_others(task: luigi.Task, targets: Iterable[object]) -> None:

@@ -22,7 +22,7 @@ def requirements(task: luigi.Task) -> list[luigi.Task]:
 
 def discovered(task: luigi.Task) -> list[luigi.Task]:
     """The tasks that the records of a task's outputs name as dynamic inputs, where their classes are loaded."""
-    if "metadata" not in getattr(task, "run_names", ()):
+    if "metadata" not in graph.written(task, "run_names", ()):
         return []
     found: dict[str, luigi.Task] = {}
     for target in graph.flatten(task.output())[:1]:  # all outputs of a task tell the same inputs

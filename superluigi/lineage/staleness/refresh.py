@@ -86,7 +86,7 @@ class Refresh:
         here = runs.current()
         if task.task_id in self.judged and task.task_id not in self.reasons:
             return False
-        made = getattr(task, "made_by_run", None)
+        made = graph.written(task, "made_by_run")
         if made is not None and made(here):
             return False
         return task.task_id in Refresh.of([task], self.mode).reasons

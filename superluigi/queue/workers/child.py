@@ -148,8 +148,10 @@ class _Child:
             return Result("failed", f"{task} is disabled: its attribute `disabled` is true.", 1, final=True)
         outcome = run_attempt(
             task, run, check=_to_check(task, run), known=order.known, worker_id=order.worker,
-            check_complete_on_run=tells and not getattr(task, "commits_outputs", False), reporter=_Told(),
+            check_complete_on_run=tells and not graph.written(task, "commits_outputs"), reporter=_Told(),
         )  # fmt: skip
+        if outcome.error is not None:
+            tracebacks.let_go(outcome.error)
         return self._report(task, outcome, run, by_value=order.code is not None)
 
     def _report(self, task: luigi.Task, outcome: AttemptResult, run: RunContext, *, by_value: bool) -> Result:
