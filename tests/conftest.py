@@ -87,6 +87,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(home / "queues"))
     monkeypatch.delenv("COLUMNS", raising=False)
+    os.unsetenv("COLUMNS")  # readline sets it for children only: `os.environ` does not know
     if os.environ.get(ENDPOINT_VARIABLE):
         return
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):

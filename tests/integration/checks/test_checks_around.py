@@ -73,10 +73,7 @@ class Pipeline:
     def __call__(self, *words: str, code: int = 0) -> str:
         (self.folder / "pipe.py").write_text(self.text)
         command = [sys.executable, "-B", "-m", "superluigi", *words]
-        env = dict(os.environ)  # readline sets COLUMNS where Python does not see it
-        done = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
