@@ -108,3 +108,14 @@ def at_home(path: str | os.PathLike[str]) -> Path:
         why = f"no user {user!r} has a home here; " if user else "this user has no home folder; set HOME, or "
         advice = "write ./~… for a name that begins so" if user else "write a path that does not begin with ~"
         raise OptionError(f"{os.fspath(path)!r}: {why}{advice}.") from None
+
+
+#: Where a URL, or what was meant as one, may have a password: before the host, and among its options.
+_PASSWORDS = (re.compile(r"(:/+[^:/@]*:).*(?=@)"), re.compile(r"([?&][^=&]*(?:password|secret)\w*=)[^&]*"))
+
+
+def without_passwords(text: str, instead: str = "***") -> str:
+    """A text as it may be shown: URLs in it say no password."""
+    for password in _PASSWORDS:
+        text = password.sub(rf"\g<1>{instead}", text)
+    return text

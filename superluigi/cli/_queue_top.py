@@ -45,11 +45,12 @@ def _picture(queue: Queue) -> Group:
     from rich.text import Text
 
     from superluigi.queue.failures import reason_of
+    from superluigi.setting_texts import without_passwords
 
     counts = queue.counts()
     total = sum(counts.values())
     done = counts["SUCCEEDED"]
-    head = f"{queue.name}  {datetime.now():%H:%M:%S}  {done} of {total} done  "
+    head = f"{without_passwords(queue.name)}  {datetime.now():%H:%M:%S}  {done} of {total} done  "
     head += "  ".join(f"{state} {number}" for state, number in counts.items() if number)
     if paused := queue.paused_pools():
         head += f"  paused: {', '.join(paused)}"

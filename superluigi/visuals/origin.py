@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,11 @@ from collections.abc import Iterable, Sequence
 import luigi
 from luigi.parameter import ParameterVisibility
 
+from superluigi.setting_texts import without_passwords
+
 #: A text of fewer characters is only hidden where it stands alone.
 _TELLING = 6
 _HIDDEN = "HIDDEN"
-_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+(?=@)")
 
 
 def command(tasks: Iterable[luigi.Task] = ()) -> str:
@@ -61,5 +61,5 @@ def _without(words: Sequence[str], names: set[str], values: set[str]) -> list[st
             elif len(value) >= _TELLING:
                 word = word.replace(value, _HIDDEN)
         hides = secret and not equals and flag.startswith("-")
-        shown.append(_PASSWORD.sub(rf"\g<1>{_HIDDEN}", word))
+        shown.append(without_passwords(word, _HIDDEN))
     return shown

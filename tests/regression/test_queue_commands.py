@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import postgres_support as postgres
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -165,6 +166,16 @@ def test_a_pause_is_said_wherever_it_is_felt(
     with Queue("q") as queue:
         queue.resume()
         assert queue.said_of_pause() == ""
+
+
+def test_no_command_says_the_password_of_a_queue(postgres_server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    user, at, host = postgres.database(postgres_server, "secretive").rpartition("@")
+    for name in (f"{user}:secret{at}{host}", f"{user}{at}{host}?password=secret"):
+        Queue(name).close()
+        for verb in ("list", "tasks", "time", "top --once", "pause", "tasks", "work", "spawn", "resume", "delete"):
+            cli.main(["queue", *verb.split()[:1], name, *verb.split()[1:]])
+            said = capsys.readouterr()
+            assert "secret" not in (said.out + said.err).replace("secretive", ""), verb
 
 
 def test_a_queue_command_that_is_not_finished_gives_advice(capsys: pytest.CaptureFixture[str]) -> None:

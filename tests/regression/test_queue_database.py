@@ -367,8 +367,12 @@ def test_whatever_is_wrong_with_the_file_is_told_with_advice(
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql://nobody@127.0.0.1:9/x", "nowhere/q.sqlite", "/proc/q.sqlite", "postgresql://[bad/x"]
-)
+    "address",
+    [
+        "postgresql://nobody@127.0.0.1:9/x", "nowhere/q.sqlite", "/proc/q.sqlite", "postgresql://[bad/x",
+        "postgresql://nobody:secret@127.0.0.1:9/x", "postgresql://nobody@127.0.0.1:9/x?password=secret",
+    ],
+)  # fmt: skip
 def test_commands_on_a_database_that_is_not_there_give_advice_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
@@ -379,7 +383,7 @@ def test_commands_on_a_database_that_is_not_there_give_advice_and_no_traceback(
     for verb in (["tasks"], ["work"], ["spawn"], ["pause"], ["delete", "--force"], ["serve", "--port", "0"]):
         assert cli.main(["queue", verb[0], address, *verb[1:]]) == 1
         said = capsys.readouterr().err
-        assert said.startswith(words) and "Traceback" not in said, said
+        assert said.startswith(words) and "Traceback" not in said and "secret" not in said, said
         assert "pg_isready" in said or len(words) == 1 or not address.startswith("postgresql://nobody")
 
 

@@ -37,6 +37,7 @@ from superluigi.queue.store.database_errors import (
     sqlite_error,
 )
 from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
+from superluigi.setting_texts import without_passwords
 
 #: So many changes ago, at most, a copy was made that is told from what has become of the queue since.
 _MARKS = 50
@@ -107,7 +108,7 @@ class Database:
     @property
     def shown(self) -> str:
         """What to call it in messages; hides a password."""
-        return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        return str(self.path) if self.is_sqlite else without_passwords(self.url.render_as_string(hide_password=False))
 
     def _open_file(self, create: bool) -> None:
         path = self.path

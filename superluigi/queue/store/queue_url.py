@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from superluigi import config
 from superluigi.errors import OptionError, QueueError
-from superluigi.setting_texts import at_home
+from superluigi.setting_texts import at_home, without_passwords
 
 SUFFIX = ".sqlite"
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -35,18 +35,21 @@ def url_of(name: str) -> URL:
     if "://" in name:
         try:
             url = make_url(name)
-        except ArgumentError as error:
-            raise OptionError(f"{name!r} is no database URL. Expected postgresql://host/database.") from error
+        except (ArgumentError, ValueError):  # which have it with its password
+            raise OptionError(f"{without_passwords(name)!r} is no database URL. {_EXPECTED}") from None
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
             return url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite" and url.database:
             return url.set(database=str(storable_path(Path(os.path.abspath(url.database)))))
-        raise OptionError(f"Queues live in sqlite or postgresql databases, not in {url.drivername!r}.")
+        raise OptionError(f"A queue cannot live in {without_passwords(name)}. {_EXPECTED}")
     if "\0" in name:
         raise OptionError(f"{name!r} holds a NUL character, which no name of a queue or path can.")
     if name.endswith(SUFFIX) and name != SUFFIX:
         return URL.create("sqlite", database=str(storable_path(at_home(name).absolute())))
     return URL.create("sqlite", database=str(storable_path(_named(name))))
+
+
+_EXPECTED = "Expected postgresql://host/database, or sqlite:////path/of/a/file."
 
 
 def storable_path(path: Path) -> Path:
@@ -74,7 +77,7 @@ def _named(name: str) -> Path:
     parts = name.split("/")
     too_long = any(len(f"{part}{SUFFIX}-wal".encode(errors="replace")) > _LONGEST_NAME_BYTES for part in parts)
     if too_long or not _NAME.fullmatch(name) or any(part.startswith((".", "-")) for part in parts):
-        shown = f"{name[:40]!r}…" if too_long else repr(name)
+        shown = f"{name[:40]!r}…" if too_long else repr(without_passwords(name))
         raise OptionError(
             f"{shown} is no name of a queue. Use letters, digits, '_', '-', '.' (the first one a letter, a digit or "
             f"'_'), of at most some 200 bytes; or a path that ends in {SUFFIX}; or postgresql://host/database."
@@ -111,9 +114,9 @@ def passed_on(name: str) -> str:
     if url.drivername == "sqlite":
         file = str(url.database)
         return file if file.endswith(SUFFIX) else f"sqlite:///{file}"  # another suffix says no queue without it
-    if url.password is None:
+    if name.startswith(_BY_VARIABLE) or without_passwords(name) == name:
         return name
-    os.environ[_VARIABLE] = name if "://" in name else os.environ[_VARIABLE]
+    os.environ[_VARIABLE] = name
     return f"{_BY_VARIABLE}{_VARIABLE}"
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from superluigi.errors import QueueError, QueueVersionError
+from superluigi.setting_texts import without_passwords
 
 #: Version of the tables below; raise it together with a new entry in `_MIGRATIONS`.
 VERSION = 4
@@ -228,7 +229,7 @@ def _require_all(connection: Connection) -> None:
 
 
 def _damaged(connection: Connection, words: str) -> QueueError:
-    where = connection.engine.url.render_as_string(hide_password=True)
+    where = without_passwords(connection.engine.url.render_as_string(hide_password=False))
     return QueueError(
         f"{where} holds a part of a queue: {words}. Outputs are the truth, the queue is only a plan: drop its tables "
         f"({PREFIX}…) with an SQL shell, or move the file away, and submit again."

@@ -67,12 +67,15 @@ def test_names_paths_and_urls_mean_their_databases(tmp_path: Path, monkeypatch: 
 
 def test_a_password_stays_out_of_command_lines_and_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERLUIGI_QUEUE_URL", "")
-    url = "postgresql://ada:secret@host/pi"
-    passed = queue_url.passed_on(url)
-    assert "secret" not in passed
-    assert queue_url.url_of(passed).password == "secret"
-    assert queue_url.passed_on(passed) == passed
-    assert queue_url.passed_on("postgresql://host/pi") == "postgresql://host/pi"
+    for url in ("postgresql://ada:secret@host/pi", "postgresql://ada@host/pi?sslmode=require&password=secret"):
+        passed = queue_url.passed_on(url)
+        assert "secret" not in passed
+        assert "secret" in queue_url.url_of(passed).render_as_string(hide_password=False)
+        assert queue_url.passed_on(passed) == passed
+    assert queue_url.passed_on("postgresql://ada@host/pi") == "postgresql://ada@host/pi"
+    for odd in ("postgresql://a:se/cret@h:port/x", "postgresql:/a:secret@h/x", "mysql://a:secret@h/x", "://a:secret@h"):
+        with pytest.raises(OptionError, match=r":/+a:\*\*\*@h"):
+            queue_url.url_of(odd)
 
 
 def test_a_queue_that_does_not_exist_is_not_made_by_looking(tmp_path: Path) -> None:
