@@ -121,6 +121,30 @@ def test_a_condition_that_is_refused_while_nothing_has_changed_is_no_conflict(
     assert read(target) == "n" * size
 
 
+#: Of a prefix that is replaced, and what another request for the same key may be: its own record, say, read or listed.
+CONDITIONAL = [
+    ("PUT", r"/thing\.metadata\.json\.pending$"), ("PUT", r"/thing\.metadata\.json$"), ("PUT", "/thing/new$"),
+    ("DELETE", "/thing/old$"), ("DELETE", r"/thing\.metadata\.json\.pending$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["ConditionalRequestConflict", "OperationAborted"])
+def test_what_another_request_is_in_the_way_of_is_asked_again_and_leaves_nothing(
+    made: Callable[[str], AtomicTarget], proxy: FaultProxy, s3_server: S3Server, s3_bucket: str, code: str
+) -> None:
+    target = made("prefix")
+    for method, path in CONDITIONAL:
+        for name in ("old", "new"):
+            busy = proxy.add(Fault.STATUS, method=method, path=path, status=409, code=code) if name == "new" else None
+            with target.tmp_write_path() as folder:
+                (folder / "part").write_text(f"{name} {method}")
+                (folder / name).write_text("x")
+        assert busy is not None and busy.hits == 1
+        found = s3_server.client().list_objects_v2(Bucket=s3_bucket)["Contents"]
+        assert [item["Key"] for item in found] == ["thing.metadata.json", "thing/new", "thing/part"]
+        assert target.read_metadata() is not None
+
+
 def test_an_exchange_that_was_begun_says_that_it_will_be_ended_and_is(
     made: Callable[[str], AtomicTarget], proxy: FaultProxy, s3_server: S3Server, s3_bucket: str, tmp_path: Path
 ) -> None:

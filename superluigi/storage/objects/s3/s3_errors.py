@@ -104,7 +104,7 @@ def translated(error: Exception, action: str, uri: str) -> TargetError:
         return TransferError(f"Cannot {action} {uri}: it is archived (Glacier). Restore it first, then run again.")
     if isinstance(error, ClientError):
         kind = TransferError if action.startswith(("download", "upload")) else CommitError
-        answered = kind(f"Cannot {action} {uri}: S3 answers {code} {message}. {_advice(error, code)}")
+        answered = kind(f"Cannot {action} {uri}: S3 answers {code} {message.rstrip('. ')}. {_advice(error, code)}")
         answered.errno = errno.ENOSPC if _FULL.search(code) else None
         return answered
     return TransferError(

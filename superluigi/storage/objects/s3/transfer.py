@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +33,7 @@ PART = 16 << 20
 SINGLE_LIMIT = 16 << 20  # larger objects go up in parts, and come down in ranges
 COPIED_AT_ONCE = 5 << 30  # larger objects are copied in parts, by the server too
 PARTS_AT_ONCE = 6
+_REFUSALS = 4
 #: Names that obstore sends exactly as they are; others (`//`, `..`, `%`, …) it refuses or normalises.
 PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.=@-]+(?:/[A-Za-z0-9_.=@-]+)*")
 
@@ -168,13 +171,26 @@ def put_bytes(
     wanted = headers_of(condition)
     with explained("write", f"s3://{bucket}/{key}"):
         try:
-            answer = s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **checksum(s3, body), **options, **wanted)
+            more = {**checksum(s3, body), **options, **wanted}
+            answer = _settled(s3, lambda: s3.boto.put_object(Bucket=bucket, Key=key, Body=body, **more))
         except s3.boto.exceptions.ClientError as error:
             if is_precondition(error) or (condition and condition.etag and is_absent(error)):
                 raise CommitConflictError(f"s3://{bucket}/{key}: the server answers {code_of(error)}.") from error
             raise
     s3.buckets.add(bucket)
     return PutResult(plain_etag(answer["ETag"]), version_of(answer))
+
+
+def _settled(s3: S3Client, request: Callable[[], Any]) -> Any:
+    """The answer to a request with a condition, once no other one for its key is under way: S3 says 409 meanwhile."""
+    for attempt in range(_REFUSALS):
+        try:
+            return request()
+        except s3.boto.exceptions.ClientError as error:
+            if code_of(error) not in ("409", "ConditionalRequestConflict", "OperationAborted"):
+                raise
+            time.sleep(random.uniform(0, 0.1) * attempt)
+    return request()
 
 
 def get_bytes(s3: S3Client, bucket: str, key: str, options: Options) -> tuple[bytes, Head] | None:
@@ -238,7 +254,7 @@ def delete_if(s3: S3Client, bucket: str, key: str, etag: str, options: Options) 
     uri = f"s3://{bucket}/{key}"
     with explained("remove", uri):
         try:
-            s3.boto.delete_object(**where, IfMatch=etag)
+            _settled(s3, lambda: s3.boto.delete_object(**where, IfMatch=etag))
         except s3.boto.exceptions.ClientError as error:
             if is_absent(error):
                 return
