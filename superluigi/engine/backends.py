@@ -67,6 +67,9 @@ def explained(error: BaseException) -> BaseException:
     return error
 
 
+Heard = Callable[[Any], None] | None
+
+
 class AttemptLost(Exception):  # noqa: N818 - it never leaves this package
     """No outcome came back; with `resend`, sending the attempt again may help."""
 
@@ -172,13 +175,7 @@ class ProcessBackend(ExecutorBackend):
             self._context = b""
 
     def submit_request(
-        self,
-        task: Task,
-        check: list[Task],
-        known: frozenset[str],
-        *,
-        on_message: Callable[[Any], None] | None = None,
-        **options: Any,
+        self, task: Task, check: list[Task], known: frozenset[str], *, on_message: Heard = None, **options: Any
     ) -> Future[object]:
         options["report_start"] = bool(options.pop("timeout", 0) or options.get("report_start"))
         request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
@@ -223,13 +220,7 @@ class ExternalBackend(ExecutorBackend):
         self._options = getattr(executor, "options_for", None)
 
     def submit_request(
-        self,
-        task: Task,
-        check: list[Task],
-        known: frozenset[str],
-        *,
-        on_message: Callable[[Any], None] | None = None,
-        **options: Any,
+        self, task: Task, check: list[Task], known: frozenset[str], *, on_message: Heard = None, **options: Any
     ) -> Future[object]:
         timeout = options.pop("timeout", 0)
         mocks.refuse_out_of_reach(task, type(self.executor).__name__)

@@ -208,27 +208,18 @@ def run_attempt(
         return replace(outcome, log=tuple(lines)) if lines else outcome
 
 
+@dataclass(eq=False)
 class AttemptRunner:
-    def __init__(
-        self,
-        task: Task,
-        run: RunContext,
-        known: Container[str],
-        reporter: TaskReporter | None,
-        collect_events: bool,
-        check_complete_on_run: bool,
-        waits: bool,
-    ) -> None:
-        self.task = task
-        self.run = run
-        self.known = known
-        self.reporter = reporter
-        self.check_complete_on_run = check_complete_on_run
-        self.waits = waits
-        self.confirmed: list[str] = []
-        self.events: list[tuple[str, tuple[object, ...]]] = []
-        self.collect_events = collect_events
-        self.started = time.time()
+    task: Task
+    run: RunContext
+    known: Container[str]
+    reporter: TaskReporter | None
+    collect_events: bool
+    check_complete_on_run: bool
+    waits: bool
+    confirmed: list[str] = field(default_factory=list)
+    events: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
 
     def carry_out(self, check: Iterable[Task] | None, around: contextlib.AbstractContextManager[None]) -> AttemptResult:
         with self._events_kept() if self.collect_events else contextlib.nullcontext():
