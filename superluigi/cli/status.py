@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
 _LOOKS = {
-    "complete": ("✓", "green"),
-    "stale": ("↻", "yellow"),
-    "missing": ("○", "grey"),
-    "failed": ("✕", "red"),
-    "running": ("▶", "cyan"),
-    "external": ("◇", "magenta"),
-}
+    "complete": ("✓", "green"), "stale": ("↻", "yellow"), "missing": ("○", "grey"), "failed": ("✕", "red"),
+    "running": ("▶", "cyan"), "external": ("◇", "magenta"),
+}  # fmt: skip
 #: Below the name of a task.
 _INDENT = " " * 11
 

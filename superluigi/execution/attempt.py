@@ -235,14 +235,9 @@ class AttemptRunner:
 
     def _came_to(self, status: str, **what: Any) -> AttemptResult:
         return AttemptResult(
-            self.task.task_id,
-            status,
-            confirmed=tuple(self.confirmed),
-            events=tuple(self.events),
-            started=self.started,
-            duration=time.time() - self.started,
-            **what,
-        )
+            self.task.task_id, status, confirmed=tuple(self.confirmed), events=tuple(self.events), started=self.started,
+            duration=time.time() - self.started, **what,
+        )  # fmt: skip
 
     def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> AttemptResult:
         task = self.task

@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
 #: Ours -> Luigi's words for states.
 _STATUS = {
-    models.WAITING: "PENDING",
-    models.PENDING: "PENDING",
-    models.BLOCKED: "PENDING",
-    models.RUNNING: "RUNNING",
-    models.SUCCEEDED: "DONE",
-    models.FAILED: "FAILED",
-    models.KILLED: "DISABLED",
-}
+    models.WAITING: "PENDING", models.PENDING: "PENDING", models.BLOCKED: "PENDING", models.RUNNING: "RUNNING",
+    models.SUCCEEDED: "DONE", models.FAILED: "FAILED", models.KILLED: "DISABLED",
+}  # fmt: skip
 _MAX_TASKS = 10_000
 
 

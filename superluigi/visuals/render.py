@@ -24,16 +24,9 @@ COLOURS: Mapping[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
 }
 #: A sign for each state, for those who do not see its colour.
 SIGNS: Mapping[str, str] = {
-    "failed": "✕",
-    "running": "▶",
-    "blocked": "⊘",
-    "missing": "○",
-    "stale": "↻",
-    "changed": "↻",
-    "ran": "●",
-    "complete": "✓",
-    "external": "◇",
-}
+    "failed": "✕", "running": "▶", "blocked": "⊘", "missing": "○", "stale": "↻", "changed": "↻", "ran": "●",
+    "complete": "✓", "external": "◇",
+}  # fmt: skip
 
 
 def mermaid(graph: Graph) -> str:
