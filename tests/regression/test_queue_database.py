@@ -329,6 +329,10 @@ def _damaged(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
         monkeypatch.setattr(connections, "_prepare_sqlite", small)
         yield
+    elif kind == "no such column":
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("ALTER TABLE superluigi_tasks DROP COLUMN tags")
+        yield
     elif kind == "readonly":
         prepare = connections._prepare_sqlite
 
@@ -344,6 +348,7 @@ def _damaged(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     ("kind", "error", "advice"),
     [
         ("malformed", QueueError, "damaged"),
+        ("no such column", QueueError, "damaged"),
         ("not a database", QueueError, "submit again"),
         ("locked", QueueUnreachableError, "fuser"),
         ("full", QueueUnreachableError, "Free space"),

@@ -327,6 +327,20 @@ def test_a_damaged_row_fails_its_task_and_no_worker(queue_name: str, project: Pr
                 row.task()
 
 
+@pytest.mark.parametrize("lease", ["NULL", "'odd'"])
+def test_a_task_that_nobody_runs_any_more_is_taken_back_whatever_its_row_says(
+    queue_name: str, project: Project, lease: str
+) -> None:
+    module = project(TELLS)
+    with Queue(queue_name) as queue:
+        queue.submit(module.Tells(kind="plain"))
+        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
+            connection.execute(f"UPDATE superluigi_tasks SET state = 'RUNNING', lease = {lease}")
+        assert queue.work() == 1
+        assert queue.counts()["SUCCEEDED"] == 1
+        queue.delete()
+
+
 @pytest.mark.parametrize(
     "damage", ["state = 'odd'", "task_id = x'ff00'", "tags = '[1]'", "ended = 'odd'", "params = '{\"kind\": 3}'"]
 )

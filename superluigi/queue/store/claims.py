@@ -278,12 +278,13 @@ def sweep(connection: Connection, now: float, dead_workers: Collection[str] = ()
 def _lost(connection: Connection, now: float, dead_workers: Collection[str]) -> list[object]:
     columns = tables.tasks.c
     running = connection.execute(select(tables.tasks).where(columns.state == models.RUNNING))
-    return [row for row in running if row.lease < now or row.worker in dead_workers]
+    # one without a time, which no worker has written, is nobody's
+    return [row for row in running if not isinstance(row.lease, float) or row.lease < now or row.worker in dead_workers]
 
 
 def _take_back(connection: Connection, row: Any, now: float) -> None:
-    losses = row.losses + 1
-    error = f"The worker {row.worker} was lost while it ran this task (killed, or its host went down)."
+    losses, worker = row.losses + 1, str(row.worker)
+    error = f"The worker {worker} was lost while it ran this task (killed, or its host went down)."
     state = models.WAITING if row.unmet else models.PENDING
     if row.kill:
         state, error = models.KILLED, "Killed on request; its worker was lost meanwhile."
@@ -297,8 +298,8 @@ def _take_back(connection: Connection, row: Any, now: float) -> None:
                 run=row.rerun or row.run, rerun=None)
     )  # fmt: skip
     attempt = {
-        "row": row.id, "fence": row.fence, "number": row.attempts, "outcome": "LOST", "worker": row.worker,
-        "host": host_of(row.worker), "started": row.started, "ended": now, "exit_code": None, "error": error,
+        "row": row.id, "fence": row.fence, "number": row.attempts, "outcome": "LOST", "worker": worker,
+        "host": host_of(worker), "started": row.started, "ended": now, "exit_code": None, "error": error,
         "log": None,
     }  # fmt: skip
     ADD_ATTEMPT(connection, attempt)

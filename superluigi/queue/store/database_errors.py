@@ -22,6 +22,8 @@ SQLITE_ADVICE: tuple[tuple[str, type[QueueError], str], ...] = (
     ("unable to open", QueueError, "Make the file and its folder readable and writable for you."),
     ("disk I/O error", QueueUnreachableError, "Look after that disk (`dmesg`); what was submitted stands."),
     ("malformed", QueueError, DAMAGED),
+    ("no such column", QueueError, DAMAGED),
+    ("has no column", QueueError, DAMAGED),
     ("not a database", QueueError,
      "It is no SQLite file, or damaged. Give another path; or move it away, and submit again."),
 )  # fmt: skip

@@ -195,7 +195,9 @@ def upgrade(connection: Connection) -> None:
     _require_all(connection)
     for step in range(found, VERSION):
         if step not in _MIGRATIONS:
-            raise QueueVersionError(f"This queue has schema version {found}, older than can be migrated.")
+            raise QueueVersionError(
+                f"This queue has schema version {found}, older than can be migrated: submit again to another one."
+            )
         for table, column in _MIGRATIONS[step]:
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
     if found < VERSION:
