@@ -221,6 +221,8 @@ def test_of_the_folder_of_logs_only_what_the_queue_has_put_there_goes_with_it(qu
         assert not mine.exists() and theirs.exists() and notes.exists()
         assert not list((queues / "q.logs" / "workers").glob("*.out"))
         assert other.counts()["SUCCEEDED"] == inner.counts()["SUCCEEDED"] == 1
+        with Queue(f"sqlite:///{queues}/q.db") as beside:
+            assert beside.logs != queue.logs
         notes.unlink()
     inner.close()
 

@@ -36,7 +36,7 @@ from superluigi.queue.store.database_errors import (
     postgres_error,
     sqlite_error,
 )
-from superluigi.queue.store.queue_url import REMEDY, refuse_namesake, require_local, storable_path, url_of
+from superluigi.queue.store.queue_url import REMEDY, SUFFIX, refuse_namesake, require_local, storable_path, url_of
 from superluigi.setting_texts import without_passwords
 
 #: So many changes ago, at most, a copy was made that is told from what has become of the queue since.
@@ -96,8 +96,8 @@ class Database:
     @property
     def logs(self) -> Path:
         """The folder with what tasks and workers print."""
-        if self.path is not None:
-            return self.path.with_suffix(".logs")
+        if self.path is not None:  # there may be a q.sqlite and a q.db
+            return self.path.with_suffix(".logs") if self.path.suffix == SUFFIX else Path(f"{self.path}-logs")
         folder: Path = config.get("queue_dir")
         # Two servers may have databases of one name, and a file beside them; who deletes one must not take the others'.
         # So may two of its schemas (`options=-csearch_path=…`).

@@ -39,7 +39,7 @@ def url_of(name: str) -> URL:
             raise OptionError(f"{without_passwords(name)!r} is no database URL. {_EXPECTED}") from None
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
             return url.set(drivername="postgresql+psycopg")
-        if url.drivername == "sqlite" and url.database:
+        if url.drivername == "sqlite" and url.database and not url.query:  # which may say that it lives in memory
             return url.set(database=str(storable_path(Path(os.path.abspath(url.database)))))
         raise OptionError(f"A queue cannot live in {without_passwords(name)}. {_EXPECTED}")
     if "\0" in name:
@@ -49,7 +49,7 @@ def url_of(name: str) -> URL:
     return URL.create("sqlite", database=str(storable_path(_named(name))))
 
 
-_EXPECTED = "Expected postgresql://host/database, or sqlite:////path/of/a/file."
+_EXPECTED = "Expected postgresql://host/database, or sqlite:////path/of/a/file (no options)."
 
 
 def storable_path(path: Path) -> Path:

@@ -60,7 +60,7 @@ def test_names_paths_and_urls_mean_their_databases(tmp_path: Path, monkeypatch: 
     assert queue_url.url_of("team/pi").database == str(tmp_path / "team" / "pi.sqlite")
     assert queue_url.url_of("/x/y.sqlite").database == "/x/y.sqlite"
     assert queue_url.url_of("postgresql://host/pi").drivername == "postgresql+psycopg"
-    for wrong in ("../../etc", "a b", "mysql://host/pi", ""):
+    for wrong in ("../../etc", "a b", "mysql://host/pi", "", "sqlite:///file:pi?mode=memory&uri=true"):
         with pytest.raises((OptionError, QueueError)):
             queue_url.url_of(wrong) if wrong != "../../etc" else Queue(wrong, create=False)
 
