@@ -22,7 +22,7 @@ from superluigi.checks.definition import checks_of, has_checks
 from superluigi.config import set_config as set_config
 from superluigi.config import set_config_file as set_config_file
 from superluigi.engine import engine
-from superluigi.errors import OptionError, OutputNotWrittenError, SuperLuigiError
+from superluigi.errors import DefinitionError, OptionError, OutputNotWrittenError, SuperLuigiError
 from superluigi.execution import refuse_unknown as refuse_unknown_executor
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process.termination import ends_cleanly
@@ -319,6 +319,9 @@ def _sections(config: Config | None, config_file: str | os.PathLike[str] | None)
 def _instance(task: object) -> luigi.Task:
     root = task() if isinstance(task, type) and issubclass(task, luigi.Task) else task
     if isinstance(root, luigi.Task):
+        if not root.initialized():
+            written = "has an __init__ of its own: call super().__init__(*args, **kwargs) in it"
+            raise DefinitionError(f"{type(root).__name__} was not made as a task. It {written}.")
         return root
     hint = ""
     if graph.flatten(task) and all(_is_task(one) for one in graph.flatten(task)):

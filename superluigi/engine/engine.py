@@ -44,6 +44,7 @@ from superluigi.runs.report import Report
 from superluigi.scheduler.limits import Limits, Rates
 from superluigi.scheduler.remote import NamespacedScheduler
 from superluigi.scheduler.scheduler import ReadyScheduler
+from superluigi.scheduler.terms import text_of
 from superluigi.storage.local import leases
 from superluigi.terminal import cut_middle, hold_standard_descriptors, say, visible
 
@@ -265,7 +266,7 @@ def _watchable(scheduler: object, run: RunContext, roots: Sequence[Task]) -> Abs
     """Let `superluigi ui` look at the scheduler of this process; a luigid has a page of its own."""
     if not isinstance(scheduler, ReadyScheduler):
         return nullcontext()
-    named = str(roots[0]) if roots else ""
+    named = text_of(roots[0]) if roots else ""
     return status_socket.opened(scheduler, run.id, f"{named} and {len(roots) - 1} more" if len(roots) > 1 else named)
 
 

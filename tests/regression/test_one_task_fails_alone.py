@@ -689,3 +689,18 @@ def test_a_class_of_ours_without_a_hash_is_refused_when_it_is_written() -> None:
             type(AtomicTaskWithMetadata)("Eq", bases, {"__eq__": Compares.__eq__} if len(bases) == 1 else {})
     hashed = {"__eq__": Compares.__eq__, "__hash__": luigi.Task.__hash__, "__module__": __name__}
     type(AtomicTaskWithMetadata)("Eq", (AtomicTaskWithMetadata,), hashed)
+
+
+def test_a_root_without_a_text_or_that_was_not_made_as_a_task_is_told_with_the_reason() -> None:
+    class Nameless(Good):
+        def __str__(self) -> str:
+            raise LookupError("no words")
+
+    class Unmade(Good):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TaskFailedError, match=r"text of Nameless_.* cannot be told: .*no words"):
+        run_task(Nameless(1))
+    with pytest.raises(DefinitionError, match=r"Unmade was not made as a task.*call super\(\)"):
+        run_task(Unmade())
