@@ -696,7 +696,7 @@ def test_a_root_without_a_text_or_that_was_not_made_as_a_task_is_told_with_the_r
         def __str__(self) -> str:
             raise LookupError("no words")
 
-    class Unmade(Good):
+    class Unmade(luigi.Task):
         def __init__(self) -> None:
             pass
 
