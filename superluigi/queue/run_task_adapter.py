@@ -14,6 +14,7 @@ from superluigi.queue.models import Submission, TaskRow
 from superluigi.runs.context import RunContext
 from superluigi.runs.logs import logger
 from superluigi.runs.report import Report
+from superluigi.tasks.runtime.exclusive import refuse_circle
 
 #: Ours -> the sets of tasks that Luigi's summary knows.
 _PARTITION = {
@@ -43,6 +44,7 @@ def run_graph(
     opened = Queue(queue, resources=resources) if isinstance(queue, str) else queue
     try:
         submission = opened.submit(roots, run=run, retry_failed=True)
+        refuse_circle(run, *submission.added, *submission.known)
         if said := opened.said_of_pause():
             logger.warning("%s", said)
         opened.spawn(num_workers, until=submission)

@@ -112,11 +112,7 @@ def begin(task: object, run: runs.RunContext) -> Turn | Holder:
     # One that writes its outputs itself may want to make their folder itself.
     found = turn.take(make=mode != "auto" or hasattr(task, "suffix"))
     if found is not None:
-        if turn.task.task_id in run.within:
-            raise DefinitionError(
-                f"{task} is asked for by a run within its own run(), which would wait for itself for ever. Let run() "
-                "ask for nothing that requires this task."
-            )
+        refuse_circle(run, turn.task.task_id)
         if mode == "fail":
             raise TaskRunningElsewhereError(
                 f"{task} is {found}, and exclusive='fail' says not to wait. Wait for it (exclusive='wait'), end it "
@@ -125,6 +121,19 @@ def begin(task: object, run: runs.RunContext) -> Turn | Holder:
         return found
     task.__dict__.setdefault(_TURNS, {})[threading.get_ident()] = turn
     return turn
+
+
+def refuse_circle(run: runs.RunContext, *asked: str) -> None:
+    """See that a run does not wait for a task whose own run it is a part of.
+
+    Raises:
+        DefinitionError: one of the tasks of these ids is.
+    """
+    if own := run.within.intersection(asked):
+        raise DefinitionError(
+            f"{min(own)} is asked for by a run within its own run(), which would wait for itself for ever. Let run() "
+            "ask for nothing that requires this task."
+        )
 
 
 def end(turn: Turn) -> None:

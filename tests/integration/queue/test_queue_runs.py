@@ -15,6 +15,8 @@ from types import ModuleType
 import pytest
 from queue_support import PI, ran
 
+from superluigi import run_task
+from superluigi.errors import TaskFailedError
 from superluigi.queue import Pool, Queue
 from superluigi.queue.run_task_adapter import run_graph
 from superluigi.runs.context import RunContext
@@ -355,3 +357,25 @@ def test_luigi_events_fire_where_the_task_runs(project: Project, either_queue_na
         queue.submit(module.Small())
         queue.work()
         assert Path("celebrated").read_text() == module.Small().task_id
+
+
+@pytest.mark.timeout(60)
+def test_a_run_through_the_queue_within_a_task_that_asks_for_the_task_itself_says_so(
+    queue_name: str, project: Project
+) -> None:
+    module = project("""
+        from superluigi import run_task
+        from superluigi.tasks import Task
+
+        class Outer(Task):
+            name = luigi.Parameter()
+            def run(self):
+                run_task(Between(name=self.name), queue=self.name)
+
+        class Between(Task):
+            name = luigi.Parameter()
+            def requires(self):
+                return Outer(name=self.name)
+    """)
+    with pytest.raises(TaskFailedError, match=r"Outer_\w+ is asked for by a run within its own run"):
+        run_task(module.Outer(name=queue_name), queue=queue_name)
