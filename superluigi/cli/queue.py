@@ -19,6 +19,7 @@ from superluigi.cli._output import console, json_option, print_json
 from superluigi.cli._parser import Parser, UsageError, finite, pair, span, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError, QueueError, QueueGoneError
+from superluigi.setting_texts import without_passwords
 from superluigi.terminal import Part, columns, line, say, write
 
 if TYPE_CHECKING:
@@ -151,13 +152,6 @@ def _opened(args: argparse.Namespace, name: str | None = None, **options: Any) -
         yield queue
 
 
-def _named(queue: str) -> str:
-    """The name of a queue without its password."""
-    from superluigi.setting_texts import without_passwords
-
-    return without_passwords(queue)
-
-
 def _which(args: argparse.Namespace) -> dict[str, Any]:
     return {"state": args.state, "name": args.name}
 
@@ -214,7 +208,10 @@ def _work(args: argparse.Namespace) -> int:
         tells = not args.spawned
         worker = Worker(database, WorkOptions(args.pool, lease, args.idle, args.max_tasks, args.recheck, tells))
         if not args.spawned and worker.is_paused():
-            say(f"pool {args.pool} is paused: `superluigi queue resume {_named(args.queue)}` lets it go on", err=True)
+            say(
+                f"pool {args.pool} is paused: `superluigi queue resume {without_passwords(args.queue)}` lets it go on",
+                err=True,
+            )
         worker.run()
         if tells:
             from superluigi.queue.feed import report_since
@@ -231,7 +228,7 @@ def _list(args: argparse.Namespace) -> int:
     from superluigi.queue import api, lookup
 
     several = "://" not in args.pattern and not args.pattern.endswith(".sqlite")
-    found = list(lookup.names(args.pattern)) if several else [(_named(args.pattern), Path(args.pattern))]
+    found = list(lookup.names(args.pattern)) if several else [(without_passwords(args.pattern), Path(args.pattern))]
     lines: list[dict[str, Any]] = []
     for name, path in found:
         address = str(path) if several else args.pattern
@@ -240,7 +237,7 @@ def _list(args: argparse.Namespace) -> int:
                 paused = sorted(queue.paused_pools())
                 lines.append({"name": name, "location": queue.location, "counts": queue.counts(), "paused": paused})
         except QueueError as error:  # one queue that cannot be read must not hide the others
-            lines.append({"name": name, "location": _named(address), "error": str(error)})
+            lines.append({"name": name, "location": without_passwords(address), "error": str(error)})
     if args.json:
         print_json(lines)
     elif lines:
@@ -274,7 +271,7 @@ def _tasks(args: argparse.Namespace) -> int:
             _show_log(part[0])
     if not rows:
         said = args.state or args.name or args.id or args.tag
-        say(f"no task in the queue {_named(args.queue)}{' is so' if said else ''}", err=True)
+        say(f"no task in the queue {without_passwords(args.queue)}{' is so' if said else ''}", err=True)
     return 0
 
 
@@ -319,7 +316,7 @@ def _time(args: argparse.Namespace) -> int:
     if rows:
         _output.table(["family", "number", "total s", "mean s", "longest s"], rows, right=[1, 2, 3, 4])
     else:
-        say(f"no task of the queue {_named(args.queue)} has ended", err=True)
+        say(f"no task of the queue {without_passwords(args.queue)} has ended", err=True)
     return 0
 
 
@@ -336,8 +333,8 @@ def _serve(args: argparse.Namespace) -> int:
 
     with _opened(args) as queue:
         web.serve(
-            queue, args.host, args.port, lambda address: say(f"{_named(args.queue)} is at {address}", flush=True),
-            args.allow_host,
+            queue, args.host, args.port,
+            lambda address: say(f"{without_passwords(args.queue)} is at {address}", flush=True), args.allow_host,
         )  # fmt: skip
     return 0
 
@@ -392,7 +389,7 @@ def _prune(args: argparse.Namespace) -> int:
 def _delete(args: argparse.Namespace) -> int:
     names = _names(args.queue)
     if not names:
-        say(f"no queue matches {_named(args.queue)!r}", err=True)
+        say(f"no queue matches {without_passwords(args.queue)!r}", err=True)
         return 1
     failed = False
     for name in names:

@@ -177,18 +177,10 @@ class AttemptResult:
 
 
 def run_attempt(
-    task: Task,
-    run: RunContext,
-    *,
-    check: Iterable[Task] | None = None,
-    known: Container[str] = (),
-    reporter: TaskReporter | None = None,
-    worker_id: str = "",
-    collect_events: bool = False,
-    check_complete_on_run: bool = False,
-    process_context: str | None = None,
-    waits: bool = True,
-) -> AttemptResult:
+    task: Task, run: RunContext, *, check: Iterable[Task] | None = None, known: Container[str] = (),
+    reporter: TaskReporter | None = None, worker_id: str = "", collect_events: bool = False,
+    check_complete_on_run: bool = False, process_context: str | None = None, waits: bool = True,
+) -> AttemptResult:  # fmt: skip
     """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
 
     `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
