@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from superluigi.errors import CommitError
+from superluigi.errors import CommitError, OutputNotWrittenError
 from superluigi.storage.local import atomic, copy
-from superluigi.targets import LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
+from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.testing import fault_injection
 from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
@@ -44,6 +44,46 @@ def test_an_error_at_any_step_after_the_swap_is_a_warning(
         assert "injected" in caplog.text and "unchanged" not in caplog.text
     publish(rig, "last")
     assert rig.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", RIGS)
+def test_a_commit_of_the_same_bytes_that_fails_leaves_the_record_of_those_that_are_there(
+    tmp_path: Path, kind: str
+) -> None:
+    rig = RIGS[kind](tmp_path)  # type: ignore[no-untyped-call]
+    target = rig.target()
+
+    def commit(who: str) -> None:
+        with target.stage() as staged:
+            (staged.path / "x" if target.is_folder else staged.path).write_text("the same")
+            staged.commit({"text": who})
+
+    commit("first")
+    with fault_injection.stopping_at(0, "error") as begun:
+        commit("first")
+    for n in range(1, len(begun) + 1):
+        failed = False
+        with fault_injection.stopping_at(n, "error"):
+            try:
+                commit(f"at {n}")
+            except OSError:
+                failed = True
+        assert target.read_metadata()["text"] == ("first" if failed else f"at {n}"), begun[n - 1]
+        assert rig.leftovers() == [] or not failed, begun[n - 1]
+        commit("first")
+    assert rig.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+def test_an_output_whose_folder_was_moved_meanwhile_says_so(tmp_path: Path, kind: Any) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "now").symlink_to("v1")
+    target = kind(tmp_path / "now/out")
+    with pytest.raises(OutputNotWrittenError, match="leads elsewhere by now"), target.tmp_write_path() as path:
+        (path / "x" if target.is_folder else path).write_text("x")
+        (tmp_path / "now").unlink()
+        (tmp_path / "now").symlink_to("v2")
 
 
 def refuse(*_: object, **__: object) -> None:

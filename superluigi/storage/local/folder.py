@@ -97,7 +97,7 @@ class FolderLocation(LocalLocation):
                 with contextlib.suppress(FileNotFoundError):  # swapped under us
                     if members.names_are_there(self.uri, self._hidden, output):
                         return True
-            pending = self._read_pending()
+            pending = self._read_lenient(self.pending_uri)
             if pending is not None and self._describes(pending):
                 self.repair()
                 return True

@@ -172,12 +172,13 @@ class LocalLocation(Location):
             if before is None:
                 return None
             record = self._read(self.record_uri, parse)
-            if record is not None and self._describes(record, before):
-                return record
-            pending = self._read_pending()
-            if pending is not None and self._describes(pending):
-                self.repair()
-                return pending
+            for moved in (False, True):  # of two records of the same bytes, that of the very files counts
+                if record is not None and self._describes(record, before, moved=moved):
+                    return record
+                pending = self._read_lenient(self.pending_uri)
+                if pending is not None and self._describes(pending, moved=moved):
+                    self.repair()
+                    return pending
             after = self._stat()
             if after is not None and _same(before, after) and self._read(self.record_uri, parse) == record:
                 return None
@@ -346,8 +347,9 @@ class LocalLocation(Location):
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return atomic.locked(self.final.parent)
 
-    def _describes(self, record: Record, status: os.stat_result | None = None) -> bool:
-        """Whether the data that is there (or was, when `status` was asked for) is what `record` describes."""
+    def _describes(self, record: Record, status: os.stat_result | None = None, *, moved: bool = True) -> bool:
+        """Whether the data that is there (or was, when `status` was asked for) is what `record` describes; with
+        `moved`, also if both were moved or copied: another inode and time, the same bytes."""
         output = record.get("output")
         if not isinstance(output, dict):
             return False
@@ -355,8 +357,7 @@ class LocalLocation(Location):
             now = self.identity(self.uri, status)
             if all(output.get(key) == value for key, value in now.items()):
                 return True
-            # moved or copied with its record: other inode and time, the same bytes
-            return bool(output.get("size") == now["size"] and output.get("digest") == self._digested()["digest"])
+            return moved and output.get("size") == now["size"] and output.get("digest") == self._digested()["digest"]
         except FileNotFoundError:
             return False
 
@@ -389,11 +390,8 @@ class LocalLocation(Location):
                     return first_records.translated(record, {"type": self.kind, "path": self.uri, **self._digested()})
         return lists.bound(record, self.record_uri, lambda: self._read_lenient(self.record_uri))
 
-    def _read_pending(self) -> Record | None:
-        """What waits to become the record; a part of one (power lost while nothing was flushed) counts as nothing."""
-        return self._read_lenient(self.pending_uri)
-
     def _read_lenient(self, path: str) -> Record | None:
+        """As `_read`; a part of a record (power lost while nothing was flushed) counts as nothing."""
         try:
             return self._read(path)
         except RecordError:
@@ -412,8 +410,10 @@ class LocalLocation(Location):
     def _resolve_held(self) -> None:
         if not os.path.lexists(self.pending_uri):
             return
-        pending = self._read_pending()
-        if pending is not None and self._stat() is not None and self._describes(pending):
+        pending, record = self._read_lenient(self.pending_uri), self._read_lenient(self.record_uri)
+        # A commit of the same bytes that failed, or died, is none: the record of those that are there stands.
+        stands = record is not None and self._stat() is not None and self._describes(record, moved=False)
+        if pending is not None and self._stat() is not None and self._describes(pending, moved=not stands):
             atomic.replace(self.pending_uri, self.record_uri)
         else:
             failpoint("drop pending record")
