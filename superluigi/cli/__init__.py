@@ -52,6 +52,7 @@ from superluigi.arguments import refuse_removed_folder
 from superluigi.cli import _output
 from superluigi.cli._parser import Ended, Parser, UsageError, similar
 from superluigi.errors import (
+    ConfigError,
     OptionError,
     StorageAccessError,
     SuperLuigiError,
@@ -177,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = UsageError(message_of(error))
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not met_users_code(error):
             error = _refused(error, os.fsdecode(error.filename))
+        elif type(error).__module__ in ("configparser", "toml.decoder") and not met_users_code(error):
+            said = f"{type(error).__name__}: {message_of(error)}"
+            error = ConfigError(f"Luigi's configuration cannot be read ({said}). Correct its file, or take it away.")
         if "--json" in words:
             _output.print_error_json(error)
         return _said(_tell(error))

@@ -126,3 +126,13 @@ def test_bash_completes_with_the_printed_script(tmp_path: Path) -> None:
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.stdout.split() == ["--force-upstream", "--force-upstream-to"], done.stderr
+
+
+@pytest.mark.parametrize("parser", ["cfg", "toml"])
+def test_a_file_of_luigis_that_cannot_be_read_is_said_without_a_traceback(tmp_path: Path, parser: str) -> None:
+    (tmp_path / f"luigi.{parser}").write_text("no section\n")
+    done = superluigi(
+        tmp_path, "config", LUIGI_CONFIG_PARSER=parser, LUIGI_CONFIG_PATH=str(tmp_path / f"luigi.{parser}")
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("ConfigError: Luigi's configuration cannot be read (")
