@@ -50,8 +50,7 @@ def is_of_folder(record: Mapping[str, Any], path: Path, hidden: Set[str]) -> boo
 
 def is_of_prefix(record: Mapping[str, Any], there: Iterable[tuple[str, int, str | None]]) -> bool:
     """Whether `record` describes exactly `there`: key below the prefix, size, ETag without quotes."""
-    contents = record["output"].get("contents")
-    if contents is None:
+    if (contents := record["output"].get("contents")) is None:
         return True
     if not _is_list_of_dicts(contents):
         return False

@@ -79,8 +79,7 @@ class InputList(dict[str, Any]):
         """The bytes of the list; or what the record that has replaced ours since says itself."""
         named: Mapping[str, Any] = self
         for _ in range(_TRIES):
-            content = self.home.read(named["file"])
-            if content is not None:
+            if (content := self.home.read(named["file"])) is not None:
                 if hashlib.sha256(content).hexdigest() != named["digest"].get("sha256"):
                     break
                 return content

@@ -101,8 +101,7 @@ class Cache:
         """All entries, least recently used first."""
         found = []
         for file in files_in(self.state_folder, ".json"):
-            state = load(file)
-            if state is not None:
+            if (state := load(file)) is not None:
                 with contextlib.suppress(OSError):
                     used = file.stat().st_mtime
                     found.append(Info(self.root / state["path"], state["uri"], int(state["size"]), used, file))

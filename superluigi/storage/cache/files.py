@@ -28,8 +28,7 @@ ODD = "%~"  # begins every name that is not the key's own
 
 def safe_component(part: str) -> str:
     """One part of a key as a file name: itself wherever that is possible, unique always."""
-    special = {"": "empty", ".": "dot", "..": "dotdot"}.get(part)
-    if special is not None:
+    if (special := {"": "empty", ".": "dot", "..": "dotdot"}.get(part)) is not None:
         return ODD + special
     if len(os.fsencode(part)) > LONGEST_NAME or "\0" in part:
         digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:16]
@@ -150,8 +149,7 @@ def remove_known(root: Path, file: Path) -> dict[str, Any] | None:
 
     Meanwhile it says that the copy has no owner: the next process, after a death in between, finds what is left.
     """
-    state = load(file)
-    if state is not None:
+    if (state := load(file)) is not None:
         save(file, {**state, "tag": NOBODYS, "files": {}})
         _remove_copy(root, state)
     file.unlink(missing_ok=True)

@@ -70,8 +70,7 @@ def exchange(first: Path, second: Path) -> bool:
     Linux renameat2(2) with RENAME_EXCHANGE, macOS renamex_np(2) with RENAME_SWAP.
     """
     failpoint("exchange")
-    swap = _exchange_function()
-    if swap is None:
+    if (swap := _exchange_function()) is None:
         return False
     if swap(os.fsencode(first), os.fsencode(second)) == 0:
         return True

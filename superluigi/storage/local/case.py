@@ -16,8 +16,7 @@ def is_plain(folder: str) -> bool:
 
 def folds(folder: str, name: str) -> bool:
     """Whether names in `folder` that differ in case only are one; asked once a folder, of a `name` that is there."""
-    known = folding.get(folder)
-    if known is None:
+    if (known := folding.get(folder)) is None:
         swapped = name.swapcase()
         if swapped == name:
             return False  # this name cannot tell

@@ -214,8 +214,7 @@ def take(folder: str, name: str, *, make: bool) -> Lease | Holder | None:
                 if start in file.held:
                     return file.held[start]
                 if not file.lock(start):
-                    holder = file.holder(start)
-                    if holder is None:
+                    if (holder := file.holder(start)) is None:
                         continue  # it has just ended
                     if holder.token or not _is_removed_soon(file, start):
                         return holder
@@ -235,8 +234,7 @@ def holder(folder: str, name: str) -> Holder | None:
     """Who has the lease for the output `name` in `folder`, as far as can be told; nothing is changed."""
     start = _start(name)
     with _here.guard, contextlib.suppress(OSError, _NoLocksError):
-        known = _here.files.get(folder)
-        if known is not None:
+        if (known := _here.files.get(folder)) is not None:
             return known.held.get(start) or known.holder(start)
         descriptor = os.open(os.path.join(folder, NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

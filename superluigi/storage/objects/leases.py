@@ -36,8 +36,7 @@ class LeaseFile:
 
     def read(self) -> tuple[Holder, Head] | None:
         """Who has it, and the head of what says so; None if nothing is there."""
-        found = self.store.get(self.bucket, self.key, {})
-        if found is None:
+        if (found := self.store.get(self.bucket, self.key, {})) is None:
             return None
         holder = Holder(far=True)
         with contextlib.suppress(ValueError, KeyError, TypeError):  # not ours, or torn: stands until its time is over

@@ -51,8 +51,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def exists(self) -> bool:
-        there = self.head()
-        if there is None:
+        if (there := self.head()) is None:
             self.saw_nothing()
         if there is None and self.external and self.other_kind(f"{self.place.key}/", prefix=True):
             raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
@@ -60,8 +59,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def describe(self) -> Record | None:
-        there = self.head()
-        if there is None:
+        if (there := self.head()) is None:
             return None
         known = {"etag": there.etag, "version": there.version, "commit": there.commit}
         if there.sha256:
@@ -100,8 +98,7 @@ class ObjectLocation(S3Location):
 
     @at_one_server
     def write_record(self, record: Mapping[str, object], expected: Mapping[str, object] | None = None) -> None:
-        there = self.head()
-        if there is None:
+        if (there := self.head()) is None:
             raise TargetMissingError(
                 f"{self.uri} does not exist, so there is nothing that a record could describe. Write the data first."
             )
@@ -147,8 +144,7 @@ class ObjectLocation(S3Location):
 
     def _present(self) -> Head:
         """What is there, which must be an object."""
-        there = self.head()
-        if there is None:
+        if (there := self.head()) is None:
             if self.other_kind(f"{self.place.key}/", prefix=True):
                 raise kind_error(self.uri, "a prefix", f"{_KIND} expects an object", "S3PrefixTarget")
             raise TargetMissingError(
@@ -227,8 +223,7 @@ class StagedObject(StagedWrite):
             self._check()
             size = os.stat(self.path).st_size
             with ThreadPoolExecutor(1) as other_core:
-                part = self.location.s3.part_size(size)
-                if part is not None:
+                if (part := self.location.s3.part_size(size)) is not None:
                     pieces = other_core.submit(crc32.of_pieces, self.path, part)
                 digest = copy.sha256(self.path)
                 self._pieces, self._part = (pieces.result(), part) if part is not None else ([], 0)

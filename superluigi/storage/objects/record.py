@@ -119,8 +119,7 @@ class Register:
 
     def read_document(self) -> tuple[Record | None, Head | None]:
         """What is there, as it is, and its head."""
-        found = self.s3.get(self.bucket, self.key, self.get_options)
-        if found is None:
+        if (found := self.s3.get(self.bucket, self.key, self.get_options)) is None:
             return None, None
         try:
             document = record_in(found[0])

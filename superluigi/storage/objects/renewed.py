@@ -24,8 +24,7 @@ def etag_of_ours(write: Callable[[], str], found_ours: Callable[[], str | None])
     try:
         return write()
     except CommitConflictError:
-        etag = found_ours()
-        if etag is None:
+        if (etag := found_ours()) is None:
             raise
         return etag
 

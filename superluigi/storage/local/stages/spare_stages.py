@@ -70,11 +70,10 @@ class _Spares:
         if place is None:
             return False
         try:
-            if not _fits(place, parent):  # what it got there by then is not what one gets now
-                _remove([place])
-                return False
+            if not _fits(place, parent):
+                raise OSError
             os.rename(place, stage)
-        except OSError:  # the parent was removed, and it with it or not
+        except OSError:  # the parent was removed, and it with it or not; or what one gets there has changed
             _remove([place])
             return False
         return True

@@ -87,8 +87,7 @@ def read(
         if not is_cut(output):
             return [Manifest.from_json(item) for item in output.get("contents", ())]
         key = manifest_key(record_key, str(output.get("commit")))
-        found = s3.get(bucket, key, options)
-        if found is None:
+        if (found := s3.get(bucket, key, options)) is None:
             return None
         return [Manifest.from_json(parsed(line)) for line in found[0].splitlines()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -12,6 +12,7 @@ finished by the next process that looks. `prefix_steps` says what fences each st
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -300,15 +301,13 @@ class StagedPrefix(StagedWrite):
 
     def _turned_back(self, error: BaseException, hold: Hold) -> bool:
         """Whether the server refuses what an exchange begins with, and the claim says again that none has begun."""
-        refused = isinstance(error, StorageAccessError) or getattr(error, "errno", None) == errno.ENOSPC
-
-        def turn() -> None:
-            standing = self._store.standing()
-            if standing.record is None or standing.commit != self.replaced:
-                raise error
-            hold.change(state="uploading", plan=None)
-
-        return refused and suppress_errors(turn)
+        if isinstance(error, StorageAccessError) or getattr(error, "errno", None) == errno.ENOSPC:
+            with contextlib.suppress(Exception):
+                standing = self._store.standing()
+                if standing.record is not None and standing.commit == self.replaced:
+                    hold.change(state="uploading", plan=None)
+                    return True
+        return False
 
     def _withdraw_claim(self, hold: Hold) -> None:
         found = hold.file.read()

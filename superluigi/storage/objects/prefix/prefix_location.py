@@ -56,8 +56,7 @@ class PrefixLocation(PrefixState):
 
     @at_one_server
     def describe(self) -> Record | None:
-        record = self._matching_record()
-        if record is not None:
+        if (record := self._matching_record()) is not None:
             return {key: value for key, value in record["output"].items() if key != "contents"}
         contents = self.listed() if self.external else []
         if not contents:
@@ -70,8 +69,7 @@ class PrefixLocation(PrefixState):
         if self.external:
             return self._matching_record()
         for _ in range(_RETRIES):
-            record = self.stored_record()
-            if record is None:
+            if (record := self.stored_record()) is None:
                 return None
             named = self._named(record)
             if named is not None and self._is_there(named):
@@ -189,8 +187,7 @@ class PrefixLocation(PrefixState):
         found = {item.key: item.etag for item in self.listed()}
         if any(found.pop(item.key, None) != item.etag for item in named):
             return False
-        extra = next(iter(found), None)
-        if extra is None:
+        if (extra := next(iter(found), None)) is None:
             return True
         there = self.s3.head(self.place.bucket, extra, self.place.get_options)
         return there is None or there.commit is not None

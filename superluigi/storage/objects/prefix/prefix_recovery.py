@@ -67,8 +67,7 @@ class ClaimFile:
         self.conditional = store.conditions.create and store.conditions.match
 
     def read(self) -> Claim | None:
-        found = self.s3.get(self.bucket, self.key, {})
-        if found is None:
+        if (found := self.s3.get(self.bucket, self.key, {})) is None:
             return None
         claim = Claim("", "", etag=found[1].etag, modified=found[1].modified, asked=self.s3.now)
         try:
@@ -174,8 +173,7 @@ def recover(store: PrefixStore) -> bool:
         CommitConflictError: another process is just doing the same.
     """
     file = ClaimFile(store)
-    claim = file.read()
-    if claim is None:
+    if (claim := file.read()) is None:
         return True
     if not claim.is_abandoned():
         return False
@@ -221,8 +219,7 @@ def recover_noted(s3: ObjectStore, line: Mapping[str, Any], root: Path) -> None:
     place = PrefixKeys(line["bucket"], line["prefix"], line["record_bucket"], line["record_key"])
     store = PrefixStore(s3, place, s3.conditional_writes(place.record_bucket, place.record_key, root), {}, {})
     file, commit = ClaimFile(store), line["commit"]
-    claim = file.read()
-    if claim is None:
+    if (claim := file.read()) is None:
         _take_over(store, file, Claim(commit, commit))
     elif claim.commit == commit:
         recover(store)

@@ -132,8 +132,7 @@ def _in_ranges(
 
         def fetch(start: int) -> tuple[int, int]:
             end = min(start + part, member.size)
-            crc = _fast_range(store, member, file.fileno(), start, end)
-            if crc is None:
+            if (crc := _fast_range(store, member, file.fileno(), start, end)) is None:
                 crc = _range(s3, bucket, member.key, wanted, file.fileno(), start, end)
             if progress:
                 progress(end - start)
