@@ -8,10 +8,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Makes and fills environments in a tenth of pip's time, where it is installed: `make` does.
+UV = shutil.which("uv", path=os.path.dirname(sys.executable))
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 USE_IT = """
 import sys, superluigi
@@ -41,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, source, ignore=ignored)
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)]
-    subprocess.run(build, check=True, capture_output=True, text=True, timeout=170)
+    by_one_of([[*build, "--installer", "uv"]] if UV else None, [build])
     (built,) = out.glob("*.whl")
     return built
 
@@ -56,17 +59,31 @@ def interpreter(version: str) -> str | None:
     return None
 
 
+def by_one_of(*ways: list[list[str]] | None, **options: Any) -> None:
+    """Call the commands of the first way that works: uv does not read pip's configuration, which may name an index."""
+    for commands in filter(None, ways):
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+            if done.returncode != 0:
+                break
+        else:
+            return
+    pytest.fail(done.stdout + done.stderr)
+
+
 def install_and_use(python: str, wheel: Path, folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
     bin_folder = folder / "v" / "bin"
-    for command in (
-        [python, "-m", "venv", str(folder / "v")],
-        [str(bin_folder / "python"), "-m", "pip", "install", "--quiet", str(wheel)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=600)
-        assert done.returncode == 0, done.stderr
+    made = str(bin_folder / "python")
+    by_one_of(
+        [[UV, "venv", "-q", "-p", python, str(folder / "v")], [UV, "pip", "install", "-q", "-p", made, str(wheel)]]
+        if UV
+        else None,
+        [[python, "-m", "venv", "--clear", str(folder / "v")], [made, "-m", "pip", "install", "--quiet", str(wheel)]],
+        cwd=folder, env=environment,
+    )  # fmt: skip
     used = subprocess.run(
-        [str(bin_folder / "python"), "-W", "error::SyntaxWarning", "-c", USE_IT],
+        [made, "-W", "error::SyntaxWarning", "-c", USE_IT],
         capture_output=True, text=True, cwd=folder, env=environment, timeout=120,
     )  # fmt: skip
     assert used.returncode == 0, used.stderr
