@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from superluigi.errors import QueueError
 from superluigi.queue import models
 from superluigi.queue.models import TaskRow
 
@@ -134,14 +135,19 @@ class QueueScheduler:
         return found
 
     def re_enable_task(self, task_id: str) -> dict[str, object]:
-        """Give a failed or killed task a fresh start."""
-        self._queue.retry(task_id)
-        return next((_serialized(row) for row in self._queue.tasks(task_id)), {})
+        """Give a failed or killed task a fresh start; nothing to one that was forgotten since the page was loaded."""
+        try:
+            self._queue.retry(task_id)
+            return next((_serialized(row) for row in self._queue.tasks(task_id)), {})
+        except QueueError as error:
+            if type(error) is not QueueError:  # the queue is gone
+                raise
+            return {}
 
     def forgive_failures(self, task_id: str | None = None) -> dict[str, object]:
         """The same, by the page's other button."""
         if task_id is not None:
-            self._queue.retry(task_id)
+            self.re_enable_task(task_id)
         return {"task_id": task_id, "status": "PENDING"}
 
     def is_pause_enabled(self) -> dict[str, bool]:

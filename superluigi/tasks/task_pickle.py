@@ -49,7 +49,7 @@ def _referred(task: Any) -> list[object]:
     return [each for value in held for each in references.tasks_in(value.value)] + list(task.__dict__.get("init", ()))
 
 
-def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> dict[str, object]:
+def _packed(state: dict[str, Any], indexes: dict[Hashable, int], own_class: type) -> dict[str, object]:
     def replace(each: object) -> object:
         return _Index(indexes[graph.key(each)]) if isinstance(each, own_class) else each
 
@@ -59,7 +59,7 @@ def _packed(state: dict[str, Any], indexes: dict[Any, int], own_class: type) -> 
     }
     rest = {name: value for name, value in state.items() if name not in params}
     if "init" in rest and "init" not in params:
-        rest["init"] = tuple(_Index(indexes[step]) for step in rest["init"])
+        rest["init"] = tuple(_Index(indexes[graph.key(step)]) for step in rest["init"])
     return {**rest, "param_kwargs": params}
 
 
