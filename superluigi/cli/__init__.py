@@ -67,8 +67,20 @@ from superluigi.terminal import cut_middle, room, same_place, say, visible_recor
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
 ORDER = (
-    "run", "status", "why", "graph", "ls", "logs", "lineage", "verify", "check", "quarantine", "rm", "clean", "cache",
-)  # fmt: skip
+    "run",
+    "status",
+    "why",
+    "graph",
+    "ls",
+    "logs",
+    "lineage",
+    "verify",
+    "check",
+    "quarantine",
+    "rm",
+    "clean",
+    "cache",
+)
 EXIT_CODES = (
     "exit codes: 0 done · 1 something failed, is wrong or does not exist · 2 the command line cannot be read · "
     "130 interrupted"

@@ -28,14 +28,22 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "superluigi.modules"
 _EXAMPLES = {
-    "LIST": "write it as JSON, such as '[1, 2]'", "TUPLE": "write it as JSON or Python, such as '[1, 2]'",
-    "DICT": """write it as JSON, such as '{"rate": 0.1}'""", "INT": "write a whole number, such as 3",
-    "FLOAT": "write a number, such as 0.5", "BOOL": "write true or false", "DATE": "write 2013-12-15",
-    "DATEHOUR": "write 2013-12-15T08", "DATEMINUTE": "write 2013-12-15T0830", "DATESECOND": "write 2013-12-15T083000",
-    "DATETIME": "write 2013-12-15T08:30:00", "MONTH": "write 2013-12", "YEAR": "write 2013",
+    "LIST": "write it as JSON, such as '[1, 2]'",
+    "TUPLE": "write it as JSON or Python, such as '[1, 2]'",
+    "DICT": """write it as JSON, such as '{"rate": 0.1}'""",
+    "INT": "write a whole number, such as 3",
+    "FLOAT": "write a number, such as 0.5",
+    "BOOL": "write true or false",
+    "DATE": "write 2013-12-15",
+    "DATEHOUR": "write 2013-12-15T08",
+    "DATEMINUTE": "write 2013-12-15T0830",
+    "DATESECOND": "write 2013-12-15T083000",
+    "DATETIME": "write 2013-12-15T08:30:00",
+    "MONTH": "write 2013-12",
+    "YEAR": "write 2013",
     "TIMEDELTA": "write '2 h 30 m', '1 d', 'P1DT2H' or a number of seconds",
     "DATEINTERVAL": "write 2013, 2013-01, 2013-W02, 2013-01-15 or 2013-01-01-2013-01-15",
-}  # fmt: skip
+}
 _PREFIX = "param:"  # of attributes in the namespace, so that they cannot collide with a command's own
 
 

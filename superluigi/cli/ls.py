@@ -63,9 +63,13 @@ def selection(parser: Parser) -> None:
     which.add_argument("--upstream", action="store_true", help="also of every task that it needs")
     which.add_argument("--downstream", action="store_true", help="also what was made from it")
     parser.add_argument(
-        "--in", dest="addresses", action="append", default=[], metavar="PATH_OR_URL",
+        "--in",
+        dest="addresses",
+        action="append",
+        default=[],
+        metavar="PATH_OR_URL",
         help="where else to look for records",
-    )  # fmt: skip
+    )
 
 
 def selected(args: argparse.Namespace) -> list[Output]:

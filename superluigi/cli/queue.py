@@ -163,9 +163,14 @@ def _submit(args: argparse.Namespace) -> int:
     task = task_of(args)
     with _opened(args, create=True) as queue:
         done = queue.submit(
-            task, priority=args.priority, pool=args.pool, force=args.force, force_upstream=args.force_upstream,
-            force_upstream_to_task_cls=args.force_upstream_to, retry_failed=args.retry_failed,
-        )  # fmt: skip
+            task,
+            priority=args.priority,
+            pool=args.pool,
+            force=args.force,
+            force_upstream=args.force_upstream,
+            force_upstream_to_task_cls=args.force_upstream_to,
+            retry_failed=args.retry_failed,
+        )
     say(f"{len(done.added)} to run, {len(done.known)} known already, {len(done.done)} done")
     if done.stopped:
         say(f"{len(done.stopped)} failed or killed before stay so: superluigi queue retry", err=True)

@@ -80,18 +80,31 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         name: value
         for name, value in {
-            "config": getattr(args, "sections", None), "config_file": args.config, "num_workers": args.workers,
-            "force": args.force, "force_upstream": args.force_upstream,
-            "force_upstream_to_task_cls": args.force_upstream_to, "force_downstream_of": args.force_downstream_of,
-            "resume": args.resume, "refresh": args.refresh, "executor": args.executor, "queue": args.queue,
-            "store": args.store, "on_error": args.on_error, "rate_limits": _numbers("--limit", args.limit),
-            "resources": _numbers("--resource", args.resource), "central_scheduler": args.central_scheduler,
-            "local_output": args.local_output, "force_local_download": args.force_local_download,
-            "dry_run": args.dry_run, "report_file": args.report, "quiet": args.quiet,
+            "config": getattr(args, "sections", None),
+            "config_file": args.config,
+            "num_workers": args.workers,
+            "force": args.force,
+            "force_upstream": args.force_upstream,
+            "force_upstream_to_task_cls": args.force_upstream_to,
+            "force_downstream_of": args.force_downstream_of,
+            "resume": args.resume,
+            "refresh": args.refresh,
+            "executor": args.executor,
+            "queue": args.queue,
+            "store": args.store,
+            "on_error": args.on_error,
+            "rate_limits": _numbers("--limit", args.limit),
+            "resources": _numbers("--resource", args.resource),
+            "central_scheduler": args.central_scheduler,
+            "local_output": args.local_output,
+            "force_local_download": args.force_local_download,
+            "dry_run": args.dry_run,
+            "report_file": args.report,
+            "quiet": args.quiet,
             "raise_exception": args.raise_exception,
         }.items()
         if value not in (None, False)
-    }  # fmt: skip
+    }
 
 
 def _numbers(flag: str, given: list[str] | None) -> dict[str, int | str] | None:

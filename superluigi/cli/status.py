@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 EXAMPLE = "superluigi status pipeline PredictionsTask --date 2013-12-15"
 _LOOKS = {
-    "complete": ("✓", "green"), "stale": ("↻", "yellow"), "missing": ("○", "grey"), "failed": ("✕", "red"),
-    "running": ("▶", "cyan"), "external": ("◇", "magenta"),
-}  # fmt: skip
+    "complete": ("✓", "green"),
+    "stale": ("↻", "yellow"),
+    "missing": ("○", "grey"),
+    "failed": ("✕", "red"),
+    "running": ("▶", "cyan"),
+    "external": ("◇", "magenta"),
+}
 #: Below the name of a task.
 _INDENT = " " * 11
 

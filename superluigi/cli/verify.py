@@ -19,9 +19,13 @@ superluigi verify out/
 superluigi verify s3://flights/predictions/ --quiet
 """
 _STYLES = {
-    "ok": "green", "external": "magenta", "changed": "red", "missing": "red", "without record": "yellow",
+    "ok": "green",
+    "external": "magenta",
+    "changed": "red",
+    "missing": "red",
+    "without record": "yellow",
     "half-committed": "yellow",
-}  # fmt: skip
+}
 
 
 def configure(parser: Parser) -> None:

@@ -54,13 +54,23 @@ RETRY_DELAY_SECONDS = 1.0
 
 @guarded
 def run_graph(
-    tasks: Task | Sequence[Task], run: RunContext | None = None, *, num_workers: Count = 1, executor: object = None,
-    central_scheduler: bool | str = False, resources: Mapping[str, NotNegative] | None = None,
-    rate_limits: Mapping[str, int | str] | None = None, on_error: Literal["continue", "stop"] = "continue",
-    progress: bool | None = None, log_level: int | str | None = None, complete_many: CompleteMany | None = None,
-    scheduler: object = None, scheduler_config: Mapping[str, object] | None = None,
-    worker_config: Mapping[str, object] | None = None, remember: Callable[[str], object] | None = None,
-) -> Report:  # fmt: skip
+    tasks: Task | Sequence[Task],
+    run: RunContext | None = None,
+    *,
+    num_workers: Count = 1,
+    executor: object = None,
+    central_scheduler: bool | str = False,
+    resources: Mapping[str, NotNegative] | None = None,
+    rate_limits: Mapping[str, int | str] | None = None,
+    on_error: Literal["continue", "stop"] = "continue",
+    progress: bool | None = None,
+    log_level: int | str | None = None,
+    complete_many: CompleteMany | None = None,
+    scheduler: object = None,
+    scheduler_config: Mapping[str, object] | None = None,
+    worker_config: Mapping[str, object] | None = None,
+    remember: Callable[[str], object] | None = None,
+) -> Report:
     """Make `tasks` and all they require as part of `run`; say what came of it.
 
     `executor` is a name, a Dask address or Client, any `concurrent.futures.Executor`, or None: this
@@ -98,10 +108,18 @@ def run_graph(
         before = signal.getsignal(signal.SIGUSR1)
         with _as_configured():
             worker = Worker(
-                scheduler, run, worker_processes=num_workers, backends=backends, complete_many=complete_many,
-                on_error=on_error, limits=limits, observer=observer, remember=remember,
-                shares_work=bool(central_scheduler) and run.exclusive not in ("fail", "off"), **(worker_config or {}),
-            )  # fmt: skip
+                scheduler,
+                run,
+                worker_processes=num_workers,
+                backends=backends,
+                complete_many=complete_many,
+                on_error=on_error,
+                limits=limits,
+                observer=observer,
+                remember=remember,
+                shares_work=bool(central_scheduler) and run.exclusive not in ("fail", "off"),
+                **(worker_config or {}),
+            )
             if (worker.settings.timeout or 0) < 0:
                 raise ValueError("[worker] timeout must not be negative")
         try:

@@ -70,11 +70,19 @@ class OutcomeRecorder(GraphWalker):
         failed = self._note_attempt_failed(task, outcome) if status == FAILED else None
         new_deps = self._discover(task, outcome.requirements)
         self._add_task(
-            worker=self.worker_id, task_id=task_id, status=status, expl=_as_json(outcome.expl),
-            resources=terms.resources, runnable=None, params=task.to_str_params if self._near else task.to_str_params(),
-            family=family_of(task), module=module_of(task), new_deps=new_deps, assistant=self.is_assistant,
+            worker=self.worker_id,
+            task_id=task_id,
+            status=status,
+            expl=_as_json(outcome.expl),
+            resources=terms.resources,
+            runnable=None,
+            params=task.to_str_params if self._near else task.to_str_params(),
+            family=family_of(task),
+            module=module_of(task),
+            new_deps=new_deps,
+            assistant=self.is_assistant,
             retry_policy_dict=terms.retry_policy,
-        )  # fmt: skip
+        )
         final = isinstance(outcome.error, TaskCancelledError) or ends_retries(task, outcome.error)
         if failed is not None:
             self._tell(failed, again=not final and self._will_retry(task_id))

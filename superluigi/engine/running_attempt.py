@@ -104,9 +104,14 @@ def failed_at_start(task: Task, error: Exception) -> AttemptResult:
     """The outcome of an attempt that could not begin, for a reason that is the task's."""
     text = tracebacks.text_of(error)
     return AttemptResult(
-        task.task_id, FAILED, expl=text, error=tellable(error, text), traceback=text,
-        executor_lost=isinstance(error, ExecutorLostError), started=time.time(),
-    )  # fmt: skip
+        task.task_id,
+        FAILED,
+        expl=text,
+        error=tellable(error, text),
+        traceback=text,
+        executor_lost=isinstance(error, ExecutorLostError),
+        started=time.time(),
+    )
 
 
 def ask_to_end(attempting: RunningAttempt, cause: Task) -> None:

@@ -30,13 +30,35 @@ ANSWER_SECONDS = 30.0
 _LONGEST_REQUEST = 1 << 20
 
 #: What Luigi's page may ask.
-ALLOWED = frozenset({
-    "dep_graph", "disable_worker", "fetch_error", "forgive_failures", "get_running_task_resources",
-    "get_scheduler_message_response", "get_task_progress_percentage", "get_task_status_message", "graph",
-    "has_task_history", "inverse_dep_graph", "is_pause_enabled", "is_paused", "mark_as_done", "pause", "re_enable_task",
-    "resource_list", "send_scheduler_message", "set_worker_processes", "task_list", "task_search", "unpause",
-    "update_resource", "update_resources", "worker_list",
-})  # fmt: skip
+ALLOWED = frozenset(
+    {
+        "dep_graph",
+        "disable_worker",
+        "fetch_error",
+        "forgive_failures",
+        "get_running_task_resources",
+        "get_scheduler_message_response",
+        "get_task_progress_percentage",
+        "get_task_status_message",
+        "graph",
+        "has_task_history",
+        "inverse_dep_graph",
+        "is_pause_enabled",
+        "is_paused",
+        "mark_as_done",
+        "pause",
+        "re_enable_task",
+        "resource_list",
+        "send_scheduler_message",
+        "set_worker_processes",
+        "task_list",
+        "task_search",
+        "unpause",
+        "update_resource",
+        "update_resources",
+        "worker_list",
+    }
+)
 
 
 ABOUT, WATCH = "about", "watch"

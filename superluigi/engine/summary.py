@@ -23,11 +23,18 @@ GOOD = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
 
 #: Luigi's partition → our word, the last that applies wins.
 STATUS = {
-    "already_done": "complete", "completed": "ran", "not_run": "not run", "still_pending_ext": "missing",
-    "upstream_run_by_other_worker": "not run", "run_by_other_worker": "elsewhere",
-    "upstream_scheduling_error": "blocked", "upstream_missing_dependency": "blocked", "upstream_failure": "blocked",
-    "scheduling_error": "scheduling failed", "failed": "failed",
-}  # fmt: skip
+    "already_done": "complete",
+    "completed": "ran",
+    "not_run": "not run",
+    "still_pending_ext": "missing",
+    "upstream_run_by_other_worker": "not run",
+    "run_by_other_worker": "elsewhere",
+    "upstream_scheduling_error": "blocked",
+    "upstream_missing_dependency": "blocked",
+    "upstream_failure": "blocked",
+    "scheduling_error": "scheduling failed",
+    "failed": "failed",
+}
 
 
 #: Enough to find a task of each family among.

@@ -256,11 +256,16 @@ class Worker(OutcomeRecorder):
         task = attempting.task
         with Interruptible() as attempting.call:
             return run_attempt(
-                task, self.luigi_run, check=self._to_check(task),
-                known=CompletedView(self.made, self._completeness.known), reporter=attempting.status_reporter,
-                worker_id=self.worker_id, check_complete_on_run=self.settings.check_complete_on_run,
-                process_context=self.settings.task_process_context, waits=False,
-            )  # fmt: skip
+                task,
+                self.luigi_run,
+                check=self._to_check(task),
+                known=CompletedView(self.made, self._completeness.known),
+                reporter=attempting.status_reporter,
+                worker_id=self.worker_id,
+                check_complete_on_run=self.settings.check_complete_on_run,
+                process_context=self.settings.task_process_context,
+                waits=False,
+            )
 
     def _to_check(self, task: Task) -> list[Task]:
         if not self.settings.check_unfulfilled_deps:
@@ -284,12 +289,17 @@ class Worker(OutcomeRecorder):
                 future = attempting.backend.executor.submit(self._attempt_here, attempting)
             else:
                 future = attempting.backend.submit_request(
-                    task, self._to_check(task), frozenset(known), worker_id=self.worker_id,
+                    task,
+                    self._to_check(task),
+                    frozenset(known),
+                    worker_id=self.worker_id,
                     check_complete_on_run=self.settings.check_complete_on_run,
-                    process_context=self.settings.task_process_context, expected=addresses(task, self._static(task)),
-                    on_message=lambda message: self._arrived.put(("message", message)), timeout=attempting.timeout,
+                    process_context=self.settings.task_process_context,
+                    expected=addresses(task, self._static(task)),
+                    on_message=lambda message: self._arrived.put(("message", message)),
+                    timeout=attempting.timeout,
                     report_start=attempting.delayed is not None,
-                )  # fmt: skip
+                )
             refuse_other_than_futures(future, attempting.backend.executor)
         except KeyboardInterrupt:
             raise

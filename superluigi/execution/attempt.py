@@ -177,10 +177,18 @@ class AttemptResult:
 
 
 def run_attempt(
-    task: Task, run: RunContext, *, check: Iterable[Task] | None = None, known: Container[str] = (),
-    reporter: TaskReporter | None = None, worker_id: str = "", collect_events: bool = False,
-    check_complete_on_run: bool = False, process_context: str | None = None, waits: bool = True,
-) -> AttemptResult:  # fmt: skip
+    task: Task,
+    run: RunContext,
+    *,
+    check: Iterable[Task] | None = None,
+    known: Container[str] = (),
+    reporter: TaskReporter | None = None,
+    worker_id: str = "",
+    collect_events: bool = False,
+    check_complete_on_run: bool = False,
+    process_context: str | None = None,
+    waits: bool = True,
+) -> AttemptResult:
     """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
 
     `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
@@ -227,9 +235,14 @@ class AttemptRunner:
 
     def _came_to(self, status: str, **what: Any) -> AttemptResult:
         return AttemptResult(
-            self.task.task_id, status, confirmed=tuple(self.confirmed), events=tuple(self.events), started=self.started,
-            duration=time.time() - self.started, **what,
-        )  # fmt: skip
+            self.task.task_id,
+            status,
+            confirmed=tuple(self.confirmed),
+            events=tuple(self.events),
+            started=self.started,
+            duration=time.time() - self.started,
+            **what,
+        )
 
     def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> AttemptResult:
         task = self.task

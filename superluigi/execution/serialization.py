@@ -52,9 +52,15 @@ class WorkerEnvironment:
     def current(near: bool) -> WorkerEnvironment:
         level = logs.logger.getEffectiveLevel()
         return WorkerEnvironment(
-            sys_path=tuple(sys.path), config=settings.raw_sections(), log_level=level, arguments=tuple(sys.argv),
-            near=near, folder=os.getcwd(), main=main_names.collected(Task), mocks=mocks.export_files(near),
-        )  # fmt: skip
+            sys_path=tuple(sys.path),
+            config=settings.raw_sections(),
+            log_level=level,
+            arguments=tuple(sys.argv),
+            near=near,
+            folder=os.getcwd(),
+            main=main_names.collected(Task),
+            mocks=mocks.export_files(near),
+        )
 
     def apply(self) -> None:
         sys.path.extend(entry for entry in self.sys_path if entry not in sys.path)
@@ -183,10 +189,17 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
         parent.send((task_id, BEGIN, ()))
     with logs.keeping(), messenger(task_id, bool(request.task.accepts_messages), spool) as reporter:
         outcome = run_attempt(
-            request.task, run, check=_to_check(request), known=request.known, reporter=reporter,
-            worker_id=request.worker_id, collect_events=True, check_complete_on_run=request.check_complete_on_run,
-            process_context=request.process_context, waits=False,
-        )  # fmt: skip
+            request.task,
+            run,
+            check=_to_check(request),
+            known=request.known,
+            reporter=reporter,
+            worker_id=request.worker_id,
+            collect_events=True,
+            check_complete_on_run=request.check_complete_on_run,
+            process_context=request.process_context,
+            waits=False,
+        )
     return outcome.picklable()
 
 

@@ -33,11 +33,17 @@ if TYPE_CHECKING:
 
 #: Name -> the module it lives in; no module has the name of a function, so that neither hides the other.
 _HOMES = {
-    "accept": "staleness.accepting", "adopt": "staleness.accepting", "diff": "staleness.diff",
-    "frame": "records.tables", "inputs": "records.reading", "read": "records.reading",
-    "to_openlineage": "openlineage.events", "trace": "records.trace", "verify": "verification.local",
+    "accept": "staleness.accepting",
+    "adopt": "staleness.accepting",
+    "diff": "staleness.diff",
+    "frame": "records.tables",
+    "inputs": "records.reading",
+    "read": "records.reading",
+    "to_openlineage": "openlineage.events",
+    "trace": "records.trace",
+    "verify": "verification.local",
     "why": "staleness.why",
-}  # fmt: skip
+}
 __all__ = ["accept", "adopt", "diff", "frame", "inputs", "read", "to_openlineage", "trace", "verify", "why"]
 
 

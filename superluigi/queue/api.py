@@ -128,11 +128,20 @@ class Queue:
     # --- submitting ---------------------------------------------------------------------------------------
 
     def submit(
-        self, tasks: object, *, priority: Finite | None = None, pool: str | Mapping[str, str] | None = None,
-        force: bool = False, force_upstream: bool = False, force_upstream_to_task: object = None,
-        force_upstream_to_task_cls: object = None, force_downstream_of: object = None, by_value: bool = False,
-        retry_failed: bool = False, run: RunContext | None = None,
-    ) -> Submission:  # fmt: skip
+        self,
+        tasks: object,
+        *,
+        priority: Finite | None = None,
+        pool: str | Mapping[str, str] | None = None,
+        force: bool = False,
+        force_upstream: bool = False,
+        force_upstream_to_task: object = None,
+        force_upstream_to_task_cls: object = None,
+        force_downstream_of: object = None,
+        by_value: bool = False,
+        retry_failed: bool = False,
+        run: RunContext | None = None,
+    ) -> Submission:
         """Add a graph (a task, or any nesting of lists and dicts of tasks) in one transaction.
 
         What is done, or known already, stays as it is, and so do failed and killed tasks unless `retry_failed`.

@@ -18,9 +18,14 @@ from superluigi.tasks.runtime.exclusive import refuse_circle
 
 #: Ours -> the sets of tasks that Luigi's summary knows.
 _PARTITION = {
-    "complete": "already_done", "ran": "completed", "failed": "failed", "missing": "still_pending_ext",
-    "blocked": "upstream_failure", "behind missing": "upstream_missing_dependency", "not run": "not_run",
-}  # fmt: skip
+    "complete": "already_done",
+    "ran": "completed",
+    "failed": "failed",
+    "missing": "still_pending_ext",
+    "blocked": "upstream_failure",
+    "behind missing": "upstream_missing_dependency",
+    "not run": "not_run",
+}
 _KINDS = (*_PARTITION.values(), "ever_failed", "scheduling_error", "still_pending_not_ext", "run_by_other_worker",
           "upstream_run_by_other_worker", "upstream_scheduling_error")  # fmt: skip
 

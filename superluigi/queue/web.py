@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 #: Ours -> Luigi's words for states.
 _STATUS = {
-    models.WAITING: "PENDING", models.PENDING: "PENDING", models.BLOCKED: "PENDING", models.RUNNING: "RUNNING",
-    models.SUCCEEDED: "DONE", models.FAILED: "FAILED", models.KILLED: "DISABLED",
-}  # fmt: skip
+    models.WAITING: "PENDING",
+    models.PENDING: "PENDING",
+    models.BLOCKED: "PENDING",
+    models.RUNNING: "RUNNING",
+    models.SUCCEEDED: "DONE",
+    models.FAILED: "FAILED",
+    models.KILLED: "DISABLED",
+}
 _MAX_TASKS = 10_000
 
 

@@ -177,10 +177,15 @@ _NAMED = 5
 #: So many of those that a failure blocks are named.
 BLOCKED_NAMED = 8
 WORDS = {
-    "failed": "failed", "missing": "is missing: nothing in this run makes it", "timeout": "took too long",
-    "cancelled": "was cancelled", "lost": "lost its process", "scheduling": "could not be scheduled",
-    "circle": "waits for itself", "disabled": "is disabled",
-}  # fmt: skip
+    "failed": "failed",
+    "missing": "is missing: nothing in this run makes it",
+    "timeout": "took too long",
+    "cancelled": "was cancelled",
+    "lost": "lost its process",
+    "scheduling": "could not be scheduled",
+    "circle": "waits for itself",
+    "disabled": "is disabled",
+}
 
 
 def _describe_group(group: list[Failure], blocked: Mapping[str, tuple[str, ...]], names_of: Mapping[str, str]) -> str:

@@ -10,10 +10,16 @@ from superluigi.runs.force import ForcePlan
 
 #: Methods of Luigi's scheduler protocol whose first argument is a task id.
 _ABOUT_ONE_TASK = {
-    "set_task_status_message", "get_task_status_message", "set_task_progress_percentage",
-    "get_task_progress_percentage", "decrease_running_task_resources", "get_running_task_resources",
-    "add_scheduler_message_response", "get_scheduler_message_response", "fetch_error",
-}  # fmt: skip
+    "set_task_status_message",
+    "get_task_status_message",
+    "set_task_progress_percentage",
+    "get_task_progress_percentage",
+    "decrease_running_task_resources",
+    "get_running_task_resources",
+    "add_scheduler_message_response",
+    "get_scheduler_message_response",
+    "fetch_error",
+}
 
 
 class NamespacedScheduler:

@@ -94,14 +94,29 @@ class ReadyScheduler(SchedulerBase):
 
     @_locked
     def add_task(
-        self, task_id: str | None = None, status: str = PENDING, runnable: bool | None = True,
-        deps: Iterable[str] | None = None, new_deps: Iterable[str] | None = None, expl: object = None,
-        resources: Mapping[str, int] | None = None, priority: float = 0, family: str = "", module: str | None = None,
-        params: object = None, param_visibilities: object = None, accepts_messages: bool | None = False,
-        assistant: bool = False, tracking_url: str | None = None, worker: str | None = None,
-        batchable: bool | None = None, batch_id: str | None = None,
-        retry_policy_dict: Mapping[str, object] | None = None, owners: object = None, **kwargs: object,
-    ) -> None:  # fmt: skip
+        self,
+        task_id: str | None = None,
+        status: str = PENDING,
+        runnable: bool | None = True,
+        deps: Iterable[str] | None = None,
+        new_deps: Iterable[str] | None = None,
+        expl: object = None,
+        resources: Mapping[str, int] | None = None,
+        priority: float = 0,
+        family: str = "",
+        module: str | None = None,
+        params: object = None,
+        param_visibilities: object = None,
+        accepts_messages: bool | None = False,
+        assistant: bool = False,
+        tracking_url: str | None = None,
+        worker: str | None = None,
+        batchable: bool | None = None,
+        batch_id: str | None = None,
+        retry_policy_dict: Mapping[str, object] | None = None,
+        owners: object = None,
+        **kwargs: object,
+    ) -> None:
         """Luigi's `add_task`: create or update a task, its status, requirements, workers and priority."""
         asker = self.note_worker(worker)
         node = self._admit(str(task_id), status, priority, asker)

@@ -119,7 +119,12 @@ S3 = Dialect()
 UNCONDITIONAL = Dialect(server="OldStore/1", puts=False, completes=False, deletes=False, titled_metadata=True)
 OLD_MOTO = Dialect(server="Werkzeug/3.1.9 Python/3.11.7", puts=False, completes=False, deletes=False, believes=True)
 CEPH_16 = Dialect(
-    server="Ceph", completes=False, deletes=False, odd_versions=True, bare_etags=True, only_md5=True,
+    server="Ceph",
+    completes=False,
+    deletes=False,
+    odd_versions=True,
+    bare_etags=True,
+    only_md5=True,
     silent_completes=True,
-)  # fmt: skip
+)
 SEAWEED = Dialect(server="SeaweedFS", tree_order=True)

@@ -129,11 +129,19 @@ class Conversation:
 
     def _announce(self, claim: Claim, worker: str, status: str, runnable: bool | None, **more: Any) -> None:
         self._scheduler.add_task(
-            worker=worker, task_id=claim.name, status=status, runnable=runnable,
-            deps=claim.deps if "new_deps" not in more else None, priority=claim.priority,
-            resources=dict(claim.resources), family=claim.name[0], params={"n": claim.name[1:], "same": "x"},
-            batchable=claim.batchable, retry_policy_dict={"retry_count": claim.retry_count}, **more,
-        )  # fmt: skip
+            worker=worker,
+            task_id=claim.name,
+            status=status,
+            runnable=runnable,
+            deps=claim.deps if "new_deps" not in more else None,
+            priority=claim.priority,
+            resources=dict(claim.resources),
+            family=claim.name[0],
+            params={"n": claim.name[1:], "same": "x"},
+            batchable=claim.batchable,
+            retry_policy_dict={"retry_count": claim.retry_count},
+            **more,
+        )
 
     def travel(self) -> None:
         """Go on with a pickled copy: Luigi's worker takes its scheduler along to processes that it spawns."""
@@ -162,9 +170,13 @@ class Conversation:
         first = self._claims[reply["batch_task_ids"][0]]
         self._claims[name] = Claim(name, worker, (), first.priority, first.resources, False, False, True, None)
         self._scheduler.add_task(
-            worker=worker, task_id=name, family="B", status="RUNNING", params={"n": name[1:], "same": "x"},
+            worker=worker,
+            task_id=name,
+            family="B",
+            status="RUNNING",
+            params={"n": name[1:], "same": "x"},
             batch_id=reply["batch_id"],
-        )  # fmt: skip
+        )
         self._running[worker].append(name)
 
     def _end_one(self, worker: str, outcome: str, which: int) -> None:

@@ -218,10 +218,18 @@ def _run_node(node: Node, report: Report, failure: Failure | None) -> Node:
 
 
 _RUN_STATES = {
-    "complete": "complete", "ran": "ran", "elsewhere": "running", "failed": "failed", "cancelled": "failed",
-    "scheduling failed": "failed", "disabled": "failed", "missing": "missing", "blocked": "blocked",
-    "not run": "missing", "ended": "missing",
-}  # fmt: skip
+    "complete": "complete",
+    "ran": "ran",
+    "elsewhere": "running",
+    "failed": "failed",
+    "cancelled": "failed",
+    "scheduling failed": "failed",
+    "disabled": "failed",
+    "missing": "missing",
+    "blocked": "blocked",
+    "not run": "missing",
+    "ended": "missing",
+}
 
 
 def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -231,11 +239,15 @@ def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
     host = (record.get("environment") or {}).get("host")
     commit = _COMMIT.fullmatch(str((record.get("output") or {}).get("commit") or ""))
     return {
-        "record": record, "start": record.get("start_time"), "duration": record.get("duration"),
-        "run": (record.get("run") or {}).get("id"), "attempts": (record.get("run") or {}).get("attempt"),
-        "size": (record.get("output") or {}).get("size"), "metadata": _noted(record),
+        "record": record,
+        "start": record.get("start_time"),
+        "duration": record.get("duration"),
+        "run": (record.get("run") or {}).get("id"),
+        "attempts": (record.get("run") or {}).get("attempt"),
+        "size": (record.get("output") or {}).get("size"),
+        "metadata": _noted(record),
         "worker": commit["worker"] if commit else host,
-    }  # fmt: skip
+    }
 
 
 def _noted(record: Mapping[str, Any]) -> dict[str, str]:

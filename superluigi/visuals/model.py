@@ -10,9 +10,16 @@ from superluigi.jsonable import document
 
 #: State -> what a legend says. The order is that of legends and summaries.
 STATES: Mapping[str, str] = {
-    "failed": "failed", "running": "running", "blocked": "blocked", "missing": "missing", "stale": "stale",
-    "changed": "changed since it was read", "ran": "ran", "complete": "complete", "external": "external data",
-}  # fmt: skip
+    "failed": "failed",
+    "running": "running",
+    "blocked": "blocked",
+    "missing": "missing",
+    "stale": "stale",
+    "changed": "changed since it was read",
+    "ran": "ran",
+    "complete": "complete",
+    "external": "external data",
+}
 
 
 @dataclass(frozen=True)

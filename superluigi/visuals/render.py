@@ -24,9 +24,16 @@ COLOURS: Mapping[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
 }
 #: A sign for each state, for those who do not see its colour.
 SIGNS: Mapping[str, str] = {
-    "failed": "✕", "running": "▶", "blocked": "⊘", "missing": "○", "stale": "↻", "changed": "↻", "ran": "●",
-    "complete": "✓", "external": "◇",
-}  # fmt: skip
+    "failed": "✕",
+    "running": "▶",
+    "blocked": "⊘",
+    "missing": "○",
+    "stale": "↻",
+    "changed": "↻",
+    "ran": "●",
+    "complete": "✓",
+    "external": "◇",
+}
 
 
 def mermaid(graph: Graph) -> str:

@@ -172,9 +172,14 @@ def at_pipes(
     mark = secrets.token_hex(8)
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command(prefix, [sys.executable]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, cwd=folder,
-            env={**config.environment(), **environment, MARK: mark}, start_new_session=True,
-        )  # fmt: skip
+            command(prefix, [sys.executable]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            cwd=folder,
+            env={**config.environment(), **environment, MARK: mark},
+            start_new_session=True,
+        )
     if process.stdin is None or process.stdout is None:
         raise OSError("no pipes")
     requests, replies = os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno())

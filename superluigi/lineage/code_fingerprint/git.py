@@ -67,9 +67,14 @@ def _ask(root: str, *arguments: str) -> subprocess.Popen[str] | None:
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         return subprocess.Popen(
-            ["git", "-C", root, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, errors="replace", env=environment,
-        )  # fmt: skip
+            ["git", "-C", root, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
     except OSError:
         return None  # no git here: the record says "unknown"
 

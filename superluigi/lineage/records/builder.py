@@ -18,15 +18,37 @@ from superluigi.storage.base import SCHEMA, Record
 
 #: Keys that are known before `run` and stay as they are.
 BEFORE = (
-    "schema", "task_family", "task_id", "task_hash", "params", "start_time", "run", "code", "environment", "input",
-)  # fmt: skip
+    "schema",
+    "task_family",
+    "task_id",
+    "task_hash",
+    "params",
+    "start_time",
+    "run",
+    "code",
+    "environment",
+    "input",
+)
 #: Keys that are known only afterwards.
 AFTER = ("end_time", "duration", "dynamic_input", "checks", "output")
 #: All top-level keys that are ours, in the order of a published record.
 OURS = (
-    "schema", "task_family", "task_id", "task_hash", "params", "start_time", "end_time", "duration", "run", "code",
-    "environment", "input", "dynamic_input", "checks", "output",
-)  # fmt: skip
+    "schema",
+    "task_family",
+    "task_id",
+    "task_hash",
+    "params",
+    "start_time",
+    "end_time",
+    "duration",
+    "run",
+    "code",
+    "environment",
+    "input",
+    "dynamic_input",
+    "checks",
+    "output",
+)
 _REFERENCE = ("type", "path", "size", "count", "digest", "etag", "version")
 
 

@@ -167,9 +167,14 @@ def _inputs_of(seen: _Seen, like: Location) -> Iterator[_Step]:
     for key in ("input", "dynamic_input"):
         for reference in resolve.references(seen.record.get(key)):
             yield _Step(
-                seen.path, seen.moved(reference["path"]), reference, noted, seen.moved, like,
+                seen.path,
+                seen.moved(reference["path"]),
+                reference,
+                noted,
+                seen.moved,
+                like,
                 accepted.get(reference["path"]),
-            )  # fmt: skip
+            )
 
 
 def _look(step: _Step) -> _Seen:

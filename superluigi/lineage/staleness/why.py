@@ -48,10 +48,16 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""
         return {
-            "task_id": self.task_id, "task_family": self.task.get_task_family(), "params": public_params(self.task),
-            "requires": list(self.requires), "state": self.state, "reason": self.reason, "detail": self.detail,
-            "runs": self.runs, "checks": findings_in(self.facts.record),
-        }  # fmt: skip
+            "task_id": self.task_id,
+            "task_family": self.task.get_task_family(),
+            "params": public_params(self.task),
+            "requires": list(self.requires),
+            "state": self.state,
+            "reason": self.reason,
+            "detail": self.detail,
+            "runs": self.runs,
+            "checks": findings_in(self.facts.record),
+        }
 
     def __str__(self) -> str:
         return f"{self.task.get_task_family()}: {Reason(self.reason, self.detail)}"
