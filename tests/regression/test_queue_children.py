@@ -363,3 +363,31 @@ def test_a_task_that_is_run_again_by_hand_may_tell_how_it_goes(project: Project)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert Path("also.txt").exists()
+
+
+DIES = """
+    import signal
+
+    class Dies(luigi.Task):
+        retry_count = 1
+
+        def output(self):
+            return luigi.LocalTarget("never.txt")
+
+        def run(self):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_child_that_died_is_a_failure_and_not_lost_however_short_the_lease(project: Project, queue_name: str) -> None:
+    """Its worker waits for two seconds, whether it was told to end as well: longer than the lease."""
+    module = project(DIES)
+    with Queue(queue_name, lease=timedelta(seconds=1)) as queue:
+        queue.submit(module.Dies())
+        workers = [threading.Thread(target=queue.work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [attempt.outcome for attempt in queue.attempts(module.Dies())] == ["FAILED"]

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,16 @@ class QueueAttemptRunner:
                     # What it had at hand is gone (a pool of processes, say): the next attempt begins afresh.
                     logger.warning("%s left processes running, which were ended: %s", claim.task_id, list(said.left))
                 if said.left or said.worn:  # or the task changed what cannot be put back
-                    self.close()
+                    with lease.kept():
+                        self.close()
                 return _logged(said.result, log)
             code = child.poll()
-            if code is not None and not self._told_to_end(code):
-                return self._died(claim, code, child, log)
-            if timeout_at is not None and time.monotonic() >= timeout_at:
-                return self._timed_out(claim, log)
-            if self._should_leave():
-                return self._left(child, log, began)
+            is_late = timeout_at is not None and time.monotonic() >= timeout_at
+            if code is not None or is_late or self._should_leave():
+                with lease.kept():
+                    if code is not None and not self._told_to_end(code):
+                        return self._died(claim, code, child, log)
+                    return self._timed_out(claim, log) if is_late else self._left(child, log, began)
             state = lease.look()
             if state != "held":
                 self.close()
@@ -278,6 +279,24 @@ class _Lease:
         self._seconds = seconds
         # By the clock that cannot be set and does not sleep: a worker that slept through its lease must not go on.
         self._renewed = clock.since_boot() - max(0.0, database.now() - claim.started)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renewed by another thread: to end a child, and to have its end told, may take longer than a short lease."""
+        is_over = threading.Event()
+
+        def keep() -> None:
+            while not is_over.wait(self._seconds / 6):
+                with contextlib.suppress(QueueError):
+                    self.look()
+
+        keeper = threading.Thread(target=keep, name="superluigi-lease", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            keeper.join()
 
     def look(self) -> str:
         """`held`, `kill` or `lost`; renews when a third of the time has gone."""
