@@ -1,4 +1,4 @@
-"""Start-up: `import superluigi` against `import luigi`, and `superluigi --help`, each in fresh processes.
+"""Start-up: `import superluigi` against `import luigi`, commands and a worker process, each in fresh processes.
 
 Run: python benchmarks/startup.py [--quick]
 """
@@ -21,7 +21,13 @@ PROGRAMS = {
         "from superluigi.tasks import AtomicTaskWithMetadata; from superluigi.targets import LocalFileTarget"
     ),
     "import superluigi, then run_task": "from superluigi.task_runner import run_task",
-    "superluigi --help": "import sys; sys.argv[1:] = ['--help']; from superluigi.cli import main; main()",
+    "superluigi --help": "import sys; sys.argv[1:] = ['--help']; from superluigi.cli import program; program()",
+    "superluigi ls": "import sys; sys.argv[1:] = ['ls']; from superluigi.cli import program; program()",
+    "a worker process, to its first call's result": (
+        "from superluigi.worker_process.pool import ProcessExecutor\n"
+        "with ProcessExecutor(1) as executor:\n"
+        "    executor.submit(__import__('importlib').import_module, 'superluigi.task_runner').exception()"
+    ),
 }
 
 

@@ -219,7 +219,6 @@ class _KeepingConnections:
     kept: set[socket.socket]
     connection: socket.socket
     command: str
-    close_connection: bool
     #: Of `http.server`, from here on.
     server: Any
     headers: Any
@@ -240,7 +239,6 @@ class _KeepingConnections:
 
         self.kept.add(self.connection)
         environ = self.make_environ()
-        self.close_connection |= environ.get("HTTP_CONNECTION", "").lower() == "close"
         body = b"".join(self.server.app(environ, started))
         if self.command in ("GET", "HEAD"):
             self.rfile.read(int(environ.get("CONTENT_LENGTH") or 0))
