@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -81,10 +82,14 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+_homes = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Local copies, task folders and queues go to a temporary folder; only a named server's AWS set-up is read."""
-    home = tmp_path_factory.mktemp("superluigi")
+    home = tmp_path_factory.getbasetemp() / "superluigi" / str(next(_homes))  # `mktemp` would read thousands of names
+    home.mkdir(parents=True)
     monkeypatch.setenv("SUPERLUIGI_LOCAL_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("SUPERLUIGI_WORKSPACE", str(home / "workspace"))
     monkeypatch.setenv("SUPERLUIGI_QUEUE_DIR", str(home / "queues"))
