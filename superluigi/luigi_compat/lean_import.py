@@ -34,8 +34,9 @@ class _Luigi(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            vars(spec.loader)["exec_module"] = _with_stand_ins(spec.loader.exec_module)
+        loader = spec.loader if spec is not None else None
+        if loader is not None and hasattr(loader, "__dict__"):
+            vars(loader)["exec_module"] = _with_stand_ins(loader.exec_module)
         return spec
 
 
