@@ -75,11 +75,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the modules of the tests have imported stays: collecting garbage need not look at half a million things, and
-    need not be done after every 700 new ones, which took an eighth of the time."""
+    """What the modules of the tests have imported stays: collecting garbage need not look at half a million things."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 _homes = itertools.count()

@@ -113,7 +113,9 @@ class Terminal:
 
     def read(self, seconds: float = 0.05) -> bool:
         """Take what has been written; False at the end."""
-        if not select.select([self.controller], [], [], seconds)[0]:
+        door = select.poll()  # `select` knows the first 1,024 descriptors only
+        door.register(self.controller, select.POLLIN)
+        if not door.poll(1000 * seconds):
             return True
         try:
             data = os.read(self.controller, 65536)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -93,4 +98,32 @@ def test_workers_leave_nothing_either(tmp_path: Path, same_file_system: Path, ex
     )
     subprocess.run([sys.executable, "pipeline.py", executor], cwd=tmp_path, check=True, capture_output=True)
     assert len(os.listdir(tmp_path / "out")) == 12
+    assert not list(same_file_system.rglob("*"))
+
+
+def test_threads_that_put_their_first_stages_away_at_once_have_one_place_for_them(
+    tmp_path: Path, same_file_system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(tmp_path / "a/0")  # from the second on they are kept
+    made, both, moved = Path.mkdir, threading.Barrier(2), list[str]()
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            try:
+                made(path, *args, **options)
+            finally:
+                if path.parent.name == "spare":
+                    both.wait(0.5)
+
+    def rename(old: str, new: str) -> None:
+        moved.append(new)
+        assert new.startswith(str(tmp_path)), new
+        os.replace(old, new)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(spare_stages, "os", SimpleNamespace(**{**vars(os), "rename": rename}))
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(commit, [tmp_path / "a/1", tmp_path / "a/2"]))
+    assert len({os.path.dirname(place) for place in moved}) == 1
+    spare_stages.remove()
     assert not list(same_file_system.rglob("*"))

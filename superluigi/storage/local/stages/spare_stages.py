@@ -47,16 +47,17 @@ class _Spares:
                     _remove(self.used.pop(next(iter(self.used))))
                 self.used[parent] = []
                 return False
-            if len(self.used[parent]) >= _EACH:
+            if len(self.used[parent]) >= _EACH or not (rest := self._made_rest()):
                 return False
-        place = f"{self.rest or self._make_rest()}/{next(self.numbers)}"
+        place = f"{rest}/{next(self.numbers)}"
         try:
             if os.listdir(stage):
                 return False
             os.rename(stage, place)
         except OSError as error:
             self.is_useless = error.errno == errno.EXDEV  # another file system
-            self.rest = ""
+            if not os.path.isdir(rest):
+                self.rest = ""
             return False
         with self.lock:
             self.used.setdefault(parent, []).append(place)
@@ -78,16 +79,18 @@ class _Spares:
             return False
         return True
 
-    def _make_rest(self) -> str:
+    def _made_rest(self) -> str:
+        """Where stages rest, made when it is not there, by one thread at a time; empty where that is refused."""
         shared = self.root / ".superluigi" / "spare"
         with contextlib.suppress(OSError):
-            shared.mkdir(parents=True, exist_ok=True)
-            for name in os.listdir(shared):
-                if owner_token.owner_is_gone(name):
-                    shutil.rmtree(shared / name, ignore_errors=True)
-            place = shared / owner_token.token()
-            place.mkdir(mode=0o700)
-            self.rest = str(place)
+            if not self.rest:
+                shared.mkdir(parents=True, exist_ok=True)
+                for name in os.listdir(shared):
+                    if owner_token.owner_is_gone(name):
+                        shutil.rmtree(shared / name, ignore_errors=True)
+                place = shared / owner_token.token()
+                place.mkdir(mode=0o700, exist_ok=True)
+                self.rest = str(place)
         return self.rest
 
     def remove(self) -> None:
