@@ -358,6 +358,10 @@ class QueueGoneError(QueueError):
     """The queue does not exist, or was deleted while it was in use."""
 
 
+class QueueTaskMissingError(QueueError, LookupError):
+    """The queue does not know a task: it was never submitted there, or has been forgotten."""
+
+
 class QueueUnreachableError(QueueError, ConnectionError):
     """The database of a queue does not answer, is locked or is full. It may pass: workers try again for a lease."""
 

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -36,7 +36,7 @@ from superluigi.execution.threads import ThreadExecutor
 from superluigi.runs import alone
 from superluigi.runs.context import RunContext
 from superluigi.worker_process import bounded
-from superluigi.worker_process.pool import ProcessExecutor
+from superluigi.worker_process.pool import OnMessage, ProcessExecutor
 
 #: How long a file system may take to show what another host has written (NFS attribute caches).
 VISIBLE_WITHIN_SECONDS = 2.0
@@ -65,9 +65,6 @@ def explained(error: BaseException) -> BaseException:
         told.__cause__ = error
         return told
     return error
-
-
-Heard = Callable[[Any], None] | None
 
 
 class AttemptLost(Exception):  # noqa: N818 - it never leaves this package
@@ -175,7 +172,13 @@ class ProcessBackend(ExecutorBackend):
             self._context = b""
 
     def submit_request(
-        self, task: Task, check: list[Task], known: frozenset[str], *, on_message: Heard = None, **options: Any
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: OnMessage | None = None,
+        **options: Any,
     ) -> Future[object]:
         options["report_start"] = bool(options.pop("timeout", 0) or options.get("report_start"))
         request = serialization.dump_request(serialization.AttemptRequest(task, tuple(check), known, **options))
@@ -220,7 +223,13 @@ class ExternalBackend(ExecutorBackend):
         self._options = getattr(executor, "options_for", None)
 
     def submit_request(
-        self, task: Task, check: list[Task], known: frozenset[str], *, on_message: Heard = None, **options: Any
+        self,
+        task: Task,
+        check: list[Task],
+        known: frozenset[str],
+        *,
+        on_message: OnMessage | None = None,
+        **options: Any,
     ) -> Future[object]:
         timeout = options.pop("timeout", 0)
         mocks.refuse_out_of_reach(task, type(self.executor).__name__)

@@ -193,7 +193,7 @@ def make_scheduler(
     with _as_configured("[resources] "):
         totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
     totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
-    with _as_configured():
+    with _as_configured(), _with_its_collector():
         return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
 
 
@@ -209,16 +209,30 @@ def _as_configured(section: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (AssertionError, ValueError) as error:
         if isinstance(error, SuperLuigiError):
             raise
         option = _UNREADABLE.match(str(error))
         said = f"[{option[1]}] {option[2]}: {error.__cause__ or error.__context__}" if option else f"{section}{error}"
-        advice = "Correct it"
-        if not isinstance(error, (AssertionError, ValueError)):  # else the only code of others in a scheduler
-            said = f"[scheduler] metrics_collector: {type(error).__name__}: {message_of(error)}"
-            advice = "Install what it needs (prometheus-client, datadog)"
-        raise ConfigError(f"Luigi's configuration cannot be used: {said}. {advice}, or take it out.") from error
+        raise ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.") from error
+
+
+@contextmanager
+def _with_its_collector() -> Iterator[None]:
+    """What goes wrong with a scheduler's collector of metrics, the only code of others in it, as advice.
+
+    Raises:
+        ConfigError: says what it lacks.
+    """
+    try:
+        yield
+    except (AssertionError, ValueError, SuperLuigiError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"Luigi's configuration cannot be used: [scheduler] metrics_collector: {type(error).__name__}: "
+            f"{message_of(error)}. Install what it needs (prometheus-client, datadog), or take it out."
+        ) from error
 
 
 def _is_configured(option: str) -> bool:

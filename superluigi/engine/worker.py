@@ -236,8 +236,7 @@ class Worker(OutcomeRecorder):
         def freed() -> None:
             self._arrived.put(("message", (task.task_id, "freed", ())))  # something may start now: ask for work
 
-        luigis = {"scheduler": self.scheduler, "worker_id": self.worker_id, "scheduler_messages": messages}
-        return ObservedReporter(self._observer, freed, task.task_id, **luigis)
+        return ObservedReporter(self.scheduler, task.task_id, self.worker_id, messages, self._observer, freed)
 
     @rpc_message_callback  # type: ignore[untyped-decorator]
     def dispatch_scheduler_message(self, task_id: str, message_id: str, content: str, **payload: Any) -> None:

@@ -32,9 +32,18 @@ class Observer:
 class ObservedReporter(TaskStatusReporter):
     """Luigi's reporter, telling the observer too."""
 
-    def __init__(self, observer: Observer, freed: Callable[[], object], task_id: str, **others: object) -> None:
-        super().__init__(task_id=task_id, **others)
-        self._observer, self._about, self._freed = observer, task_id, freed
+    def __init__(
+        self,
+        scheduler: object,
+        task_id: str,
+        worker_id: str,
+        messages: object,
+        observer: Observer,
+        freed: Callable[[], object],
+    ) -> None:
+        super().__init__(scheduler, task_id, worker_id, messages)
+        self._observer, self._about = observer, task_id
+        self._freed = freed
 
     def decrease_running_resources(self, decrease_resources: dict[str, int]) -> None:
         super().decrease_running_resources(decrease_resources)

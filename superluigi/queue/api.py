@@ -229,7 +229,7 @@ class Queue:
         """Give tasks a fresh start, with all their attempts: those named, else the failed ones. Their number.
 
         Raises:
-            QueueError: the queue does not know one of `which`; nothing is done to the others.
+            QueueTaskMissingError: the queue does not know one of `which`; nothing is done to the others.
         """
         if not which and state is None and name is None:
             state = models.FAILED
@@ -246,7 +246,7 @@ class Queue:
 
         Raises:
             OptionError: nothing says which tasks.
-            QueueError: the queue does not know one of `which`; nothing is done to the others.
+            QueueTaskMissingError: the queue does not know one of `which`; nothing is done to the others.
         """
         if not which and state is None and name is None:
             raise OptionError("kill which tasks? Give ids, tasks, state='RUNNING' or name='Draw' (name='*': all).")
@@ -267,7 +267,7 @@ class Queue:
         """See that the queue knows these tasks.
 
         Raises:
-            QueueError: it does not know one of them.
+            QueueTaskMissingError: it does not know one of them.
         """
         with self._database.read() as connection:
             views.require(connection, self.location, ids_of(which) or ())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from superluigi.errors import QueueError
+from superluigi.errors import QueueTaskMissingError
 from superluigi.queue import models
 from superluigi.queue.models import TaskRow
 
@@ -144,9 +144,7 @@ class QueueScheduler:
         try:
             self._queue.retry(task_id)
             return next((_serialized(row) for row in self._queue.tasks(task_id)), {})
-        except QueueError as error:
-            if type(error) is not QueueError:  # the queue is gone
-                raise
+        except QueueTaskMissingError:
             return {}
 
     def forgive_failures(self, task_id: str | None = None) -> dict[str, object]:

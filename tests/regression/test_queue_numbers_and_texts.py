@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -302,6 +302,16 @@ def test_a_database_that_does_not_answer_during_an_attempt_ends_no_worker(
         assert queue.attempts(row.id)[0].outcome == ("REQUEUED" if state == "SUCCEEDED" else "FAILED")
 
 
+@contextlib.contextmanager
+def changed_by_hand(queue_name: str, module: ModuleType, statement: str) -> Iterator[Queue]:
+    """A queue with one task, and a statement of SQL that changed it since."""
+    with Queue(queue_name) as queue:
+        queue.submit(module.Tells(kind="plain"))
+        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
+            connection.execute(statement)
+        yield queue
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -313,11 +323,7 @@ def test_a_database_that_does_not_answer_during_an_attempt_ends_no_worker(
     ],
 )  # fmt: skip
 def test_a_damaged_row_fails_its_task_and_no_worker(queue_name: str, project: Project, damage: str) -> None:
-    module = project(TELLS)
-    with Queue(queue_name) as queue:
-        queue.submit(module.Tells(kind="plain"))
-        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
-            connection.execute(damage)
+    with changed_by_hand(queue_name, project(TELLS), damage) as queue:
         assert queue.work() == 1
         assert queue.counts()["FAILED"] == 1
         with contextlib.suppress(QueueError):  # else it can be shown
@@ -331,11 +337,8 @@ def test_a_damaged_row_fails_its_task_and_no_worker(queue_name: str, project: Pr
 def test_a_task_that_nobody_runs_any_more_is_taken_back_whatever_its_row_says(
     queue_name: str, project: Project, lease: str
 ) -> None:
-    module = project(TELLS)
-    with Queue(queue_name) as queue:
-        queue.submit(module.Tells(kind="plain"))
-        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
-            connection.execute(f"UPDATE superluigi_tasks SET state = 'RUNNING', lease = {lease}")
+    taken = f"UPDATE superluigi_tasks SET state = 'RUNNING', lease = {lease}"
+    with changed_by_hand(queue_name, project(TELLS), taken) as queue:
         assert queue.work() == 1
         assert queue.counts()["SUCCEEDED"] == 1
         queue.delete()
@@ -347,11 +350,7 @@ def test_a_task_that_nobody_runs_any_more_is_taken_back_whatever_its_row_says(
 def test_a_row_of_another_shape_is_told_as_damaged_wherever_it_is_shown(
     queue_name: str, project: Project, damage: str
 ) -> None:
-    module = project(TELLS)
-    with Queue(queue_name) as queue:
-        queue.submit(module.Tells(kind="plain"))
-        with contextlib.closing(sqlite3.connect(queue_name)) as connection, connection:
-            connection.execute(f"UPDATE superluigi_tasks SET {damage}")
+    with changed_by_hand(queue_name, project(TELLS), f"UPDATE superluigi_tasks SET {damage}") as queue:
         page = QueueScheduler(queue)
         for look in (queue.tasks, page.task_list, page.graph, lambda: queue.report(0.0)):
             with pytest.raises(QueueError, match="damaged"):
@@ -439,3 +438,15 @@ def _expect_refusal(folder: Path) -> None:
 def test_text_that_no_database_takes_is_refused_in_words(any_queue_name: str) -> None:
     with Queue(any_queue_name) as queue, pytest.raises(QueueError, match="cannot keep that"):
         queue.tasks("\ud800")
+
+
+def test_a_damaged_row_that_a_page_gives_a_fresh_start_is_told_and_a_forgotten_one_is_nothing(
+    queue_name: str, project: Project
+) -> None:
+    with changed_by_hand(queue_name, project(TELLS), "UPDATE superluigi_tasks SET tags = '[1]'") as queue:
+        page = QueueScheduler(queue)
+        with contextlib.closing(sqlite3.connect(queue_name)) as connection:
+            ((task_id,),) = connection.execute("SELECT task_id FROM superluigi_tasks").fetchall()
+        with pytest.raises(QueueError, match="damaged"):
+            page.re_enable_task(task_id)
+        assert page.re_enable_task("Forgotten_1") == {}

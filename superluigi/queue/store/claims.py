@@ -278,7 +278,7 @@ def sweep(connection: Connection, now: float, dead_workers: Collection[str] = ()
 def _lost(connection: Connection, now: float, dead_workers: Collection[str]) -> list[object]:
     columns = tables.tasks.c
     running = connection.execute(select(tables.tasks).where(columns.state == models.RUNNING))
-    # one without a time, which no worker has written, is nobody's
+    # a lease without a time, which no worker writes, holds nothing
     return [row for row in running if not isinstance(row.lease, float) or row.lease < now or row.worker in dead_workers]
 
 

@@ -30,50 +30,72 @@ metadata = MetaData()
 
 meta = Table(
     f"{PREFIX}meta", metadata,
-    Column("key", Text, primary_key=True), Column("value", Text, nullable=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )  # fmt: skip
 
 pools = Table(
     f"{PREFIX}pools", metadata,
-    Column("name", Text, primary_key=True), Column("max_workers", Integer),
+    Column("name", Text, primary_key=True),
+    Column("max_workers", Integer),
     Column("paused", Integer, nullable=False, server_default="0"),
     Column("definition", Text, nullable=False, server_default="{}"),
 )  # fmt: skip
 
 runs = Table(
     f"{PREFIX}runs", metadata,
-    Column("id", Text, primary_key=True), Column("started", Float, nullable=False),
+    Column("id", Text, primary_key=True),
+    Column("started", Float, nullable=False),
     Column("definition", Text, nullable=False),
 )  # fmt: skip
 
 codes = Table(
     f"{PREFIX}codes", metadata,
-    Column("digest", Text, primary_key=True), Column("pickle", LargeBinary, nullable=False),
+    Column("digest", Text, primary_key=True),
+    Column("pickle", LargeBinary, nullable=False),
 )  # fmt: skip
 
 tasks = Table(
     f"{PREFIX}tasks", metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("task_id", Text, nullable=False, unique=True), Column("name", Text, nullable=False),
-    Column("module", Text, nullable=False), Column("params", Text, nullable=False), Column("code", Text),
-    Column("tags", Text), Column("pool", Text, nullable=False),
+    Column("task_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("module", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("code", Text),
+    Column("tags", Text),
+    Column("pool", Text, nullable=False),
     Column("priority", Float, nullable=False, server_default="0"),
-    Column("need", Integer, nullable=False, server_default="0"), Column("timeout", Float),
+    Column("need", Integer, nullable=False, server_default="0"),
+    Column("timeout", Float),
     Column("max_failures", Integer, nullable=False, server_default="1"),
     Column("retry_delay", Float, nullable=False, server_default="0"),
     # Seconds: failures longer ago do not count; and a failure so long after the first one is the last.
-    Column("retry_window", Float), Column("retry_deadline", Float),
-    Column("external", Integer, nullable=False, server_default="0"), Column("run", Text, nullable=False),
-    Column("rerun", Text), Column("state", Text, nullable=False),
-    Column("unmet", Integer, nullable=False, server_default="0"), Column("due", Float),
-    Column("fence", Integer, nullable=False, server_default="0"), Column("lease", Float), Column("worker", Text),
+    Column("retry_window", Float),
+    Column("retry_deadline", Float),
+    Column("external", Integer, nullable=False, server_default="0"),
+    Column("run", Text, nullable=False),
+    Column("rerun", Text),
+    Column("state", Text, nullable=False),
+    Column("unmet", Integer, nullable=False, server_default="0"),
+    Column("due", Float),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease", Float),
+    Column("worker", Text),
     Column("kill", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
-    Column("losses", Integer, nullable=False, server_default="0"), Column("started", Float), Column("ended", Float),
-    Column("exit_code", Integer), Column("error", Text), Column("log", Text),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("exit_code", Integer),
+    Column("error", Text),
+    Column("log", Text),
     # What the task tells while it runs, and the need that is left when it gives resources back.
-    Column("progress", Float), Column("status_message", Text), Column("tracking_url", Text), Column("held", Integer),
+    Column("progress", Float),
+    Column("status_message", Text),
+    Column("tracking_url", Text),
+    Column("held", Integer),
 )  # fmt: skip
 
 Index(f"{PREFIX}tasks_state", tasks.c.state, tasks.c.pool)
@@ -86,7 +108,8 @@ _PARTIAL_INDEXES = (
 
 edges = Table(
     f"{PREFIX}edges", metadata,
-    Column("upstream", Integer, primary_key=True), Column("downstream", Integer, primary_key=True),
+    Column("upstream", Integer, primary_key=True),
+    Column("downstream", Integer, primary_key=True),
     # 1: asked for by a `yield` in run(), 0: by requires()
     Column("yielded", Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
@@ -100,33 +123,47 @@ needs = Table(
 )  # fmt: skip
 need_items = Table(
     f"{PREFIX}need_items", metadata,
-    Column("need", Integer, primary_key=True), Column("resource", Text, primary_key=True),
+    Column("need", Integer, primary_key=True),
+    Column("resource", Text, primary_key=True),
     Column("amount", Float, nullable=False),
 )  # fmt: skip
 resources = Table(
     f"{PREFIX}resources", metadata,
-    Column("name", Text, primary_key=True), Column("total", Float, nullable=False),
+    Column("name", Text, primary_key=True),
+    Column("total", Float, nullable=False),
 )  # fmt: skip
 
 attempts = Table(
     f"{PREFIX}attempts", metadata,
-    Column("task", Integer, primary_key=True), Column("fence", Integer, primary_key=True),
-    Column("number", Integer, nullable=False), Column("outcome", Text, nullable=False),
-    Column("worker", Text, nullable=False), Column("host", Text, nullable=False), Column("started", Float),
-    Column("ended", Float), Column("exit_code", Integer), Column("error", Text), Column("log", Text),
+    Column("task", Integer, primary_key=True),
+    Column("fence", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("exit_code", Integer),
+    Column("error", Text),
+    Column("log", Text),
 )  # fmt: skip
 
 workers = Table(
     f"{PREFIX}workers", metadata,
-    Column("id", Text, primary_key=True), Column("pool", Text, nullable=False),
-    Column("place", Text, key="boot_id", nullable=False), Column("started", Float, nullable=False),
-    Column("seen", Float, nullable=False), Column("stop", Integer, nullable=False, server_default="0"),
+    Column("id", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("place", Text, key="boot_id", nullable=False),
+    Column("started", Float, nullable=False),
+    Column("seen", Float, nullable=False),
+    Column("stop", Integer, nullable=False, server_default="0"),
 )  # fmt: skip
 
 spawners = Table(
     f"{PREFIX}spawners", metadata,
-    Column("pool", Text, primary_key=True), Column("id", Text, nullable=False),
-    Column("place", Text, key="boot_id", nullable=False), Column("lease", Float, nullable=False),
+    Column("pool", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("place", Text, key="boot_id", nullable=False),
+    Column("lease", Float, nullable=False),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from superluigi.errors import QueueError
+from superluigi.errors import QueueTaskMissingError
 from superluigi.queue import models
 from superluigi.queue.models import AttemptRow, TaskRow
 from superluigi.queue.store import tables
@@ -263,7 +263,7 @@ def require(connection: Connection, shown: str, ids: Collection[str]) -> None:
     """See that the queue `shown` has a task of each of these ids.
 
     Raises:
-        QueueError: one that no task has.
+        QueueTaskMissingError: one that no task has.
     """
     column = tables.tasks.c.task_id
     found = {
@@ -272,7 +272,7 @@ def require(connection: Connection, shown: str, ids: Collection[str]) -> None:
         for one in connection.execute(select(column).where(column.in_(chunk))).scalars()
     }
     if unknown := [one for one in ids if one not in found]:
-        raise QueueError(
+        raise QueueTaskMissingError(
             f"The queue {shown} has no task {', '.join(unknown[:3])}: it was not submitted there, or was forgotten "
             "(prune), so that what came of it is not known. `superluigi queue tasks` shows what there is."
         )
