@@ -29,6 +29,7 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.execution import main_names
+from superluigi.execution.itself import Itself
 from superluigi.execution.messages import RemoteReporter
 from superluigi.execution.process import signals
 from superluigi.execution.process.process_state import isolated
@@ -221,6 +222,9 @@ class AttemptRunner:
     events: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
+    def __post_init__(self) -> None:
+        self._itself = Itself(self.task)
+
     def carry_out(self, check: Iterable[Task] | None, around: contextlib.AbstractContextManager[None]) -> AttemptResult:
         with self._events_kept() if self.collect_events else contextlib.nullcontext():
             missing: list[str] = []
@@ -232,10 +236,12 @@ class AttemptRunner:
             except BaseException as error:  # noqa: BLE001 - SystemExit in a task is that task's failure
                 signals.leave_if_ended(error)
                 return self._failed(error, tuple(missing) or self._gone(error, check))
+            finally:
+                self._itself.put_back()
 
     def _came_to(self, status: str, **what: Any) -> AttemptResult:
         return AttemptResult(
-            self.task.task_id,
+            self._itself.task_id,
             status,
             confirmed=tuple(self.confirmed),
             events=tuple(self.events),
@@ -275,6 +281,7 @@ class AttemptRunner:
         began = time.time()
         with reporter_attached(self.task, self.reporter):
             requirements = isolated(exhaust, task, self._complete)
+        self._itself.refuse_change()
         if only_checked:
             return self._came_to(DONE, skipped=True)
         if requirements:
@@ -322,7 +329,7 @@ class AttemptRunner:
         return self._came_to(FAILED, expl=MISSING_EXTERNAL)
 
     def _failed(self, error: BaseException, missing: tuple[str, ...]) -> AttemptResult:
-        error = main_names.explained(self.task, error)
+        error = main_names.explained(self.task, self._itself.explained(error) or error)
         text = tracebacks.text_of(error)
         logs.logger.debug("%s failed", self.task, exc_info=True)
         trigger(self.task, Event.FAILURE, self.task, error)

@@ -422,7 +422,7 @@ def _settled(structure: Any) -> object:
 def _hash_one(task: AnyTask, required: object, known: Mapping[str, str]) -> str:
     hashes = _stable(required, known)
     params = task.to_str_params(only_significant=True, only_public=True)
-    if class_seed := str(getattr(task, "hash_seed", "")):
+    if class_seed := str(graph.written(task, "hash_seed", "")):
         params.setdefault("hash_seed", class_seed)
     return graph.digest([task.get_task_family(), params, hashes])[:32]
 

@@ -51,10 +51,10 @@ class Reader:
 
     def value(self, task: luigi.Task, as_type: object = None) -> Any:
         """The value of a complete task."""
-        read = getattr(task, "_superluigi_value", None)  # stand-ins know better: parts, paths, constants
+        read = graph.written(task, "_superluigi_value")  # stand-ins know better: parts, paths, constants
         if read is not None:
             return read(self, as_type)
-        own_load = getattr(task, "load_output", None)
+        own_load = graph.written(task, "load_output")
         if callable(own_load):
             return own_load(graph.map_structure(self.path, task.output()))
         wanted = as_type if _is_value_type(as_type) else returns(type(task))

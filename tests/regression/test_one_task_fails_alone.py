@@ -615,6 +615,19 @@ class HasEveryName(Good):
             raise AttributeError(name)
 
 
+class HasNoOtherName(Good):
+    def __getattr__(self, name: str) -> None:
+        raise AttributeError(name) if name.startswith("__") else LookupError(name)
+
+
+class ReadsIt(AtomicTaskWithMetadata):
+    def requires(self) -> Any:
+        return HasNoOtherName(10)
+
+    def run(self, inputs: str) -> str:
+        return inputs
+
+
 class SaysItInNumbers(Good):
     def complete(self) -> Any:
         return numpy.bool_(int(super().complete()))
@@ -643,18 +656,26 @@ class OurTellsNothing(AtomicTaskWithMetadata):
 class Around(luigi.WrapperTask):
     def requires(self) -> Any:
         alike = [Unhashable(3), AllEqual(6), AllEqual(7), HasEveryName(8), SaysItInNumbers(9), TellsNothing(4)]
-        return [*good(), *alike, OurTellsNothing(), TellsNothing(5, fails=True)]
+        return [*good(), *alike, ReadsIt(), OurTellsNothing(), TellsNothing(5, fails=True)]
 
 
 @pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
 def test_tasks_that_cannot_be_in_a_set_and_events_that_cannot_be_told_fail_nothing(options: dict[str, Any]) -> None:
     error = assert_fails_alone(Around(), "TellsNothing(n=5, fails=True) failed", **options)
-    made = [TellsNothing(4), OurTellsNothing(), AllEqual(6), AllEqual(7), HasEveryName(8), SaysItInNumbers(9)]
+    made = [
+        TellsNothing(4),
+        OurTellsNothing(),
+        ReadsIt(),
+        AllEqual(6),
+        AllEqual(7),
+        HasEveryName(8),
+        SaysItInNumbers(9),
+    ]
     assert len(error.failures) == 1 and all(task.complete() for task in made)
 
 
 def test_such_tasks_are_told_apart_by_all_that_only_looks_at_them(here: Path) -> None:
-    around, count = Around(), len(Around().requires()) + 1
+    around, count = Around(), len(Around().requires()) + 2
     explained = run_task(around, dry_run=True)
     assert len(explained) == len(why(around)) == len(plan(around).to_run) == count
     assert sum(one.tasks for one in storage_report(around).values()) == dependency_graph(around).order() == count
@@ -662,6 +683,76 @@ def test_such_tasks_are_told_apart_by_all_that_only_looks_at_them(here: Path) ->
     plot_dependency_graph(around, "graph.html")
     run_task(AllEqual(6), refresh="all")
     assert AllEqual(6).complete() and not AllEqual(7).complete()
+
+
+# ---- tasks that change what they are
+
+
+def _becomes_another(task: Any) -> None:
+    task.__class__ = Good
+
+
+HARM: dict[str, Any] = {
+    "task_id, param_kwargs": lambda task: vars(task).clear(),
+    "task_id": lambda task: vars(task).update(task_id="Good_1"),
+    "harm": lambda task: vars(task).pop("harm"),
+    "param_kwargs": lambda task: vars(task).update(param_kwargs={}),
+    "__class__": _becomes_another,
+}
+
+
+class Harms(luigi.Task):
+    harm = luigi.Parameter()
+    later = luigi.Parameter(default="")
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(f"never-{self.harm[:9]}.txt")
+
+    def run(self) -> None:
+        later = self.later
+        HARM[self.harm](self)
+        if later:
+            raise ValueError(later)
+
+    def on_failure(self, exception: BaseException) -> None:
+        HARM[self.harm](self)
+
+
+class HarmsWithRecords(AtomicTaskWithMetadata):
+    harm: Param[str]
+
+    def run(self) -> int:
+        HARM[self.harm](self)
+        return 1
+
+
+class AllHarm(luigi.WrapperTask):
+    def requires(self) -> Any:
+        plain = [Harms(harm=harm, later=later) for harm in HARM for later in ("", "its own")]
+        return [*good(), *plain, *(HarmsWithRecords(harm=harm) for harm in HARM)]
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_a_task_that_is_another_after_its_run_fails_by_the_name_that_it_had(
+    options: dict[str, Any],
+) -> None:
+    harmful = [task for task in AllHarm().requires() if not isinstance(task, Good)]
+    error = assert_fails_alone(AllHarm(), **options)
+    assert {task for task, _ in error.failures} == {str(task) for task in harmful}
+    for task, told in error.failures:
+        assert f"{task} has replaced or removed its own " in told
+    assert not [task for task in harmful if task.complete()]
+    assert sum("(It then failed with ValueError: its own)" in told for _, told in error.failures) == len(HARM)
+
+
+def test_a_task_that_gives_its_class_another_parameter_does_not_end_the_run() -> None:
+    class Adds(Good):
+        def run(self) -> None:
+            setattr(Adds, "added", luigi.IntParameter(default=1))  # noqa: B010
+            raise ValueError("its own")
+
+    error = _raised(Adds(5))
+    assert isinstance(error, TaskFailedError) and "its own" in str(error)
 
 
 class BreaksOff(Good):

@@ -153,7 +153,7 @@ def adoption(task: luigi.Task, *, why: str = "it was there before") -> Acceptanc
     record: Record = {
         "task_family": task.get_task_family(),
         "task_id": task.task_id,
-        "task_hash": getattr(task, "task_hash", None),
+        "task_hash": graph.written(task, "task_hash"),
         "params": jsonable(public_params(task)),
         "run": {
             "id": new_run_id(),

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from superluigi.execution.itself import Itself
 from superluigi.runs.context import RunContext, making
 from superluigi.tasks.runtime.seeds import SeedGuard
 from superluigi.tasks.runtime.workspace.task_folder import TaskFolder, cannot_be_made
@@ -66,6 +67,9 @@ class AttemptContext:
     _folder: TaskFolder | None = None
     #: Folder given by the process that started this one; its owner keeps it.
     given_folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.itself = Itself(self.task)
 
     @property
     def folder(self) -> TaskFolder:

@@ -209,10 +209,13 @@ def note_seed(task: object, found: dict[str, Any]) -> None:
 
 
 def before_commit(task: object) -> None:
-    """Refuse to publish for a task that was cancelled, whatever it made of that, or that others took over."""
+    """Refuse to publish for a task that was cancelled, whatever it made of that, that others took over, or that is not
+    itself any more.
+    """
     exclusive.confirm(task)
     here = attempt_context.get(task)
     if here is not None:
+        here.itself.refuse_change()
         cancel.refuse_if_cancelled(here)
 
 
