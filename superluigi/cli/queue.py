@@ -160,17 +160,19 @@ def _which(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    task = task_of(args)
-    with _opened(args, create=True) as queue:
-        done = queue.submit(
-            task,
-            priority=args.priority,
-            pool=args.pool,
-            force=args.force,
-            force_upstream=args.force_upstream,
-            force_upstream_to_task_cls=args.force_upstream_to,
-            retry_failed=args.retry_failed,
-        )
+    from superluigi.queue.api import submit_to
+    from superluigi.queue.specs import SpecOptions
+
+    queue, done = submit_to(
+        args.queue,
+        task_of(args),
+        SpecOptions(pool=args.pool, priority=args.priority),
+        force=args.force,
+        force_upstream=args.force_upstream,
+        force_upstream_to_task_cls=args.force_upstream_to,
+        retry_failed=args.retry_failed,
+    )
+    queue.close()
     say(f"{len(done.added)} to run, {len(done.known)} known already, {len(done.done)} done")
     if done.stopped:
         say(f"{len(done.stopped)} failed or killed before stay so: superluigi queue retry", err=True)
@@ -361,7 +363,10 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     with _opened(args) as queue:
-        say(f"to be tried again: {queue.retry(*(args.id or ()), **_which(args))}")
+        number = queue.retry(*(args.id or ()), **_which(args))
+        if _tell_unknown(queue, args):
+            return 1
+    say(f"to be tried again: {number}")
     return 0
 
 
@@ -372,6 +377,8 @@ def _kill(args: argparse.Namespace) -> int:
         queue.require(*(args.id or ()))
         rows = [row for row in queue.tasks(*(args.id or ()), **_which(args)) if row.state not in _ENDED]
         _show(rows)
+        if _tell_unknown(queue, args):
+            return 1
         if not args.force:
             say(f"would kill {len(rows)} tasks; nothing done: add --force", err=True)
             return 1
@@ -379,6 +386,20 @@ def _kill(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tell_unknown(queue: Queue, args: argparse.Namespace) -> int:
+    """Say which tasks there are where no name is as was asked for, and return the exit code."""
+    if args.name is None or queue.tasks(name=args.name):
+        return 0
+    names = sorted({row.name for row in queue.tasks()})
+    shown, more = ", ".join(names[:_NAMED]) or "none at all", f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+    say(
+        f"no task is called {args.name!r} in the queue {without_passwords(args.queue)}; there are {shown}{more}",
+        err=True,
+    )
+    return 1
+
+
+_NAMED = 20
 _ENDED = ("SUCCEEDED", "FAILED", "KILLED")
 
 
@@ -392,9 +413,12 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _delete(args: argparse.Namespace) -> int:
+    from superluigi.queue import lookup
+
     names = _names(args.queue)
     if not names:
-        say(f"no queue matches {without_passwords(args.queue)!r}", err=True)
+        there = ", ".join(name for name, _ in lookup.names()) or "none"
+        say(f"no queue matches {without_passwords(args.queue)!r}; there are {there}", err=True)
         return 1
     failed = False
     for name in names:

@@ -13,18 +13,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import luigi
-
-from superluigi import graph
 from superluigi.arguments import Amount, Count, Finite, NotNegative, Seconds, Span, Takes, guarded
-from superluigi.errors import OptionError, QueueError, QueueTimeoutError, QueueUnreachableError
+from superluigi.errors import OptionError, QueueError, QueueGoneError, QueueTimeoutError, QueueUnreachableError
 from superluigi.execution.importing import refuse_if_importing
-from superluigi.queue import models, runs
+from superluigi.queue import models
 from superluigi.queue.failures import failure_of
 from superluigi.queue.feed import FailureFeed, report_since
 from superluigi.queue.lookup import Which, ids_of, state_named
 from superluigi.queue.models import DEFAULT_POOL, AttemptRow, Pool, PoolName, Submission, TaskRow, WorkerRow
-from superluigi.queue.specs import SpecOptions, check_pools, collect
+from superluigi.queue.proposals import Proposal, propose
+from superluigi.queue.specs import SpecOptions, check_pools
 from superluigi.queue.store import claims, pruning, registry, views
 from superluigi.queue.store import submit as plan
 from superluigi.queue.store.database import Database
@@ -32,7 +30,6 @@ from superluigi.queue.store.queue_url import SUFFIX, passed_on
 from superluigi.queue.store.views import Activity
 from superluigi.queue.workers.spawner import Spawner, SpawnOptions, prune
 from superluigi.queue.workers.worker import Worker, WorkOptions, lease_seconds
-from superluigi.runs import force as forcing
 from superluigi.runs.context import RunContext
 from superluigi.runs.report import Report
 
@@ -154,22 +151,21 @@ class Queue:
             ParameterError: parameters that text cannot hold.
             OptionError: force options that cannot be combined, or a pool that does not exist.
         """
-        refuse_if_importing("tasks of a queue")
-        roots = _tasks_of(tasks)
-        if run is None:
-            run = RunContext(plan=_plan(
-                roots, force=force, force_upstream=force_upstream, force_upstream_to_task=force_upstream_to_task,
-                force_upstream_to_task_cls=force_upstream_to_task_cls, force_downstream_of=force_downstream_of,
-            ))  # fmt: skip
-        found = collect(roots, run, SpecOptions(pool=pool, priority=priority, by_value=by_value))
-        check_pools(found.specs, self.pools)
-        definition = runs.encode(run, runs.QueueEnvironment.current(), found.samples)
+        wanted = propose(
+            tasks, SpecOptions(pool=pool, priority=priority, by_value=by_value), run, force=force,
+            force_upstream=force_upstream, force_upstream_to_task=force_upstream_to_task,
+            force_upstream_to_task_cls=force_upstream_to_task_cls, force_downstream_of=force_downstream_of,
+        )  # fmt: skip
+        return self._take(wanted, retry_failed)
+
+    def _take(self, wanted: Proposal, retry_failed: bool) -> Submission:
+        check_pools(wanted.found.specs, self.pools)
+        run = wanted.run
         with self._database.change() as connection:
-            plan.add_run(connection, run.id, run.started.timestamp(), definition)
-            plan.add_codes(connection, found.codes)
-            added = plan.add(connection, found.specs, run.id, retry_failed=retry_failed)
-        names = tuple(dict.fromkeys(root.task_id for root in roots))
-        return Submission(run.id, names, added.added, added.done, added.known, added.stopped)
+            plan.add_run(connection, run.id, run.started.timestamp(), wanted.definition)
+            plan.add_codes(connection, wanted.found.codes)
+            added = plan.add(connection, wanted.found.specs, run.id, retry_failed=retry_failed)
+        return Submission(run.id, wanted.names, added.added, added.done, added.known, added.stopped)
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -463,25 +459,31 @@ class Queue:
         self.close()
 
 
-def _tasks_of(tasks: object) -> list[luigi.Task]:
-    found: list[Any] = [None] if tasks is None else graph.flatten(tasks)
-    for task in found:
-        if isinstance(task, type) and issubclass(task, luigi.Task):
-            raise OptionError(f"submit needs Luigi tasks, not the class {task.__name__}. Call it: {task.__name__}(…).")
-        if not isinstance(task, luigi.Task):
-            raise OptionError(f"submit needs Luigi tasks, not {task!r} ({type(task).__name__}).")
-    return found
-
-
-def _plan(roots: list[luigi.Task], **options: Any) -> forcing.ForcePlan:
-    if not any(options.values()):
-        return forcing.ForcePlan()
-    from superluigi.lineage.staleness.recorded_deps import with_recorded
-
-    tasks = forcing.graph_of(roots)
-    if any(options[name] is not None for name in options if name not in ("force", "force_upstream")):
-        tasks = with_recorded(tasks)
-    return forcing.plan(tasks, **options)
+def submit_to(
+    name: str,
+    tasks: object,
+    options: SpecOptions,
+    *,
+    run: RunContext | None = None,
+    resources: Mapping[str, float] | None = None,
+    retry_failed: bool = False,
+    **forced: object,
+) -> tuple[Queue, Submission]:
+    """`Queue(name, resources=…).submit(…)`: a queue is made for what it takes only, not for what is refused."""
+    try:
+        Database(name, create=False).close()
+        made_for_it = False
+    except QueueGoneError:
+        made_for_it = True
+    wanted = propose(tasks, options, run, **forced)
+    if made_for_it:
+        check_pools(wanted.found.specs, [DEFAULT_POOL])
+    queue = Queue(name, resources=resources)
+    try:
+        return queue, queue._take(wanted, retry_failed)
+    except BaseException:
+        queue.close()
+        raise
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from dataclasses import replace
 import luigi
 
 from superluigi.luigi_compat import summary
-from superluigi.queue.api import Queue
+from superluigi.queue.api import Queue, submit_to
 from superluigi.queue.feed import outcomes_of, report_of
 from superluigi.queue.models import Submission, TaskRow
+from superluigi.queue.specs import SpecOptions
 from superluigi.runs.context import RunContext
 from superluigi.runs.logs import logger
 from superluigi.runs.report import Report
@@ -46,9 +47,11 @@ def run_graph(
     """
     roots = [tasks] if isinstance(tasks, luigi.Task) else list(tasks)
     owned = not isinstance(queue, Queue)
-    opened = Queue(queue, resources=resources) if isinstance(queue, str) else queue
+    if isinstance(queue, str):
+        opened, submission = submit_to(queue, roots, SpecOptions(), run=run, resources=resources, retry_failed=True)
+    else:
+        opened, submission = queue, queue.submit(roots, run=run, retry_failed=True)
     try:
-        submission = opened.submit(roots, run=run, retry_failed=True)
         refuse_circle(run, *submission.added, *submission.known)
         if said := opened.said_of_pause():
             logger.warning("%s", said)

@@ -22,17 +22,18 @@ from luigi.parameter import ParameterVisibility
 
 from superluigi import config, graph
 from superluigi.engine.clashes import Clashes
-from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError
+from superluigi.errors import DefinitionError, OptionError, ParameterError, QueueError, SuperLuigiError
 from superluigi.execution import mocks
 from superluigi.execution.addresses import addresses
 from superluigi.formats.compare import same
 from superluigi.queue import runs
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
 from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, values_beside
+from superluigi.runs import tracebacks
 from superluigi.runs.completeness import CheckError, Completeness
 from superluigi.runs.context import RunContext, entered
 from superluigi.scheduler.limits import Limits
-from superluigi.scheduler.terms import Terms
+from superluigi.scheduler.terms import Terms, text_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,13 @@ def _discover(
 
 
 def _requirements(task: luigi.Task) -> list[luigi.Task]:
-    found = list(task.deps())
+    try:
+        found = list(task.deps())
+    except (SuperLuigiError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        said = f"requires() of {text_of(task)} raised, nothing was submitted:\n{tracebacks.text_of(error)}"
+        raise QueueError(said) from error
     for requirement in found:
         if not isinstance(requirement, luigi.Task):
             raise DefinitionError(

@@ -130,8 +130,85 @@ def test_queues_are_deleted_by_pattern_after_a_list(queues: Path, capsys: pytest
     assert cli.main(["queue", "delete", "my_*", "--force"]) == 1  # one of them is damaged, and stays
     assert "my_c" in capsys.readouterr().err
     assert sorted(file.name for file in queues.glob("*.sqlite")) == ["my_c.sqlite", "other.sqlite"]
+    capsys.readouterr()
     assert cli.main(["queue", "delete", "none_*", "--force"]) == 1
+    assert "no queue matches 'none_*'; there are my_c, other" in capsys.readouterr().err
     assert cli.main(["queue", "delete", "other", "--force"]) == 0
+
+
+@pytest.mark.parametrize("verb", [["retry"], ["kill"], ["kill", "--force"]])
+def test_a_name_that_no_task_has_is_an_error_that_says_which_there_are(
+    queues: Path, project: Project, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    module = project(TASKS)
+    Queue("empty").close()
+    with Queue("q") as queue:
+        queue.submit([module.Works(), module.Fails()])
+        for name in ("Wroks", "w*", "Works?"):
+            assert cli.main(["queue", verb[0], "q", *verb[1:], "--name", name, "--state", "PENDING"]) == 1, name
+            said = capsys.readouterr()
+            assert f"no task is called {name!r} in the queue q; there are Fails, Works" in said.err and not said.out
+        assert cli.main(["queue", verb[0], "empty", *verb[1:], "--name", "*"]) == 1
+        assert "there are none at all" in capsys.readouterr().err
+        assert queue.counts()["PENDING"] == 2
+        queue.kill(name="*")
+        assert cli.main(["queue", "kill", "q", "--name", "Work*", "--force"]) == 0  # it is there, and killed already
+
+
+def _refused(module: ModuleType) -> dict[str, Callable[[], object]]:
+    def submit(*words: str) -> Callable[[], object]:
+        return lambda: cli.main(["queue", "submit", "new/q", *words])
+
+    return {
+        "pool": submit(module.__name__, "Works", "--pool", "nope"),
+        "own pool": submit(module.__name__, "Elsewhere"),
+        "force": submit(module.__name__, "Works", "--force-upstream-to", "Nobody"),
+        "requires": submit(module.__name__, "AsksInVain"),
+        "complete": submit(module.__name__, "DoesNotKnow"),
+        "circle": lambda: run_task(module.Circle(), queue="new/q"),
+        "run_task": lambda: run_task(module.Elsewhere(), queue="new/q", resources={"x": 2}),
+        "file": lambda: run_task(module.DoesNotKnow(), queue=str(Path("new/q.sqlite").absolute())),
+    }
+
+
+REFUSED = """
+    class Works(luigi.Task):
+        def run(self):
+            pass
+
+    class Elsewhere(Works):
+        pool = "nope"
+
+    class AsksInVain(Works):
+        def requires(self):
+            raise LookupError("nothing to ask for")
+
+    class DoesNotKnow(Works):
+        def complete(self):
+            raise LookupError("who knows")
+
+    class Circle(Works):
+        def requires(self):
+            return Circle()
+"""
+
+
+@pytest.mark.parametrize("kind", _refused(ModuleType("none")))
+def test_what_is_refused_leaves_no_queue_behind(queues: Path, project: Project, kind: str) -> None:
+    refused = _refused(project(REFUSED))[kind]
+    with contextlib.suppress(SuperLuigiError):
+        assert refused() != 0
+    assert not queues.exists() and not Path("new").exists()
+    with Queue("new/q") as queue, contextlib.suppress(SuperLuigiError):
+        assert refused() != 0
+    assert not any(queue.counts().values())
+
+
+def test_what_a_task_raises_when_a_queue_asks_for_its_requirements_is_told_by_its_name(
+    queues: Path, project: Project
+) -> None:
+    with Queue("q") as queue, pytest.raises(QueueError, match=r"requires\(\) of AsksInVain\(\) raised, nothing was"):
+        queue.submit(project(REFUSED).AsksInVain())
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
