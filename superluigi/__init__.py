@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from superluigi.luigi_compat import lean_import
+
 if TYPE_CHECKING:
     from superluigi import lineage as lineage
     from superluigi.checks.definition import check as check
@@ -48,6 +50,9 @@ __all__ = [
     "Const", "Queue", "apply", "as_path", "cached", "check", "collect", "compute", "grid", "lineage", "outputs_of",
     "plan", "run_task", "shell_task", "storage_report", "task",
 ]  # fmt: skip
+
+
+lean_import.install(lean=False)
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 
 from superluigi.arguments import guarded
 from superluigi.errors import ConfigError, MissingDependencyError
+from superluigi.luigi_compat.configuration import understood
 from superluigi.setting_texts import EXCLUSIVE as EXCLUSIVE
 from superluigi.setting_texts import address, amount, at_home, count, exclusive, flag, folder, size
 
@@ -214,7 +215,8 @@ def _from_luigi_config(name: str) -> str | None:
     check()
     for spelling in (name, name.replace("_", "-")):
         if config.has_option(SECTION, spelling):
-            return str(config.get(SECTION, spelling))
+            with understood(SECTION, spelling):
+                return str(config.get(SECTION, spelling))
     return None
 
 

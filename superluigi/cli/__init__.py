@@ -43,7 +43,6 @@ import importlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,7 +52,6 @@ from superluigi.arguments import refuse_removed_folder
 from superluigi.cli import _output
 from superluigi.cli._parser import Ended, Parser, UsageError, similar
 from superluigi.errors import (
-    ConfigError,
     OptionError,
     StorageAccessError,
     SuperLuigiError,
@@ -191,9 +189,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = UsageError(message_of(error))
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not met_users_code(error):
             error = _refused(error, os.fsdecode(error.filename))
-        elif isinstance(error, Exception) and _of_luigis_files(error):
-            said = f"{type(error).__name__}: {message_of(error)}"
-            error = ConfigError(f"Luigi's configuration cannot be read ({said}). Correct its file, or take it away.")
         if "--json" in words:
             _output.print_error_json(error)
         return _said(_tell(error))
@@ -235,12 +230,6 @@ def _said(code: int) -> int:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), (sys.stderr if err else sys.stdout).fileno())
     return code
-
-
-def _of_luigis_files(error: BaseException) -> bool:
-    """Whether it was raised where Luigi reads its configuration."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "reload"]
-    return any(str(frame.f_globals.get("__name__")).startswith("luigi.configuration.") for frame in frames)
 
 
 def _refused(error: OSError, path: str) -> SuperLuigiError:

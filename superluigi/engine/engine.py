@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from superluigi.errors import (
 from superluigi.execution.importing import refuse_if_importing
 from superluigi.execution.process import signals
 from superluigi.execution.process.termination import ends_cleanly
+from superluigi.luigi_compat.configuration import ERRORS, understood
 from superluigi.luigi_compat.engine import ask_once
 from superluigi.runs import logs
 from superluigi.runs.completeness import CompleteMany
@@ -106,7 +106,7 @@ def run_graph(
         shown(progress) as observer,
     ):
         before = signal.getsignal(signal.SIGUSR1)
-        with _as_configured():
+        with understood():
             worker = Worker(
                 scheduler,
                 run,
@@ -190,31 +190,11 @@ def make_scheduler(
         **({} if _is_configured("retry_delay") else {"limited_retry_delay": RETRY_DELAY_SECONDS}),
         **(config or {}),
     }
-    with _as_configured("[resources] "):
+    with understood("resources"):
         totals = {**configuration.get_config().getintdict("resources"), **(resources or {}), **limits.at_once}
     totals.update(dict.fromkeys(limits.per_time, sys.maxsize))
-    with _as_configured(), _with_its_collector():
+    with understood(), _with_its_collector():
         return ReadyScheduler(resources=totals, rates=Rates(limits.per_time), **settings)
-
-
-_UNREADABLE = re.compile(r"(\w+)\[.*\]: Error when parsing the default value of '(\w+)'", re.DOTALL)
-
-
-@contextmanager
-def _as_configured(section: str = "") -> Iterator[None]:
-    """What Luigi finds wrong with its configuration, as advice.
-
-    Raises:
-        ConfigError: says which option, where Luigi does.
-    """
-    try:
-        yield
-    except (AssertionError, ValueError) as error:
-        if isinstance(error, SuperLuigiError):
-            raise
-        option = _UNREADABLE.match(str(error))
-        said = f"[{option[1]}] {option[2]}: {error.__cause__ or error.__context__}" if option else f"{section}{error}"
-        raise ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.") from error
 
 
 @contextmanager
@@ -226,7 +206,7 @@ def _with_its_collector() -> Iterator[None]:
     """
     try:
         yield
-    except (AssertionError, ValueError, SuperLuigiError):
+    except (*ERRORS, SuperLuigiError):
         raise
     except Exception as error:
         raise ConfigError(
@@ -268,7 +248,7 @@ def _central_address() -> tuple[str, str]:
     """Where luigid is, and what says so."""
     from luigi.interface import core
 
-    with _as_configured():
+    with understood():
         settings = core()
     if settings.scheduler_url:
         return settings.scheduler_url, "[core] scheduler_url in Luigi's configuration"

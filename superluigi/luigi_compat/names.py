@@ -63,6 +63,9 @@ PRIVATE: dict[str, dict[str, str]] = {
         "_status_tasks": "tasks by status, which Luigi's queries read",
         "_tasks": "all tasks, which Luigi's queries read",
     },
+    "luigi.configuration.cfg_parser:LuigiConfigParser": {
+        "_config_paths": "the files that were read: an error of a value does not say which"
+    },
     "luigi.execution_summary": {
         "_get_run_by_other_worker": "which tasks other workers run",
         "_partition_tasks": "the kinds of ends, by Luigi's rules",

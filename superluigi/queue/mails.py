@@ -13,6 +13,8 @@ import subprocess
 import sys
 from typing import Any
 
+from superluigi.luigi_compat import configuration
+
 logger = logging.getLogger("superluigi.queue")
 
 
@@ -48,9 +50,7 @@ def send_batch() -> None:
 
 @functools.lru_cache(maxsize=1)
 def _batch() -> Any:
-    from luigi import configuration
-
-    if not configuration.get_config().getboolean("scheduler", "batch_emails", False):
+    if not configuration.value("scheduler", "batch_emails", False, "boolean"):
         return None
     from luigi.batch_notifier import BatchNotifier
 

@@ -26,6 +26,7 @@ from superluigi.errors import DefinitionError, OptionError, ParameterError, Queu
 from superluigi.execution import mocks
 from superluigi.execution.addresses import addresses
 from superluigi.formats.compare import same
+from superluigi.luigi_compat.configuration import value
 from superluigi.queue import runs
 from superluigi.queue.models import DEFAULT_POOL, LARGEST, TaskSpec
 from superluigi.queue.rebuild import as_held, class_of, cloud_loads, remake, values_beside
@@ -157,13 +158,12 @@ class _Describer:
         self.codes: dict[str, bytes] = {}
         self.samples: dict[type[luigi.Task], runs.Sample] = {}
         self._homes: dict[type[luigi.Task], tuple[str, str | None]] = {}
-        config = luigi.configuration.get_config()
-        self._timeout = config.getint("worker", "timeout", 0)
+        self._timeout = value("worker", "timeout", 0, "int")
         # Luigi's own default (999,999,999 failures, 15 minutes apart) is a daemon's; here it must be asked for.
-        self._retry_count = config.getint("scheduler", "retry_count", 1)
-        self._retry_delay = config.getfloat("scheduler", "retry_delay", 0.0)
-        self._retry_window = config.getfloat("scheduler", "disable_window", 0.0)
-        self._retry_deadline = config.getfloat("scheduler", "disable_hard_timeout", 0.0)
+        self._retry_count = value("scheduler", "retry_count", 1, "int")
+        self._retry_delay = value("scheduler", "retry_delay", 0.0, "float")
+        self._retry_window = value("scheduler", "disable_window", 0.0, "float")
+        self._retry_deadline = value("scheduler", "disable_hard_timeout", 0.0, "float")
 
     def __call__(self, task: luigi.Task, complete: bool, requirements: Sequence[luigi.Task]) -> TaskSpec:
         texts = task.to_str_params()

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from superluigi.errors import ConfigError
+from superluigi.luigi_compat.configuration import value
 from superluigi.terminal import in_notebook, visible_record
 
 #: Luigi's own logger: users who configured it keep what they have.
@@ -119,16 +120,16 @@ def as_told() -> Iterator[bool]:
     from luigi.configuration import get_config
 
     parser: Any = get_config()
-    if parser.getboolean("core", "no_configure_logging", False):
+    if value("core", "no_configure_logging", False, "boolean"):
         yield True
         return
-    file = str(parser.get("core", "logging_conf_file", "") or "")
+    file = str(value("core", "logging_conf_file") or "")
     table = (getattr(parser, "data", None) or {}).get("logging")
     if file or table:
         _told.follow(file, table)
         yield True
         return
-    level = str(parser.get("core", "log_level", "") or "")
+    level = str(value("core", "log_level") or "")
     if not level:
         yield False
         return

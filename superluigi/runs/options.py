@@ -14,6 +14,7 @@ from luigi.task_register import Register
 from superluigi import config
 from superluigi.arguments import NotNegative, Takes
 from superluigi.errors import ConfigError
+from superluigi.luigi_compat import configuration
 from superluigi.luigi_compat.tasks import registered
 
 #: What these are called in Luigi and its like; or what to do instead.
@@ -127,7 +128,7 @@ _OF_ITS_COMMAND = {
 def warn_of_core(num_workers: int) -> None:
     """Warn of options of Luigi's configuration that only Luigi's own command reads, and that one may count on."""
     for name, (default, instead) in _OF_ITS_COMMAND.items():
-        value = str(luigi.configuration.get_config().get("core", name, default)).strip()
+        value = str(configuration.value("core", name, default)).strip()
         if value.lower() != default and (name != "workers" or num_workers == 1):
             said = f"[core] {name} = {value} of Luigi's configuration is for Luigi's own command."
             warnings.warn(f"{said} {instead.format(value)}", UserWarning, stacklevel=4)

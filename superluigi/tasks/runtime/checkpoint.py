@@ -21,6 +21,7 @@ from typing import Any
 from superluigi import config
 from superluigi.errors import DefinitionError, ExecutionError, GracefulTimeout
 from superluigi.execution.process import signals
+from superluigi.luigi_compat import configuration
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
 from superluigi.tasks.runtime.workspace.task_folder import AGAIN, CHECKPOINT, folder_of
@@ -78,9 +79,7 @@ def remaining_time(scope: AttemptContext | None, task: object) -> float:
 def _time_limit(task: Any) -> float:
     if task.worker_timeout is not None:
         return float(task.worker_timeout)
-    from luigi.configuration import get_config
-
-    return float(get_config().getint("worker", "timeout", 0))
+    return float(configuration.value("worker", "timeout", 0, "int"))
 
 
 class counted:  # noqa: N801 - used like a function, around every attempt
