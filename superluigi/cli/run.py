@@ -12,6 +12,7 @@ from typing import Any
 from superluigi.cli._parser import Parser, pair, whole
 from superluigi.cli._tasks import task_arguments, task_of
 from superluigi.errors import OptionError
+from superluigi.terminal import say
 
 EXAMPLE = """
 superluigi run pipeline PredictionsTask --date 2013-12-15 --version 4
@@ -71,8 +72,21 @@ def main(args: argparse.Namespace) -> int:
     task = task_of(args)
     from superluigi.task_runner import run_task
 
+    _tell_of_exit_codes(args.config)
     run_task(task, **_options(args))
     return 0
+
+
+def _tell_of_exit_codes(config_file: str | None) -> None:
+    """Say that what was set for the exit codes of `luigi` is not obeyed here, where the codes mean one thing always."""
+    from superluigi import config
+
+    if "retcode" in {**config.raw_sections(), **(config.read_file(config_file) if config_file else {})}:
+        say(
+            "[retcode] of Luigi's configuration is for Luigi's own command. This one ends with 0 when the task is "
+            "complete, 1 when something failed or is missing, 2 when the command line cannot be read.",
+            err=True,
+        )
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from superluigi import cli
-from superluigi.queue import Queue
+from superluigi.config import applied
 
 UNREADABLE = {  # text of the file → what is told of its place
     "no section": "'luigi.cfg', line: 1",
@@ -75,3 +77,29 @@ def test_a_file_of_luigis_that_is_wrong_is_told_with_its_line_until_it_is_correc
             told[text],
         )
         assert place in told[text] and "Correct it" in told[text].replace("Correct its", "Correct it"), told[text]
+
+
+@pytest.mark.parametrize("where", ["luigi.cfg", "--config"])
+def test_exit_codes_of_luigis_command_are_not_obeyed_which_is_said_once(
+    project: Callable[[str], ModuleType], where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = project(
+        """
+        class Fails(luigi.Task):
+            def run(self):
+                raise ValueError("no")
+
+        class Works(Fails):
+            def complete(self):
+                return True
+        """
+    )
+    Path("codes.cfg").write_text("[retcode]\ntask_failed = 30\nalready_running = 10\n")
+    codes = {"retcode": {"task_failed": "30"}} if where == "luigi.cfg" else {}
+    words = [] if codes else ["--config", "codes.cfg"]
+    for name, code in (("Works", 0), ("Fails", 1)):
+        with applied(codes):
+            assert cli.main(["run", module.__name__, name, *words]) == code
+        assert capsys.readouterr().err.count("[retcode] of Luigi's configuration is for Luigi's own command") == 1
+    assert cli.main(["run", module.__name__, "Works"]) == 0
+    assert "retcode" not in capsys.readouterr().err
