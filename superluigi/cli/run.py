@@ -72,16 +72,16 @@ def main(args: argparse.Namespace) -> int:
     task = task_of(args)
     from superluigi.task_runner import run_task
 
-    _tell_of_exit_codes(args.config)
+    _tell_of_exit_codes()
     run_task(task, **_options(args))
     return 0
 
 
-def _tell_of_exit_codes(config_file: str | None) -> None:
+def _tell_of_exit_codes() -> None:
     """Say that what was set for the exit codes of `luigi` is not obeyed here, where the codes mean one thing always."""
     from superluigi import config
 
-    if "retcode" in {**config.raw_sections(), **(config.read_file(config_file) if config_file else {})}:
+    if "retcode" in config.raw_sections():
         say(
             "[retcode] of Luigi's configuration is for Luigi's own command. This one ends with 0 when the task is "
             "complete, 1 when something failed or is missing, 2 when the command line cannot be read.",

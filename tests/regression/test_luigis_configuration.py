@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from superluigi import cli
-from superluigi.config import applied
+from superluigi.config import applied, put_back, raw_sections
 
 UNREADABLE = {  # text of the file → what is told of its place
     "no section": "'luigi.cfg', line: 1",
@@ -95,11 +95,13 @@ def test_exit_codes_of_luigis_command_are_not_obeyed_which_is_said_once(
         """
     )
     Path("codes.cfg").write_text("[retcode]\ntask_failed = 30\nalready_running = 10\n")
+    before = raw_sections()
     codes = {"retcode": {"task_failed": "30"}} if where == "luigi.cfg" else {}
     words = [] if codes else ["--config", "codes.cfg"]
     for name, code in (("Works", 0), ("Fails", 1)):
         with applied(codes):
             assert cli.main(["run", module.__name__, name, *words]) == code
         assert capsys.readouterr().err.count("[retcode] of Luigi's configuration is for Luigi's own command") == 1
+    put_back(before)
     assert cli.main(["run", module.__name__, "Works"]) == 0
     assert "retcode" not in capsys.readouterr().err
