@@ -29,6 +29,7 @@ from superluigi.errors import (
     tellable,
 )
 from superluigi.execution import main_names
+from superluigi.execution.addresses import Addresses, refuse_other
 from superluigi.execution.itself import Itself
 from superluigi.execution.messages import RemoteReporter
 from superluigi.execution.process import signals
@@ -182,6 +183,7 @@ def run_attempt(
     run: RunContext,
     *,
     check: Iterable[Task] | None = None,
+    expected: Addresses | None = None,
     known: Container[str] = (),
     reporter: TaskReporter | None = None,
     worker_id: str = "",
@@ -192,9 +194,9 @@ def run_attempt(
 ) -> AttemptResult:
     """Run `task` once as part of `run`, here and now, as Luigi would, and say what came of it.
 
-    `check` holds the requirements to check first (None: all static ones, as Luigi does by default);
-    `known` the ids of tasks that are complete without asking. Requirements that `run` yields are
-    sent back as `requirements` unless complete; the task is then to be attempted again from the top.
+    `check` holds the requirements to check first (None: all static ones, as Luigi does by default); `expected` where
+    the caller says that outputs and inputs are; `known` the ids of tasks that are complete without asking. Requirements
+    that `run` yields are sent back as `requirements` unless complete; the task is then to be attempted again.
     What another process makes just now is waited for, unless `waits` is False: then the outcome says who it is.
     With `collect_events`, events are not fired here but returned for the caller to fire.
 
@@ -204,7 +206,7 @@ def run_attempt(
     if process_context:
         around = _process_context(process_context, _ProcessView(task, worker_id, reporter))
     with entered(run), logs.captured() as lines:
-        attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run, waits)
+        attempt = AttemptRunner(task, run, known, reporter, collect_events, check_complete_on_run, waits, expected)
         outcome = attempt.carry_out(check, around)
         return replace(outcome, log=tuple(lines)) if lines else outcome
 
@@ -218,6 +220,7 @@ class AttemptRunner:
     collect_events: bool
     check_complete_on_run: bool
     waits: bool
+    expected: Addresses | None = None
     confirmed: list[str] = field(default_factory=list)
     events: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -252,6 +255,7 @@ class AttemptRunner:
 
     def _attempt(self, check: Iterable[Task] | None, missing: list[str]) -> AttemptResult:
         task = self.task
+        refuse_other(task, self.expected)
         if graph.is_external(task):
             return self._external()
         unmet = [t for t in (task.deps() if check is None else check) if not self._fulfilled(t)]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from luigi.task import Task
 from superluigi import config as settings
 from superluigi.errors import ConfigError, ExecutionError
 from superluigi.execution import main_names, mocks, pickling
-from superluigi.execution.addresses import Addresses, refuse_other
+from superluigi.execution.addresses import Addresses
 from superluigi.execution.attempt import AttemptResult, run_attempt
 from superluigi.execution.importing import only_importing
 from superluigi.execution.messages import messenger
@@ -191,7 +191,8 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
         outcome = run_attempt(
             request.task,
             run,
-            check=_to_check(request),
+            check=request.check,
+            expected=request.expected,
             known=request.known,
             reporter=reporter,
             worker_id=request.worker_id,
@@ -201,12 +202,6 @@ def run_request(context: bytes, dumped: bytes, spool: str | None = None) -> Atte
             waits=False,
         )
     return outcome.picklable()
-
-
-def _to_check(request: AttemptRequest) -> Iterator[Task]:
-    """What the attempt asks first whether it is complete; it begins with where the outputs are, as a part of it."""
-    refuse_other(request.task, request.expected)
-    yield from request.check
 
 
 def call(context: bytes, request: bytes) -> bytes:

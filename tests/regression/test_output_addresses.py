@@ -38,6 +38,9 @@ class Behind(Ours):
 class Source(ExternalTask):
     def output(self):
         return LocalFileTarget(f"{IN}.txt")
+class PlainSource(luigi.ExternalTask):
+    def output(self):
+        return luigi.LocalTarget(f"{IN}.txt")
 class Reads(AtomicTaskWithMetadata):
     def requires(self):
         return Source()
@@ -45,6 +48,9 @@ class Reads(AtomicTaskWithMetadata):
         return LocalFileTarget("fixed/reads.txt")
     def run(self, input_path, output_path):
         output_path.write_text(input_path.read_text())
+class ReadsPlain(Reads):
+    def requires(self):
+        return PlainSource()
 """
 MAIN = """
 import sys, multiprocessing, pipe
@@ -54,6 +60,7 @@ if __name__ == "__main__":
     pipe.OUT, pipe.IN = sys.argv[2], sys.argv[3]
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     how = {"processes": dict(num_workers=2), "pool": dict(executor=pool),
+           "retrying": dict(num_workers=2, config={"worker": {"retry_external_tasks": "true"}}),
            "here": {}, "threads": dict(executor="threads"),
            "queue": dict(queue="sqlite:///queue.db")}[sys.argv[4]]
     print(run_task(getattr(pipe, sys.argv[1])(), **how))
@@ -94,6 +101,19 @@ def test_one_that_would_read_elsewhere_is_refused_too(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout
     assert "what it requires is LocalFileTarget results.txt" in done.stdout
     assert not (tmp_path / "fixed").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("Source", "retrying"), ("PlainSource", "retrying"), ("ReadsPlain", "retrying"), ("PlainSource", "queue")],
+)
+def test_external_data_that_is_found_elsewhere_only_is_not_taken_for_what_is_missing(
+    tmp_path: Path, name: str, where: str
+) -> None:
+    done = main(tmp_path, name, "default", "nowhere", where)
+    assert done.returncode == 1, done.stdout
+    assert "Target nowhere.txt where the run was started, but " in done.stdout and "parameter" in done.stdout
+    assert "Outputs can be found" not in done.stdout and not (tmp_path / "fixed").exists()
 
 
 @pytest.mark.parametrize("where", ["here", "threads"])
