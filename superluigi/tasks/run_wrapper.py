@@ -88,7 +88,17 @@ def refuse_async(cls: type) -> None:
     Raises:
         RunSignatureError: one is `async def`.
     """
-    for name in ("run", "requires", "output", "complete", "input"):
+    for name in (
+        "run",
+        "requires",
+        "output",
+        "complete",
+        "input",
+        "on_success",
+        "on_failure",
+        "save_output",
+        "load_output",
+    ):
         _refuse_async(cls.__name__, name, getattr(cls, name, None))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import faulthandler
 import gc
+import io
 import locale
 import logging
 import operator
@@ -117,16 +118,25 @@ def _mask() -> set[object]:
 
 def _streams() -> list[object]:
     found = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
-    return [(stream, getattr(stream, "closed", False)) for stream in found]
+    return [(stream, getattr(stream, "closed", False), _coding(stream)) for stream in found]
+
+
+def _coding(stream: object) -> dict[str, Any]:
+    """Of one of Python's own: others may refuse to say."""
+    if type(stream) is not io.TextIOWrapper:
+        return {}
+    return {name: getattr(stream, name) for name in ("encoding", "errors", "line_buffering", "write_through")}
 
 
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
 def _set_streams(before: list[Any]) -> None:
-    for place, (name, (stream, closed)) in enumerate(zip(_STREAMS, before, strict=True)):
+    for place, (name, (stream, closed, coding)) in enumerate(zip(_STREAMS, before, strict=True)):
         if not closed and getattr(stream, "closed", False):  # its descriptor stays open: Python does not close that
             stream = _opened(place % 3, stream)
+        if coding and not closed and _coding(stream) != coding:
+            stream.reconfigure(**coding)
         setattr(sys, name, stream)
 
 
@@ -240,6 +250,8 @@ _HOOKS: tuple[tuple[object, str], ...] = (
     (sys, "breakpointhook"),
     (threading, "excepthook"),
     (warnings, "formatwarning"),
+    (logging, "raiseExceptions"),
+    (sys, "dont_write_bytecode"),
 )
 
 
