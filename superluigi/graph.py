@@ -45,6 +45,20 @@ def written(task: object, name: str, default: object = None) -> Any:
     return getattr(task, name, default) if is_there else default
 
 
+def asked(target: object, name: str, default: object = None) -> Any:
+    """An attribute of a target; one that raises, as the `__getattr__` of a class of others may, is none."""
+    with USERS_CODE:
+        return getattr(target, name, default)
+    return default
+
+
+def place_of(target: object) -> str:
+    """Where a target is, in words; its class where it cannot say."""
+    with USERS_CODE:
+        return str(asked(target, "path", target))
+    return f"a {type(target).__name__}"
+
+
 def map_structure(function: Callable[[Any], object], structure: object) -> Any:
     """The same nesting with `function` applied to every item; `None` stays `None`.
 

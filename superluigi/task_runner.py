@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from typing import Any, Literal, NoReturn
 
 import luigi
-from luigi.task import flatten
 
 from superluigi import config as settings
 from superluigi import graph, renamed
@@ -263,7 +262,7 @@ def _tell_warnings(report: Report, err: bool) -> None:
     for task in report.made_tasks:
         if not has_checks(task) or all(one.severity != "warn" for one in checks_of(task)):
             continue
-        record = next((target.read_metadata() for target in flatten(task.output())), None)
+        record = next((target.read_metadata() for target in graph.flatten(task.output())), None)
         for finding in findings_in(record):
             if finding["status"] != "passed":
                 told += 1
@@ -276,10 +275,10 @@ def _tell_warnings(report: Report, err: bool) -> None:
 def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
     """What is said to be at a place is there; asked of a store only where no commit in this run has vouched for it."""
     vouched = graph.written(root, "commits_outputs") and not elsewhere
-    asked = [target for target in flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
+    asked = [target for target in graph.flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
     absent = [target for target in asked if not target.exists()] if ran else []
     if absent:
-        where = ", ".join(str(getattr(target, "path", target)) for target in absent)
+        where = ", ".join(graph.place_of(target) for target in absent)
         raise OutputNotWrittenError(
             f"{root} ended well, but its output is not there: {where}. Does run() write what output() names, and does "
             "output() name the same place where the task ran? (Not if it depends on what a script sets after its "
@@ -372,14 +371,14 @@ def _raise_own(report: Report) -> None:
 
 
 def _path(target: object, local: bool, refresh: bool) -> object:
-    download = getattr(target, "download", None)
+    download = graph.asked(target, "download")
     if local and isinstance(target, AtomicTarget) and download is not None:
         return download(force_local_download=refresh)
-    return getattr(target, "path", target)
+    return graph.asked(target, "path", target)
 
 
 def _shown(paths: object) -> str:
-    flat = [str(path) for path in graph.flatten(paths)]
+    flat = [graph.place_of(path) for path in graph.flatten(paths)]
     return flat[0] if len(flat) == 1 else "\n  ".join(["", *flat]) if flat else "no place: the task has no output"
 
 

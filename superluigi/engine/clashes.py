@@ -69,7 +69,7 @@ class Clashes:
             return
         writes = not graph.is_external(task)
         for target in _targets(task):
-            location = getattr(target, "location", None)
+            location = graph.asked(target, "location")
             ours = location if isinstance(location, Location) else None
             claim = Claim(task, target, ours is not None, writes)
             for ground in _grounds_of_luigis(target) if ours is None else ours.grounds():

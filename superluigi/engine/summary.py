@@ -244,7 +244,7 @@ _CIRCLE_SHOWN = 12
 
 def _paths(task: Task) -> list[str]:
     with USERS_CODE:
-        return [str(getattr(output, "path", output)) for output in graph.flatten(task.output())]
+        return [graph.place_of(output) for output in graph.flatten(task.output())]
     return []
 
 

@@ -10,8 +10,9 @@ import os
 import socket
 from collections.abc import Iterable
 
-from luigi.task import Task, flatten
+from luigi.task import Task
 
+from superluigi import graph
 from superluigi.errors import USERS_CODE, OutputElsewhereError
 
 #: Of a task's own outputs, and of one requirement of each class; None where `output()` cannot tell yet.
@@ -27,12 +28,12 @@ def addresses(task: Task, requirements: Iterable[Task]) -> Addresses | None:
             samples[type(required)] = required
     chosen = sorted(samples.values(), key=lambda required: required.task_id)
     with USERS_CODE:  # what it raises is told when the task runs
-        return tuple(tuple(sorted(map(_address, flatten(each.output())))) for each in [task, *chosen])
+        return tuple(tuple(sorted(map(_address, graph.flatten(each.output())))) for each in [task, *chosen])
     return None
 
 
 def _address(target: object) -> str:
-    path = getattr(target, "path", "")
+    path = graph.asked(target, "path", "")
     return f"{type(target).__name__} {os.fspath(path) if isinstance(path, os.PathLike) else path}"
 
 

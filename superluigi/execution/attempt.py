@@ -306,8 +306,8 @@ class AttemptRunner:
         if graph.written(self.task, "commits_outputs"):
             return
         for target in graph.flatten(self.task.output()):
-            location = getattr(target, "location", None)
-            if not getattr(target, "is_folder", False) or not isinstance(location, Location):
+            location = graph.asked(target, "location")
+            if not graph.asked(target, "is_folder") or not isinstance(location, Location):
                 continue
             if location.has_data() and not location.exists():
                 raise OutputNotWrittenError(

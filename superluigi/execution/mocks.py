@@ -11,8 +11,9 @@ import pickle
 import sys
 from dataclasses import dataclass
 
-from luigi.task import Task, flatten
+from luigi.task import Task
 
+from superluigi import graph
 from superluigi.errors import ExecutionError
 
 
@@ -64,7 +65,7 @@ def refuse_out_of_reach(task: Task, where: str) -> None:
     mock = sys.modules.get("luigi.mock")
     if mock is None:
         return
-    outputs = [target for each in (task, *task.deps()) for target in flatten(each.output())]
+    outputs = [target for each in (task, *task.deps()) for target in graph.flatten(each.output())]
     if any(isinstance(target, mock.MockTarget) for target in outputs):
         raise ExecutionError(
             f"{task} uses a MockTarget, which lives in the memory of this process: tasks on {where} do not see it. Run "

@@ -342,7 +342,7 @@ def _external(output: Callable[[Any], object]) -> Callable[[Any], object]:
     def accepting(self: object) -> object:
         targets = output(self)
         for target in graph.flatten(targets):
-            location = getattr(target, "location", None)
+            location = graph.asked(target, "location")
             if isinstance(location, Location):
                 location.external = True
         return targets

@@ -54,6 +54,6 @@ def _places(task: LuigiTask, run: RunContext) -> list[Location]:
         targets = graph.flatten(task.output())
     except Exception:  # noqa: BLE001  # reported with the task, when it is asked by itself
         return []
-    places = [getattr(target, "location", None) for target in targets]
+    places = [graph.asked(target, "location") for target in targets]
     found = [place for place in places if isinstance(place, Location) and place.uri.startswith("s3://")]
     return found if len(found) == len(targets) else []

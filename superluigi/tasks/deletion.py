@@ -142,7 +142,7 @@ def store() -> str:
 
 def _output(target: Any, family: str) -> Output:
     present = bool(target.exists())
-    location: Location | None = getattr(target, "location", None)
+    location: Location | None = graph.asked(target, "location")
     described = (location.describe() or {}) if location is not None and present else {}
     path = location.uri if location is not None else str(getattr(target, "path", target))
     return Output(path, family, present, 0 if not present else described.get("size"), target)

@@ -104,7 +104,7 @@ def storage_report(task: AnyTask) -> dict[str, Stored]:
 
 def size_of(target: object) -> int:
     """The bytes of a target that exists; 0 for kinds that cannot tell."""
-    location = getattr(target, "location", None)
+    location = graph.asked(target, "location")
     if location is None:
         return 0
     described = location.describe() or {}

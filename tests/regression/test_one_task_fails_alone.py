@@ -685,6 +685,67 @@ def test_such_tasks_are_told_apart_by_all_that_only_looks_at_them(here: Path) ->
     assert AllEqual(6).complete() and not AllEqual(7).complete()
 
 
+# ---- targets that answer one question only
+
+
+class OnlyExists(luigi.Target):
+    """Refuses all but what Luigi asks of a target."""
+
+    def __init__(self, name: str) -> None:
+        vars(self)["name"] = name
+
+    def exists(self) -> bool:
+        return Path(vars(self)["name"]).exists()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name) if name.startswith("__") else LookupError(name)
+
+    def __repr__(self) -> str:
+        raise LookupError("no text")
+
+    def __getitem__(self, key: object) -> object:
+        raise LookupError("no members")
+
+
+class ManyLines(OnlyExists):
+    def __iter__(self) -> Any:
+        return iter(["a line"])
+
+    def __len__(self) -> int:
+        raise LookupError("no length")
+
+
+class MakesOdd(Task):
+    def output(self) -> Any:
+        return {"one": OnlyExists("odd.txt"), "more": [ManyLines("lines.txt")]}
+
+    def run(self) -> None:
+        for name in ("odd.txt", "lines.txt"):
+            Path(name).touch()
+
+
+class ReadsOdd(AtomicTaskWithMetadata):
+    def requires(self) -> Any:
+        return MakesOdd()
+
+    def run(self) -> int:
+        return len(self.input())
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
+def test_targets_that_refuse_all_but_whether_they_exist_are_made_and_read(options: dict[str, Any], here: Path) -> None:
+    assert set(run_task(MakesOdd(), **options)) == {"one", "more"}
+    run_task(ReadsOdd(), **options)
+    assert ReadsOdd().complete()
+    (here / "odd.txt").unlink()
+    assert "MakesOdd()" in str(_raised(MakesOddNot(), **options))
+
+
+class MakesOddNot(MakesOdd):
+    def run(self) -> None:
+        raise ValueError("MakesOdd() and its like")
+
+
 # ---- tasks that change what they are
 
 

@@ -205,7 +205,7 @@ def _successors(task: luigi.Task, entry: Mapping[str, object]) -> list[tuple[Loc
 
 def _references(task: luigi.Task, required: frozenset[str], dynamic: frozenset[str]) -> list[Record]:
     """How a record would refer to what the task reads now."""
-    locations = {address_of(target): getattr(target, "location", None) for target in graph.flatten(task.input())}
+    locations = {address_of(target): graph.asked(target, "location") for target in graph.flatten(task.input())}
     found = []
     for address in sorted(required | dynamic):
         location = locations.get(address) or resolve.location_of(address)

@@ -145,7 +145,7 @@ class StalenessInputs:
     def _look(
         self, reference: Mapping[str, Any], target: Any, noted: str | None, like: Location | None
     ) -> Record | None:
-        location = getattr(target, "location", None)
+        location = graph.asked(target, "location")
         if not isinstance(location, Location):
             if target is not None and not isinstance(target, luigi.LocalTarget):
                 return dict(reference) if target.exists() else None  # no more can be told of such targets
@@ -181,10 +181,10 @@ def _exists(target: luigi.Target, task: luigi.Task) -> bool:
 
 def address_of(target: object) -> str:
     """What records call a target."""
-    location = getattr(target, "location", None)
+    location = graph.asked(target, "location")
     if isinstance(location, Location):
         return location.uri
-    path = getattr(target, "path", None)
+    path = graph.asked(target, "path")
     if path is None:
         return str(target)
     return str(Path(os.path.expanduser(path)).absolute()) if isinstance(target, luigi.LocalTarget) else str(path)

@@ -101,9 +101,9 @@ def _version(task: Any) -> str:
     """What tells one version of the data from another; where nothing does, the run: checked once in each."""
     told = hashlib.sha256()
     for target in graph.flatten(task.output()):
-        location = getattr(target, "location", None)
+        location = graph.asked(target, "location")
         if not isinstance(location, Location):
-            path = getattr(target, "path", None)
+            path = graph.asked(target, "path")
             own = isinstance(target, luigi.LocalTarget) and path is not None
             told.update(_of_files(str(path)) if own else f"{path} {runs.current().id}".encode())
         elif "://" in location.uri:

@@ -87,7 +87,7 @@ def _locations_of(task: Any, mode: Mode) -> list[Location]:
     found: list[Location] = []
     with USERS_CODE:  # what is wrong with them is told when the task runs
         for target in graph.flatten(task.output()):
-            if isinstance(location := getattr(target, "location", None), Location):
+            if isinstance(location := graph.asked(target, "location"), Location):
                 found.append(location)
     near = [location for location in found if location.leases_are_near]
     far = [location for location in found if not location.leases_are_near] if mode != "auto" else []
