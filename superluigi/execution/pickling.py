@@ -35,12 +35,18 @@ def _code_of_file(
     return make(*values).replace(co_filename=name)
 
 
-#: Cloudpickle's, which since 3.1 forgets in which file code stands: tracebacks tell it, and show its lines.
-_Pickler = type(
-    "_Pickler",
-    (cloudpickle.Pickler,),
-    {"dispatch_table": ChainMap({CodeType: _code_reduced}, cloudpickle.Pickler.dispatch_table)},
-)
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Cloudpickle's, which forgets in which file code stands and in which class a class: pickle looks for it there."""
+
+    dispatch_table = ChainMap({CodeType: _code_reduced}, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, value: object) -> Any:
+        reduced = super().reducer_override(value)
+        if isinstance(value, type) and "." in value.__qualname__ and isinstance(reduced, tuple):
+            for options in reduced[1]:
+                if isinstance(options, dict) and "__module__" in options:
+                    options["__qualname__"] = value.__qualname__
+        return reduced
 
 
 def by_value(value: object) -> bytes:

@@ -31,6 +31,13 @@ class Point:
 class Colour(enum.Enum):
     RED = 1
 
+class Outer:
+    @dataclasses.dataclass
+    class Inner:
+        x: int
+    class Wrong(Exception):
+        pass
+
 Pair = collections.namedtuple("Pair", "left right")
 
 class OwnError(Exception):
@@ -48,7 +55,7 @@ class Pool(AtomicTaskWithMetadata):
 
 class Value(AtomicTaskWithMetadata):
     def run(self) -> object:
-        return {"point": Point(3), "colour": Colour.RED, "pair": Pair(1, 2)}
+        return {"point": Point(3), "colour": Colour.RED, "pair": Pair(1, 2), "inner": Outer.Inner(4)}
 
 class Reads(AtomicTaskWithMetadata):
     def requires(self):
@@ -61,6 +68,10 @@ class Fails(AtomicTaskWithMetadata):
     def run(self) -> int:
         raise OwnError(7)
 
+class FailsInside(AtomicTaskWithMetadata):
+    def run(self) -> int:
+        raise Outer.Wrong(8)
+
 class Behind(Value):
     command_prefix = "env"
 
@@ -68,12 +79,17 @@ def main(how):
     for way in sys.argv[2:]:
         assert compute(Pool(way=way), force=True, **how) == [1, 4], way
     assert compute(Reads(), force=True, **how) == "18 RED 1"
-    assert compute(Value(), **how) == {"point": Point(3), "colour": Colour.RED, "pair": Pair(1, 2)}
+    made = {"point": Point(3), "colour": Colour.RED, "pair": Pair(1, 2), "inner": Outer.Inner(4)}
+    assert compute(Value(), **how) == made
     assert compute(Behind(), force=True)["point"] == Point(3)
     try:
         compute(Fails(), **how)
     except Exception as error:
         assert type(error.__cause__) is OwnError and error.__cause__.code == 7, repr(error.__cause__)
+    try:
+        compute(FailsInside(), **how)
+    except Exception as error:
+        assert type(error.__cause__) is Outer.Wrong and error.__cause__.args == (8,), repr(error.__cause__)
     print("ALL WELL")
 
 if __name__ == "__main__":
