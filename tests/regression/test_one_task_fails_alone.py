@@ -593,6 +593,88 @@ def test_a_dynamic_requirement_made_on_the_second_try_is_a_success(here: Path) -
     assert (here / "top.txt").exists()
 
 
+# ---- objects that do not travel, in parameters, attributes and values
+
+
+class _Word:
+    def __init__(self, text: str) -> None:
+        vars(self)["text"] = text
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(vars(self)["text"])
+
+
+class HasNoAttribute(_Word):
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+class DoesNotReduce(_Word):
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+class HasNoState(_Word):
+    def __getstate__(self) -> Any:
+        raise LookupError("no state")
+
+
+class TakesNoState(_Word):
+    def __setstate__(self, state: object) -> None:
+        raise LookupError("no state is taken")
+
+
+STUCK: dict[str, Any] = {kind.__name__: kind for kind in (HasNoAttribute, DoesNotReduce, HasNoState, TakesNoState)}
+
+
+class StuckParameter(luigi.Parameter):
+    def parse(self, x: str) -> Any:
+        kind, _, text = x.partition(":")
+        return STUCK[kind](text)
+
+    def serialize(self, x: Any) -> str:
+        return f"{type(x).__name__}:{vars(x)['text']}"
+
+
+class HasParameter(luigi.Task):
+    word = StuckParameter()
+
+    def output(self) -> Any:
+        return luigi.LocalTarget(f"has-{type(self.word).__name__}.txt")
+
+    def run(self) -> None:
+        with self.output().open("w") as file:
+            file.write(vars(self.word)["text"])
+
+
+class HoldsAndReturns(AtomicTaskWithMetadata):
+    kind: Param[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.held = STUCK[self.kind]("held")
+
+    def run(self) -> Any:
+        return self.held
+
+
+class AllStuck(luigi.WrapperTask):
+    def requires(self) -> Any:
+        return [*good(), *(HasParameter(kind("x")) for kind in STUCK.values()), *map(HoldsAndReturns, STUCK)]
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"queue": "sqlite:///queue.db"}], ids=str)
+def test_objects_that_do_not_travel_fail_their_task_at_most(options: dict[str, Any], here: Path) -> None:
+    error = assert_fails_alone(AllStuck(), **options)
+    failed = {task for task, _ in error.failures}
+    assert failed <= {str(task) for task in AllStuck().requires()} and failed >= {"HoldsAndReturns(kind=DoesNotReduce)"}
+    if options in WAYS[:2]:
+        assert all(HasParameter(kind("x")).complete() for kind in STUCK.values())
+
+
 # ---- tasks that cannot be in a set, and events that cannot be told
 
 

@@ -253,16 +253,16 @@ def test_a_requirement_that_is_no_task_is_explained_whatever_asks_first(base: An
 
 @pytest.mark.parametrize("base", [Task, TaskWithMetadata, AtomicTaskWithMetadata])
 def test_asynchronous_methods_are_refused_when_the_class_is_written(base: Any) -> None:
-    async def coroutine(self: Any) -> Any:
+    async def coroutine(self: Any, *_: Any) -> Any:
         return 1
 
-    async def generator(self: Any) -> AsyncIterator[Any]:
+    async def generator(self: Any, *_: Any) -> AsyncIterator[Any]:
         yield 1
 
     class Mixin:
         run = coroutine
 
-    for name in ("run", "requires", "output", "complete"):
+    for name in ("run", "requires", "output", "complete", "on_success", "on_failure", "save_output", "load_output"):
         for method in (coroutine, generator):
             with pytest.raises(RunSignatureError, match=rf"Late\.{name} is `async def`.*asyncio\.run"):
                 type("Late", (base,), {name: method, "__module__": __name__})
