@@ -51,7 +51,8 @@ def refuse_if_importing(*what: object) -> None:
     Raises:
         UnguardedScriptError: a module starts it that is only being imported.
     """
-    if threading.get_ident() in _importing or _multiprocessing_imports():
+    here = threading.get_ident() in _importing or (_importing and _is_of_a_body())
+    if here or _multiprocessing_imports():
         raise UnguardedScriptError(
             f"An attempt has been made to start {''.join(map(str, what))} while this process only imports {_module()} "
             "for what it defines: it is a worker process, or a command that looks for a task. This probably means that "
@@ -68,14 +69,18 @@ def _multiprocessing_imports() -> bool:
     return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
+def _is_of_a_body() -> bool:
+    """Whether this thread, which another one has started, runs code of a module that is being imported."""
+    specs = [frame.f_globals.get("__spec__") for frame, _ in traceback.walk_stack(None)]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
+
+
 def _module() -> str:
     """The file whose body runs, as far as the stack tells."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if _is_body(frame):
-            return frame.f_code.co_filename
-        frame = frame.f_back
-    return "a module"
+    frames = [frame for frame, _ in traceback.walk_stack(None)]
+    files = [frame.f_code.co_filename for frame in frames if _is_body(frame)]
+    own = [frame.f_code.co_filename for frame in frames if getattr(frame.f_globals.get("__spec__"), "_initializing", 0)]
+    return next(iter([*files, *own]), "a module")
 
 
 def _module_of(error: BaseException) -> str:

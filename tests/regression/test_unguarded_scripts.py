@@ -47,6 +47,8 @@ STARTS = {
     "luigi": "import luigi\nluigi.build([Square(n=4)], local_scheduler=True, no_lock=True)\n"
     "run_task(Square(n=3), num_workers=2)",
     "thread": "run_task(Square(n=3), executor='threads')",
+    "pool": "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as pool:\n"
+    "    list(pool.map(lambda n: run_task(Square(n=n), num_workers=2), [3, 4]))",
 }
 
 
@@ -83,7 +85,7 @@ def test_so_do_those_of_other_doors(tmp_path: Path, start: str) -> None:
     test_workers_that_import_an_unguarded_module_refuse_what_it_starts(tmp_path, start)
 
 
-@pytest.mark.parametrize("start", ["thread", "processes"])
+@pytest.mark.parametrize("start", ["thread", "processes", "pool"])
 def test_commands_that_look_for_a_task_start_nothing_that_the_module_starts(tmp_path: Path, start: str) -> None:
     (tmp_path / "unguarded.py").write_text(f"{SQUARE}\n{STARTS[start]}\n")
     done = run(tmp_path, "-m", "superluigi", "run", "unguarded", "Square", "--n", "5", "--workers", "2")
