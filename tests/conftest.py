@@ -102,7 +102,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(home / "none"))
+        monkeypatch.setenv(name, str(home.parent / "none"))  # one for all: S3 clients of equal surroundings are kept
 
 
 @pytest.fixture(autouse=True)
