@@ -42,11 +42,11 @@ def run_checks(
     secrets = _spellings(hidden)
     asked = any("output_path" in one.names for one in checks)
     watched = _Watched(subject.paths(asked), thorough=asked, staged=subject.is_staged)
-    waiting = sum(bool({"value", "values"} & {*one.names}) for one in checks)  # for the value
+    waiting = sum(map(_wants_value, checks))
     found: list[Finding] = []
     for one in checks:
         failpoint("check")
-        waiting -= bool({"value", "values"} & {*one.names})
+        waiting -= _wants_value(one)
         finding, changed = _called(one, subject, passing, around, waiting > 0), False
         # who has not asked for the path may know it all the same
         if ("output_path" in one.names or one is checks[-1]) and watched.changed():
@@ -61,6 +61,10 @@ _CHANGED = (
     "the check changed output_path, which is what would be published, or put something beside it, which would be "
     "lost. Let it read only, or work on a copy elsewhere."
 )
+
+
+def _wants_value(one: Check) -> bool:
+    return "value" in one.names or "values" in one.names
 
 
 def _called(
@@ -144,13 +148,16 @@ class _Watched:
         for path in self._paths:
             if self._staged:  # a stage is there for one output alone
                 seen.append(tuple(stage_check.beside(path)))
-            for name in _below(str(path)):
+            names = [str(path)]
+            for name in names:
                 try:
                     status = os.lstat(name)
                 except OSError as error:
                     seen.append((name, error.errno))
                     continue
                 mode = status.st_mode
+                if stat.S_ISDIR(mode) and name is names[0]:
+                    names += _below(name)
                 is_file = not (stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(name)))
                 if is_file:
                     files.append(name)
@@ -170,8 +177,6 @@ def _digest(name: str) -> str:
 
 
 def _below(top: str) -> Iterable[str]:
-    """A file, or a folder with all that is in it, in a fixed order."""
-    yield top
-    if os.path.isdir(top) and not os.path.islink(top):
-        for _, found in copy.walk(top, tolerant=True):
-            yield from sorted(entry.path for entry in found)
+    """All that is in a folder, in a fixed order."""
+    for _, found in copy.walk(top, tolerant=True):
+        yield from sorted(entry.path for entry in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,13 @@ class Values:
     def _kind(self, wants: object) -> str | None:
         if wants is None:
             return None
-        kind, plain = table_kind(wants), table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
-        return None if kind == plain else kind
+        kind = table_kind(wants)
+        return None if kind == self._plain else kind
+
+    @cached_property
+    def _plain(self) -> str | None:
+        """The kind of table that is loaded where no kind is asked for."""
+        return table_kind(self._usual) or ("pandas.DataFrame" if self._is_file else None)
 
 
 class Previous:

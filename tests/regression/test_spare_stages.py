@@ -124,6 +124,7 @@ def test_threads_that_put_their_first_stages_away_at_once_have_one_place_for_the
     monkeypatch.setattr(spare_stages, "os", SimpleNamespace(**{**vars(os), "rename": rename}))
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(commit, [tmp_path / "a/1", tmp_path / "a/2"]))
-    assert len({os.path.dirname(place) for place in moved}) == 1
+    away = [place for place in moved if Path(place).parent.parent.name == "spare"]  # a later one may be taken again
+    assert len({os.path.dirname(place) for place in away}) == 1
     spare_stages.remove()
     assert not list(same_file_system.rglob("*"))
