@@ -9,14 +9,7 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.task import Task
 
 from superluigi import graph
-from superluigi.errors import (
-    USERS_CODE,
-    DefinitionError,
-    ExecutionError,
-    OptionError,
-    TargetMissingError,
-    message_of,
-)
+from superluigi.errors import USERS_CODE, DefinitionError, ExecutionError, OptionError, TargetMissingError
 from superluigi.luigi_compat import summary
 from superluigi.luigi_compat.engine import resource_limits_of
 from superluigi.runs.completeness import is_complete
@@ -121,10 +114,7 @@ def _made_after_all(task_id: str, worker: Worker) -> bool:
 def _summary(partition: dict[str, set[str]], tasks: Mapping[str, Task], worker: Worker) -> str:
     """Luigi's summary text."""
     shown = {kind: [_Shown(tasks[task_id]) for task_id in ids] for kind, ids in partition.items()}
-    try:
-        return summary.text_of(shown, worker)
-    except Exception as error:  # noqa: BLE001 - user code; what has been made stays made
-        return f"Luigi's summary cannot be told ({type(error).__name__}: {message_of(error)}): do tasks change classes?"
+    return summary.text_of(shown, worker)
 
 
 class _Shown:

@@ -8,6 +8,8 @@ from typing import Any
 from luigi import execution_summary
 from luigi.execution_summary import LuigiStatusCode
 
+from superluigi.errors import message_of
+
 Partition = dict[str, Any]
 
 
@@ -45,5 +47,8 @@ def status_of(partition: Partition) -> LuigiStatusCode:
 
 
 def text_of(partition: Partition, worker: Any) -> str:
-    """The summary as Luigi prints it, of sets or lists of tasks."""
-    return str(execution_summary._summary_wrap(execution_summary._summary_format(partition, _by_id(worker))))
+    """The summary as Luigi prints it, of sets or lists of tasks; it ends no run."""
+    try:
+        return str(execution_summary._summary_wrap(execution_summary._summary_format(partition, _by_id(worker))))
+    except Exception as error:  # noqa: BLE001 - user code; what has been made stays made
+        return f"Luigi's summary cannot be told ({type(error).__name__}: {message_of(error)}): do tasks change classes?"

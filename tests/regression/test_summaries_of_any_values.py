@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
 import luigi
+import pydantic
 import pytest
 
 from superluigi import run_task
@@ -26,6 +28,14 @@ def run(self: object) -> str:
     return "made"
 
 
+class Frozen(pydantic.BaseModel, frozen=True):
+    """Pydantic gives it a hash, which fails where a field has none."""
+
+    late: int
+    levels: dict[str, list[float]]
+    again: set[int] = set()
+
+
 CASES: list[tuple[Any, list[Any], str]] = [
     (Param[datetime.date | None], [None], "Of(x=)"),
     (Param[datetime.date | None], [None, DAY], "x="),
@@ -35,6 +45,7 @@ CASES: list[tuple[Any, list[Any], str]] = [
     (luigi.DateParameter, [datetime.date.max, DAY], "9999-12-31"),
     (luigi.IntParameter, list(range(5)), "0...4"),
     (Raises, ["a", "b"], "x="),
+    (Param[Frozen], [Frozen(late=n, levels={"a": [0.5]}) for n in range(2)], "x="),
 ]
 
 
@@ -57,3 +68,18 @@ def test_a_run_ends_well_whatever_its_tasks_are_asked_with(
     text = capsys.readouterr().out
     assert ":)" in text and (more or said in text)
     assert len(list(tmp_path.rglob("*.metadata.json"))) == len(values)
+
+
+class TakesFrozen(AtomicTaskWithMetadata):
+    x: Param[Frozen]
+
+    def run(self) -> list[str]:
+        return list(vars(self.x))
+
+
+def test_frozen_models_have_the_order_of_their_fields_in_a_queue_too(tmp_path: Path) -> None:
+    task = TakesFrozen(x=Frozen(late=1, levels={"a": [0.5]}, again={1}))
+    path = run_task(task, queue=f"sqlite:///{tmp_path}/q.db", store=tmp_path / "store")
+    assert json.loads(path.read_text()) == ["late", "levels", "again"]
+    plain = Frozen(late=1, levels={}, again=frozenset())  # type: ignore[arg-type]
+    assert hash(plain) == hash(plain.model_copy())

@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from superluigi.parameters.adapters.basic import (
@@ -138,6 +138,8 @@ class PydanticAdapter(Adapter):
         self.kind, self.name, self._anything = kind, kind.__name__, anything
         if kind.__hash__ is None:  # Luigi puts values of parameters into sets
             kind.__hash__ = _hash_by_content
+        elif getattr(kind.__hash__, "__module__", "").startswith("pydantic."):
+            kind.__hash__ = _hash_or_by_content(kind.__hash__)
 
     def check(self, value: Any) -> object:
         if type(value) is not self.kind:
@@ -161,7 +163,7 @@ class PydanticAdapter(Adapter):
         made: Any = self.kind.__new__(self.kind)
         made.__setstate__(
             {
-                "__dict__": read["$fields"],
+                "__dict__": {name: read["$fields"][name] for name in self.kind.model_fields if name in read["$fields"]},
                 "__pydantic_extra__": read.get("$extra", {} if takes_more else None),
                 "__pydantic_fields_set__": set(read["$fields"]),
                 "__pydantic_private__": read.get("$private", {} if self.kind.__private_attributes__ else None),
@@ -206,3 +208,15 @@ def _is_hashable_kind(adapter: Adapter) -> bool:
 
 def _hash_by_content(value: object) -> int:
     return hash(repr(value))
+
+
+def _hash_or_by_content(own: Callable[[object], int]) -> Callable[[object], int]:
+    """Pydantic's for frozen models, which fails where a field has none."""
+
+    def hashed(value: object) -> int:
+        try:
+            return own(value)
+        except TypeError:
+            return _hash_by_content(value)
+
+    return hashed
