@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from superluigi import cli, run_task
-from superluigi.errors import OptionError, QueueError, SuperLuigiError
+from superluigi.errors import OptionError, QueueError, QueueGoneError, SuperLuigiError
 from superluigi.queue import Queue, run_task_adapter
 from superluigi.queue.store.database import Database
 from superluigi.queue.store.queue_url import url_of
@@ -202,6 +202,13 @@ def test_what_is_refused_leaves_no_queue_behind(queues: Path, project: Project, 
     with Queue("new/q") as queue, contextlib.suppress(SuperLuigiError):
         assert refused() != 0
     assert not any(queue.counts().values())
+
+
+def test_what_is_refused_leaves_no_tables_on_a_server(postgres_server: str, project: Project) -> None:
+    address = postgres.database(postgres_server, "refusing")
+    assert cli.main(["queue", "submit", address, project(REFUSED).__name__, "Elsewhere"]) != 0
+    with pytest.raises(QueueGoneError):
+        Queue(address, create=False)
 
 
 def test_what_a_task_raises_when_a_queue_asks_for_its_requirements_is_told_by_its_name(
