@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from superluigi.errors import CommitConflictError, TargetKindError
+from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
 from superluigi.jsonable import Shared, encoding
 from superluigi.storage import owner_token
 
@@ -231,8 +232,24 @@ class StagedWrite(abc.ABC):
     def __enter__(self) -> StagedWrite:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: object = None, error: BaseException | None = None, traceback: object = None) -> None:
+        why = None
+        if isinstance(error, Exception) and not isinstance(error, OutputNotWrittenError):
+            named = str(self.path.parent) in f"{error} {getattr(error, 'filename', '')}"  # libraries tell it in words
+            why = lost_stage(self.path, self.path.name) if named else None
         self.discard()
+        if why is not None:
+            raise OutputNotWrittenError(why) from error
+
+
+def lost_stage(path: Path, uri: str) -> str | None:
+    """Why nothing can be written to a stage's `path` any more, and what to do; None while its folder is there."""
+    if os.path.isdir(folder := os.path.dirname(path)):
+        return None
+    return (
+        f"The folder in which {uri} was being written, {folder}, is gone: a folder above it was moved or removed, "
+        "or is a link that leads elsewhere by now. Leave them in their place until it is made, and run again."
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from superluigi.errors import OutputNotWrittenError
-from superluigi.storage.base import Location, Record, StagedWrite
+from superluigi.storage.base import Location, Record, StagedWrite, lost_stage
 from superluigi.storage.local import copy
 
 
@@ -93,7 +93,8 @@ class Joining(StagedWrite):
     def commit(self, record: Record | None) -> Record | None:
         """Leave what was written to the attempt, which puts its own record beside it."""
         if not is_written(self._attempts):
-            raise OutputNotWrittenError(f"Nothing was written to {self.path}. Write the result there.")
+            why = lost_stage(self.path, self.path.name)
+            raise OutputNotWrittenError(why or f"Nothing was written to {self.path}. Write the result there.")
         if self.notes:
             self._attempts.notes = self.notes
         self._kept = True

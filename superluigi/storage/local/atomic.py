@@ -170,6 +170,20 @@ def as_plain_open(staged: Path, final: str | Path) -> bool:
     return True
 
 
+def pass_on(old: Path, new: Path) -> None:
+    """Let what is made in the folder `new` get the group and access list that it gets in `old`, if that is there."""
+    with contextlib.suppress(FileNotFoundError):
+        there, here = os.stat(old), os.stat(new)
+        given = copy.access_list(old, copy.ACL_OF_NEW)
+        if given != copy.access_list(new, copy.ACL_OF_NEW):
+            os.setxattr(new, copy.ACL_OF_NEW, given) if given else os.removexattr(new, copy.ACL_OF_NEW)
+        if (there.st_mode & stat.S_ISGID, there.st_gid) == (here.st_mode & stat.S_ISGID, here.st_gid):
+            return
+        with contextlib.suppress(PermissionError):  # one may give only to groups that one is in
+            os.chown(new, -1, there.st_gid)
+            os.chmod(new, stat.S_IMODE(here.st_mode) & ~stat.S_ISGID | there.st_mode & stat.S_ISGID)
+
+
 _USER, _GROUP, _MASK, _OTHER = 1, 4, 16, 32  # acl(5)
 
 

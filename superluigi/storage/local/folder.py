@@ -193,6 +193,7 @@ class StagedFolder(LocalStaged):
     def begin(self) -> None:
         super().begin()
         self.path.mkdir()
+        atomic.pass_on(self.final, self.path)
 
     def _publish(self, record: Record | None) -> None:
         inside = self.location.record_inside

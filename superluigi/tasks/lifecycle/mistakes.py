@@ -169,7 +169,7 @@ def _other_kind(task: luigi.Task, error: OSError, stages: Iterable[Path]) -> str
                 f"run() of {task} writes a file where its output is a folder ({stage.name}). Write files in it, as in "
                 "output_path / 'part.csv'; or let output() give a target of one file or object."
             )
-        if stage in path.parents and not stage.is_dir():
+        if stage in path.parents and not stage.is_dir() and stage.parent.is_dir():
             return (
                 f"run() of {task} writes {path.relative_to(stage)} into its output {stage.name}, which is to be one "
                 "file. Write output_path itself; or let output() give a LocalFolderTarget or S3PrefixTarget."

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import stat
 import struct
 import tempfile
@@ -354,6 +355,43 @@ def test_a_replaced_output_keeps_its_owner_and_a_new_one_is_the_writers(open_to_
         as_nobody(publish, rig, "three")
         assert path.stat().st_uid == other, "who may not give files away becomes the owner, as of any new file"
         assert look(rig) == ("three", "three")
+
+
+@pytest.mark.parametrize("of_parent", [False, True], ids=["plain parent", "parent with a list"])
+@pytest.mark.parametrize("own", ["list", "no list", "group"])
+def test_what_is_made_in_a_replaced_folder_gets_what_it_got_before(tmp_path: Path, own: str, of_parent: bool) -> None:
+    output = tmp_path / "folder"
+    target = LocalFolderTarget(output)
+    try:
+        if of_parent:
+            os.setxattr(tmp_path, "system.posix_acl_default", GIVEN_TO_NEW)
+        fill(target)
+        if own == "list":
+            os.setxattr(output, "system.posix_acl_default", OF_ITS_OWN)
+        elif own == "no list" and of_parent:
+            os.removexattr(output, "system.posix_acl_default")
+    except OSError:
+        pytest.skip("this disk has no access lists")
+    if own == "group":
+        os.chown(output, -1, 4005 if os.geteuid() == 0 else -1)
+        output.chmod(0o2775)
+    os.setxattr(output, "user.about", b"the old bytes")
+    fill_plainly(output)
+    before = [rights(path) for path in (output, output / "in it", output / "in it" / "x")]
+    fill(target)
+    assert [rights(path) for path in (output, output / "in it", output / "in it" / "x")] == before
+    assert "user.about" not in os.listxattr(output)
+
+
+def fill(target: LocalFolderTarget) -> None:
+    with target.tmp_write_path() as staged:
+        fill_plainly(staged)
+
+
+def fill_plainly(folder: Path) -> None:
+    shutil.rmtree(folder / "in it", ignore_errors=True)
+    (folder / "in it").mkdir()
+    (folder / "in it" / "x").write_text("x")
 
 
 @pytest.mark.parametrize("kind", [LocalFileRig, LocalFolderRig])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -14,11 +15,12 @@ from typing import Any
 import luigi.format
 import pytest
 
-from superluigi.errors import CommitError, OptionError, RecordError, TargetKindError
+from superluigi.errors import CommitError, OptionError, OutputNotWrittenError, RecordError, TargetKindError
 from superluigi.storage import owner_token
 from superluigi.storage.local import atomic
 from superluigi.storage.local.cleanup import clean
 from superluigi.targets import LocalFileTarget, LocalFolderTarget, S3ObjectTarget, S3PrefixTarget
+from superluigi.tasks import AtomicTaskWithMetadata
 from superluigi.testing import fault_injection
 from superluigi.testing.s3_server import S3Server
 from superluigi.testing.target_suite import LocalFileRig, LocalFolderRig, look, publish
@@ -53,6 +55,59 @@ def test_what_is_no_file_of_its_own_is_refused_as_a_file(tmp_path: Path, make: C
     ):
         make(p)
     assert look(rig) == ("old", "old") and rig.leftovers() == []
+
+
+def by_open(target: Any, goes: Callable[[], object]) -> None:
+    with target.tmp_write_path() as path:
+        goes()
+        (path / "x" if target.is_folder else path).write_text("new")
+
+
+def by_a_library_that_tells_the_path_in_words(target: Any, goes: Callable[[], object]) -> None:
+    with target.tmp_write_path() as path:
+        goes()
+        if not path.parent.exists():
+            raise RuntimeError(f"{path}: cannot create")
+
+
+def by_a_stream(target: Any, goes: Callable[[], object]) -> None:
+    if target.is_folder:
+        pytest.skip("a folder is no stream")
+    with target.open("w") as file:
+        goes()
+        file.write("new")
+
+
+def by_a_task(target: Any, goes: Callable[[], object]) -> None:
+    class Written(AtomicTaskWithMetadata):
+        def output(self) -> Any:
+            return target
+
+        def run(self, output_path: Path) -> None:  # type: ignore[override]
+            goes()
+            (output_path / "x" if target.is_folder else output_path).write_text("new")
+
+    Written().run()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("write", [by_open, by_a_library_that_tells_the_path_in_words, by_a_stream, by_a_task])
+@pytest.mark.parametrize("kind", [LocalFileTarget, LocalFolderTarget])
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_folder_that_goes_while_an_output_is_written_in_it_is_named(
+    tmp_path: Path, how: str, kind: Any, write: Callable[[Any, Callable[[], object]], None]
+) -> None:
+    folder, away = tmp_path / "here", tmp_path / "away"
+
+    def goes() -> None:
+        folder.rename(away) if how == "moved" else shutil.rmtree(folder)
+
+    by_open(kind(folder / "output"), lambda: None)
+    with pytest.raises(OutputNotWrittenError, match="moved or removed"):
+        write(kind(folder / "output"), goes)
+    assert not folder.exists()
+    if how == "moved":
+        with kind(away / "output").tmp_read_path() as path:
+            assert (path / "x" if path.is_dir() else path).read_text() == "new"
 
 
 @pytest.mark.parametrize("make", [make_pipe, make_socket])

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from superluigi.errors import OutputNotWrittenError, UnfinishedOutputError
+from superluigi.storage.base import lost_stage
 from superluigi.storage.local.stages import open_files
 
 _SHOWN = 5
@@ -53,11 +54,8 @@ def check_written(stage: Path | str, uri: str, only: Path | None = None) -> None
 
 def not_written(path: Path, uri: str) -> OutputNotWrittenError:
     """The error for a stage without an output."""
-    if not os.path.isdir(stage := os.path.dirname(path)):
-        return OutputNotWrittenError(
-            f"The folder in which {uri} was being written, {stage}, is gone: a folder above it was moved or removed, "
-            "or is a link that leads elsewhere by now. Leave them in their place until it is made, and run again."
-        )
+    if why := lost_stage(path, uri):
+        return OutputNotWrittenError(why)
     found = beside(path)
     hint = f" Found {_named(found)} beside it: some writers add a suffix." if found else ""
     return OutputNotWrittenError(
