@@ -11,6 +11,7 @@ from superluigi.runs import context as runs
 from superluigi.storage import owner_token
 from superluigi.storage.base import Location, Record
 from superluigi.targets.base import AtomicTarget
+from superluigi.tasks.runtime import exclusive
 
 #: How long a winner may take to commit all of its outputs, seconds.
 _PATIENCE = 300.0
@@ -23,9 +24,13 @@ _IDENTITY = ("path", "task_id", "task_hash")
 
 
 def made_it(
-    this: runs.RunContext, ours: Record, targets: Sequence[AtomicTarget], was_there: Callable[[Location, Record], bool]
+    task: object,
+    this: runs.RunContext,
+    ours: Record,
+    targets: Sequence[AtomicTarget],
+    was_there: Callable[[Location, Record], bool],
 ) -> bool:
-    """Whether another run has committed what `this` one wanted to: the same task, all of its outputs, in time.
+    """Whether another run has committed what `this` one wanted to: the same `task`, all of its outputs, in time.
 
     `ours` is the record that lost. What `was_there` when its attempt began is what that was to replace; where some
     output of the winner was not, the others were seen between its commits. Waits for a winner that is still committing.
@@ -44,6 +49,8 @@ def made_it(
     ends, pause, calm = began + _PATIENCE, _FIRST_PAUSE, 0
     while True:
         at_work = any(target.location.being_written() for target in targets)
+        if exclusive.is_at_work_elsewhere(task, this):  # as long as that takes: it renews its lease
+            at_work, ends = True, time.monotonic() + _PATIENCE
         found = [target.read_metadata() for target in targets]
         made = [(one, target.location) for one, target in zip(found, targets, strict=True) if one and wanted(one)]
         new = [one for one, location in made if not was_there(location, one)]

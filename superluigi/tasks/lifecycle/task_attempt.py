@@ -282,19 +282,20 @@ class AtomicAttempt(TaskAttempt):
         for staged in stages:
             if staged not in in_place:
                 staged.prepare()
-        record = self._checked_record(stages, in_place)
-        mixin.before_commit(self.task)
         targets: list[AtomicTarget] = graph.flatten(self._targets())
         pairs = list(zip(stages, targets, strict=True))
         # Who loses a race is to lose it before it has replaced anything of the winner's: its outputs would be a mix.
         decisive = [pair for pair in pairs if pair[1].location.refuses_latecomers]
         others = [pair for pair in pairs if pair not in decisive]
         try:
+            record = self._checked_record(stages, in_place)
+            mixin.before_commit(self.task)
             self._commit(decisive, in_place, record)
             with published_together(target.location for _, target in others):
                 self._commit(others, in_place, record)
         except CommitConflictError:
-            if not rivals.made_it(self.run, record, targets, self._watch.was_there):
+            ours = self._finished_record()
+            if not rivals.made_it(self.task, self.run, ours, targets, self._watch.was_there):
                 raise  # else all of theirs is there, which is all that was wanted
 
     def _checked_record(self, stages: Sequence[StagedWrite], in_place: Collection[StagedWrite]) -> Record:

@@ -17,6 +17,7 @@ from superluigi.execution.process import signals
 from superluigi.runs import context as runs
 from superluigi.runs import logs
 from superluigi.runs.completeness import is_complete
+from superluigi.storage import owner_token
 from superluigi.storage.base import Holder, Lease, Location
 from superluigi.tasks.runtime.attempt_context import AttemptContext
 from superluigi.tasks.runtime.hooks import class_attr
@@ -151,6 +152,17 @@ def holder_of(task: object, run: runs.RunContext, mode: Mode | None = None) -> H
         if found is not None:
             return found
     return None
+
+
+def is_at_work_elsewhere(task: object, run: runs.RunContext) -> bool:
+    """Whether another process has the turn that an attempt of this one has lost, and `exclusive` says to wait for it.
+
+    On a disk, a turn cannot be lost.
+    """
+    if (mode := mode_of(task, run)) != "wait":
+        return False
+    holders = [location.holder() for location in _locations_of(task, mode) if not location.leases_are_near]
+    return any(holder is not None and not owner_token.is_own(holder.token) for holder in holders)
 
 
 def confirm(task: object) -> None:

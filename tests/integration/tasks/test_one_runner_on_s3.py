@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -124,7 +125,7 @@ def test_a_holder_that_works_renews_its_lease(
 
 
 class Slow(AtomicTaskWithMetadata):
-    """Notes each run; ends when it may."""
+    """Notes each run; ends when it or its process may."""
 
     bucket = luigi.Parameter()
     options = luigi.DictParameter()
@@ -136,7 +137,7 @@ class Slow(AtomicTaskWithMetadata):
     def run(self, output_path: Path) -> None:
         with open(f"{self.folder}/ran", "a") as log:
             log.write("x")
-        while not os.path.exists(f"{self.folder}/go"):
+        while not any(os.path.exists(f"{self.folder}/go{whose}") for whose in ("", f"-{os.getpid()}")):
             time.sleep(0.01)
         output_path.write_text("made")
 
@@ -169,3 +170,40 @@ def test_without_a_word_it_costs_no_request(s3_server: S3Server, s3_bucket: str,
     with s3_server.counted() as requests:
         run_task(slow(s3_server, s3_bucket, tmp_path))
     assert not [one for one in requests if ".running" in str(one)]
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["it is made", "it is being made"])
+def test_a_holder_that_was_stopped_takes_what_another_makes_in_its_place(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made: bool
+) -> None:
+    task = slow(s3_server, s3_bucket, tmp_path)
+    program = (
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"from {__name__} import Slow, run_task\n"
+        f"run_task(Slow(bucket={s3_bucket!r}, options={dict(s3_server.client_options)!r}, folder={str(tmp_path)!r}), "
+        "exclusive='wait')\n"
+    )
+    stopped = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "ran").exists():
+        time.sleep(0.01)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    with monkeypatch.context() as lapsed:
+        lapsed.setattr(leases, "LEASE", timedelta(seconds=-5))
+        other = threading.Thread(target=run_task, args=(task,), kwargs={"exclusive": "wait"})
+        other.start()
+        while (tmp_path / "ran").read_text() != "xx":
+            time.sleep(0.01)
+    if is_made:
+        (tmp_path / f"go-{os.getpid()}").touch()
+        other.join()
+    before = len(s3_server.requests)
+    (tmp_path / f"go-{stopped.pid}").touch()
+    os.kill(stopped.pid, signal.SIGCONT)
+    while not any(one.path.endswith(".running") and one.status in (404, 412) for one in s3_server.requests[before:]):
+        time.sleep(0.01)  # until it has learned that it has its turn no more
+    (tmp_path / "go").touch()
+    other.join()
+    errors = stopped.communicate()[1]
+    assert stopped.returncode == 0, errors
+    record = task.output().read_metadata()
+    assert record is not None and str(os.getpid()) in record["output"]["commit"], "nothing of what was stopped"
