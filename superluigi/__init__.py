@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from superluigi.luigi_compat import lean_import
-
 if TYPE_CHECKING:
     from superluigi import lineage as lineage
     from superluigi.checks.definition import check as check
@@ -52,15 +50,20 @@ __all__ = [
 ]  # fmt: skip
 
 
-lean_import.install(lean=False)
-
-
 def __getattr__(name: str) -> Any:
     if name == "lineage":
         return importlib.import_module("superluigi.lineage")
     if name not in _HOMES:
         raise AttributeError(f"module 'superluigi' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"superluigi.{_HOMES[name]}"), name)
+    try:
+        value = globals()[name] = getattr(importlib.import_module(f"superluigi.{_HOMES[name]}"), name)
+    except Exception as error:
+        from superluigi.luigi_compat import configuration  # only now: what is imported first is to be little
+
+        told = configuration.told_at_import(error)
+        if told is None:
+            raise
+        raise told from error
     return value
 
 

@@ -60,7 +60,7 @@ from superluigi.errors import (
     met_users_code,
     traceback_of,
 )
-from superluigi.luigi_compat import lean_import
+from superluigi.luigi_compat import configuration, lean_import
 from superluigi.terminal import cut_middle, room, same_place, say, visible_record, wrapped
 
 #: The order in which help shows commands: as one meets them. Others follow by name.
@@ -189,6 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = UsageError(message_of(error))
         elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not met_users_code(error):
             error = _refused(error, os.fsdecode(error.filename))
+        else:
+            error = configuration.told_at_import(error) or error
         if "--json" in words:
             _output.print_error_json(error)
         return _said(_tell(error))

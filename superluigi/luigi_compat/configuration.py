@@ -57,16 +57,23 @@ def _unusable(error: BaseException, section: str, option: str) -> ConfigError:
     return ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.")
 
 
-def told_at_import(error: Exception) -> ConfigError | None:
-    """The same of an error that has ended `import luigi`, which reads the files; None if about other things."""
-    if not (isinstance(error, ERRORS) and _parsers()):
+def told_at_import(error: BaseException) -> ConfigError | None:
+    """The same of an error that has ended `import luigi`, which reads the files; None if about other things.
+
+    What Luigi has read of them is forgotten, so that the next import reads them from the beginning.
+    """
+    if "luigi" in sys.modules or not (isinstance(error, ERRORS) and _parsers()):
         return None
     file = next((path for path in _paths() if not _is_readable(path)), None)
     if file is None:  # an option that Luigi asks for by itself
-        return _unusable(error, "core", "autoload_range")
-    named = "" if file in str(error) else f"{file}: "
-    said = f"{named}{type(error).__name__}: {message_of(error)}"
-    return ConfigError(f"Luigi's configuration cannot be read ({said}). Correct its file, or take it away.")
+        told = _unusable(error, "core", "autoload_range")
+    else:
+        named = "" if file in str(error) else f"{file}: "
+        said = f"{named}{type(error).__name__}: {message_of(error)}"
+        told = ConfigError(f"Luigi's configuration cannot be read ({said}). Correct its file, or take it away.")
+    for name in [name for name in sys.modules if name.startswith("luigi.")]:
+        del sys.modules[name]
+    return told
 
 
 def _parsers() -> list[Any]:
@@ -92,10 +99,8 @@ def _is_readable(path: str) -> bool:
 
 def _place(section: str, option: str) -> str:
     """File and line of an option whose value stands in a file; "" where it comes from elsewhere."""
-    from luigi.configuration import get_config
-
-    try:
-        text = str(get_config().get(section, option, raw=True))
+    try:  # also where `import luigi` itself has ended with the error
+        text = str(sys.modules["luigi.configuration"].get_config().get(section, option, raw=True))
     except (LookupError, configparser.Error):
         return ""
     for path in reversed(_paths()):

@@ -45,7 +45,7 @@ def told(text, act):
         return f"{type(error).__module__}.{type(error).__name__}: {error}"
 
 def imports():
-    import superluigi.tasks
+    from superluigi import run_task
 
 def runs(**options):
     from luigi.configuration import LuigiConfigParser
