@@ -117,15 +117,22 @@ def _mask() -> set[object]:
 
 
 def _streams() -> list[object]:
-    found = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
-    return [(stream, getattr(stream, "closed", False), _coding(stream)) for stream in found]
+    now = [_told(sys.stdin), _told(sys.stdout), _told(sys.stderr)]
+    first = [sys.__stdin__, sys.__stdout__, sys.__stderr__]  # nearly always the same
+    return now + [told if told[0] is stream else _told(stream) for told, stream in zip(now, first, strict=True)]
 
 
-def _coding(stream: object) -> dict[str, Any]:
+def _told(stream: object) -> tuple[object, bool, tuple[Any, ...]]:
+    return stream, getattr(stream, "closed", False), _coding(stream)
+
+
+_CODING = ("encoding", "errors", "line_buffering", "write_through")
+_OF_CODING = operator.attrgetter(*_CODING)
+
+
+def _coding(stream: object) -> tuple[Any, ...]:
     """Of one of Python's own: others may refuse to say."""
-    if type(stream) is not io.TextIOWrapper:
-        return {}
-    return {name: getattr(stream, name) for name in ("encoding", "errors", "line_buffering", "write_through")}
+    return _OF_CODING(stream) if type(stream) is io.TextIOWrapper else ()
 
 
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
@@ -136,7 +143,7 @@ def _set_streams(before: list[Any]) -> None:
         if not closed and getattr(stream, "closed", False):  # its descriptor stays open: Python does not close that
             stream = _opened(place % 3, stream)
         if coding and not closed and _coding(stream) != coding:
-            stream.reconfigure(**coding)
+            stream.reconfigure(**dict(zip(_CODING, coding, strict=True)))
         setattr(sys, name, stream)
 
 

@@ -81,16 +81,17 @@ class _Spares:
 
     def _made_rest(self) -> str:
         """Where stages rest, made when it is not there, by one thread at a time; empty where that is refused."""
+        if self.rest:  # as at nearly every commit
+            return self.rest
         shared = self.root / ".superluigi" / "spare"
         with contextlib.suppress(OSError):
-            if not self.rest:
-                shared.mkdir(parents=True, exist_ok=True)
-                for name in os.listdir(shared):
-                    if owner_token.owner_is_gone(name):
-                        shutil.rmtree(shared / name, ignore_errors=True)
-                place = shared / owner_token.token()
-                place.mkdir(mode=0o700, exist_ok=True)
-                self.rest = str(place)
+            shared.mkdir(parents=True, exist_ok=True)
+            for name in os.listdir(shared):
+                if owner_token.owner_is_gone(name):
+                    shutil.rmtree(shared / name, ignore_errors=True)
+            place = shared / owner_token.token()
+            place.mkdir(mode=0o700, exist_ok=True)
+            self.rest = str(place)
         return self.rest
 
     def remove(self) -> None:
