@@ -221,11 +221,9 @@ class LocalLocation(Location):
         self._check_names()
         self._check_record()
 
-    def _check_record(self) -> None:
-        if os.path.isdir(self.record_uri):
-            raise TargetKindError(
-                f"{self.record_path} is a folder, but the record of {self.path} goes there. Remove it."
-            )
+    def _check_record(self, place: str | None = None) -> None:
+        if os.path.isdir(place := place or self.record_uri):
+            raise TargetKindError(f"{place} is a folder, but the record of {self.uri} goes there. Remove it.")
 
     @contextlib.contextmanager
     def local_copy(self, *, shared: bool = False, refresh: bool = False) -> Iterator[Path]:
@@ -410,6 +408,7 @@ class LocalLocation(Location):
     def _resolve_held(self) -> None:
         if not os.path.lexists(self.pending_uri):
             return
+        self._check_record(self.pending_uri)
         pending, record = self._read_lenient(self.pending_uri), self._read_lenient(self.record_uri)
         # A commit of the same bytes that failed, or died, is none: the record of those that are there stands.
         stands = record is not None and self._stat() is not None and self._describes(record, moved=False)

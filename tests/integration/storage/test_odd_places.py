@@ -202,6 +202,18 @@ def test_a_file_in_the_place_of_the_record_inside_is_not_overwritten_silently(tm
     assert look(rig) == ("old", "old") and rig.leftovers() == []
 
 
+@pytest.mark.parametrize("rig_of", [LocalFileRig, LocalFolderRig])
+def test_a_folder_where_a_record_waits_is_named_and_the_old_output_stands(tmp_path: Path, rig_of: Any) -> None:
+    rig = rig_of(tmp_path)
+    publish(rig, "old")
+    pending = Path(f"{rig.target().metadata_path}.pending")
+    pending.mkdir()
+    with pytest.raises(TargetKindError, match=rf"{pending.name} is a folder.*Remove it"):
+        publish(rig, "new")
+    pending.rmdir()
+    assert look(rig) == ("old", "old") and rig.leftovers() == []
+
+
 @pytest.mark.parametrize("text", ["", '{"output": {'])
 def test_a_part_of_a_waiting_record_stops_nobody(tmp_path: Path, text: str) -> None:
     rig = LocalFileRig(tmp_path)
