@@ -24,10 +24,10 @@ from pathlib import Path
 from superluigi import config
 from superluigi.storage import owner_token, small_files
 from superluigi.storage.base import Record, parsed
-from superluigi.storage.cache.files import safe_component
 from superluigi.storage.failpoints import failpoint
 from superluigi.storage.local import atomic, copy
 from superluigi.storage.local.stages import staging
+from superluigi.storage.local_names import safe_component
 
 FINDINGS, RECORD, OUTPUT = "findings.json", "record.json", "output"
 _DAY = 86_400.0

@@ -68,7 +68,7 @@ class ReadyScheduler(SchedulerBase):
         **kwargs: object,
     ) -> None:
         super().__init__(config, dict(resources) if resources else None, task_history_impl, **kwargs)
-        if self.settings.batch_emails:
+        if type(getattr(self, "mail_batcher", None)) is BatchNotifier:  # one that others put in its place stays
             self.mail_batcher = _Mails()
         self.lock = threading.RLock()
         self.replace_state(IndexedState(self.settings.state_path, limited_retry_delay))

@@ -18,8 +18,8 @@ from superluigi.lineage.staleness.rebuild_tasks import task_of
 from superluigi.runs import context as runs
 from superluigi.setting_texts import at_home
 from superluigi.storage.base import Location, Record
-from superluigi.storage.cache.files import local_name
 from superluigi.storage.local.location import LocalLocation
+from superluigi.storage.local_names import local_name
 from superluigi.targets.base import AtomicTarget
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from superluigi import graph
 from superluigi.errors import DefinitionError
 from superluigi.lineage.records import builder as records
 from superluigi.storage.base import Record
-from superluigi.storage.cache import files
 from superluigi.storage.local.scratch import scratch
+from superluigi.storage.local_names import safe_component
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.local import LocalFileTarget, LocalFolderTarget
 
@@ -40,7 +40,7 @@ def open_input(target: luigi.Target, shared: bool) -> Iterator[Path]:
         return
     name = os.path.basename(str(getattr(target, "path", "")).rstrip("/"))
     with scratch() as folder:
-        copy = folder / files.safe_component(name or "input")
+        copy = folder / safe_component(name or "input")
         _fetch(target, copy)
         yield copy
 

@@ -24,7 +24,7 @@ from superluigi.runs import context as runs
 from superluigi.runs import families
 from superluigi.setting_texts import SCHEME, at_home
 from superluigi.storage.base import StagedWrite
-from superluigi.storage.cache.files import local_name
+from superluigi.storage.local_names import local_name
 from superluigi.targets.addresses import meant
 from superluigi.targets.base import AtomicTarget
 from superluigi.targets.joining import is_written

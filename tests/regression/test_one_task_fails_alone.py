@@ -12,6 +12,7 @@ from typing import Any
 import luigi
 import numpy
 import pytest
+from luigi.batch_notifier import BatchNotifier
 
 from superluigi import run_task
 from superluigi.errors import MESSAGE_LIMIT, DefinitionError, ExecutorLostError, TaskFailedError, message_of
@@ -404,6 +405,18 @@ def test_a_mail_that_cannot_be_sent_is_no_failure_of_the_others(
     for kind in ("requires", "complete", "run"):
         assert_fails_alone(Both(kind), "Bad", **options)
     assert "could not be sent" in caplog.text
+
+
+def test_what_others_put_in_the_place_of_luigis_notifier_is_told_of_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+
+    class Notifier(BatchNotifier):
+        def add_failure(self, task_name: object, *_: object) -> None:
+            told.append(task_name)
+
+    monkeypatch.setattr("luigi.scheduler.BatchNotifier", Notifier)
+    assert_fails_alone(Both("run"), "Bad", config=GATHERED)
+    assert told
 
 
 def test_what_a_complete_task_says_of_itself_does_not_matter(here: Path) -> None:

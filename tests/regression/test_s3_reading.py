@@ -14,7 +14,7 @@ import pytest
 
 from superluigi.errors import BucketMissingError, SuperLuigiError, TargetMissingError, TransferError
 from superluigi.parameters import Param
-from superluigi.storage.cache import files as cache_files
+from superluigi.storage import local_names
 from superluigi.storage.objects.s3 import transfer
 from superluigi.targets import LocalFileTarget, S3ObjectTarget, S3PrefixTarget
 from superluigi.task_runner import run_task
@@ -208,10 +208,10 @@ def test_keys_that_would_be_one_path_are_all_kept(
 def test_names_that_a_disk_takes_for_one_are_refused(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("1")
-    cache_files.check_apart(str(tmp_path), ["a.txt", "b.txt"])
+    local_names.check_apart(str(tmp_path), ["a.txt", "b.txt"])
     os.link(tmp_path / "a.txt", tmp_path / "A.txt")  # as it is where the two are one
     with pytest.raises(TransferError, match=r"A\.txt.*a\.txt|a\.txt.*A\.txt"):
-        cache_files.check_apart(str(tmp_path), ["a.txt", "A.txt", "b.txt"])
+        local_names.check_apart(str(tmp_path), ["a.txt", "A.txt", "b.txt"])
 
 
 @pytest.mark.parametrize("change", ["another", "gone", "more", "no record of ours", "no json", "odd contents"])

@@ -30,12 +30,10 @@ from superluigi.errors import StorageAccessError, TargetError
 from superluigi.storage import small_files
 from superluigi.storage.cache.files import (
     NOBODYS,
-    ODD,
     facts_of,
     files_in,
     free,
     load,
-    local_name,
     lock,
     move,
     remove_known,
@@ -47,6 +45,7 @@ from superluigi.storage.cache.files import (
 from superluigi.storage.local import atomic
 from superluigi.storage.local import copy as copying
 from superluigi.storage.local.stages import staging
+from superluigi.storage.local_names import ODD, local_name
 
 _ACCOUNT = "cache-size"
 #: Digits.

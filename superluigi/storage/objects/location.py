@@ -24,6 +24,7 @@ from superluigi.errors import (
     TargetKindError,
 )
 from superluigi.setting_texts import at_home
+from superluigi.storage import local_names
 from superluigi.storage.base import Ground, Holder, Lease, Location, Record
 from superluigi.storage.cache import cache, files
 from superluigi.storage.local.stages import staging
@@ -264,9 +265,9 @@ class S3Location(Location):
     def name(self) -> str:
         """The last part of the key, fit for a file name."""
         last = self.place.key.rstrip("/").rpartition("/")[2]
-        kept = files.safe_component(last)
+        kept = local_names.safe_component(last)
         fits = len(os.fsencode(last)) <= staging.NAME_MAX and "\0" not in last
-        return last if fits and len(os.fsencode(last)) > files.LONGEST_NAME else kept
+        return last if fits and len(os.fsencode(last)) > local_names.LONGEST_NAME else kept
 
     def other_kind(self, key: str, prefix: bool) -> bool:
         """Whether something is at `key` (or below it, with `prefix`)."""

@@ -27,8 +27,8 @@ from superluigi.lineage.code_fingerprint.code import checks_digest
 from superluigi.runs import context as runs
 from superluigi.storage import small_files
 from superluigi.storage.base import Location, parsed
-from superluigi.storage.cache.files import local_name
 from superluigi.storage.local import copy
+from superluigi.storage.local_names import local_name
 from superluigi.tasks import values
 from superluigi.tasks.checking import of_outputs
 from superluigi.tasks.runtime.workspace.task_folder import workspace

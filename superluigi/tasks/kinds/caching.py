@@ -16,7 +16,7 @@ from superluigi.errors import DefinitionError, FormatError, OutputNotWrittenErro
 from superluigi.formats.registry import COMPRESSIONS, candidates
 from superluigi.parameters.adapters.basic import canonical
 from superluigi.parameters.adapters.factory import Anything
-from superluigi.storage.cache.files import local_name, safe_component
+from superluigi.storage.local_names import local_name, safe_component
 from superluigi.targets.base import AtomicTarget
 from superluigi.tasks import values
 from superluigi.tasks.base import hash_of

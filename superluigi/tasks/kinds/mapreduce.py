@@ -17,7 +17,7 @@ from superluigi.parameters.annotations import annotation_of
 from superluigi.parameters.checked import task_reference
 from superluigi.parameters.const import ConstantValue
 from superluigi.parameters.references import replaced, tasks_in
-from superluigi.storage.cache.files import local_name
+from superluigi.storage.local_names import local_name
 from superluigi.tasks import values
 from superluigi.tasks.atomic import AtomicTaskWithMetadata
 from superluigi.tasks.runtime import attempt_context, checkpoint

@@ -14,7 +14,7 @@ import luigi
 from superluigi import graph
 from superluigi.errors import ParameterError, TaskTimeoutError
 from superluigi.runs import logs
-from superluigi.storage.cache.files import local_name
+from superluigi.storage.local_names import local_name
 from superluigi.tasks.runtime import attempt_context as scopes
 from superluigi.tasks.runtime.workspace.task_folder import cannot_be_made, workspace
 

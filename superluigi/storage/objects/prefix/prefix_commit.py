@@ -30,9 +30,8 @@ from superluigi.errors import (
     StorageAccessError,
     TargetKindError,
 )
-from superluigi.storage import input_lists
+from superluigi.storage import input_lists, local_names
 from superluigi.storage.base import SCHEMA, Record, StagedWrite
-from superluigi.storage.cache import files
 from superluigi.storage.local import copy
 from superluigi.storage.local.stages import stage_check
 from superluigi.storage.objects import intent_log
@@ -106,7 +105,7 @@ class StagedPrefix(StagedWrite):
             member.key[len(self.location.place.key) :]: {"etag": self._etags[member.key], "sha256": member.sha256}
             for member in self._members
         }
-        if all(files.local_name(name) == name for name in facts):
+        if all(local_names.local_name(name) == name for name in facts):
             self.location.insert(self.path, self.commit_id, facts)
 
     def replaces(self, record: Record) -> bool:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from superluigi.errors import CommitConflictError, RecordError, TargetMissingError, TargetReplacedError, TransferError
-from superluigi.storage import input_lists
+from superluigi.storage import input_lists, local_names
 from superluigi.storage.base import Record, StagedWrite, check_name, maker_in, refuse_unexpected
-from superluigi.storage.cache import cache, files
+from superluigi.storage.cache import cache
 from superluigi.storage.objects import intent_log
 from superluigi.storage.objects.location import at_one_server, kind_error, suppress_errors
 from superluigi.storage.objects.prefix import manifest
@@ -251,7 +251,7 @@ class PrefixLocation(PrefixState):
             contents = listed if listed is not None else self._contents_of(record)
             facts, missing = {}, list[ObjectEntry]()
             root, begun = str(folder), any(folder.iterdir())
-            names = files.local_names([item.key[len(self.place.key) :] for item in contents])
+            names = local_names.local_names([item.key[len(self.place.key) :] for item in contents])
             for item in contents:
                 name = names[item.key[len(self.place.key) :]]
                 facts[name] = {"etag": item.etag, **({"sha256": item.sha256} if item.sha256 else {})}
@@ -263,7 +263,7 @@ class PrefixLocation(PrefixState):
                     continue
                 missing.append(ObjectEntry(item.key, path, item.size, item.etag, item.sha256))
             self.s3.download_many(self.place.bucket, missing, self.place.get_options, self.place.progress)
-            files.check_apart(root, facts)
+            local_names.check_apart(root, facts)
             return facts
 
         return fetch

@@ -28,8 +28,8 @@ from superluigi import config
 from superluigi.errors import StorageAccessError, TargetMissingError
 from superluigi.lineage.staleness.facts import public_params
 from superluigi.runs.context import RunContext
-from superluigi.storage.cache.files import local_name
 from superluigi.storage.local.copy import remove_tree
+from superluigi.storage.local_names import local_name
 from superluigi.tasks.runtime.seeds import identity_of
 from superluigi.tasks.runtime.workspace import rerun
 
