@@ -102,10 +102,11 @@ def family_of(task: Task) -> str:
     return _class_family(type(task))
 
 
-def module_of(task: Task) -> str:
-    """`task.task_module`; its class's where that raises."""
+def module_of(task: Task) -> str | None:
+    """`task.task_module`, None where it says so: whoever runs the task must have it already; its class's if it raises."""
     with USERS_CODE:
-        return str(task.task_module)
+        module: object = task.task_module
+        return None if module is None else str(module)
     return type(task).__module__
 
 

@@ -11,6 +11,7 @@ import luigi
 import pytest
 
 from superluigi import cli, run_task
+from superluigi.engine.worker import Worker
 from superluigi.errors import DefinitionError, ParameterError
 from superluigi.tasks import AtomicTaskWithMetadata, Task
 
@@ -115,3 +116,12 @@ def test_a_task_that_sets_signal_handlers_in_a_thread_is_told_where_it_can(
         run_task(Builds(), store=tmp_path, executor="threads", raise_exception=True)
     monkeypatch.setattr(Builds, "executor", "processes")
     run_task(Builds(), store=tmp_path, executor="threads")
+
+
+def test_a_task_that_names_no_module_is_told_to_a_scheduler_without_one() -> None:
+    class Unknown(luigi.Task):
+        task_module = None
+
+    scheduler = luigi.scheduler.Scheduler()
+    Worker(scheduler).add(Unknown())
+    assert scheduler.get_work(worker="an assistant", assistant=True)["task_module"] is None

@@ -83,6 +83,8 @@ ACCEPTED: dict[str, set[str]] = {
                 "test_unfulfilled_dep",
             )
         ),
+        # counts how often work is asked for while attempts run, which a busy machine changes
+        "worker_multiprocess_test::test_path_with_task_failures",
         # makes up names of parameters; with `cls` it fails with stock Luigi too
         "task_serialize_test::test_json_serializable",
         # fail with stock Luigi now and then too: they compare clocks
