@@ -103,7 +103,7 @@ def family_of(task: Task) -> str:
 
 
 def module_of(task: Task) -> str | None:
-    """`task.task_module`, None where it says so: whoever runs the task must have it already; its class's if it raises."""
+    """`task.task_module`, None where that says so: only who has the task can run it; its class's where it raises."""
     with USERS_CODE:
         module: object = task.task_module
         return None if module is None else str(module)

@@ -122,6 +122,9 @@ def test_a_task_that_names_no_module_is_told_to_a_scheduler_without_one() -> Non
     class Unknown(luigi.Task):
         task_module = None
 
+        def complete(self) -> bool:
+            return False
+
     scheduler = luigi.scheduler.Scheduler()
     Worker(scheduler).add(Unknown())
     assert scheduler.get_work(worker="an assistant", assistant=True)["task_module"] is None
