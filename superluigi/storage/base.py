@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError
+from superluigi.errors import CommitConflictError, OutputNotWrittenError, TargetKindError, message_of
 from superluigi.jsonable import Shared, encoding
 from superluigi.storage import owner_token
 
@@ -235,8 +235,8 @@ class StagedWrite(abc.ABC):
     def __exit__(self, kind: object = None, error: BaseException | None = None, traceback: object = None) -> None:
         why = None
         if isinstance(error, Exception) and not isinstance(error, OutputNotWrittenError):
-            named = str(self.path.parent) in f"{error} {getattr(error, 'filename', '')}"  # libraries tell it in words
-            why = lost_stage(self.path, self.path.name) if named else None
+            told = f"{message_of(error)} {getattr(error, 'filename', '')}"  # some libraries tell it in words only
+            why = lost_stage(self.path, self.path.name) if str(self.path.parent) in told else None
         self.discard()
         if why is not None:
             raise OutputNotWrittenError(why) from error

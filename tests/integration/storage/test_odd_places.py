@@ -349,3 +349,14 @@ def test_a_living_process_that_proc_hides_is_not_taken_for_dead() -> None:
 
 def test_a_pid_that_was_given_to_another_process_is_dead() -> None:
     assert owner_token.owner_is_gone(f"{HERE}-{os.getppid()}-1-0123456789ab")
+
+
+def test_an_error_without_a_text_leaves_no_stage_behind(tmp_path: Path) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with pytest.raises(MuteError), LocalFileTarget(tmp_path / "x.txt").tmp_write_path() as path:
+        path.write_text("half")
+        raise MuteError
+    assert os.listdir(tmp_path) == []
