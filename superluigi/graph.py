@@ -52,7 +52,7 @@ def asked(target: object, name: str, default: object = None) -> Any:
     return default
 
 
-def place_of(target: object) -> str:
+def path_text(target: object) -> str:
     """Where a target is, in words; its class where it cannot say."""
     with USERS_CODE:
         return str(asked(target, "path", target))

@@ -278,7 +278,7 @@ def _refuse_absent(root: luigi.Task, ran: bool, elsewhere: bool) -> None:
     asked = [target for target in graph.flatten(root.output()) if not vouched or isinstance(target, luigi.LocalTarget)]
     absent = [target for target in asked if not target.exists()] if ran else []
     if absent:
-        where = ", ".join(graph.place_of(target) for target in absent)
+        where = ", ".join(graph.path_text(target) for target in absent)
         raise OutputNotWrittenError(
             f"{root} ended well, but its output is not there: {where}. Does run() write what output() names, and does "
             "output() name the same place where the task ran? (Not if it depends on what a script sets after its "
@@ -378,7 +378,7 @@ def _path(target: object, local: bool, refresh: bool) -> object:
 
 
 def _shown(paths: object) -> str:
-    flat = [graph.place_of(path) for path in graph.flatten(paths)]
+    flat = [graph.path_text(path) for path in graph.flatten(paths)]
     return flat[0] if len(flat) == 1 else "\n  ".join(["", *flat]) if flat else "no place: the task has no output"
 
 

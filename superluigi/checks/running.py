@@ -148,16 +148,13 @@ class _Watched:
         for path in self._paths:
             if self._staged:  # a stage is there for one output alone
                 seen.append(tuple(stage_check.beside(path)))
-            names = [str(path)]
-            for name in names:
+            for name in _below(str(path)):
                 try:
                     status = os.lstat(name)
                 except OSError as error:
                     seen.append((name, error.errno))
                     continue
                 mode = status.st_mode
-                if stat.S_ISDIR(mode) and name is names[0]:
-                    names += _below(name)
                 is_file = not (stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(name)))
                 if is_file:
                     files.append(name)
@@ -177,6 +174,8 @@ def _digest(name: str) -> str:
 
 
 def _below(top: str) -> Iterable[str]:
-    """All that is in a folder, in a fixed order."""
-    for _, found in copy.walk(top, tolerant=True):
-        yield from sorted(entry.path for entry in found)
+    """A file, or a folder with all that is in it, in a fixed order."""
+    yield top
+    if os.path.isdir(top) and not os.path.islink(top):
+        for _, found in copy.walk(top, tolerant=True):
+            yield from sorted(entry.path for entry in found)

@@ -386,17 +386,17 @@ def _kill(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_unknown(queue: Queue, args: argparse.Namespace) -> int:
-    """Say which tasks there are where no name is as was asked for, and return the exit code."""
+def _tell_unknown(queue: Queue, args: argparse.Namespace) -> bool:
+    """Whether no task has the name that was asked for; says which names there are."""
     if args.name is None or queue.tasks(name=args.name):
-        return 0
+        return False
     names = sorted({row.name for row in queue.tasks()})
     shown, more = ", ".join(names[:_NAMED]) or "none at all", f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
     say(
         f"no task is called {args.name!r} in the queue {without_passwords(args.queue)}; there are {shown}{more}",
         err=True,
     )
-    return 1
+    return True
 
 
 _NAMED = 20

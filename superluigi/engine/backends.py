@@ -426,7 +426,7 @@ def _check_visible(task: Task, host: str) -> None:
     pause = 0.02
     while absent := [output for output in graph.flatten(task.output()) if not output.exists()]:
         if time.monotonic() > deadline:
-            where = ", ".join(graph.place_of(output) for output in absent)
+            where = ", ".join(graph.path_text(output) for output in absent)
             raise AttemptLost(
                 SharedStorageError(
                     f"{task} ended well on host {host}, but its output {where} cannot be seen from "

@@ -234,7 +234,7 @@ _CIRCLE_SHOWN = 12
 
 def _paths(task: Task) -> list[str]:
     with USERS_CODE:
-        return [graph.place_of(output) for output in graph.flatten(task.output())]
+        return [graph.path_text(output) for output in graph.flatten(task.output())]
     return []
 
 

@@ -51,7 +51,7 @@ def refuse_if_importing(*what: object) -> None:
     Raises:
         UnguardedScriptError: a module starts it that is only being imported.
     """
-    here = threading.get_ident() in _importing or (_importing and _is_of_a_body())
+    here = threading.get_ident() in _importing or (_importing and _being_imported())
     if here or _multiprocessing_imports():
         raise UnguardedScriptError(
             f"An attempt has been made to start {''.join(map(str, what))} while this process only imports {_module()} "
@@ -69,18 +69,18 @@ def _multiprocessing_imports() -> bool:
     return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
-def _is_of_a_body() -> bool:
-    """Whether this thread, which another one has started, runs code of a module that is being imported."""
-    specs = [frame.f_globals.get("__spec__") for frame, _ in traceback.walk_stack(None)]
-    return any(getattr(spec, "_initializing", False) for spec in specs)
+def _being_imported() -> list[str]:
+    """Files of modules that are being imported and whose code this thread runs, which another one may have started."""
+    frames = [frame for frame, _ in traceback.walk_stack(None)]
+    return [
+        frame.f_code.co_filename for frame in frames if getattr(frame.f_globals.get("__spec__"), "_initializing", False)
+    ]
 
 
 def _module() -> str:
     """The file whose body runs, as far as the stack tells."""
-    frames = [frame for frame, _ in traceback.walk_stack(None)]
-    files = [frame.f_code.co_filename for frame in frames if _is_body(frame)]
-    own = [frame.f_code.co_filename for frame in frames if getattr(frame.f_globals.get("__spec__"), "_initializing", 0)]
-    return next(iter([*files, *own]), "a module")
+    bodies = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None) if _is_body(frame)]
+    return next(iter(bodies or _being_imported()), "a module")
 
 
 def _module_of(error: BaseException) -> str:

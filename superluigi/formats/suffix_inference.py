@@ -47,8 +47,6 @@ def bare(annotation: object) -> object:
 
 def table_kind(as_type: object) -> str | None:
     """Which table library an annotation asks for: one of `builtin.TABLES`, or None for no table."""
-    if as_type is None:
-        return None
     options = get_args(as_type) if _is_union(bare(as_type)) else (bare(as_type),)
     for option in options:
         if isinstance(option, str):

@@ -51,9 +51,9 @@ def _unusable(error: BaseException, section: str, option: str) -> ConfigError:
         error = error.__cause__ or error.__context__ or error
     if isinstance(error, configparser.InterpolationError):
         section, option = error.section, error.option.replace("-", "_")
-    place = _place(section, option) if option else ""
+    where = _file_and_line(section, option) if option else ""
     named = f"[{section}] {option}".strip() if section else ""
-    said = f"{named}{place and f' ({place})'}{':' if option else ''} {message_of(error)}".strip()
+    said = f"{named}{where and f' ({where})'}{':' if option else ''} {message_of(error)}".strip()
     return ConfigError(f"Luigi's configuration cannot be used: {said}. Correct it, or take it out.")
 
 
@@ -97,7 +97,7 @@ def _is_readable(path: str) -> bool:
     return True
 
 
-def _place(section: str, option: str) -> str:
+def _file_and_line(section: str, option: str) -> str:
     """File and line of an option whose value stands in a file; "" where it comes from elsewhere."""
     try:  # also where `import luigi` itself has ended with the error
         text = str(sys.modules["luigi.configuration"].get_config().get(section, option, raw=True))

@@ -116,7 +116,7 @@ def reference(target: luigi.Target) -> Record:
     """How a record refers to `target`: where, which bytes, and the link to its own record."""
     ours = to_target(target)
     if ours is None:
-        return {"type": type(target).__name__, "path": graph.place_of(target)}
+        return {"type": type(target).__name__, "path": graph.path_text(target)}
     location = ours.location
     made = location.read_record_summary()
     if made is not None:

@@ -165,7 +165,7 @@ class _Child:
             ids = [root.task_id for root in roots]
             return Result("waiting", specs=below.specs, codes=below.codes, requirements=ids)
         if outcome.error is None and outcome.expl == MISSING_EXTERNAL:
-            outputs = ", ".join(graph.place_of(target) for target in graph.flatten(task.output()))
+            outputs = ", ".join(graph.path_text(target) for target in graph.flatten(task.output()))
             return Result("missing", f"{task} is not there yet: {outputs}")
         sys.stderr.write(f"{outcome.traceback or outcome.expl}\n")
         if isinstance(outcome.error, TaskCancelledError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from superluigi import config, graph
@@ -147,11 +148,11 @@ def end(turn: Turn) -> None:
 
 def holder_of(task: object, run: runs.RunContext, mode: Mode | None = None) -> Holder | None:
     """Who makes the outputs of `task` just now, as far as its leases tell."""
-    for location in _locations_of(task, mode or mode_of(task, run)):
-        found = location.holder()
-        if found is not None:
-            return found
-    return None
+    return next(_holders(task, mode or mode_of(task, run)), None)
+
+
+def _holders(task: object, mode: Mode) -> Iterator[Holder]:
+    return filter(None, (location.holder() for location in _locations_of(task, mode)))
 
 
 def is_at_work_elsewhere(task: object, run: runs.RunContext) -> bool:
@@ -159,10 +160,9 @@ def is_at_work_elsewhere(task: object, run: runs.RunContext) -> bool:
 
     On a disk, a turn cannot be lost.
     """
-    if (mode := mode_of(task, run)) != "wait":
-        return False
-    holders = [location.holder() for location in _locations_of(task, mode) if not location.leases_are_near]
-    return any(holder is not None and not owner_token.is_own(holder.token) for holder in holders)
+    return mode_of(task, run) == "wait" and any(
+        holder.far and not owner_token.is_own(holder.token) for holder in _holders(task, "wait")
+    )
 
 
 def confirm(task: object) -> None:
