@@ -15,7 +15,7 @@ import logging
 import pickle
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -105,6 +105,25 @@ def _own_clock(modules: tuple[Any, ...], tick: float = 0.0) -> Iterator[Clock]:
         for module in (luigi.scheduler, *modules):
             stack.enter_context(mock.patch.object(module, "time", mock.Mock(wraps=time, time=clock)))
         yield clock
+
+
+class _InOrder(set[Any]):
+    """A set whose items come in the order in which they were added."""
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        self._order = dict.fromkeys(items)
+        super().__init__(self._order)
+
+    def add(self, item: object) -> None:
+        self.update((item,))
+
+    def update(self, *several: Iterable[Any]) -> None:
+        for new in map(dict.fromkeys, several):
+            self._order.update(new)
+            super().update(new)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([item for item in self._order if item in self])
 
 
 class Conversation:
@@ -395,7 +414,9 @@ class SchedulerSuite:
         config = {"retry_delay": 0.0, "stable_done_cooldown_secs": 0, "prune_on_get_work": True}
         totals = {"gpu": 2}
         # Of equal tasks the older runs first: the machine's clock, which may stand or be set back, must not decide.
-        with _own_clock(self.clock_modules, tick=0.001):
+        # Of requirements, Luigi's is the one that a set of their ids, which are new each time, happens to give first.
+        ordered = mock.patch.object(luigi.scheduler, "set", _InOrder, create=True)
+        with ordered, _own_clock(self.clock_modules, tick=0.001):
             oracle, said = run_with(luigi.worker.Worker, luigi.scheduler.Scheduler(resources=totals, **config), plans)
             ours, says = run_with(self.worker_class, self.make(resources=totals, **config), plans)
         ours.check_order()
